@@ -1,0 +1,1 @@
+//! The real world: configuration, queue runners, providers, files.

@@ -1,0 +1,1 @@
+//! Decides which build machines to create, keep, drain and release.

@@ -1,0 +1,1 @@
+//! The virtual world that the real planner is run in.
