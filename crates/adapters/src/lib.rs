@@ -1,1 +1,5 @@
-//! The real world: configuration, queue runners, providers, files.
+//! The real world: configuration, queue runners, providers, the machines file, the state directory.
+
+pub mod command;
+pub mod config;
+pub mod providers;

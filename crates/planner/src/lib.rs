@@ -1,1 +1,35 @@
-//! Decides which build machines to create, keep, drain and release.
+//! Decides which build machines to create, start, keep, drain and release.
+//!
+//! [`plan`] is a total, pure function from what the operator wants ([`Policy`]) and what was observed
+//! ([`Snapshot`]) to what is to be done ([`Plan`]). No I/O, no clock, no randomness, no environment, no
+//! logging: the same input gives the same plan on any machine, which is what lets the simulator run it.
+//!
+//! Odd input never fails; it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
+
+mod confirm;
+mod demand;
+mod machines_file;
+mod matching;
+mod names;
+mod plan;
+mod planner;
+mod policy;
+mod render;
+mod retention;
+mod selection;
+mod snapshot;
+mod time;
+
+pub use confirm::{PostponeReason, confirm_drained, confirm_idle};
+pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
+pub use names::{Feature, MachineName, MachineType, System, Tag};
+pub use plan::{
+    AcceptsJobs, AllowedBy, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow,
+    ReleaseReason, Sizing, Verdict, Warning,
+};
+pub use planner::plan;
+pub use policy::{IdleAction, Policy, PoolPolicy, SpeedFactor};
+pub use snapshot::{
+    Demand, DemandKey, Machine, MachineState, Queue, QueueMachine, QueueStatus, Snapshot,
+};
+pub use time::{Seconds, Timestamp};

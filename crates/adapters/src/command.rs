@@ -1,0 +1,307 @@
+//! The one place that spawns processes: spawn, wait with a limit, hand back the captured bytes.
+
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use thiserror::Error;
+
+/// A stream is cut here: a status of a large farm is about 1 MiB, and nothing may fill the memory.
+const STREAM_LIMIT_BYTES: usize = 256 << 20;
+/// What a program left behind in the background may take to let go of our pipes.
+const PIPE_PATIENCE: Duration = Duration::from_secs(1);
+/// Between the polite signal and the other one.
+const TERM_PATIENCE: Duration = Duration::from_secs(2);
+/// Lines of standard error that stand in an error message.
+const STDERR_TAIL_LINES: usize = 5;
+
+/// A program about to be run, never through a shell.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    words: Vec<String>,
+    stdin: Vec<u8>,
+    limit: Duration,
+    environment: Vec<(String, String)>,
+}
+
+/// What a program that ended left behind.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The exit code, or 128 plus the signal that ended it, as a shell has it.
+    pub code: i32,
+    /// Standard output, whole.
+    pub stdout: Vec<u8>,
+    /// Standard error, whole.
+    pub stderr: Vec<u8>,
+}
+
+/// A program did not run to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("cannot run {program}: {reason}")]
+    NotStarted {
+        /// The program.
+        program: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// It ran longer than it may and was killed with all its children.
+    #[error("{program} did not end within {} s and was killed{}", limit.as_secs_f32(), after_colon(stderr_tail))]
+    TimedOut {
+        /// The program and its arguments.
+        program: String,
+        /// How long it may take.
+        limit: Duration,
+        /// Its last words.
+        stderr_tail: String,
+    },
+}
+
+fn after_colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}
+
+impl Invocation {
+    /// `words` are the program and its arguments.
+    pub fn new(words: &[String], limit: Duration) -> Self {
+        Self { words: words.to_vec(), stdin: Vec::new(), limit, environment: Vec::new() }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.words.push(arg.into());
+        self
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.words.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// With `bytes` on standard input; otherwise that is empty.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// With an environment variable besides the inherited ones.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Program and arguments as a person would type them.
+    pub fn command_line(&self) -> String {
+        shlex::try_join(self.words.iter().map(String::as_str))
+            .unwrap_or_else(|_| self.words.join(" "))
+    }
+
+    /// Runs it to its end, whatever its exit code.
+    ///
+    /// # Errors
+    /// When it cannot be started, or has not ended in time; it and its children are killed then.
+    pub fn run(&self) -> Result<Output, CommandError> {
+        let mut child = self.spawn()?;
+        tracing::debug!(command = self.command_line(), pid = child.id(), "started");
+        let stdout = Capture::start(child.stdout.take());
+        let stderr = Capture::start(child.stderr.take());
+        if let Some(mut pipe) = child.stdin.take() {
+            let bytes = self.stdin.clone();
+            // A program that does not read its input ends the pipe; its exit code tells what it thought.
+            thread::spawn(move || pipe.write_all(&bytes));
+        }
+        match wait(child, self.limit) {
+            Waited::Ended(status) => Ok(Output {
+                code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+                stdout: stdout.finish(),
+                stderr: stderr.finish(),
+            }),
+            Waited::Killed => Err(CommandError::TimedOut {
+                program: self.command_line(),
+                limit: self.limit,
+                stderr_tail: tail(&stderr.finish()),
+            }),
+        }
+    }
+
+    fn spawn(&self) -> Result<Child, CommandError> {
+        let Some((program, args)) = self.words.split_first() else {
+            return Err(CommandError::NotStarted {
+                program: "(nothing)".to_owned(),
+                reason: "the command is empty".to_owned(),
+            });
+        };
+        Command::new(program)
+            .args(args)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own: a time-out ends its children too, a terminal's Ctrl-C does not end it
+            // in the middle of making a machine.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| CommandError::NotStarted {
+                program: program.clone(),
+                reason: error.to_string(),
+            })
+    }
+}
+
+impl Output {
+    /// Whether the exit code is 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == 0
+    }
+
+    /// The last lines of standard error, on one line, for an error message.
+    pub fn stderr_tail(&self) -> String {
+        tail(&self.stderr)
+    }
+}
+
+fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(STDERR_TAIL_LINES)..].join(" | ")
+}
+
+enum Waited {
+    Ended(ExitStatus),
+    Killed,
+}
+
+/// Waits for `child` and, past `limit`, ends its whole process group.
+fn wait(mut child: Child, limit: Duration) -> Waited {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (sender, ended) = std::sync::mpsc::channel();
+    thread::spawn(move || sender.send(child.wait()));
+    if let Ok(Ok(status)) = ended.recv_timeout(limit) {
+        return Waited::Ended(status);
+    }
+    for (signal, patience) in [(Signal::TERM, TERM_PATIENCE), (Signal::KILL, PIPE_PATIENCE)] {
+        if let Some(group) = group {
+            // It may have ended by itself just now.
+            let _ = kill_process_group(group, signal);
+        }
+        if ended.recv_timeout(patience).is_ok() {
+            break;
+        }
+    }
+    Waited::Killed
+}
+
+/// Reads a stream in the background into a buffer that can be taken at any time.
+struct Capture {
+    state: Arc<(Mutex<Captured>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Captured {
+    bytes: Vec<u8>,
+    closed: bool,
+}
+
+impl Capture {
+    fn start(stream: Option<impl Read + Send + 'static>) -> Self {
+        let state = Arc::new((Mutex::new(Captured::default()), Condvar::new()));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            let mut chunk = [0; 16 << 10];
+            let mut stream = stream;
+            while let Some(stream) = &mut stream {
+                let read = match stream.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(_) => break,
+                };
+                let mut captured = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = STREAM_LIMIT_BYTES - captured.bytes.len();
+                captured.bytes.extend_from_slice(&chunk[..read.min(room)]);
+            }
+            shared.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+            shared.1.notify_all();
+        });
+        Self { state }
+    }
+
+    /// What was read. The program has ended; something that it left in the background may hold the pipe
+    /// open, and is not waited for long.
+    fn finish(self) -> Vec<u8> {
+        let deadline = Instant::now() + PIPE_PATIENCE;
+        let mut captured = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !captured.closed {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            captured =
+                self.state.1.wait_timeout(captured, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::take(&mut captured.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, limit: Duration) -> Invocation {
+        Invocation::new(&["sh".to_owned(), "-c".to_owned(), script.to_owned()], limit)
+    }
+
+    #[test]
+    fn input_output_and_code_are_handed_through() {
+        let output =
+            sh("cat; echo oops >&2; exit 3", Duration::from_secs(20)).stdin("hello").run().unwrap();
+        assert_eq!((output.code, output.stdout.as_slice()), (3, &b"hello"[..]));
+        assert_eq!(output.stderr_tail(), "oops");
+    }
+
+    #[test]
+    fn what_does_not_end_is_killed_with_its_children() {
+        let pid_file = tempfile::NamedTempFile::new().unwrap();
+        let script =
+            format!("sleep 600 & echo $! >{}; echo waiting >&2; wait", pid_file.path().display());
+        let error = sh(&script, Duration::from_millis(500)).run().unwrap_err();
+        assert_eq!(
+            error.to_string().split_once(" did not end").unwrap().1,
+            " within 0.5 s and was killed: waiting"
+        );
+        let pid = std::fs::read_to_string(pid_file.path()).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
+        assert!(status.is_err() || status.unwrap().contains("State:\tZ"), "the child lives on");
+    }
+
+    #[test]
+    fn a_child_left_in_the_background_is_not_waited_for() {
+        let began = Instant::now();
+        let output = sh("echo $$; sleep 30 & exit 0", Duration::from_secs(25)).run().unwrap();
+        assert!(output.succeeded());
+        assert!(began.elapsed() < Duration::from_secs(20), "waited for the background process");
+        let group = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        kill_process_group(Pid::from_raw(group).unwrap(), Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = Invocation::new(&["/nowhere/prog".to_owned()], Duration::from_secs(1))
+            .run()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot run /nowhere/prog: No such file or directory (os error 2)"
+        );
+    }
+}

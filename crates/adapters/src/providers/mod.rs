@@ -1,0 +1,117 @@
+//! How machines are made: one module a provider, all behind [`Provider`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use planner::{Machine, MachineName, MachineType, Tag};
+use reconciler::world::StepErrorKind;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub mod command;
+
+/// `systemTypes.<T>.provider` in `conf.nix`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ProviderSettings {
+    /// A program of the operator's.
+    Command(command::Settings),
+}
+
+impl ProviderSettings {
+    /// What the machines are reached through: types with the same identity share one provider, which lists
+    /// the machines of all of them at once.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Command(settings) => format!("command {:?}", settings.program),
+        }
+    }
+}
+
+/// Makes machines. Calls come from several threads at once, each for another machine.
+pub trait Provider: Send + Sync {
+    /// All machines of our tag, of whatever type.
+    ///
+    /// # Errors
+    /// When the list may not be complete.
+    fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError>;
+
+    /// Creates a machine; one of that name that is there already is the answer.
+    ///
+    /// # Errors
+    /// With [`StepErrorKind::Capacity`] when there may be room later.
+    fn create(
+        &self,
+        name: &MachineName,
+        machine_type: &MachineType,
+        limit: Duration,
+    ) -> Result<Machine, ProviderError>;
+
+    /// Starts a machine that is off; one that is on is a success.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
+
+    /// Waits until the machine is up and brings it up to date. Returns it as it is then: up, with an address.
+    ///
+    /// # Errors
+    /// When it is not up in time.
+    fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError>;
+
+    /// Stops a machine and keeps its disk; one that is off is a success.
+    ///
+    /// # Errors
+    /// When it may still be on.
+    fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
+
+    /// Destroys a machine; one that is gone is a success.
+    ///
+    /// # Errors
+    /// When anything of it may be left.
+    fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
+}
+
+/// A provider's failure.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct ProviderError {
+    /// What a caller branches on.
+    pub kind: StepErrorKind,
+    /// What happened and what to do about it.
+    pub message: String,
+}
+
+impl ProviderError {
+    /// Any failure that a caller does not branch on.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { kind: StepErrorKind::Failed, message: message.into() }
+    }
+}
+
+/// What every provider is made with.
+#[derive(Clone, Debug)]
+pub struct ProviderContext {
+    /// Marks our machines.
+    pub tag: Tag,
+    /// `stateDir`, absolute.
+    pub state_dir: std::path::PathBuf,
+}
+
+/// Makes the one provider for `types`, whose settings have the same identity. `None` for no types.
+pub fn build(
+    context: &ProviderContext,
+    types: &BTreeMap<MachineType, ProviderSettings>,
+) -> Option<Box<dyn Provider>> {
+    let provider = match types.values().next()? {
+        ProviderSettings::Command(first) => {
+            let options = types.iter().map(|(machine_type, settings)| match settings {
+                ProviderSettings::Command(settings) => {
+                    (machine_type.clone(), settings.options.clone())
+                }
+            });
+            command::CommandProvider::new(context, first.program.clone(), options.collect())
+        }
+    };
+    Some(Box::new(provider))
+}

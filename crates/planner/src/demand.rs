@@ -1,0 +1,130 @@
+//! How much each pool is asked for: waiting steps are given to pools, and pools are sized.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::names::{MachineType, System};
+use crate::plan::{AllowedBy, Sizing, Warning};
+use crate::policy::{Policy, PoolPolicy};
+use crate::snapshot::{Demand, DemandKey, QueueStatus};
+use crate::time::Timestamp;
+
+/// The steps that one pool serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PoolDemand {
+    pub(crate) runnable: u64,
+    pub(crate) running: u64,
+    pub(crate) last_active: Option<Timestamp>,
+}
+
+/// Gives every kind of step to one pool and warns of steps that no pool builds.
+pub(crate) fn demand_by_pool<'a>(
+    policy: &'a Policy,
+    queue: &QueueStatus,
+    warnings: &mut Vec<Warning>,
+) -> BTreeMap<&'a MachineType, PoolDemand> {
+    let mut pools: BTreeMap<&MachineType, PoolDemand> = BTreeMap::new();
+    let QueueStatus::Up(queue) = queue else {
+        return pools;
+    };
+    for demand in &queue.demand {
+        match pool_for(policy, &demand.kind) {
+            Some(pool) => pools.entry(pool).or_default().add(demand),
+            None if demand.runnable > 0 && !is_built_by_the_queue_runner(&demand.kind) => {
+                warnings.push(Warning::NoPoolFor {
+                    kind: demand.kind.clone(),
+                    runnable: demand.runnable,
+                });
+            }
+            None => {}
+        }
+    }
+    pools
+}
+
+impl PoolDemand {
+    fn add(&mut self, demand: &Demand) {
+        self.runnable = self.runnable.saturating_add(demand.runnable);
+        self.running = self.running.saturating_add(demand.running);
+        self.last_active = self.last_active.max(demand.last_active);
+    }
+}
+
+/// The pool that a step goes to. Of several that can build it: one that names its system before one that
+/// only can build for it, then the one made most especially for it (most mandatory, then fewest other
+/// features), then the first by name. So no step is counted twice.
+fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
+    policy
+        .pools
+        .iter()
+        .filter_map(|(name, pool)| Some((affinity(pool, kind)?, name)))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Lower is nearer; `None` where the pool cannot build such a step.
+fn affinity(pool: &PoolPolicy, kind: &DemandKey) -> Option<(SystemMatch, Reverse<usize>, usize)> {
+    let system = system_match(pool, &kind.system)?;
+    let mandatory_met = pool.mandatory_features.is_subset(&kind.features);
+    let offered = kind.features.iter().all(|feature| {
+        pool.mandatory_features.contains(feature) || pool.supported_features.contains(feature)
+    });
+    (mandatory_met && offered).then_some((
+        system,
+        Reverse(pool.mandatory_features.len()),
+        pool.supported_features.len(),
+    ))
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum SystemMatch {
+    Named,
+    Implied,
+}
+
+fn system_match(pool: &PoolPolicy, system: &System) -> Option<SystemMatch> {
+    if pool.systems.contains(system) {
+        Some(SystemMatch::Named)
+    } else if system.as_str() == "i686-linux" && builds_i686(&pool.systems) {
+        Some(SystemMatch::Implied)
+    } else {
+        None
+    }
+}
+
+/// An x86_64-linux machine builds for i686-linux too, so that nobody needs machines for it.
+pub(crate) fn builds_i686(systems: &[System]) -> bool {
+    systems.iter().any(|system| system.as_str() == "x86_64-linux")
+}
+
+/// `builtin` steps (fetchurl) and `local` ones run on the queue runner's own host.
+fn is_built_by_the_queue_runner(kind: &DemandKey) -> bool {
+    matches!(kind.system.as_str(), "builtin" | "local")
+}
+
+/// Sizes one pool: `ceil((runnable - ignored) / runnablesPerMachine)`, within its limits.
+/// `demand` is `None` while the queue status is unavailable.
+pub(crate) fn size(pool: &PoolPolicy, demand: Option<&PoolDemand>, present: u32) -> Sizing {
+    let runnable = demand.map(|demand| demand.runnable);
+    let wanted = runnable
+        .unwrap_or(0)
+        .saturating_sub(pool.ignored_runnables)
+        .div_ceil(u64::from(pool.runnables_per_machine.get()));
+    let (allowed, allowed_by) = if wanted > u64::from(pool.max_machines) {
+        (pool.max_machines, AllowedBy::MaxMachines)
+    } else if wanted < u64::from(pool.min_machines) {
+        (pool.min_machines.min(pool.max_machines), AllowedBy::MinMachines)
+    } else {
+        // Cannot be cut off: it is at most `max_machines`.
+        (u32::try_from(wanted).unwrap_or(u32::MAX), AllowedBy::Demand)
+    };
+    Sizing {
+        runnable,
+        ignored: pool.ignored_runnables,
+        wanted,
+        allowed,
+        allowed_by,
+        present,
+        deferred: 0,
+    }
+}

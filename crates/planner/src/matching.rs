@@ -1,0 +1,71 @@
+//! Finds the provider's machines in the queue runner's list.
+
+use std::collections::BTreeMap;
+
+use crate::plan::AcceptsJobs;
+use crate::snapshot::{Machine, Queue, QueueMachine, QueueStatus};
+use crate::time::Timestamp;
+
+/// The queue runner's machines by host.
+pub(crate) struct QueueMachines<'a> {
+    by_host: BTreeMap<&'a str, Vec<&'a QueueMachine>>,
+}
+
+/// All that the queue runner says of one machine, over every name it knows it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeenInQueue {
+    pub(crate) jobs: u64,
+    pub(crate) accepts_jobs: AcceptsJobs,
+    pub(crate) idle_since: Option<Timestamp>,
+}
+
+impl<'a> QueueMachines<'a> {
+    pub(crate) fn of_status(status: &'a QueueStatus) -> Self {
+        match status {
+            QueueStatus::Up(queue) => Self::new(queue),
+            QueueStatus::Unavailable(_) => Self { by_host: BTreeMap::new() },
+        }
+    }
+
+    pub(crate) fn new(queue: &'a Queue) -> Self {
+        let mut by_host: BTreeMap<&str, Vec<&QueueMachine>> = BTreeMap::new();
+        for machine in &queue.machines {
+            by_host.entry(&machine.host).or_default().push(machine);
+        }
+        Self { by_host }
+    }
+
+    /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one) and
+    /// by what it calls itself (REST). Where several entries fit (another user, an older entry), the
+    /// machine is as busy as all of them together: in doubt it stays.
+    pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
+        let address = machine.address.as_deref();
+        let host_name = machine.host_name.as_deref().filter(|name| Some(*name) != address);
+        address
+            .into_iter()
+            .chain(host_name)
+            .filter_map(|host| self.by_host.get(host))
+            .flatten()
+            .filter(|entry| entry.port.is_none_or(|port| port == machine.ssh_port))
+            .map(|entry| SeenInQueue {
+                jobs: entry.current_jobs,
+                accepts_jobs: entry.accepts_jobs,
+                idle_since: entry.idle_since,
+            })
+            .reduce(SeenInQueue::and)
+    }
+}
+
+impl SeenInQueue {
+    fn and(self, other: Self) -> Self {
+        Self {
+            jobs: self.jobs.saturating_add(other.jobs),
+            accepts_jobs: if other.accepts_jobs == AcceptsJobs::Yes {
+                AcceptsJobs::Yes
+            } else {
+                self.accepts_jobs
+            },
+            idle_since: self.idle_since.max(other.idle_since),
+        }
+    }
+}

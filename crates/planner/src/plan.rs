@@ -1,0 +1,243 @@
+//! What is to be done, as data: nothing is left to choose for whoever carries it out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{MachineName, MachineType};
+use crate::snapshot::{DemandKey, Machine};
+use crate::time::Seconds;
+
+/// The outcome of one planning. The fields from `provision` on are the phases, in the order of execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// How many machines each type is to have, and why.
+    pub sizing: BTreeMap<MachineType, Sizing>,
+    /// What is thought of each machine of the snapshot; exactly one verdict each.
+    pub verdicts: BTreeMap<MachineName, Verdict>,
+    /// Machines to create. The intent is to be recorded before the provider is asked.
+    pub provision: Vec<Provision>,
+    /// Stopped machines to start again.
+    pub start: Vec<MachineName>,
+    /// Machines to bring up to date and to touch `/run/keep-alive` on (after they were started).
+    pub deploy: Vec<MachineName>,
+    /// Machines to publish as they were last seen, since their provider cannot be asked now.
+    pub publish_as_seen: Vec<Machine>,
+    /// Machines to drain, to look at once more, and to release if they are still idle.
+    pub release: Vec<Release>,
+    /// Odd things that someone should look at.
+    pub warnings: Vec<Warning>,
+}
+
+/// The arithmetic for one machine type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sizing {
+    /// Steps that wait for such a machine; `None` while the queue status is unavailable.
+    pub runnable: Option<u64>,
+    /// Steps left to other machines (`ignoredRunnables`).
+    pub ignored: u64,
+    /// Machines that the waiting steps are worth.
+    pub wanted: u64,
+    /// `wanted` within the policy's limits.
+    pub allowed: u32,
+    /// What `allowed` was determined by.
+    pub allowed_by: AllowedBy,
+    /// Machines of this type in the snapshot, whatever their state.
+    pub present: u32,
+    /// New machines that must wait for a later cycle (`maxCreatesPerCycle`).
+    pub deferred: u32,
+}
+
+/// What the number of allowed machines comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AllowedBy {
+    /// The queue.
+    Demand,
+    /// More than the queue wants.
+    MinMachines,
+    /// Less than the queue wants.
+    MaxMachines,
+}
+
+/// Whether the machines file (classic) lists a machine, or its builder runs (REST): whether it can be
+/// given new builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceptsJobs {
+    /// New builds may start on it.
+    Yes,
+    /// Only what runs there already goes on.
+    No,
+}
+
+/// What is thought of one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// The queue or `minMachines` wants it.
+    InUse,
+    /// Nothing wants it, yet it stays.
+    Keep {
+        /// Why it stays.
+        reason: KeepReason,
+        /// Whether it may get new builds meanwhile.
+        accepts_jobs: AcceptsJobs,
+    },
+    /// It goes, once it is drained.
+    Release {
+        /// Stopped or destroyed.
+        how: ReleaseHow,
+        /// Why it goes.
+        reason: ReleaseReason,
+    },
+}
+
+/// Why a machine that nothing wants stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeepReason {
+    /// Its provider could not list its machines: what is not seen is not touched.
+    ProviderUnavailable,
+    /// The queue status is unavailable: nothing is done that cannot be undone.
+    QueueUnavailable,
+    /// Much time is paid for: it may as well be used.
+    MuchPaidTimeLeft {
+        /// How much.
+        left: Seconds,
+    },
+    /// Another machine has the same name: a release by name could hit the wrong one.
+    NameShared,
+    /// It is building.
+    Busy {
+        /// How many steps.
+        jobs: u64,
+    },
+    /// It was used within the grace period.
+    RecentlyUsed {
+        /// How long ago.
+        idle_for: Seconds,
+        /// The pool's grace period.
+        grace_period: Seconds,
+    },
+    /// The queue runner was started a short while ago and may not know all its work yet.
+    QueueRunnerJustStarted {
+        /// How long ago.
+        uptime: Seconds,
+    },
+    /// Idle, but its time is paid for: it goes when that has nearly run out.
+    SomePaidTimeLeft {
+        /// How much.
+        left: Seconds,
+    },
+    /// It is off, and `stopOnIdle` keeps it so until it is wanted.
+    StoppedInReserve,
+}
+
+/// What becomes of a released machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseHow {
+    /// Its disk is kept.
+    Stop,
+    /// Nothing is kept.
+    Destroy,
+}
+
+/// Why a machine goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReleaseReason {
+    /// It is idle and more machines are there than are allowed.
+    Idle {
+        /// For how long, where anything tells.
+        idle_for: Option<Seconds>,
+    },
+    /// It is off, and its type destroys what is idle.
+    StoppedUnwanted,
+    /// It is off, and `maxMachines` others of its type are already there or in reserve.
+    ReserveFull,
+    /// Its type is not in the policy any more.
+    TypeNotConfigured,
+    /// The provider says that it is beyond repair.
+    Failed,
+    /// It was asked for, never seen, and is not wanted any more: made sure that it is gone.
+    RequestAbandoned,
+}
+
+/// One machine to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provision {
+    /// Its name; creating the same name twice gives one machine.
+    pub name: MachineName,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub machine_type: MachineType,
+    /// Whether an earlier cycle recorded the intent already.
+    pub attempt: Attempt,
+}
+
+/// Whether a machine is asked for anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attempt {
+    /// For the first time.
+    First,
+    /// An intent was found without a machine.
+    Again,
+}
+
+/// One machine to release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// Which.
+    pub name: MachineName,
+    /// Stopped or destroyed.
+    pub how: ReleaseHow,
+    /// Why.
+    pub reason: ReleaseReason,
+}
+
+/// An odd thing that does not stop the planning.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Warning {
+    /// Steps wait that no pool builds.
+    NoPoolFor {
+        /// What they need.
+        kind: DemandKey,
+        /// How many.
+        runnable: u64,
+    },
+    /// Two machines of one name: only the first is looked at, and it is not released.
+    DuplicateMachine {
+        /// The name.
+        name: MachineName,
+    },
+    /// A policy that the configuration check would have refused.
+    MinAboveMax {
+        /// The pool; its maximum counts.
+        machine_type: MachineType,
+    },
+    /// Machines of a type could not be listed.
+    Unlisted {
+        /// The type.
+        machine_type: MachineType,
+        /// The provider's error.
+        reason: String,
+    },
+    /// The queue status is unavailable.
+    QueueUnavailable {
+        /// Why.
+        reason: String,
+    },
+    /// What the queue adapter found odd.
+    Queue {
+        /// In its words.
+        message: String,
+    },
+}

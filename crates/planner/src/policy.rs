@@ -1,0 +1,135 @@
+//! What the operator wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{Feature, MachineType, System, Tag};
+use crate::time::Seconds;
+
+/// The operator's intent: one pool of machines per machine type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// Marks this provisioner's machines and starts their names.
+    pub tag: Tag,
+    /// The pools by machine type.
+    pub pools: BTreeMap<MachineType, PoolPolicy>,
+}
+
+/// The operator's intent for one machine type. Field names follow `conf.nix`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PoolPolicy {
+    /// Systems that the machines build for, in the order of the type's name; never empty.
+    pub systems: Vec<System>,
+    /// A step must require all of these to be built here.
+    #[serde(default)]
+    pub mandatory_features: BTreeSet<Feature>,
+    /// A step may require these besides the mandatory ones.
+    #[serde(default)]
+    pub supported_features: BTreeSet<Feature>,
+    /// Machines to have whatever the queue says; at most `max_machines`.
+    #[serde(default)]
+    pub min_machines: u32,
+    /// Machines to have at the most.
+    #[serde(default = "defaults::one")]
+    pub max_machines: u32,
+    /// Runnable steps left to machines that the operator runs himself.
+    #[serde(default)]
+    pub ignored_runnables: u64,
+    /// Runnable steps that make one machine worth having.
+    #[serde(default = "defaults::runnables_per_machine")]
+    pub runnables_per_machine: NonZeroU32,
+    /// New machines in one cycle, so that a wrong number cannot empty a purse at once.
+    #[serde(default = "defaults::one")]
+    pub max_creates_per_cycle: u32,
+    /// What becomes of a machine that is no longer worth its cost.
+    #[serde(default)]
+    pub idle_action: IdleAction,
+    /// How long an idle machine is kept for work that may yet come.
+    #[serde(default)]
+    pub grace_period: Seconds,
+    /// Steps that a machine builds at once (machines file, column 4); at least 1.
+    #[serde(default = "defaults::one")]
+    pub max_jobs: u32,
+    /// Speed compared with other machines (machines file, column 5).
+    #[serde(default)]
+    pub speed_factor: SpeedFactor,
+    /// Path of the SSH private key on the queue runner's host (machines file, column 3).
+    #[serde(default)]
+    pub ssh_key: Option<String>,
+}
+
+mod defaults {
+    use std::num::NonZeroU32;
+
+    pub(super) fn one() -> u32 {
+        1
+    }
+
+    pub(super) fn runnables_per_machine() -> NonZeroU32 {
+        const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
+        TEN
+    }
+}
+
+impl PoolPolicy {
+    /// A pool for `systems` with the original's defaults.
+    pub fn new(systems: Vec<System>) -> Self {
+        Self {
+            systems,
+            mandatory_features: BTreeSet::new(),
+            supported_features: BTreeSet::new(),
+            min_machines: 0,
+            max_machines: defaults::one(),
+            ignored_runnables: 0,
+            runnables_per_machine: defaults::runnables_per_machine(),
+            max_creates_per_cycle: defaults::one(),
+            idle_action: IdleAction::default(),
+            grace_period: Seconds(0),
+            max_jobs: defaults::one(),
+            speed_factor: SpeedFactor::default(),
+            ssh_key: None,
+        }
+    }
+}
+
+/// `stopOnIdle` in `conf.nix`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdleAction {
+    /// Stop it and keep its disk, to be started again sooner than a new one could be made.
+    Stop,
+    /// Destroy it.
+    #[default]
+    Destroy,
+}
+
+/// A speed factor in thousandths (Hydra reads a decimal number, Nix 2.8 a whole one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SpeedFactor {
+    /// 1000 is a factor of 1; at least 1.
+    pub thousandths: u32,
+}
+
+impl Default for SpeedFactor {
+    fn default() -> Self {
+        Self { thousandths: 1000 }
+    }
+}
+
+/// As the machines file wants it: `1`, `1.5`, `0.125`.
+impl fmt::Display for SpeedFactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.thousandths / 1000, self.thousandths % 1000);
+        if rest == 0 {
+            write!(f, "{whole}")
+        } else {
+            write!(f, "{whole}.{}", format!("{rest:03}").trim_end_matches('0'))
+        }
+    }
+}

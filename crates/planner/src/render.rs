@@ -1,0 +1,189 @@
+//! The plan as text. Every field is taken apart, so that a new one cannot be forgotten.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::plan::{
+    AcceptsJobs, AllowedBy, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow,
+    ReleaseReason, Sizing, Verdict, Warning,
+};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { sizing, verdicts, provision, start, deploy, publish_as_seen, release, warnings } =
+            self;
+        section(
+            f,
+            "machine types",
+            "none configured",
+            sizing.iter().map(|(t, s)| format!("{t}: {s}")),
+        )?;
+        section(f, "machines", "none", verdicts.iter().map(|(n, v)| format!("{n}: {v}")))?;
+        let actions = provision
+            .iter()
+            .map(Provision::to_string)
+            .chain(start.iter().map(|name| format!("start {name}")))
+            .chain(deploy.iter().map(|name| format!("deploy {name}")))
+            .chain(publish_as_seen.iter().map(|m| format!("publish {} as last seen", m.name)))
+            .chain(release.iter().map(Release::to_string));
+        section(f, "actions", "nothing to do", actions)?;
+        if !warnings.is_empty() {
+            section(f, "warnings", "", warnings.iter().map(Warning::to_string))?;
+        }
+        Ok(())
+    }
+}
+
+fn section(
+    f: &mut Formatter<'_>,
+    title: &str,
+    empty: &str,
+    lines: impl Iterator<Item = String>,
+) -> fmt::Result {
+    writeln!(f, "{title}")?;
+    let mut lines = lines.peekable();
+    if lines.peek().is_none() {
+        writeln!(f, "  {empty}")?;
+    }
+    lines.try_for_each(|line| writeln!(f, "  {line}"))
+}
+
+impl Display for Sizing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { runnable, ignored, wanted, allowed, allowed_by, present, deferred } = self;
+        match runnable {
+            Some(runnable) => write!(f, "{runnable} runnable")?,
+            None => f.write_str("runnable unknown")?,
+        }
+        if *ignored > 0 {
+            write!(f, ", {ignored} ignored")?;
+        }
+        write!(f, ", wants {wanted}, may have {allowed}")?;
+        match allowed_by {
+            AllowedBy::Demand => {}
+            AllowedBy::MinMachines => f.write_str(" (minMachines)")?,
+            AllowedBy::MaxMachines => f.write_str(" (maxMachines)")?,
+        }
+        write!(f, ", has {present}")?;
+        if *deferred > 0 {
+            write!(f, ", {deferred} more in later cycles (maxCreatesPerCycle)")?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => f.write_str("in use"),
+            Self::Keep { reason, accepts_jobs } => {
+                write!(f, "keep, {reason}")?;
+                match accepts_jobs {
+                    AcceptsJobs::Yes => Ok(()),
+                    AcceptsJobs::No => f.write_str("; no new builds"),
+                }
+            }
+            Self::Release { how, reason } => write!(f, "{how}, {reason}"),
+        }
+    }
+}
+
+impl Display for KeepReason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProviderUnavailable => f.write_str("its provider cannot be asked"),
+            Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
+            Self::NameShared => f.write_str("another machine has the same name"),
+            Self::MuchPaidTimeLeft { left } => write!(f, "{left} are paid for (30m or more)"),
+            Self::Busy { jobs } => write!(f, "busy with {jobs} builds"),
+            Self::RecentlyUsed { idle_for, grace_period } => {
+                write!(f, "used {idle_for} ago, grace period {grace_period}")
+            }
+            Self::QueueRunnerJustStarted { uptime } => {
+                write!(
+                    f,
+                    "the queue runner has been up for {uptime} only and may not know all work yet"
+                )
+            }
+            Self::SomePaidTimeLeft { left } => {
+                write!(f, "idle, but {left} are paid for (10m or more)")
+            }
+            Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
+        }
+    }
+}
+
+impl Display for ReleaseHow {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stop",
+            Self::Destroy => "destroy",
+        })
+    }
+}
+
+impl Display for ReleaseReason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle { idle_for: Some(idle_for) } => write!(f, "not needed, idle for {idle_for}"),
+            Self::Idle { idle_for: None } => f.write_str("not needed, idle"),
+            Self::StoppedUnwanted => f.write_str("not needed, stopped"),
+            Self::ReserveFull => f.write_str("not needed, maxMachines are there without it"),
+            Self::TypeNotConfigured => f.write_str("its type is not configured any more"),
+            Self::Failed => f.write_str("its provider says that it has failed"),
+            Self::RequestAbandoned => f.write_str("asked for but never seen, not needed any more"),
+        }
+    }
+}
+
+impl Display for Provision {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { name, machine_type, attempt } = self;
+        write!(f, "create {name} ({machine_type})")?;
+        match attempt {
+            Attempt::First => Ok(()),
+            Attempt::Again => f.write_str(", again: asked for earlier but not seen"),
+        }
+    }
+}
+
+impl Display for Release {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { name, how, reason } = self;
+        write!(f, "drain and {how} {name}: {reason}")
+    }
+}
+
+impl Display for Warning {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPoolFor { kind, runnable } => {
+                write!(
+                    f,
+                    "cannot provision machines for {kind}: no type in systemTypes builds its {runnable} runnable steps"
+                )
+            }
+            Self::DuplicateMachine { name } => {
+                write!(
+                    f,
+                    "two machines are called {name}; only the first is looked at and neither is released"
+                )
+            }
+            Self::MinAboveMax { machine_type } => {
+                write!(
+                    f,
+                    "systemTypes.{machine_type}: minMachines is above maxMachines; maxMachines counts"
+                )
+            }
+            Self::Unlisted { machine_type, reason } => {
+                write!(
+                    f,
+                    "machines of type {machine_type} could not be listed; none is created or released: {reason}"
+                )
+            }
+            Self::QueueUnavailable { reason } => {
+                write!(f, "queue status unavailable; nothing is released: {reason}")
+            }
+            Self::Queue { message } => f.write_str(message),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What was observed, all at one time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{Feature, MachineName, MachineType, System};
+use crate::plan::AcceptsJobs;
+use crate::time::{Seconds, Timestamp};
+
+/// All that one cycle observed, with its one timestamp (read before anything else, so that times err
+/// towards keeping a machine).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Snapshot {
+    /// When the observation began.
+    pub taken_at: Timestamp,
+    /// Every machine of our tag, with recorded intents to create as [`MachineState::Requested`].
+    pub machines: Vec<Machine>,
+    /// Machine types whose machines could not be listed, with the reason. Their machines above are the
+    /// ones last seen. Nothing is created or released there.
+    #[serde(default)]
+    pub unlisted: BTreeMap<MachineType, String>,
+    /// What the queue runner said.
+    pub queue: QueueStatus,
+}
+
+/// A build machine as its provider describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Machine {
+    /// Unique within the tag.
+    pub name: MachineName,
+    /// The type it was created for; it may have left the policy since.
+    #[serde(rename = "type")]
+    pub machine_type: MachineType,
+    /// What the provider says of it.
+    pub state: MachineState,
+    /// Host name or address for ssh, once known.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// What the machine calls itself: the key of Hydra's REST status.
+    #[serde(default)]
+    pub host_name: Option<String>,
+    /// Who Nix logs in as.
+    #[serde(default = "default_ssh_user")]
+    pub ssh_user: String,
+    /// The ssh port.
+    #[serde(default = "default_ssh_port")]
+    pub ssh_port: u16,
+    /// The whole public key line of the machine's ssh host key: `ssh-ed25519 AAAA...`.
+    #[serde(default)]
+    pub host_key: Option<String>,
+    /// When it was started, if the provider tells.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When the next charge falls due; until then its time is paid for. `None`: charged by the second.
+    #[serde(default)]
+    pub next_charge_at: Option<Timestamp>,
+}
+
+fn default_ssh_user() -> String {
+    "root".to_owned()
+}
+
+fn default_ssh_port() -> u16 {
+    22
+}
+
+impl Machine {
+    /// A machine that is only a wish so far.
+    pub fn requested(name: MachineName, machine_type: MachineType) -> Self {
+        Self {
+            name,
+            machine_type,
+            state: MachineState::Requested,
+            address: None,
+            host_name: None,
+            ssh_user: default_ssh_user(),
+            ssh_port: default_ssh_port(),
+            host_key: None,
+            started_at: None,
+            next_charge_at: None,
+        }
+    }
+
+    /// How much paid time is left at `now`; zero when charged by the second.
+    pub fn paid_time_left(&self, now: Timestamp) -> Seconds {
+        self.next_charge_at.map_or(Seconds(0), |at| at.since(now))
+    }
+}
+
+/// Where a machine is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineState {
+    /// The intent to create it is recorded, no machine has been seen yet.
+    Requested,
+    /// The provider is making it.
+    Creating,
+    /// It is booting.
+    Starting,
+    /// It runs.
+    Up,
+    /// It runs, says the provider, but does not answer. A deployment may mend it.
+    Unreachable,
+    /// It is shutting down.
+    Stopping,
+    /// It is off; its disk is kept.
+    Stopped,
+    /// It is beyond repair.
+    Failed,
+}
+
+impl MachineState {
+    /// Whether builds may be running on it or its time is being paid for.
+    pub fn is_live(self) -> bool {
+        match self {
+            Self::Creating | Self::Starting | Self::Up | Self::Unreachable => true,
+            Self::Requested | Self::Stopping | Self::Stopped | Self::Failed => false,
+        }
+    }
+}
+
+impl fmt::Display for MachineState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Requested => "requested",
+            Self::Creating => "creating",
+            Self::Starting => "starting",
+            Self::Up => "up",
+            Self::Unreachable => "unreachable",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// What the queue runner said, if it could be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum QueueStatus {
+    /// It answered.
+    Up(Queue),
+    /// It is stopped, could not be asked, or its answer made no sense. The text says which.
+    Unavailable(String),
+}
+
+/// The state of the queue runner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queue {
+    /// Seconds since the queue runner was started.
+    pub uptime: Seconds,
+    /// What waits and what runs, one entry per kind of step.
+    pub demand: Vec<Demand>,
+    /// The machines that the queue runner knows, ours and others.
+    pub machines: Vec<QueueMachine>,
+    /// What the adapter found odd in the answer; copied into the plan.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A kind of step: what a machine must offer to build it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DemandKey {
+    /// The system that the step is built on.
+    pub system: System,
+    /// The features that it requires.
+    #[serde(default)]
+    pub features: BTreeSet<Feature>,
+}
+
+/// `SYSTEM` or `SYSTEM:FEATURE,FEATURE`, as classic Hydra writes it.
+impl fmt::Display for DemandKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.system.fmt(f)?;
+        for (i, feature) in self.features.iter().enumerate() {
+            write!(f, "{}{feature}", if i == 0 { ':' } else { ',' })?;
+        }
+        Ok(())
+    }
+}
+
+/// The steps of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Demand {
+    /// Which kind.
+    pub kind: DemandKey,
+    /// Steps that wait for a machine; those being built do not count.
+    #[serde(default)]
+    pub runnable: u64,
+    /// Steps being built.
+    #[serde(default)]
+    pub running: u64,
+    /// When such a step last ran; `None` when never, or not told.
+    #[serde(default)]
+    pub last_active: Option<Timestamp>,
+}
+
+/// A machine as the queue runner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueMachine {
+    /// Host name or address, without user, scheme, port and parameters.
+    pub host: String,
+    /// The port, where the machine's key names one.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Whether it could be given a step now: listed (classic), connected (REST).
+    pub accepts_jobs: AcceptsJobs,
+    /// Steps that it is building.
+    pub current_jobs: u64,
+    /// Since when it has had nothing to build; `None` while busy, or not told.
+    #[serde(default)]
+    pub idle_since: Option<Timestamp>,
+}
