@@ -1,5 +1,12 @@
 //! The real world: configuration, queue runners, providers, the machines file, the state directory.
 
+pub mod atomic_file;
 pub mod command;
 pub mod config;
+pub mod fleet;
+pub mod lock;
+pub mod machines_file;
 pub mod providers;
+pub mod queue;
+mod records;
+pub mod ssh;

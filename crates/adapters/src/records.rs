@@ -1,0 +1,121 @@
+//! What the provisioner remembers between cycles: which machines it asked for and last saw, and how they
+//! are reached.
+//!
+//! A record without a sighting is an intent to create. The whole file may be deleted: machines are found
+//! again by their tag.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use planner::{Machine, MachineName, MachineType, Timestamp};
+use reconciler::world::{Intent, LogError};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+use crate::providers::ProviderSettings;
+
+/// The records of one state directory, on disk as `machines.json`.
+#[derive(Debug)]
+pub(crate) struct Records {
+    path: PathBuf,
+    on_disk: Contents,
+    current: Contents,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Contents {
+    version: u32,
+    machines: BTreeMap<MachineName, Record>,
+}
+
+/// What is remembered of one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Record {
+    #[serde(rename = "type")]
+    pub(crate) machine_type: MachineType,
+    /// How it is reached, even when its type has left the configuration.
+    pub(crate) provider: ProviderSettings,
+    /// When the intent to create it was recorded; `None` for a machine that was found by its tag.
+    pub(crate) requested_at: Option<Timestamp>,
+    /// The machine when it was last listed; `None` until then.
+    pub(crate) last_seen: Option<Machine>,
+}
+
+const VERSION: u32 = 1;
+
+impl Records {
+    pub(crate) fn load(path: PathBuf) -> Result<Self, LogError> {
+        let contents = match fs::read(&path) {
+            Ok(bytes) => parse(&bytes).map_err(|reason| {
+                LogError(format!(
+                    "cannot read {}: {reason}; it can be deleted: machines are found again by their tag",
+                    path.display()
+                ))
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Contents { version: VERSION, machines: BTreeMap::new() }
+            }
+            Err(error) => {
+                return Err(LogError(format!("cannot read {}: {error}", path.display())));
+            }
+        };
+        Ok(Self { path, on_disk: contents.clone(), current: contents })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&MachineName, &Record)> {
+        self.current.machines.iter()
+    }
+
+    pub(crate) fn get(&self, name: &MachineName) -> Option<&Record> {
+        self.current.machines.get(name)
+    }
+
+    /// The machines that were asked for and never seen.
+    pub(crate) fn intents(&self) -> Vec<Intent> {
+        self.iter()
+            .filter(|(_, record)| record.last_seen.is_none())
+            .map(|(name, record)| Intent {
+                name: name.clone(),
+                machine_type: record.machine_type.clone(),
+                requested_at: record.requested_at.unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    pub(crate) fn insert(&mut self, name: MachineName, record: Record) {
+        self.current.machines.insert(name, record);
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl Fn(&MachineName, &Record) -> bool) {
+        self.current.machines.retain(|name, record| keep(name, record));
+    }
+
+    /// Writes what has changed since the last time.
+    pub(crate) fn save(&mut self) -> Result<(), LogError> {
+        if self.current == self.on_disk {
+            return Ok(());
+        }
+        let written = serde_json::to_vec_pretty(&self.current)
+            .map_err(io::Error::from)
+            .and_then(|bytes| atomic_file::write(&self.path, &bytes, 0o600));
+        match written {
+            Ok(()) => {
+                self.on_disk = self.current.clone();
+                Ok(())
+            }
+            Err(error) => Err(LogError(format!("cannot write {}: {error}", self.path.display()))),
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Contents, String> {
+    let contents: Contents = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if contents.version == VERSION {
+        Ok(contents)
+    } else {
+        Err(format!("it has version {}, this program knows {VERSION}", contents.version))
+    }
+}

@@ -1,0 +1,119 @@
+//! Commands on build machines, by the operator's own `ssh`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use planner::{Machine, MachineName};
+use thiserror::Error;
+
+use crate::command::Invocation;
+
+/// What ssh(1) ends with when it could not connect or log in.
+const CONNECTION_FAILED: i32 = 255;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs commands on machines and knows their host keys, a file a machine below `known_hosts_dir`.
+#[derive(Clone, Debug)]
+pub struct Ssh {
+    options: Vec<String>,
+    known_hosts_dir: PathBuf,
+}
+
+/// A command on a machine failed.
+#[derive(Debug, Error)]
+pub enum SshError {
+    /// The machine does not answer ssh, or does not let us in.
+    #[error("ssh to {place}: {message}")]
+    NotConnected {
+        /// `user@address:port`.
+        place: String,
+        /// What ssh said.
+        message: String,
+    },
+    /// It answers, but the command did not work, or something here went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Ssh {
+    /// With further arguments for every `ssh`, and `state_dir` to keep host keys in.
+    pub fn new(options: Vec<String>, state_dir: &Path) -> Self {
+        Self { options, known_hosts_dir: state_dir.join("known_hosts") }
+    }
+
+    /// Runs `remote` on `machine`, logging in with `key` if that file is on this host (it may be only on
+    /// the queue runner's).
+    ///
+    /// # Errors
+    /// When ssh cannot connect, or the command fails.
+    pub fn run(
+        &self,
+        machine: &Machine,
+        key: Option<&str>,
+        remote: &[String],
+        limit: Duration,
+    ) -> Result<(), SshError> {
+        let address = machine
+            .address
+            .as_deref()
+            .ok_or_else(|| SshError::Failed("its provider tells no address for it".to_owned()))?;
+        let known_hosts = self.known_hosts(machine).map_err(|error| {
+            SshError::Failed(format!("cannot write {}: {error}", self.known_hosts_dir.display()))
+        })?;
+        let remote_line = shlex::try_join(remote.iter().map(String::as_str))
+            .map_err(|error| SshError::Failed(format!("cannot quote {remote:?}: {error}")))?;
+        // A key that the provider told is the only one accepted; otherwise the first one seen is kept.
+        let checking = if machine.host_key.is_some() { "yes" } else { "accept-new" };
+        let mut invocation = Invocation::new(&["ssh".to_owned()], limit)
+            .args(["-x", "-o", "BatchMode=yes", "-o"])
+            .arg(format!("ConnectTimeout={}", CONNECT_TIMEOUT.as_secs()))
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", known_hosts.display()))
+            .args(["-o", "GlobalKnownHostsFile=none", "-o"])
+            .arg(format!("StrictHostKeyChecking={checking}"))
+            .arg("-o")
+            .arg(format!("HostKeyAlias={}", machine.name));
+        if let Some(key) = key.filter(|key| Path::new(key).exists()) {
+            invocation = invocation.args(["-i", key]);
+        }
+        let output = invocation
+            .args(self.options.iter().cloned())
+            .arg("-p")
+            .arg(machine.ssh_port.to_string())
+            .args(["-l", &machine.ssh_user, "--", address])
+            .arg(remote_line.clone())
+            .run()
+            .map_err(|error| SshError::Failed(error.to_string()))?;
+        match output.code {
+            0 => Ok(()),
+            CONNECTION_FAILED => Err(SshError::NotConnected {
+                place: format!("{}@{address}:{}", machine.ssh_user, machine.ssh_port),
+                message: output.stderr_tail(),
+            }),
+            code => Err(SshError::Failed(format!(
+                "`{remote_line}` on it ended with exit code {code}: {}",
+                output.stderr_tail()
+            ))),
+        }
+    }
+
+    fn known_hosts(&self, machine: &Machine) -> io::Result<PathBuf> {
+        let path = self.known_hosts_dir.join(machine.name.as_str());
+        if let Some(host_key) = &machine.host_key {
+            let line = format!("{} {}\n", machine.name, host_key.trim());
+            if fs::read_to_string(&path).ok().as_deref() != Some(&line) {
+                crate::atomic_file::write(&path, line.as_bytes(), 0o600)?;
+            }
+        } else {
+            fs::create_dir_all(&self.known_hosts_dir)?;
+        }
+        Ok(path)
+    }
+
+    /// Forgets the host key of a machine that is gone, so that the next one of its name may have another.
+    pub fn forget(&self, name: &MachineName) {
+        // It may never have been connected to.
+        let _ = fs::remove_file(self.known_hosts_dir.join(name.as_str()));
+    }
+}
