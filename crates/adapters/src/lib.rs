@@ -10,3 +10,4 @@ pub mod providers;
 pub mod queue;
 mod records;
 pub mod ssh;
+pub mod world;

@@ -1,5 +1,58 @@
 //! `conf.nix`: evaluated by Nix, checked, every problem reported at once.
 
+mod evaluate;
+mod parse;
+mod provider;
+mod reader;
 mod settings;
+mod system_type;
 
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use parse::parse;
+pub use reader::Problem;
 pub use settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings};
+
+/// A configuration that cannot be used. Nothing has been touched.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read or evaluated.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What Nix or the system said.
+        reason: String,
+    },
+    /// Its options are wrong.
+    #[error("{}", list(path, problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong, by place; not empty.
+        problems: Vec<Problem>,
+    },
+}
+
+/// Loads and checks the configuration in `path`.
+///
+/// # Errors
+/// With all problems at once.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    parse(&evaluate::evaluate(path)?)
+        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+}
+
+fn list(path: &Path, problems: &[Problem]) -> String {
+    let count = problems.len();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    let mut text = format!("{}: {count} {noun}", path.display());
+    for problem in problems {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n  {problem}");
+    }
+    text
+}

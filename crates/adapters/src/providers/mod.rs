@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub mod command;
+pub mod nixops;
 
 /// `systemTypes.<T>.provider` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub mod command;
 pub enum ProviderSettings {
     /// A program of the operator's.
     Command(command::Settings),
+    /// NixOps.
+    Nixops(nixops::Settings),
 }
 
 impl ProviderSettings {
@@ -24,6 +27,7 @@ impl ProviderSettings {
     pub fn identity(&self) -> String {
         match self {
             Self::Command(settings) => format!("command {:?}", settings.program),
+            Self::Nixops(settings) => settings.identity(),
         }
     }
 }
@@ -103,15 +107,26 @@ pub fn build(
     context: &ProviderContext,
     types: &BTreeMap<MachineType, ProviderSettings>,
 ) -> Option<Box<dyn Provider>> {
-    let provider = match types.values().next()? {
+    match types.values().next()? {
         ProviderSettings::Command(first) => {
-            let options = types.iter().map(|(machine_type, settings)| match settings {
+            let options = types.iter().filter_map(|(machine_type, settings)| match settings {
                 ProviderSettings::Command(settings) => {
-                    (machine_type.clone(), settings.options.clone())
+                    Some((machine_type.clone(), settings.options.clone()))
                 }
+                ProviderSettings::Nixops(_) => None,
             });
-            command::CommandProvider::new(context, first.program.clone(), options.collect())
+            let options = options.collect();
+            Some(Box::new(command::CommandProvider::new(context, first.program.clone(), options)))
         }
-    };
-    Some(Box::new(provider))
+        ProviderSettings::Nixops(_) => {
+            let settings = types.iter().filter_map(|(machine_type, settings)| match settings {
+                ProviderSettings::Nixops(settings) => {
+                    Some((machine_type.clone(), settings.clone()))
+                }
+                ProviderSettings::Command(_) => None,
+            });
+            nixops::NixopsProvider::new(context, settings.collect())
+                .map(|provider| Box::new(provider) as Box<dyn Provider>)
+        }
+    }
 }

@@ -1,1 +1,31 @@
-//! The queue runner's status.
+//! The queue runner's status: classic (`hydra-queue-runner --status`) and current (REST).
+
+pub mod classic;
+mod derivations;
+mod features;
+mod host;
+mod lenient;
+pub mod rest;
+
+use std::path::Path;
+use std::time::Duration;
+
+use reconciler::world::QueueSource;
+
+use crate::config::QueueSettings;
+
+/// The queue runner of `settings`. `limit` is for one look; `state_dir` keeps what need not be asked twice.
+pub fn source(
+    settings: &QueueSettings,
+    limit: Duration,
+    state_dir: &Path,
+) -> Box<dyn QueueSource + Send> {
+    match settings {
+        QueueSettings::Classic { command } => {
+            Box::new(classic::Source::new(command.clone(), limit))
+        }
+        QueueSettings::Rest { url, nix_command } => {
+            Box::new(rest::Source::new(url.clone(), nix_command.clone(), limit, state_dir))
+        }
+    }
+}
