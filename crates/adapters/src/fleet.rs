@@ -13,7 +13,7 @@ use reconciler::world::{
 
 use crate::config::{Config, Limits, SshSettings};
 use crate::providers::{Provider, ProviderContext, ProviderError, ProviderSettings, build};
-use crate::records::{Record, Records};
+use crate::records::{Access, Record, Records};
 use crate::ssh::{Ssh, SshError};
 
 /// How long a machine that was only just started may take to answer ssh.
@@ -58,6 +58,11 @@ impl Fleet {
                 .collect(),
             limits: config.limits,
         })
+    }
+
+    /// Writes nothing to the state directory from now on: for who only looks and holds no lock.
+    pub(crate) fn make_read_only(&mut self) {
+        self.records.set_access(Access::ReadOnly);
     }
 
     fn provider_of(&self, machine: &Machine) -> Result<&dyn Provider, ProviderError> {

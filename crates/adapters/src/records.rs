@@ -21,6 +21,14 @@ pub(crate) struct Records {
     path: PathBuf,
     on_disk: Contents,
     current: Contents,
+    access: Access,
+}
+
+/// Whether changes go to disk: only who holds the lock may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadOnly,
+    ReadWrite,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +70,7 @@ impl Records {
                 return Err(LogError(format!("cannot read {}: {error}", path.display())));
             }
         };
-        Ok(Self { path, on_disk: contents.clone(), current: contents })
+        Ok(Self { path, on_disk: contents.clone(), current: contents, access: Access::ReadWrite })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&MachineName, &Record)> {
@@ -93,9 +101,13 @@ impl Records {
         self.current.machines.retain(|name, record| keep(name, record));
     }
 
+    pub(crate) fn set_access(&mut self, access: Access) {
+        self.access = access;
+    }
+
     /// Writes what has changed since the last time.
     pub(crate) fn save(&mut self) -> Result<(), LogError> {
-        if self.current == self.on_disk {
+        if self.current == self.on_disk || self.access == Access::ReadOnly {
             return Ok(());
         }
         let written = serde_json::to_vec_pretty(&self.current)

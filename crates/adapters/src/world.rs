@@ -34,6 +34,13 @@ impl RealWorld {
             sink: Sink::new(config.machines_file.clone(), limit),
         })
     }
+
+    /// The same world for who only looks: without the lock nothing is written down.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.fleet.make_read_only();
+        self
+    }
 }
 
 impl Clock for RealWorld {

@@ -22,6 +22,7 @@ mod time;
 
 pub use confirm::{PostponeReason, confirm_drained, confirm_idle};
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
+pub use matching::jobs_of;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
 pub use plan::{
     AcceptsJobs, AllowedBy, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow,

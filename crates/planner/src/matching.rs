@@ -69,3 +69,8 @@ impl SeenInQueue {
         }
     }
 }
+
+/// How many steps `machine` is building, by whatever name the queue runner knows it; `None` if by none.
+pub fn jobs_of(queue: &Queue, machine: &Machine) -> Option<u64> {
+    QueueMachines::new(queue).find(machine).map(|seen| seen.jobs)
+}

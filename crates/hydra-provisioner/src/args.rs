@@ -1,0 +1,69 @@
+//! What the user may say.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::exit::EXIT_CODES;
+
+/// Creates build machines when a Hydra queue grows, and releases them when they are not worth their cost.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) logging: LoggingArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// conf.nix (or a .json file): short for `run CONF`
+    #[arg(required = true)]
+    pub(crate) conf: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LoggingArgs {
+    /// How logs are written to standard error
+    #[arg(long, value_enum, default_value = "human", global = true)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, or a tracing filter such as `adapters=debug`
+    #[arg(long, default_value = "info", global = true, value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one cycle: look, plan, act, and print the plan and what came of it
+    Run {
+        /// conf.nix, or a .json file
+        conf: PathBuf,
+    },
+    /// Say what a cycle would do and why, machine by machine, and do nothing
+    Plan {
+        /// conf.nix, or a .json file
+        conf: PathBuf,
+        /// Print the plan as JSON
+        #[arg(long)]
+        json: bool,
+        /// Plan for this recorded snapshot (JSON) instead of the world as it is
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
+        /// Print the snapshot that would be planned for as JSON, and no plan
+        #[arg(long, conflicts_with_all = ["json", "snapshot"])]
+        print_snapshot: bool,
+    },
+    /// Check the configuration and do nothing else
+    Check {
+        /// conf.nix, or a .json file
+        conf: PathBuf,
+    },
+    /// Show a table of the machines with what would become of them
+    Status {
+        /// conf.nix, or a .json file
+        conf: PathBuf,
+    },
+}

@@ -1,0 +1,146 @@
+//! What each command does.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use adapters::config::{self, Config};
+use adapters::lock::{Lock, LockError};
+use adapters::world::RealWorld;
+use planner::{QueueStatus, Snapshot};
+
+use crate::args::{Args, Command};
+use crate::exit::Exit;
+use crate::status_table;
+
+/// Either way, how the run ended.
+type Ended = Result<Exit, Exit>;
+
+pub(crate) fn run(args: Args) -> Exit {
+    let ended = match (args.command, args.conf) {
+        (Some(Command::Run { conf }), _) | (None, Some(conf)) => cycle(&conf),
+        (Some(Command::Plan { conf, json, snapshot, print_snapshot }), _) => {
+            let output = match (json, print_snapshot) {
+                (_, true) => PlanOutput::Snapshot,
+                (true, false) => PlanOutput::Json,
+                (false, false) => PlanOutput::Text,
+            };
+            plan(&conf, snapshot.as_deref(), output)
+        }
+        (Some(Command::Check { conf }), _) => check(&conf),
+        (Some(Command::Status { conf }), _) => status(&conf),
+        // clap asks for one of them.
+        (None, None) => Err(Exit::BadConfig),
+    };
+    ended.unwrap_or_else(|exit| exit)
+}
+
+#[derive(Clone, Copy)]
+enum PlanOutput {
+    Text,
+    Json,
+    Snapshot,
+}
+
+fn cycle(conf: &Path) -> Ended {
+    let config = load(conf)?;
+    let holder = format!(
+        "pid {}, running {} since {}",
+        std::process::id(),
+        conf.display(),
+        jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| jiff::Timestamp::now())
+    );
+    let _lock = Lock::acquire(&config.state_dir, &holder).map_err(|error| match error {
+        LockError::Held { .. } => fail(Exit::Locked, &error),
+        LockError::Unusable { .. } => fail(Exit::Unexpected, &error),
+    })?;
+    let mut world = open(&config)?;
+    let report = reconciler::cycle(&config.policy, &mut world)
+        .map_err(|error| fail(Exit::Unexpected, &error))?;
+    for warning in &report.plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    print(&report)?;
+    Ok(match &report.snapshot.queue {
+        _ if !report.succeeded() => Exit::SomeFailed,
+        QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
+        QueueStatus::Up(_) => Exit::Done,
+    })
+}
+
+fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
+    let config = load(conf)?;
+    let snapshot = match snapshot {
+        Some(path) => read_snapshot(path)?,
+        None => look(&config)?,
+    };
+    let plan = planner::plan(&config.policy, &snapshot);
+    match output {
+        PlanOutput::Text => print(&plan)?,
+        PlanOutput::Json => print_json(&plan)?,
+        PlanOutput::Snapshot => print_json(&snapshot)?,
+    }
+    Ok(unavailable_or_done(&snapshot))
+}
+
+fn check(conf: &Path) -> Ended {
+    let config = load(conf)?;
+    let types = config.policy.pools.len();
+    print(format!("{}: good, {types} system types\n", conf.display()))?;
+    Ok(Exit::Done)
+}
+
+fn status(conf: &Path) -> Ended {
+    let config = load(conf)?;
+    let snapshot = look(&config)?;
+    let plan = planner::plan(&config.policy, &snapshot);
+    print(format!("{}\n", status_table::render(&snapshot, &plan)))?;
+    Ok(unavailable_or_done(&snapshot))
+}
+
+fn unavailable_or_done(snapshot: &Snapshot) -> Exit {
+    match snapshot.queue {
+        QueueStatus::Up(_) => Exit::Done,
+        QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
+    }
+}
+
+fn load(conf: &Path) -> Result<Config, Exit> {
+    let config = config::load(conf).map_err(|error| fail(Exit::BadConfig, &error))?;
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", conf.display());
+    }
+    Ok(config)
+}
+
+fn open(config: &Config) -> Result<RealWorld, Exit> {
+    RealWorld::open(config).map_err(|error| fail(Exit::Unexpected, &error))
+}
+
+/// Looks at the world without changing it: without the lock, and so without writing anything down.
+fn look(config: &Config) -> Result<Snapshot, Exit> {
+    let mut world = open(config)?.read_only();
+    reconciler::observe(&mut world).map_err(|error| fail(Exit::Unexpected, &error))
+}
+
+fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {
+    let read = || serde_json::from_slice(&std::fs::read(path)?).map_err(io::Error::from);
+    read().map_err(|error| fail(Exit::BadConfig, &format!("{}: {error}", path.display())))
+}
+
+fn fail(exit: Exit, error: &impl Display) -> Exit {
+    tracing::error!("{error}");
+    exit
+}
+
+/// Data goes to standard output; a reader that has gone away (`| head`) is no reason to panic.
+fn print(data: impl Display) -> Result<(), Exit> {
+    let mut stdout = io::stdout().lock();
+    write!(stdout, "{data}").and_then(|()| stdout.flush()).map_err(|_| Exit::Unexpected)
+}
+
+fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {
+    let text = serde_json::to_string_pretty(data)
+        .map_err(|error| fail(Exit::Unexpected, &format!("cannot write JSON: {error}")))?;
+    print(format!("{text}\n"))
+}

@@ -1,0 +1,39 @@
+//! The machines as a table.
+
+use comfy_table::{Table, presets};
+use planner::{Machine, Plan, QueueStatus, Seconds, Snapshot};
+
+/// One line a machine: type, state, address, age, jobs, paid time left, verdict.
+pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["NAME", "TYPE", "STATE", "ADDRESS", "AGE", "JOBS", "PAID FOR", "VERDICT"]);
+    let mut machines: Vec<_> = snapshot.machines.iter().collect();
+    machines.sort_by_key(|machine| &machine.name);
+    for machine in machines {
+        let now = snapshot.taken_at;
+        table.add_row([
+            machine.name.to_string(),
+            machine.machine_type.to_string(),
+            machine.state.to_string(),
+            or_dash(machine.address.clone()),
+            or_dash(machine.started_at.map(|at| now.since(at).to_string())),
+            jobs(&snapshot.queue, machine),
+            or_dash(Some(machine.paid_time_left(now)).filter(|left| *left > Seconds(0))),
+            or_dash(plan.verdicts.get(&machine.name)),
+        ]);
+    }
+    table
+}
+
+fn jobs(queue: &QueueStatus, machine: &Machine) -> String {
+    match queue {
+        QueueStatus::Unavailable(_) => "?".to_owned(),
+        QueueStatus::Up(queue) => or_dash(planner::jobs_of(queue, machine)),
+    }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}

@@ -1,0 +1,29 @@
+# A farm to try the provisioner on: the queue is a recorded status, the machines are files in a directory.
+# Everything it writes is in target/quickstart.
+let
+  here = toString ./.;
+  scratch = toString ../../target/quickstart;
+in
+{
+  # Instead of [ "hydra-queue-runner" "--status" ].
+  statusCommand = [ "cat" "${here}/status.json" ];
+  machinesFile = "${scratch}/machines";
+  stateDir = "${scratch}/state";
+
+  # These "machines" have no /run/keep-alive.
+  touchKeepAlive = false;
+
+  systemTypes.x86_64-linux = {
+    provider.command.program = [ "${toString ../command-provider}/directory-provider" "${scratch}/provider" ];
+    maxMachines = 4;
+    runnablesPerMachine = 10;
+    # The default is 1, so that a wrong number cannot empty a purse at once.
+    maxCreatesPerCycle = 3;
+    maxJobs = 2;
+  };
+
+  systemTypes."x86_64-linux:kvm" = {
+    provider.command.program = [ "${toString ../command-provider}/directory-provider" "${scratch}/provider" ];
+    ignoredRunnables = 5;
+  };
+}
