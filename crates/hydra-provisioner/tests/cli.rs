@@ -1,0 +1,166 @@
+//! The command line as a user runs it: whole standard output and exit codes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+mod farm;
+
+use std::fs;
+
+use farm::{Farm, stderr, stdout};
+use serde_json::json;
+
+#[test]
+fn machines_are_created_used_drained_and_destroyed() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(2);
+    let output = farm.run(&[]);
+    assert_eq!(
+        stdout(&output),
+        "machine types
+  x86_64-linux: 2 runnable, wants 2, may have 2, has 0
+machines
+  none
+actions
+  create hydra-provisioned-0 (x86_64-linux)
+  create hydra-provisioned-1 (x86_64-linux)
+  deploy hydra-provisioned-0
+  deploy hydra-provisioned-1
+results
+  hydra-provisioned-0: ready
+  hydra-provisioned-1: ready
+  machines file: published, 2 machines
+"
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        farm.machines_file(),
+        [
+            "root@127.0.0.2 x86_64-linux,i686-linux - 1 1 - - -",
+            "root@127.0.0.3 x86_64-linux,i686-linux - 1 1 - - -"
+        ]
+    );
+
+    // One is building and the other idle, and nothing waits: the queue runner still lists the idle one.
+    let queue_machines = |idle_enabled: bool| {
+        json!({
+            "root@127.0.0.2": { "enabled": true, "currentJobs": 1 },
+            "ssh://root@127.0.0.3": { "enabled": idle_enabled, "currentJobs": 0, "idleSince": 1 },
+        })
+    };
+    farm.set_queue(&json!({}), &queue_machines(true));
+    let output = farm.run(&["run"]);
+    assert!(
+        stdout(&output).ends_with(
+            "results
+  hydra-provisioned-0: ready
+  machines file: published, 0 machines
+  hydra-provisioned-1: not released yet: the queue runner may still give it builds; it goes in a later cycle
+"
+        ),
+        "{}",
+        stdout(&output)
+    );
+    assert_eq!(farm.machines().len(), 2);
+
+    // Now it has read the machines file without it.
+    farm.set_queue(&json!({}), &queue_machines(false));
+    let output = farm.run(&["run"]);
+    assert!(
+        stdout(&output).ends_with("  hydra-provisioned-1: destroy done\n"),
+        "{}",
+        stdout(&output)
+    );
+    assert_eq!(farm.machines(), ["hydra-provisioned-0"], "the busy machine stays");
+}
+
+#[test]
+fn plan_and_status_change_nothing() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(1);
+    let plan = farm.run(&["plan"]);
+    assert_eq!(
+        stdout(&plan),
+        "machine types
+  x86_64-linux: 1 runnable, wants 1, may have 1, has 0
+machines
+  none
+actions
+  create hydra-provisioned-0 (x86_64-linux)
+  deploy hydra-provisioned-0
+"
+    );
+    assert!(!farm.path("state").exists() && !farm.path("machines-file").exists());
+    assert_eq!(farm.machines(), [""; 0]);
+
+    assert_eq!(farm.run(&["run"]).status.code(), Some(0));
+    let status = stdout(&farm.run(&["status"]));
+    let cells: Vec<_> = status.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(cells[..4], ["hydra-provisioned-0", "x86_64-linux", "up", "127.0.0.2"]);
+    assert_eq!(cells[5..], ["-", "-", "in", "use"], "jobs, paid time left, verdict");
+}
+
+#[test]
+fn a_recorded_snapshot_is_planned_again() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(3);
+    let snapshot = farm.run(&["plan", "--print-snapshot"]);
+    fs::write(farm.path("snapshot.json"), &snapshot.stdout).unwrap();
+    let file = farm.path("snapshot.json");
+    farm.set_runnable(0);
+    let again = farm.run(&["plan", "--json", "--snapshot", file.to_str().unwrap()]);
+    let plan: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(plan["provision"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn every_problem_of_a_configuration_is_told_and_nothing_touched() {
+    let farm = Farm::new(&json!({ "paralellism": 0, "tag": "a b", "gracePeriod": 3 }));
+    for command in ["check", "run", "plan", "status"] {
+        let output = farm.run(&[command]);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""));
+        let log = stderr(&output);
+        for problem in [
+            "3 problems",
+            "gracePeriod: unknown option",
+            "paralellism: unknown option; did you mean parallelism?",
+            "tag: must be letters, digits, '.', '_' and '-' and start with a letter or digit, is \"a b\"",
+        ] {
+            assert!(log.contains(problem), "{problem} is not in {log}");
+        }
+    }
+    assert!(!farm.path("state").exists());
+}
+
+#[test]
+fn without_queue_status_nothing_is_released() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(1);
+    farm.run(&[]);
+    fs::write(farm.path("status.json"), r#"{"status":"down"}"#).unwrap();
+    let output = farm.run(&[]);
+    assert_eq!(output.status.code(), Some(5));
+    assert_eq!((farm.machines().len(), farm.machines_file().len()), (1, 1));
+}
+
+#[test]
+fn a_second_run_is_told_who_holds_the_lock() {
+    let farm = Farm::new(&json!({}));
+    // The first run waits for its status, which is a pipe that nobody writes to yet.
+    fs::remove_file(farm.path("status.json")).unwrap();
+    let fifo = farm.path("status.json");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut first = farm
+        .command(&["run"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Opening the pipe for writing waits until the first run's `cat` reads from it.
+    let writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    let second = farm.run(&["run"]);
+    assert_eq!(second.status.code(), Some(3));
+    let holder = format!("lock: pid {}, running {}", first.id(), farm.conf().display());
+    assert!(stderr(&second).contains(&holder), "{holder} is not in {}", stderr(&second));
+    drop(writer);
+    first.wait().unwrap();
+}
