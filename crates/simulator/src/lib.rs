@@ -1,1 +1,0 @@
-//! The virtual world that the real planner is run in.
