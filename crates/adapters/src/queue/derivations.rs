@@ -3,51 +3,141 @@
 //! The only module that knows Nix's own formats (crate `harmonia-store-core` for store paths).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harmonia_store_core::store_path::StorePath;
 use planner::Feature;
 use serde_json::{Map, Value};
 
+use super::lenient::quoted;
 use crate::command::Invocation;
 
 const STORE_DIR: &str = "/nix/store";
-/// Paths in one call: far below the system's limit of 128 KiB for one argument list on the strictest kernels.
-const BATCH: usize = 500;
+/// Bytes of paths in one call. Linux allows 128 KiB in one argument (all of them, once `queue.nixCommand`
+/// goes through `ssh` and a shell).
+const BATCH_BYTES: usize = 96 << 10;
+/// Calls in one look. Each path that is not in the store costs several; a store that has none of them (on
+/// another host than the queue runner's) must not take a minute of every cycle.
+const MOST_CALLS: u32 = 64;
 
-/// A derivation's base name, `HASH-NAME.drv`, checked: it cannot be mistaken for an option or another path.
-pub(super) fn checked_base_name(drv_path: &str) -> Result<String, String> {
-    let base =
-        drv_path.strip_prefix(STORE_DIR).map_or(drv_path, |rest| rest.trim_start_matches('/'));
-    match StorePath::from_base_path(base) {
-        Ok(path) if path.is_derivation() => Ok(path.to_base_path()),
-        Ok(_) => Err(format!("{drv_path:?} is not a derivation")),
-        Err(error) => Err(format!("{drv_path:?} is not a store path: {error}")),
+/// The features that a derivation requires.
+pub type Features = BTreeSet<Feature>;
+
+/// The store path of a derivation, checked: it cannot be mistaken for an option, another path or, with a
+/// `queue.nixCommand` that goes through a remote shell, for a piece of script.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DrvPath(StorePath);
+
+impl DrvPath {
+    /// Takes a base name (`HASH-NAME.drv`, as Hydra's REST server writes it) or a whole path.
+    ///
+    /// # Errors
+    /// With what is wrong with it.
+    pub fn parse(path: &str) -> Result<Self, String> {
+        let base = path.strip_prefix(STORE_DIR).and_then(|rest| rest.strip_prefix('/'));
+        match StorePath::from_base_path(base.unwrap_or(path)) {
+            Ok(path) if path.is_derivation() => Ok(Self(path)),
+            Ok(_) => Err(format!("{} is not a derivation", quoted(path))),
+            Err(error) => Err(format!("{} is not a store path: {}", quoted(path), error.error)),
+        }
+    }
+
+    /// `HASH-NAME.drv`.
+    pub fn base_name(&self) -> String {
+        self.0.to_base_path()
+    }
+
+    fn full(&self) -> String {
+        format!("{STORE_DIR}/{}", self.0)
     }
 }
 
-/// The features that each derivation requires, for those that Nix can tell; and why it could not for others.
-pub(super) fn required_features(
-    nix_command: &[String],
-    base_names: &[String],
-    limit: Duration,
-) -> (BTreeMap<String, BTreeSet<Feature>>, Option<String>) {
-    let mut features = BTreeMap::new();
-    let mut trouble = None;
-    let mut batches: Vec<&[String]> = base_names.chunks(BATCH).rev().collect();
-    while let Some(batch) = batches.pop() {
-        match show(nix_command, batch, limit) {
-            Ok(shown) => features.extend(shown),
-            // One path that is not in this store fails the whole call: narrow it down.
-            Err(Refusal::ByNix(_)) if batch.len() > 1 => {
-                let (left, right) = batch.split_at(batch.len() / 2);
-                batches.extend([right, left]);
-            }
-            Err(Refusal::ByNix(message)) => trouble = Some(message),
-            Err(Refusal::NotRun(message)) => return (features, Some(message)),
-        }
+/// A `nix` that can read derivations.
+#[derive(Clone, Debug)]
+pub(super) struct Nix {
+    command: Vec<String>,
+    verb: &'static [&'static str],
+}
+
+/// What Nix told, and why it did not tell all.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) features: BTreeMap<DrvPath, Features>,
+    /// Derivations that Nix was asked for on their own and could not show.
+    pub(super) refused: BTreeSet<DrvPath>,
+    /// The first reason.
+    pub(super) trouble: Option<String>,
+}
+
+impl Nix {
+    pub(super) fn new(command: Vec<String>) -> Self {
+        Self { command, verb: &["derivation", "show"] }
     }
-    (features, trouble)
+
+    /// The features of `derivations`, as far as Nix can tell them before `deadline`.
+    pub(super) fn features(&mut self, derivations: &[DrvPath], deadline: Instant) -> Told {
+        let mut told = Told::default();
+        let mut batches = in_batches(derivations);
+        batches.reverse();
+        for _ in 0..MOST_CALLS {
+            let Some(batch) = batches.pop() else { return told };
+            match self.show(batch, deadline) {
+                Ok(shown) => told.features.extend(
+                    shown.into_iter().filter(|(path, _)| batch.binary_search(path).is_ok()),
+                ),
+                Err(Refusal::ByNix(message)) => {
+                    told.trouble.get_or_insert(message);
+                    // One path that is not in the store fails the whole call: narrow it down.
+                    if let [refused] = batch {
+                        told.refused.insert(refused.clone());
+                    } else {
+                        let (left, right) = batch.split_at(batch.len() / 2);
+                        batches.extend([right, left]);
+                    }
+                }
+                Err(Refusal::NotRun(message)) => {
+                    told.trouble = Some(message);
+                    return told;
+                }
+            }
+        }
+        if !batches.is_empty() {
+            told.trouble.get_or_insert_with(|| "there are too many to ask for at once".to_owned());
+        }
+        told
+    }
+
+    /// `nix derivation show`, or `nix show-derivation` where that is not known yet (before Nix 2.14).
+    fn show(
+        &mut self,
+        batch: &[DrvPath],
+        deadline: Instant,
+    ) -> Result<BTreeMap<DrvPath, Features>, Refusal> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Refusal::NotRun("no time was left to ask nix".to_owned()));
+        }
+        let output = self.invocation(batch, left).run();
+        let output = output.map_err(|error| Refusal::NotRun(error.to_string()))?;
+        if output.succeeded() {
+            return parse(&output.stdout).map_err(Refusal::ByNix);
+        }
+        let message = output.stderr_tail();
+        if self.verb.len() == 2 && message.contains("is not a recognised command") {
+            self.verb = &["show-derivation"];
+            return self.show(batch, deadline);
+        }
+        Err(Refusal::ByNix(message))
+    }
+
+    fn invocation(&self, batch: &[DrvPath], limit: Duration) -> Invocation {
+        Invocation::new(&self.command, limit)
+            .args(["--extra-experimental-features", "nix-command"])
+            .args(self.verb.iter().copied())
+            // A derivation that is missing here is not worth asking binary caches for.
+            .arg("--offline")
+            .args(batch.iter().map(DrvPath::full))
+    }
 }
 
 enum Refusal {
@@ -57,33 +147,31 @@ enum Refusal {
     NotRun(String),
 }
 
-/// `nix derivation show`, or `nix show-derivation` where that is not known yet (before Nix 2.14).
-fn show(
-    nix_command: &[String],
-    base_names: &[String],
-    limit: Duration,
-) -> Result<BTreeMap<String, BTreeSet<Feature>>, Refusal> {
-    let mut message = String::new();
-    for verb in [&["derivation", "show"][..], &["show-derivation"][..]] {
-        let output = Invocation::new(nix_command, limit)
-            .args(["--extra-experimental-features", "nix-command"])
-            .args(verb.iter().copied())
-            .args(base_names.iter().map(|name| format!("{STORE_DIR}/{name}")))
-            .run()
-            .map_err(|error| Refusal::NotRun(error.to_string()))?;
-        if output.succeeded() {
-            return parse(&output.stdout).map_err(Refusal::ByNix);
+/// Splits `derivations`, sorted, into what fits into one call each.
+fn in_batches(derivations: &[DrvPath]) -> Vec<&[DrvPath]> {
+    let mut batches = Vec::new();
+    let mut start = 0;
+    let mut bytes = 0;
+    for (i, derivation) in derivations.iter().enumerate() {
+        let length = derivation.full().len() + 1;
+        if bytes + length > BATCH_BYTES && i > start {
+            batches.push(&derivations[start..i]);
+            (start, bytes) = (i, 0);
         }
-        message = output.stderr_tail();
-        if !message.contains("is not a recognised command") {
-            break;
-        }
+        bytes += length;
     }
-    Err(Refusal::ByNix(message))
+    if start < derivations.len() {
+        batches.push(&derivations[start..]);
+    }
+    batches
 }
 
-/// Reads the JSON of any Nix: `{PATH: DRV}` up to 2.31, `{"derivations": {BASE: DRV}, "version": N}` after.
-pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, BTreeSet<Feature>>, String> {
+/// Reads the JSON of any Nix: `{PATH: DERIVATION}`, keys with the store directory up to version 2 of the
+/// format and without it since 3, or since Nix 2.34 `{"derivations": {BASE: DERIVATION}, "version": 4}`.
+///
+/// # Errors
+/// When it is not a JSON object. What is no derivation in it is left out.
+pub fn parse(bytes: &[u8]) -> Result<BTreeMap<DrvPath, Features>, String> {
     let shown: Map<String, Value> = serde_json::from_slice(bytes)
         .map_err(|error| format!("nix did not print a JSON object: {error}"))?;
     let derivations = match shown.get("derivations") {
@@ -93,30 +181,25 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, BTreeSet<Feature>>,
     Ok(derivations
         .iter()
         .filter_map(|(path, derivation)| {
-            Some((checked_base_name(path).ok()?, features_of(derivation.as_object()?)))
+            Some((DrvPath::parse(path).ok()?, features_of(derivation.as_object()?)))
         })
         .collect())
 }
 
-/// A list in `structuredAttrs` (newer Nix) or in `env.__json`, else blank-separated words in `env`.
-fn features_of(derivation: &Map<String, Value>) -> BTreeSet<Feature> {
+/// As `required_features` in Hydra's `hydra-queue-runner/src/state/step.rs` has it: a list in the
+/// structured attributes where there are such (`env.__json` in older Nix), else blank-separated words.
+fn features_of(derivation: &Map<String, Value>) -> Features {
     const NAME: &str = "requiredSystemFeatures";
     let env = derivation.get("env").and_then(Value::as_object);
-    let from_json = || {
+    let in_env = || {
         let json = env?.get("__json")?.as_str()?;
         serde_json::from_str::<Map<String, Value>>(json).ok()
     };
-    let structured =
-        derivation.get("structuredAttrs").and_then(Value::as_object).cloned().or_else(from_json);
-    let value = match &structured {
-        Some(attributes) => attributes.get(NAME),
-        None => env.and_then(|env| env.get(NAME)),
-    };
-    match value {
-        Some(Value::Array(features)) => {
-            features.iter().filter_map(Value::as_str).map(Feature::new).collect()
-        }
-        Some(Value::String(features)) => features.split_whitespace().map(Feature::new).collect(),
-        _ => BTreeSet::new(),
+    let structured = derivation.get("structuredAttrs").and_then(Value::as_object).cloned();
+    if let Some(attributes) = structured.or_else(in_env) {
+        let list = attributes.get(NAME).and_then(Value::as_array);
+        return list.into_iter().flatten().filter_map(Value::as_str).map(Feature::new).collect();
     }
+    let words = env.and_then(|env| env.get(NAME)).and_then(Value::as_str).unwrap_or_default();
+    words.split_whitespace().map(Feature::new).collect()
 }

@@ -1,76 +1,91 @@
-//! Remembers the features of derivations: a derivation never changes, and there are many of them.
+//! Remembers the features of derivations: a derivation never changes, so that nothing here is ever stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::Instant;
 
-use planner::Feature;
-use serde::{Deserialize, Serialize};
-
-use super::derivations;
+use super::derivations::{DrvPath, Features, Nix};
 use crate::atomic_file;
 
-/// Entries that are kept on disk: about 20 MB.
-const MOST_ENTRIES: usize = 200_000;
+/// Derivations that are remembered: about 10 MB.
+const MOST_ENTRIES: usize = 100_000;
 
-/// Features by derivation, in memory and on disk.
+/// Features by derivation, in memory and in `derivation-features.json` of the state directory.
 #[derive(Debug)]
 pub(super) struct FeatureCache {
     path: PathBuf,
-    nix_command: Vec<String>,
-    limit: Duration,
-    contents: Contents,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Contents {
-    features: BTreeMap<String, BTreeSet<Feature>>,
+    nix: Nix,
+    known: BTreeMap<DrvPath, Features>,
+    /// Asked last the next time, so that they do not use up the calls that others need.
+    refused: BTreeSet<DrvPath>,
 }
 
 impl FeatureCache {
-    pub(super) fn open(state_dir: &Path, nix_command: Vec<String>, limit: Duration) -> Self {
+    pub(super) fn open(state_dir: &Path, nix_command: Vec<String>) -> Self {
         let path = state_dir.join("derivation-features.json");
-        // A lost or damaged cache is only slower.
-        let contents = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        Self { path, nix_command, limit, contents }
+        let known = fs::read(&path).map(|bytes| read(&bytes)).unwrap_or_default();
+        Self { path, nix: Nix::new(nix_command), known, refused: BTreeSet::new() }
     }
 
-    /// Looks up `base_names`, asks Nix for those that are new, and returns why any is still unknown.
-    pub(super) fn learn(&mut self, base_names: &BTreeSet<String>) -> Option<String> {
-        let unknown: Vec<String> = base_names
-            .iter()
-            .filter(|name| !self.contents.features.contains_key(*name))
-            .cloned()
-            .collect();
-        if unknown.is_empty() {
-            return None;
-        }
-        let (learnt, trouble) =
-            derivations::required_features(&self.nix_command, &unknown, self.limit);
-        if !learnt.is_empty() {
-            if self.contents.features.len() + learnt.len() > MOST_ENTRIES {
-                self.contents.features.retain(|name, _| base_names.contains(name));
+    pub(super) fn get(&self, derivation: &DrvPath) -> Option<&Features> {
+        self.known.get(derivation)
+    }
+
+    /// Asks Nix for those of `derivations` that are new; why any is still unknown after that.
+    pub(super) fn learn(
+        &mut self,
+        derivations: &BTreeSet<DrvPath>,
+        deadline: Instant,
+    ) -> Option<String> {
+        let unknown = derivations.iter().filter(|path| !self.known.contains_key(path)).cloned();
+        let (again, new): (Vec<_>, Vec<_>) = unknown.partition(|path| self.refused.contains(path));
+        let mut trouble = None;
+        let mut learnt = BTreeMap::new();
+        for asked in [new, again] {
+            if asked.is_empty() {
+                continue;
             }
-            self.contents.features.extend(learnt);
-            self.save();
+            let told = self.nix.features(&asked, deadline);
+            self.refused.extend(told.refused);
+            learnt.extend(told.features);
+            trouble = trouble.or(told.trouble);
         }
+        if !learnt.is_empty() {
+            self.remember(learnt, derivations);
+        }
+        self.refused.retain(|path| derivations.contains(path) && !self.known.contains_key(path));
         trouble
     }
 
-    pub(super) fn get(&self, base_name: &str) -> Option<&BTreeSet<Feature>> {
-        self.contents.features.get(base_name)
-    }
-
-    fn save(&self) {
-        let written = serde_json::to_vec(&self.contents)
+    /// Past the bound only what waits now is kept: the rest has most likely been built.
+    fn remember(&mut self, learnt: BTreeMap<DrvPath, Features>, waiting: &BTreeSet<DrvPath>) {
+        self.known.extend(learnt);
+        if self.known.len() > MOST_ENTRIES {
+            self.known.retain(|path, _| waiting.contains(path));
+        }
+        let by_name: BTreeMap<_, _> = self
+            .known
+            .iter()
+            .take(MOST_ENTRIES)
+            .map(|(path, features)| (path.base_name(), features))
+            .collect();
+        // Dry runs write it too, without the lock. The worst that can come of it is a damaged file, which
+        // is not believed.
+        let written = serde_json::to_vec(&by_name)
             .map_err(std::io::Error::from)
             .and_then(|bytes| atomic_file::write(&self.path, &bytes, 0o600));
         if let Err(error) = written {
-            tracing::warn!("cannot write {}: {error}", self.path.display());
+            tracing::warn!("cannot write {}, nix is asked again: {error}", self.path.display());
         }
     }
+}
+
+/// A damaged file is as good as none: Nix is asked again.
+fn read(bytes: &[u8]) -> BTreeMap<DrvPath, Features> {
+    let by_name: BTreeMap<String, Features> = serde_json::from_slice(bytes).unwrap_or_default();
+    by_name
+        .into_iter()
+        .filter_map(|(name, features)| Some((DrvPath::parse(&name).ok()?, features)))
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! The queue runner's status: classic (`hydra-queue-runner --status`) and current (REST).
 
 pub mod classic;
-mod derivations;
+pub mod derivations;
 mod features;
 mod host;
 mod lenient;
@@ -14,7 +14,8 @@ use reconciler::world::QueueSource;
 
 use crate::config::QueueSettings;
 
-/// The queue runner of `settings`. `limit` is for one look; `state_dir` keeps what need not be asked twice.
+/// The queue runner of `settings`. `limit` is for one whole look at it; `state_dir` keeps what need not
+/// be asked twice (the features of derivations; it may be deleted).
 pub fn source(
     settings: &QueueSettings,
     limit: Duration,

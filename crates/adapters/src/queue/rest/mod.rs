@@ -1,0 +1,93 @@
+//! Current Hydra: the REST server of the Rust queue runner
+//! (`subprojects/hydra-queue-runner/src/server/http.rs` and `io/`, read at 14332fbf of August 2026).
+//!
+//! - A step goes to a builder that has all features it requires and whose `mandatoryFeatures` it all
+//!   requires (`Machines::get_machine_for_system` in `state/machine.rs`), as with classic Hydra.
+//! - `builtin` is a system with a queue like the others, but any builder may take its steps, and without
+//!   builders none does (same place): the queue runner builds nothing itself.
+//! - Systems are queued apart: an `i686-linux` step waits in its own queue, which a builder serves if it
+//!   names that system.
+
+mod demand;
+mod status;
+mod steps;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use planner::{Queue, QueueStatus};
+use reconciler::world::QueueSource;
+
+use super::derivations::{DrvPath, Features};
+use super::features::FeatureCache;
+
+/// `/status/queues` takes some 250 bytes a step: half a million of them.
+const BODY_LIMIT_BYTES: u64 = 128 << 20;
+
+/// Asks a REST server, and Nix for the features of the steps it tells of.
+#[derive(Debug)]
+pub struct Source {
+    url: String,
+    limit: Duration,
+    agent: ureq::Agent,
+    features: FeatureCache,
+}
+
+impl Source {
+    /// `url` has no slash at its end. `limit` is for one look: all requests and all of Nix together.
+    pub fn new(url: String, nix_command: Vec<String>, limit: Duration, state_dir: &Path) -> Self {
+        // No proxy of the environment: the queue runner is on this host or in this network.
+        let agent = ureq::Agent::config_builder().proxy(None).build().into();
+        Self { url, limit, agent, features: FeatureCache::open(state_dir, nix_command) }
+    }
+
+    fn look(&mut self) -> Result<Queue, String> {
+        let deadline = Instant::now() + self.limit;
+        // The machines first: what begins between the two answers is then waiting in one, or both.
+        let status = status::parse(&self.get("/status", deadline)?)?;
+        let steps = self.get("/status/queues", deadline).and_then(|body| steps::parse(&body));
+        let trouble = match &steps {
+            Ok(steps) => self.features.learn(&steps.derivations(), deadline),
+            Err(_) => None,
+        };
+        let features_of = |derivation: &DrvPath| self.features.get(derivation).cloned();
+        Ok(demand::queue(status, steps, features_of, trouble.as_deref()))
+    }
+
+    fn get(&self, path: &str, deadline: Instant) -> Result<Vec<u8>, String> {
+        let url = format!("{}{path}", self.url);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("GET {url}: no time was left of {} s", self.limit.as_secs_f32()));
+        }
+        let request = self.agent.get(&url).config().timeout_global(Some(left)).build();
+        let body = request.call().and_then(|mut response| {
+            response.body_mut().with_config().limit(BODY_LIMIT_BYTES).read_to_vec()
+        });
+        body.map_err(|error| format!("GET {url}: {error}"))
+    }
+}
+
+impl QueueSource for Source {
+    fn queue_status(&mut self) -> QueueStatus {
+        match self.look() {
+            Ok(queue) => QueueStatus::Up(queue),
+            Err(reason) => QueueStatus::Unavailable(format!("queue.url: {reason}")),
+        }
+    }
+}
+
+/// Reads the bodies of `/status` and `/status/queues` (or why that is not to be had), with
+/// `features_of` what is known of derivations.
+pub fn read(
+    status: &[u8],
+    queues: Result<&[u8], String>,
+    features_of: impl Fn(&DrvPath) -> Option<Features>,
+) -> QueueStatus {
+    match status::parse(status) {
+        Ok(status) => {
+            QueueStatus::Up(demand::queue(status, queues.and_then(steps::parse), features_of, None))
+        }
+        Err(reason) => QueueStatus::Unavailable(reason),
+    }
+}

@@ -1,0 +1,80 @@
+//! `/status/queues`: the steps that wait for a machine or are being built, by system.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::System;
+use serde_json::{Map, Value};
+
+use crate::queue::derivations::DrvPath;
+use crate::queue::lenient::{Warnings, quoted};
+
+/// What `/status/queues` says; a system whose list makes no sense is left out.
+#[derive(Debug)]
+pub(super) struct Steps {
+    pub(super) by_system: BTreeMap<System, Vec<Step>>,
+    pub(super) warnings: Warnings,
+}
+
+/// A step that waits or is being built.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// `None` where the answer's `drvPath` is no derivation.
+    pub(super) derivation: Option<DrvPath>,
+    pub(super) phase: Phase,
+}
+
+/// Where a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Waiting,
+    Running,
+}
+
+impl Steps {
+    pub(super) fn derivations(&self) -> BTreeSet<DrvPath> {
+        self.by_system.values().flatten().filter_map(|step| step.derivation.clone()).collect()
+    }
+}
+
+/// Reads the body of `/status/queues`.
+///
+/// # Errors
+/// When it has no queues.
+pub(super) fn parse(body: &[u8]) -> Result<Steps, String> {
+    let answer: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|error| format!("/status/queues is not a JSON object: {error}"))?;
+    let queues = answer
+        .get("queues")
+        .and_then(Value::as_object)
+        .ok_or("/status/queues has no object queues")?;
+    let mut warnings = Warnings::default();
+    let mut by_system = BTreeMap::new();
+    for (system, steps) in queues {
+        let place = format!("queues.{}", quoted(system));
+        let Some(steps) = steps.as_array() else {
+            warnings.add(format!("queue status: {place} is not a list; it is skipped"));
+            continue;
+        };
+        let steps = steps.iter().filter_map(|step| read_step(step, &place, &mut warnings));
+        by_system.insert(System::new(system), steps.collect());
+    }
+    Ok(Steps { by_system, warnings })
+}
+
+/// `None` for what neither waits nor runs: done, cancelled, or its dependencies are not done.
+fn read_step(step: &Value, place: &str, warnings: &mut Warnings) -> Option<Step> {
+    let Some(fields) = step.as_object() else {
+        warnings.add(format!("queue status: a step in {place} is not an object; it is skipped"));
+        return None;
+    };
+    let is = |name| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
+    if !is("runnable") || is("finished") || is("cancelled") {
+        return None;
+    }
+    let path = fields.get("drvPath").and_then(Value::as_str).unwrap_or_default();
+    let derivation = DrvPath::parse(path)
+        .inspect_err(|problem| warnings.add(format!("queue status: a step in {place}: {problem}")))
+        .ok();
+    let phase = if is("alreadyScheduled") { Phase::Running } else { Phase::Waiting };
+    Some(Step { derivation, phase })
+}

@@ -1,0 +1,209 @@
+//! Classic Hydra's status: real samples, variants, and the command around them.
+
+// What goes wrong in a test's own helper fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use adapters::config::QueueSettings;
+use adapters::queue;
+use adapters::queue::classic::parse;
+use planner::{AcceptsJobs, Queue, QueueStatus, Seconds, Timestamp};
+
+fn up(status: QueueStatus) -> Queue {
+    match status {
+        QueueStatus::Up(queue) => queue,
+        QueueStatus::Unavailable(reason) => panic!("unavailable: {reason}"),
+    }
+}
+
+fn reason(status: QueueStatus) -> String {
+    match status {
+        QueueStatus::Up(queue) => panic!("up: {queue:?}"),
+        QueueStatus::Unavailable(reason) => reason,
+    }
+}
+
+/// One line each: what is told of demand, machines and oddities.
+fn summary(queue: &Queue) -> Vec<String> {
+    let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.0.to_string());
+    let demand = queue.demand.iter().map(|demand| {
+        format!(
+            "{} runnable={} running={} active={}",
+            demand.kind,
+            demand.runnable,
+            demand.running,
+            time(demand.last_active)
+        )
+    });
+    let machines = queue.machines.iter().map(|machine| {
+        format!(
+            "@{} port={} accepts={} jobs={} idle={}",
+            machine.host,
+            machine.port.map_or("-".to_owned(), |port| port.to_string()),
+            if machine.accepts_jobs == AcceptsJobs::Yes { "yes" } else { "no" },
+            machine.current_jobs,
+            time(machine.idle_since)
+        )
+    });
+    demand.chain(machines).chain(queue.warnings.iter().map(|line| format!("! {line}"))).collect()
+}
+
+#[test]
+fn a_status_of_2018() {
+    let queue = up(parse(include_bytes!("data/queue/classic-2018-up.json")));
+    assert_eq!(queue.uptime, Seconds(180));
+    assert_eq!(summary(&queue), ["@localhost port=- accepts=yes jobs=0 idle=-"]);
+}
+
+#[test]
+fn machines_of_2025() {
+    let queue = up(parse(include_bytes!("data/queue/classic-2025-machines-fragment.json")));
+    assert_eq!(
+        summary(&queue),
+        [
+            "@elated-minsky.builder.nixos.org port=- accepts=yes jobs=3 idle=-",
+            "@goofy-hopcroft.builder.nixos.org port=- accepts=yes jobs=4 idle=-",
+        ]
+    );
+}
+
+#[test]
+fn variants() {
+    for (machine_types, machines, expected) in [
+        ("{}", "{}", &[][..]),
+        (
+            r#"{"x86_64-linux":{"runnable":5,"running":2,"waitTime":90},
+                "x86_64-linux:big-parallel,kvm":{"runnable":1,"running":0,"waitTime":3,"lastActive":1700000000},
+                "i686-linux":{"runnable":0,"running":0,"lastActive":0},
+                "builtin":{"runnable":1,"running":0}, "local":{}}"#,
+            "{}",
+            &[
+                "builtin runnable=1 running=0 active=-",
+                "i686-linux runnable=0 running=0 active=-",
+                "local runnable=0 running=0 active=-",
+                "x86_64-linux runnable=5 running=2 active=-",
+                "x86_64-linux:big-parallel,kvm runnable=1 running=0 active=1700000000",
+            ],
+        ),
+        // The same features in another order, a doubled comma, a lone colon: one kind.
+        (
+            r#"{"a:y,x":{"runnable":1,"lastActive":5},"a:x,,y":{"runnable":2,"lastActive":9},"b:":{"runnable":1},"b":{"runnable":1}}"#,
+            "{}",
+            &["a:x,y runnable=3 running=0 active=9", "b runnable=2 running=0 active=-"],
+        ),
+        // Numbers of all kinds.
+        (
+            r#"{"a":{"runnable":2.0,"running":-3,"lastActive":1700000000.9}}"#,
+            "{}",
+            &["a runnable=2 running=0 active=1700000000"],
+        ),
+        (
+            r#"{"a":7,"b":{"runnable":"many"},"c":{"runnable":1}}"#,
+            "{}",
+            &[
+                "b runnable=0 running=0 active=-",
+                "c runnable=1 running=0 active=-",
+                "! queue status: machineTypes.\"a\" is not an object; it is skipped",
+                "! queue status: machineTypes.\"b\".runnable is not a number; it counts as 0",
+            ],
+        ),
+        (
+            "{}",
+            r#"{"root@10.0.0.7":{"enabled":true,"currentJobs":0,"idleSince":1700000000},
+                "ssh-ng://root@h:2222?x=1":{"enabled":false,"currentJobs":2.0,"new":{}},
+                "ssh://u@[::1]":{"currentJobs":0,"idleSince":0}}"#,
+            &[
+                "@10.0.0.7 port=- accepts=yes jobs=0 idle=1700000000",
+                "@h port=2222 accepts=no jobs=2 idle=-",
+                "@::1 port=- accepts=no jobs=0 idle=-",
+            ],
+        ),
+        // What cannot be read is busy, and a busy machine is not idle, whatever it says.
+        (
+            "{}",
+            r#"{"a":{"enabled":true,"currentJobs":"1","idleSince":9},"b":{"enabled":true},"c":[],"d":{"enabled":true,"currentJobs":0.2}}"#,
+            &[
+                "@a port=- accepts=yes jobs=1 idle=-",
+                "@b port=- accepts=yes jobs=1 idle=-",
+                "@c port=- accepts=no jobs=1 idle=-",
+                "@d port=- accepts=yes jobs=1 idle=-",
+                "! queue status: machines.\"a\" does not tell its currentJobs; it is taken for busy",
+                "! queue status: machines.\"b\" does not tell its currentJobs; it is taken for busy",
+                "! queue status: machines.\"c\" does not tell its currentJobs; it is taken for busy",
+            ],
+        ),
+    ] {
+        let status = format!(
+            r#"{{"status":"up","unknown":[1],"machineTypes":{machine_types},"machines":{machines}}}"#
+        );
+        assert_eq!(summary(&up(parse(status.as_bytes()))), expected, "{status}");
+    }
+}
+
+#[test]
+fn what_cannot_be_relied_on() {
+    let deep = "[".repeat(200_000);
+    for (bytes, expected) in [
+        (r#"{"status":"down"}"#.as_bytes(), "the queue runner is down"),
+        (br#"{"status":"odd"}"#, "the queue runner is \"odd\""),
+        (b"{}", "the queue status does not say whether the runner is up"),
+        (br#"{"status":1}"#, "the queue status does not say whether the runner is up"),
+        (
+            br#"{"status":"up","machineTypes":[],"machines":{}}"#,
+            "machineTypes of the queue status is not an object",
+        ),
+        (
+            br#"{"status":"up","machines":[]}"#,
+            "the queue status has no object machines: builds could be missed",
+        ),
+        (br#"{"status":"up"}"#, "the queue status has no object machines: builds could be missed"),
+        (b"", "the queue status is not a JSON object: "),
+        (b"\0", "the queue status is not a JSON object: "),
+        (b"{\"status\":\"u\xff\"}", "the queue status is not a JSON object: "),
+        (br#"{"status":"up","machines":{"#, "the queue status is not a JSON object: "),
+        (deep.as_bytes(), "the queue status is not a JSON object: "),
+    ] {
+        // What the JSON parser says after that is its own business.
+        let why = reason(parse(bytes));
+        let matches =
+            if expected.ends_with(": ") { why.starts_with(expected) } else { why == expected };
+        assert!(matches, "{why}");
+    }
+    let nested = format!(r#"{{"status":"up","machines":{deep}"#);
+    assert!(reason(parse(nested.as_bytes())).contains("recursion limit exceeded"));
+}
+
+fn ask(script: &str, limit: Duration) -> QueueStatus {
+    let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+    queue::source(&QueueSettings::Classic { command }, limit, "/nowhere".as_ref()).queue_status()
+}
+
+#[test]
+fn the_command_is_believed_only_when_it_succeeds() {
+    let minute = Duration::from_secs(60);
+    let print = r#"echo '{"status":"up","uptime":7.9,"machines":{}}'"#;
+    assert_eq!(up(ask(print, minute)).uptime, Seconds(7));
+    // What it says on standard error does not matter then.
+    assert_eq!(up(ask(&format!("echo warning >&2; {print}"), minute)).uptime, Seconds(7));
+
+    let failed = reason(ask(&format!("{print}; echo 'may be wrong' >&2; exit 1"), minute));
+    assert!(
+        failed.ends_with(" ended with exit code 1, what it printed may be wrong: may be wrong")
+    );
+    let silent = reason(ask("exit 3", minute));
+    assert!(
+        silent.ends_with(" ended with exit code 3: it said nothing on standard error"),
+        "{silent}"
+    );
+    let hangs = reason(ask("exec sleep 600", Duration::from_millis(200)));
+    assert!(hangs.ends_with("did not end within 0.2 s and was killed"), "{hangs}");
+
+    let command = vec!["/nowhere/hydra-queue-runner".to_owned(), "--status".to_owned()];
+    let mut source =
+        queue::source(&QueueSettings::Classic { command }, minute, "/nowhere".as_ref());
+    assert_eq!(
+        reason(source.queue_status()),
+        "statusCommand: cannot run /nowhere/hydra-queue-runner: No such file or directory (os error 2)"
+    );
+}
