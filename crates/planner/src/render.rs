@@ -11,12 +11,7 @@ impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { sizing, verdicts, provision, start, deploy, publish_as_seen, release, warnings } =
             self;
-        section(
-            f,
-            "machine types",
-            "none configured",
-            sizing.iter().map(|(t, s)| format!("{t}: {s}")),
-        )?;
+        section(f, "machine types", "none", sizing.iter().map(|(t, s)| format!("{t}: {s}")))?;
         section(f, "machines", "none", verdicts.iter().map(|(n, v)| format!("{n}: {v}")))?;
         let actions = provision
             .iter()
