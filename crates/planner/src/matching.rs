@@ -1,14 +1,12 @@
 //! Finds the provider's machines in the queue runner's list.
 
-use std::collections::BTreeMap;
-
 use crate::plan::AcceptsJobs;
 use crate::snapshot::{Machine, Queue, QueueMachine, QueueStatus};
 use crate::time::Timestamp;
 
-/// The queue runner's machines by host.
+/// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
-    by_host: BTreeMap<&'a str, Vec<&'a QueueMachine>>,
+    by_host: Vec<&'a QueueMachine>,
 }
 
 /// All that the queue runner says of one machine, over every name it knows it by.
@@ -23,16 +21,19 @@ impl<'a> QueueMachines<'a> {
     pub(crate) fn of_status(status: &'a QueueStatus) -> Self {
         match status {
             QueueStatus::Up(queue) => Self::new(queue),
-            QueueStatus::Unavailable(_) => Self { by_host: BTreeMap::new() },
+            QueueStatus::Unavailable(_) => Self { by_host: Vec::new() },
         }
     }
 
     pub(crate) fn new(queue: &'a Queue) -> Self {
-        let mut by_host: BTreeMap<&str, Vec<&QueueMachine>> = BTreeMap::new();
-        for machine in &queue.machines {
-            by_host.entry(&machine.host).or_default().push(machine);
-        }
+        let mut by_host: Vec<_> = queue.machines.iter().collect();
+        by_host.sort_by(|a, b| a.host.cmp(&b.host));
         Self { by_host }
+    }
+
+    fn entries(&self, host: &str) -> impl Iterator<Item = &'a QueueMachine> {
+        let first = self.by_host.partition_point(|entry| entry.host.as_str() < host);
+        self.by_host[first..].iter().copied().take_while(move |entry| entry.host == host)
     }
 
     /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one) and
@@ -44,8 +45,7 @@ impl<'a> QueueMachines<'a> {
         address
             .into_iter()
             .chain(host_name)
-            .filter_map(|host| self.by_host.get(host))
-            .flatten()
+            .flat_map(|host| self.entries(host))
             .filter(|entry| entry.port.is_none_or(|port| port == machine.ssh_port))
             .map(|entry| SeenInQueue {
                 jobs: entry.current_jobs,

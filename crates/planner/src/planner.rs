@@ -1,19 +1,21 @@
 //! The planner's table of contents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::matching::{QueueMachines, SeenInQueue};
 use crate::names::{MachineName, MachineType};
-use crate::plan::{Attempt, Plan, Provision, Release, Verdict, Warning};
+use crate::plan::{Attempt, Plan, Provision, Release, Sizing, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Reserve, Surroundings};
-use crate::selection::{Names, select};
+use crate::selection::{Names, Selection, select};
 use crate::snapshot::{Machine, MachineState, QueueStatus, Snapshot};
 use crate::time::Seconds;
 
 /// A machine with what the queue runner and the bill say of it.
 pub(crate) struct Observed<'a> {
+    /// Its place among all of them, by name.
+    index: usize,
     pub(crate) machine: &'a Machine,
     pub(crate) in_queue: Option<SeenInQueue>,
     pub(crate) paid_time_left: Seconds,
@@ -27,6 +29,19 @@ pub(crate) enum Naming {
     Shared,
 }
 
+/// The verdicts given so far, by [`Observed::index`].
+struct Verdicts(Vec<Option<Verdict>>);
+
+impl Verdicts {
+    fn give(&mut self, observed: &Observed<'_>, verdict: Verdict) {
+        self.0[observed.index] = Some(verdict);
+    }
+
+    fn is_open(&self, observed: &Observed<'_>) -> bool {
+        self.0[observed.index].is_none()
+    }
+}
+
 impl Observed<'_> {
     pub(crate) fn jobs(&self) -> u64 {
         self.in_queue.map_or(0, |seen| seen.jobs)
@@ -36,16 +51,17 @@ impl Observed<'_> {
 /// Decides what is to be done about `snapshot` to serve `policy`.
 pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
-    warn_of_odd_input(policy, snapshot, &mut plan.warnings);
-
     let machines = observe(snapshot);
+    warn_of_odd_input(policy, snapshot, &machines, &mut plan.warnings);
+
+    let mut verdicts = Verdicts(vec![None; machines.len()]);
     let demand = demand_by_pool(policy, &snapshot.queue, &mut plan.warnings);
     let by_type = machines_by_type(policy, &machines);
-    let mut names = Names::new(&policy.tag, machines.keys().copied());
+    let mut names = Names::new(&policy.tag, machines.iter().map(|m| &m.machine.name));
 
     for (machine_type, machines) in by_type {
         if snapshot.unlisted.contains_key(machine_type) {
-            freeze(&machines, &mut plan);
+            freeze(&machines, &mut verdicts, &mut plan);
             continue;
         }
         let pool = policy.pools.get(machine_type);
@@ -55,72 +71,79 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         };
         let mut used = 0;
         if let Some(pool) = pool {
-            used =
-                use_machines(machine_type, pool, demand.as_ref(), &machines, &mut names, &mut plan);
+            let sizing = size(pool, demand.as_ref(), count_existing(&machines));
+            let selection = select(pool, sizing.allowed, &machines);
+            used = selection.size();
+            use_machines(machine_type, sizing, &selection, &mut names, &mut verdicts, &mut plan);
         }
-        retain(snapshot, pool, &demand.unwrap_or_default(), &machines, used, &mut plan);
+        retain(snapshot, pool, &demand.unwrap_or_default(), &machines, used, &mut verdicts);
     }
-    list_phases(policy, &machines, snapshot, &mut plan);
+    list_phases(policy, &machines, verdicts, snapshot, &mut plan);
     plan
 }
 
-/// Every machine by name, looked up in the queue. Of two with one name the first counts.
-fn observe(snapshot: &Snapshot) -> BTreeMap<&MachineName, Observed<'_>> {
+/// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
+fn observe(snapshot: &Snapshot) -> Vec<Observed<'_>> {
     let queue = QueueMachines::of_status(&snapshot.queue);
-    let mut machines: BTreeMap<_, Observed<'_>> = BTreeMap::new();
-    for machine in &snapshot.machines {
-        machines
-            .entry(&machine.name)
-            .and_modify(|first| first.naming = Naming::Shared)
-            .or_insert_with(|| Observed {
+    let mut sorted: Vec<_> = snapshot.machines.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted
+        .chunk_by(|a, b| a.name == b.name)
+        .enumerate()
+        .filter_map(|(index, namesakes)| {
+            let machine = *namesakes.first()?;
+            Some(Observed {
+                index,
                 machine,
                 in_queue: queue.find(machine),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
-                naming: Naming::Unique,
-            });
-    }
-    machines
+                naming: if namesakes.len() == 1 { Naming::Unique } else { Naming::Shared },
+            })
+        })
+        .collect()
 }
 
 /// Configured types without machines count too: they may want some.
 fn machines_by_type<'a>(
     policy: &'a Policy,
-    machines: &'a BTreeMap<&MachineName, Observed<'a>>,
+    machines: &'a [Observed<'a>],
 ) -> BTreeMap<&'a MachineType, Vec<&'a Observed<'a>>> {
     let mut by_type: BTreeMap<&MachineType, Vec<_>> =
         policy.pools.keys().map(|machine_type| (machine_type, Vec::new())).collect();
-    for observed in machines.values() {
+    for observed in machines {
         by_type.entry(&observed.machine.machine_type).or_default().push(observed);
     }
     by_type
 }
 
 /// What is not seen is not touched: the machines last seen stay, and no new ones are made beside them.
-fn freeze(machines: &[&Observed<'_>], plan: &mut Plan) {
+fn freeze(machines: &[&Observed<'_>], verdicts: &mut Verdicts, plan: &mut Plan) {
     for observed in machines {
         let machine = observed.machine;
-        plan.verdicts.insert(machine.name.clone(), retention::keep_unlisted());
+        verdicts.give(observed, retention::keep_unlisted());
         if machine.state == MachineState::Up {
             plan.publish_as_seen.push(machine.clone());
         }
     }
 }
 
-/// Sizes the pool, takes machines into use and asks for new ones. Returns how many it will have.
-fn use_machines<'a>(
+fn count_existing(machines: &[&Observed<'_>]) -> u32 {
+    let existing = machines.iter().filter(|m| m.machine.state != MachineState::Requested);
+    u32::try_from(existing.count()).unwrap_or(u32::MAX)
+}
+
+/// Takes the selected machines into use and asks for the new ones.
+fn use_machines(
     machine_type: &MachineType,
-    pool: &PoolPolicy,
-    demand: Option<&PoolDemand>,
-    machines: &[&'a Observed<'a>],
+    mut sizing: Sizing,
+    selection: &Selection<'_>,
     names: &mut Names<'_>,
+    verdicts: &mut Verdicts,
     plan: &mut Plan,
-) -> u32 {
-    let present = machines.iter().filter(|m| m.machine.state != MachineState::Requested).count();
-    let mut sizing = size(pool, demand, u32::try_from(present).unwrap_or(u32::MAX));
-    let selection = select(pool, sizing.allowed, machines);
+) {
     for observed in &selection.chosen {
         let machine = observed.machine;
-        plan.verdicts.insert(machine.name.clone(), Verdict::InUse);
+        verdicts.give(observed, Verdict::InUse);
         if machine.state == MachineState::Requested {
             plan.provision.push(provision(machine.name.clone(), machine_type, Attempt::Again));
         }
@@ -130,7 +153,6 @@ fn use_machines<'a>(
     }
     sizing.deferred = selection.deferred;
     plan.sizing.insert(machine_type.clone(), sizing);
-    u32::try_from(selection.chosen.len()).unwrap_or(u32::MAX).saturating_add(selection.create)
 }
 
 fn provision(name: MachineName, machine_type: &MachineType, attempt: Attempt) -> Provision {
@@ -144,11 +166,10 @@ fn retain(
     demand: &PoolDemand,
     machines: &[&Observed<'_>],
     used: u32,
-    plan: &mut Plan,
+    verdicts: &mut Verdicts,
 ) {
     let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
-    let mut rest: Vec<_> =
-        machines.iter().filter(|m| !plan.verdicts.contains_key(&m.machine.name)).collect();
+    let mut rest: Vec<_> = machines.iter().filter(|m| verdicts.is_open(m)).collect();
     rest.sort_by_key(|observed| !observed.machine.state.is_live());
     for observed in rest {
         let around = Surroundings {
@@ -162,19 +183,25 @@ fn retain(
         if retention::stays_in_existence(&verdict) {
             room = room.saturating_sub(1);
         }
-        plan.verdicts.insert(observed.machine.name.clone(), verdict);
+        verdicts.give(observed, verdict);
     }
 }
 
 /// Turns verdicts into the phases of the plan.
 fn list_phases(
     policy: &Policy,
-    machines: &BTreeMap<&MachineName, Observed<'_>>,
+    machines: &[Observed<'_>],
+    verdicts: Verdicts,
     snapshot: &Snapshot,
     plan: &mut Plan,
 ) {
-    for (name, verdict) in &plan.verdicts {
-        let Some(machine) = machines.get(name).map(|observed| observed.machine) else { continue };
+    plan.verdicts = machines
+        .iter()
+        .zip(verdicts.0)
+        .filter_map(|(observed, verdict)| Some((observed.machine.name.clone(), verdict?)))
+        .collect();
+    for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
+        let machine = observed.machine;
         let configured = policy.pools.contains_key(&machine.machine_type);
         let frozen = snapshot.unlisted.contains_key(&machine.machine_type);
         match verdict {
@@ -203,7 +230,12 @@ fn list_phases(
     );
 }
 
-fn warn_of_odd_input(policy: &Policy, snapshot: &Snapshot, warnings: &mut Vec<Warning>) {
+fn warn_of_odd_input(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    machines: &[Observed<'_>],
+    warnings: &mut Vec<Warning>,
+) {
     match &snapshot.queue {
         QueueStatus::Unavailable(reason) => {
             warnings.push(Warning::QueueUnavailable { reason: reason.clone() });
@@ -221,10 +253,8 @@ fn warn_of_odd_input(policy: &Policy, snapshot: &Snapshot, warnings: &mut Vec<Wa
             warnings.push(Warning::MinAboveMax { machine_type: machine_type.clone() });
         }
     }
-    let mut seen = BTreeSet::new();
-    for machine in &snapshot.machines {
-        if !seen.insert(&machine.name) {
-            warnings.push(Warning::DuplicateMachine { name: machine.name.clone() });
-        }
-    }
+    let shared = machines.iter().filter(|observed| observed.naming == Naming::Shared);
+    warnings.extend(
+        shared.map(|observed| Warning::DuplicateMachine { name: observed.machine.name.clone() }),
+    );
 }

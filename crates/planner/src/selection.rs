@@ -1,7 +1,8 @@
 //! Which machines serve the queue: those that are up, then those that are off, then new ones.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
 use crate::names::{MachineName, Tag};
 use crate::planner::Observed;
@@ -17,6 +18,13 @@ pub(crate) struct Selection<'a> {
     pub(crate) create: u32,
     /// How many new ones must wait for a later cycle.
     pub(crate) deferred: u32,
+}
+
+impl Selection<'_> {
+    /// How many machines it comes to.
+    pub(crate) fn size(&self) -> u32 {
+        count(self.chosen.iter()).saturating_add(self.create)
+    }
 }
 
 /// Chooses among `machines` (all of one type) up to `allowed`, and counts what is to be created.
@@ -71,22 +79,31 @@ fn count<T>(items: impl Iterator<Item = T>) -> u32 {
 /// Gives new machines the lowest free numbers: `TAG-0`, `TAG-1`, ...
 pub(crate) struct Names<'a> {
     tag: &'a Tag,
-    taken: BTreeSet<&'a str>,
+    /// The numbers in use, ascending.
+    taken: Peekable<IntoIter<u64>>,
     next: u64,
 }
 
 impl<'a> Names<'a> {
     pub(crate) fn new(tag: &'a Tag, taken: impl Iterator<Item = &'a MachineName>) -> Self {
-        Self { tag, taken: taken.map(MachineName::as_str).collect(), next: 0 }
+        let mut numbers: Vec<_> = taken.filter_map(|name| number(tag, name)).collect();
+        numbers.sort_unstable();
+        Self { tag, taken: numbers.into_iter().peekable(), next: 0 }
     }
 
     pub(crate) fn next(&mut self) -> MachineName {
-        loop {
-            let name = format!("{}-{}", self.tag, self.next);
+        while self.taken.next_if_eq(&self.next).is_some() {
             self.next += 1;
-            if !self.taken.contains(name.as_str()) {
-                return MachineName::new(name);
-            }
         }
+        let name = MachineName::new(format!("{}-{}", self.tag, self.next));
+        self.next += 1;
+        name
     }
+}
+
+/// The number of a name that [`Names`] could have given: `TAG-07` is another name than `TAG-7`.
+fn number(tag: &Tag, name: &MachineName) -> Option<u64> {
+    let digits = name.as_str().strip_prefix(tag.as_str())?.strip_prefix('-')?;
+    let number: u64 = digits.parse().ok()?;
+    (number < u64::MAX && number.to_string() == digits).then_some(number)
 }
