@@ -1,0 +1,237 @@
+//! What holds for every plan, whatever goes in: thousands of random farms, odd ones included.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use planner::{
+    AcceptsJobs, Attempt, Demand, DemandKey, Feature, IdleAction, Machine, MachineName,
+    MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds,
+    Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
+};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const NOW: Timestamp = Timestamp(1_700_000_000);
+
+fn systems() -> impl Strategy<Value = System> {
+    select(vec!["x86_64-linux", "i686-linux", "aarch64-linux", "builtin", "riscv64-linux"])
+        .prop_map(System::new)
+}
+
+fn features() -> impl Strategy<Value = BTreeSet<Feature>> {
+    btree_set(select(vec!["kvm", "big-parallel", "benchmark"]).prop_map(Feature::new), 0..3)
+}
+
+fn machine_types() -> impl Strategy<Value = MachineType> {
+    select(vec!["x86_64-linux", "x86_64-linux:kvm", "aarch64-linux", "gone"])
+        .prop_map(MachineType::new)
+}
+
+/// An hour to either side of now.
+fn times() -> impl Strategy<Value = Timestamp> {
+    (0..7200_u64).prop_map(|offset| Timestamp(NOW.0 - 3600 + offset))
+}
+
+fn pools() -> impl Strategy<Value = PoolPolicy> {
+    let limits = (0..4_u32, 0..5_u32, 0..3_u32, 0..8_u64, 1..6_u32);
+    let rest = (vec(systems(), 1..3), features(), features(), any::<bool>(), 0..5000_u64);
+    (limits, rest).prop_map(
+        |(
+            (min_machines, max_machines, max_creates_per_cycle, ignored_runnables, per_machine),
+            (systems, mandatory_features, supported_features, stops, grace),
+        )| PoolPolicy {
+            min_machines,
+            max_machines,
+            max_creates_per_cycle,
+            ignored_runnables,
+            runnables_per_machine: NonZeroU32::new(per_machine).unwrap(),
+            mandatory_features,
+            supported_features,
+            idle_action: if stops { IdleAction::Stop } else { IdleAction::Destroy },
+            grace_period: Seconds(grace),
+            ..PoolPolicy::new(systems)
+        },
+    )
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let configured = machine_types().prop_filter("left the policy", |t| t.as_str() != "gone");
+    btree_map(configured, pools(), 0..4).prop_map(|pools| Policy { tag: Tag::new("t"), pools })
+}
+
+fn states() -> impl Strategy<Value = MachineState> {
+    use MachineState::{Creating, Failed, Requested, Starting, Stopped, Stopping, Unreachable, Up};
+    select(vec![Requested, Creating, Starting, Up, Up, Up, Unreachable, Stopping, Stopped, Failed])
+}
+
+fn machines() -> impl Strategy<Value = Machine> {
+    (0..9_u32, machine_types(), states(), option::of(0..9_u32), option::of(times())).prop_map(
+        |(number, machine_type, state, address, next_charge_at)| Machine {
+            state,
+            address: address.map(|n| format!("10.0.0.{n}")),
+            host_name: (number % 3 == 0).then(|| format!("host-{number}")),
+            next_charge_at,
+            ..Machine::requested(MachineName::new(format!("t-{number}")), machine_type)
+        },
+    )
+}
+
+fn queue_machines() -> impl Strategy<Value = QueueMachine> {
+    let hosts = prop_oneof![
+        (0..9_u32).prop_map(|n| format!("10.0.0.{n}")),
+        (0..9_u32).prop_map(|n| format!("host-{n}")),
+    ];
+    (hosts, option::of(select(vec![22_u16, 2222])), any::<bool>(), 0..3_u64, option::of(times()))
+        .prop_map(|(host, port, accepts, current_jobs, idle_since)| QueueMachine {
+            host,
+            port,
+            accepts_jobs: if accepts { AcceptsJobs::Yes } else { AcceptsJobs::No },
+            current_jobs,
+            idle_since,
+        })
+}
+
+fn demands() -> impl Strategy<Value = Demand> {
+    let counts = prop_oneof![0..40_u64, Just(u64::MAX)];
+    (systems(), features(), counts, 0..3_u64, option::of(times())).prop_map(
+        |(system, features, runnable, running, last_active)| Demand {
+            kind: DemandKey { system, features },
+            runnable,
+            running,
+            last_active,
+        },
+    )
+}
+
+fn queues() -> impl Strategy<Value = QueueStatus> {
+    let up = (0..10_000_u64, vec(demands(), 0..6), vec(queue_machines(), 0..10)).prop_map(
+        |(uptime, demand, machines)| {
+            let uptime = Seconds(uptime);
+            QueueStatus::Up(Queue { uptime, demand, machines, warnings: Vec::new() })
+        },
+    );
+    prop_oneof![8 => up, 1 => Just(QueueStatus::Unavailable("down".to_owned()))]
+}
+
+fn snapshots() -> impl Strategy<Value = Snapshot> {
+    let unlisted = btree_map(machine_types(), Just("no answer".to_owned()), 0..2);
+    (vec(machines(), 0..12), unlisted, queues()).prop_map(|(machines, unlisted, queue)| Snapshot {
+        taken_at: NOW,
+        machines,
+        unlisted,
+        queue,
+    })
+}
+
+fn releases(plan: &Plan) -> BTreeSet<&MachineName> {
+    plan.release.iter().map(|release| &release.name).collect()
+}
+
+/// The same farm told in another order.
+fn reversed(snapshot: &Snapshot) -> Snapshot {
+    let mut other = snapshot.clone();
+    other.machines.reverse();
+    if let QueueStatus::Up(queue) = &mut other.queue {
+        queue.machines.reverse();
+    }
+    other
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_machine_gets_one_verdict_and_its_phases_agree(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        let names: BTreeSet<_> = snapshot.machines.iter().map(|m| &m.name).collect();
+        prop_assert_eq!(plan.verdicts.keys().collect::<BTreeSet<_>>(), names);
+        let to_release: BTreeSet<_> = plan
+            .verdicts
+            .iter()
+            .filter_map(|(name, verdict)| matches!(verdict, Verdict::Release { .. }).then_some(name))
+            .collect();
+        prop_assert_eq!(releases(&plan), to_release);
+        prop_assert_eq!(plan.release.len(), releases(&plan).len());
+        let deploy: BTreeSet<_> = plan.deploy.iter().collect();
+        prop_assert_eq!(deploy.len(), plan.deploy.len());
+        prop_assert!(deploy.is_disjoint(&releases(&plan)));
+        prop_assert!(plan.start.iter().all(|name| deploy.contains(name)));
+        prop_assert!(plan.provision.iter().all(|provision| deploy.contains(&provision.name)));
+    }
+
+    #[test]
+    fn what_builds_is_never_released(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        if let QueueStatus::Up(queue) = &snapshot.queue {
+            for machine in &snapshot.machines {
+                let busy = jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
+                prop_assert!(!(busy && releases(&plan).contains(&machine.name)), "{}", machine.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_released_blindly(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        if matches!(snapshot.queue, QueueStatus::Unavailable(_)) {
+            prop_assert!(plan.release.is_empty());
+        }
+        for (i, machine) in snapshot.machines.iter().enumerate() {
+            let namesakes = snapshot.machines.iter().skip(i + 1).any(|m| m.name == machine.name);
+            prop_assert!(!(namesakes && releases(&plan).contains(&machine.name)), "{}", machine.name);
+        }
+    }
+
+    #[test]
+    fn types_that_cannot_be_listed_are_left_alone(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        prop_assert!(plan.provision.iter().all(|p| !snapshot.unlisted.contains_key(&p.machine_type)));
+        let mut types = BTreeMap::new();
+        for machine in &snapshot.machines {
+            types.entry(&machine.name).or_insert(&machine.machine_type);
+        }
+        let touched = plan.start.iter().chain(&plan.deploy).chain(releases(&plan));
+        for name in touched {
+            let frozen = types.get(name).is_some_and(|t| snapshot.unlisted.contains_key(*t));
+            prop_assert!(!frozen, "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_and_new_names_are_new(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        let mut names: BTreeSet<_> = snapshot.machines.iter().map(|m| &m.name).collect();
+        let mut asked: BTreeMap<&MachineType, u32> = BTreeMap::new();
+        for provision in &plan.provision {
+            *asked.entry(&provision.machine_type).or_default() += 1;
+            if provision.attempt == Attempt::First {
+                prop_assert!(names.insert(&provision.name), "{} twice", provision.name);
+            }
+        }
+        for (machine_type, pool) in &policy.pools {
+            let sizing = plan.sizing.get(machine_type);
+            prop_assert!(sizing.is_none_or(|sizing| sizing.allowed <= pool.max_machines));
+            let first = plan.provision.iter().filter(|p| {
+                p.machine_type == *machine_type && p.attempt == Attempt::First
+            });
+            let first = u32::try_from(first.count()).unwrap();
+            prop_assert!(first <= pool.max_creates_per_cycle);
+            prop_assert!(asked.get(machine_type).is_none_or(|&n| n <= pool.max_machines));
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_input_does_not_matter(policy in policies(), mut snapshot in snapshots()) {
+        // Of two machines with one name the first counts, so there the order does matter.
+        snapshot.machines.sort_by(|a, b| a.name.cmp(&b.name));
+        snapshot.machines.dedup_by(|a, b| a.name == b.name);
+        let there = plan(&policy, &snapshot);
+        let back = plan(&policy, &reversed(&snapshot));
+        prop_assert_eq!(there.to_string(), back.to_string());
+        prop_assert_eq!(there, back);
+    }
+}
