@@ -68,6 +68,18 @@ fn machines_of_2025() {
     );
 }
 
+/// Without a machine of the queue runner's own system nobody builds them.
+#[test]
+fn builtin_steps_want_a_machine_of_our_own_system() {
+    let own = format!("{}-linux", std::env::consts::ARCH);
+    let status = format!(
+        r#"{{"status":"up","machines":{{}},
+             "machineTypes":{{"builtin":{{"runnable":2,"running":1}},"{own}":{{"runnable":3}}}}}}"#
+    );
+    let queue = up(parse(status.as_bytes()));
+    assert_eq!(summary(&queue), [format!("{own} runnable=5 running=1 active=-")]);
+}
+
 #[test]
 fn variants() {
     for (machine_types, machines, expected) in [
@@ -76,10 +88,9 @@ fn variants() {
             r#"{"x86_64-linux":{"runnable":5,"running":2,"waitTime":90},
                 "x86_64-linux:big-parallel,kvm":{"runnable":1,"running":0,"waitTime":3,"lastActive":1700000000},
                 "i686-linux":{"runnable":0,"running":0,"lastActive":0},
-                "builtin":{"runnable":1,"running":0}, "local":{}}"#,
+                "local":{}}"#,
             "{}",
             &[
-                "builtin runnable=1 running=0 active=-",
                 "i686-linux runnable=0 running=0 active=-",
                 "local runnable=0 running=0 active=-",
                 "x86_64-linux runnable=5 running=2 active=-",

@@ -97,9 +97,9 @@ pub(crate) fn builds_i686(systems: &[System]) -> bool {
     systems.iter().any(|system| system.as_str() == "x86_64-linux")
 }
 
-/// `builtin` steps (fetchurl) and `local` ones run on the queue runner's own host.
+/// `local` steps run on the queue runner's own host.
 fn is_built_by_the_queue_runner(kind: &DemandKey) -> bool {
-    matches!(kind.system.as_str(), "builtin" | "local")
+    kind.system.as_str() == "local"
 }
 
 /// Sizes one pool: `ceil((runnable - ignored) / runnablesPerMachine)`, within its limits.

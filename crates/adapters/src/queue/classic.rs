@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use planner::{AcceptsJobs, Demand, DemandKey, Feature, Queue, QueueMachine, QueueStatus, System};
+use planner::{AcceptsJobs, Demand, DemandKey, Feature, Queue, QueueMachine, QueueStatus};
 use reconciler::world::QueueSource;
 use serde_json::{Map, Value};
 
+use super::builtin::system_for;
 use super::host::host_and_port;
 use super::lenient::{Warnings, count, count_at, quoted, seconds, timestamp};
 use crate::command::{Invocation, Output};
@@ -111,7 +112,7 @@ fn demand(types: &Map<String, Value>, warnings: &mut Warnings) -> Vec<Demand> {
 fn demand_key(key: &str) -> DemandKey {
     let (system, features) = key.split_once(':').unwrap_or((key, ""));
     let features = features.split(',').filter(|feature| !feature.is_empty());
-    DemandKey { system: System::new(system), features: features.map(Feature::new).collect() }
+    DemandKey { system: system_for(system), features: features.map(Feature::new).collect() }
 }
 
 fn queue_machine(key: &str, entry: &Value, warnings: &mut Warnings) -> QueueMachine {

@@ -1,5 +1,6 @@
 //! The queue runner's status: classic (`hydra-queue-runner --status`) and current (REST).
 
+mod builtin;
 pub mod classic;
 pub mod derivations;
 mod features;

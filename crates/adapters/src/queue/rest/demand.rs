@@ -6,6 +6,7 @@ use planner::{Demand, DemandKey, Queue, System};
 
 use super::status::Status;
 use super::steps::{Phase, Step, Steps};
+use crate::queue::builtin::system_for;
 use crate::queue::derivations::{DrvPath, Features};
 
 /// Puts both answers together. `trouble` is why Nix did not tell the features of all steps.
@@ -59,7 +60,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, system: &System, features: Features, waiting: u64, running: u64) {
-        let kind = DemandKey { system: system.clone(), features };
+        let kind = DemandKey { system: system_for(system.as_str()), features };
         let demand = self.by_kind.entry(kind.clone()).or_insert(Demand {
             kind,
             runnable: 0,

@@ -3,8 +3,9 @@
 //!
 //! - A step goes to a builder that has all features it requires and whose `mandatoryFeatures` it all
 //!   requires (`Machines::get_machine_for_system` in `state/machine.rs`), as with classic Hydra.
-//! - `builtin` is a system with a queue like the others, but any builder may take its steps, and without
-//!   builders none does (same place): the queue runner builds nothing itself.
+//! - `builtin` is a system with a queue like the others, but any builder may take its steps (same
+//!   place). The queue runner builds nothing itself: such a step counts as one of our own system, so that a
+//!   farm without machines gets one.
 //! - Systems are queued apart: an `i686-linux` step waits in its own queue, which a builder serves if it
 //!   names that system.
 
