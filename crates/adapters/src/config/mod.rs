@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use parse::parse;
+pub use parse::{option_names, parse};
 pub use reader::Problem;
 pub use settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings};
 

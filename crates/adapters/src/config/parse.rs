@@ -1,11 +1,11 @@
 //! The options at the top of `conf.nix`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use planner::{Policy, Tag};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::reader::{Attrs, Findings, Problem};
 use super::settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings};
@@ -33,6 +33,17 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
         Some(config) if problems.is_empty() => Ok(Config { warnings, ..config }),
         _ => Err(problems),
     }
+}
+
+/// Every option there is, as attribute paths; `T` stands for a type's name.
+pub fn option_names() -> BTreeSet<String> {
+    let provider = json!({ "command": {}, "nixops": {} });
+    let skeleton = json!({ "queue": {}, "systemTypes": { "T": { "provider": provider } } });
+    let findings = Findings::default();
+    if let Some(root) = Attrs::root(&findings, &skeleton) {
+        read(&root);
+    }
+    findings.into_options()
 }
 
 fn read(root: &Attrs<'_>) -> Config {

@@ -27,9 +27,15 @@ impl fmt::Display for Problem {
 pub(super) struct Findings {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    options: RefCell<BTreeSet<String>>,
 }
 
 impl Findings {
+    /// The attribute paths of all options that were asked for.
+    pub(super) fn into_options(self) -> BTreeSet<String> {
+        self.options.into_inner()
+    }
+
     pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
         let mut problems = self.problems.into_inner();
         problems.sort();
@@ -86,7 +92,9 @@ impl<'a> Attrs<'a> {
 
     /// The attribute `name`; `null` is as good as absent (NixOS modules write it so).
     pub(super) fn get(&self, name: &'static str) -> Option<&'a Value> {
-        self.asked.borrow_mut().insert(name);
+        if self.asked.borrow_mut().insert(name) {
+            self.findings.options.borrow_mut().insert(self.place(name));
+        }
         self.map.get(name).filter(|value| !value.is_null())
     }
 

@@ -1,0 +1,272 @@
+//! Configurations as files: real ones of hydra.nixos.org, every option, and files that cannot be read.
+//! Real Nix evaluates them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adapters::config::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings, load};
+use adapters::providers::{ProviderSettings, command, nixops};
+use planner::{
+    Feature, IdleAction, MachineType, Policy, PoolPolicy, Seconds, SpeedFactor, System, Tag,
+};
+use serde_json::json;
+
+fn data(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(file)
+}
+
+fn loaded(file: &str) -> Config {
+    load(&data(file)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn classic_ssh() -> SshSettings {
+    SshSettings {
+        touch_keep_alive: true,
+        drain_command: None,
+        resume_command: None,
+        options: Vec::new(),
+    }
+}
+
+/// A farm of x86_64-linux machines on NixOps 1, as `expr` beside the test data describes them.
+fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Config {
+    let machine_type = MachineType::new("x86_64-linux");
+    let provider = ProviderSettings::Nixops(nixops::Settings::classic(data(expr), words(nix_path)));
+    Config {
+        policy: Policy { tag: Tag::new(tag), pools: [(machine_type.clone(), pool)].into() },
+        providers: [(machine_type, provider)].into(),
+        queue: QueueSettings::Classic { command: words(&["hydra-queue-runner", "--status"]) },
+        machines_file: MachinesFileSettings::File("/var/lib/hydra/provisioner/machines".into()),
+        state_dir: "/var/lib/hydra-provisioner".into(),
+        ssh: classic_ssh(),
+        limits: Limits::default(),
+        warnings: Vec::new(),
+    }
+}
+
+/// hydra.nixos.org's pool; only the number of machines and the key changed over the years.
+fn hydra_nixos_org(max_machines: u32, ssh_key: &str, nix_path: &str) -> Config {
+    let pool = PoolPolicy {
+        max_machines,
+        ignored_runnables: 250,
+        runnables_per_machine: NonZeroU32::new(50).unwrap(),
+        max_jobs: 4,
+        ssh_key: Some(ssh_key.to_owned()),
+        ..PoolPolicy::new(vec![System::new("x86_64-linux")])
+    };
+    one_type("hydra-provisioned-nixos-org", pool, "nixops.nix", &[nix_path])
+}
+
+#[test]
+fn hydra_nixos_org_of_2015() {
+    let remote = ["ssh", "-x", "root@lucifer"];
+    let status =
+        ["PGPASSFILE=/var/lib/hydra/pgpass-queue-runner", "hydra-queue-runner", "--status"];
+    let expected = Config {
+        queue: QueueSettings::Classic { command: words(&[&remote[..], &status].concat()) },
+        machines_file: MachinesFileSettings::Command(words(
+            &[&remote[..], &["cat > /var/lib/hydra/provisioned.machines"]].concat(),
+        )),
+        ..hydra_nixos_org(
+            12,
+            "/var/lib/hydra/queue-runner/.ssh/id_buildfarm",
+            "nixpkgs=https://github.com/NixOS/nixpkgs-channels/archive/nixos-14.12.tar.gz",
+        )
+    };
+    assert_eq!(loaded("hydra-nixos-org-14.12.nix"), expected);
+}
+
+#[test]
+fn hydra_nixos_org_of_2016() {
+    let remote = ["ssh", "-x", "hydra-queue-runner@hydra-new.nixos.org"];
+    let status =
+        ["PGPASSFILE=/var/lib/hydra/pgpass-queue-runner", "hydra-queue-runner", "--status"];
+    let expected = Config {
+        queue: QueueSettings::Classic { command: words(&[&remote[..], &status].concat()) },
+        machines_file: MachinesFileSettings::Command(words(
+            &[&remote[..], &["cat > /var/lib/hydra/provisioner/machines"]].concat(),
+        )),
+        ..hydra_nixos_org(
+            24,
+            "/var/lib/hydra/queue-runner/.ssh/id_buildfarm",
+            "nixpkgs=https://nixos.org/channels/nixos-15.09-small/nixexprs.tar.xz",
+        )
+    };
+    assert_eq!(loaded("hydra-nixos-org-15.09.nix"), expected);
+}
+
+#[test]
+fn hydra_nixos_org_of_2018() {
+    let expected = hydra_nixos_org(
+        12,
+        "/var/lib/hydra/queue-runner/.ssh/id_buildfarm_rsa",
+        "nixpkgs=channel:nixos-17.09",
+    );
+    assert_eq!(loaded("hydra-nixos-org-17.09.nix"), expected);
+}
+
+#[test]
+fn the_example_of_the_original() {
+    let pool = PoolPolicy {
+        ssh_key: Some("/var/lib/hydra/queue-runner/.ssh/id_buildfarm".to_owned()),
+        ..PoolPolicy::new(vec![System::new("x86_64-linux")])
+    };
+    let expected = Config {
+        machines_file: MachinesFileSettings::Command(words(&[
+            "/bin/sh",
+            "-c",
+            "cat > /var/lib/hydra/provisioner/machines",
+        ])),
+        warnings: vec![
+            "sshCommand: is the original README's wrong name for statusCommand; please rename it"
+                .to_owned(),
+        ],
+        ..one_type("hydra-provisioned", pool, "deployment.nix", &[])
+    };
+    assert_eq!(loaded("original-readme.nix"), expected);
+}
+
+fn everything() -> Config {
+    let kvm = MachineType::new("x86_64-linux,i686-linux:kvm,benchmark");
+    let aarch64 = MachineType::new("aarch64-linux");
+    let arm = MachineType::new("armv7l-linux");
+    let features = |names: &[&str]| names.iter().map(|&name| Feature::new(name)).collect();
+    let kvm_pool = PoolPolicy {
+        systems: vec![System::new("x86_64-linux"), System::new("i686-linux")],
+        mandatory_features: features(&["kvm", "benchmark"]),
+        supported_features: features(&["big-parallel"]),
+        min_machines: 1,
+        max_machines: 9,
+        ignored_runnables: 5,
+        runnables_per_machine: NonZeroU32::new(3).unwrap(),
+        max_creates_per_cycle: 2,
+        idle_action: IdleAction::Stop,
+        grace_period: Seconds(600),
+        max_jobs: 4,
+        speed_factor: SpeedFactor { thousandths: 1250 },
+        ssh_key: Some("/srv/key".to_owned()),
+    };
+    let plain = |machine_type: &MachineType| PoolPolicy {
+        max_creates_per_cycle: 7,
+        ..PoolPolicy::new(vec![System::new(machine_type.as_str())])
+    };
+    let command = command::Settings {
+        program: words(&["/bin/make machine", "--fast"]),
+        options: json!({ "size": { "cores": 8 } }),
+    };
+    let nixops2 = nixops::Settings {
+        program: words(&["nixops2"]),
+        expr: None,
+        nix_path: words(&["nixpkgs=/srv/nixpkgs"]),
+        network: Some("/srv/network".into()),
+        state_file: Some("/srv/state.nixops".into()),
+    };
+    Config {
+        policy: Policy {
+            tag: Tag::new("farm.1"),
+            pools: [
+                (kvm.clone(), kvm_pool),
+                (aarch64.clone(), plain(&aarch64)),
+                (arm.clone(), plain(&arm)),
+            ]
+            .into(),
+        },
+        providers: [
+            (kvm, ProviderSettings::Command(command)),
+            (aarch64, ProviderSettings::Nixops(nixops2)),
+            (
+                arm,
+                ProviderSettings::Nixops(nixops::Settings::classic("/srv/arm.nix".into(), vec![])),
+            ),
+        ]
+        .into(),
+        queue: QueueSettings::Rest {
+            url: "https://hydra.example.org".to_owned(),
+            nix_command: words(&["nix", "--store", "/srv"]),
+        },
+        machines_file: MachinesFileSettings::File("/srv/machines".into()),
+        state_dir: "/srv/provisioner".into(),
+        ssh: SshSettings {
+            touch_keep_alive: false,
+            drain_command: Some(words(&["halt-builder", "now"])),
+            resume_command: Some(words(&["wake-builder"])),
+            options: words(&["-F", "/srv/ssh config"]),
+        },
+        limits: Limits {
+            parallelism: 3,
+            create_timeout: Duration::from_secs(11),
+            deploy_timeout: Duration::from_secs(12),
+            release_timeout: Duration::from_secs(13),
+            status_timeout: Duration::from_secs(14),
+        },
+        warnings: Vec::new(),
+    }
+}
+
+#[test]
+fn every_option_from_nix_and_from_json() {
+    assert_eq!(loaded("everything.nix"), everything());
+    assert_eq!(loaded("everything.json"), everything());
+}
+
+/// With a REST queue nothing is written unless asked for, and builders are stopped and started by unit.
+#[test]
+fn a_rest_queue_has_its_own_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("conf.json");
+    fs::write(&file, r#"{ "queue": { "url": "http://[::1]:8080/" } }"#).unwrap();
+    let config = load(&file).unwrap();
+    let unit = |verb| Some(words(&["systemctl", verb, "hydra-queue-builder-dev.service"]));
+    assert_eq!(config.machines_file, MachinesFileSettings::NotWanted);
+    assert_eq!(config.ssh.drain_command, unit("stop"));
+    assert_eq!(config.ssh.resume_command, unit("start"));
+    let rest =
+        QueueSettings::Rest { url: "http://[::1]:8080".to_owned(), nix_command: words(&["nix"]) };
+    assert_eq!(config.queue, rest);
+}
+
+/// The file, the line where there is one, and what is wrong with it.
+#[test]
+fn files_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        ("syntax.nix", Some("{\n  tag = ;\n}\n"), vec!["syntax error", "syntax.nix:2:9"]),
+        ("throws.nix", Some("{\n  tag = throw \"no tag today\";\n}\n"), vec!["no tag today"]),
+        (
+            "function.nix",
+            Some("{ pkgs }: { }\n"),
+            vec!["cannot convert a function to JSON", "function.nix:1:1"],
+        ),
+        (
+            "number.nix",
+            Some("7\n"),
+            vec!["the configuration: must be an attribute set, is the number 7"],
+        ),
+        (
+            "broken.json",
+            Some("{\n  \"tag\": \"a\",\n}\n"),
+            vec!["not valid JSON", "line 3 column 1"],
+        ),
+        ("missing.json", None, vec!["cannot read it", "No such file"]),
+        ("missing.nix", None, vec!["cannot evaluate", "No such file"]),
+    ];
+    for (name, text, expected) in cases {
+        let file = folder.path().join(name);
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let message = load(&file).unwrap_err().to_string();
+        assert!(message.starts_with(&file.display().to_string()), "{name}: {message}");
+        for part in expected {
+            assert!(message.contains(part), "{name} does not say {part:?}: {message}");
+        }
+    }
+}

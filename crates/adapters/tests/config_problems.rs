@@ -1,0 +1,384 @@
+//! What `check` says of wrong configurations, and that no configuration can make it panic.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use std::fs;
+use std::path::Path;
+
+use adapters::config::{option_names, parse};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+fn problems(config: &Value) -> Vec<String> {
+    match parse(config) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A sound configuration with `key` of its only type set to `value`.
+fn with_type(key: &str, value: Value) -> Value {
+    let mut settings = json!({ "nixopsExpr": "/d.nix" });
+    settings.as_object_mut().unwrap().insert(key.to_owned(), value);
+    json!({ "systemTypes": { "x86_64-linux": settings } })
+}
+
+fn with_type_named(name: &str) -> Value {
+    json!({ "systemTypes": { name: { "nixopsExpr": "/d.nix" } } })
+}
+
+fn with_provider(provider: &Value) -> Value {
+    json!({ "systemTypes": { "a": { "provider": provider } } })
+}
+
+fn expect(cases: Vec<(Value, &[&str])>) {
+    for (config, expected) in cases {
+        assert_eq!(problems(&config), expected, "{config}");
+    }
+}
+
+#[test]
+fn problems_at_the_top() {
+    expect(vec![
+        (json!({}), &[]),
+        (json!({ "tag": null, "queue": null }), &[]),
+        (json!([]), &["the configuration: must be an attribute set, is a list"]),
+        (
+            json!({ "statuscommand": [], "systemType": {}, "sshOption": [], "colour": 1 }),
+            &[
+                "colour: unknown option",
+                "sshOption: unknown option; did you mean sshOptions?",
+                "statuscommand: unknown option; did you mean statusCommand?",
+                "systemType: unknown option; did you mean systemTypes?",
+            ],
+        ),
+        (json!({ "tag": "" }), &["tag: must not be empty"]),
+        (
+            json!({ "tag": "-x y" }),
+            &[
+                "tag: must be letters, digits, '.', '_' and '-' and start with a letter or digit, is \"-x y\"",
+            ],
+        ),
+        (
+            json!({ "statusCommand": "hydra" }),
+            &["statusCommand: must be a list of strings, is the string \"hydra\""],
+        ),
+        (json!({ "statusCommand": [] }), &["statusCommand: must start with a program"]),
+        (
+            json!({ "statusCommand": ["a", 1, null] }),
+            &[
+                "statusCommand: must be a list of strings, item 2 is the number 1",
+                "statusCommand: must be a list of strings, item 3 is null",
+            ],
+        ),
+        (
+            json!({ "statusCommand": ["a"], "sshCommand": ["a"] }),
+            &["sshCommand: is the old name of statusCommand, which is set too; remove it"],
+        ),
+        (
+            json!({ "statusCommand": ["a"], "queue": { "url": "http://x" } }),
+            &["queue: a Hydra has either queue.url (REST) or statusCommand (classic); remove one"],
+        ),
+        (json!({ "queue": {} }), &["queue.url: must be set, for example \"http://[::1]:8080\""]),
+        (
+            json!({ "queue": { "url": "hydra:8080" } }),
+            &["queue.url: must start with http:// or https://, is \"hydra:8080\""],
+        ),
+        (
+            json!({ "queue": { "URL": "http://x" } }),
+            &[
+                "queue.URL: unknown option; did you mean url?",
+                "queue.url: must be set, for example \"http://[::1]:8080\"",
+            ],
+        ),
+        (json!({ "machinesFile": "m" }), &["machinesFile: must be an absolute path, is \"m\""]),
+        (
+            json!({ "machinesFile": "/m", "updateCommand": ["a"] }),
+            &["updateCommand: machinesFile is set too; remove one of them"],
+        ),
+        (
+            json!({ "drainCommand": ["a"] }),
+            &["drainCommand: is for builders of the REST queue runner; set queue.url or remove it"],
+        ),
+        (
+            json!({ "touchKeepAlive": 1 }),
+            &["touchKeepAlive: must be true or false, is the number 1"],
+        ),
+        (json!({ "parallelism": 0 }), &["parallelism: must be from 1 to 1024, is 0"]),
+        (
+            json!({ "createTimeout": 0.5 }),
+            &["createTimeout: must be a whole number, is the number 0.5"],
+        ),
+        (
+            json!({ "maxCreatesPerCycle": 0 }),
+            &["maxCreatesPerCycle: must be from 1 to 4294967295, is 0"],
+        ),
+        (json!({ "systemTypes": [] }), &["systemTypes: must be an attribute set, is a list"]),
+        (
+            json!({ "systemTypes": { "a b": 1 } }),
+            &["systemTypes.\"a b\": must be an attribute set, is the number 1"],
+        ),
+    ]);
+}
+
+#[test]
+fn problems_of_a_type() {
+    expect(vec![
+        (
+            with_type("minMachine", json!(1)),
+            &["systemTypes.x86_64-linux.minMachine: unknown option; did you mean minMachines?"],
+        ),
+        (
+            with_type("minMachines", json!(-1)),
+            &["systemTypes.x86_64-linux.minMachines: must be from 0 to 4294967295, is -1"],
+        ),
+        (
+            with_type("minMachines", json!(2)),
+            &["systemTypes.x86_64-linux.minMachines: is 2, above maxMachines 1 (the default)"],
+        ),
+        (
+            with_type("runnablesPerMachine", json!(0)),
+            &["systemTypes.x86_64-linux.runnablesPerMachine: must be from 1 to 4294967295, is 0"],
+        ),
+        (
+            with_type("maxJobs", json!("4")),
+            &["systemTypes.x86_64-linux.maxJobs: must be a whole number, is the string \"4\""],
+        ),
+        (
+            with_type("gracePeriod", json!(-5)),
+            &["systemTypes.x86_64-linux.gracePeriod: must be 0 or more, is -5"],
+        ),
+        (
+            with_type("stopOnIdle", json!("yes")),
+            &["systemTypes.x86_64-linux.stopOnIdle: must be true or false, is the string \"yes\""],
+        ),
+        (
+            with_type("sshKey", json!("/my key")),
+            &[
+                "systemTypes.x86_64-linux.sshKey: cannot stand in a machines file, which has no quoting: \"/my key\" has a blank or '#'",
+            ],
+        ),
+        (
+            with_type("supportedFeatures", json!(["a,b", ""])),
+            &[
+                "systemTypes.x86_64-linux.supportedFeatures: \"\" cannot stand in a machines file (blank, comma, '#' or empty)",
+                "systemTypes.x86_64-linux.supportedFeatures: \"a,b\" cannot stand in a machines file (blank, comma, '#' or empty)",
+            ],
+        ),
+        (
+            with_type("nixopsExpr", json!("d.nix")),
+            &["systemTypes.x86_64-linux.nixopsExpr: must be an absolute path, is \"d.nix\""],
+        ),
+        (
+            with_type_named("x86_64-linux,:kvm"),
+            &[
+                "systemTypes.\"x86_64-linux,:kvm\": its name has an empty system; it must be SYSTEM[,SYSTEM...][:FEATURE,...]",
+            ],
+        ),
+        (
+            with_type_named("x86_64-linux:"),
+            &[
+                "systemTypes.\"x86_64-linux:\": its name has an empty feature; it must be SYSTEM[,SYSTEM...][:FEATURE,...]",
+            ],
+        ),
+        (
+            with_type_named("x86_64-linux:k vm"),
+            &[
+                "systemTypes.\"x86_64-linux:k vm\": its name has the feature \"k vm\", which cannot stand in a machines file",
+            ],
+        ),
+        (with_type_named("a,a"), &["systemTypes.\"a,a\": its name has the system \"a\" twice"]),
+    ]);
+}
+
+#[test]
+fn speed_factors() {
+    for wrong in [json!(0), json!(-1), json!(0.0001), json!(1e30), json!("1")] {
+        let found = problems(&with_type("speedFactor", wrong.clone()));
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(
+            found[0].starts_with("systemTypes.x86_64-linux.speedFactor: must be "),
+            "{found:?}"
+        );
+    }
+    for right in [json!(1), json!(0.5), json!(1.125), json!(1.0)] {
+        assert_eq!(problems(&with_type("speedFactor", right.clone())), [""; 0], "{right}");
+    }
+}
+
+#[test]
+fn problems_of_a_provider() {
+    expect(vec![
+        (
+            json!({ "systemTypes": { "a": {} } }),
+            &[
+                "systemTypes.a: has no provider; set provider.command, provider.nixops or nixopsExpr",
+            ],
+        ),
+        (
+            with_provider(&json!({})),
+            &["systemTypes.a.provider: must have exactly one of command and nixops"],
+        ),
+        (
+            with_provider(&json!({ "comand": {} })),
+            &[
+                "systemTypes.a.provider: must have exactly one of command and nixops",
+                "systemTypes.a.provider.comand: unknown option; did you mean command?",
+            ],
+        ),
+        (
+            with_provider(&json!({ "command": { "program": ["p"] }, "nixops": { "expr": "/e" } })),
+            &["systemTypes.a.provider: must have exactly one of command and nixops"],
+        ),
+        (
+            with_provider(&json!({ "command": {} })),
+            &[
+                "systemTypes.a.provider.command.program: must be set: a list, the program and its first arguments",
+            ],
+        ),
+        (
+            with_provider(&json!({ "command": { "program": ["p"], "options": 1 } })),
+            &["systemTypes.a.provider.command.options: must be an attribute set, is the number 1"],
+        ),
+        (
+            with_provider(&json!({ "nixops": {} })),
+            &[
+                "systemTypes.a.provider.nixops: must have expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix)",
+            ],
+        ),
+        (
+            with_provider(&json!({ "nixops": { "expr": "/e", "network": "/n" } })),
+            &[
+                "systemTypes.a.provider.nixops: has both expr (NixOps 1) and network (NixOps 2); remove one",
+            ],
+        ),
+        (
+            json!({ "systemTypes": { "a": { "nixopsExpr": "/e", "provider": { "command": { "program": ["p"] } } } } }),
+            &["systemTypes.a.nixopsExpr: is for the provider nixops, but another one is set"],
+        ),
+    ]);
+}
+
+#[test]
+fn all_problems_at_once() {
+    let config = json!({
+        "tagg": "x",
+        "queue": { "url": 7 },
+        "statusTimeout": "soon",
+        "systemTypes": {
+            "a": { "minMachines": 3, "maxMachines": 2, "runnablesPerMachine": 0, "maxjobs": 1 },
+            "b c": { "nixopsExpr": 1 },
+        },
+    });
+    assert_eq!(
+        problems(&config),
+        [
+            "queue.url: must be a string, is the number 7",
+            "statusTimeout: must be a whole number, is the string \"soon\"",
+            "systemTypes.\"b c\": its name has the system \"b c\", which cannot stand in a machines file",
+            "systemTypes.\"b c\".nixopsExpr: must be a string, is the number 1",
+            "systemTypes.a: has no provider; set provider.command, provider.nixops or nixopsExpr",
+            "systemTypes.a.maxjobs: unknown option; did you mean maxJobs?",
+            "systemTypes.a.minMachines: is 3, above maxMachines 2",
+            "systemTypes.a.runnablesPerMachine: must be from 1 to 4294967295, is 0",
+            "tagg: unknown option; did you mean tag?",
+        ]
+    );
+}
+
+/// `docs/configuration.md` has a table row for every option and for nothing else.
+#[test]
+fn every_option_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let documented: std::collections::BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(name, _)| name.replace("systemTypes.<T>", "systemTypes.T"))
+        .collect();
+    assert_eq!(documented, option_names());
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[ -~äß\u{0}\n]{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        let list = proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from);
+        let set = proptest::collection::btree_map("[a-zA-Z:, ]{0,10}", inner, 0..4)
+            .prop_map(|map| Value::Object(map.into_iter().collect::<Map<_, _>>()));
+        prop_oneof![list, set]
+    })
+}
+
+/// All values inside `value`, counted in order.
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(map) => map.values().map(count).sum(),
+        _ => 0,
+    }
+}
+
+/// Replaces the value with number `at`; returns whether it was in here.
+fn replace(value: &mut Value, at: &mut usize, new: &Value) -> bool {
+    if *at == 0 {
+        *value = new.clone();
+        return true;
+    }
+    *at -= 1;
+    match value {
+        Value::Array(items) => items.iter_mut().any(|item| replace(item, at, new)),
+        Value::Object(map) => map.values_mut().any(|item| replace(item, at, new)),
+        _ => false,
+    }
+}
+
+fn everything() -> Value {
+    serde_json::from_str(include_str!("data/config/everything.json")).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Up to three values anywhere in a full configuration become something else.
+    #[test]
+    fn mutated_configurations_never_panic(
+        mutations in proptest::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4)
+    ) {
+        let mut config = everything();
+        for (index, new) in &mutations {
+            let mut at = index.index(count(&config));
+            prop_assert!(replace(&mut config, &mut at, new));
+        }
+        if let Err(problems) = parse(&config) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                prop_assert!(!problem.place.is_empty() && !problem.message.is_empty());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any bytes of the file's text become others.
+    #[test]
+    fn mutated_text_never_panics(
+        mutations in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
+    ) {
+        let mut text = include_bytes!("data/config/everything.json").to_vec();
+        for (index, byte) in mutations {
+            let at = index.index(text.len());
+            text[at] = byte;
+        }
+        if let Ok(config) = serde_json::from_slice::<Value>(&text) {
+            let _checked = parse(&config);
+        }
+    }
+}
