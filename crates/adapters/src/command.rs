@@ -51,7 +51,7 @@ pub enum CommandError {
         reason: String,
     },
     /// It ran longer than it may and was killed with all its children.
-    #[error("{program} did not end within {} s and was killed{}", limit.as_secs_f32(), after_colon(stderr_tail))]
+    #[error("{program} did not end within {} s and was killed{}", tenths(*limit), after_colon(stderr_tail))]
     TimedOut {
         /// The program and its arguments.
         program: String,
@@ -60,6 +60,11 @@ pub enum CommandError {
         /// Its last words.
         stderr_tail: String,
     },
+}
+
+/// Seconds to the nearest tenth: what is left of a limit is an odd number.
+fn tenths(limit: Duration) -> f32 {
+    (limit.as_secs_f32() * 10.0).round() / 10.0
 }
 
 fn after_colon(text: &str) -> String {

@@ -7,7 +7,7 @@ use planner::{Machine, MachineName, MachineState, MachineType};
 use crate::world::{MachineProvider, Step, Task};
 
 /// Takes machines of `machine_type` through their whole life on `provider`, which must have none of the
-/// names used here (`TAG-conformance-...`), and twice where the contract asks for idempotence.
+/// names used here (`PREFIX-9001` to `PREFIX-9003`), and twice where the contract asks for idempotence.
 ///
 /// # Errors
 /// With every broken promise, one a line.
@@ -22,8 +22,7 @@ pub fn check(
             let _ = writeln!(broken, "broken: {promise}");
         }
     };
-    let names: Vec<_> =
-        ["a", "b"].map(|n| MachineName::new(format!("{name_prefix}-conformance-{n}"))).into();
+    let names: Vec<_> = [9001, 9002].map(|n| MachineName::new(format!("{name_prefix}-{n}"))).into();
     let requested: Vec<_> =
         names.iter().map(|n| Machine::requested(n.clone(), machine_type.clone())).collect();
 
@@ -74,10 +73,8 @@ pub fn check(
         expect(outcomes.iter().all(Result::is_ok), &format!("{round} is a success"));
         expect(find(provider, &names).is_empty(), &format!("after {round} no machine is listed"));
     }
-    let never = Machine::requested(
-        MachineName::new(format!("{name_prefix}-conformance-never")),
-        machine_type.clone(),
-    );
+    let never =
+        Machine::requested(MachineName::new(format!("{name_prefix}-9003")), machine_type.clone());
     let outcomes = provider.perform(&tasks(&[never], &[Step::Destroy]));
     expect(outcomes.iter().all(Result::is_ok), "destroying what never was is a success");
 

@@ -29,7 +29,7 @@ pub struct Settings {
     pub nix_path: Vec<String>,
     /// NixOps 2: the folder of `nixops.nix` or `flake.nix`.
     pub network: Option<PathBuf>,
-    /// NixOps 1: the state file, if not NixOps' own default.
+    /// The state file (with NixOps 2 that of its `legacy` storage), if not NixOps' own default.
     pub state_file: Option<PathBuf>,
 }
 
@@ -74,8 +74,9 @@ impl NixopsProvider {
         if let Some(network) = &self.shared.network {
             invocation = invocation.arg("--network").arg(network.to_string_lossy());
         }
+        // Both versions read this; `--state` is NixOps 1's alone.
         if let Some(state_file) = &self.shared.state_file {
-            invocation = invocation.arg("--state").arg(state_file.to_string_lossy());
+            invocation = invocation.env("NIXOPS_STATE", state_file.to_string_lossy());
         }
         invocation
     }
@@ -88,17 +89,20 @@ impl NixopsProvider {
         })
     }
 
-    /// The deployment of `name`, ours or made but not yet tagged. Names are not unique in NixOps.
+    /// The deployment of `name`: ours, else one that was made but not tagged yet. Names are not unique in
+    /// NixOps.
     fn find(
         &self,
         name: &MachineName,
         limit: Duration,
     ) -> Result<Option<Deployment>, ProviderError> {
         let deployments = self.deployments(limit)?;
-        Ok(deployments.into_iter().find(|deployment| {
-            deployment.name.as_deref() == Some(name.as_str())
-                && deployment.tag.as_deref().is_none_or(|tag| tag == self.tag.as_str())
-        }))
+        let (tagged, untagged): (Vec<_>, Vec<_>) = deployments
+            .into_iter()
+            .filter(|deployment| deployment.name.as_deref() == Some(name.as_str()))
+            .partition(|deployment| deployment.tag.is_some());
+        let ours = tagged.into_iter().find(|d| d.tag.as_deref() == Some(self.tag.as_str()));
+        Ok(ours.or_else(|| untagged.into_iter().next()))
     }
 
     fn add_nix_path(&self, machine_type: &MachineType, mut invocation: Invocation) -> Invocation {

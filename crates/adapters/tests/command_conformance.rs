@@ -1,0 +1,30 @@
+//! The documented example of a machine provider keeps all promises.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs;
+use std::path::Path;
+
+use adapters::config::parse;
+use adapters::fleet::Fleet;
+use planner::MachineType;
+use reconciler::conformance;
+use serde_json::json;
+
+#[test]
+fn the_example_program_keeps_the_promises_of_a_provider() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/command-provider/directory-provider");
+    let config = json!({
+        "tag": "farm",
+        "stateDir": folder.path().join("state"),
+        "touchKeepAlive": false,
+        "systemTypes": { "x86_64-linux": {
+            "provider": { "command": { "program": [program, folder.path().join("machines")] } },
+        } },
+    });
+    fs::create_dir_all(folder.path().join("state")).unwrap();
+    let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+    conformance::check(&mut fleet, "farm", &MachineType::new("x86_64-linux")).unwrap();
+}

@@ -1,0 +1,226 @@
+//! NixOps 1.7 and 2.0 through the whole fleet, against a program that takes and prints what they do.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use adapters::config::parse;
+use adapters::fleet::Fleet;
+use planner::{Machine, MachineName, MachineState, MachineType};
+use reconciler::conformance;
+use reconciler::world::{MachineProvider, Outcome, Step, Task};
+use serde_json::{Value, json};
+
+const TYPE: &str = "x86_64-linux";
+
+struct Nixops {
+    folder: tempfile::TempDir,
+    settings: Value,
+    deploy_timeout: u64,
+}
+
+impl Nixops {
+    fn new(version: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nixops/fake-nixops");
+        let mut settings = json!({
+            "program": [fake, version, folder.path()],
+            "nixPath": ["nixpkgs=/a path/with \"quotes\""],
+            "stateFile": folder.path().join("deployments.nixops"),
+        });
+        settings[if version == "1" { "expr" } else { "network" }] = json!("/srv/my farm.nix");
+        Self { folder, settings, deploy_timeout: 300 }
+    }
+
+    fn fleet(&self) -> Fleet {
+        let config = json!({
+            "tag": "farm",
+            "stateDir": self.path("state"),
+            "touchKeepAlive": false,
+            "deployTimeout": self.deploy_timeout,
+            "systemTypes": { TYPE: { "provider": { "nixops": self.settings } } },
+        });
+        fs::create_dir_all(self.path("state")).unwrap();
+        Fleet::open(&parse(&config).unwrap()).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn control(&self, name: &str, value: &str) {
+        fs::write(self.path(name), value).unwrap();
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.path("deployments.nixops")).unwrap()).unwrap()
+    }
+
+    fn set_state(&self, state: &Value) {
+        fs::write(self.path("deployments.nixops"), state.to_string()).unwrap();
+    }
+
+    /// The arguments of every call, one call a line.
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path("calls")).unwrap()
+    }
+}
+
+fn versions() -> [Nixops; 2] {
+    ["1", "2"].map(Nixops::new)
+}
+
+fn perform(nixops: &Nixops, names: &[&str], steps: &[Step]) -> Vec<Outcome> {
+    let task = |name: &&str| Task {
+        machine: Machine::requested(MachineName::new(*name), MachineType::new(TYPE)),
+        steps: steps.to_vec(),
+    };
+    nixops.fleet().perform(&names.iter().map(task).collect::<Vec<_>>())
+}
+
+fn failure(outcomes: &[Outcome], index: usize) -> String {
+    outcomes[index].as_ref().unwrap_err().to_string()
+}
+
+#[test]
+fn both_versions_keep_the_promises_of_a_provider() {
+    for nixops in versions() {
+        let mut fleet = nixops.fleet();
+        conformance::check(&mut fleet, "farm", &MachineType::new(TYPE)).unwrap();
+        assert_eq!(nixops.state(), json!({}), "no deployment is left");
+    }
+}
+
+#[test]
+fn a_deployed_machine_is_described() {
+    for nixops in versions() {
+        perform(&nixops, &["farm-0"], &[Step::Create, Step::Deploy])[0].as_ref().unwrap();
+        let expected = Machine {
+            state: MachineState::Up,
+            address: Some("10.0.0.48".to_owned()),
+            host_key: Some("ssh-ed25519 AAAA48".to_owned()),
+            ..Machine::requested(MachineName::new("farm-0"), MachineType::new(TYPE))
+        };
+        assert_eq!(nixops.fleet().list().machines, [expected]);
+    }
+}
+
+/// Blanks and quotes arrive as they are; NixOps 2 gets no expression file, NixOps 1 no network.
+#[test]
+fn arguments_arrive_unharmed() {
+    let [one, two] = versions();
+    for nixops in [&one, &two] {
+        perform(nixops, &["farm-0"], &[Step::Create])[0].as_ref().unwrap();
+        let path = r#""-I", "nixpkgs=/a path/with \"quotes\"""#;
+        assert!(nixops.calls().contains(path), "{}", nixops.calls());
+    }
+    let create = r#"["create", "-d", "farm-0", "/srv/my farm.nix", "-I","#;
+    assert!(one.calls().contains(create), "{}", one.calls());
+    let create = r#"["create", "--network", "/srv/my farm.nix", "-d", "farm-0", "-I","#;
+    assert!(two.calls().contains(create), "{}", two.calls());
+}
+
+/// The original compared and stripped quotes; names with them come back as they went.
+#[test]
+fn a_type_with_odd_characters_comes_back() {
+    for nixops in versions() {
+        let odd = r#"x86_64-linux:a"b\c${d}"#;
+        let config = json!({
+            "tag": "farm",
+            "stateDir": nixops.path("state"),
+            "touchKeepAlive": false,
+            "systemTypes": { odd: { "provider": { "nixops": nixops.settings } } },
+        });
+        fs::create_dir_all(nixops.path("state")).unwrap();
+        let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+        let machine = Machine::requested(MachineName::new("farm-0"), MachineType::new(odd));
+        let outcomes = fleet.perform(&[Task { machine, steps: vec![Step::Create, Step::Deploy] }]);
+        outcomes[0].as_ref().unwrap();
+        assert_eq!(fleet.list().machines[0].machine_type.as_str(), odd);
+    }
+}
+
+#[test]
+fn deployments_of_others_are_not_seen_and_not_touched() {
+    for nixops in versions() {
+        let others = json!({
+            "u-1": { "name": "farm-0", "args": "{\"tag\": \"\\\"other\\\"\", \"type\": \"\\\"x86_64-linux\\\"\"}",
+                     "resources": { "machine": { "state": "3" } } },
+            "u-2": { "name": "website", "resources": { "web": { "state": "3" } } },
+            "u-3": { "resources": {} },
+        });
+        nixops.set_state(&others);
+        assert_eq!(nixops.fleet().list().machines, []);
+        let steps = [Step::Create, Step::Deploy, Step::Destroy];
+        perform(&nixops, &["farm-0"], &steps)[0].as_ref().unwrap();
+        assert_eq!(nixops.state(), others);
+    }
+}
+
+/// Killed between making, naming and tagging a deployment: the next try ends with one machine.
+#[test]
+fn a_half_made_deployment_is_completed() {
+    for nixops in versions() {
+        nixops.control("set-args-dies", "yes");
+        let outcomes = perform(&nixops, &["farm-0"], &[Step::Create]);
+        assert!(failure(&outcomes, 0).contains("killed before the arguments were set"));
+        assert_eq!(nixops.fleet().list().machines, [], "it has no tag yet");
+        fs::remove_file(nixops.path("set-args-dies")).unwrap();
+
+        perform(&nixops, &["farm-0"], &[Step::Create, Step::Deploy])[0].as_ref().unwrap();
+        assert_eq!(nixops.state().as_object().unwrap().len(), 1);
+        assert_eq!(nixops.fleet().list().machines.len(), 1);
+    }
+}
+
+/// Two of a name, one of them not ours yet: ours is meant.
+#[test]
+fn a_tagged_deployment_comes_before_an_untagged_one() {
+    for nixops in versions() {
+        perform(&nixops, &["farm-0"], &[Step::Create, Step::Deploy])[0].as_ref().unwrap();
+        let mut state = nixops.state();
+        state["a-first"] = json!({ "name": "farm-0", "resources": {} });
+        nixops.set_state(&state);
+        perform(&nixops, &["farm-0"], &[Step::Destroy])[0].as_ref().unwrap();
+        assert_eq!(nixops.state(), json!({ "a-first": { "name": "farm-0", "resources": {} } }));
+    }
+}
+
+#[test]
+fn a_failing_deployment_tells_its_last_lines_and_leaves_the_others_alone() {
+    for nixops in versions() {
+        nixops.control("deploy-fails", "farm-1");
+        let outcomes =
+            perform(&nixops, &["farm-0", "farm-1", "farm-2"], &[Step::Create, Step::Deploy]);
+        assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+        let message = failure(&outcomes, 1);
+        for part in ["cannot deploy it", "exit code 1", "activation of 1 of 1 machines failed"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_hanging_deployment_ends_at_its_time_limit() {
+    let mut nixops = Nixops::new("2");
+    nixops.deploy_timeout = 10;
+    nixops.control("deploy-hangs", "farm-1");
+    let outcomes = perform(&nixops, &["farm-0", "farm-1"], &[Step::Create, Step::Deploy]);
+    assert!(outcomes[0].is_ok(), "{:?}", outcomes[0]);
+    let message = failure(&outcomes, 1);
+    assert!(message.contains("deploy --network") && message.contains("was killed"), "{message}");
+}
+
+#[test]
+fn an_export_that_makes_no_sense_is_no_empty_farm() {
+    for nixops in versions() {
+        perform(&nixops, &["farm-0"], &[Step::Create, Step::Deploy])[0].as_ref().unwrap();
+        nixops.fleet().list();
+        nixops.control("export-garbage", "yes");
+        let inventory = nixops.fleet().list();
+        let reason = &inventory.unlisted[&MachineType::new(TYPE)];
+        assert!(reason.contains("not a JSON object"), "{reason}");
+        assert_eq!(inventory.machines.len(), 1, "the machine last seen stays known");
+    }
+}
