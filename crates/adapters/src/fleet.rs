@@ -219,17 +219,19 @@ impl MachineProvider for Fleet {
     fn list(&mut self) -> Inventory {
         let limit = self.limits.status_timeout;
         let providers: Vec<_> = self.providers.iter().collect();
-        let lists =
-            in_parallel(self.limits.parallelism, &providers, |(_, provider)| provider.list(limit));
-        let lists: Vec<(String, Result<Vec<Machine>, ProviderError>)> =
+        let lists = in_parallel(self.limits.parallelism, &providers, |(_, provider)| {
+            provider.list(limit).map(|machines| (machines, provider.resources()))
+        });
+        let lists: Vec<_> =
             providers.iter().map(|(identity, _)| (*identity).clone()).zip(lists).collect();
 
         let mut inventory = Inventory::default();
         for (identity, list) in lists {
             match list {
-                Ok(machines) => {
+                Ok((machines, resources)) => {
                     self.remember(&identity, &machines);
                     inventory.machines.extend(machines);
+                    inventory.resources.extend(resources);
                 }
                 Err(error) => {
                     tracing::error!(provider = identity, "cannot list machines: {error}");

@@ -56,6 +56,7 @@ fn snapshot(machines: u64) -> Snapshot {
         taken_at: NOW,
         machines: (0..machines).map(machine).collect(),
         unlisted: BTreeMap::new(),
+        resources: Vec::new(),
         queue: QueueStatus::Up(Queue {
             uptime: Seconds(1_000_000),
             demand: (0..TYPES).map(demand).collect(),

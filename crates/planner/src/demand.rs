@@ -126,5 +126,6 @@ pub(crate) fn size(pool: &PoolPolicy, demand: Option<&PoolDemand>, present: u32)
         allowed_by,
         present,
         deferred: 0,
+        no_room: None,
     }
 }

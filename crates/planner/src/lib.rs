@@ -6,6 +6,7 @@
 //!
 //! Odd input never fails; it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
+mod admission;
 mod confirm;
 mod demand;
 mod machines_file;
@@ -25,12 +26,12 @@ pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
 pub use plan::{
-    AcceptsJobs, AllowedBy, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow,
+    AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
     ReleaseReason, Sizing, Verdict, Warning,
 };
 pub use planner::plan;
 pub use policy::{IdleAction, Policy, PoolPolicy, SpeedFactor};
 pub use snapshot::{
-    Demand, DemandKey, Machine, MachineState, Queue, QueueMachine, QueueStatus, Snapshot,
+    Demand, DemandKey, Machine, MachineState, Queue, QueueMachine, QueueStatus, Resource, Snapshot,
 };
 pub use time::{Seconds, Timestamp};

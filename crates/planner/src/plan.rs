@@ -48,6 +48,22 @@ pub struct Sizing {
     pub present: u32,
     /// New machines that must wait for a later cycle (`maxCreatesPerCycle`).
     pub deferred: u32,
+    /// Machines that must wait until there is room for them.
+    pub no_room: Option<NoRoom>,
+}
+
+/// Machines, new ones or stopped ones, that what they share has no room for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoRoom {
+    /// How many.
+    pub machines: u32,
+    /// What is short, as the provider names it.
+    pub resource: String,
+    /// How much of it was free before this plan.
+    pub free: u64,
+    /// How much of it one machine needs.
+    pub needs: u64,
 }
 
 /// What the number of allowed machines comes from.
@@ -134,6 +150,8 @@ pub enum KeepReason {
     },
     /// It is off, and `stopOnIdle` keeps it so until it is wanted.
     StoppedInReserve,
+    /// It is wanted, but what machines share has no room for it now.
+    NoRoom,
 }
 
 /// What becomes of a released machine.

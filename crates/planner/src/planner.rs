@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::admission::Admission;
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::matching::{QueueMachines, SeenInQueue};
 use crate::names::{MachineName, MachineType};
-use crate::plan::{Attempt, Plan, Provision, Release, Sizing, Verdict, Warning};
+use crate::plan::{Attempt, NoRoom, Plan, Provision, Release, Sizing, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Reserve, Surroundings};
 use crate::selection::{Names, Selection, select};
@@ -48,20 +49,29 @@ impl Observed<'_> {
     }
 }
 
+/// The plan in the making.
+struct Draft<'a> {
+    plan: Plan,
+    verdicts: Verdicts,
+    names: Names<'a>,
+    admission: Admission<'a>,
+}
+
 /// Decides what is to be done about `snapshot` to serve `policy`.
 pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
-    let mut plan = Plan::default();
     let machines = observe(snapshot);
-    warn_of_odd_input(policy, snapshot, &machines, &mut plan.warnings);
+    let mut draft = Draft {
+        plan: Plan::default(),
+        verdicts: Verdicts(vec![None; machines.len()]),
+        names: Names::new(&policy.tag, machines.iter().map(|m| &m.machine.name)),
+        admission: Admission::new(&snapshot.resources),
+    };
+    warn_of_odd_input(policy, snapshot, &machines, &mut draft.plan.warnings);
+    let demand = demand_by_pool(policy, &snapshot.queue, &mut draft.plan.warnings);
 
-    let mut verdicts = Verdicts(vec![None; machines.len()]);
-    let demand = demand_by_pool(policy, &snapshot.queue, &mut plan.warnings);
-    let by_type = machines_by_type(policy, &machines);
-    let mut names = Names::new(&policy.tag, machines.iter().map(|m| &m.machine.name));
-
-    for (machine_type, machines) in by_type {
+    for (machine_type, machines) in machines_by_type(policy, &machines) {
         if snapshot.unlisted.contains_key(machine_type) {
-            freeze(&machines, &mut verdicts, &mut plan);
+            draft.freeze(&machines);
             continue;
         }
         let pool = policy.pools.get(machine_type);
@@ -74,12 +84,12 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             let sizing = size(pool, demand.as_ref(), count_existing(&machines));
             let selection = select(pool, sizing.allowed, &machines);
             used = selection.size();
-            use_machines(machine_type, sizing, &selection, &mut names, &mut verdicts, &mut plan);
+            draft.use_machines(machine_type, sizing, &selection);
         }
-        retain(snapshot, pool, &demand.unwrap_or_default(), &machines, used, &mut verdicts);
+        draft.retain(snapshot, pool, &demand.unwrap_or_default(), &machines, used);
     }
-    list_phases(policy, &machines, verdicts, snapshot, &mut plan);
-    plan
+    draft.list_phases(policy, &machines, snapshot);
+    draft.plan
 }
 
 /// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
@@ -116,118 +126,136 @@ fn machines_by_type<'a>(
     by_type
 }
 
-/// What is not seen is not touched: the machines last seen stay, and no new ones are made beside them.
-fn freeze(machines: &[&Observed<'_>], verdicts: &mut Verdicts, plan: &mut Plan) {
-    for observed in machines {
-        let machine = observed.machine;
-        verdicts.give(observed, retention::keep_unlisted());
-        if machine.state == MachineState::Up {
-            plan.publish_as_seen.push(machine.clone());
-        }
-    }
-}
-
 fn count_existing(machines: &[&Observed<'_>]) -> u32 {
     let existing = machines.iter().filter(|m| m.machine.state != MachineState::Requested);
     u32::try_from(existing.count()).unwrap_or(u32::MAX)
 }
 
-/// Takes the selected machines into use and asks for the new ones.
-fn use_machines(
-    machine_type: &MachineType,
-    mut sizing: Sizing,
-    selection: &Selection<'_>,
-    names: &mut Names<'_>,
-    verdicts: &mut Verdicts,
-    plan: &mut Plan,
-) {
-    for observed in &selection.chosen {
-        let machine = observed.machine;
-        verdicts.give(observed, Verdict::InUse);
-        if machine.state == MachineState::Requested {
-            plan.provision.push(provision(machine.name.clone(), machine_type, Attempt::Again));
+impl Draft<'_> {
+    /// What is not seen is not touched: the machines last seen stay, and no new ones are made beside them.
+    fn freeze(&mut self, machines: &[&Observed<'_>]) {
+        for observed in machines {
+            let machine = observed.machine;
+            self.verdicts.give(observed, retention::keep_unlisted());
+            if machine.state == MachineState::Up {
+                self.plan.publish_as_seen.push(machine.clone());
+            }
         }
     }
-    for _ in 0..selection.create {
-        plan.provision.push(provision(names.next(), machine_type, Attempt::First));
+
+    /// Takes the selected machines into use and asks for the new ones, as far as there is room.
+    fn use_machines(
+        &mut self,
+        machine_type: &MachineType,
+        mut sizing: Sizing,
+        selection: &Selection<'_>,
+    ) {
+        for observed in &selection.chosen {
+            let state = observed.machine.state;
+            let comes_up = matches!(
+                state,
+                MachineState::Requested | MachineState::Stopped | MachineState::Stopping
+            );
+            if comes_up && !self.admit(machine_type, &mut sizing.no_room) {
+                self.verdicts.give(observed, retention::keep_for_room());
+                continue;
+            }
+            self.verdicts.give(observed, Verdict::InUse);
+            if state == MachineState::Requested {
+                let name = observed.machine.name.clone();
+                self.plan.provision.push(provision(name, machine_type, Attempt::Again));
+            }
+        }
+        for _ in 0..selection.create {
+            if self.admit(machine_type, &mut sizing.no_room) {
+                let name = self.names.next();
+                self.plan.provision.push(provision(name, machine_type, Attempt::First));
+            }
+        }
+        sizing.deferred = selection.deferred;
+        self.plan.sizing.insert(machine_type.clone(), sizing);
     }
-    sizing.deferred = selection.deferred;
-    plan.sizing.insert(machine_type.clone(), sizing);
+
+    fn admit(&mut self, machine_type: &MachineType, no_room: &mut Option<NoRoom>) -> bool {
+        let Err(short) = self.admission.take(machine_type) else { return true };
+        let no_room = no_room.get_or_insert_with(|| NoRoom {
+            machines: 0,
+            resource: short.name.clone(),
+            free: short.free,
+            needs: short.needs.get(machine_type).copied().unwrap_or(0),
+        });
+        no_room.machines = no_room.machines.saturating_add(1);
+        false
+    }
+
+    /// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
+    fn retain(
+        &mut self,
+        snapshot: &Snapshot,
+        pool: Option<&PoolPolicy>,
+        demand: &PoolDemand,
+        machines: &[&Observed<'_>],
+        used: u32,
+    ) {
+        let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
+        let mut rest: Vec<_> = machines.iter().filter(|m| self.verdicts.is_open(m)).collect();
+        rest.sort_by_key(|observed| !observed.machine.state.is_live());
+        for observed in rest {
+            let around = Surroundings {
+                now: snapshot.taken_at,
+                queue: &snapshot.queue,
+                pool,
+                demand,
+                reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
+            };
+            let verdict = retention::verdict(observed, &around);
+            if retention::stays_in_existence(&verdict) {
+                room = room.saturating_sub(1);
+            }
+            self.verdicts.give(observed, verdict);
+        }
+    }
+
+    /// Turns verdicts into the phases of the plan.
+    fn list_phases(&mut self, policy: &Policy, machines: &[Observed<'_>], snapshot: &Snapshot) {
+        let plan = &mut self.plan;
+        plan.verdicts = machines
+            .iter()
+            .zip(self.verdicts.0.drain(..))
+            .filter_map(|(observed, verdict)| Some((observed.machine.name.clone(), verdict?)))
+            .collect();
+        for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
+            let machine = observed.machine;
+            let configured = policy.pools.contains_key(&machine.machine_type);
+            let frozen = snapshot.unlisted.contains_key(&machine.machine_type);
+            match verdict {
+                Verdict::InUse => {
+                    if matches!(machine.state, MachineState::Stopped | MachineState::Stopping) {
+                        plan.start.push(name.clone());
+                    }
+                    plan.deploy.push(name.clone());
+                }
+                // A kept machine is deployed too: its `/run/keep-alive` must not grow old while it builds.
+                Verdict::Keep { .. } if configured && !frozen && machine.state.is_live() => {
+                    plan.deploy.push(name.clone());
+                }
+                Verdict::Keep { .. } => {}
+                Verdict::Release { how, reason } => {
+                    plan.release.push(Release {
+                        name: name.clone(),
+                        how: *how,
+                        reason: reason.clone(),
+                    });
+                }
+            }
+        }
+        let new = plan.provision.iter().filter(|p| p.attempt == Attempt::First);
+        plan.deploy.extend(new.map(|provision| provision.name.clone()));
+    }
 }
 
 fn provision(name: MachineName, machine_type: &MachineType, attempt: Attempt) -> Provision {
     Provision { name, machine_type: machine_type.clone(), attempt }
-}
-
-/// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
-fn retain(
-    snapshot: &Snapshot,
-    pool: Option<&PoolPolicy>,
-    demand: &PoolDemand,
-    machines: &[&Observed<'_>],
-    used: u32,
-    verdicts: &mut Verdicts,
-) {
-    let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
-    let mut rest: Vec<_> = machines.iter().filter(|m| verdicts.is_open(m)).collect();
-    rest.sort_by_key(|observed| !observed.machine.state.is_live());
-    for observed in rest {
-        let around = Surroundings {
-            now: snapshot.taken_at,
-            queue: &snapshot.queue,
-            pool,
-            demand,
-            reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
-        };
-        let verdict = retention::verdict(observed, &around);
-        if retention::stays_in_existence(&verdict) {
-            room = room.saturating_sub(1);
-        }
-        verdicts.give(observed, verdict);
-    }
-}
-
-/// Turns verdicts into the phases of the plan.
-fn list_phases(
-    policy: &Policy,
-    machines: &[Observed<'_>],
-    verdicts: Verdicts,
-    snapshot: &Snapshot,
-    plan: &mut Plan,
-) {
-    plan.verdicts = machines
-        .iter()
-        .zip(verdicts.0)
-        .filter_map(|(observed, verdict)| Some((observed.machine.name.clone(), verdict?)))
-        .collect();
-    for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
-        let machine = observed.machine;
-        let configured = policy.pools.contains_key(&machine.machine_type);
-        let frozen = snapshot.unlisted.contains_key(&machine.machine_type);
-        match verdict {
-            Verdict::InUse => {
-                if matches!(machine.state, MachineState::Stopped | MachineState::Stopping) {
-                    plan.start.push(name.clone());
-                }
-                plan.deploy.push(name.clone());
-            }
-            // A kept machine is deployed too: its `/run/keep-alive` must not grow old while it builds.
-            Verdict::Keep { .. } if configured && !frozen && machine.state.is_live() => {
-                plan.deploy.push(name.clone());
-            }
-            Verdict::Keep { .. } => {}
-            Verdict::Release { how, reason } => {
-                plan.release.push(Release {
-                    name: name.clone(),
-                    how: *how,
-                    reason: reason.clone(),
-                });
-            }
-        }
-    }
-    plan.deploy.extend(
-        plan.provision.iter().filter(|p| p.attempt == Attempt::First).map(|p| p.name.clone()),
-    );
 }
 
 fn warn_of_odd_input(

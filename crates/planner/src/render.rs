@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::plan::{
-    AcceptsJobs, AllowedBy, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow,
+    AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
     ReleaseReason, Sizing, Verdict, Warning,
 };
 
@@ -44,7 +44,8 @@ fn section(
 
 impl Display for Sizing {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { runnable, ignored, wanted, allowed, allowed_by, present, deferred } = self;
+        let Self { runnable, ignored, wanted, allowed, allowed_by, present, deferred, no_room } =
+            self;
         match runnable {
             Some(runnable) => write!(f, "{runnable} runnable")?,
             None => f.write_str("runnable unknown")?,
@@ -61,6 +62,9 @@ impl Display for Sizing {
         write!(f, ", has {present}")?;
         if *deferred > 0 {
             write!(f, ", {deferred} more in later cycles (maxCreatesPerCycle)")?;
+        }
+        if let Some(NoRoom { machines, resource, free, needs }) = no_room {
+            write!(f, ", no room for {machines} (each needs {needs}, free are {free} {resource})")?;
         }
         Ok(())
     }
@@ -103,6 +107,7 @@ impl Display for KeepReason {
                 write!(f, "idle, but {left} are paid for (10m or more)")
             }
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
+            Self::NoRoom => f.write_str("wanted, but there is no room for it"),
         }
     }
 }

@@ -142,6 +142,11 @@ pub(crate) fn keep_unlisted() -> Verdict {
     keep(KeepReason::ProviderUnavailable, AcceptsJobs::Yes)
 }
 
+/// The verdict on a machine that is wanted, but would not fit beside those that run.
+pub(crate) fn keep_for_room() -> Verdict {
+    keep(KeepReason::NoRoom, AcceptsJobs::No)
+}
+
 /// Whether the machine is still there, on or off, once the verdict is carried out.
 pub(crate) fn stays_in_existence(verdict: &Verdict) -> bool {
     match verdict {

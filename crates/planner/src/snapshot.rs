@@ -22,8 +22,23 @@ pub struct Snapshot {
     /// ones last seen. Nothing is created or released there.
     #[serde(default)]
     pub unlisted: BTreeMap<MachineType, String>,
+    /// What machines share and may not use up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Resource>,
     /// What the queue runner said.
     pub queue: QueueStatus,
+}
+
+/// Something that running machines share: a host's memory, a quota.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resource {
+    /// What it is, with its unit and its whole amount: `MiB of this host's 4096 for machines`.
+    pub name: String,
+    /// How much of it no running machine uses.
+    pub free: u64,
+    /// How much of it one running machine of a type needs; types that are not here need none.
+    pub needs: BTreeMap<MachineType, u64>,
 }
 
 /// A build machine as its provider describes it.

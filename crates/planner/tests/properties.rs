@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 
 use planner::{
     AcceptsJobs, Attempt, Demand, DemandKey, Feature, IdleAction, Machine, MachineName,
-    MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds,
-    Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
+    MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus,
+    Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -117,14 +117,25 @@ fn queues() -> impl Strategy<Value = QueueStatus> {
     prop_oneof![8 => up, 1 => Just(QueueStatus::Unavailable("down".to_owned()))]
 }
 
+fn resources() -> impl Strategy<Value = Resource> {
+    (0..12_u64, btree_map(machine_types(), 0..5_u64, 0..4)).prop_map(|(free, needs)| Resource {
+        name: "of 12".to_owned(),
+        free,
+        needs,
+    })
+}
+
 fn snapshots() -> impl Strategy<Value = Snapshot> {
     let unlisted = btree_map(machine_types(), Just("no answer".to_owned()), 0..2);
-    (vec(machines(), 0..12), unlisted, queues()).prop_map(|(machines, unlisted, queue)| Snapshot {
-        taken_at: NOW,
-        machines,
-        unlisted,
-        queue,
-    })
+    (vec(machines(), 0..12), unlisted, vec(resources(), 0..3), queues()).prop_map(
+        |(machines, unlisted, resources, queue)| Snapshot {
+            taken_at: NOW,
+            machines,
+            unlisted,
+            resources,
+            queue,
+        },
+    )
 }
 
 fn releases(plan: &Plan) -> BTreeSet<&MachineName> {
@@ -221,6 +232,21 @@ proptest! {
             let first = u32::try_from(first.count()).unwrap();
             prop_assert!(first <= pool.max_creates_per_cycle);
             prop_assert!(asked.get(machine_type).is_none_or(|&n| n <= pool.max_machines));
+        }
+    }
+
+    #[test]
+    fn what_machines_share_is_never_used_up(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        let mut types: BTreeMap<_, _> = plan.provision.iter().map(|p| (&p.name, &p.machine_type)).collect();
+        for machine in &snapshot.machines {
+            types.entry(&machine.name).or_insert(&machine.machine_type);
+        }
+        let coming_up: BTreeSet<_> =
+            plan.provision.iter().map(|p| &p.name).chain(&plan.start).collect();
+        for resource in &snapshot.resources {
+            let needs = coming_up.iter().filter_map(|name| resource.needs.get(types[*name])).sum::<u64>();
+            prop_assert!(needs <= resource.free, "{needs} of {}", resource.free);
         }
     }
 

@@ -31,5 +31,11 @@ pub fn observe(world: &mut impl World) -> Result<Snapshot, LogError> {
         world.forget(&resolved)?;
     }
     let queue = world.queue_status();
-    Ok(Snapshot { taken_at, machines, unlisted: inventory.unlisted, queue })
+    Ok(Snapshot {
+        taken_at,
+        machines,
+        unlisted: inventory.unlisted,
+        resources: inventory.resources,
+        queue,
+    })
 }

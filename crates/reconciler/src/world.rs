@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use planner::{
-    Machine, MachineName, MachineType, MachinesFile, QueueStatus, ReleaseHow, Timestamp,
+    Machine, MachineName, MachineType, MachinesFile, QueueStatus, ReleaseHow, Resource, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -76,6 +76,8 @@ pub struct Inventory {
     pub machines: Vec<Machine>,
     /// Types whose provider could not list its machines, with the reason.
     pub unlisted: BTreeMap<MachineType, String>,
+    /// What the machines share and may not use up.
+    pub resources: Vec<Resource>,
 }
 
 /// A recorded intent to create a machine.

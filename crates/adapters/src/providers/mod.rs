@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use planner::{Machine, MachineName, MachineType, Tag};
+use planner::{Machine, MachineName, MachineType, Resource, Tag};
 use reconciler::world::StepErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -39,6 +39,11 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// When the list may not be complete.
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError>;
+
+    /// What its machines share and may not use up, as of the last [`list`](Self::list).
+    fn resources(&self) -> Vec<Resource> {
+        Vec::new()
+    }
 
     /// Creates a machine; one of that name that is there already is the answer.
     ///

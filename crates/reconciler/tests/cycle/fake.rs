@@ -137,7 +137,7 @@ impl MachineProvider for FakeWorld {
     fn list(&mut self) -> Inventory {
         self.calls.push("list".to_owned());
         let machines = self.machines.values().cloned().collect();
-        Inventory { machines, unlisted: self.unlisted.clone() }
+        Inventory { machines, unlisted: self.unlisted.clone(), ..Inventory::default() }
     }
 
     fn perform(&mut self, tasks: &[Task]) -> Vec<Outcome> {

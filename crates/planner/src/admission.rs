@@ -1,0 +1,27 @@
+//! What machines share and may use up: the memory of the host that runs them.
+
+use crate::names::MachineType;
+use crate::snapshot::Resource;
+
+/// What is left of every resource while machines are chosen.
+pub(crate) struct Admission<'a> {
+    left: Vec<(&'a Resource, u64)>,
+}
+
+impl<'a> Admission<'a> {
+    pub(crate) fn new(resources: &'a [Resource]) -> Self {
+        Self { left: resources.iter().map(|resource| (resource, resource.free)).collect() }
+    }
+
+    /// Takes what one more machine needs, of everything or of nothing; `Err` names what is short.
+    pub(crate) fn take(&mut self, machine_type: &MachineType) -> Result<(), &'a Resource> {
+        let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
+        if let Some((short, _)) = self.left.iter().find(|(resource, left)| need(resource) > *left) {
+            return Err(short);
+        }
+        for (resource, left) in &mut self.left {
+            *left -= need(resource);
+        }
+        Ok(())
+    }
+}
