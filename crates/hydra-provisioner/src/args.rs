@@ -1,5 +1,6 @@
 //! What the user may say.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -35,13 +36,48 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// conf.nix, or a .json file
+    pub(crate) conf: PathBuf,
+    /// Stay and run a cycle every INTERVAL, until SIGTERM (tells systemd when ready, and its watchdog)
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// With --watch: seconds from the start of one cycle to the start of the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) interval: u64,
+    /// With --watch: serve Prometheus metrics at http://ADDRESS:PORT/metrics
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+impl RunArgs {
+    /// `run CONF` and nothing else.
+    pub(crate) fn once(conf: PathBuf) -> Self {
+        Self { conf, watch: false, interval: 0, metrics: None }
+    }
+}
+
+/// For packagers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generate {
+    /// Write manual pages into a folder
+    Man {
+        /// Made if it is not there
+        folder: PathBuf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run one cycle: look, plan, act, and print the plan and what came of it
-    Run {
-        /// conf.nix, or a .json file
-        conf: PathBuf,
-    },
+    Run(RunArgs),
     /// Say what a cycle would do and why, machine by machine, and do nothing
     Plan {
         /// conf.nix, or a .json file
@@ -61,6 +97,9 @@ pub(crate) enum Command {
         /// conf.nix, or a .json file
         conf: PathBuf,
     },
+    /// Make manual pages and shell completions
+    #[command(subcommand, hide = true)]
+    Generate(Generate),
     /// Show a table of the machines with what would become of them
     Status {
         /// conf.nix, or a .json file

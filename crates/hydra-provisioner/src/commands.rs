@@ -8,17 +8,22 @@ use adapters::config::{self, Config};
 use adapters::lock::{Lock, LockError};
 use adapters::world::RealWorld;
 use planner::{QueueStatus, Snapshot};
+use reconciler::Report;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Generate, RunArgs};
 use crate::exit::Exit;
-use crate::status_table;
+use crate::watch::watch;
+use crate::{generate, status_table};
 
 /// Either way, how the run ended.
 type Ended = Result<Exit, Exit>;
 
 pub(crate) fn run(args: Args) -> Exit {
     let ended = match (args.command, args.conf) {
-        (Some(Command::Run { conf }), _) | (None, Some(conf)) => cycle(&conf),
+        (Some(Command::Run(args)), _) if args.watch => watch(&args),
+        (Some(Command::Run(args)), _) => Ok(run_cycle(&args).exit),
+        (None, Some(conf)) => Ok(run_cycle(&RunArgs::once(conf)).exit),
+        (Some(Command::Generate(what)), _) => generate(what),
         (Some(Command::Plan { conf, json, snapshot, print_snapshot }), _) => {
             let output = match (json, print_snapshot) {
                 (_, true) => PlanOutput::Snapshot,
@@ -42,7 +47,29 @@ enum PlanOutput {
     Snapshot,
 }
 
-fn cycle(conf: &Path) -> Ended {
+/// How a cycle ended, and its account if it came that far.
+pub(crate) struct Cycle {
+    pub(crate) exit: Exit,
+    pub(crate) report: Option<Report>,
+}
+
+/// Runs one cycle and prints its report.
+pub(crate) fn run_cycle(args: &RunArgs) -> Cycle {
+    match cycle(&args.conf) {
+        Err(exit) => Cycle { exit, report: None },
+        Ok(report) => {
+            let exit = match &report.snapshot.queue {
+                _ if !report.succeeded() => Exit::SomeFailed,
+                QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
+                QueueStatus::Up(_) => Exit::Done,
+            };
+            let printed = print(&report);
+            Cycle { exit: printed.map_or_else(|closed| closed, |()| exit), report: Some(report) }
+        }
+    }
+}
+
+fn cycle(conf: &Path) -> Result<Report, Exit> {
     let config = load(conf)?;
     let holder = format!(
         "pid {}, running {} since {}",
@@ -60,12 +87,17 @@ fn cycle(conf: &Path) -> Ended {
     for warning in &report.plan.warnings {
         tracing::warn!("{warning}");
     }
-    print(&report)?;
-    Ok(match &report.snapshot.queue {
-        _ if !report.succeeded() => Exit::SomeFailed,
-        QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
-        QueueStatus::Up(_) => Exit::Done,
-    })
+    Ok(report)
+}
+
+fn generate(what: Generate) -> Ended {
+    match what {
+        Generate::Completions { shell } => generate::completions(shell),
+        Generate::Man { folder } => generate::man_pages(&folder).map_err(|error| {
+            fail(Exit::Unexpected, &format!("cannot write into {}: {error}", folder.display()))
+        })?,
+    }
+    Ok(Exit::Done)
 }
 
 fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
@@ -105,7 +137,7 @@ fn unavailable_or_done(snapshot: &Snapshot) -> Exit {
     }
 }
 
-fn load(conf: &Path) -> Result<Config, Exit> {
+pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
     let config = config::load(conf).map_err(|error| fail(Exit::BadConfig, &error))?;
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", conf.display());
@@ -128,7 +160,7 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {
     read().map_err(|error| fail(Exit::BadConfig, &format!("{}: {error}", path.display())))
 }
 
-fn fail(exit: Exit, error: &impl Display) -> Exit {
+pub(crate) fn fail(exit: Exit, error: &impl Display) -> Exit {
     tracing::error!("{error}");
     exit
 }

@@ -19,6 +19,20 @@ pub(crate) enum Exit {
     QueueUnavailable = 5,
 }
 
+impl Exit {
+    /// One word, for metrics and service status.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Unexpected => "unexpected",
+            Self::BadConfig => "bad-config",
+            Self::Locked => "locked",
+            Self::SomeFailed => "some-failed",
+            Self::QueueUnavailable => "queue-unavailable",
+        }
+    }
+}
+
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:

@@ -3,8 +3,11 @@
 mod args;
 mod commands;
 mod exit;
+mod generate;
 mod logging;
+mod metrics;
 mod status_table;
+mod watch;
 
 use clap::Parser as _;
 

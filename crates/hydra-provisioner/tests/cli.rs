@@ -164,3 +164,20 @@ fn a_second_run_is_told_who_holds_the_lock() {
     drop(writer);
     first.wait().unwrap();
 }
+
+#[test]
+fn manual_pages_and_completions_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&std::ffi::OsStr]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"))
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let output = run(&["generate".as_ref(), "man".as_ref(), folder.path().as_os_str()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = fs::read_to_string(folder.path().join("hydra-provisioner-run.1")).unwrap();
+    assert!(page.starts_with(".ie") && page.contains("\\-\\-watch"), "{page}");
+    let output = run(&["generate".as_ref(), "completions".as_ref(), "bash".as_ref()]);
+    assert!(stdout(&output).contains("complete -F _hydra-provisioner"), "{}", stdout(&output));
+}

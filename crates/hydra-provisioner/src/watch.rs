@@ -1,0 +1,116 @@
+//! `run --watch`: one cycle after the other, as a service.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::RunArgs;
+use crate::commands::{Cycle, fail, load, run_cycle};
+use crate::exit::Exit;
+use crate::metrics::Metrics;
+
+/// What a cycle may take beyond the time limits of its parts before it counts as hanging.
+const SLACK: Duration = Duration::from_secs(300);
+
+/// Runs cycles until SIGTERM or SIGINT, which let the current one end; a second signal kills.
+///
+/// The configuration is read anew for every cycle. A bad one is an error at the start; later it is logged
+/// and nothing is done until it is mended.
+pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
+    let stop = stop_signals().map_err(|error| fail(Exit::Unexpected, &error))?;
+    let mut metrics = Metrics::default();
+    if let Some(address) = args.metrics {
+        metrics.serve(address).map_err(|error| fail(Exit::Unexpected, &error))?;
+    }
+    let mut limit = longest_cycle(args)?;
+    let heartbeat = Heartbeat::start(limit);
+    notify(&[NotifyState::Ready]);
+    let interval = Duration::from_secs(args.interval);
+    loop {
+        let began = Instant::now();
+        limit = longest_cycle(args).unwrap_or(limit);
+        heartbeat.expect_within(limit);
+        let Cycle { exit, report } = run_cycle(args);
+        metrics.count(exit, report.as_ref(), began.elapsed());
+        notify(&[NotifyState::Status(&format!("last cycle: {}", exit.name()))]);
+
+        let pause = interval.saturating_sub(began.elapsed());
+        heartbeat.expect_within(pause + SLACK);
+        match stop.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                tracing::info!("stopping, as told by a signal");
+                notify(&[NotifyState::Stopping]);
+                return Ok(Exit::Done);
+            }
+        }
+    }
+}
+
+/// Receives once a signal asked for an orderly end. The second one ends the program at once, which is
+/// safe at any moment.
+fn stop_signals() -> std::io::Result<Receiver<()>> {
+    let (sender, receiver) = mpsc::channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::spawn(move || {
+        let mut pending = signals.forever();
+        if let Some(signal) = pending.next() {
+            tracing::info!("signal {signal}: the current cycle may end; once more kills");
+            // A watch that has ended by itself needs no telling.
+            let _ended = sender.send(());
+        }
+        if let Some(again) = pending.next() {
+            let _killed = signal_hook::low_level::emulate_default_handler(again);
+        }
+    });
+    Ok(receiver)
+}
+
+/// How long a cycle of this configuration takes if every part of it takes as long as it may.
+fn longest_cycle(args: &RunArgs) -> Result<Duration, Exit> {
+    let config = load(&args.conf)?;
+    let limits = config.limits;
+    let machines: usize = config.policy.pools.values().map(|pool| pool.max_machines as usize).sum();
+    // Machines above the maximum are released by and by: twice as many are more than ever are.
+    let waves = u32::try_from(1 + 2 * machines / limits.parallelism).unwrap_or(u32::MAX);
+    let one_machine = limits.create_timeout + limits.deploy_timeout + 2 * limits.release_timeout;
+    Ok(one_machine.saturating_mul(waves) + 8 * limits.status_timeout + SLACK)
+}
+
+/// Tells systemd's watchdog that we are alive, as long as no cycle takes longer than it can.
+struct Heartbeat {
+    deadline: Arc<Mutex<Instant>>,
+}
+
+impl Heartbeat {
+    fn start(limit: Duration) -> Self {
+        let deadline = Arc::new(Mutex::new(Instant::now() + limit));
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            let deadline = Arc::clone(&deadline);
+            thread::spawn(move || {
+                while Instant::now() < *deadline.lock().unwrap_or_else(PoisonError::into_inner) {
+                    notify(&[NotifyState::Watchdog]);
+                    thread::sleep(period / 3);
+                }
+                tracing::error!("this cycle takes longer than it can: systemd may restart us");
+            });
+        }
+        Self { deadline }
+    }
+
+    fn expect_within(&self, limit: Duration) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + limit;
+    }
+}
+
+/// Outside systemd nobody listens, which is fine.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd cannot be notified: {error}");
+    }
+}
