@@ -179,5 +179,5 @@ fn manual_pages_and_completions_are_made() {
     let page = fs::read_to_string(folder.path().join("hydra-provisioner-run.1")).unwrap();
     assert!(page.starts_with(".ie") && page.contains("\\-\\-watch"), "{page}");
     let output = run(&["generate".as_ref(), "completions".as_ref(), "bash".as_ref()]);
-    assert!(stdout(&output).contains("complete -F _hydra-provisioner"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("complete -F _hydra"), "{}", stdout(&output));
 }
