@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::reader::Attrs;
-use crate::providers::{ProviderSettings, command, nixops};
+use crate::providers::{ProviderSettings, command, nixops, qemu};
 
 /// Reads the provider of a type; `None` where a problem was noted.
 pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
@@ -21,19 +21,24 @@ pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
             None if has_expr || attrs.get("provider").is_some() => None,
             None => {
                 attrs.own_problem(
-                    "has no provider; set provider.command, provider.nixops or nixopsExpr",
+                    "has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",
                 );
                 None
             }
         };
     };
-    let found: Vec<_> = [command_provider(&provider), nixops_provider(&provider, expr, nix_path)]
-        .into_iter()
-        .flatten()
-        .collect();
-    let given = ["command", "nixops"].iter().filter(|name| provider.get(name).is_some()).count();
+    let found: Vec<_> = [
+        command_provider(&provider),
+        nixops_provider(&provider, expr, nix_path),
+        qemu_provider(&provider, attrs.text("sshKey")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let given =
+        ["command", "nixops", "qemu"].iter().filter(|name| provider.get(name).is_some()).count();
     if given != 1 {
-        attrs.problem("provider", "must have exactly one of command and nixops");
+        attrs.problem("provider", "must have exactly one of command, nixops and qemu");
     }
     if has_expr && provider.get("nixops").is_none() {
         attrs.problem("nixopsExpr", "is for the provider nixops, but another one is set");
@@ -81,4 +86,55 @@ fn nixops_provider(
     }
     attrs.finish();
     Some(ProviderSettings::Nixops(settings))
+}
+
+fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<String>) -> Option<ProviderSettings> {
+    let attrs = provider.attrs("qemu")?;
+    let image = attrs.absolute_path("image");
+    if attrs.get("image").is_none() {
+        attrs.problem("image", "must be set: a disk, or a directory made by scripts/build-image");
+    }
+    let mut settings = qemu::Settings::new(image.clone().unwrap_or_default());
+    settings.kernel = attrs.absolute_path("kernel");
+    settings.initrd = attrs.absolute_path("initrd");
+    settings.kernel_params = attrs.texts("kernelParams").unwrap_or_default();
+    settings.memory = attrs.count("memory", 1).unwrap_or(settings.memory);
+    settings.cores = attrs.count("cores", 1).unwrap_or(settings.cores);
+    settings.accelerator = accelerator(&attrs).unwrap_or(settings.accelerator);
+    settings.machine_type = attrs.text("machineType").unwrap_or(settings.machine_type);
+    settings.program = attrs.text("program").unwrap_or(settings.program);
+    settings.extra_args = attrs.texts("extraArgs").unwrap_or_default();
+    settings.state_dir = attrs.absolute_path("stateDir");
+    settings.host_memory = attrs.number("hostMemory", 0..=u64::MAX);
+    settings.host_cores = attrs.number("hostCores", 0..=u64::MAX);
+    settings.ssh_port = attrs
+        .number("sshPort", 1..=u64::from(u16::MAX))
+        .and_then(|port| port.try_into().ok())
+        .unwrap_or(settings.ssh_port);
+    settings.idle_timeout = attrs.count("idleTimeout", 1).unwrap_or(settings.idle_timeout);
+    settings.authorized_keys = attrs.texts("authorizedKeys").unwrap_or_default();
+    settings.authorized_key_file = ssh_key.map(|key| PathBuf::from(format!("{key}.pub")));
+    if settings.authorized_keys.is_empty() && settings.authorized_key_file.is_none() {
+        attrs.problem(
+            "authorizedKeys",
+            "must be set (public keys that may log in), or sshKey beside provider, whose .pub is then used",
+        );
+    }
+    attrs.finish();
+    image.map(|_| ProviderSettings::Qemu(Box::new(settings)))
+}
+
+fn accelerator(attrs: &Attrs<'_>) -> Option<qemu::Accelerator> {
+    match attrs.text("accelerator")?.as_str() {
+        "auto" => Some(qemu::Accelerator::Auto),
+        "kvm" => Some(qemu::Accelerator::Kvm),
+        "tcg" => Some(qemu::Accelerator::Tcg),
+        other => {
+            attrs.problem(
+                "accelerator",
+                format!("must be \"auto\", \"kvm\" or \"tcg\", is {other:?}"),
+            );
+            None
+        }
+    }
 }

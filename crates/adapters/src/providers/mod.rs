@@ -10,6 +10,7 @@ use thiserror::Error;
 
 pub mod command;
 pub mod nixops;
+pub mod qemu;
 
 /// `systemTypes.<T>.provider` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum ProviderSettings {
     Command(command::Settings),
     /// NixOps.
     Nixops(nixops::Settings),
+    /// Virtual machines on this host.
+    Qemu(Box<qemu::Settings>),
 }
 
 impl ProviderSettings {
@@ -28,6 +31,7 @@ impl ProviderSettings {
         match self {
             Self::Command(settings) => format!("command {:?}", settings.program),
             Self::Nixops(settings) => settings.identity(),
+            Self::Qemu(settings) => format!("qemu {:?}", settings.state_dir),
         }
     }
 }
@@ -114,24 +118,38 @@ pub fn build(
 ) -> Option<Box<dyn Provider>> {
     match types.values().next()? {
         ProviderSettings::Command(first) => {
-            let options = types.iter().filter_map(|(machine_type, settings)| match settings {
-                ProviderSettings::Command(settings) => {
-                    Some((machine_type.clone(), settings.options.clone()))
-                }
-                ProviderSettings::Nixops(_) => None,
+            let options = of_kind(types, |settings| match settings {
+                ProviderSettings::Command(settings) => Some(settings.options.clone()),
+                _ => None,
             });
-            let options = options.collect();
             Some(Box::new(command::CommandProvider::new(context, first.program.clone(), options)))
         }
         ProviderSettings::Nixops(_) => {
-            let settings = types.iter().filter_map(|(machine_type, settings)| match settings {
-                ProviderSettings::Nixops(settings) => {
-                    Some((machine_type.clone(), settings.clone()))
-                }
-                ProviderSettings::Command(_) => None,
+            let settings = of_kind(types, |settings| match settings {
+                ProviderSettings::Nixops(settings) => Some(settings.clone()),
+                _ => None,
             });
-            nixops::NixopsProvider::new(context, settings.collect())
-                .map(|provider| Box::new(provider) as Box<dyn Provider>)
+            Some(Box::new(nixops::NixopsProvider::new(context, settings)?))
+        }
+        ProviderSettings::Qemu(_) => {
+            let settings = of_kind(types, |settings| match settings {
+                ProviderSettings::Qemu(settings) => Some(settings.as_ref().clone()),
+                _ => None,
+            });
+            Some(Box::new(qemu::QemuProvider::new(context, settings)?))
         }
     }
+}
+
+/// The types for which `settings_of_kind` knows settings.
+fn of_kind<T>(
+    types: &BTreeMap<MachineType, ProviderSettings>,
+    settings_of_kind: impl Fn(&ProviderSettings) -> Option<T>,
+) -> BTreeMap<MachineType, T> {
+    types
+        .iter()
+        .filter_map(|(machine_type, settings)| {
+            Some((machine_type.clone(), settings_of_kind(settings)?))
+        })
+        .collect()
 }

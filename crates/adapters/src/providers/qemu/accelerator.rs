@@ -1,0 +1,88 @@
+//! Whether guests really run on KVM here: that `/dev/kvm` is there says little (nested virtualisation).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::folder::unwritable;
+use super::launch::{accelerator_options, console_device};
+use super::settings::{Accelerator, BootSource, Settings};
+use crate::atomic_file;
+use crate::command::Invocation;
+use crate::providers::ProviderError;
+
+/// A kernel on KVM gives up looking for its root within 2 s; on a loaded host, some more.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+const PROBE_MEMORY_MIB: &str = "256";
+/// Powers off by QEMU's debug exit (`hw/misc/debugexit.c`): `mov al, 0x10; out 0xf4, al; cli; hlt`.
+const BOOT_SECTOR_CODE: [u8; 6] = [0xb0, 0x10, 0xe6, 0xf4, 0xfa, 0xf4];
+/// The exit code is the written value, doubled, plus one.
+const BOOT_SECTOR_EXIT_CODE: i32 = 0x10 * 2 + 1;
+
+/// The accelerator to use: for `auto` what a probe boot found, remembered in `state_dir` until the host boots
+/// again.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub(super) fn choose(
+    settings: &Settings,
+    source: &BootSource,
+    state_dir: &Path,
+) -> Result<Accelerator, ProviderError> {
+    if settings.accelerator != Accelerator::Auto {
+        return Ok(settings.accelerator);
+    }
+    let memory = state_dir.join("kvm-probe");
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let question = format!("{}{}\n", boot_id, settings.program);
+    if let Ok(text) = fs::read_to_string(&memory)
+        && let Some(answer) = text.strip_prefix(&question)
+    {
+        return Ok(if answer == "yes\n" { Accelerator::Kvm } else { Accelerator::Tcg });
+    }
+    let works = kvm_is_writable() && boots_on_kvm(settings, source, state_dir)?;
+    tracing::info!(works, "probed KVM");
+    let answer = if works { "yes" } else { "no" };
+    atomic_file::write(&memory, format!("{question}{answer}\n").as_bytes(), 0o600)
+        .map_err(|error| unwritable(&memory, &error))?;
+    Ok(if works { Accelerator::Kvm } else { Accelerator::Tcg })
+}
+
+fn kvm_is_writable() -> bool {
+    fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+}
+
+/// Boots the type's kernel without a disk, which ends in its giving up; without a kernel of its own, one sector.
+fn boots_on_kvm(
+    settings: &Settings,
+    source: &BootSource,
+    state_dir: &Path,
+) -> Result<bool, ProviderError> {
+    let (accel, cpu) = accelerator_options(Accelerator::Kvm);
+    let invocation = Invocation::new(std::slice::from_ref(&settings.program), PROBE_LIMIT)
+        .args(["-accel", accel, "-cpu", cpu, "-m", PROBE_MEMORY_MIB])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    if let Some(kernel) = &source.kernel {
+        let params = format!("panic=-1 console={}", console_device(&settings.program));
+        let output = invocation
+            .args(["-machine", &settings.machine_type, "-serial", "stdio", "-kernel"])
+            .arg(kernel.display().to_string())
+            .args(["-append", &params])
+            .run();
+        return Ok(output.is_ok_and(|output| {
+            output.succeeded() && String::from_utf8_lossy(&output.stdout).contains("Kernel panic")
+        }));
+    }
+    let sector = state_dir.join("kvm-probe.sector");
+    let mut bytes = [0; 512];
+    bytes[..BOOT_SECTOR_CODE.len()].copy_from_slice(&BOOT_SECTOR_CODE);
+    bytes[510..].copy_from_slice(&[0x55, 0xaa]);
+    atomic_file::write(&sector, &bytes, 0o600).map_err(|error| unwritable(&sector, &error))?;
+    let output = invocation
+        .args(["-machine", "pc", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive"])
+        .arg(format!("if=ide,format=raw,file={}", super::launch::escaped(&sector)))
+        .run();
+    // Best effort: it is overwritten the next time.
+    let _ = fs::remove_file(&sector);
+    Ok(output.is_ok_and(|output| output.code == BOOT_SECTOR_EXIT_CODE))
+}

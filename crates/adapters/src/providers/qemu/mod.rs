@@ -1,0 +1,344 @@
+//! The `qemu` provider: virtual machines on this host, with nothing but QEMU (`docs/qemu.md`).
+//!
+//! The folders of the machines are all the state there is: nothing is remembered between two calls but what
+//! runs and what lies on the disk.
+
+mod accelerator;
+mod folder;
+mod identity;
+mod launch;
+mod monitor;
+mod process;
+mod reach;
+mod settings;
+mod share;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use planner::{Machine, MachineName, MachineState, MachineType, Tag};
+use qapi::qmp::RunState;
+use reconciler::world::StepErrorKind;
+
+pub use self::settings::{Accelerator, Settings};
+
+use self::folder::{Folder, Spec};
+use self::monitor::Monitor;
+use self::process::Process;
+use self::reach::Answer;
+use self::share::Share;
+use super::{Provider, ProviderContext, ProviderError};
+
+/// Between two looks at a machine that boots.
+const BOOT_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// A guest that was asked to power off ends within this, or is not asked again.
+const POWER_DOWN_PATIENCE: Duration = Duration::from_secs(90);
+/// QEMU ends at once when told to; then it is killed.
+const QUIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs machines on this host.
+pub struct QemuProvider {
+    tag: Tag,
+    state_dir: PathBuf,
+    types: BTreeMap<MachineType, Settings>,
+    /// Machines that are being started by other calls right now: they count as running, and whoever holds
+    /// this chooses addresses and admits machines alone.
+    starting: Mutex<BTreeMap<MachineName, Share>>,
+}
+
+impl QemuProvider {
+    /// For `types`, which have the same state directory. `None` for no types.
+    pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
+        let configured = types.values().next()?.state_dir.clone();
+        Some(Self {
+            tag: context.tag.clone(),
+            state_dir: configured.unwrap_or_else(|| context.state_dir.join("qemu")),
+            types,
+            starting: Mutex::default(),
+        })
+    }
+
+    fn machines_dir(&self) -> PathBuf {
+        self.state_dir.join("machines")
+    }
+
+    fn folder(&self, name: &MachineName) -> Result<Folder, ProviderError> {
+        Folder::new(&self.machines_dir(), name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<MachineName, Share>> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a new machine, chooses its address, and writes both down in its folder.
+    fn found(
+        &self,
+        folder: &Folder,
+        name: &MachineName,
+        machine_type: &MachineType,
+    ) -> Result<(Spec, Starting<'_>), ProviderError> {
+        let settings = self.types.get(machine_type).ok_or_else(|| {
+            ProviderError::failed(format!("the type {machine_type} is not configured"))
+        })?;
+        // Before anything is made: a wrong path is the likeliest mistake.
+        settings.boot_source()?;
+        let mut starting = self.lock();
+        let known = Folder::all(&self.machines_dir())?;
+        share::admit(settings, &in_use(&known, &starting))?;
+        let taken: BTreeSet<_> = known.into_iter().map(|(_, spec)| spec.address).collect();
+        let address = reach::free_address(&taken, settings.ssh_port)?;
+        let spec = Spec::new(
+            self.tag.clone(),
+            name.clone(),
+            machine_type.clone(),
+            address,
+            settings.clone(),
+        );
+        if let Err(error) = folder.create(&spec) {
+            discard(folder)?;
+            return Err(error);
+        }
+        starting.insert(name.clone(), Share::of(settings));
+        Ok((spec, Starting { provider: self, name: name.clone() }))
+    }
+
+    /// Admits a machine that is there and off.
+    fn readmit(&self, spec: &Spec) -> Result<Starting<'_>, ProviderError> {
+        let mut starting = self.lock();
+        let known = Folder::all(&self.machines_dir())?;
+        share::admit(&spec.settings, &in_use(&known, &starting))?;
+        starting.insert(spec.name.clone(), Share::of(&spec.settings));
+        Ok(Starting { provider: self, name: spec.name.clone() })
+    }
+
+    /// Boots the machine, first making what it still lacks.
+    fn boot(&self, folder: &Folder, spec: &Spec, limit: Duration) -> Result<(), ProviderError> {
+        let source = spec.settings.boot_source()?;
+        if !folder.disk().exists() {
+            launch::make_overlay(folder, &source.disk, &source.format)?;
+        } else if !folder.has_same_base(&source.disk) {
+            return Err(ProviderError::failed(format!(
+                "{} has changed since its disk was made on it; destroy the machine, or put the old image back",
+                source.disk.display()
+            )));
+        }
+        identity::prepare(folder, spec)?;
+        let accelerator = accelerator::choose(&spec.settings, &source, &self.state_dir)?;
+        launch::start(folder, spec, &source, accelerator, limit)
+    }
+}
+
+/// Waits until the machine's own sshd answers.
+fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process, ProviderError> {
+    let deadline = Instant::now() + limit;
+    let host_key = identity::public_host_key(folder)
+        .ok_or_else(|| ProviderError::failed("its host key is lost; it must be replaced"))?;
+    loop {
+        let Some(process) = Process::of(folder) else {
+            return Err(ProviderError::failed(format!(
+                "its QEMU ended before ssh answered at {}; {}",
+                spec.address,
+                folder.console_tail()
+            )));
+        };
+        match reach::look(&spec.address, spec.settings.ssh_port, &host_key) {
+            Ok(Answer::ItsSshd) => return Ok(process),
+            Ok(Answer::AnotherKey(key)) => {
+                return Err(ProviderError::failed(format!(
+                    "the sshd at {} has the host key {key}, not the one given to it; is one baked into the image?",
+                    spec.address
+                )));
+            }
+            Ok(Answer::Nothing) => {}
+            Err(error) if error.kind == StepErrorKind::TimedOut => {}
+            Err(error) => return Err(error),
+        }
+        if Instant::now() + BOOT_POLL_INTERVAL >= deadline {
+            return Err(ProviderError {
+                kind: StepErrorKind::TimedOut,
+                message: format!(
+                    "ssh did not answer at {} within {} s (deployTimeout); {}",
+                    spec.address,
+                    limit.as_secs(),
+                    folder.console_tail()
+                ),
+            });
+        }
+        process.ends_within(BOOT_POLL_INTERVAL);
+    }
+}
+
+/// A machine that is being started, until this is dropped.
+struct Starting<'a> {
+    provider: &'a QemuProvider,
+    name: MachineName,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.provider.lock().remove(&self.name);
+    }
+}
+
+/// What runs or is being started, whosever tag it has.
+fn in_use(
+    known: &[(Folder, Spec)],
+    starting: &BTreeMap<MachineName, Share>,
+) -> BTreeMap<MachineName, Share> {
+    let mut used = starting.clone();
+    for (folder, spec) in known {
+        if Process::of(folder).is_some() {
+            used.insert(spec.name.clone(), Share::of(&spec.settings));
+        }
+    }
+    used
+}
+
+fn state(folder: &Folder) -> MachineState {
+    let Some(process) = Process::of(folder) else { return MachineState::Stopped };
+    let run_state =
+        Monitor::connect(&folder.monitor_socket()).and_then(|mut monitor| monitor.run_state());
+    match run_state {
+        Ok(RunState::running) if folder.is_ready(process.pid()) => MachineState::Up,
+        Ok(RunState::running) => MachineState::Starting,
+        Ok(RunState::shutdown) => MachineState::Stopping,
+        // Paused after an error of the host's disk, or its QEMU hangs.
+        Ok(_) | Err(_) => MachineState::Unreachable,
+    }
+}
+
+fn machine(folder: &Folder, spec: &Spec, state: MachineState) -> Machine {
+    let wish = Machine::requested(spec.name.clone(), spec.machine_type.clone());
+    Machine {
+        state,
+        address: Some(spec.address.clone()),
+        host_name: Some(spec.name.to_string()),
+        ssh_port: spec.settings.ssh_port,
+        host_key: identity::public_host_key(folder),
+        started_at: folder.started_at().filter(|_| state.is_live()),
+        ..wish
+    }
+}
+
+/// Ends the machine's QEMU, politely at first for at most `patience`.
+fn end(folder: &Folder, process: &Process, patience: Duration) -> Result<(), ProviderError> {
+    if !patience.is_zero() {
+        let asked = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.power_down());
+        if asked.is_ok() && process.ends_within(patience) {
+            return Ok(());
+        }
+    }
+    // Whether it heard does not matter: it ends, or it is killed.
+    let _ = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.quit());
+    if process.ends_within(QUIT_PATIENCE) {
+        return Ok(());
+    }
+    process.kill();
+    if process.ends_within(QUIT_PATIENCE) {
+        return Ok(());
+    }
+    Err(ProviderError::failed(format!(
+        "its QEMU, process {}, does not end even by SIGKILL",
+        process.pid()
+    )))
+}
+
+/// Ends whatever runs of the machine and removes whatever lies of it.
+fn discard(folder: &Folder) -> Result<(), ProviderError> {
+    if let Some(process) = Process::search(folder) {
+        end(folder, &process, Duration::ZERO)?;
+    }
+    folder.remove()
+}
+
+impl Provider for QemuProvider {
+    fn list(&self, _limit: Duration) -> Result<Vec<Machine>, ProviderError> {
+        let ours = Folder::all(&self.machines_dir())?;
+        let ours: Vec<_> = ours.into_iter().filter(|(_, spec)| spec.tag == self.tag).collect();
+        // A QEMU that hangs takes its time to say so.
+        Ok(thread::scope(|scope| {
+            let looks: Vec<_> = ours
+                .iter()
+                .map(|(folder, spec)| scope.spawn(|| machine(folder, spec, state(folder))))
+                .collect();
+            looks.into_iter().filter_map(|look| look.join().ok()).collect()
+        }))
+    }
+
+    fn create(
+        &self,
+        name: &MachineName,
+        machine_type: &MachineType,
+        limit: Duration,
+    ) -> Result<Machine, ProviderError> {
+        let folder = self.folder(name)?;
+        let (spec, _starting) = match folder.spec()? {
+            Some(spec) if spec.tag != self.tag => {
+                return Err(ProviderError::failed(format!(
+                    "{} belongs to the tag {}; give each provisioner its own provider.qemu.stateDir or tag",
+                    folder.path().display(),
+                    spec.tag
+                )));
+            }
+            Some(spec) if Process::of(&folder).is_some() => {
+                return Ok(machine(&folder, &spec, state(&folder)));
+            }
+            Some(spec) => {
+                let starting = self.readmit(&spec)?;
+                (spec, starting)
+            }
+            None => self.found(&folder, name, machine_type)?,
+        };
+        if let Err(error) = self.boot(&folder, &spec, limit) {
+            // Nobody has seen it yet, so nothing is lost; the next cycle asks again.
+            if !folder.was_ever_ready() {
+                discard(&folder)?;
+            }
+            return Err(error);
+        }
+        Ok(machine(&folder, &spec, MachineState::Starting))
+    }
+
+    fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let folder = self.folder(&machine.name)?;
+        let spec = folder.spec()?.ok_or_else(|| ProviderError::failed("it is gone"))?;
+        if Process::of(&folder).is_some() {
+            return Ok(());
+        }
+        let _starting = self.readmit(&spec)?;
+        self.boot(&folder, &spec, limit)
+    }
+
+    fn deploy(&self, wanted: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
+        let folder = self.folder(&wanted.name)?;
+        let spec = folder.spec()?.ok_or_else(|| ProviderError::failed("it is gone"))?;
+        match wait_for_ssh(&folder, &spec, limit) {
+            Ok(process) => {
+                folder.mark_ready(process.pid())?;
+                Ok(machine(&folder, &spec, MachineState::Up))
+            }
+            Err(error) => {
+                // It never worked, so nothing on it can be missed, and it may never work.
+                if !folder.was_ever_ready() {
+                    discard(&folder)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let folder = self.folder(&machine.name)?;
+        match Process::of(&folder) {
+            Some(process) => end(&folder, &process, POWER_DOWN_PATIENCE.min(limit / 2)),
+            None => Ok(()),
+        }
+    }
+
+    fn destroy(&self, machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
+        discard(&self.folder(&machine.name)?)
+    }
+}

@@ -1,0 +1,102 @@
+//! How much of the host the machines may have together.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use planner::MachineName;
+use reconciler::world::StepErrorKind;
+
+use super::settings::Settings;
+use crate::providers::ProviderError;
+
+/// Memory in MiB and processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) memory: u64,
+    pub(super) cores: u64,
+}
+
+impl Share {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { memory: settings.memory.into(), cores: settings.cores.into() }
+    }
+
+    /// What the host gives at the most.
+    fn limit(settings: &Settings) -> Self {
+        Self {
+            memory: settings.host_memory.unwrap_or_else(three_quarters_of_memory),
+            cores: settings.host_cores.unwrap_or_else(|| {
+                std::thread::available_parallelism()
+                    .map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(u64::MAX))
+            }),
+        }
+    }
+}
+
+/// Lets a machine with `settings` run besides those in `used`, or says by how much it is too much.
+///
+/// # Errors
+/// [`StepErrorKind::Capacity`], with all numbers.
+pub(super) fn admit(
+    settings: &Settings,
+    used: &BTreeMap<MachineName, Share>,
+) -> Result<(), ProviderError> {
+    let limit = Share::limit(settings);
+    let wish = Share::of(settings);
+    let sum = |part: fn(&Share) -> u64| used.values().map(part).fold(0, u64::saturating_add);
+    let (memory, cores) = (sum(|share| share.memory), sum(|share| share.cores));
+    if memory.saturating_add(wish.memory) <= limit.memory
+        && cores.saturating_add(wish.cores) <= limit.cores
+    {
+        return Ok(());
+    }
+    Err(ProviderError {
+        kind: StepErrorKind::Capacity,
+        message: format!(
+            "this host has no room: it needs {} MiB and {} cores, the {} machines that run have {memory} of {} MiB and {cores} of {} cores (hostMemory, hostCores)",
+            wish.memory,
+            wish.cores,
+            used.len(),
+            limit.memory,
+            limit.cores
+        ),
+    })
+}
+
+/// `MemTotal` of proc(5); zero, so that nothing starts, where it cannot be read.
+fn three_quarters_of_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    kib.map_or(0, |kib: u64| kib / 1024 / 4 * 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_cores_are_each_a_limit() {
+        let mut settings = Settings::new("/image".into());
+        (settings.memory, settings.cores) = (1000, 2);
+        (settings.host_memory, settings.host_cores) = (Some(3000), Some(5));
+        let share = Share::of(&settings);
+        let used = |count: usize| -> BTreeMap<_, _> {
+            (0..count).map(|n| (MachineName::new(format!("m-{n}")), share)).collect()
+        };
+        for (count, admitted) in [(0, true), (1, true), (2, false), (3, false)] {
+            assert_eq!(admit(&settings, &used(count)).is_ok(), admitted, "{count}");
+        }
+        let error = admit(&settings, &used(2)).unwrap_err();
+        assert_eq!(error.kind, StepErrorKind::Capacity);
+        assert_eq!(
+            error.message,
+            "this host has no room: it needs 1000 MiB and 2 cores, the 2 machines that run have 2000 of 3000 MiB and 4 of 5 cores (hostMemory, hostCores)"
+        );
+        settings.host_cores = Some(100);
+        assert!(admit(&settings, &used(2)).is_ok());
+        assert!(admit(&settings, &used(3)).is_err());
+        assert!(three_quarters_of_memory() > 100, "this host has memory");
+    }
+}
