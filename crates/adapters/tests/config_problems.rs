@@ -212,23 +212,23 @@ fn problems_of_a_provider() {
         (
             json!({ "systemTypes": { "a": {} } }),
             &[
-                "systemTypes.a: has no provider; set provider.command, provider.nixops or nixopsExpr",
+                "systemTypes.a: has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",
             ],
         ),
         (
             with_provider(&json!({})),
-            &["systemTypes.a.provider: must have exactly one of command and nixops"],
+            &["systemTypes.a.provider: must have exactly one of command, nixops and qemu"],
         ),
         (
             with_provider(&json!({ "comand": {} })),
             &[
-                "systemTypes.a.provider: must have exactly one of command and nixops",
+                "systemTypes.a.provider: must have exactly one of command, nixops and qemu",
                 "systemTypes.a.provider.comand: unknown option; did you mean command?",
             ],
         ),
         (
             with_provider(&json!({ "command": { "program": ["p"] }, "nixops": { "expr": "/e" } })),
-            &["systemTypes.a.provider: must have exactly one of command and nixops"],
+            &["systemTypes.a.provider: must have exactly one of command, nixops and qemu"],
         ),
         (
             with_provider(&json!({ "command": {} })),
@@ -250,6 +250,22 @@ fn problems_of_a_provider() {
             with_provider(&json!({ "nixops": { "expr": "/e", "network": "/n" } })),
             &[
                 "systemTypes.a.provider.nixops: has both expr (NixOps 1) and network (NixOps 2); remove one",
+            ],
+        ),
+        (
+            with_provider(&json!({ "qemu": { "authorizedKeys": ["k"] } })),
+            &[
+                "systemTypes.a.provider.qemu.image: must be set: a disk, or a directory made by scripts/build-image",
+            ],
+        ),
+        (
+            with_provider(
+                &json!({ "qemu": { "image": "/i", "accelerator": "hvf", "sshPort": 0 } }),
+            ),
+            &[
+                "systemTypes.a.provider.qemu.accelerator: must be \"auto\", \"kvm\" or \"tcg\", is \"hvf\"",
+                "systemTypes.a.provider.qemu.authorizedKeys: must be set (public keys that may log in), or sshKey beside provider, whose .pub is then used",
+                "systemTypes.a.provider.qemu.sshPort: must be from 1 to 65535, is 0",
             ],
         ),
         (
@@ -277,7 +293,7 @@ fn all_problems_at_once() {
             "statusTimeout: must be a whole number, is the string \"soon\"",
             "systemTypes.\"b c\": its name has the system \"b c\", which cannot stand in a machines file",
             "systemTypes.\"b c\".nixopsExpr: must be a string, is the number 1",
-            "systemTypes.a: has no provider; set provider.command, provider.nixops or nixopsExpr",
+            "systemTypes.a: has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",
             "systemTypes.a.maxjobs: unknown option; did you mean maxJobs?",
             "systemTypes.a.minMachines: is 3, above maxMachines 2",
             "systemTypes.a.runnablesPerMachine: must be from 1 to 4294967295, is 0",

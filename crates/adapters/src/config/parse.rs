@@ -37,7 +37,7 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
 
 /// Every option there is, as attribute paths; `T` stands for a type's name.
 pub fn option_names() -> BTreeSet<String> {
-    let provider = json!({ "command": {}, "nixops": {} });
+    let provider = json!({ "command": {}, "nixops": {}, "qemu": {} });
     let skeleton = json!({ "queue": {}, "systemTypes": { "T": { "provider": provider } } });
     let findings = Findings::default();
     if let Some(root) = Attrs::root(&findings, &skeleton) {

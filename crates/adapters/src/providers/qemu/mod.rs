@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineState, MachineType, Tag};
+use planner::{Machine, MachineName, MachineState, MachineType, Resource, Tag};
 use qapi::qmp::RunState;
 use reconciler::world::StepErrorKind;
 
@@ -89,7 +89,7 @@ impl QemuProvider {
         let known = Folder::all(&self.machines_dir())?;
         share::admit(settings, &in_use(&known, &starting))?;
         let taken: BTreeSet<_> = known.into_iter().map(|(_, spec)| spec.address).collect();
-        let address = reach::free_address(&taken, settings.ssh_port)?;
+        let address = reach::free_address(&taken, settings.ssh_port, &self.state_dir)?;
         let spec = Spec::new(
             self.tag.clone(),
             name.clone(),
@@ -266,6 +266,12 @@ impl Provider for QemuProvider {
                 .collect();
             looks.into_iter().filter_map(|look| look.join().ok()).collect()
         }))
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        let starting = self.lock();
+        let known = Folder::all(&self.machines_dir()).unwrap_or_default();
+        share::resources(&self.types, &in_use(&known, &starting))
     }
 
     fn create(

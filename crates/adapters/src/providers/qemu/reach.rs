@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::command::Invocation;
@@ -20,13 +22,21 @@ const KEYSCAN_LIMIT: Duration = Duration::from_secs(20);
 /// For the banner: QEMU accepts connections before there is a guest to answer them.
 const BANNER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The first address that is not `taken` and whose `port` can be listened on.
+/// The first address that is not `taken` and whose `port` can be listened on. The search starts at a place
+/// that depends on `state_dir`: two provisioners that look at the same time do not find the same one.
 ///
 /// # Errors
 /// When there is none, with the likely reason.
-pub(super) fn free_address(taken: &BTreeSet<String>, port: u16) -> Result<String, ProviderError> {
+pub(super) fn free_address(
+    taken: &BTreeSet<String>,
+    port: u16,
+    state_dir: &Path,
+) -> Result<String, ProviderError> {
     let [a, b] = NETWORK;
+    let mix = |sum: u8, byte: &u8| sum.wrapping_mul(31).wrapping_add(*byte);
+    let start = state_dir.as_os_str().as_bytes().iter().fold(0, mix);
     let candidates = (0..=u8::MAX)
+        .map(|c| c.wrapping_add(start))
         .flat_map(|c| (1..=254).map(move |d| Ipv4Addr::new(a, b, c, d)))
         .filter(|address| !taken.contains(&address.to_string()));
     let mut refusal = None;
@@ -107,20 +117,24 @@ mod tests {
 
     #[test]
     fn taken_addresses_and_ports_in_use_are_passed_over() {
-        let first = free_address(&BTreeSet::new(), 20_122).unwrap();
+        let first = free_address(&BTreeSet::new(), 20_122, Path::new("/s")).unwrap();
         let listener = TcpListener::bind((first.as_str(), 20_122)).unwrap();
-        let second = free_address(&BTreeSet::new(), 20_122).unwrap();
+        let second = free_address(&BTreeSet::new(), 20_122, Path::new("/s")).unwrap();
         assert_ne!(first, second);
         drop(listener);
-        let third = free_address(&BTreeSet::from([first.clone(), second.clone()]), 20_122).unwrap();
+        let third =
+            free_address(&BTreeSet::from([first.clone(), second.clone()]), 20_122, Path::new("/s"))
+                .unwrap();
         assert!(third != first && third != second);
+        let elsewhere = free_address(&BTreeSet::new(), 20_122, Path::new("/t")).unwrap();
+        assert_ne!(third.rsplit_once('.').unwrap().0, elsewhere.rsplit_once('.').unwrap().0);
     }
 
     #[test]
     fn a_port_that_someone_holds_everywhere_is_explained() {
         let everywhere = TcpListener::bind(("0.0.0.0", 0)).unwrap();
         let port = everywhere.local_addr().unwrap().port();
-        let error = free_address(&BTreeSet::new(), port).unwrap_err();
+        let error = free_address(&BTreeSet::new(), port, Path::new("/s")).unwrap_err();
         assert!(error.message.contains("the host's own sshd probably"), "{error}");
     }
 

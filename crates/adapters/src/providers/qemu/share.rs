@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use planner::MachineName;
+use planner::{MachineName, MachineType, Resource};
 use reconciler::world::StepErrorKind;
 
 use super::settings::Settings;
@@ -21,6 +21,10 @@ impl Share {
         Self { memory: settings.memory.into(), cores: settings.cores.into() }
     }
 
+    fn least(self, other: Self) -> Self {
+        Self { memory: self.memory.min(other.memory), cores: self.cores.min(other.cores) }
+    }
+
     /// What the host gives at the most.
     fn limit(settings: &Settings) -> Self {
         Self {
@@ -31,6 +35,25 @@ impl Share {
             }),
         }
     }
+}
+
+/// What is free of the host's share for machines of `types`, besides those in `used`.
+pub(super) fn resources(
+    types: &BTreeMap<MachineType, Settings>,
+    used: &BTreeMap<MachineName, Share>,
+) -> Vec<Resource> {
+    let Some(limit) = types.values().map(Share::limit).reduce(Share::least) else {
+        return Vec::new();
+    };
+    let resource = |what: &str, part: fn(&Share) -> u64| Resource {
+        name: format!("{what} of the {} that machines may use of this host", part(&limit)),
+        free: part(&limit).saturating_sub(used.values().map(part).fold(0, u64::saturating_add)),
+        needs: types.iter().map(|(t, settings)| (t.clone(), part(&Share::of(settings)))).collect(),
+    };
+    vec![
+        resource("MiB (hostMemory)", |share| share.memory),
+        resource("cores (hostCores)", |share| share.cores),
+    ]
 }
 
 /// Lets a machine with `settings` run besides those in `used`, or says by how much it is too much.

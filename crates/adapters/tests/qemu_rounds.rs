@@ -1,0 +1,80 @@
+//! Fifty machines made and destroyed leave nothing of themselves: no process, file, socket or port. Real QEMU;
+//! what it boots is an empty disk.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use adapters::config::parse;
+use adapters::fleet::Fleet;
+use planner::{Machine, MachineName, MachineState, MachineType};
+use reconciler::world::{MachineProvider as _, Step, Task};
+use serde_json::json;
+
+const ROUNDS: usize = 50;
+const TYPE: &str = "x86_64-linux";
+
+fn qemus(folder: &Path) -> String {
+    let pattern = format!("qemu-system.*{}", folder.display());
+    let output = Command::new("pgrep").args(["-f", &pattern]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        names.push(path.display().to_string());
+        if path.is_dir() {
+            names.extend(files(&path));
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn fifty_rounds_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("qemu");
+    fs::create_dir_all(folder.path().join("state")).unwrap();
+    fs::write(folder.path().join("empty.raw"), vec![0; 1 << 20]).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = json!({
+        "tag": "t",
+        "stateDir": folder.path().join("state"),
+        "touchKeepAlive": false,
+        "systemTypes": { TYPE: { "provider": { "qemu": {
+            "image": folder.path().join("empty.raw"),
+            "stateDir": state,
+            "accelerator": "tcg",
+            "memory": 16,
+            "sshPort": port,
+            "authorizedKeys": ["ssh-ed25519 AAAA"],
+        } } } },
+    });
+    let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+    let task = |step| {
+        let machine = Machine::requested(MachineName::new("t-0"), MachineType::new(TYPE));
+        [Task { machine, steps: vec![step] }]
+    };
+    let mut before = None;
+    for round in 0..ROUNDS {
+        let created = fleet.perform(&task(Step::Create)).remove(0).unwrap().machine;
+        let listed = fleet.list().machines;
+        assert_eq!(listed.len(), 1, "round {round}");
+        assert_eq!(listed[0].state, MachineState::Starting);
+        assert_eq!(qemus(&state).lines().count(), 1, "round {round}");
+        fleet.perform(&task(Step::Destroy)).remove(0).unwrap();
+        assert_eq!(fleet.list().machines, [], "round {round}");
+        assert_eq!(qemus(&state), "", "round {round}");
+        TcpListener::bind((created.address.as_deref().unwrap(), port)).unwrap();
+        let left = files(folder.path());
+        // The first round may make folders that stay.
+        assert_eq!(before.get_or_insert_with(|| left.clone()), &left, "round {round}");
+    }
+    assert_eq!(files(&state.join("machines")), [""; 0]);
+}

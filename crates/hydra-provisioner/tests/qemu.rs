@@ -1,0 +1,291 @@
+//! The whole product on real machines: real QEMU, a real Debian guest, real ssh, real Nix builds.
+//!
+//! Needs root, an image by `scripts/build-image` (its directory in `HYDRA_PROVISIONER_IMAGE`) and some minutes;
+//! `scripts/e2e-qemu` runs it. Without KVM a machine takes about 40 s from start to ssh.
+
+#![cfg(feature = "qemu-tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A queue that is a folder of jobs, one runnable step each, and a queue runner that knows the machines file.
+const STATUS: &str = r#"
+import json, os, sys
+farm = sys.argv[1]
+machines = {}
+for state, path in (("false", "known"), ("true", "machines")):
+    if os.path.exists(f"{farm}/{path}"):
+        for line in open(f"{farm}/{path}"):
+            machines[line.split()[0]] = {"enabled": state == "true", "currentJobs": 0, "idleSince": 1000}
+open(f"{farm}/known", "w").writelines(f"{key}\n" for key in machines)
+types = {"runnable": len(os.listdir(f"{farm}/queue")), "running": 0, "lastActive": 1000}
+print(json.dumps({"status": "up", "uptime": 1000000, "machineTypes": {"x86_64-linux": types}, "machines": machines}))
+"#;
+
+struct Farm {
+    folder: tempfile::TempDir,
+}
+
+impl Farm {
+    fn new(types: &Value) -> Self {
+        let farm = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(farm.path("queue")).unwrap();
+        fs::write(farm.path("status.py"), STATUS).unwrap();
+        let key = farm.path("key");
+        let keygen = ["-q", "-t", "ed25519", "-N", "", "-f"];
+        assert!(Command::new("ssh-keygen").args(keygen).arg(&key).status().unwrap().success());
+        let conf = json!({
+            "tag": "e2e",
+            "stateDir": farm.path("state"),
+            "machinesFile": farm.path("machines"),
+            "statusCommand": ["python3", farm.path("status.py"), farm.folder.path()],
+            "deployTimeout": 400,
+            "systemTypes": types,
+        });
+        farm.set_conf(&conf);
+        farm
+    }
+
+    /// One type of at most two real build machines.
+    fn real() -> Self {
+        let farm = Self::new(&json!({}));
+        farm.set_type(&json!({ "qemu": { "image": image(), "memory": 1024 } }));
+        farm
+    }
+
+    fn set_type(&self, provider: &Value) {
+        let mut conf: Value =
+            serde_json::from_slice(&fs::read(self.path("conf.json")).unwrap()).unwrap();
+        conf["systemTypes"] = json!({ "x86_64-linux": {
+            "sshKey": self.path("key"), "maxMachines": 2, "runnablesPerMachine": 3, "provider": provider,
+        } });
+        self.set_conf(&conf);
+    }
+
+    fn set_conf(&self, conf: &Value) {
+        fs::write(self.path("conf.json"), conf.to_string()).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        command.arg("run").arg(self.path("conf.json"));
+        command
+    }
+
+    /// One cycle that must go well.
+    fn cycle(&self) -> String {
+        let output = self.command().output().unwrap();
+        let text = both(&output);
+        assert_eq!(output.status.code(), Some(0), "{text}\n{}", self.consoles());
+        text
+    }
+
+    fn enqueue(&self, jobs: &[&str]) {
+        for job in jobs {
+            fs::write(self.path("queue").join(job), "").unwrap();
+        }
+    }
+
+    /// Builds every job of the queue on the machines of the machines file, and on nothing else.
+    fn build(&self) -> Vec<String> {
+        let expression = r#"{ name }: derivation {
+            inherit name;
+            system = "x86_64-linux";
+            builder = "/bin/sh";
+            args = [ "-c" "read release < /proc/sys/kernel/osrelease; echo $release > $out" ];
+        }"#;
+        fs::write(self.path("job.nix"), expression).unwrap();
+        let mut results = Vec::new();
+        for job in fs::read_dir(self.path("queue")).unwrap() {
+            let job = job.unwrap().path();
+            // A name that was never built, whatever this machine's store has.
+            let name =
+                format!("{}-{}", job.file_name().unwrap().to_string_lossy(), std::process::id());
+            let output = Command::new("nix-build")
+                .arg(self.path("job.nix"))
+                .args(["--no-out-link", "--argstr", "name", &name, "--builders"])
+                .arg(format!("@{}", self.path("machines").display()))
+                .args(["--option", "max-jobs", "0", "--option", "substituters", ""])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", both(&output));
+            let path = String::from_utf8(output.stdout).unwrap();
+            results.push(fs::read_to_string(path.trim()).unwrap());
+            fs::remove_file(job).unwrap();
+        }
+        results
+    }
+
+    /// Process ids of this farm's machines.
+    fn qemus(&self) -> Vec<String> {
+        let pattern = format!("qemu-system.*{}", self.folder.path().display());
+        let output = Command::new("pgrep").args(["-f", &pattern]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn machine_folders(&self) -> Vec<String> {
+        let folder = self.path("state/qemu/machines");
+        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn consoles(&self) -> String {
+        let logs = self.machine_folders().into_iter().map(|name| {
+            let log = self.path("state/qemu/machines").join(&name).join("console.log");
+            format!("{name}: {}\n", fs::read_to_string(log).unwrap_or_default())
+        });
+        logs.collect()
+    }
+
+    fn expect_nothing_left(&self) {
+        assert_eq!(self.machine_folders(), [""; 0]);
+        assert_eq!(self.qemus(), [""; 0]);
+        let listening = Command::new("ss").args(["-ltnH"]).output().unwrap();
+        let listening = String::from_utf8(listening.stdout).unwrap();
+        assert!(!listening.contains("127.91."), "{listening}");
+    }
+}
+
+/// A failed test leaves no machine running either.
+impl Drop for Farm {
+    fn drop(&mut self) {
+        for pid in self.qemus() {
+            let _gone = Command::new("kill").args(["-9", &pid]).status();
+        }
+    }
+}
+
+fn image() -> PathBuf {
+    let image = std::env::var_os("HYDRA_PROVISIONER_IMAGE");
+    image.expect("HYDRA_PROVISIONER_IMAGE must name a directory made by scripts/build-image").into()
+}
+
+fn both(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not happen within {limit:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
+    let farm = Farm::real();
+    farm.enqueue(&["one", "two"]);
+    let began = Instant::now();
+    let report = farm.cycle();
+    assert!(
+        report.contains("e2e-0: ready") && report.contains("published, 1 machines"),
+        "{report}"
+    );
+    println!("cold start to ready: {:.1} s", began.elapsed().as_secs_f32());
+
+    let results = farm.build();
+    println!("cold start to two builds done: {:.1} s", began.elapsed().as_secs_f32());
+    let here = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(results.len(), 2);
+    for result in results {
+        assert!(result.contains("deb13-cloud") && result != here, "built on {result}");
+    }
+
+    let report = farm.cycle();
+    assert!(report.contains("e2e-0: destroy done"), "{report}");
+    assert_eq!(fs::read_to_string(farm.path("machines")).unwrap(), "");
+    farm.expect_nothing_left();
+}
+
+#[test]
+fn the_provisioner_and_a_machine_are_killed_and_all_comes_right() {
+    let farm = Farm::real();
+    farm.enqueue(&["one"]);
+    let mut provisioner = farm.command().spawn().unwrap();
+    wait_until("a QEMU", Duration::from_secs(120), || farm.qemus().len() == 1);
+    let machine = farm.qemus();
+    provisioner.kill().unwrap();
+    provisioner.wait().unwrap();
+    assert_eq!(farm.qemus(), machine, "it outlives the provisioner");
+
+    let report = farm.cycle();
+    assert!(report.contains("e2e-0: ready"), "{report}");
+    assert_eq!(farm.qemus(), machine, "none was made twice");
+
+    assert!(Command::new("kill").args(["-9", &machine[0]]).status().unwrap().success());
+    wait_until("its end", Duration::from_secs(60), || farm.qemus().is_empty());
+    let report = farm.cycle();
+    assert!(report.contains("start e2e-0") && report.contains("e2e-0: ready"), "{report}");
+    assert_eq!(farm.build().len(), 1);
+
+    let report = farm.cycle();
+    assert!(report.contains("e2e-0: destroy done"), "{report}");
+    farm.expect_nothing_left();
+}
+
+/// Each trouble on a type of its own, all in one cycle, beside a machine that is fine.
+#[test]
+fn troubles_are_named_and_leave_nothing_behind() {
+    let farm = Farm::new(&json!({}));
+    let image = image();
+    let small = farm.path("small");
+    fs::create_dir(&small).unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=64k", "none"];
+    assert!(Command::new("mount").args(mount).arg(&small).status().unwrap().success());
+    let with = |more: &Value| {
+        let mut qemu =
+            json!({ "image": image, "memory": 1024, "hostCores": 16, "hostMemory": 16384 });
+        for (name, value) in more.as_object().unwrap() {
+            qemu[name] = value.clone();
+        }
+        json!({ "minMachines": 1, "sshKey": farm.path("key"), "provider": { "qemu": qemu } })
+    };
+    farm.set_conf(&json!({
+        "tag": "e2e",
+        "stateDir": farm.path("state"),
+        "machinesFile": farm.path("machines"),
+        "statusCommand": ["python3", farm.path("status.py"), farm.folder.path()],
+        "deployTimeout": 150,
+        "systemTypes": {
+            "a-fine": with(&json!({})),
+            "b-no-image": with(&json!({ "image": "/no/such/image" })),
+            "c-disk-full": with(&json!({ "stateDir": small })),
+            "d-little-memory": with(&json!({ "memory": 40 })),
+            "e-no-ssh": with(&json!({ "kernelParams": ["init=/bin/sh", "no-ssh-today"] })),
+            "f-dies": with(&json!({ "extraArgs": ["-device", "no-such-device"] })),
+        },
+    }));
+    let output = farm.command().output().unwrap();
+    assert!(Command::new("umount").arg(&small).status().unwrap().success());
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{report}");
+    assert!(report.contains("e2e-0: ready"), "{report}");
+    let line_of = |name: &str| {
+        let start = format!("  {name}: FAILED: ");
+        report.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{report}"))
+    };
+    for (name, words) in [
+        ("e2e-1", ["cannot create it", "/no/such/image"]),
+        ("e2e-2", ["cannot create it", "No space left on device"]),
+        ("e2e-3", ["its QEMU ended before ssh answered", "console"]),
+        ("e2e-4", ["ssh did not answer", "console"]),
+        ("e2e-5", ["its QEMU did not start", "no-such-device"]),
+    ] {
+        for word in words {
+            assert!(line_of(name).contains(word), "{word:?} is not in {}", line_of(name));
+        }
+    }
+    assert_eq!(farm.machine_folders(), ["e2e-0"], "{report}");
+    assert_eq!(farm.qemus().len(), 1, "{report}");
+}
