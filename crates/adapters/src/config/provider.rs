@@ -120,6 +120,7 @@ fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<String>) -> Option<Provid
             "must be set (public keys that may log in), or sshKey beside provider, whose .pub is then used",
         );
     }
+    settings.warm_start = attrs.flag("warmStart").unwrap_or(settings.warm_start);
     attrs.finish();
     image.map(|_| ProviderSettings::Qemu(Box::new(settings)))
 }

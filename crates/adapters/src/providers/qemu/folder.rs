@@ -283,7 +283,7 @@ fn printable_lines(text: &str) -> Vec<String> {
 }
 
 /// Another file, or another content, gives another fingerprint.
-fn fingerprint(path: &Path) -> io::Result<String> {
+pub(super) fn fingerprint(path: &Path) -> io::Result<String> {
     let meta = fs::metadata(path)?;
     Ok(format!("{} {} {}.{:09}", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }

@@ -39,6 +39,17 @@ pub(super) fn make_overlay(
     Err(ProviderError::failed(format!("cannot make its disk: {}", output.stderr_tail())))
 }
 
+/// From where a machine starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// From its disk.
+    Cold,
+    /// From its disk, to be saved once it is up.
+    Template,
+    /// From the state saved in its disk.
+    Warm,
+}
+
 /// Starts the machine's QEMU; returns when it runs in the background.
 ///
 /// # Errors
@@ -48,9 +59,17 @@ pub(super) fn start(
     spec: &Spec,
     source: &BootSource,
     accelerator: Accelerator,
+    from: Start,
     limit: Duration,
 ) -> Result<(), ProviderError> {
-    let words = outliving(&spec.name.to_string(), arguments(folder, spec, source, accelerator));
+    let mut qemu = arguments(folder, spec, source, accelerator);
+    if from != Start::Cold {
+        qemu.extend(identity_port(folder));
+    }
+    if from == Start::Warm {
+        qemu.extend(["-loadvm", super::warm::SNAPSHOT].map(str::to_owned));
+    }
+    let words = outliving(&spec.name.to_string(), qemu);
     let output = Invocation::new(&words, limit).run()?;
     if output.succeeded() {
         return Ok(());
@@ -135,6 +154,17 @@ fn arguments(
     words.extend(flags.map(str::to_owned));
     words.extend(settings.extra_args.iter().cloned());
     words
+}
+
+/// The port on which a resumed guest is told who it is.
+fn identity_port(folder: &Folder) -> Vec<String> {
+    let socket = escaped(&folder.identity_socket());
+    let options = [
+        ("-device", "virtio-serial-pci".to_owned()),
+        ("-chardev", format!("socket,id=identity,server=on,wait=off,path={socket}")),
+        ("-device", "virtserialport,chardev=identity,name=hydra-provisioner.identity".to_owned()),
+    ];
+    options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
 pub(super) fn accelerator_options(accelerator: Accelerator) -> (&'static str, &'static str) {

@@ -12,6 +12,7 @@ mod process;
 mod reach;
 mod settings;
 mod share;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use reconciler::world::StepErrorKind;
 pub use self::settings::{Accelerator, Settings};
 
 use self::folder::{Folder, Spec};
+use self::launch::Start;
 use self::monitor::Monitor;
 use self::process::Process;
 use self::reach::Answer;
@@ -117,8 +119,15 @@ impl QemuProvider {
     /// Boots the machine, first making what it still lacks.
     fn boot(&self, folder: &Folder, spec: &Spec, limit: Duration) -> Result<(), ProviderError> {
         let source = spec.settings.boot_source()?;
+        let accelerator = accelerator::choose(&spec.settings, &source, &self.state_dir)?;
+        let mut from = Start::Cold;
         if !folder.disk().exists() {
-            launch::make_overlay(folder, &source.disk, &source.format)?;
+            if spec.settings.warm_start {
+                warm::copy_disk(folder, spec, &source, accelerator, &self.state_dir, limit)?;
+                from = Start::Warm;
+            } else {
+                launch::make_overlay(folder, &source.disk, &source.format)?;
+            }
         } else if !folder.has_same_base(&source.disk) {
             return Err(ProviderError::failed(format!(
                 "{} has changed since its disk was made on it; destroy the machine, or put the old image back",
@@ -126,8 +135,11 @@ impl QemuProvider {
             )));
         }
         identity::prepare(folder, spec)?;
-        let accelerator = accelerator::choose(&spec.settings, &source, &self.state_dir)?;
-        launch::start(folder, spec, &source, accelerator, limit)
+        launch::start(folder, spec, &source, accelerator, from, limit)?;
+        if from == Start::Warm {
+            warm::hand_in_identity(folder)?;
+        }
+        Ok(())
     }
 }
 

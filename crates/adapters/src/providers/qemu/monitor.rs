@@ -14,6 +14,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// A conversation with a running QEMU.
 pub(super) struct Monitor {
     qmp: Qmp<Stream<BufReader<UnixStream>, UnixStream>>,
+    /// For its time limits.
+    socket: UnixStream,
 }
 
 impl Monitor {
@@ -28,9 +30,10 @@ impl Monitor {
         if reader.fill_buf()?.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let socket = stream.try_clone()?;
         let mut qmp = Qmp::new(Stream::new(reader, stream));
         qmp.handshake()?;
-        Ok(Self { qmp })
+        Ok(Self { qmp, socket })
     }
 
     fn execute<C: Command>(&mut self, command: &C) -> io::Result<C::Ok> {
@@ -45,6 +48,16 @@ impl Monitor {
     /// Presses the power button.
     pub(super) fn power_down(&mut self) -> io::Result<()> {
         self.execute(&qmp::system_powerdown {}).map(drop)
+    }
+
+    /// Saves memory and disk under `name` in the disk's file, within `limit`. Returns what QEMU has to complain
+    /// of, which is nothing when all is well (`savevm` in `hmp-commands.hx`).
+    pub(super) fn save_snapshot(&mut self, name: &str, limit: Duration) -> io::Result<String> {
+        self.socket.set_read_timeout(Some(limit))?;
+        self.execute(&qmp::human_monitor_command {
+            cpu_index: None,
+            command_line: format!("savevm {name}"),
+        })
     }
 
     /// Ends QEMU without telling the guest.
