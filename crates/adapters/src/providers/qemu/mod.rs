@@ -138,6 +138,10 @@ impl QemuProvider {
         launch::start(folder, spec, &source, accelerator, from, limit)?;
         if from == Start::Warm {
             warm::hand_in_identity(folder)?;
+            // Its sshd was restarted with its own key before it answered.
+            if let Some(process) = Process::of(folder) {
+                folder.mark_ready(process.pid())?;
+            }
         }
         Ok(())
     }
@@ -156,6 +160,10 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
                 folder.console_tail()
             )));
         };
+        // Its key was seen in this boot; whoever logs in checks it again.
+        if folder.is_ready(process.pid()) && reach::greets(&spec.address, spec.settings.ssh_port) {
+            return Ok(process);
+        }
         match reach::look(&spec.address, spec.settings.ssh_port, &host_key) {
             Ok(Answer::ItsSshd) => return Ok(process),
             Ok(Answer::AnotherKey(key)) => {

@@ -100,7 +100,7 @@ fn judge(keyscan: &str, host_key: &str) -> Answer {
 }
 
 /// Whether an ssh server says so (RFC 4253, 4.2).
-fn greets(address: &str, port: u16) -> bool {
+pub(super) fn greets(address: &str, port: u16) -> bool {
     let Ok(address) = address.parse().map(|ip| SocketAddr::new(ip, port)) else { return false };
     let mut start = [0; 4];
     TcpStream::connect_timeout(&address, BANNER_LIMIT)
