@@ -6,7 +6,10 @@ let
 in
 {
   # Instead of [ "hydra-queue-runner" "--status" ].
-  statusCommand = [ "cat" "${here}/status.json" ];
+  statusCommand = [
+    "cat"
+    "${here}/status.json"
+  ];
   machinesFile = "${scratch}/machines";
   stateDir = "${scratch}/state";
 
@@ -14,7 +17,10 @@ in
   touchKeepAlive = false;
 
   systemTypes.x86_64-linux = {
-    provider.command.program = [ "${toString ../command-provider}/directory-provider" "${scratch}/provider" ];
+    provider.command.program = [
+      "${toString ../command-provider}/directory-provider"
+      "${scratch}/provider"
+    ];
     maxMachines = 4;
     runnablesPerMachine = 10;
     # The default is 1, so that a wrong number cannot empty a purse at once.
@@ -23,7 +29,10 @@ in
   };
 
   systemTypes."x86_64-linux:kvm" = {
-    provider.command.program = [ "${toString ../command-provider}/directory-provider" "${scratch}/provider" ];
+    provider.command.program = [
+      "${toString ../command-provider}/directory-provider"
+      "${scratch}/provider"
+    ];
     ignoredRunnables = 5;
   };
 }

@@ -1,0 +1,80 @@
+# Import this into a build machine: it powers itself off when the provisioner has forgotten it, so that a lost
+# machine cannot cost money for ever. The provisioner touches the file in every cycle that wants the machine.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  cfg = config.services.auto-shutdown;
+in
+{
+  options.services.auto-shutdown = {
+    enable = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+      description = "Whether this machine powers itself off when nobody needs it.";
+    };
+    timeout = lib.mkOption {
+      type = lib.types.ints.positive;
+      default = 3600;
+      description = "Seconds without the provisioner, a build or a login after which the machine powers off.";
+    };
+    keepAliveFile = lib.mkOption {
+      type = lib.types.strMatching "/.*";
+      default = "/run/keep-alive";
+      description = "The file whose age counts. hydra-provisioner touches `/run/keep-alive`.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    # A deployment is a sign of life.
+    system.activationScripts.idle-monitor = ''
+      touch ${lib.escapeShellArg cfg.keepAliveFile}
+    '';
+
+    systemd.services.idle-monitor = {
+      description = "Idle Monitor";
+      wantedBy = [ "multi-user.target" ];
+      path = [
+        pkgs.coreutils
+        pkgs.getent
+        pkgs.procps
+        config.systemd.package
+      ];
+      environment = {
+        KEEP_ALIVE_FILE = cfg.keepAliveFile;
+        TIMEOUT_SECONDS = toString cfg.timeout;
+      };
+      script = ''
+        # Nix builds as a member of nixbld, or (auto-allocate-uids) as one of its own 2^23 users from 872415232 on.
+        building() {
+          pgrep -G nixbld >/dev/null ||
+            ps -eo uid= | while read -r uid; do
+              [ "$uid" -lt 872415232 ] || [ "$uid" -ge 880803840 ] || echo "$uid"
+            done | grep -q .
+        }
+
+        # A build over ssh (nix-store --serve) is such a login too.
+        logged_in() {
+          loginctl list-sessions --no-legend | grep -q .
+        }
+
+        [ -e "$KEEP_ALIVE_FILE" ] || touch "$KEEP_ALIVE_FILE"
+        while true; do
+          sleep $((TIMEOUT_SECONDS < 60 ? TIMEOUT_SECONDS : 60))
+          # A file that somebody removed counts as touched now, an unknown state as busy.
+          if [ ! -e "$KEEP_ALIVE_FILE" ] || building || logged_in; then
+            touch "$KEEP_ALIVE_FILE"
+          elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$TIMEOUT_SECONDS" ]; then
+            echo "powering off after $TIMEOUT_SECONDS seconds of idleness..."
+            systemctl poweroff
+          fi
+        done
+      '';
+      serviceConfig.Restart = "always";
+    };
+  };
+}

@@ -1,0 +1,54 @@
+{
+  description = "Creates build machines when a Hydra queue grows, and releases them when they are not worth their cost";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixpkgs-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      forEachSystem =
+        make:
+        lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (system: make nixpkgs.legacyPackages.${system});
+      ours = pkgs: self.packages.${pkgs.stdenv.hostPlatform.system}.hydra-provisioner;
+    in
+    {
+      packages = forEachSystem (pkgs: rec {
+        hydra-provisioner = pkgs.callPackage ./nix/package.nix { };
+        default = hydra-provisioner;
+      });
+
+      apps = forEachSystem (pkgs: rec {
+        hydra-provisioner = {
+          type = "app";
+          program = lib.getExe (ours pkgs);
+          meta.description = "Run, plan or check one cycle";
+        };
+        default = hydra-provisioner;
+      });
+
+      devShells = forEachSystem (pkgs: {
+        default = pkgs.callPackage ./nix/dev-shell.nix { hydra-provisioner = ours pkgs; };
+      });
+
+      formatter = forEachSystem (pkgs: pkgs.nixfmt);
+
+      overlays.default = final: _prev: {
+        hydra-provisioner = final.callPackage ./nix/package.nix { };
+      };
+
+      nixosModules = import ./nixos-modules { inherit self; };
+
+      checks = forEachSystem (
+        pkgs:
+        import ./nix/checks.nix {
+          inherit pkgs;
+          hydra-provisioner = ours pkgs;
+        }
+        // import ./nixos-tests {
+          inherit pkgs;
+          inherit (self) nixosModules;
+        }
+      );
+    };
+}

@@ -1,0 +1,66 @@
+{
+  lib,
+  makeBinaryWrapper,
+  rustPlatform,
+  nix,
+  openssh,
+  python3,
+  strace,
+}:
+
+let
+  workspace = (lib.importTOML ../Cargo.toml).workspace.package;
+in
+rustPlatform.buildRustPackage {
+  pname = "hydra-provisioner";
+  inherit (workspace) version;
+
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../Cargo.toml
+      ../Cargo.lock
+      ../clippy.toml
+      ../rustfmt.toml
+      ../crates
+      # Tests run these.
+      ../examples
+    ];
+  };
+
+  # All dependencies come from the crate registry; one from git would need its hash in `outputHashes` here.
+  cargoLock.lockFile = ../Cargo.lock;
+
+  nativeBuildInputs = [ makeBinaryWrapper ];
+
+  # Tests evaluate Nix files, connect with ssh, run the example provider, and kill the program at system calls.
+  nativeCheckInputs = [
+    nix
+    openssh
+    python3
+    strace
+  ];
+  preCheck = ''
+    patchShebangs examples
+    export HOME="$TMPDIR/home" NIX_STATE_DIR="$TMPDIR/nix/var" NIX_LOG_DIR="$TMPDIR/nix/log" NIX_CONF_DIR="$TMPDIR/nix/etc"
+    mkdir -p "$HOME"
+  '';
+
+  # Whatever is on PATH already (the machine's own Nix, NixOps, a provider) comes first.
+  postInstall = ''
+    wrapProgram "$out/bin/hydra-provisioner" --suffix PATH : ${
+      lib.makeBinPath [
+        nix
+        openssh
+      ]
+    }
+    install -Dm644 ${../auto-shutdown.nix} "$out/share/nix/hydra-provisioner/auto-shutdown.nix"
+  '';
+
+  meta = {
+    description = "Creates and releases build machines for a Hydra, as its queue needs them";
+    license = lib.licenses.gpl3Plus;
+    mainProgram = "hydra-provisioner";
+    platforms = lib.platforms.linux;
+  };
+}

@@ -1,0 +1,74 @@
+# What types cannot say. The program checks all of `settings` again when the system is built.
+{ config, lib, ... }:
+
+let
+  cfg = config.services.hydra-provisioner;
+  inherit (cfg) settings;
+  place = "services.hydra-provisioner";
+
+  providersOf = type: lib.attrNames (lib.filterAttrs (_: given: given != null) type.provider);
+
+  ofType =
+    name: type:
+    let
+      at = "${place}.settings.systemTypes.\"${name}\"";
+      given = if type.provider == null then [ ] else providersOf type;
+    in
+    [
+      {
+        assertion = type.minMachines <= type.maxMachines;
+        message = "${at}: minMachines ${toString type.minMachines} is above maxMachines ${toString type.maxMachines}. Lower one or raise the other.";
+      }
+      {
+        assertion = type.provider == null -> type.nixopsExpr != null;
+        message = "${at} has no provider. Set provider.command, provider.nixops or nixopsExpr.";
+      }
+      {
+        assertion = type.provider != null -> builtins.length given == 1;
+        message =
+          "${at}.provider must have exactly one provider, has "
+          + (if given == [ ] then "none" else lib.concatStringsSep " and " given)
+          + ".";
+      }
+      {
+        assertion = type.nixopsExpr != null && type.provider != null -> given == [ "nixops" ];
+        message = "${at}.nixopsExpr is for the provider nixops, but another one is set. Remove one of them.";
+      }
+    ];
+in
+{
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.configFile != null -> settings.systemTypes == { };
+        message = "${place} has both settings.systemTypes and configFile. Remove one: the program reads one configuration.";
+      }
+      {
+        assertion = cfg.configFile == null -> settings.systemTypes != { };
+        message = "${place} may make no machines. Set settings.systemTypes (for example settings.systemTypes.x86_64-linux.provider.command.program), or configFile.";
+      }
+      {
+        assertion = settings.queue != null -> settings.statusCommand == null;
+        message = "${place}.settings has both queue (the current queue runner) and statusCommand (a classic one). Remove one.";
+      }
+      {
+        assertion =
+          settings.queue == null -> settings.drainCommand == null && settings.resumeCommand == null;
+        message = "${place}.settings.drainCommand and resumeCommand are for builders of the current queue runner. Set queue.url or remove them.";
+      }
+      {
+        assertion = settings.machinesFile != null -> settings.updateCommand == null;
+        message = "${place}.settings has both machinesFile and updateCommand. Remove one.";
+      }
+      {
+        assertion = builtins.match "/var/lib/[^/]+(/[^/]+)*" settings.stateDir != null;
+        message = "${place}.settings.stateDir is ${settings.stateDir}, which systemd cannot make for the service. Choose a folder below /var/lib.";
+      }
+      {
+        assertion = cfg.credentials ? ssh-key -> cfg.sshKeyFile == null;
+        message = "${place}.credentials.ssh-key is what sshKeyFile sets. Remove one.";
+      }
+    ]
+    ++ lib.concatLists (lib.mapAttrsToList ofType settings.systemTypes);
+  };
+}

@@ -1,0 +1,136 @@
+# The options of conf.nix, as the program's own reader (crates/adapters/src/config) takes them.
+{ lib }:
+
+let
+  inherit (lib) mkOption types;
+
+  absolutePath = types.strMatching "/.*";
+  command = types.nonEmptyListOf types.str;
+
+  seconds =
+    default: description:
+    mkOption {
+      type = types.ints.positive;
+      inherit default description;
+    };
+in
+{
+  options = {
+    tag = mkOption {
+      type = types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]*";
+      default = "hydra-provisioned";
+      description = "Marks this provisioner's machines and starts their names. Two provisioners with one cloud account need two tags.";
+    };
+
+    systemTypes = mkOption {
+      type = types.attrsOf (types.submodule (import ./system-type.nix { inherit lib; }));
+      default = { };
+      example = lib.literalExpression ''
+        {
+          x86_64-linux = {
+            provider.command.program = [ "/etc/hydra/my-cloud" ];
+            maxMachines = 12;
+            runnablesPerMachine = 50;
+          };
+        }
+      '';
+      description = "What kinds of machines there may be. A name is `SYSTEM[,SYSTEM...][:FEATURE,...]`; machines of a type with features take only steps that require them.";
+    };
+
+    statusCommand = mkOption {
+      type = types.nullOr command;
+      default = null;
+      example = [
+        "ssh"
+        "hydra.example.org"
+        "hydra-queue-runner"
+        "--status"
+      ];
+      description = "Program and arguments that print a classic queue runner's status. `null` and no `queue`: `hydra-queue-runner --status`.";
+    };
+
+    queue = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            url = mkOption {
+              type = types.strMatching "https?://.*";
+              example = "http://[::1]:8080";
+              description = "REST address of the current (Rust) queue runner.";
+            };
+            nixCommand = mkOption {
+              type = command;
+              default = [ "nix" ];
+              description = "The `nix` that reads derivations, to learn which features their steps require.";
+            };
+          };
+        }
+      );
+      default = null;
+      description = "Where the current (Rust) queue runner is asked; `null` for a classic one.";
+    };
+
+    machinesFile = mkOption {
+      type = types.nullOr absolutePath;
+      default = null;
+      description = "The machines file that is written for a classic queue runner. The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set.";
+    };
+
+    updateCommand = mkOption {
+      type = types.nullOr command;
+      default = null;
+      description = "Program and arguments that get the machines file on standard input, in place of `machinesFile`.";
+    };
+
+    stateDir = mkOption {
+      type = absolutePath;
+      default = "/var/lib/hydra-provisioner";
+      description = "Records, lock and host keys; below `/var/lib`. May be deleted without losing a machine.";
+    };
+
+    touchKeepAlive = mkOption {
+      type = types.bool;
+      default = true;
+      description = "Whether `/run/keep-alive` is touched on each machine after its deployment (see the module auto-shutdown).";
+    };
+
+    drainCommand = mkOption {
+      type = types.nullOr command;
+      default = null;
+      description = "With `queue`: run on a machine over ssh before it is released. `null`: `systemctl stop hydra-queue-builder-dev.service`.";
+    };
+
+    resumeCommand = mkOption {
+      type = types.nullOr command;
+      default = null;
+      description = "With `queue`: run on a machine over ssh when it is deployed. `null`: `systemctl start hydra-queue-builder-dev.service`.";
+    };
+
+    sshOptions = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "-o"
+        "ProxyJump=gateway.example.org"
+      ];
+      description = "Further arguments for every `ssh`.";
+    };
+
+    maxCreatesPerCycle = mkOption {
+      type = types.ints.positive;
+      default = 1;
+      description = "How many machines of one type are created in one cycle at the most; a type can have its own.";
+    };
+
+    parallelism = mkOption {
+      type = types.ints.between 1 1024;
+      default = 32;
+      description = "How many machines are worked on at the same time.";
+    };
+
+    createTimeout = seconds 900 "Seconds that the creation or start of one machine may take.";
+    deployTimeout = seconds 1800 "Seconds that the deployment of one machine may take, its waiting to be up included.";
+    releaseTimeout = seconds 600 "Seconds that the drain, stop or destruction of one machine may take.";
+    statusTimeout = seconds 60 "Seconds that one look at the queue, one list of machines or one `updateCommand` may take.";
+  };
+}

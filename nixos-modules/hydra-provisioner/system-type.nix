@@ -1,0 +1,152 @@
+# The options of conf.nix below systemTypes.<TYPE>.
+{ lib }:
+
+let
+  inherit (lib) mkOption types;
+
+  absolutePath = types.strMatching "/.*";
+  command = types.nonEmptyListOf types.str;
+  # What may stand in a machines file, which has no quoting.
+  field = types.strMatching "[^[:space:]#]+";
+  listItem = types.strMatching "[^[:space:]#,]+";
+
+  nixPath = mkOption {
+    type = types.nullOr (types.listOf types.str);
+    default = null;
+    example = [ "nixpkgs=/etc/hydra/nixpkgs" ];
+    description = "Search path for NixOps 1.";
+  };
+  # The whole folder of a path literal has to be in the store, not the one file.
+  pathHint = "A path literal copies only that one file to the store: for a file that imports others write `\"\${./folder}/deployment.nix\"`.";
+
+  commandProvider.options = {
+    program = mkOption {
+      type = command;
+      example = [ "/etc/hydra/my-cloud" ];
+      description = "The program and its first arguments; see docs/provider-protocol.md.";
+    };
+    options = mkOption {
+      type = types.attrsOf types.anything;
+      default = { };
+      description = "Handed to the program as they are when a machine is created. World-readable in the store: no secrets.";
+    };
+  };
+
+  nixopsProvider.options = {
+    program = mkOption {
+      type = command;
+      default = [ "nixops" ];
+      description = "The program and its first arguments. Add its package to `extraPackages`.";
+    };
+    expr = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "NixOps 1: the deployment's file; it takes the arguments `type` and `tag` and declares one `machine`. ${pathHint}";
+    };
+    network = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "NixOps 2: the folder of `nixops.nix`.";
+    };
+    inherit nixPath;
+    stateFile = mkOption {
+      type = types.nullOr absolutePath;
+      default = null;
+      description = "Where NixOps keeps its state. `null`: where NixOps itself does, below the service's `HOME`.";
+    };
+  };
+in
+{
+  options = {
+    provider = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          # Providers that the program gets before this module knows their options.
+          freeformType = types.attrsOf types.anything;
+          options = {
+            command = mkOption {
+              type = types.nullOr (types.submodule commandProvider);
+              default = null;
+              description = "Machines from a program of your own.";
+            };
+            nixops = mkOption {
+              type = types.nullOr (types.submodule nixopsProvider);
+              default = null;
+              description = "Machines from NixOps.";
+            };
+          };
+        }
+      );
+      default = null;
+      description = "How the machines of this type are made: exactly one of the options below.";
+    };
+
+    nixopsExpr = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "Short, and the original's name, for `provider.nixops.expr`. ${pathHint}";
+    };
+    inherit nixPath;
+
+    minMachines = mkOption {
+      type = types.ints.unsigned;
+      default = 0;
+      description = "How many machines there are at the least, whatever the queue says.";
+    };
+    maxMachines = mkOption {
+      type = types.ints.unsigned;
+      default = 1;
+      description = "How many machines there are at the most.";
+    };
+    ignoredRunnables = mkOption {
+      type = types.ints.unsigned;
+      default = 0;
+      description = "How many runnable steps are left to machines that the provisioner did not make.";
+    };
+    runnablesPerMachine = mkOption {
+      type = types.ints.positive;
+      default = 10;
+      description = "How many of the other runnable steps justify one machine.";
+    };
+    maxCreatesPerCycle = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      description = "How many machines of this type are created in one cycle at the most. `null`: the value for all types.";
+    };
+
+    maxJobs = mkOption {
+      type = types.ints.positive;
+      default = 1;
+      description = "How many builds a machine does at the same time.";
+    };
+    speedFactor = mkOption {
+      type = types.either types.ints.positive types.float;
+      default = 1;
+      example = 1.5;
+      description = "How fast a machine is, compared to others; three decimals at the most.";
+    };
+    sshKey = mkOption {
+      type = types.nullOr field;
+      default = null;
+      example = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
+      description = "The private key that the queue runner logs in with. The provisioner itself uses `services.hydra-provisioner.sshKeyFile`.";
+    };
+    supportedFeatures = mkOption {
+      type = types.listOf listItem;
+      default = [ ];
+      example = [ "big-parallel" ];
+      description = "Features that the machines have beyond those in the type's name, which are mandatory.";
+    };
+
+    stopOnIdle = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether an idle machine is stopped and kept in reserve, rather than destroyed.";
+    };
+    gracePeriod = mkOption {
+      type = types.ints.unsigned;
+      default = 0;
+      description = "Seconds that an idle machine is kept ready for more work.";
+    };
+  };
+}
