@@ -45,10 +45,6 @@
           inherit pkgs;
           hydra-provisioner = ours pkgs;
         }
-        // import ./nixos-tests {
-          inherit pkgs;
-          inherit (self) nixosModules;
-        }
       );
     };
 }

@@ -1,10 +1,13 @@
 {
   lib,
+  installShellFiles,
   makeBinaryWrapper,
   rustPlatform,
   nix,
   openssh,
+  procps,
   python3,
+  qemu,
   strace,
 }:
 
@@ -23,15 +26,19 @@ rustPlatform.buildRustPackage {
       ../clippy.toml
       ../rustfmt.toml
       ../crates
-      # Tests run these.
+      # Tests run and read these.
       ../examples
+      ../docs
     ];
   };
 
   # All dependencies come from the crate registry; one from git would need its hash in `outputHashes` here.
   cargoLock.lockFile = ../Cargo.lock;
 
-  nativeBuildInputs = [ makeBinaryWrapper ];
+  nativeBuildInputs = [
+    installShellFiles
+    makeBinaryWrapper
+  ];
 
   # Tests evaluate Nix files, connect with ssh, run the example provider, and kill the program at system calls.
   nativeCheckInputs = [
@@ -39,6 +46,8 @@ rustPlatform.buildRustPackage {
     openssh
     python3
     strace
+    procps
+    qemu
   ];
   preCheck = ''
     patchShebangs examples
@@ -54,6 +63,11 @@ rustPlatform.buildRustPackage {
         openssh
       ]
     }
+    "$out/bin/hydra-provisioner" generate man "$out/share/man/man1"
+    installShellCompletion --cmd hydra-provisioner \
+      --bash <("$out/bin/hydra-provisioner" generate completions bash) \
+      --zsh <("$out/bin/hydra-provisioner" generate completions zsh) \
+      --fish <("$out/bin/hydra-provisioner" generate completions fish)
     install -Dm644 ${../auto-shutdown.nix} "$out/share/nix/hydra-provisioner/auto-shutdown.nix"
   '';
 

@@ -12,6 +12,7 @@ rec {
     };
   default = hydra-provisioner;
 
-  auto-shutdown = ../auto-shutdown.nix;
-  build-machine = ./build-machine.nix;
+  # Nix 2.8's `flake check` takes no path for a module.
+  auto-shutdown.imports = [ ../auto-shutdown.nix ];
+  build-machine.imports = [ ./build-machine.nix ];
 }
