@@ -1,0 +1,227 @@
+//! How lengths of time are distributed.
+
+use std::f64::consts::TAU;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Millis, Random};
+
+/// A distribution of lengths of time, in milliseconds.
+///
+/// Logarithms and the like come from the `libm` crate, not from the platform's library: addition,
+/// multiplication, division and square roots are the same everywhere by IEEE 754, `ln` is not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Distribution {
+    /// Always the same.
+    Fixed(Millis),
+    /// Every whole number from `min` to `max` is equally likely.
+    Uniform {
+        /// The least.
+        min: Millis,
+        /// The most.
+        max: Millis,
+    },
+    /// Without memory.
+    Exponential {
+        /// The mean.
+        mean: Millis,
+    },
+    /// The logarithm is normally distributed: most build times look so.
+    LogNormal {
+        /// Half are shorter.
+        median: Millis,
+        /// Standard deviation of the natural logarithm; at least 0.
+        sigma: f64,
+    },
+    /// A heavy tail: a length above `x` has the probability `(min / x) ^ alpha`.
+    Pareto {
+        /// The least.
+        min: Millis,
+        /// Above 0; at 1 or below the mean is infinite.
+        alpha: f64,
+        /// Longer ones are cut to this.
+        max: Millis,
+    },
+}
+
+/// A parameter that makes no distribution.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DistributionError {
+    /// The bounds are the wrong way round.
+    #[error("min {min} is above max {max}")]
+    MinAboveMax {
+        /// The lower bound.
+        min: Millis,
+        /// The upper bound.
+        max: Millis,
+    },
+    /// A parameter out of its range.
+    #[error("{name} is {value}, must be {range}")]
+    OutOfRange {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        range: &'static str,
+    },
+}
+
+impl Distribution {
+    /// Always `seconds`.
+    pub const fn fixed_seconds(seconds: u64) -> Self {
+        Self::Fixed(Millis::from_seconds(seconds))
+    }
+
+    /// Exponential with a mean of `seconds`.
+    pub const fn exponential_seconds(seconds: u64) -> Self {
+        Self::Exponential { mean: Millis::from_seconds(seconds) }
+    }
+
+    /// Checks the parameters; [`Self::sample`] takes any, but only these make sense.
+    ///
+    /// # Errors
+    /// With the parameter that is out of its range.
+    pub fn check(&self) -> Result<(), DistributionError> {
+        match *self {
+            Self::Fixed(_) | Self::Exponential { .. } => Ok(()),
+            Self::Uniform { min, max } => ordered(min, max),
+            Self::LogNormal { sigma, .. } => {
+                in_range("sigma", sigma, (0.0..=20.0).contains(&sigma), "from 0 to 20")
+            }
+            Self::Pareto { min, alpha, max } => {
+                ordered(min, max)?;
+                in_range("alpha", alpha, alpha > 0.0 && alpha <= 100.0, "above 0, at most 100")
+            }
+        }
+    }
+
+    pub(super) fn sample(&self, random: &mut Random) -> Millis {
+        match *self {
+            Self::Fixed(length) => length,
+            Self::Uniform { min, max } => Millis(random.between(min.0, max.0)),
+            Self::Exponential { mean } => round(-to_f64(mean) * libm::log(random.unit())),
+            Self::LogNormal { median, sigma } => {
+                round(to_f64(median) * libm::exp(sigma * normal(random)))
+            }
+            Self::Pareto { min, alpha, max } => {
+                round(to_f64(min) / libm::pow(random.unit(), 1.0 / alpha)).min(max)
+            }
+        }
+    }
+}
+
+/// A number from the standard normal distribution (Box and Muller 1958).
+fn normal(random: &mut Random) -> f64 {
+    let radius = libm::sqrt(-2.0 * libm::log(random.unit()));
+    radius * libm::cos(TAU * random.unit())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "lengths below 285,000 years are exact")]
+fn to_f64(length: Millis) -> f64 {
+    length.0 as f64
+}
+
+/// To the nearest millisecond; what is too long becomes the longest.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn round(length: f64) -> Millis {
+    Millis(libm::round(length) as u64)
+}
+
+fn ordered(min: Millis, max: Millis) -> Result<(), DistributionError> {
+    if min <= max { Ok(()) } else { Err(DistributionError::MinAboveMax { min, max }) }
+}
+
+fn in_range(
+    name: &'static str,
+    value: f64,
+    holds: bool,
+    range: &'static str,
+) -> Result<(), DistributionError> {
+    if holds { Ok(()) } else { Err(DistributionError::OutOfRange { name, value, range }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Purpose, Seed};
+
+    const N: u64 = 100_000;
+
+    fn draws(distribution: &Distribution) -> Vec<u64> {
+        let mut random = Seed(7).stream(Purpose::Test, 0);
+        let mut draws: Vec<_> = (0..N).map(|_| random.sample(distribution).0).collect();
+        draws.sort_unstable();
+        draws
+    }
+
+    /// Means and quantiles against the textbook, within 2 % (some five standard errors).
+    #[test]
+    fn draws_follow_their_distribution() {
+        let second = Millis(1_000_000);
+        let cases = [
+            // (distribution, mean, median, 90 % quantile)
+            (Distribution::Fixed(second), 1_000_000, 1_000_000, 1_000_000),
+            (Distribution::Uniform { min: Millis(0), max: second }, 500_000, 500_000, 900_000),
+            (Distribution::Exponential { mean: second }, 1_000_000, 693_147, 2_302_585),
+            (
+                Distribution::LogNormal { median: second, sigma: 1.0 },
+                1_648_721,
+                1_000_000,
+                3_602_224,
+            ),
+            (
+                Distribution::Pareto { min: second, alpha: 3.0, max: Millis::NEVER },
+                1_500_000,
+                1_259_921,
+                2_154_435,
+            ),
+        ];
+        for (distribution, mean, median, ninety) in cases {
+            distribution.check().unwrap();
+            let draws = draws(&distribution);
+            let near = |seen: u64, expected: u64| seen.abs_diff(expected) * 50 <= expected;
+            let seen_mean = draws.iter().sum::<u64>() / N;
+            assert!(near(seen_mean, mean), "{distribution:?}: mean {seen_mean}");
+            let (seen_median, seen_ninety) = (draws[50_000], draws[90_000]);
+            assert!(near(seen_median, median), "{distribution:?}: median {seen_median}");
+            assert!(near(seen_ninety, ninety), "{distribution:?}: 90 % {seen_ninety}");
+        }
+    }
+
+    /// The same bytes on any machine: a change of these numbers changes every published result.
+    #[test]
+    fn draws_are_fixed_for_ever() {
+        let sample = |distribution: &Distribution| {
+            let mut random = Seed(42).stream(Purpose::Test, 5);
+            [random.sample(distribution).0, random.sample(distribution).0]
+        };
+        let hour = Millis::from_hours(1);
+        assert_eq!(sample(&Distribution::Exponential { mean: hour }), [1_733_882, 4_769_029]);
+        assert_eq!(
+            sample(&Distribution::LogNormal { median: hour, sigma: 1.5 }),
+            [3_109_108, 9_997_081]
+        );
+        assert_eq!(
+            sample(&Distribution::Pareto { min: hour, alpha: 1.2, max: Millis::NEVER }),
+            [5_377_887, 10_857_715]
+        );
+    }
+
+    #[test]
+    fn senseless_parameters_are_refused() {
+        for (json, message) in [
+            (r#"{"uniform":{"min":2000,"max":1000}}"#, "min 2.000s is above max 1.000s"),
+            (r#"{"logNormal":{"median":1,"sigma":-1.0}}"#, "sigma is -1, must be from 0 to 20"),
+            (
+                r#"{"pareto":{"min":1,"alpha":0.0,"max":9}}"#,
+                "alpha is 0, must be above 0, at most 100",
+            ),
+        ] {
+            let distribution: Distribution = serde_json::from_str(json).unwrap();
+            assert_eq!(distribution.check().unwrap_err().to_string(), message);
+        }
+    }
+}

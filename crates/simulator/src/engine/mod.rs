@@ -1,0 +1,11 @@
+//! Virtual time, events in a total order, and randomness that is the same on any machine.
+
+mod agenda;
+mod distribution;
+mod millis;
+mod random;
+
+pub use agenda::Engine;
+pub use distribution::{Distribution, DistributionError};
+pub use millis::Millis;
+pub use random::{Purpose, Random, Seed};
