@@ -2,3 +2,5 @@
 //! queue runner, of machines that fail, and of the bill.
 
 pub mod engine;
+pub mod queue_runner;
+pub mod workload;

@@ -1,0 +1,194 @@
+//! The machines that the queue runner knows.
+
+use std::collections::BTreeSet;
+
+use planner::{DemandKey, Feature, System};
+
+use crate::engine::{Millis, Random};
+use crate::workload::StepIndex;
+
+/// A host as the queue runner knows it: by address (classic) or by the name it gives itself (REST).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Host(pub u32);
+
+impl Host {
+    /// Its address: unique, private (RFC 1918).
+    pub fn address(self) -> String {
+        let [_, a, b, c] = (self.0 + 1).to_be_bytes();
+        format!("10.{a}.{b}.{c}")
+    }
+
+    /// What the machine calls itself.
+    pub fn name(self) -> String {
+        format!("builder-{}", self.0)
+    }
+}
+
+/// What a machine offers: a line of the machines file, or what a builder says of itself when it joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What it builds for.
+    pub systems: Vec<System>,
+    /// All features it offers, the mandatory ones included.
+    pub supported_features: Vec<Feature>,
+    /// Features that a step must require.
+    pub mandatory_features: Vec<Feature>,
+    /// Steps at once; at least 1.
+    pub max_jobs: u32,
+    /// Relative speed in thousandths; at least 1.
+    pub speed_thousandths: u32,
+}
+
+impl Offer {
+    /// `Machine::supportsStep` of the C++ queue runner, `get_machine_for_system` of the Rust one.
+    pub fn supports(&self, kind: &DemandKey) -> bool {
+        self.systems.contains(&kind.system)
+            && self.mandatory_features.iter().all(|feature| kind.features.contains(feature))
+            && kind.features.iter().all(|feature| self.supported_features.contains(feature))
+    }
+}
+
+/// Whether steps may be started on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// In the machines file (classic), connected (REST).
+    Yes,
+    /// It left the machines file; the classic queue runner remembers it (`parseMachines`).
+    No,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Builder {
+    pub(super) listed: Listed,
+    pub(super) offer: Offer,
+    /// Kinds of steps that it supports.
+    pub(super) kinds: Vec<u16>,
+    pub(super) jobs: BTreeSet<StepIndex>,
+    /// Since when it has no job; `None` while busy, and for a classic one that never had any.
+    pub(super) idle_since: Option<Millis>,
+    pub(super) steps_done: u64,
+    pub(super) consecutive_failures: u32,
+    pub(super) last_failure: Option<Millis>,
+    pub(super) disabled_until: Millis,
+}
+
+impl Builder {
+    pub(super) fn new(offer: Offer, kinds: &[DemandKey], idle_since: Option<Millis>) -> Self {
+        let mut builder = Self {
+            listed: Listed::Yes,
+            kinds: Vec::new(),
+            jobs: BTreeSet::new(),
+            idle_since,
+            steps_done: 0,
+            consecutive_failures: 0,
+            last_failure: None,
+            disabled_until: Millis::ZERO,
+            offer,
+        };
+        builder.find_kinds(kinds);
+        builder
+    }
+
+    pub(super) fn update(&mut self, offer: &Offer, kinds: &[DemandKey]) {
+        self.listed = Listed::Yes;
+        if self.offer != *offer {
+            self.offer = offer.clone();
+            self.find_kinds(kinds);
+        }
+    }
+
+    fn find_kinds(&mut self, kinds: &[DemandKey]) {
+        self.kinds = (0_u16..)
+            .zip(kinds)
+            .filter(|(_, kind)| self.offer.supports(kind))
+            .map(|(at, _)| at)
+            .collect();
+    }
+
+    pub(super) fn current_jobs(&self) -> u64 {
+        self.jobs.len() as u64
+    }
+
+    pub(super) fn can_start(&self, now: Millis) -> bool {
+        self.listed == Listed::Yes
+            && self.current_jobs() < u64::from(self.offer.max_jobs)
+            && (self.consecutive_failures == 0 || self.disabled_until <= now)
+    }
+
+    /// It could not be reached: disabled with back-off (`State::buildRemote` in `build-remote.cc`), at
+    /// most once in 30 s, since several steps may have failed together. Returns until when.
+    pub(super) fn failed(&mut self, now: Millis, random: &mut Random) -> Option<Millis> {
+        let counts = self.consecutive_failures == 0
+            || self.last_failure.is_none_or(|last| last + Millis::from_seconds(30) < now);
+        counts.then(|| {
+            self.consecutive_failures = (self.consecutive_failures + 1).min(4);
+            self.last_failure = Some(now);
+            let delay = super::back_off(self.consecutive_failures);
+            let dice = Millis::from_seconds(random.below(30));
+            self.disabled_until = now + delay + dice;
+            self.disabled_until
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Purpose, Seed};
+
+    fn names<T>(list: &str, new: impl Fn(&str) -> T) -> Vec<T> {
+        list.split(',').filter(|name| !name.is_empty()).map(new).collect()
+    }
+
+    fn offer(systems: &str, supported: &str, mandatory: &str) -> Offer {
+        Offer {
+            systems: names(systems, |n| System::new(n)),
+            supported_features: names(supported, |n| Feature::new(n)),
+            mandatory_features: names(mandatory, |n| Feature::new(n)),
+            max_jobs: 1,
+            speed_thousandths: 1000,
+        }
+    }
+
+    #[test]
+    fn features_decide() {
+        for (offered, system, features, supports) in [
+            (offer("a,b", "", ""), "a", "", true),
+            (offer("a,b", "", ""), "c", "", false),
+            (offer("a", "", ""), "a", "kvm", false),
+            (offer("a", "kvm,big", ""), "a", "kvm", true),
+            (offer("a", "kvm,big", "kvm"), "a", "big", false),
+            (offer("a", "kvm,big", "kvm"), "a", "", false),
+            (offer("a", "kvm,big", "kvm"), "a", "big,kvm", true),
+        ] {
+            let kind = DemandKey {
+                system: System::new(system),
+                features: names(features, |n| Feature::new(n)).into_iter().collect(),
+            };
+            assert_eq!(offered.supports(&kind), supports, "{offered:?} {kind}");
+        }
+    }
+
+    #[test]
+    fn failures_disable_longer_and_longer() {
+        let mut builder = Builder::new(offer("a", "", ""), &[], None);
+        let mut random = Seed(1).stream(Purpose::Test, 0);
+        let mut now = Millis::ZERO;
+        for (least, most) in [(60, 89), (180, 209), (540, 569), (1620, 1649), (1620, 1649)] {
+            let until = builder.failed(now, &mut random).unwrap();
+            let length = until.since(now).whole_seconds();
+            assert!((least..=most).contains(&length), "{length}");
+            assert_eq!(builder.failed(now + Millis(30_000), &mut random), None, "the same trouble");
+            assert!(!builder.can_start(until.since(Millis(1))));
+            assert!(builder.can_start(until));
+            now = until;
+        }
+    }
+
+    #[test]
+    fn hosts_have_addresses() {
+        assert_eq!(Host(0).address(), "10.0.0.1");
+        assert_eq!(Host(255).address(), "10.0.1.0");
+        assert_eq!(Host(7).name(), "builder-7");
+    }
+}

@@ -1,0 +1,365 @@
+//! A model of Hydra's queue runner, classic and current.
+//!
+//! The classic one is `src/hydra-queue-runner` of Hydra up to 2025 (`dispatcher.cc`, `builder.cc`,
+//! `build-remote.cc`, `hydra-queue-runner.cc`), the current one `subprojects/hydra-queue-runner/src/state`
+//! at 14332fbf of August 2026. It decides, and is told what time it is; what its decisions lead to (how
+//! long a step takes, which machine is broken) is the world's.
+
+mod builders;
+mod dispatch;
+mod ready;
+mod shares;
+mod status;
+mod status_json;
+
+mod steps;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Millis, Random};
+use crate::workload::{StepIndex, Workload};
+use builders::{Builder, Listed};
+pub use builders::{Host, Offer};
+use ready::{Rank, Ready};
+use shares::Shares;
+pub use status::Epoch;
+use steps::Steps;
+pub use steps::{Phase, StepRecord};
+
+/// `retryInterval` in `state.hh`, `default_retry_interval` in `config.rs`.
+const RETRY_INTERVAL: Millis = Millis::from_seconds(60);
+/// `retryBackoff` in `state.hh`, `default_retry_backoff` in `config.rs`.
+const RETRY_BACK_OFF: u64 = 3;
+/// `maxTries` in `state.hh`, `default_max_tries` in `config.rs`.
+const MAX_TRIES: u32 = 5;
+
+/// Which of the two queue runners it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// C++: reads machines files, is asked with `--status`.
+    Classic,
+    /// Rust: builders register themselves, status over REST.
+    Rest,
+}
+
+/// The queue runner's own settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Classic or REST.
+    pub protocol: Protocol,
+    /// How long a step may wait without any machine that supports it before it is aborted: REST
+    /// `maxUnsupportedTimeInS` (its default is 120 s), classic `max_unsupported_time`. `None`: for ever.
+    pub max_unsupported: Option<Millis>,
+    /// REST `dispatchTriggerTimerInS` (its default is 120 s).
+    pub dispatch_timer: Millis,
+}
+
+impl Settings {
+    /// A classic queue runner that never gives a step up: its own default of 0 s aborts every step of a
+    /// farm that scales from zero, so nobody who scales leaves it at that.
+    pub const CLASSIC: Self = Self {
+        protocol: Protocol::Classic,
+        max_unsupported: None,
+        dispatch_timer: Millis::from_seconds(120),
+    };
+    /// A current queue runner with its own defaults.
+    pub const REST: Self = Self {
+        protocol: Protocol::Rest,
+        max_unsupported: Some(Millis::from_seconds(120)),
+        dispatch_timer: Millis::from_seconds(120),
+    };
+}
+
+/// A step that was given to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The step.
+    pub step: StepIndex,
+    /// Which of its tries it is; stale ones are told apart by it.
+    pub run: u32,
+    /// Where.
+    pub host: Host,
+}
+
+/// The queue runner.
+#[derive(Clone, Debug)]
+pub struct QueueRunner {
+    settings: Settings,
+    steps: Steps,
+    ready: Ready,
+    shares: Shares,
+    builders: BTreeMap<Host, Builder>,
+    tallies: Vec<Tally>,
+    started_at: Millis,
+    /// Something happened that makes it dispatch.
+    wake: bool,
+}
+
+/// The counts of one kind of step.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    runnable: u64,
+    running: u64,
+    /// When such a step last ended.
+    last_active: Option<Millis>,
+    /// When a dispatch last saw a machine for it.
+    supported_at: Option<Millis>,
+    /// Sum over the runnable steps of when they became so, for the waiting time.
+    runnable_since_sum: u128,
+}
+
+/// `60 s * 3 ^ (tries - 1)`, as both queue runners wait.
+fn back_off(tries: u32) -> Millis {
+    let factor = RETRY_BACK_OFF.saturating_pow(tries.saturating_sub(1));
+    Millis(RETRY_INTERVAL.0.saturating_mul(factor))
+}
+
+impl QueueRunner {
+    /// A queue runner that has just been started and has no builds yet.
+    pub fn new(settings: Settings, workload: Arc<Workload>) -> Self {
+        Self {
+            settings,
+            ready: Ready::new(workload.kinds.len()),
+            shares: Shares::new(&workload.jobsets),
+            builders: BTreeMap::new(),
+            tallies: vec![Tally::default(); workload.kinds.len()],
+            started_at: Millis::ZERO,
+            wake: false,
+            steps: Steps::new(workload),
+        }
+    }
+
+    /// A step's build enters the queue.
+    pub fn submit(&mut self, step: StepIndex, now: Millis) {
+        let record = self.steps.get_mut(step);
+        record.submitted = true;
+        if record.open_dependencies == 0 && record.phase == Phase::Waiting {
+            self.make_runnable(step, now);
+        }
+    }
+
+    /// A step was built. Stale news are ignored.
+    pub fn succeeded(&mut self, start: Start, now: Millis) {
+        if !self.is_current(start) {
+            return;
+        }
+        self.leave_machine(start.step, now);
+        if let Some(builder) = self.builders.get_mut(&start.host) {
+            builder.steps_done += 1;
+            builder.consecutive_failures = 0;
+        }
+        for runnable in self.steps.succeed(start.step, now) {
+            self.make_runnable(runnable, now);
+        }
+    }
+
+    /// A step's machine was lost or could not be reached: it is tried again (`State::builder` and
+    /// `fail_step`), at the time returned, unless it was tried often enough. Stale news are ignored.
+    pub fn aborted(&mut self, start: Start, now: Millis, random: &mut Random) -> Option<Millis> {
+        if !self.is_current(start) {
+            return None;
+        }
+        self.leave_machine(start.step, now);
+        let record = self.steps.get_mut(start.step);
+        record.tries += 1;
+        if record.tries >= MAX_TRIES {
+            self.steps.fail(start.step, Phase::Aborted, now);
+            return None;
+        }
+        record.phase = Phase::Delayed;
+        let delay = back_off(record.tries);
+        self.count_runnable(start.step);
+        // Only the C++ one adds `rand() % 10`.
+        let dice = match self.settings.protocol {
+            Protocol::Classic => Millis::from_seconds(random.below(10)),
+            Protocol::Rest => Millis::ZERO,
+        };
+        Some(now + delay + dice)
+    }
+
+    /// The delay of a step is over. The classic dispatcher wakes up for it, the REST one does not.
+    pub fn retry(&mut self, step: StepIndex, now: Millis) {
+        if self.steps.get(step).phase == Phase::Delayed {
+            self.steps.get_mut(step).phase = Phase::Runnable;
+            self.queue(step, now);
+            self.wake |= self.settings.protocol == Protocol::Classic;
+        }
+    }
+
+    /// A classic machine could not be reached. Returns when it may be tried again, if that is news.
+    pub fn connection_failed(
+        &mut self,
+        host: Host,
+        now: Millis,
+        random: &mut Random,
+    ) -> Option<Millis> {
+        self.builders.get_mut(&host)?.failed(now, random)
+    }
+
+    /// It was down and comes up again: what ran is queued again, tries and machines are forgotten
+    /// (`clearBusy` in `hydra-queue-runner.cc`; both keep the jobsets' shares in the database).
+    pub fn restart(&mut self, now: Millis) {
+        self.started_at = now;
+        self.builders.clear();
+        self.ready = Ready::new(self.tallies.len());
+        self.tallies = vec![Tally::default(); self.tallies.len()];
+        for step in self.steps.workload.indices() {
+            let record = self.steps.get_mut(step);
+            if matches!(record.phase, Phase::Runnable | Phase::Delayed | Phase::Running) {
+                record.phase = Phase::Runnable;
+                record.tries = 0;
+                record.run += 1;
+                self.count_runnable(step);
+                self.queue(step, now);
+            }
+        }
+        self.wake = true;
+    }
+
+    /// Replaces what the machines file says (`State::parseMachines`): machines keep their state, those that
+    /// left it stay known, as disabled.
+    pub fn read_machines_file(&mut self, lines: &BTreeMap<Host, Offer>) {
+        for (host, offer) in lines {
+            let kinds = &self.steps.workload.kinds;
+            self.builders
+                .entry(*host)
+                .and_modify(|builder| builder.update(offer, kinds))
+                .or_insert_with(|| Builder::new(offer.clone(), kinds, None));
+        }
+        for (host, builder) in &mut self.builders {
+            if !lines.contains_key(host) {
+                builder.listed = Listed::No;
+            }
+        }
+        self.wake = true;
+    }
+
+    /// A REST builder joins. It gets its first step at the next dispatch: it counts as without capacity
+    /// until it has told its load.
+    pub fn connect(&mut self, host: Host, offer: &Offer, now: Millis) {
+        let kinds = &self.steps.workload.kinds;
+        self.builders
+            .entry(host)
+            .and_modify(|builder| builder.update(offer, kinds))
+            .or_insert_with(|| Builder::new(offer.clone(), kinds, Some(now)));
+    }
+
+    /// A REST builder is gone. Returns what it was building: all of it is to be [`Self::aborted`].
+    pub fn disconnect(&mut self, host: Host) -> Vec<Start> {
+        let starts = self.jobs_on(host);
+        if let Some(builder) = self.builders.get_mut(&host) {
+            builder.listed = Listed::No;
+        }
+        if starts.is_empty() {
+            self.builders.remove(&host);
+        }
+        starts
+    }
+
+    /// What is being built on `host`.
+    pub fn jobs_on(&self, host: Host) -> Vec<Start> {
+        let jobs = self.builders.get(&host).map(|builder| &builder.jobs).into_iter().flatten();
+        jobs.map(|&step| Start { step, run: self.steps.get(step).run, host }).collect()
+    }
+
+    /// Whether the queue runner would give `host` steps.
+    pub fn lists(&self, host: Host) -> bool {
+        self.builders.get(&host).is_some_and(|builder| builder.listed == Listed::Yes)
+    }
+
+    /// How many steps have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.steps.unfinished
+    }
+
+    /// What happened to the steps, in the order of the workload.
+    pub fn records(&self) -> &[StepRecord] {
+        &self.steps.records
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    fn is_current(&self, start: Start) -> bool {
+        let record = self.steps.get(start.step);
+        record.phase == Phase::Running && record.run == start.run
+    }
+
+    fn make_runnable(&mut self, step: StepIndex, now: Millis) {
+        let record = self.steps.get_mut(step);
+        record.phase = Phase::Runnable;
+        record.runnable_at = now;
+        self.count_runnable(step);
+        self.queue(step, now);
+        self.wake = true;
+    }
+
+    fn count_runnable(&mut self, step: StepIndex) {
+        let since = self.steps.get(step).runnable_at;
+        let tally = self.tally_of(step);
+        tally.runnable += 1;
+        tally.runnable_since_sum += u128::from(since.0);
+    }
+
+    fn uncount_runnable(&mut self, step: StepIndex) {
+        let since = self.steps.get(step).runnable_at;
+        let tally = self.tally_of(step);
+        tally.runnable -= 1;
+        tally.runnable_since_sum -= u128::from(since.0);
+    }
+
+    fn tally_of(&mut self, step: StepIndex) -> &mut Tally {
+        let kind = self.steps.workload.steps[step.at()].kind;
+        &mut self.tallies[usize::from(kind)]
+    }
+
+    fn queue(&mut self, step: StepIndex, now: Millis) {
+        let rank = self.rank(step);
+        let spec = &self.steps.workload.steps[step.at()];
+        self.ready.push(spec.kind, spec.jobset, rank, now);
+    }
+
+    /// Below global priority and shares, classic: local priority, features required, dependents, build
+    /// (`doDispatch`); REST: dependents, local priority, build (`compare_with_rdeps`).
+    fn rank(&self, step: StepIndex) -> Rank {
+        let workload = &self.steps.workload;
+        let spec = &workload.steps[step.at()];
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let dependents = count(workload.dependents_at(step.at()).len());
+        let features = count(workload.kind_of(spec).features.len());
+        let local = i64::from(spec.local_priority);
+        let build = i64::try_from(spec.build).unwrap_or(i64::MAX);
+        let rest = match self.settings.protocol {
+            Protocol::Classic => [-local, -features, -dependents, build],
+            Protocol::Rest => [-dependents, -local, build, 0],
+        };
+        Rank { global_priority: Reverse(spec.global_priority), rest, step }
+    }
+
+    fn leave_machine(&mut self, step: StepIndex, now: Millis) {
+        let record = self.steps.get(step);
+        let (started, host) = (record.started_at, Host(record.host));
+        let jobset = self.steps.workload.steps[step.at()].jobset;
+        self.shares.add(jobset, started, now.since(started));
+        let tally = self.tally_of(step);
+        tally.running -= 1;
+        tally.last_active = Some(now);
+        if let Some(builder) = self.builders.get_mut(&host) {
+            builder.jobs.remove(&step);
+            if builder.jobs.is_empty() {
+                builder.idle_since = Some(now);
+                if builder.listed == Listed::No && self.settings.protocol == Protocol::Rest {
+                    self.builders.remove(&host);
+                }
+            }
+        }
+        self.wake = true;
+    }
+}

@@ -1,0 +1,88 @@
+//! The steps that wait for a machine, in the order in which they are to go.
+//!
+//! Within one jobset the order never changes; between jobsets it follows the shares they have used, which
+//! change with every step that ends. So each kind of step has one heap a jobset, and only their heads are
+//! compared.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::shares::Shares;
+use crate::engine::Millis;
+use crate::workload::StepIndex;
+
+/// What decides among the steps of one jobset; the least goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) global_priority: Reverse<i32>,
+    /// The lower criteria in the order of the queue runner, each negated where more goes first.
+    pub(super) rest: [i64; 4],
+    pub(super) step: StepIndex,
+}
+
+/// Steps that wait, each with since when.
+pub(super) type Heap = BinaryHeap<Reverse<(Rank, Millis)>>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    /// By kind: the jobsets that have waiting steps.
+    by_kind: Vec<BTreeMap<u16, Heap>>,
+    waiting: usize,
+}
+
+impl Ready {
+    pub(super) fn new(kinds: usize) -> Self {
+        Self { by_kind: vec![BTreeMap::new(); kinds], waiting: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub(super) fn has(&self, kind: u16) -> bool {
+        !self.by_kind[usize::from(kind)].is_empty()
+    }
+
+    pub(super) fn push(&mut self, kind: u16, jobset: u16, rank: Rank, since: Millis) {
+        self.by_kind[usize::from(kind)].entry(jobset).or_default().push(Reverse((rank, since)));
+        self.waiting += 1;
+    }
+
+    /// Takes the step that goes first among `kinds`.
+    pub(super) fn pop_first(&mut self, kinds: &[u16], shares: &Shares) -> Option<StepIndex> {
+        let heads = kinds.iter().flat_map(|&kind| {
+            self.by_kind[usize::from(kind)].iter().filter_map(move |(&jobset, heap)| {
+                let Reverse((rank, _)) = heap.peek()?;
+                let order = (rank.global_priority, shares.used(jobset), rank.rest, rank.step);
+                Some((order, kind, jobset))
+            })
+        });
+        let (_, kind, jobset) = heads.min()?;
+        let jobsets = &mut self.by_kind[usize::from(kind)];
+        let heap = jobsets.get_mut(&jobset)?;
+        let Reverse((rank, _)) = heap.pop()?;
+        if heap.is_empty() {
+            jobsets.remove(&jobset);
+        }
+        self.waiting -= 1;
+        Some(rank.step)
+    }
+
+    /// Takes the steps of `kind` that have waited since `limit` or before.
+    pub(super) fn take_older(&mut self, kind: u16, limit: Millis) -> Vec<StepIndex> {
+        let mut taken = Vec::new();
+        self.by_kind[usize::from(kind)].retain(|_, heap| {
+            heap.retain(|Reverse((rank, since))| {
+                let stays = *since > limit;
+                if !stays {
+                    taken.push(rank.step);
+                }
+                stays
+            });
+            !heap.is_empty()
+        });
+        self.waiting -= taken.len();
+        taken.sort_unstable();
+        taken
+    }
+}

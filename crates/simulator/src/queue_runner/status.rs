@@ -1,0 +1,92 @@
+//! What the queue runner says of itself, as the planner gets it from the adapters.
+
+use planner::{AcceptsJobs, Demand, Queue, QueueMachine, Seconds, Timestamp};
+
+use super::builders::{Builder, Listed};
+use super::{Host, Protocol, QueueRunner, Tally};
+use crate::engine::Millis;
+
+/// Virtual time zero as the planner sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(pub Timestamp);
+
+impl Epoch {
+    /// `time` in seconds since 1970.
+    pub fn at(self, time: Millis) -> Timestamp {
+        self.0.after(Seconds(time.whole_seconds()))
+    }
+}
+
+impl QueueRunner {
+    /// Its state at `now`.
+    pub fn status(&self, now: Millis, epoch: Epoch) -> Queue {
+        Queue {
+            uptime: Seconds(now.since(self.started_at).whole_seconds()),
+            demand: self.demand(epoch),
+            machines: self.machines(epoch),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn demand(&self, epoch: Epoch) -> Vec<Demand> {
+        let kinds = self.steps.workload.kinds.iter().zip(&self.tallies);
+        let mut demand: Vec<_> = kinds
+            .filter(|(_, tally)| self.is_told(tally))
+            .map(|(kind, tally)| Demand {
+                kind: kind.clone(),
+                runnable: tally.runnable,
+                running: tally.running,
+                last_active: tally
+                    .last_active
+                    .filter(|_| self.tells_last_active(tally))
+                    .map(|at| epoch.at(at)),
+            })
+            .collect();
+        demand.sort_by(|a, b| a.kind.cmp(&b.kind));
+        demand
+    }
+
+    /// The classic one goes on telling of types that it has seen work of, the REST one lists steps.
+    pub(super) fn is_told(&self, tally: &Tally) -> bool {
+        let work = tally.runnable > 0 || tally.running > 0;
+        match self.settings.protocol {
+            Protocol::Classic => work || tally.last_active.is_some(),
+            Protocol::Rest => work,
+        }
+    }
+
+    pub(super) fn tells_last_active(&self, tally: &Tally) -> bool {
+        self.settings.protocol == Protocol::Classic && tally.running == 0
+    }
+
+    fn machines(&self, epoch: Epoch) -> Vec<QueueMachine> {
+        let mut machines: Vec<_> = self
+            .builders
+            .iter()
+            .map(|(host, builder)| QueueMachine {
+                host: self.key(*host),
+                port: None,
+                accepts_jobs: self.accepts_jobs(builder),
+                current_jobs: builder.current_jobs(),
+                idle_since: builder.idle_since.map(|at| epoch.at(at)),
+            })
+            .collect();
+        machines.sort_by(|a, b| a.host.cmp(&b.host));
+        machines
+    }
+
+    pub(super) fn key(&self, host: Host) -> String {
+        match self.settings.protocol {
+            Protocol::Classic => host.address(),
+            Protocol::Rest => host.name(),
+        }
+    }
+
+    /// A REST builder is asked as long as it is connected.
+    fn accepts_jobs(&self, builder: &Builder) -> AcceptsJobs {
+        match (self.settings.protocol, builder.listed) {
+            (Protocol::Rest, _) | (Protocol::Classic, Listed::Yes) => AcceptsJobs::Yes,
+            (Protocol::Classic, Listed::No) => AcceptsJobs::No,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Puts a workload together and checks it.
+
+use planner::DemandKey;
+use thiserror::Error;
+
+use super::{Jobset, StepIndex, StepSpec, Workload};
+use crate::engine::Millis;
+
+/// A step as it is told, before its dependencies are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewStep {
+    /// Unique within the workload.
+    pub id: u64,
+    /// When its build enters the queue.
+    pub submit: Millis,
+    /// How long it builds on a machine of speed 1.
+    pub duration: Millis,
+    /// System and required features.
+    pub kind: DemandKey,
+    /// `project:jobset`.
+    pub jobset: String,
+    /// The build it belongs to.
+    pub build: u64,
+    /// An admin's bump to the front of the queue.
+    pub global_priority: i32,
+    /// `meta.schedulingPriority`.
+    pub local_priority: i32,
+    /// Steps that must be done before.
+    pub dependencies: Vec<u64>,
+}
+
+/// Steps that make no workload. `index` counts them as they were added, from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum WorkloadError {
+    /// Two steps of one id.
+    #[error("step {id} is there twice")]
+    Duplicate {
+        /// The second.
+        index: usize,
+        /// The id.
+        id: u64,
+    },
+    /// A dependency that is nowhere.
+    #[error("step {id} depends on {dependency}, which is unknown")]
+    UnknownDependency {
+        /// The step.
+        index: usize,
+        /// Its id.
+        id: u64,
+        /// The id that is nowhere.
+        dependency: u64,
+    },
+    /// Dependencies that go in a circle.
+    #[error("step {id} depends on itself, through {length} steps")]
+    Cycle {
+        /// One of the circle.
+        index: usize,
+        /// Its id.
+        id: u64,
+        /// How many steps the circle has.
+        length: usize,
+    },
+    /// More than there are numbers for.
+    #[error("there are too many {what}, at most {limit} are possible")]
+    TooMany {
+        /// The one too many.
+        index: usize,
+        /// Steps, kinds of steps, jobsets.
+        what: &'static str,
+        /// How many are possible.
+        limit: u64,
+    },
+}
+
+impl WorkloadError {
+    /// Which step it is about, counted from 0 as they were added.
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Duplicate { index, .. }
+            | Self::UnknownDependency { index, .. }
+            | Self::Cycle { index, .. }
+            | Self::TooMany { index, .. } => *index,
+        }
+    }
+}
+
+/// Collects steps.
+#[derive(Clone, Debug, Default)]
+pub struct WorkloadBuilder {
+    kinds: Vec<DemandKey>,
+    jobsets: Vec<Jobset>,
+    steps: Vec<StepSpec>,
+    /// By step as added: its dependencies' ids.
+    needs: Vec<Vec<u64>>,
+}
+
+impl WorkloadBuilder {
+    /// No steps yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives `jobset` its shares (1 unless said; 0 counts as 1).
+    pub fn set_shares(&mut self, jobset: &str, shares: u32) -> Result<(), WorkloadError> {
+        let at = self.jobset(jobset)?;
+        self.jobsets[usize::from(at)].shares = shares.max(1);
+        Ok(())
+    }
+
+    /// Adds a step.
+    ///
+    /// # Errors
+    /// When there are too many steps, kinds or jobsets.
+    pub fn add(&mut self, step: NewStep) -> Result<(), WorkloadError> {
+        let index = self.steps.len();
+        if u32::try_from(index + 1).is_err() {
+            let limit = u64::from(u32::MAX) - 1;
+            return Err(WorkloadError::TooMany { index, what: "steps", limit });
+        }
+        let kind = self.kind(&step.kind)?;
+        let jobset = self.jobset(&step.jobset)?;
+        let mut needs = step.dependencies;
+        needs.sort_unstable();
+        needs.dedup();
+        self.steps.push(StepSpec {
+            id: step.id,
+            submit: step.submit,
+            duration: step.duration,
+            kind,
+            jobset,
+            build: step.build,
+            global_priority: step.global_priority,
+            local_priority: step.local_priority,
+            dependencies: u32::try_from(needs.len()).unwrap_or(u32::MAX),
+        });
+        self.needs.push(needs);
+        Ok(())
+    }
+
+    /// Checks the dependencies and orders the steps by submission, then as they were added.
+    ///
+    /// # Errors
+    /// With the first step that is twice there, depends on what is nowhere, or on itself.
+    pub fn finish(self) -> Result<Workload, WorkloadError> {
+        let Self { kinds, jobsets, steps, needs } = self;
+        let by_id = index_by_id(&steps)?;
+        let mut order: Vec<usize> = (0..steps.len()).collect();
+        order.sort_by_key(|&added| steps[added].submit);
+        let mut place = vec![StepIndex(0); steps.len()];
+        for (at, &added) in (0_u32..).zip(&order) {
+            place[added] = StepIndex(at);
+        }
+
+        let mut edges = Vec::new();
+        for (added, needs) in needs.iter().enumerate() {
+            for dependency in needs {
+                let found =
+                    by_id.binary_search_by_key(dependency, |&(id, _)| id).map_err(|_| {
+                        WorkloadError::UnknownDependency {
+                            index: added,
+                            id: steps[added].id,
+                            dependency: *dependency,
+                        }
+                    })?;
+                edges.push((place[by_id[found].1], place[added]));
+            }
+        }
+        edges.sort_unstable();
+        let mut first_dependent = vec![0_u32; steps.len() + 1];
+        for (dependency, _) in &edges {
+            first_dependent[dependency.at() + 1] += 1;
+        }
+        for at in 0..steps.len() {
+            first_dependent[at + 1] += first_dependent[at];
+        }
+        let dependents = edges.into_iter().map(|(_, dependent)| dependent).collect();
+        let ordered = order.iter().map(|&added| steps[added].clone()).collect();
+        let workload = Workload { kinds, jobsets, steps: ordered, first_dependent, dependents };
+        match step_in_a_circle(&workload) {
+            None => Ok(workload),
+            Some((step, length)) => Err(WorkloadError::Cycle {
+                index: order[step],
+                id: workload.steps[step].id,
+                length,
+            }),
+        }
+    }
+
+    fn kind(&mut self, kind: &DemandKey) -> Result<u16, WorkloadError> {
+        let index = self.steps.len();
+        find_or_add(&mut self.kinds, |known| known == kind, || kind.clone())
+            .ok_or(too_many(index, "kinds of steps"))
+    }
+
+    fn jobset(&mut self, name: &str) -> Result<u16, WorkloadError> {
+        let index = self.steps.len();
+        let new = || Jobset { name: name.to_owned(), shares: 1 };
+        find_or_add(&mut self.jobsets, |known| known.name == name, new)
+            .ok_or(too_many(index, "jobsets"))
+    }
+}
+
+fn too_many(index: usize, what: &'static str) -> WorkloadError {
+    WorkloadError::TooMany { index, what, limit: u64::from(u16::MAX) }
+}
+
+/// There are few kinds and jobsets, and the last ones come again most often.
+fn find_or_add<T>(
+    known: &mut Vec<T>,
+    is_it: impl Fn(&T) -> bool,
+    new: impl FnOnce() -> T,
+) -> Option<u16> {
+    let at = known.iter().rposition(is_it).unwrap_or_else(|| {
+        known.push(new());
+        known.len() - 1
+    });
+    u16::try_from(at).ok().filter(|at| *at < u16::MAX)
+}
+
+fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u64, usize)>, WorkloadError> {
+    let mut by_id: Vec<_> = steps.iter().enumerate().map(|(at, step)| (step.id, at)).collect();
+    by_id.sort_unstable();
+    match by_id.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        None => Ok(by_id),
+        Some(pair) => Err(WorkloadError::Duplicate { index: pair[1].1, id: pair[1].0 }),
+    }
+}
+
+/// Takes away what depends on nothing that is left (Kahn 1962); what stays hangs on a circle. Returns the
+/// first step of one, with its length.
+fn step_in_a_circle(workload: &Workload) -> Option<(usize, usize)> {
+    let mut open: Vec<u32> = workload.steps.iter().map(|step| step.dependencies).collect();
+    let mut free: Vec<usize> = (0..open.len()).filter(|&at| open[at] == 0).collect();
+    let mut done = 0;
+    while let Some(step) = free.pop() {
+        done += 1;
+        for dependent in workload.dependents_at(step) {
+            let left = &mut open[dependent.at()];
+            *left -= 1;
+            if *left == 0 {
+                free.push(dependent.at());
+            }
+        }
+    }
+    if done == open.len() {
+        return None;
+    }
+    // Every step that is left has a dependency that is left: going back long enough enters a circle.
+    let mut needs = vec![None; open.len()];
+    for (step, _) in open.iter().enumerate().filter(|(_, left)| **left > 0) {
+        for dependent in workload.dependents_at(step) {
+            needs[dependent.at()] = Some(step);
+        }
+    }
+    let mut step = open.iter().position(|left| *left > 0)?;
+    for _ in 0..open.len() {
+        step = needs[step]?;
+    }
+    let (start, mut length) = (step, 1);
+    step = needs[step]?;
+    while step != start {
+        length += 1;
+        step = needs[step]?;
+    }
+    Some((start, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use planner::System;
+    use std::collections::BTreeSet;
+
+    fn step(id: u64, submit: u64, dependencies: &[u64]) -> NewStep {
+        NewStep {
+            id,
+            submit: Millis(submit),
+            duration: Millis(1),
+            kind: DemandKey { system: System::new("s"), features: BTreeSet::new() },
+            jobset: "p:j".to_owned(),
+            build: id,
+            global_priority: 0,
+            local_priority: 0,
+            dependencies: dependencies.to_vec(),
+        }
+    }
+
+    fn finish(steps: &[NewStep]) -> Result<Workload, String> {
+        let mut builder = WorkloadBuilder::new();
+        for step in steps {
+            builder.add(step.clone()).unwrap();
+        }
+        builder.finish().map_err(|error| format!("{} at {}", error, error.index()))
+    }
+
+    #[test]
+    fn steps_are_ordered_and_linked() {
+        let workload =
+            finish(&[step(7, 5, &[3, 3]), step(3, 9, &[]), step(1, 0, &[7, 3])]).unwrap();
+        let ids: Vec<_> = workload.steps().iter().map(|step| step.id).collect();
+        assert_eq!(ids, [1, 7, 3]);
+        assert_eq!(workload.dependents_of(2).collect::<Vec<_>>(), [1, 7]);
+        assert_eq!(workload.dependents_of(1).collect::<Vec<_>>(), [1]);
+        assert_eq!(workload.steps()[0].dependencies, 2);
+        assert_eq!(workload.steps()[1].dependencies, 1, "named twice, needed once");
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_refused() {
+        for (steps, message) in [
+            (vec![step(1, 0, &[]), step(1, 0, &[])], "step 1 is there twice at 1"),
+            (vec![step(1, 0, &[2])], "step 1 depends on 2, which is unknown at 0"),
+            (vec![step(1, 0, &[1])], "step 1 depends on itself, through 1 steps at 0"),
+            (
+                vec![step(9, 0, &[]), step(1, 0, &[3]), step(2, 0, &[1]), step(3, 0, &[2, 9])],
+                "step 3 depends on itself, through 3 steps at 3",
+            ),
+        ] {
+            assert_eq!(finish(&steps).unwrap_err(), message);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The work: build steps with their needs, times and dependencies.
+
+mod builder;
+
+use planner::DemandKey;
+
+use crate::engine::Millis;
+
+pub use builder::{NewStep, WorkloadBuilder, WorkloadError};
+
+/// Steps in the order of their submission, checked: every dependency exists, none goes in a circle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub(crate) kinds: Vec<DemandKey>,
+    pub(crate) jobsets: Vec<Jobset>,
+    pub(crate) steps: Vec<StepSpec>,
+    /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`.
+    pub(crate) first_dependent: Vec<u32>,
+    pub(crate) dependents: Vec<StepIndex>,
+}
+
+/// A step's place in [`Workload::steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepIndex(pub(crate) u32);
+
+impl StepIndex {
+    /// The place, from 0.
+    pub fn position(self) -> usize {
+        self.at()
+    }
+
+    pub(crate) fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Builds that share the farm by the shares they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jobset {
+    /// `project:jobset`.
+    pub name: String,
+    /// Scheduling shares; at least 1.
+    pub shares: u32,
+}
+
+/// One build step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepSpec {
+    /// The number it has in its trace.
+    pub id: u64,
+    /// When its build enters the queue.
+    pub submit: Millis,
+    /// How long it builds on a machine of speed 1.
+    pub duration: Millis,
+    pub(crate) kind: u16,
+    pub(crate) jobset: u16,
+    /// The build that it belongs to: of equal priority, lower ones go first.
+    pub build: u64,
+    /// An admin's bump to the front of the queue.
+    pub global_priority: i32,
+    /// `meta.schedulingPriority`.
+    pub local_priority: i32,
+    pub(crate) dependencies: u32,
+}
+
+impl Workload {
+    /// The steps in the order of their submission.
+    pub fn steps(&self) -> &[StepSpec] {
+        &self.steps
+    }
+
+    /// The places of the steps, in the order of their submission.
+    pub fn indices(&self) -> impl Iterator<Item = StepIndex> + use<> {
+        // There are never more: `WorkloadBuilder::add` sees to it.
+        (0..u32::try_from(self.steps.len()).unwrap_or(u32::MAX)).map(StepIndex)
+    }
+
+    /// The kinds of steps.
+    pub fn kinds(&self) -> &[DemandKey] {
+        &self.kinds
+    }
+
+    /// The jobsets.
+    pub fn jobsets(&self) -> &[Jobset] {
+        &self.jobsets
+    }
+
+    /// The kind of a step.
+    pub fn kind_of(&self, step: &StepSpec) -> &DemandKey {
+        &self.kinds[usize::from(step.kind)]
+    }
+
+    /// The ids of the steps that need `step`, in the order of their submission.
+    pub fn dependents_of(&self, step: usize) -> impl Iterator<Item = u64> {
+        self.dependents_at(step).iter().map(|dependent| self.steps[dependent.at()].id)
+    }
+
+    /// When the last step is submitted.
+    pub fn last_submission(&self) -> Millis {
+        self.steps.last().map_or(Millis::ZERO, |step| step.submit)
+    }
+
+    pub(crate) fn dependents_at(&self, step: usize) -> &[StepIndex] {
+        let from = self.first_dependent[step] as usize;
+        let to = self.first_dependent[step + 1] as usize;
+        &self.dependents[from..to]
+    }
+}

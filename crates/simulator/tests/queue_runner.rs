@@ -1,0 +1,287 @@
+//! The model of the queue runner against what the real ones do.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use planner::{AcceptsJobs, DemandKey, Feature, System};
+use simulator::engine::{Millis, Purpose, Random, Seed};
+use simulator::queue_runner::{Epoch, Host, Offer, Phase, Protocol, QueueRunner, Settings, Start};
+use simulator::workload::{NewStep, WorkloadBuilder};
+
+const EPOCH: Epoch = Epoch(planner::Timestamp(1_000_000));
+
+fn seconds(seconds: u64) -> Millis {
+    Millis::from_seconds(seconds)
+}
+
+fn kind(text: &str) -> DemandKey {
+    let (system, features) = text.split_once(':').unwrap_or((text, ""));
+    let features = features.split(',').filter(|name| !name.is_empty()).map(Feature::new);
+    DemandKey { system: System::new(system), features: features.collect() }
+}
+
+fn step(id: u64, needs: &str, dependencies: &[u64]) -> NewStep {
+    NewStep {
+        id,
+        submit: Millis::ZERO,
+        duration: seconds(10),
+        kind: kind(needs),
+        jobset: "p:j".to_owned(),
+        build: id,
+        global_priority: 0,
+        local_priority: 0,
+        dependencies: dependencies.to_vec(),
+    }
+}
+
+fn offer(needs: &str, mandatory: &str, max_jobs: u32, speed_thousandths: u32) -> Offer {
+    let kind = kind(needs);
+    Offer {
+        systems: vec![kind.system],
+        supported_features: kind.features.into_iter().collect(),
+        mandatory_features: mandatory
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(Feature::new)
+            .collect(),
+        max_jobs,
+        speed_thousandths,
+    }
+}
+
+/// A queue runner with all its steps submitted, which starts what it can when told to.
+struct Bench {
+    queue_runner: QueueRunner,
+    ids: Vec<u64>,
+    now: Millis,
+    random: Random,
+    running: BTreeMap<u64, Start>,
+}
+
+impl Bench {
+    fn new(settings: Settings, steps: Vec<NewStep>, shares: &[(&str, u32)]) -> Self {
+        let mut builder = WorkloadBuilder::new();
+        for (jobset, shares) in shares {
+            builder.set_shares(jobset, *shares).unwrap();
+        }
+        for step in steps {
+            builder.add(step).unwrap();
+        }
+        let workload = Arc::new(builder.finish().unwrap());
+        let ids = workload.steps().iter().map(|step| step.id).collect();
+        let mut queue_runner = QueueRunner::new(settings, Arc::clone(&workload));
+        for index in workload.indices() {
+            queue_runner.submit(index, Millis::ZERO);
+        }
+        let random = Seed(1).stream(Purpose::Test, 0);
+        Self { queue_runner, ids, now: Millis::ZERO, random, running: BTreeMap::new() }
+    }
+
+    fn list(&mut self, machines: &[(u32, Offer)]) {
+        let lines = machines.iter().map(|(host, offer)| (Host(*host), offer.clone())).collect();
+        self.queue_runner.read_machines_file(&lines);
+    }
+
+    /// Ids and hosts of the steps that are started, in order.
+    fn dispatch(&mut self) -> Vec<(u64, u32)> {
+        let mut starts = Vec::new();
+        self.queue_runner.dispatch(self.now, &mut starts);
+        starts
+            .into_iter()
+            .map(|start| {
+                let id = self.ids[start.step.position()];
+                self.running.insert(id, start);
+                (id, start.host.0)
+            })
+            .collect()
+    }
+
+    fn finish(&mut self, id: u64) {
+        let start = self.running.remove(&id).unwrap();
+        self.queue_runner.succeeded(start, self.now);
+    }
+
+    /// After how many seconds it is tried again.
+    fn abort(&mut self, id: u64) -> Option<u64> {
+        let start = self.running.remove(&id).unwrap();
+        let at = self.queue_runner.aborted(start, self.now, &mut self.random)?;
+        Some(at.since(self.now).whole_seconds())
+    }
+
+    fn phase(&self, id: u64) -> Phase {
+        let at = self.ids.iter().position(|known| *known == id).unwrap();
+        self.queue_runner.records()[at].phase
+    }
+}
+
+#[test]
+fn steps_run_when_their_dependencies_are_done() {
+    for protocol in [Settings::CLASSIC, Settings::REST] {
+        let steps = vec![step(1, "s", &[]), step(2, "s", &[1]), step(3, "s", &[1, 2])];
+        let mut bench = Bench::new(protocol, steps, &[]);
+        match protocol.protocol {
+            Protocol::Classic => bench.list(&[(0, offer("s", "", 4, 1000))]),
+            Protocol::Rest => {
+                bench.queue_runner.connect(Host(0), &offer("s", "", 4, 1000), Millis::ZERO);
+            }
+        }
+        for id in 1..=3 {
+            assert_eq!(bench.dispatch(), [(id, 0)]);
+            assert_eq!(bench.dispatch(), [], "no step twice");
+            bench.finish(id);
+        }
+        assert_eq!(bench.queue_runner.unfinished(), 0);
+    }
+}
+
+#[test]
+fn classic_machines_are_taken_by_load_and_speed() {
+    let steps = (1..=7).map(|id| step(id, "s", &[])).collect();
+    let mut bench = Bench::new(Settings::CLASSIC, steps, &[]);
+    // A slow, a normal and a fast one: load over speed, rounded; then speed; then the fuller one.
+    bench.list(&[
+        (0, offer("s", "", 2, 500)),
+        (1, offer("s", "", 2, 1000)),
+        (2, offer("s", "", 3, 4000)),
+    ]);
+    let hosts: Vec<_> = bench.dispatch().into_iter().map(|(_, host)| host).collect();
+    assert_eq!(hosts, [2, 2, 1, 0, 2, 1, 0]);
+}
+
+#[test]
+fn rest_steps_go_to_the_least_loaded_builder() {
+    let steps = (1..=6).map(|id| step(id, "s", &[])).collect();
+    let mut bench = Bench::new(Settings::REST, steps, &[]);
+    bench.queue_runner.connect(Host(0), &offer("s", "", 4, 1000), Millis::ZERO);
+    bench.queue_runner.connect(Host(1), &offer("s", "", 1, 2000), Millis::ZERO);
+    let hosts: Vec<_> = bench.dispatch().into_iter().map(|(_, host)| host).collect();
+    assert_eq!(hosts, [1, 0, 0, 0, 0], "empty and faster first, then by load; one waits");
+}
+
+#[test]
+fn the_order_of_steps_is_that_of_each_queue_runner() {
+    let with = |id, global, local, build, needs: &str| NewStep {
+        global_priority: global,
+        local_priority: local,
+        build,
+        ..step(id, needs, &[])
+    };
+    let steps = || {
+        vec![
+            with(1, 0, 0, 9, "s"),
+            with(2, 0, 0, 8, "s"),
+            with(3, 0, 5, 9, "s"),
+            with(4, 1, 0, 9, "s"),
+            with(5, 0, 0, 9, "s:f"),
+            with(6, 0, 0, 9, "s"),
+            step(7, "s", &[6]),
+        ]
+    };
+    let everything = offer("s:f", "", 9, 1000);
+    let mut classic = Bench::new(Settings::CLASSIC, steps(), &[]);
+    classic.list(&[(0, everything.clone())]);
+    let ids: Vec<_> = classic.dispatch().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [4, 3, 5, 6, 2, 1], "global, local, features, dependents, build");
+
+    let mut rest = Bench::new(Settings::REST, steps(), &[]);
+    rest.queue_runner.connect(Host(0), &everything, Millis::ZERO);
+    let ids: Vec<_> = rest.dispatch().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [4, 6, 3, 2, 1, 5], "global, dependents, local, build");
+}
+
+#[test]
+fn jobsets_get_their_shares() {
+    let steps = (1..=40)
+        .map(|id| NewStep {
+            jobset: if id <= 20 { "p:small".to_owned() } else { "p:large".to_owned() },
+            ..step(id, "s", &[])
+        })
+        .collect();
+    let shares = [("p:small", 1), ("p:large", 3)];
+    let mut bench = Bench::new(Settings::CLASSIC, steps, &shares);
+    bench.list(&[(0, offer("s", "", 1, 1000))]);
+    let mut large = 0;
+    for _ in 0..20 {
+        let (id, _) = bench.dispatch()[0];
+        large += u32::from(id > 20);
+        bench.now += seconds(10);
+        bench.finish(id);
+    }
+    assert_eq!(large, 15, "three of four");
+}
+
+#[test]
+fn aborted_steps_are_retried_then_given_up_with_all_that_needs_them() {
+    let steps = vec![step(1, "s", &[]), step(2, "s", &[1]), step(3, "s", &[2])];
+    let mut bench = Bench::new(Settings::REST, steps, &[]);
+    bench.queue_runner.connect(Host(0), &offer("s", "", 1, 1000), Millis::ZERO);
+    for delay in [60, 180, 540, 1620] {
+        assert_eq!(bench.dispatch(), [(1, 0)]);
+        let again = bench.running[&1].step;
+        assert_eq!(bench.abort(1), Some(delay));
+        assert_eq!(bench.queue_runner.status(bench.now, EPOCH).demand[0].runnable, 1);
+        assert_eq!(bench.dispatch(), [], "not before its delay is over");
+        bench.now += seconds(delay);
+        bench.queue_runner.retry(again, bench.now);
+    }
+    bench.dispatch();
+    assert_eq!(bench.abort(1), None);
+    assert_eq!(bench.phase(1), Phase::Aborted);
+    assert_eq!(bench.phase(3), Phase::DependencyFailed);
+    assert_eq!(bench.queue_runner.unfinished(), 0);
+}
+
+#[test]
+fn what_no_machine_supports_is_aborted_in_time() {
+    let steps = vec![step(1, "s", &[]), step(2, "t", &[])];
+    let mut bench = Bench::new(Settings::REST, steps, &[]);
+    bench.queue_runner.connect(Host(0), &offer("s", "", 1, 1000), Millis::ZERO);
+    bench.dispatch();
+    bench.now = seconds(119);
+    bench.dispatch();
+    assert_eq!(bench.phase(2), Phase::Runnable);
+    bench.now = seconds(120);
+    bench.dispatch();
+    assert_eq!(bench.phase(2), Phase::Unsupported);
+    assert_eq!(bench.phase(1), Phase::Running);
+}
+
+#[test]
+fn a_machine_that_left_the_file_stays_known_and_gets_nothing() {
+    let steps = (1..=3).map(|id| step(id, "s", &[])).collect();
+    let mut bench = Bench::new(Settings::CLASSIC, steps, &[]);
+    bench.list(&[(0, offer("s", "", 1, 1000))]);
+    let seen = bench.queue_runner.status(bench.now, EPOCH).machines;
+    assert_eq!((seen[0].host.as_str(), seen[0].idle_since), ("10.0.0.1", None));
+    assert_eq!(bench.dispatch(), [(1, 0)]);
+    bench.list(&[]);
+    let seen = bench.queue_runner.status(bench.now, EPOCH).machines;
+    assert_eq!((seen[0].accepts_jobs, seen[0].current_jobs), (AcceptsJobs::No, 1));
+    bench.now = seconds(7);
+    bench.finish(1);
+    assert_eq!(bench.dispatch(), []);
+    let status = bench.queue_runner.status(bench.now, EPOCH);
+    assert_eq!(status.machines[0].idle_since, Some(EPOCH.at(seconds(7))));
+    assert_eq!(status.demand[0].last_active, Some(EPOCH.at(seconds(7))));
+    assert_eq!((status.demand[0].runnable, status.demand[0].running), (2, 0));
+}
+
+#[test]
+fn a_restart_forgets_machines_and_queues_again_what_ran() {
+    let steps = vec![step(1, "s", &[]), step(2, "s", &[1])];
+    let mut bench = Bench::new(Settings::CLASSIC, steps, &[]);
+    bench.list(&[(0, offer("s", "", 1, 1000))]);
+    bench.dispatch();
+    bench.now = seconds(5);
+    bench.queue_runner.restart(bench.now);
+    let status = bench.queue_runner.status(seconds(8), EPOCH);
+    assert_eq!((status.uptime.0, status.machines.len(), status.demand[0].runnable), (3, 0, 1));
+    bench.finish(1);
+    assert_eq!(bench.phase(1), Phase::Runnable, "news of the try before the restart are stale");
+    bench.list(&[(0, offer("s", "", 1, 1000))]);
+    assert_eq!(bench.dispatch(), [(1, 0)]);
+    bench.finish(1);
+    assert_eq!(bench.dispatch(), [(2, 0)]);
+}
