@@ -1,6 +1,7 @@
 //! The work: build steps with their needs, times and dependencies.
 
 mod builder;
+pub mod import;
 
 use planner::DemandKey;
 

@@ -1,0 +1,212 @@
+//! Dependency graphs as `nix derivation show --recursive` prints them (`nix show-derivation` up to Nix 2.16).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{DemandKey, Feature, System};
+use serde_json::{Map, Value};
+
+use super::{ImportError, Imported};
+use crate::engine::{Distribution, Millis, Random};
+use crate::workload::{NewStep, WorkloadBuilder};
+
+/// One derivation as far as it matters here.
+struct Derivation {
+    kind: DemandKey,
+    inputs: Vec<String>,
+}
+
+/// Makes a step of every derivation, all submitted at the start; Nix does not know how long they take, so
+/// that is drawn from `durations`. `jobset` is `project:jobset`; every derivation that no other needs is a
+/// build, to which all that is needed for it belongs (for the first such by path).
+///
+/// Takes both shapes there are: an object by path, and (Nix 2.32 and newer) one with a version and the
+/// derivations under `derivations`, whose inputs are under `inputs.drvs`. Inputs that are not in the file
+/// count as built and are left out.
+///
+/// # Errors
+/// With the place of what is not as Nix prints it.
+pub fn derivations(
+    text: &[u8],
+    jobset: &str,
+    durations: &Distribution,
+    random: &mut Random,
+) -> Result<Imported, ImportError> {
+    let derivations = parse(text)?;
+    let ids: BTreeMap<&str, u64> = derivations.keys().map(String::as_str).zip(1..).collect();
+    let builds = builds(&derivations, &ids);
+    let mut missing = BTreeSet::new();
+    let mut builder = WorkloadBuilder::new();
+    for (path, derivation) in &derivations {
+        let id = ids[path.as_str()];
+        let mut dependencies = Vec::new();
+        for input in &derivation.inputs {
+            match ids.get(input.as_str()) {
+                Some(id) => dependencies.push(*id),
+                None => {
+                    missing.insert(input);
+                }
+            }
+        }
+        builder.add(NewStep {
+            id,
+            submit: Millis::ZERO,
+            duration: random.sample(durations),
+            kind: derivation.kind.clone(),
+            jobset: jobset.to_owned(),
+            build: builds.get(&id).copied().unwrap_or(id),
+            global_priority: 0,
+            local_priority: 0,
+            dependencies,
+        })?;
+    }
+    let left_out = match missing.len() {
+        0 => Vec::new(),
+        count => vec![format!("{count} inputs that are not in the file, taken for built")],
+    };
+    Ok(Imported { workload: builder.finish()?, left_out })
+}
+
+/// To which build each derivation belongs: from every root down, the first root by path wins.
+fn builds(
+    derivations: &BTreeMap<String, Derivation>,
+    ids: &BTreeMap<&str, u64>,
+) -> BTreeMap<u64, u64> {
+    let needed: BTreeSet<&str> =
+        derivations.values().flat_map(|d| d.inputs.iter().map(String::as_str)).collect();
+    let mut builds = BTreeMap::new();
+    for root in derivations.keys().filter(|path| !needed.contains(path.as_str())) {
+        let mut open = vec![root.as_str()];
+        while let Some(path) = open.pop() {
+            let (Some(derivation), Some(id)) = (derivations.get(path), ids.get(path)) else {
+                continue;
+            };
+            if builds.contains_key(id) {
+                continue;
+            }
+            builds.insert(*id, ids[root.as_str()]);
+            open.extend(derivation.inputs.iter().map(String::as_str));
+        }
+    }
+    builds
+}
+
+fn parse(text: &[u8]) -> Result<BTreeMap<String, Derivation>, ImportError> {
+    let root: Map<String, Value> = serde_json::from_slice(text)
+        .map_err(|error| ImportError::Content(format!("no JSON object: {error}")))?;
+    let by_path = match root.get("derivations") {
+        Some(Value::Object(derivations)) => derivations,
+        _ => &root,
+    };
+    by_path
+        .iter()
+        .map(|(path, value)| {
+            let derivation = derivation(value)
+                .map_err(|message| ImportError::Content(format!("{path}: {message}")))?;
+            Ok((path.clone(), derivation))
+        })
+        .collect()
+}
+
+fn derivation(value: &Value) -> Result<Derivation, String> {
+    let system = value.get("system").and_then(Value::as_str).ok_or("has no system")?;
+    let inputs = value
+        .get("inputDrvs")
+        .or_else(|| value.get("inputs")?.get("drvs"))
+        .and_then(Value::as_object)
+        .ok_or("has neither inputDrvs nor inputs.drvs")?;
+    let kind = DemandKey { system: System::new(system), features: features(value)? };
+    Ok(Derivation { kind, inputs: inputs.keys().cloned().collect() })
+}
+
+/// `requiredSystemFeatures`: words in the environment, or a list where attributes are structured (inside
+/// the JSON text `__json`, or under `structuredAttrs` since Nix 2.29).
+fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
+    const NAME: &str = "requiredSystemFeatures";
+    let env = value.get("env");
+    let structured = match env.and_then(|env| env.get("__json")).and_then(Value::as_str) {
+        Some(json) => Some(
+            serde_json::from_str::<Value>(json)
+                .map_err(|error| format!("its env.__json is no JSON: {error}"))?,
+        ),
+        None => value.get("structuredAttrs").cloned(),
+    };
+    if let Some(list) = structured.as_ref().and_then(|attrs| attrs.get(NAME)?.as_array()) {
+        return Ok(list.iter().filter_map(Value::as_str).map(Feature::new).collect());
+    }
+    let words = env.and_then(|env| env.get(NAME)).and_then(Value::as_str).unwrap_or("");
+    Ok(words.split_ascii_whitespace().map(Feature::new).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Purpose, Seed};
+
+    fn import(text: &str) -> Result<Imported, String> {
+        let mut random = Seed(1).stream(Purpose::Test, 0);
+        let durations = Distribution::fixed_seconds(60);
+        derivations(text.as_bytes(), "p:j", &durations, &mut random).map_err(|e| e.to_string())
+    }
+
+    /// `id kind build -> dependents`, one a step.
+    fn summary(imported: &Imported) -> Vec<String> {
+        let workload = &imported.workload;
+        let steps = workload.steps().iter().enumerate();
+        steps
+            .map(|(at, step)| {
+                let dependents: Vec<_> = workload.dependents_of(at).collect();
+                format!("{} {} {} -> {dependents:?}", step.id, workload.kind_of(step), step.build)
+            })
+            .collect()
+    }
+
+    /// What Nix 2.8 prints (`nix show-derivation --recursive`), shortened.
+    const OLD: &str = r#"{
+      "/nix/store/a-lib.drv": { "system": "x86_64-linux", "inputDrvs": { "/nix/store/z-boot.drv": ["out"] },
+        "env": { "requiredSystemFeatures": "big-parallel kvm", "name": "lib" } },
+      "/nix/store/b-app.drv": { "system": "x86_64-linux", "inputDrvs": { "/nix/store/a-lib.drv": ["out"], "/nix/store/c-src.drv": ["out"] }, "env": {} },
+      "/nix/store/c-src.drv": { "system": "builtin", "inputDrvs": {}, "env": {} },
+      "/nix/store/d-other.drv": { "system": "aarch64-linux", "inputDrvs": { "/nix/store/c-src.drv": ["out"] },
+        "env": { "__json": "{\"requiredSystemFeatures\":[\"kvm\"]}" } }
+    }"#;
+
+    #[test]
+    fn a_graph_becomes_steps() {
+        let imported = import(OLD).unwrap();
+        assert_eq!(
+            summary(&imported),
+            [
+                "1 x86_64-linux:big-parallel,kvm 2 -> [2]",
+                "2 x86_64-linux 2 -> []",
+                "3 builtin 2 -> [2, 4]",
+                "4 aarch64-linux:kvm 4 -> []",
+            ]
+        );
+        assert_eq!(imported.left_out, ["1 inputs that are not in the file, taken for built"]);
+    }
+
+    #[test]
+    fn the_newer_shape_is_read_too() {
+        let text = r#"{ "version": 4, "derivations": {
+          "a.drv": { "system": "s", "inputs": { "srcs": [], "drvs": { "b.drv": { "outputs": ["out"], "dynamicOutputs": {} } } },
+                     "structuredAttrs": { "requiredSystemFeatures": ["kvm"] }, "env": {} },
+          "b.drv": { "system": "s", "inputs": { "srcs": [], "drvs": {} }, "env": {} }
+        } }"#;
+        assert_eq!(summary(&import(text).unwrap()), ["1 s:kvm 1 -> []", "2 s 1 -> [1]"]);
+    }
+
+    #[test]
+    fn what_nix_does_not_print_is_refused_with_its_place() {
+        for (text, message) in [
+            ("[]", "no JSON object: invalid type: sequence, expected a map at line 1 column 0"),
+            (r#"{ "a.drv": {} }"#, "a.drv: has no system"),
+            (r#"{ "a.drv": { "system": "s" } }"#, "a.drv: has neither inputDrvs nor inputs.drvs"),
+            (
+                r#"{ "a.drv": { "system": "s", "inputDrvs": { "a.drv": [] } } }"#,
+                "step 1 depends on itself, through 1 steps",
+            ),
+        ] {
+            assert_eq!(import(text).unwrap_err(), message);
+        }
+    }
+}
