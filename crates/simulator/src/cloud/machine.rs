@@ -1,0 +1,312 @@
+//! One machine's life and what it adds to the bill.
+
+use planner::{MachineName, MachineType};
+
+use super::{Cost, MachineModel};
+use crate::engine::{Millis, Random};
+use crate::queue_runner::Host;
+
+/// Where a machine really is, whatever anyone knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Asked for.
+    Creating,
+    /// Booting; its time is paid for from here on.
+    Starting,
+    /// It runs.
+    Up,
+    /// It runs and does not answer.
+    Unreachable,
+    /// It is shutting down.
+    Stopping,
+    /// It is off; its disk is paid for.
+    Stopped,
+    /// Beyond repair; nothing is paid for it.
+    Failed,
+    /// It is being destroyed.
+    Terminating,
+    /// It is no more.
+    Gone,
+}
+
+impl Life {
+    fn is_paid(self) -> bool {
+        matches!(self, Self::Starting | Self::Up | Self::Unreachable)
+    }
+}
+
+/// What the machines of a type used; times in milliseconds, summed over the machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Machines made.
+    pub created: u64,
+    /// Machines that went away or broke by themselves.
+    pub lost: u64,
+    /// Stopped machines started again.
+    pub started: u64,
+    /// Machines stopped.
+    pub stopped: u64,
+    /// Machines destroyed.
+    pub destroyed: u64,
+    /// Time paid for by running.
+    pub paid: Millis,
+    /// Of that: before the machine could build.
+    pub booting: Millis,
+    /// Of that: with at least one step.
+    pub busy: Millis,
+    /// Summed over the steps: time on a machine, tries that failed included.
+    pub building: Millis,
+    /// Time that could have been used for steps: readiness times `maxJobs`.
+    pub offered: Millis,
+    /// What it cost, disks included.
+    pub cost: Cost,
+}
+
+impl Usage {
+    /// Time paid for in which the machine could build and had nothing to.
+    pub fn idle(&self) -> Millis {
+        self.paid.since(self.booting + self.busy)
+    }
+
+    /// Adds another type's usage.
+    pub fn add(&mut self, other: &Self) {
+        self.created += other.created;
+        self.lost += other.lost;
+        self.started += other.started;
+        self.stopped += other.stopped;
+        self.destroyed += other.destroyed;
+        self.paid += other.paid;
+        self.booting += other.booting;
+        self.busy += other.busy;
+        self.building += other.building;
+        self.offered += other.offered;
+        self.cost += other.cost;
+    }
+}
+
+/// A machine.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one machine")]
+pub struct SimMachine {
+    /// Its name; a later machine may have the same.
+    pub name: MachineName,
+    /// Its type.
+    pub kind: MachineType,
+    /// Where it is found.
+    pub host: Host,
+    /// How it behaves.
+    pub model: MachineModel,
+    /// Its own dice.
+    pub random: Random,
+    /// The provider lists it from then on.
+    pub visible_from: Millis,
+    /// Whether the provisioner has been shown it.
+    pub was_listed: bool,
+    /// Whether its provider was told to stop or destroy it, and it was not started again.
+    pub released: bool,
+    /// It has been deployed since its last boot.
+    pub deployed: bool,
+    /// REST: the builder was stopped by a drain.
+    pub drained: bool,
+    /// Steps at once; 0 until it was published or deployed.
+    pub max_jobs: u32,
+    /// Counts changes of its life, so that what was scheduled for an earlier one is known to be stale.
+    pub generation: u32,
+    life: Life,
+    paid_since: Option<Millis>,
+    stopped_since: Option<Millis>,
+    ready_since: Option<Millis>,
+    busy_since: Option<Millis>,
+    jobs: u32,
+}
+
+impl SimMachine {
+    pub(super) fn new(
+        name: MachineName,
+        kind: MachineType,
+        host: Host,
+        model: MachineModel,
+        random: Random,
+        now: Millis,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            host,
+            model,
+            random,
+            visible_from: now,
+            was_listed: false,
+            released: false,
+            deployed: false,
+            drained: false,
+            max_jobs: 0,
+            generation: 0,
+            life: Life::Creating,
+            paid_since: None,
+            stopped_since: None,
+            ready_since: None,
+            busy_since: None,
+            jobs: 0,
+        }
+    }
+
+    /// Where it is in its life.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Since when its time has been paid for.
+    pub fn paid_since(&self) -> Option<Millis> {
+        self.paid_since
+    }
+
+    /// Whether it is there and not on its way out.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self.life, Life::Failed | Life::Terminating | Life::Gone)
+    }
+
+    /// It can build from now on.
+    pub fn make_ready(&mut self, now: Millis, max_jobs: u32) {
+        self.deployed = true;
+        self.max_jobs = max_jobs;
+        if self.ready_since.is_none() {
+            self.ready_since = Some(now);
+        }
+    }
+
+    /// One step more runs on it.
+    pub fn begin_job(&mut self, now: Millis) {
+        self.jobs += 1;
+        // A step may come before the deployment's end, from an older machines file.
+        self.ready_since.get_or_insert(now);
+        self.busy_since.get_or_insert(now);
+    }
+
+    /// One step less runs on it, which had been there for `length`.
+    pub fn end_job(&mut self, now: Millis, length: Millis, usage: &mut Usage) {
+        usage.building += length;
+        self.jobs = self.jobs.saturating_sub(1);
+        if self.jobs == 0
+            && let Some(since) = self.busy_since.take()
+        {
+            usage.busy += now.since(since);
+        }
+    }
+
+    pub(super) fn enter(&mut self, life: Life, now: Millis, usage: &mut Usage) {
+        if self.life.is_paid() && !life.is_paid() {
+            self.settle_running(now, usage);
+        }
+        if self.life == Life::Stopped && life != Life::Stopped {
+            self.settle_stopped(now, usage);
+        }
+        if life.is_paid() && self.paid_since.is_none() {
+            self.paid_since = Some(now);
+        }
+        if life == Life::Stopped {
+            self.stopped_since = Some(now);
+        }
+        self.life = life;
+        self.generation += 1;
+    }
+
+    /// Adds what it used until `now`, as if it ended then.
+    pub(super) fn settle(mut self, now: Millis, usage: &mut Usage) {
+        self.settle_running(now, usage);
+        self.settle_stopped(now, usage);
+    }
+
+    fn settle_running(&mut self, now: Millis, usage: &mut Usage) {
+        if let Some(since) = self.busy_since.take() {
+            usage.busy += now.since(since);
+        }
+        self.jobs = 0;
+        let ready = self.ready_since.take();
+        self.deployed = false;
+        let Some(since) = self.paid_since.take() else { return };
+        usage.paid += now.since(since);
+        usage.booting += ready.unwrap_or(now).since(since);
+        let offered = ready.map_or(Millis::ZERO, |ready| now.since(ready));
+        usage.offered += Millis(offered.0 * u64::from(self.max_jobs.max(1)));
+        usage.cost += self.model.tariff.running(since, now);
+    }
+
+    fn settle_stopped(&mut self, now: Millis, usage: &mut Usage) {
+        if let Some(since) = self.stopped_since.take() {
+            usage.cost += self.model.tariff.stopped(since, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::{BillingModel, Cloud, PriceSeries, Tariff};
+    use crate::engine::Seed;
+    use std::collections::BTreeMap;
+
+    /// Booted at 10 s, ready at 100 s, two overlapping steps from 110 s to 150 s, stopped at 200 s for an
+    /// hour, started again, destroyed 30 s later: by hand.
+    #[test]
+    fn a_life_adds_up() {
+        let kind = MachineType::new("s");
+        let tariff = Tariff {
+            billing: BillingModel::PerSecond { minimum_seconds: 60 },
+            price: PriceSeries::constant(360_000),
+            stopped_micro_dollars_per_hour: 3_600,
+        };
+        let model = MachineModel { tariff, ..MachineModel::default() };
+        let mut cloud = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), model)]));
+        let at = Millis::from_seconds;
+        let id = cloud.make(&MachineName::new("m"), &kind, at(0));
+        for (life, second) in [(Life::Starting, 10), (Life::Up, 60)] {
+            cloud.set_life(id, life, at(second));
+        }
+        cloud.get_mut(id).make_ready(at(100), 2);
+        let mut usage = Usage::default();
+        for (second, begins) in [(110, true), (120, true), (140, false), (150, false)] {
+            let machine = cloud.get_mut(id);
+            if begins {
+                machine.begin_job(at(second));
+            } else {
+                machine.end_job(at(second), at(30), &mut usage);
+            }
+        }
+        *cloud.usage_mut(&kind) = Usage { created: 1, ..usage };
+        for (life, second) in [
+            (Life::Stopping, 200),
+            (Life::Stopped, 210),
+            (Life::Starting, 3810),
+            (Life::Terminating, 3840),
+            (Life::Gone, 3850),
+        ] {
+            cloud.set_life(id, life, at(second));
+        }
+        let usage = &cloud.usage(at(9999))[&kind];
+        assert_eq!(usage.paid, at(190 + 30));
+        assert_eq!(usage.booting, at(90 + 30));
+        assert_eq!(usage.busy, at(40));
+        assert_eq!(usage.idle(), at(60));
+        assert_eq!(usage.building, at(60));
+        assert_eq!(usage.offered, at(200));
+        // 190 s and 60 s (the minimum) at 100 millionths, an hour of disk.
+        assert_eq!(usage.cost.to_string(), "0.028600");
+        assert_eq!(cloud.find(&MachineName::new("m")), None);
+    }
+
+    #[test]
+    fn names_come_again_and_addresses_only_later() {
+        let kind = MachineType::new("s");
+        let mut cloud = Cloud::new(Seed(1), BTreeMap::new());
+        let name = MachineName::new("m");
+        let first = cloud.make(&name, &kind, Millis(0));
+        cloud.set_life(first, Life::Gone, Millis(0));
+        let second = cloud.make(&name, &kind, Millis(1));
+        assert_ne!(cloud.get(second).host, cloud.get(first).host);
+        cloud.set_life(second, Life::Gone, Millis(2));
+        let third = cloud.make(&name, &kind, Millis::from_minutes(10));
+        assert_eq!(cloud.get(third).host, cloud.get(first).host);
+        assert_eq!(cloud.find(&name), Some(third));
+    }
+}

@@ -1,0 +1,164 @@
+//! The machines and what they cost.
+
+mod billing;
+mod machine;
+mod model;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use planner::{Machine, MachineName, MachineState, MachineType};
+
+use crate::engine::{Millis, Purpose, Seed};
+use crate::queue_runner::{Epoch, Host};
+pub use billing::{BillingModel, Cost, PriceSeries, Tariff, TariffError};
+pub use machine::{Life, SimMachine, Usage};
+pub use model::{MachineModel, Spot};
+
+/// An address is given to another machine only after this time, as clouds do.
+const ADDRESS_QUARANTINE: Millis = Millis::from_minutes(10);
+
+/// A machine's number; numbers are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MachineId(u32);
+
+/// Every machine that ever was.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    seed: Seed,
+    models: BTreeMap<MachineType, MachineModel>,
+    machines: Vec<SimMachine>,
+    /// Those that exist.
+    by_name: BTreeMap<MachineName, MachineId>,
+    by_host: BTreeMap<Host, MachineId>,
+    hosts_used: u32,
+    hosts_free: VecDeque<(Millis, Host)>,
+    usage: BTreeMap<MachineType, Usage>,
+}
+
+impl Cloud {
+    /// An empty cloud that offers the types of `models`.
+    pub fn new(seed: Seed, models: BTreeMap<MachineType, MachineModel>) -> Self {
+        Self {
+            seed,
+            models,
+            machines: Vec::new(),
+            by_name: BTreeMap::new(),
+            by_host: BTreeMap::new(),
+            hosts_used: 0,
+            hosts_free: VecDeque::new(),
+            usage: BTreeMap::new(),
+        }
+    }
+
+    /// How machines of a type behave; types that were not told behave as by default.
+    pub fn model(&self, machine_type: &MachineType) -> MachineModel {
+        self.models.get(machine_type).cloned().unwrap_or_default()
+    }
+
+    /// Makes a machine, which is then [`Life::Creating`]. There must be none of that name.
+    pub fn make(&mut self, name: &MachineName, kind: &MachineType, now: Millis) -> MachineId {
+        let id = MachineId(u32::try_from(self.machines.len()).unwrap_or(u32::MAX));
+        let host = self.free_host(now);
+        let random = self.seed.stream(Purpose::Machine, u64::from(id.0));
+        let model = self.model(kind);
+        self.machines.push(SimMachine::new(name.clone(), kind.clone(), host, model, random, now));
+        self.by_name.insert(name.clone(), id);
+        self.by_host.insert(host, id);
+        self.usage.entry(kind.clone()).or_default().created += 1;
+        id
+    }
+
+    /// Moves a machine on in its life, and counts what that costs.
+    pub fn set_life(&mut self, id: MachineId, life: Life, now: Millis) {
+        let machine = &mut self.machines[id.0 as usize];
+        let usage = self.usage.entry(machine.kind.clone()).or_default();
+        machine.enter(life, now, usage);
+        if life == Life::Gone {
+            let (name, host) = (machine.name.clone(), machine.host);
+            if self.by_name.get(&name) == Some(&id) {
+                self.by_name.remove(&name);
+            }
+            self.by_host.remove(&host);
+            self.hosts_free.push_back((now + ADDRESS_QUARANTINE, host));
+        }
+    }
+
+    /// The machine.
+    pub fn get(&self, id: MachineId) -> &SimMachine {
+        &self.machines[id.0 as usize]
+    }
+
+    /// The machine, to be changed (its life: by [`Self::set_life`]).
+    pub fn get_mut(&mut self, id: MachineId) -> &mut SimMachine {
+        &mut self.machines[id.0 as usize]
+    }
+
+    /// The usage of a type, to be counted up.
+    pub fn usage_mut(&mut self, kind: &MachineType) -> &mut Usage {
+        self.usage.entry(kind.clone()).or_default()
+    }
+
+    /// The machine of that name, if it exists.
+    pub fn find(&self, name: &MachineName) -> Option<MachineId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The machine at that address, if there is one.
+    pub fn at(&self, host: Host) -> Option<MachineId> {
+        self.by_host.get(&host).copied()
+    }
+
+    /// The machines that exist, by name.
+    pub fn existing(&self) -> impl Iterator<Item = (MachineId, &SimMachine)> {
+        self.by_name.values().map(|&id| (id, self.get(id)))
+    }
+
+    /// What each type used until `now`, the machines that still exist included.
+    pub fn usage(&self, now: Millis) -> BTreeMap<MachineType, Usage> {
+        let mut usage = self.usage.clone();
+        for (_, machine) in self.existing() {
+            let entry = usage.entry(machine.kind.clone()).or_default();
+            machine.clone().settle(now, entry);
+        }
+        usage
+    }
+
+    /// The machine as its provider describes it.
+    pub fn describe(&self, id: MachineId, now: Millis, epoch: Epoch) -> Machine {
+        let machine = self.get(id);
+        let mut described = Machine::requested(machine.name.clone(), machine.kind.clone());
+        described.state = match machine.life() {
+            Life::Creating => MachineState::Creating,
+            Life::Starting => MachineState::Starting,
+            Life::Up => MachineState::Up,
+            Life::Unreachable => MachineState::Unreachable,
+            Life::Stopping | Life::Terminating | Life::Gone => MachineState::Stopping,
+            Life::Stopped => MachineState::Stopped,
+            Life::Failed => MachineState::Failed,
+        };
+        if machine.life() != Life::Creating {
+            described.address = Some(machine.host.address());
+            described.host_name = Some(machine.host.name());
+        }
+        if let Some(since) = machine.paid_since() {
+            described.started_at = Some(epoch.at(since));
+            let next = machine.model.tariff.next_charge_at(since, now);
+            described.next_charge_at = next.map(|at| epoch.at(at));
+        }
+        described
+    }
+
+    fn free_host(&mut self, now: Millis) -> Host {
+        match self.hosts_free.front() {
+            Some((from, host)) if *from <= now => {
+                let host = *host;
+                self.hosts_free.pop_front();
+                host
+            }
+            _ => {
+                self.hosts_used += 1;
+                Host(self.hosts_used - 1)
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! How machines of one type behave.
+
+use serde::{Deserialize, Serialize};
+
+use super::Tariff;
+use crate::engine::{Distribution, Millis};
+
+/// How machines of one type behave when nothing goes wrong, and what they cost.
+///
+/// The defaults are of the size that on-demand machines of the large clouds show; who wants numbers for
+/// his own farm measures these.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MachineModel {
+    /// From the request until it begins to boot.
+    pub create: Distribution,
+    /// From there until it is up; also when it is started again.
+    pub boot: Distribution,
+    /// The first deployment after a boot.
+    pub first_deploy: Distribution,
+    /// Every later one.
+    pub redeploy: Distribution,
+    /// From the request to stop until it is off.
+    pub stop: Distribution,
+    /// From the request to destroy until it is gone.
+    pub destroy: Distribution,
+    /// How long draining a REST builder takes.
+    pub drain: Distribution,
+    /// What it costs.
+    pub tariff: Tariff,
+    /// Whether and when the provider takes it away.
+    pub spot: Option<Spot>,
+}
+
+/// A machine that the provider may take away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spot {
+    /// How long it is left, from when it is up.
+    pub life: Distribution,
+    /// How long before it is announced (EC2: two minutes). Recorded only: the provisioner does not listen.
+    pub notice: Millis,
+}
+
+impl Default for MachineModel {
+    fn default() -> Self {
+        Self {
+            create: Distribution::fixed_seconds(10),
+            boot: Distribution::fixed_seconds(50),
+            first_deploy: Distribution::fixed_seconds(60),
+            redeploy: Distribution::fixed_seconds(2),
+            stop: Distribution::fixed_seconds(30),
+            destroy: Distribution::fixed_seconds(5),
+            drain: Distribution::fixed_seconds(2),
+            tariff: Tariff::default(),
+            spot: None,
+        }
+    }
+}
+
+impl MachineModel {
+    /// Every distribution, by its name in a file.
+    pub fn distributions(&self) -> Vec<(&'static str, &Distribution)> {
+        let Self { create, boot, first_deploy, redeploy, stop, destroy, drain, tariff: _, spot } =
+            self;
+        let mut all = vec![
+            ("create", create),
+            ("boot", boot),
+            ("firstDeploy", first_deploy),
+            ("redeploy", redeploy),
+            ("stop", stop),
+            ("destroy", destroy),
+            ("drain", drain),
+        ];
+        all.extend(spot.iter().map(|spot| ("spot.life", &spot.life)));
+        all
+    }
+}
