@@ -1,7 +1,7 @@
 # Build machines on this host, with nothing but QEMU. scripts/quickstart runs it.
 let
   here = toString ./.;
-  scratch = "${here}/../../target/quickstart";
+  scratch = "${here}/../../target/quickstart-qemu";
   warm = builtins.getEnv "QUICKSTART_WARM" != "";
 in
 {
@@ -18,6 +18,8 @@ in
       # Made by scripts/build-image.
       image = "${here}/../../target/build-machine";
       memory = 1024; # MiB
+      # A socket's path has 108 bytes at most, so not below a folder of any length.
+      stateDir = "/var/tmp/hydra-quickstart";
       # Start from a snapshot instead of booting.
       warmStart = warm;
     };
