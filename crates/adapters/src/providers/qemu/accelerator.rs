@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::folder::unwritable;
@@ -14,6 +15,7 @@ use crate::providers::ProviderError;
 /// A kernel on KVM gives up looking for its root within 2 s; on a loaded host, some more.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 const PROBE_MEMORY_MIB: &str = "256";
+static PROBE: Mutex<()> = Mutex::new(());
 /// Powers off by QEMU's debug exit (`hw/misc/debugexit.c`): `mov al, 0x10; out 0xf4, al; cli; hlt`.
 const BOOT_SECTOR_CODE: [u8; 6] = [0xb0, 0x10, 0xe6, 0xf4, 0xfa, 0xf4];
 /// The exit code is the written value, doubled, plus one.
@@ -32,6 +34,8 @@ pub(super) fn choose(
     if settings.accelerator != Accelerator::Auto {
         return Ok(settings.accelerator);
     }
+    // Machines that are made at the same time need one probe, and one writer of what it found.
+    let _one_probe = PROBE.lock().unwrap_or_else(PoisonError::into_inner);
     let memory = state_dir.join("kvm-probe");
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let question = format!("{}{}\n", boot_id, settings.program);
