@@ -133,6 +133,15 @@ impl Farm {
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
+    /// Whether the one machine's QEMU has become its own process: QEMU's `-daemonize` forks, and the pid file
+    /// holds the number of the one that stays.
+    fn stands_by_itself(&self) -> bool {
+        let folders = self.machine_folders();
+        let [folder] = folders.as_slice() else { return false };
+        let pid = fs::read_to_string(self.path("state/qemu/machines").join(folder).join("pid"));
+        pid.is_ok_and(|pid| self.qemus() == [pid.trim()])
+    }
+
     fn machine_folders(&self) -> Vec<String> {
         let folder = self.path("state/qemu/machines");
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
@@ -236,7 +245,7 @@ fn the_provisioner_and_a_machine_are_killed_and_all_comes_right() {
     let farm = Farm::real();
     farm.enqueue(&["one"]);
     let mut provisioner = farm.command().spawn().unwrap();
-    wait_until("a QEMU", Duration::from_secs(120), || farm.qemus().len() == 1);
+    wait_until("a QEMU", Duration::from_secs(120), || farm.stands_by_itself());
     let machine = farm.qemus();
     provisioner.kill().unwrap();
     provisioner.wait().unwrap();
