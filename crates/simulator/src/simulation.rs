@@ -49,6 +49,11 @@ impl Simulation {
         }
     }
 
+    /// What the operator wants.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The world as it is now.
     pub fn world(&self) -> &SimWorld {
         &self.world

@@ -55,6 +55,8 @@ impl SimWorld {
         };
         let speed = self.speed_thousandths(self.cloud.get(id));
         let length = Millis((step.duration.0.saturating_mul(1000) / speed).max(1));
+        let pool = self.probe.place_of(&self.cloud.get(id).kind);
+        self.built_on[start.step.position()] = pool.unwrap_or(super::NOWHERE);
         self.change(id, |cloud| cloud.get_mut(id).begin_job(now));
         if self.build_fails(start) {
             // Somewhere on its way; half of it is as good as any.

@@ -32,6 +32,9 @@ use probe::Probe;
 pub use probe::Provisioning;
 use tasks::TaskRun;
 
+/// Of a step that was given to no machine.
+const NOWHERE: u16 = u16::MAX;
+
 /// The virtual world of one simulation.
 #[derive(Clone, Debug)]
 pub struct SimWorld {
@@ -51,6 +54,8 @@ pub struct SimWorld {
     /// Reused for every dispatch.
     starts: Vec<Start>,
     cloud: Cloud,
+    /// By step: the place of its machine's type in the policy, where it was last tried.
+    built_on: Vec<u16>,
     /// The machines file as it is on disk.
     file: BTreeMap<Host, Offer>,
     /// The intent log as it is on disk.
@@ -115,6 +120,7 @@ impl SimWorld {
             queue_runner_is_up: true,
             reading: false,
             starts: Vec::new(),
+            built_on: vec![NOWHERE; workload.steps().len()],
             cloud: Cloud::new(seed, farm.machines.clone()),
             file: BTreeMap::new(),
             intents: Vec::new(),
@@ -185,6 +191,11 @@ impl SimWorld {
     /// The work.
     pub fn workload(&self) -> &Arc<Workload> {
         &self.workload
+    }
+
+    /// Which of the policy's types last tried to build the step at `place`.
+    pub fn built_on(&self, place: usize) -> Option<usize> {
+        self.built_on.get(place).filter(|pool| **pool != NOWHERE).map(|pool| usize::from(*pool))
     }
 
     /// What each type used until now.

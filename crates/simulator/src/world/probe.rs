@@ -28,6 +28,7 @@ pub(super) struct Probe {
 
 #[derive(Clone, Debug, Default)]
 struct Pool {
+    place: u16,
     /// Kinds of steps that its machines build.
     kinds: Vec<usize>,
     ready: u64,
@@ -36,11 +37,11 @@ struct Pool {
 
 impl Probe {
     pub(super) fn new(policy: &Policy, workload: &Workload) -> Self {
-        let pools = policy.pools.iter().map(|(name, pool)| {
+        let pools = (0..).zip(&policy.pools).map(|(place, (name, pool))| {
             let offer = offer(pool);
             let kinds = workload.kinds().iter().enumerate();
             let kinds = kinds.filter(|(_, kind)| offer.supports(kind)).map(|(at, _)| at);
-            (name.clone(), Pool { kinds: kinds.collect(), ..Pool::default() })
+            (name.clone(), Pool { place, kinds: kinds.collect(), ..Pool::default() })
         });
         let pools: BTreeMap<_, _> = pools.collect();
         Self {
@@ -55,6 +56,11 @@ impl Probe {
 
     pub(super) fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
         &self.provisioning
+    }
+
+    /// The place of a type in the policy.
+    pub(super) fn place_of(&self, kind: &MachineType) -> Option<u16> {
+        self.pools.get(kind).map(|pool| pool.place)
     }
 
     /// The time up to `now` passed with everything as it is.

@@ -1,0 +1,120 @@
+//! Made-up work on a made-up farm, wholly described by one file and a seed.
+
+mod arrivals;
+mod shape;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::engine::{Millis, Purpose, Seed};
+use crate::workload::{Workload, WorkloadBuilder};
+use crate::world::Farm;
+pub use arrivals::{Arrivals, Rhythm};
+pub use shape::{Layer, Shape, WeightedKind};
+
+/// More steps than this are a mistake: Hydra's largest farms build some ten million a year.
+const MOST_STEPS: u64 = 50_000_000;
+
+/// A scenario. Its seed may be overridden; everything else is in the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is about.
+    pub description: String,
+    /// Where chance comes from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Machines, queue runner, incidents, faults.
+    #[serde(default)]
+    pub farm: Farm,
+    /// Scheduling shares by jobset; 1 for one that is not here.
+    #[serde(default)]
+    pub jobsets: BTreeMap<String, u32>,
+    /// What comes in.
+    pub work: Vec<Work>,
+}
+
+/// Builds of one shape that come in again and again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Work {
+    /// `project:jobset`.
+    pub jobset: String,
+    /// When.
+    pub arrivals: Arrivals,
+    /// What comes each time.
+    pub shape: Shape,
+    /// `meta.schedulingPriority`.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+/// A scenario that makes no sense: every problem, each with its path.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ScenarioError(pub Vec<String>);
+
+impl Scenario {
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    /// When it is no JSON of this form (with line and column), or has values that make no sense (all of them).
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self =
+            serde_json::from_str(text).map_err(|error| ScenarioError(vec![error.to_string()]))?;
+        let problems = scenario.problems();
+        if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError(problems)) }
+    }
+
+    /// Everything in it that makes no sense.
+    pub fn problems(&self) -> Vec<String> {
+        let farm = self.farm.problems().into_iter().map(|problem| format!("farm.{problem}"));
+        let mut problems: Vec<_> = farm.collect();
+        let mut steps = 0_u64;
+        for (at, work) in self.work.iter().enumerate() {
+            let of_work = work.arrivals.problems().into_iter().map(|p| format!("arrivals.{p}"));
+            let of_work =
+                of_work.chain(work.shape.problems().into_iter().map(|p| format!("shape.{p}")));
+            problems.extend(of_work.map(|problem| format!("work[{at}].{problem}")));
+            let arrivals = work.arrivals.most();
+            steps = steps.saturating_add(arrivals.saturating_mul(work.shape.steps()));
+        }
+        if steps > MOST_STEPS {
+            problems.push(format!("work: it may be {steps} steps, more than {MOST_STEPS}"));
+        }
+        problems
+    }
+
+    /// The work that comes of `seed`.
+    ///
+    /// # Errors
+    /// When there are more steps, kinds of steps or jobsets than there can be.
+    pub fn workload(&self, seed: Seed) -> Result<Workload, ScenarioError> {
+        let wrong = |error: crate::workload::WorkloadError| ScenarioError(vec![error.to_string()]);
+        let mut builder = WorkloadBuilder::new();
+        for (jobset, shares) in &self.jobsets {
+            builder.set_shares(jobset, *shares).map_err(wrong)?;
+        }
+        let mut next = shape::Numbers::default();
+        for (at, work) in (0_u64..).zip(&self.work) {
+            let mut arrivals = seed.stream(Purpose::Arrivals, at);
+            let mut dice = shape::Dice {
+                durations: seed.stream(Purpose::Durations, at),
+                shapes: seed.stream(Purpose::Shapes, at),
+            };
+            for submit in work.arrivals.times(&mut arrivals) {
+                for step in work.shape.draw(submit, work, &mut next, &mut dice) {
+                    builder.add(step).map_err(wrong)?;
+                }
+            }
+        }
+        builder.finish().map_err(wrong)
+    }
+
+    /// When the last work can come.
+    pub fn ends(&self) -> Millis {
+        self.work.iter().map(|work| work.arrivals.ends()).max().unwrap_or_default()
+    }
+}

@@ -1,0 +1,100 @@
+//! Files of work and of observations: JSON lines under a header that tells kind and version.
+
+mod recording;
+mod workload;
+
+use std::io::BufRead;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use recording::{Observation, RecordingReader, append_observation, recording_header};
+pub use workload::{read_workload, write_workload};
+
+/// The version that this program writes and reads.
+pub const VERSION: u32 = 1;
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// Build steps.
+    #[serde(rename = "hydra-provisioner-workload")]
+    Workload,
+    /// What was seen and decided, cycle by cycle.
+    #[serde(rename = "hydra-provisioner-recording")]
+    Recording,
+}
+
+/// A file that is no good, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{file}:{line}: {message}")]
+pub struct TraceError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there and what it should be.
+    pub message: String,
+}
+
+/// The lines of a file with their numbers.
+struct Lines<R> {
+    file: String,
+    line: usize,
+    text: R,
+    buffer: String,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn new(file: &str, text: R) -> Self {
+        Self { file: file.to_owned(), line: 0, text, buffer: String::new() }
+    }
+
+    fn error(&self, message: impl Into<String>) -> TraceError {
+        self.error_at(self.line, message)
+    }
+
+    fn error_at(&self, line: usize, message: impl Into<String>) -> TraceError {
+        TraceError { file: self.file.clone(), line, message: message.into() }
+    }
+
+    /// The next line as a `T`; `None` at the end.
+    fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, TraceError> {
+        self.line += 1;
+        self.buffer.clear();
+        let length = self.text.read_line(&mut self.buffer);
+        match length.map_err(|error| self.error(format!("cannot be read: {error}")))? {
+            0 => Ok(None),
+            _ => serde_json::from_str(&self.buffer).map(Some).map_err(|error| {
+                // Its own "line 1" would mislead.
+                let message = error.to_string();
+                let message = message.split(" at line ").next().unwrap_or_default();
+                let ends = if error.is_eof() { "; is the file cut off here?" } else { "" };
+                self.error(format!("column {}: {message}{ends}", error.column()))
+            }),
+        }
+    }
+
+    /// The first line, which must be a header of `format` in a version that this program knows.
+    fn header<H: for<'de> Deserialize<'de>>(&mut self, format: Format) -> Result<H, TraceError> {
+        let value: serde_json::Value = self
+            .next()?
+            .ok_or_else(|| self.error("the file is empty, its first line must be a header"))?;
+        let told: Format = serde_json::from_value(value["format"].clone()).map_err(|_| {
+            self.error(format!(
+                "the first line must be a header with \"format\": {}",
+                serde_json::to_string(&format).unwrap_or_default()
+            ))
+        })?;
+        if told != format {
+            return Err(self.error(format!("this is a {told:?}, a {format:?} is wanted")));
+        }
+        if value["version"] != VERSION {
+            return Err(self.error(format!(
+                "it has version {}, this program knows {VERSION}",
+                value["version"]
+            )));
+        }
+        serde_json::from_value(value).map_err(|error| self.error(error.to_string()))
+    }
+}
