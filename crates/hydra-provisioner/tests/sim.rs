@@ -35,8 +35,9 @@ fn expect(args: &[&str], code: i32) -> (String, String) {
 fn traces() -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(root().join("sim-traces"))
         .unwrap()
-        .map(|entry| format!("sim-traces/{}", entry.unwrap().file_name().to_string_lossy()))
-        .filter(|name| name.ends_with(".json") || name.ends_with(".gz"))
+        .map(|entry| Path::new("sim-traces").join(entry.unwrap().file_name()))
+        .filter(|path| path.extension().is_some_and(|name| name == "json" || name == "gz"))
+        .map(|path| path.display().to_string())
         .collect();
     names.sort();
     names
@@ -156,8 +157,8 @@ fn ctrl_c_keeps_what_is_done() {
     let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(runs[0]["complete"], true, "{runs}");
     assert_eq!(runs[1]["complete"], false, "{runs}");
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert!(log.contains("1 of 2 runs were cut short"), "{log}");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("1 of 2 runs were cut short"), "{errors}");
 }
 
 #[test]

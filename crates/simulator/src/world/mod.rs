@@ -145,6 +145,11 @@ impl SimWorld {
         self.engine.now()
     }
 
+    /// When the next thing happens by itself.
+    pub fn next_event_at(&self) -> Option<Millis> {
+        self.engine.next_at()
+    }
+
     /// Lets everything happen that happens until `time`.
     pub fn advance_to(&mut self, time: Millis) {
         while let Some(event) = self.engine.next_until(time) {
