@@ -126,6 +126,8 @@ pub struct QueueRunner {
     ready: Ready,
     shares: Shares,
     builders: BTreeMap<Host, Builder>,
+    /// What hosts are called whose machines are not ours.
+    names: BTreeMap<Host, String>,
     tallies: Vec<Tally>,
     started_at: Millis,
     /// Something happened that makes it dispatch.
@@ -159,6 +161,7 @@ impl QueueRunner {
             ready: Ready::new(workload.kinds.len()),
             shares: Shares::new(&workload.jobsets),
             builders: BTreeMap::new(),
+            names: BTreeMap::new(),
             tallies: vec![Tally::default(); workload.kinds.len()],
             started_at: Millis::ZERO,
             wake: false,
@@ -297,6 +300,11 @@ impl QueueRunner {
     pub fn jobs_on(&self, host: Host) -> Vec<Start> {
         let jobs = self.builders.get(&host).map(|builder| &builder.jobs).into_iter().flatten();
         jobs.map(|&step| Start { step, run: self.steps.get(step).run, host }).collect()
+    }
+
+    /// Calls `host` by another name in its status.
+    pub fn name_host(&mut self, host: Host, name: &str) {
+        self.names.insert(host, name.to_owned());
     }
 
     /// Whether the queue runner would give `host` steps.
