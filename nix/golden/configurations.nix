@@ -84,15 +84,21 @@ in
     };
   };
 
-  qemu = withType {
-    provider.qemu = {
-      image = "/var/lib/images/build-machine";
-      memory = 4096;
-      cores = 2;
-      warmStart = true;
+  # And this one, on a real image.
+  qemu = enabled {
+    sshKeyFile = "/etc/hydra/id_buildfarm";
+    settings = {
+      statusCommand = [ "/etc/hydra/queue-status" ];
+      systemTypes.x86_64-linux = {
+        provider.qemu = {
+          image = "/var/lib/images/build-machine";
+          memory = 1024;
+          cores = 2;
+        };
+        maxMachines = 4;
+        sshKey = "/etc/hydra/id_buildfarm";
+      };
     };
-    maxMachines = 4;
-    sshKey = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
   };
 
   qemu-everything = enabled {
@@ -113,6 +119,7 @@ in
       hostCores = 32;
       sshPort = 2222;
       authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+      warmStart = true;
       idleTimeout = 900;
     };
   };

@@ -44,9 +44,9 @@ let
 
   command = [
     (lib.getExe cfg.package)
+    "run"
     "--log-format"
     cfg.logFormat
-    "run"
   ]
   ++ lib.optionals cfg.watch (
     [
