@@ -98,11 +98,17 @@ impl Farm {
 
     /// Builds every job of the queue on the machines of the machines file, and on nothing else.
     fn build(&self) -> Vec<String> {
-        let expression = r#"{ name }: derivation {
-            inherit name;
+        self.build_for(0)
+    }
+
+    /// As [`Self::build`]; each job takes so many seconds.
+    fn build_for(&self, seconds: u32) -> Vec<String> {
+        // The sandbox has busybox as /bin/sh, which is every tool by its name.
+        let expression = r#"{ name, seconds }: derivation {
+            inherit name seconds;
             system = "x86_64-linux";
             builder = "/bin/sh";
-            args = [ "-c" "read release < /proc/sys/kernel/osrelease; echo $release > $out" ];
+            args = [ "-c" "(exec -a sleep /bin/sh $seconds); read release < /proc/sys/kernel/osrelease; echo $release > $out" ];
         }"#;
         fs::write(self.path("job.nix"), expression).unwrap();
         let mut results = Vec::new();
@@ -113,7 +119,8 @@ impl Farm {
                 format!("{}-{}", job.file_name().unwrap().to_string_lossy(), std::process::id());
             let output = Command::new("nix-build")
                 .arg(self.path("job.nix"))
-                .args(["--no-out-link", "--argstr", "name", &name, "--builders"])
+                .args(["--no-out-link", "--argstr", "name", &name])
+                .args(["--argstr", "seconds", &seconds.to_string(), "--builders"])
                 .arg(format!("@{}", self.path("machines").display()))
                 .args(["--option", "max-jobs", "0", "--option", "substituters", ""])
                 .output()
@@ -261,6 +268,27 @@ fn the_provisioner_and_a_machine_are_killed_and_all_comes_right() {
     assert!(report.contains("start e2e-0") && report.contains("e2e-0: ready"), "{report}");
     assert_eq!(farm.build().len(), 1);
 
+    let report = farm.cycle();
+    assert!(report.contains("e2e-0: destroy done"), "{report}");
+    farm.expect_nothing_left();
+}
+
+/// The provisioner's host has crashed, say: no cycle comes. What is being built is built first.
+#[test]
+fn a_forgotten_machine_builds_to_the_end_and_powers_itself_off() {
+    let farm = Farm::real();
+    let qemu = json!({ "image": image(), "memory": 1024, "idleTimeout": 20 });
+    farm.set_type(&json!({ "qemu": qemu }));
+    farm.enqueue(&["one"]);
+    assert!(farm.cycle().contains("e2e-0: ready"));
+    let began = Instant::now();
+    // Twice as long as the machine stays on by itself.
+    assert_eq!(farm.build_for(40).len(), 1);
+    assert!(began.elapsed() > Duration::from_secs(40));
+    assert_eq!(farm.qemus().len(), 1, "a build keeps it on");
+
+    wait_until("that it powers itself off", Duration::from_secs(180), || farm.qemus().is_empty());
+    assert_eq!(farm.machine_folders(), ["e2e-0"], "its disk is still there");
     let report = farm.cycle();
     assert!(report.contains("e2e-0: destroy done"), "{report}");
     farm.expect_nothing_left();

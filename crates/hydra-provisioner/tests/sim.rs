@@ -213,6 +213,25 @@ fn work_is_made_and_imported() {
     fs::write(&swf, "; comment\n1 0 5 100 1 -1 -1 1 -1 -1 1 3 1 1 1 1 -1 -1\n").unwrap();
     expect(&["import", "swf", swf.to_str().unwrap(), "--output", trace], 0);
     assert!(csv(trace).contains(",built,"));
+
+    // As Nix writes them: the second needs the first.
+    let drvs = folder.path().join("drvs");
+    fs::create_dir(&drvs).unwrap();
+    let drv = |name: &str, inputs: &str| {
+        let text = format!(
+            r#"Derive([("out","/nix/store/o-{name}","","")],[{inputs}],[],"x86_64-linux","/bin/sh",[],[("name","{name}")])"#
+        );
+        fs::write(drvs.join(format!("d-{name}.drv")), text).unwrap();
+    };
+    drv("first", "");
+    drv("second", r#"("/nix/store/d-first.drv",["out"])"#);
+    expect(&["import", "derivations", drvs.to_str().unwrap(), "--output", trace], 0);
+    let total = csv(trace).lines().nth(1).unwrap().to_owned();
+    assert!(total.contains(",true,true,total,"), "{total}");
+    fs::write(drvs.join("bad.drv"), "Derive([").unwrap();
+    let (_, errors) =
+        expect(&["import", "derivations", drvs.to_str().unwrap(), "--output", trace], 2);
+    assert!(errors.contains("bad.drv: ends too early; is it cut off?"), "{errors}");
 }
 
 /// A real provisioner, its real cycles, and a queue runner that is played: work comes, machines are made, take

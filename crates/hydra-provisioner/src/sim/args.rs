@@ -102,9 +102,10 @@ pub(crate) enum Import {
         #[command(flatten)]
         output: Output,
     },
-    /// A dependency graph, as `nix derivation show -r` (older Nix: `nix show-derivation -r`) prints it
+    /// A dependency graph: a folder of .drv files, or what `nix derivation show -r` (older Nix: `nix
+    /// show-derivation -r`) prints
     Derivations {
-        /// JSON; `-` is standard input
+        /// A folder, or a file of JSON; `-` is standard input
         file: PathBuf,
         /// Nix does not tell how long a derivation takes: half are taken to build in less than this many seconds
         #[arg(long, default_value_t = 30)]

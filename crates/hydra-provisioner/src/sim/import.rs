@@ -5,7 +5,7 @@ use std::path::Path;
 use planner::{DemandKey, System};
 use simulator::engine::{Distribution, Millis, Purpose, Seed};
 use simulator::trace::write_workload;
-use simulator::workload::import::{ImportError, Imported, derivations, swf};
+use simulator::workload::import::{ImportError, Imported, derivation_files, derivations, swf};
 
 use crate::commands::fail;
 use crate::exit::Exit;
@@ -20,16 +20,35 @@ pub(super) fn import(what: Import) -> Result<Exit, Exit> {
             write(&file, imported, &output.output)
         }
         Import::Derivations { file, median, sigma, seed, jobset, output } => {
-            let mut text = Vec::new();
-            std::io::Read::read_to_end(&mut input::open(&file)?, &mut text)
-                .map_err(|error| input::unreadable(&file, &error))?;
             let durations = Distribution::LogNormal { median: Millis::from_seconds(median), sigma };
             durations.check().map_err(|error| fail(Exit::BadConfig, &error))?;
             let mut dice = Seed(seed).stream(Purpose::Durations, 0);
-            let imported = derivations(&text, &jobset, &durations, &mut dice);
+            let imported = if file.is_dir() {
+                let files = drv_files(&file).map_err(|error| input::unreadable(&file, &error))?;
+                derivation_files(files, &jobset, &durations, &mut dice)
+            } else {
+                let mut text = Vec::new();
+                std::io::Read::read_to_end(&mut input::open(&file)?, &mut text)
+                    .map_err(|error| input::unreadable(&file, &error))?;
+                derivations(&text, &jobset, &durations, &mut dice)
+            };
             write(&file, imported, &output.output)
         }
     }
+}
+
+/// Names and contents, in the order of the names.
+fn drv_files(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "drv") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push((name, std::fs::read_to_string(&path)?));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn write(

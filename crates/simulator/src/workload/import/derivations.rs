@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use planner::{DemandKey, Feature, System};
 use serde_json::{Map, Value};
 
-use super::{ImportError, Imported};
+use super::{ImportError, Imported, aterm};
 use crate::engine::{Distribution, Millis, Random};
 use crate::workload::{NewStep, WorkloadBuilder};
 
@@ -31,12 +31,39 @@ pub fn derivations(
     durations: &Distribution,
     random: &mut Random,
 ) -> Result<Imported, ImportError> {
-    let derivations = parse(text)?;
+    steps_of(&parse(text)?, jobset, durations, random)
+}
+
+/// As [`derivations`], of `.drv` files: names (without their folder) with contents.
+///
+/// # Errors
+/// With the file that is no derivation.
+pub fn derivation_files(
+    files: impl IntoIterator<Item = (String, String)>,
+    jobset: &str,
+    durations: &Distribution,
+    random: &mut Random,
+) -> Result<Imported, ImportError> {
+    let read = files.into_iter().map(|(name, text)| {
+        let derivation = aterm::derivation(&text).and_then(|value| derivation(&value));
+        let derivation =
+            derivation.map_err(|message| ImportError::Content(format!("{name}: {message}")))?;
+        Ok((name, derivation))
+    });
+    steps_of(&read.collect::<Result<_, ImportError>>()?, jobset, durations, random)
+}
+
+fn steps_of(
+    derivations: &BTreeMap<String, Derivation>,
+    jobset: &str,
+    durations: &Distribution,
+    random: &mut Random,
+) -> Result<Imported, ImportError> {
     let ids: BTreeMap<&str, u64> = derivations.keys().map(String::as_str).zip(1..).collect();
-    let builds = builds(&derivations, &ids);
+    let builds = builds(derivations, &ids);
     let mut missing = BTreeSet::new();
     let mut builder = WorkloadBuilder::new();
-    for (path, derivation) in &derivations {
+    for (path, derivation) in derivations {
         let id = ids[path.as_str()];
         let mut dependencies = Vec::new();
         for input in &derivation.inputs {

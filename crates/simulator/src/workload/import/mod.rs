@@ -1,11 +1,12 @@
 //! Work of others as workloads.
 
+mod aterm;
 mod derivations;
 mod swf;
 
 use thiserror::Error;
 
-pub use derivations::derivations;
+pub use derivations::{derivation_files, derivations};
 pub use swf::swf;
 
 use super::{Workload, WorkloadError};
