@@ -1,5 +1,5 @@
 //! `.drv` files: `Derive(outputs, input derivations, input sources, system, builder, arguments, environment)`
-//! in the text form of the ATerm library (`Derivation::unparse` in Nix's `derivations.cc`).
+//! in the text form of the `ATerm` library (`Derivation::unparse` in Nix's `derivations.cc`).
 
 use serde_json::{Map, Value, json};
 
