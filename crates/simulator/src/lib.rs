@@ -4,4 +4,5 @@
 pub mod cloud;
 pub mod engine;
 pub mod queue_runner;
+pub mod trace;
 pub mod workload;

@@ -91,6 +91,11 @@ impl Workload {
         &self.kinds[usize::from(step.kind)]
     }
 
+    /// The jobset of a step.
+    pub fn jobset_of(&self, step: &StepSpec) -> &Jobset {
+        &self.jobsets[usize::from(step.jobset)]
+    }
+
     /// The ids of the steps that need `step`, in the order of their submission.
     pub fn dependents_of(&self, step: usize) -> impl Iterator<Item = u64> {
         self.dependents_at(step).iter().map(|dependent| self.steps[dependent.at()].id)
