@@ -4,5 +4,6 @@
 pub mod cloud;
 pub mod engine;
 pub mod queue_runner;
+pub mod scenario;
 pub mod trace;
 pub mod workload;
