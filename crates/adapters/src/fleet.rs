@@ -13,7 +13,7 @@ use reconciler::world::{
 
 use crate::config::{Config, Limits, SshSettings};
 use crate::providers::{Provider, ProviderContext, ProviderError, ProviderSettings, build};
-use crate::records::{Access, Record, Records};
+use crate::records::{Access, Deployment, Record, Records};
 use crate::ssh::{Ssh, SshError};
 
 /// How long a machine that was only just started may take to answer ssh.
@@ -228,7 +228,11 @@ impl MachineProvider for Fleet {
         let mut inventory = Inventory::default();
         for (identity, list) in lists {
             match list {
-                Ok((machines, resources)) => {
+                Ok((mut machines, resources)) => {
+                    for machine in &mut machines {
+                        let record = self.records.get(&machine.name);
+                        machine.failing_since = record.and_then(|record| record.failing_since);
+                    }
                     self.remember(&identity, &machines);
                     inventory.machines.extend(machines);
                     inventory.resources.extend(resources);
@@ -248,11 +252,31 @@ impl MachineProvider for Fleet {
 
     fn perform(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let fleet = &*self;
-        in_parallel(self.limits.parallelism, tasks, |task| fleet.run(task))
+        let outcomes = in_parallel(self.limits.parallelism, tasks, |task| fleet.run(task));
+        self.note_deployments(tasks, &outcomes);
+        outcomes
     }
 }
 
 impl Fleet {
+    /// Remembers since when deployments fail. Forgetting it after a crash only makes us more patient.
+    fn note_deployments(&mut self, tasks: &[Task], outcomes: &[Outcome]) {
+        let now = crate::world::now();
+        for (task, outcome) in tasks.iter().zip(outcomes) {
+            let is_first = task.steps.first() != Some(&Step::Deploy);
+            let deployment = match outcome {
+                Ok(_) if task.steps.contains(&Step::Deploy) => Deployment::Succeeded,
+                Err(error) if error.step == Step::Deploy && is_first => Deployment::FailedFirst,
+                Err(error) if error.step == Step::Deploy => Deployment::Failed,
+                _ => continue,
+            };
+            self.records.note_deployment(&task.machine.name, deployment, now);
+        }
+        if let Err(error) = self.records.save() {
+            tracing::warn!("{error}");
+        }
+    }
+
     /// Records what a provider listed, and forgets what it does not list any more.
     fn remember(&mut self, identity: &str, machines: &[Machine]) {
         let listed: BTreeSet<_> = machines.iter().map(|machine| &machine.name).collect();
@@ -275,6 +299,7 @@ impl Fleet {
                 provider,
                 requested_at,
                 last_seen: Some(machine.clone()),
+                failing_since: machine.failing_since,
             };
             self.records.insert(machine.name.clone(), record);
         }
@@ -309,6 +334,7 @@ impl IntentLog for Fleet {
                 provider: provider.clone(),
                 requested_at: Some(intent.requested_at),
                 last_seen: None,
+                failing_since: None,
             };
             self.records.insert(intent.name.clone(), record);
         }

@@ -31,6 +31,16 @@ pub(crate) enum Access {
     ReadWrite,
 }
 
+/// How a deployment went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deployment {
+    Succeeded,
+    /// The first after the machine was created or started.
+    FailedFirst,
+    /// A later one.
+    Failed,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Contents {
@@ -50,6 +60,9 @@ pub(crate) struct Record {
     pub(crate) requested_at: Option<Timestamp>,
     /// The machine when it was last listed; `None` until then.
     pub(crate) last_seen: Option<Machine>,
+    /// Since when every deployment has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failing_since: Option<Timestamp>,
 }
 
 const VERSION: u32 = 1;
@@ -93,6 +106,22 @@ impl Records {
             .collect()
     }
 
+    /// Notes how a deployment at `now` went. The first one after a start begins anew.
+    pub(crate) fn note_deployment(
+        &mut self,
+        name: &MachineName,
+        deployment: Deployment,
+        now: Timestamp,
+    ) {
+        if let Some(record) = self.current.machines.get_mut(name) {
+            record.failing_since = match deployment {
+                Deployment::Succeeded => None,
+                Deployment::FailedFirst => Some(now),
+                Deployment::Failed => record.failing_since.or(Some(now)),
+            };
+        }
+    }
+
     pub(crate) fn insert(&mut self, name: MachineName, record: Record) {
         self.current.machines.insert(name, record);
     }
@@ -129,5 +158,45 @@ fn parse(bytes: &[u8]) -> Result<Contents, String> {
         Ok(contents)
     } else {
         Err(format!("it has version {}, this program knows {VERSION}", contents.version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::ProviderSettings;
+
+    /// Deployments in turn, at seconds 1, 2, 3..., and since when they have failed then.
+    #[test]
+    fn failures_are_counted_from_the_first() {
+        use Deployment::{Failed, FailedFirst, Succeeded};
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            serde_json::from_value(serde_json::json!({ "program": ["p"], "options": {} }));
+        let settings: crate::providers::command::Settings = settings.unwrap();
+        for (deployments, since) in [
+            (vec![Succeeded], None),
+            (vec![FailedFirst, Failed, Failed], Some(1)),
+            (vec![Failed, Failed, Succeeded], None),
+            (vec![Failed, Succeeded, Failed, Failed], Some(3)),
+            // It was stopped and started again: a new chance.
+            (vec![Failed, Failed, FailedFirst, Failed], Some(3)),
+        ] {
+            let mut records = Records::load(folder.path().join("none.json")).unwrap();
+            let name = MachineName::new("m");
+            let record = Record {
+                machine_type: MachineType::new("t"),
+                provider: ProviderSettings::Command(settings.clone()),
+                requested_at: None,
+                last_seen: None,
+                failing_since: None,
+            };
+            records.insert(name.clone(), record);
+            for (second, deployment) in (1..).zip(&deployments) {
+                records.note_deployment(&name, *deployment, Timestamp(second));
+            }
+            let seen = records.get(&name).unwrap().failing_since;
+            assert_eq!(seen, since.map(Timestamp), "{deployments:?}");
+        }
     }
 }

@@ -13,6 +13,11 @@ use crate::fleet::Fleet;
 use crate::machines_file::Sink;
 use crate::queue;
 
+/// The system's clock. One before 1970 is as wrong as it can be; zero makes every time "not over yet".
+pub(crate) fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
 /// The system's clock, the queue runner, the providers and the machines file of one configuration.
 pub struct RealWorld {
     queue: Box<dyn QueueSource + Send>,
@@ -45,8 +50,7 @@ impl RealWorld {
 
 impl Clock for RealWorld {
     fn now(&mut self) -> Timestamp {
-        // A clock before 1970 is as wrong as it can be; zero makes every time "not over yet".
-        Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        now()
     }
 }
 

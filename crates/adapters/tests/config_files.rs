@@ -150,6 +150,7 @@ fn everything() -> Config {
         max_creates_per_cycle: 2,
         idle_action: IdleAction::Stop,
         grace_period: Seconds(600),
+        give_up_after: Seconds(1800),
         max_jobs: 4,
         speed_factor: SpeedFactor { thousandths: 1250 },
         ssh_key: Some("/srv/key".to_owned()),

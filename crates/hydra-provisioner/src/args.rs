@@ -50,12 +50,15 @@ pub(crate) struct RunArgs {
     /// With --watch: serve Prometheus metrics at http://ADDRESS:PORT/metrics
     #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Append what each cycle saw and decided to FILE, for `sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 impl RunArgs {
     /// `run CONF` and nothing else.
     pub(crate) fn once(conf: PathBuf) -> Self {
-        Self { conf, watch: false, interval: 0, metrics: None }
+        Self { conf, watch: false, interval: 0, metrics: None, record: None }
     }
 }
 
@@ -100,6 +103,9 @@ pub(crate) enum Command {
     /// Make manual pages and shell completions
     #[command(subcommand, hide = true)]
     Generate(Generate),
+    /// Simulate: what would a configuration cost, and how long would builds wait?
+    #[command(subcommand)]
+    Sim(crate::sim::args::Sim),
     /// Show a table of the machines with what would become of them
     Status {
         /// conf.nix, or a .json file

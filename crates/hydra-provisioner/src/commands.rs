@@ -1,6 +1,7 @@
 //! What each command does.
 
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -9,9 +10,11 @@ use adapters::lock::{Lock, LockError};
 use adapters::world::RealWorld;
 use planner::{QueueStatus, Snapshot};
 use reconciler::Report;
+use simulator::trace::{Observation, append_observation, recording_header};
 
 use crate::args::{Args, Command, Generate, RunArgs};
 use crate::exit::Exit;
+use crate::sim::sim;
 use crate::watch::watch;
 use crate::{generate, status_table};
 
@@ -33,6 +36,7 @@ pub(crate) fn run(args: Args) -> Exit {
             plan(&conf, snapshot.as_deref(), output)
         }
         (Some(Command::Check { conf }), _) => check(&conf),
+        (Some(Command::Sim(what)), _) => sim(what),
         (Some(Command::Status { conf }), _) => status(&conf),
         // clap asks for one of them.
         (None, None) => Err(Exit::BadConfig),
@@ -58,7 +62,9 @@ pub(crate) fn run_cycle(args: &RunArgs) -> Cycle {
     match cycle(&args.conf) {
         Err(exit) => Cycle { exit, report: None },
         Ok(report) => {
+            let recorded = args.record.as_deref().map_or(Ok(()), |file| record(file, &report));
             let exit = match &report.snapshot.queue {
+                _ if recorded.is_err() => Exit::Unexpected,
                 _ if !report.succeeded() => Exit::SomeFailed,
                 QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
                 QueueStatus::Up(_) => Exit::Done,
@@ -67,6 +73,24 @@ pub(crate) fn run_cycle(args: &RunArgs) -> Cycle {
             Cycle { exit: printed.map_or_else(|closed| closed, |()| exit), report: Some(report) }
         }
     }
+}
+
+/// Appends to a recording what was seen and decided. What went before it stays whatever happens.
+fn record(file: &Path, report: &Report) -> Result<(), Exit> {
+    let observation = Observation { snapshot: report.snapshot.clone(), plan: report.plan.clone() };
+    // A line is written at once, so that a crash leaves no half of one.
+    let mut line = Vec::new();
+    let mut append = || {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(file)?;
+        if file.metadata()?.len() == 0 {
+            recording_header(&mut line)?;
+        }
+        append_observation(&observation, &mut line)?;
+        file.write_all(&line)
+    };
+    append().map_err(|error: io::Error| {
+        fail(Exit::Unexpected, &format!("cannot record to {}: {error}", file.display()))
+    })
 }
 
 fn cycle(conf: &Path) -> Result<Report, Exit> {
@@ -156,7 +180,7 @@ fn look(config: &Config) -> Result<Snapshot, Exit> {
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {
-    let read = || serde_json::from_slice(&std::fs::read(path)?).map_err(io::Error::from);
+    let read = || serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from);
     read().map_err(|error| fail(Exit::BadConfig, &format!("{}: {error}", path.display())))
 }
 
@@ -166,12 +190,12 @@ pub(crate) fn fail(exit: Exit, error: &impl Display) -> Exit {
 }
 
 /// Data goes to standard output; a reader that has gone away (`| head`) is no reason to panic.
-fn print(data: impl Display) -> Result<(), Exit> {
+pub(crate) fn print(data: impl Display) -> Result<(), Exit> {
     let mut stdout = io::stdout().lock();
     write!(stdout, "{data}").and_then(|()| stdout.flush()).map_err(|_| Exit::Unexpected)
 }
 
-fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {
+pub(crate) fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {
     let text = serde_json::to_string_pretty(data)
         .map_err(|error| fail(Exit::Unexpected, &format!("cannot write JSON: {error}")))?;
     print(format!("{text}\n"))

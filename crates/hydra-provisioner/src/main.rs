@@ -6,6 +6,7 @@ mod exit;
 mod generate;
 mod logging;
 mod metrics;
+mod sim;
 mod status_table;
 mod watch;
 

@@ -181,6 +181,11 @@ pub enum ReleaseReason {
     TypeNotConfigured,
     /// The provider says that it is beyond repair.
     Failed,
+    /// It was deployed again and again, without success, and builds nothing.
+    NeverReady {
+        /// For how long.
+        failing_for: Seconds,
+    },
     /// It was asked for, never seen, and is not wanted any more: made sure that it is gone.
     RequestAbandoned,
 }

@@ -21,6 +21,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) in_queue: Option<SeenInQueue>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) naming: Naming,
+    /// For how long every deployment has failed.
+    pub(crate) failing_for: Option<Seconds>,
 }
 
 /// Whether a name tells which machine is meant.
@@ -46,6 +48,12 @@ impl Verdicts {
 impl Observed<'_> {
     pub(crate) fn jobs(&self) -> u64 {
         self.in_queue.map_or(0, |seen| seen.jobs)
+    }
+
+    /// For how long its deployment has failed, if that is too long. What builds is never given up.
+    pub(crate) fn given_up(&self, pool: &PoolPolicy) -> Option<Seconds> {
+        let idle = self.machine.state.is_live() && self.jobs() == 0;
+        self.failing_for.filter(|failing_for| idle && *failing_for >= pool.give_up_after)
     }
 }
 
@@ -107,6 +115,7 @@ fn observe(snapshot: &Snapshot) -> Vec<Observed<'_>> {
                 machine,
                 in_queue: queue.find(machine),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
+                failing_for: machine.failing_since.map(|since| snapshot.taken_at.since(since)),
                 naming: if namesakes.len() == 1 { Naming::Unique } else { Naming::Shared },
             })
         })

@@ -52,6 +52,9 @@ pub struct PoolPolicy {
     /// How long an idle machine is kept for work that may yet come.
     #[serde(default)]
     pub grace_period: Seconds,
+    /// How long the deployment of an idle machine may fail before it is destroyed and replaced.
+    #[serde(default = "defaults::give_up_after")]
+    pub give_up_after: Seconds,
     /// Steps that a machine builds at once (machines file, column 4); at least 1.
     #[serde(default = "defaults::one")]
     pub max_jobs: u32,
@@ -66,8 +69,14 @@ pub struct PoolPolicy {
 mod defaults {
     use std::num::NonZeroU32;
 
+    use crate::time::Seconds;
+
     pub(super) fn one() -> u32 {
         1
+    }
+
+    pub(super) fn give_up_after() -> Seconds {
+        Seconds::from_minutes(60)
     }
 
     pub(super) fn runnables_per_machine() -> NonZeroU32 {
@@ -90,6 +99,7 @@ impl PoolPolicy {
             max_creates_per_cycle: defaults::one(),
             idle_action: IdleAction::default(),
             grace_period: Seconds(0),
+            give_up_after: defaults::give_up_after(),
             max_jobs: defaults::one(),
             speed_factor: SpeedFactor::default(),
             ssh_key: None,

@@ -130,6 +130,9 @@ impl Display for ReleaseReason {
             Self::ReserveFull => f.write_str("not needed, maxMachines are there without it"),
             Self::TypeNotConfigured => f.write_str("its type is not configured any more"),
             Self::Failed => f.write_str("its provider says that it has failed"),
+            Self::NeverReady { failing_for } => {
+                write!(f, "its deployment has failed for {failing_for}")
+            }
             Self::RequestAbandoned => f.write_str("asked for but never seen, not needed any more"),
         }
     }

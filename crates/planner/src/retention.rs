@@ -44,6 +44,9 @@ pub(crate) fn verdict(observed: &Observed<'_>, around: &Surroundings<'_>) -> Ver
     if let Some(verdict) = keep_if_busy_though_off(observed) {
         return verdict;
     }
+    if let Some(failing_for) = around.pool.and_then(|pool| observed.given_up(pool)) {
+        return destroy(ReleaseReason::NeverReady { failing_for });
+    }
     match observed.machine.state {
         MachineState::Requested => destroy(ReleaseReason::RequestAbandoned),
         MachineState::Failed => destroy(ReleaseReason::Failed),

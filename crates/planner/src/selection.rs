@@ -33,6 +33,10 @@ pub(crate) fn select<'a>(
     allowed: u32,
     machines: &[&'a Observed<'a>],
 ) -> Selection<'a> {
+    // A machine that is given up makes room for its successor by going, one cycle earlier.
+    let (given_up, machines): (Vec<_>, Vec<&Observed<'_>>) =
+        machines.iter().partition(|machine| machine.given_up(pool).is_some());
+    let allowed = allowed.min(pool.max_machines.saturating_sub(count(given_up.iter())));
     let mut usable: Vec<_> =
         machines.iter().filter_map(|machine| Some((preference(machine)?, *machine))).collect();
     usable.sort_by_key(|(preference, _)| *preference);

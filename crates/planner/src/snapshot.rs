@@ -73,6 +73,9 @@ pub struct Machine {
     /// When the next charge falls due; until then its time is paid for. `None`: charged by the second.
     #[serde(default)]
     pub next_charge_at: Option<Timestamp>,
+    /// Since when every deployment has failed; `None` when the last one went well, or there was none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
 }
 
 fn default_ssh_user() -> String {
@@ -97,6 +100,7 @@ impl Machine {
             host_key: None,
             started_at: None,
             next_charge_at: None,
+            failing_since: None,
         }
     }
 

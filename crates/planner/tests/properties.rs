@@ -53,6 +53,7 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
             supported_features,
             idle_action: if stops { IdleAction::Stop } else { IdleAction::Destroy },
             grace_period: Seconds(grace),
+            give_up_after: Seconds(grace),
             ..PoolPolicy::new(systems)
         },
     )

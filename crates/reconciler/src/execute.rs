@@ -114,11 +114,12 @@ impl<W: World> Execution<'_, W> {
     fn release(&mut self) {
         let mut releases = self.report.plan.release.clone();
         self.retain_confirmed(&mut releases, confirm_idle);
-        self.retain_performed(&mut releases, |machine, _| {
-            machine.state.is_live().then_some(Step::Drain)
-        });
+        // Whether it worked is the queue runner's to say: a machine that cannot be reached cannot be
+        // drained, and must not run for ever when the queue runner does not know it either.
+        self.perform_for(&releases, |machine, _| machine.state.is_live().then_some(Step::Drain));
         self.retain_confirmed(&mut releases, confirm_drained);
-        self.retain_performed(&mut releases, |_, release| Some(release.how.into()));
+        let done = self.perform_for(&releases, |_, release| Some(release.how.into()));
+        releases.retain(|release| done.contains(&release.name));
 
         let gone: Vec<_> = releases.iter().map(|release| release.name.clone()).collect();
         self.report.released = releases;
@@ -151,13 +152,12 @@ impl<W: World> Execution<'_, W> {
         });
     }
 
-    /// Performs the step that `step_for` names for each release, all at once; a release that needs none
-    /// goes on, one whose step fails does not.
-    fn retain_performed(
+    /// Performs the step that `step_for` names for each release, all at once; returns those that went well.
+    fn perform_for(
         &mut self,
-        releases: &mut Vec<Release>,
+        releases: &[Release],
         step_for: impl Fn(&Machine, &Release) -> Option<Step>,
-    ) {
+    ) -> BTreeSet<MachineName> {
         let tasks: Vec<_> = releases
             .iter()
             .filter_map(|release| {
@@ -166,10 +166,7 @@ impl<W: World> Execution<'_, W> {
                 Some(Task { machine: machine.clone(), steps: vec![step] })
             })
             .collect();
-        let asked: BTreeSet<_> = tasks.iter().map(|task| task.machine.name.clone()).collect();
-        let done: BTreeSet<_> =
-            self.perform(&tasks).into_iter().map(|machine| machine.name).collect();
-        releases.retain(|release| !asked.contains(&release.name) || done.contains(&release.name));
+        self.perform(&tasks).into_iter().map(|machine| machine.name).collect()
     }
 
     /// Performs tasks, files failures and warnings in the report, returns the machines that went well.

@@ -24,7 +24,8 @@ pub trait QueueSource {
 
 /// Lists and changes the machines.
 pub trait MachineProvider {
-    /// The machines of our tag.
+    /// The machines of our tag. A machine that [`Step::Create`] answered for is among them from then on:
+    /// providers whose listings are eventually consistent have to see to that.
     fn list(&mut self) -> Inventory;
 
     /// Carries out `tasks`, each on another machine, all at the same time as far as the world's limits

@@ -1,9 +1,14 @@
 //! The virtual world: `planner` and `reconciler` as they are, on a virtual clock, against a model of the
 //! queue runner, of machines that fail, and of the bill.
 
+pub mod campaign;
 pub mod cloud;
 pub mod engine;
 pub mod queue_runner;
+pub mod results;
 pub mod scenario;
+pub mod simulation;
+pub mod statistics;
 pub mod trace;
 pub mod workload;
+pub mod world;

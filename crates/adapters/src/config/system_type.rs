@@ -28,6 +28,8 @@ pub(super) fn read(
     if attrs.flag("stopOnIdle") == Some(true) {
         pool.idle_action = IdleAction::Stop;
     }
+    let give_up_after = attrs.number("giveUpAfter", 0..=u64::MAX);
+    pool.give_up_after = give_up_after.map_or(pool.give_up_after, Seconds);
     pool.grace_period = Seconds(attrs.number("gracePeriod", 0..=u64::MAX).unwrap_or(0));
     (pool, provider::read(attrs))
 }

@@ -229,6 +229,7 @@ impl From<WireMachine> for Machine {
             host_key: wire.host_key,
             started_at: wire.started_at,
             next_charge_at: wire.next_charge_at,
+            failing_since: None,
             name: wish.name,
             machine_type: wish.machine_type,
         }

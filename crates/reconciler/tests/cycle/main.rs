@@ -146,16 +146,42 @@ fn a_release_is_put_off_when_a_look_says_so() {
     }
 }
 
+/// The queue runner has the last word: a machine that cannot be reached and that it still knows may build.
 #[test]
-fn a_failed_drain_ends_the_release() {
+fn a_failed_drain_ends_the_release_of_a_machine_that_may_get_builds() {
+    let mut world = FakeWorld::new(vec![up("t-0")], vec![queue(0, &[("t-0", 0, Yes)])]);
+    world.broken_steps.push((name("t-0"), Step::Drain));
+    let report = expect_calls(
+        &mut world,
+        &["now", "intents", "list", "queue", "publish []", "queue", "drain t-0", "queue"],
+    );
+    assert_eq!(report.failures[0].error.to_string(), "cannot drain it: it broke");
+    assert_eq!(report.postponed.len(), 1);
+    assert!(!report.succeeded() && report.released.is_empty());
+}
+
+/// One that neither we nor the queue runner can reach would run, and be paid for, for ever.
+#[test]
+fn a_machine_that_nobody_can_reach_is_released() {
     let mut world = FakeWorld::new(vec![up("t-0")], vec![queue(0, &[])]);
     world.broken_steps.push((name("t-0"), Step::Drain));
     let report = expect_calls(
         &mut world,
-        &["now", "intents", "list", "queue", "publish []", "queue", "drain t-0"],
+        &[
+            "now",
+            "intents",
+            "list",
+            "queue",
+            "publish []",
+            "queue",
+            "drain t-0",
+            "queue",
+            "destroy t-0",
+            "forget [t-0]",
+        ],
     );
     assert_eq!(report.failures[0].error.to_string(), "cannot drain it: it broke");
-    assert!(!report.succeeded());
+    assert_eq!(report.released.len(), 1);
 }
 
 #[test]

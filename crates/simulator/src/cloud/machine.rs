@@ -84,6 +84,15 @@ impl Usage {
     }
 }
 
+/// What a machine can build, and does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// It can be given steps.
+    pub ready: bool,
+    /// It builds one at least.
+    pub busy: bool,
+}
+
 /// A machine.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one machine")]
@@ -106,6 +115,8 @@ pub struct SimMachine {
     pub released: bool,
     /// It has been deployed since its last boot.
     pub deployed: bool,
+    /// Since when every deployment has failed.
+    pub failing_since: Option<Millis>,
     /// REST: the builder was stopped by a drain.
     pub drained: bool,
     /// Steps at once; 0 until it was published or deployed.
@@ -139,6 +150,7 @@ impl SimMachine {
             was_listed: false,
             released: false,
             deployed: false,
+            failing_since: None,
             drained: false,
             max_jobs: 0,
             generation: 0,
@@ -164,6 +176,11 @@ impl SimMachine {
     /// Whether it is there and not on its way out.
     pub fn is_kept(&self) -> bool {
         !matches!(self.life, Life::Failed | Life::Terminating | Life::Gone)
+    }
+
+    /// What it counts for now.
+    pub fn capacity(&self) -> Capacity {
+        Capacity { ready: self.ready_since.is_some(), busy: self.jobs > 0 }
     }
 
     /// It can build from now on.

@@ -11,7 +11,7 @@ use planner::{Machine, MachineName, MachineState, MachineType};
 use crate::engine::{Millis, Purpose, Seed};
 use crate::queue_runner::{Epoch, Host};
 pub use billing::{BillingModel, Cost, PriceSeries, Tariff, TariffError};
-pub use machine::{Life, SimMachine, Usage};
+pub use machine::{Capacity, Life, SimMachine, Usage};
 pub use model::{MachineModel, Spot};
 
 /// An address is given to another machine only after this time, as clouds do.
@@ -93,6 +93,13 @@ impl Cloud {
         &mut self.machines[id.0 as usize]
     }
 
+    /// A step that had been on the machine for `length` ends there.
+    pub fn end_job(&mut self, id: MachineId, now: Millis, length: Millis) {
+        let machine = &mut self.machines[id.0 as usize];
+        let usage = self.usage.entry(machine.kind.clone()).or_default();
+        machine.end_job(now, length, usage);
+    }
+
     /// The usage of a type, to be counted up.
     pub fn usage_mut(&mut self, kind: &MachineType) -> &mut Usage {
         self.usage.entry(kind.clone()).or_default()
@@ -145,6 +152,7 @@ impl Cloud {
             let next = machine.model.tariff.next_charge_at(since, now);
             described.next_charge_at = next.map(|at| epoch.at(at));
         }
+        described.failing_since = machine.failing_since.map(|since| epoch.at(since));
         described
     }
 

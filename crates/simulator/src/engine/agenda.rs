@@ -59,6 +59,11 @@ impl<E> Engine<E> {
         self.schedule(self.now + delay, event);
     }
 
+    /// When the next event is due.
+    pub fn next_at(&self) -> Option<Millis> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
     /// Takes the next event and moves the clock to it.
     pub fn next_event(&mut self) -> Option<E> {
         let entry = self.heap.pop()?;

@@ -18,6 +18,13 @@ impl Host {
         format!("10.{a}.{b}.{c}")
     }
 
+    /// The host of that address, if it is one of ours.
+    pub fn at(address: &str) -> Option<Self> {
+        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        let [10, a, b, c] = address.octets() else { return None };
+        u32::from_be_bytes([0, a, b, c]).checked_sub(1).map(Self)
+    }
+
     /// What the machine calls itself.
     pub fn name(self) -> String {
         format!("builder-{}", self.0)
@@ -190,5 +197,8 @@ mod tests {
         assert_eq!(Host(0).address(), "10.0.0.1");
         assert_eq!(Host(255).address(), "10.0.1.0");
         assert_eq!(Host(7).name(), "builder-7");
+        assert_eq!(Host::at("10.0.1.0"), Some(Host(255)));
+        assert_eq!(Host::at("10.0.0.0"), None);
+        assert_eq!(Host::at("192.168.0.1"), None);
     }
 }

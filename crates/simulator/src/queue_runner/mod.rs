@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::engine::{Millis, Random};
 use crate::workload::{StepIndex, Workload};
@@ -47,8 +47,9 @@ pub enum Protocol {
     Rest,
 }
 
-/// The queue runner's own settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The queue runner's own settings. In a file what is not told is as in [`Self::CLASSIC`] or [`Self::REST`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", from = "SettingsInFile")]
 pub struct Settings {
     /// Classic or REST.
     pub protocol: Protocol,
@@ -73,6 +74,37 @@ impl Settings {
         max_unsupported: Some(Millis::from_seconds(120)),
         dispatch_timer: Millis::from_seconds(120),
     };
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SettingsInFile {
+    protocol: Protocol,
+    /// The outer one: whether it is told at all; `null` is for ever.
+    #[serde(default, deserialize_with = "told")]
+    #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
+    max_unsupported: Option<Option<Millis>>,
+    #[serde(default)]
+    dispatch_timer: Option<Millis>,
+}
+
+#[allow(clippy::option_option, reason = "JSON tells null from nothing")]
+fn told<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Millis>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl From<SettingsInFile> for Settings {
+    fn from(file: SettingsInFile) -> Self {
+        let default = match file.protocol {
+            Protocol::Classic => Self::CLASSIC,
+            Protocol::Rest => Self::REST,
+        };
+        Self {
+            protocol: file.protocol,
+            max_unsupported: file.max_unsupported.unwrap_or(default.max_unsupported),
+            dispatch_timer: file.dispatch_timer.unwrap_or(default.dispatch_timer),
+        }
+    }
 }
 
 /// A step that was given to a machine.
@@ -272,6 +304,16 @@ impl QueueRunner {
         self.builders.get(&host).is_some_and(|builder| builder.listed == Listed::Yes)
     }
 
+    /// How many steps of a kind wait for a machine or for their next try.
+    pub fn runnable(&self, kind: usize) -> u64 {
+        self.tallies[kind].runnable
+    }
+
+    /// Whether a step that waits could be given to a machine now or later.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// How many steps have not ended.
     pub fn unfinished(&self) -> usize {
         self.steps.unfinished
@@ -287,7 +329,8 @@ impl QueueRunner {
         self.settings
     }
 
-    fn is_current(&self, start: Start) -> bool {
+    /// Whether the try of a step that `start` began still goes on.
+    pub fn is_current(&self, start: Start) -> bool {
         let record = self.steps.get(start.step);
         record.phase == Phase::Running && record.run == start.run
     }

@@ -1,139 +1,148 @@
-//! When builds arrive.
+//! When work comes.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Distribution, Millis, Random};
 
-const HOUR: Millis = Millis::from_hours(1);
-const DAY: Millis = Millis::from_hours(24);
-const WEEK: Millis = Millis::from_hours(24 * 7);
-
-/// When builds arrive.
+/// When builds come in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Arrivals {
-    /// At any time with the same probability.
+    /// At these times.
+    At(Vec<Millis>),
+    /// Without memory (Poisson), a mean gap apart.
+    #[serde(rename_all = "camelCase")]
     Poisson {
-        /// Builds in an hour, on average.
-        per_hour: u32,
-    },
-    /// As people work: the rate follows the hour of the day and the day of the week.
-    Rhythm {
-        /// Builds in an hour, on average, at 100 percent.
-        per_hour: u32,
-        /// Percent of the rate by hour, from midnight.
-        day: [u8; 24],
-        /// Percent of the rate by day, from Monday.
-        week: [u8; 7],
-    },
-    /// On and off.
-    Flapping {
-        /// Builds in an hour, on average, while on.
-        per_hour: u32,
-        /// How long it is on, from the start.
-        on: Millis,
-        /// How long it is off.
-        off: Millis,
-    },
-    /// Many at once: a merge.
-    Burst {
-        /// When it begins.
-        at: Millis,
-        /// How many.
-        builds: u32,
-        /// They are spread evenly over this time.
+        /// From then on.
         #[serde(default)]
-        within: Millis,
-        /// From the start of one burst to the start of the next; only one without it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        every: Option<Millis>,
+        from: Millis,
+        /// Until then.
+        to: Millis,
+        /// The mean gap where the rhythm says 100; at least 1 ms.
+        mean_gap: Millis,
+        /// How the rate changes by hour and weekday.
+        #[serde(default)]
+        rhythm: Option<Rhythm>,
     },
+    /// On and off: Poisson while it is on.
+    #[serde(rename_all = "camelCase")]
+    Flapping {
+        /// From then on, beginning with work.
+        #[serde(default)]
+        from: Millis,
+        /// Until then.
+        to: Millis,
+        /// How long work comes.
+        on: Millis,
+        /// How long none comes.
+        off: Millis,
+        /// The mean gap while it comes; at least 1 ms.
+        mean_gap: Millis,
+    },
+}
+
+/// The rate in hundredths, by hour of the day and day of the week; both apply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rhythm {
+    /// From the hour after midnight on, 24 of them, each at most 100.
+    pub hours: Vec<u8>,
+    /// From Monday on, 7 of them, each at most 100.
+    pub days: Vec<u8>,
+}
+
+impl Rhythm {
+    /// In millionths: time zero is midnight before a Monday.
+    fn share_at(&self, time: Millis) -> u32 {
+        let hours = time.0 / Millis::from_hours(1).0;
+        let of = |list: &[u8], at: u64| {
+            usize::try_from(at).ok().and_then(|at| list.get(at)).copied().map_or(100, u32::from)
+        };
+        of(&self.hours, hours % 24) * of(&self.days, hours / 24 % 7) * 100
+    }
 }
 
 impl Arrivals {
-    /// The times before `end`, at most `limit` of them, in order.
-    pub(super) fn times(&self, end: Millis, limit: usize, random: &mut Random) -> Vec<Millis> {
-        let mut times = match *self {
-            Self::Poisson { per_hour }
-            | Self::Rhythm { per_hour, .. }
-            | Self::Flapping { per_hour, .. } => {
-                let candidates = Candidates { gap: gap(per_hour), at: Millis::ZERO, random };
-                self.thinned(candidates, end, limit)
-            }
-            Self::Burst { at, builds, within, every } => {
-                bursts(at, builds, within, every).take_while(|at| *at < end).take(limit).collect()
-            }
-        };
-        times.sort_unstable();
-        times
-    }
-
-    /// Keeps each candidate with the percentage of its time (Lewis and Shedler 1979).
-    fn thinned(&self, mut candidates: Candidates<'_>, end: Millis, limit: usize) -> Vec<Millis> {
-        let mut times = Vec::new();
-        while times.len() < limit {
-            let at = candidates.next_time();
-            if at >= end {
-                break;
-            }
-            if candidates.random.chance(self.per_million(at)) {
-                times.push(at);
-            }
-        }
-        times
-    }
-
-    /// The rate at a time, in millionths of the highest.
-    fn per_million(&self, at: Millis) -> u32 {
+    /// The times, in order of drawing.
+    pub(super) fn times(&self, dice: &mut Random) -> Vec<Millis> {
         match self {
-            Self::Poisson { .. } | Self::Burst { .. } => 1_000_000,
-            Self::Rhythm { day, week, .. } => {
-                let hour = percent(day, at.0 % DAY.0 / HOUR.0);
-                let weekday = percent(week, at.0 % WEEK.0 / DAY.0);
-                hour * weekday * 100
+            Self::At(times) => times.clone(),
+            Self::Poisson { from, to, mean_gap, rhythm } => {
+                let keep = |time: Millis, dice: &mut Random| {
+                    // Thinning (Lewis and Shedler 1979): the rate is the share of the full one.
+                    rhythm.as_ref().is_none_or(|rhythm| dice.chance(rhythm.share_at(time)))
+                };
+                poisson(*from, *to, *mean_gap, dice, keep)
             }
-            Self::Flapping { on, off, .. } if at.0 % (*on + *off).0.max(1) < on.0 => 1_000_000,
-            Self::Flapping { .. } => 0,
+            Self::Flapping { from, to, on, off, mean_gap } => {
+                let period = (*on + *off).0.max(1);
+                let is_on = |time: Millis, _: &mut Random| time.since(*from).0 % period < on.0;
+                poisson(*from, *to, *mean_gap, dice, is_on)
+            }
         }
     }
-}
 
-/// Arrivals at the highest rate.
-struct Candidates<'a> {
-    gap: Distribution,
-    at: Millis,
-    random: &'a mut Random,
-}
+    /// More than this many are not to be expected.
+    pub(super) fn most(&self) -> u64 {
+        match self {
+            Self::At(times) => times.len() as u64,
+            Self::Poisson { from, to, mean_gap, .. }
+            | Self::Flapping { from, to, mean_gap, .. } => {
+                to.since(*from).0 / mean_gap.0.max(1) + 1
+            }
+        }
+    }
 
-impl Candidates<'_> {
-    /// A millisecond later at least: there are never endlessly many.
-    fn next_time(&mut self) -> Millis {
-        self.at += self.random.sample(&self.gap).max(Millis(1));
-        self.at
+    pub(super) fn ends(&self) -> Millis {
+        match self {
+            Self::At(times) => times.iter().max().copied().unwrap_or_default(),
+            Self::Poisson { to, .. } | Self::Flapping { to, .. } => *to,
+        }
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Self::Poisson { mean_gap: Millis(0), .. }
+        | Self::Flapping { mean_gap: Millis(0), .. } = self
+        {
+            problems.push("meanGap: must be at least 1 ms".to_owned());
+        }
+        if let Self::Poisson { from, to, .. } | Self::Flapping { from, to, .. } = self
+            && from > to
+        {
+            problems.push(format!("to: {to} is before from, {from}"));
+        }
+        if let Self::Poisson { rhythm: Some(Rhythm { hours, days }), .. } = self {
+            if hours.len() != 24 || hours.iter().any(|share| *share > 100) {
+                problems.push("rhythm.hours: must be 24 numbers from 0 to 100".to_owned());
+            }
+            if days.len() != 7 || days.iter().any(|share| *share > 100) {
+                problems.push("rhythm.days: must be 7 numbers from 0 to 100".to_owned());
+            }
+        }
+        problems
     }
 }
 
-fn gap(per_hour: u32) -> Distribution {
-    Distribution::Exponential { mean: Millis(HOUR.0 / u64::from(per_hour.max(1))) }
-}
-
-fn percent(percents: &[u8], at: u64) -> u32 {
-    usize::try_from(at).ok().and_then(|at| percents.get(at)).copied().map_or(0, u32::from)
-}
-
-fn bursts(
-    at: Millis,
-    builds: u32,
-    within: Millis,
-    every: Option<Millis>,
-) -> impl Iterator<Item = Millis> {
-    let starts = std::iter::successors(Some(at), move |start| every.map(|every| *start + every));
-    let place = move |n| Millis(u64::try_from(spread(within, n, builds)).unwrap_or(u64::MAX));
-    starts.flat_map(move |start| (0..builds).map(move |n| start + place(n)))
-}
-
-fn spread(within: Millis, n: u32, builds: u32) -> u128 {
-    u128::from(within.0) * u128::from(n) / u128::from(builds.max(1))
+fn poisson(
+    from: Millis,
+    to: Millis,
+    mean: Millis,
+    dice: &mut Random,
+    keep: impl Fn(Millis, &mut Random) -> bool,
+) -> Vec<Millis> {
+    let gap = Distribution::Exponential { mean };
+    let mut times = Vec::new();
+    let mut time = from;
+    loop {
+        time += dice.sample(&gap);
+        if time >= to {
+            return times;
+        }
+        if keep(time, dice) {
+            times.push(time);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,50 +150,40 @@ mod tests {
     use super::*;
     use crate::engine::{Purpose, Seed};
 
-    fn by_hour(arrivals: &Arrivals, hours: u64) -> Vec<usize> {
-        let mut random = Seed(1).stream(Purpose::Test, 0);
-        let times = arrivals.times(Millis::from_hours(hours), usize::MAX, &mut random);
-        assert!(times.is_sorted());
-        (0..hours).map(|hour| times.iter().filter(|at| at.0 / HOUR.0 == hour).count()).collect()
+    fn times(arrivals: &Arrivals) -> Vec<Millis> {
+        assert_eq!(arrivals.problems(), [""; 0]);
+        arrivals.times(&mut Seed(3).stream(Purpose::Test, 0))
     }
 
     #[test]
-    fn poisson_has_its_rate() {
-        let count: usize = by_hour(&Arrivals::Poisson { per_hour: 100 }, 100).iter().sum();
-        assert!((9_700..=10_300).contains(&count), "{count}: three standard deviations are 300");
-    }
+    fn rates_are_as_told() {
+        let to = Millis::from_hours(24 * 7 * 10);
+        let mean_gap = Millis::from_minutes(10);
+        let poisson = |rhythm| Arrivals::Poisson { from: Millis::ZERO, to, mean_gap, rhythm };
+        // Ten weeks of one every ten minutes: 10,080, give or take five standard deviations of 100.
+        let all = times(&poisson(None)).len();
+        assert!(all.abs_diff(10_080) < 500, "{all}");
 
-    #[test]
-    fn rhythm_follows_day_and_week() {
-        let mut day = [0; 24];
-        (day[9], day[10]) = (100, 50);
-        let week = [100, 100, 100, 100, 100, 10, 0];
-        let hours = by_hour(&Arrivals::Rhythm { per_hour: 10_000, day, week }, 24 * 8);
-        let near = |at: usize, expected: usize| hours[at].abs_diff(expected) < expected / 8;
-        assert!(near(9, 10_000) && near(10, 5_000), "{hours:?}");
-        assert!(near(24 * 5 + 9, 1_000) && hours[24 * 6 + 9] == 0, "{hours:?}");
-        assert!(near(24 * 7 + 9, 10_000), "Monday again: {hours:?}");
-        assert_eq!(hours.iter().filter(|count| **count > 0).count(), 14);
-    }
+        // Half the rate, from 8 to 20 o'clock, Monday to Friday.
+        let hours = (0..24).map(|hour| if (8..20).contains(&hour) { 50 } else { 0 }).collect();
+        let days = vec![100, 100, 100, 100, 100, 0, 0];
+        let office = times(&poisson(Some(Rhythm { hours, days })));
+        let expected = 10_080 / 2 / 2 * 5 / 7;
+        assert!(office.len().abs_diff(expected) < 250, "{}", office.len());
+        for time in office {
+            let hours = time.0 / 3_600_000;
+            assert!((8..20).contains(&(hours % 24)) && hours / 24 % 7 < 5, "{time}");
+        }
 
-    #[test]
-    fn flapping_is_on_then_off() {
-        let on = Millis::from_hours(1);
-        let hours = by_hour(&Arrivals::Flapping { per_hour: 500, on, off: on + on }, 7);
-        let is_on: Vec<_> = hours.iter().map(|count| *count > 0).collect();
-        assert_eq!(is_on, [true, false, false, true, false, false, true]);
-    }
-
-    #[test]
-    fn bursts_are_spread_and_come_again() {
-        let burst = Arrivals::Burst {
-            at: Millis(1000),
-            builds: 2,
-            within: Millis(10),
-            every: Some(Millis(5000)),
+        let flapping = Arrivals::Flapping {
+            from: Millis::ZERO,
+            to,
+            on: Millis::from_minutes(30),
+            off: Millis::from_minutes(90),
+            mean_gap,
         };
-        let mut random = Seed(1).stream(Purpose::Test, 0);
-        let times = burst.times(Millis(6005), 100, &mut random);
-        assert_eq!(times, [1000, 1005, 6000].map(Millis));
+        let flaps = times(&flapping);
+        assert!(flaps.len().abs_diff(10_080 / 4) < 250, "{}", flaps.len());
+        assert!(flaps.iter().all(|time| time.0 % 7_200_000 < 1_800_000));
     }
 }

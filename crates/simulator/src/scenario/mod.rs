@@ -1,153 +1,120 @@
-//! Scenarios: a synthetic workload, the farm it meets and what goes wrong, fully described by one small
-//! file with a seed. Every time and length of time is in milliseconds.
+//! Made-up work on a made-up farm, wholly described by one file and a seed.
 
 mod arrivals;
-mod check;
-mod generate;
-mod graph;
-mod incident;
-mod source;
+mod shape;
 
 use std::collections::BTreeMap;
 
-use planner::MachineType;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-use crate::cloud::MachineModel;
-use crate::engine::{Millis, Seed};
-use crate::queue_runner::{Protocol, Settings};
-use crate::workload::{Workload, WorkloadError};
-pub use arrivals::Arrivals;
-pub use check::{Problem, ScenarioError};
-pub use graph::Layer;
-pub use incident::Incident;
-pub use source::{Kind, Range, Source, WeightedJobset, Work};
+use crate::engine::{Millis, Purpose, Seed};
+use crate::workload::{Workload, WorkloadBuilder};
+use crate::world::Farm;
+pub use arrivals::{Arrivals, Rhythm};
+pub use shape::{Layer, Shape, WeightedKind};
 
-/// A whole scenario.
+/// More steps than this are a mistake: Hydra's largest farms build some ten million a year.
+const MOST_STEPS: u64 = 50_000_000;
+
+/// A scenario. Its seed may be overridden; everything else is in the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
-    /// `hydra-provisioner-scenario`.
-    pub format: String,
-    /// Of the format; 1.
-    pub version: u32,
-    /// What it is good for.
-    #[serde(default)]
+    /// What it is about.
     pub description: String,
-    /// The seed to use unless another is asked for.
+    /// Where chance comes from.
     #[serde(default)]
     pub seed: u64,
-    /// Builds arrive until then; time 0 is a Monday at 00:00.
-    pub duration: Millis,
-    /// Scheduling shares by `project:jobset`; 1 for those that are not here.
+    /// Machines, queue runner, incidents, faults.
+    #[serde(default)]
+    pub farm: Farm,
+    /// Scheduling shares by jobset; 1 for one that is not here.
     #[serde(default)]
     pub jobsets: BTreeMap<String, u32>,
-    /// Where builds come from. Their order counts: each has its own random streams by its place.
-    pub sources: Vec<Source>,
-    /// What goes wrong.
-    #[serde(default)]
-    pub incidents: Vec<Incident>,
-    /// How machines behave and what they cost, by type; others as by default.
-    #[serde(default)]
-    pub machines: BTreeMap<MachineType, MachineModel>,
-    /// The queue runner.
-    #[serde(default)]
-    pub queue_runner: QueueRunnerModel,
-    /// The provisioner.
-    #[serde(default)]
-    pub cycle: CycleModel,
+    /// What comes in.
+    pub work: Vec<Work>,
 }
 
-/// The queue runner's own settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Builds of one shape that come in again and again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueueRunnerModel {
-    /// `classic` or `rest`.
-    #[serde(default = "classic")]
-    pub protocol: Protocol,
-    /// How long a step waits that no machine supports.
+pub struct Work {
+    /// `project:jobset`.
+    pub jobset: String,
+    /// When.
+    pub arrivals: Arrivals,
+    /// What comes each time.
+    pub shape: Shape,
+    /// `meta.schedulingPriority`.
     #[serde(default)]
-    pub max_unsupported: MaxUnsupported,
-    /// From one dispatch to the next when nothing happens (REST).
-    #[serde(default = "dispatch_timer")]
-    pub dispatch_timer: Millis,
+    pub priority: i32,
 }
 
-/// How long a step waits that no machine supports, before it is aborted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum MaxUnsupported {
-    /// Classic: for ever. REST: its default of 120 s.
-    #[default]
-    Usual,
-    /// For ever.
-    Never,
-    /// So long.
-    After(Millis),
-}
-
-/// How the provisioner runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CycleModel {
-    /// From the start of one cycle to the start of the next; a longer cycle delays the next.
-    pub interval: Millis,
-}
-
-fn classic() -> Protocol {
-    Protocol::Classic
-}
-
-fn dispatch_timer() -> Millis {
-    Settings::REST.dispatch_timer
-}
-
-impl Default for QueueRunnerModel {
-    fn default() -> Self {
-        Self {
-            protocol: classic(),
-            max_unsupported: MaxUnsupported::Usual,
-            dispatch_timer: dispatch_timer(),
-        }
-    }
-}
-
-impl QueueRunnerModel {
-    /// As the model of the queue runner takes them.
-    pub fn settings(self) -> Settings {
-        let usual = match self.protocol {
-            Protocol::Classic => Settings::CLASSIC,
-            Protocol::Rest => Settings::REST,
-        };
-        let max_unsupported = match self.max_unsupported {
-            MaxUnsupported::Usual => usual.max_unsupported,
-            MaxUnsupported::Never => None,
-            MaxUnsupported::After(length) => Some(length),
-        };
-        Settings { max_unsupported, dispatch_timer: self.dispatch_timer, ..usual }
-    }
-}
-
-impl Default for CycleModel {
-    fn default() -> Self {
-        Self { interval: Millis::from_minutes(5) }
-    }
-}
+/// A scenario that makes no sense: every problem, each with its path.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ScenarioError(pub Vec<String>);
 
 impl Scenario {
-    /// Reads a scenario and checks it; `file` is the name for messages.
+    /// Reads a scenario file.
     ///
     /// # Errors
-    /// With the first place that is no such JSON, or with everything that makes no sense.
-    pub fn parse(file: &str, text: &[u8]) -> Result<Self, ScenarioError> {
-        check::parse(file, text)
+    /// When it is no JSON of this form (with line and column), or has values that make no sense (all of them).
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self =
+            serde_json::from_str(text).map_err(|error| ScenarioError(vec![error.to_string()]))?;
+        let problems = scenario.problems();
+        if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError(problems)) }
     }
 
-    /// The work: the same scenario and seed give the same steps on any machine.
+    /// Everything in it that makes no sense.
+    pub fn problems(&self) -> Vec<String> {
+        let farm = self.farm.problems().into_iter().map(|problem| format!("farm.{problem}"));
+        let mut problems: Vec<_> = farm.collect();
+        let mut steps = 0_u64;
+        for (at, work) in self.work.iter().enumerate() {
+            let of_work = work.arrivals.problems().into_iter().map(|p| format!("arrivals.{p}"));
+            let of_work =
+                of_work.chain(work.shape.problems().into_iter().map(|p| format!("shape.{p}")));
+            problems.extend(of_work.map(|problem| format!("work[{at}].{problem}")));
+            let arrivals = work.arrivals.most();
+            steps = steps.saturating_add(arrivals.saturating_mul(work.shape.steps()));
+        }
+        if steps > MOST_STEPS {
+            problems.push(format!("work: it may be {steps} steps, more than {MOST_STEPS}"));
+        }
+        problems
+    }
+
+    /// The work that comes of `seed`.
     ///
     /// # Errors
-    /// When there are too many steps.
-    pub fn workload(&self, seed: Seed) -> Result<Workload, WorkloadError> {
-        generate::workload(self, seed)
+    /// When there are more steps, kinds of steps or jobsets than there can be.
+    pub fn workload(&self, seed: Seed) -> Result<Workload, ScenarioError> {
+        let wrong = |error: crate::workload::WorkloadError| ScenarioError(vec![error.to_string()]);
+        let mut builder = WorkloadBuilder::new();
+        for (jobset, shares) in &self.jobsets {
+            builder.set_shares(jobset, *shares).map_err(wrong)?;
+        }
+        let mut next = shape::Numbers::default();
+        for (at, work) in (0_u64..).zip(&self.work) {
+            let mut arrivals = seed.stream(Purpose::Arrivals, at);
+            let mut dice = shape::Dice {
+                durations: seed.stream(Purpose::Durations, at),
+                shapes: seed.stream(Purpose::Shapes, at),
+            };
+            for submit in work.arrivals.times(&mut arrivals) {
+                for step in work.shape.draw(submit, work, &mut next, &mut dice) {
+                    builder.add(step).map_err(wrong)?;
+                }
+            }
+        }
+        builder.finish().map_err(wrong)
+    }
+
+    /// When the last work can come.
+    pub fn ends(&self) -> Millis {
+        self.work.iter().map(|work| work.arrivals.ends()).max().unwrap_or_default()
     }
 }

@@ -1,105 +1,100 @@
-//! Traces: JSON lines under one versioned header line. Times are in milliseconds from the start.
-//!
-//! Everything is read from a `BufRead` and written to a `Write`: files and their compression are not known
-//! here, only the name that goes into messages.
+//! Files of work and of observations: JSON lines under a header that tells kind and version.
 
-mod lines;
-pub mod recording;
+mod recording;
 mod workload;
 
+use std::io::BufRead;
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::workload::WorkloadError;
-pub use workload::{WorkloadTrace, read_workload, write_workload};
+pub use recording::{Observation, RecordingReader, append_observation, recording_header};
+pub use workload::{read_workload, write_workload};
 
-/// What is wrong with a trace, and where. Shown as `FILE:LINE: what; what to do`.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{file}:{line}: {problem}")]
-pub struct TraceError {
-    /// The name of the file, as it was told.
-    pub file: String,
-    /// Which line, counted from 1.
-    pub line: u64,
-    /// What is wrong with it.
-    pub problem: TraceProblem,
+/// The version that this program writes and reads.
+pub const VERSION: u32 = 1;
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// Build steps.
+    #[serde(rename = "hydra-provisioner-workload")]
+    Workload,
+    /// What was seen and decided, cycle by cycle.
+    #[serde(rename = "hydra-provisioner-recording")]
+    Recording,
 }
 
-/// What can be wrong with a line of a trace.
+/// A file that is no good, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TraceProblem {
-    /// The file or its compression is broken.
-    #[error("cannot be read: {0}; copy the file again")]
-    Unreadable(String),
-    /// Not a single line.
-    #[error("the file is empty; the first line must be a header with \"format\": \"{format}\"")]
-    Empty {
-        /// The format that was expected.
-        format: &'static str,
-    },
-    /// Another kind of file.
-    #[error("\"format\" is {found}, must be \"{expected}\"; give a file of that format")]
-    Format {
-        /// What the header says, as JSON.
-        found: String,
-        /// The format that was expected.
-        expected: &'static str,
-    },
-    /// A version of the format that is not known here.
-    #[error(
-        "\"version\" is {found}, only {known} is known; make the trace again, or use the version of \
-         hydra-provisioner that wrote it"
-    )]
-    Version {
-        /// What the header says, as JSON.
-        found: String,
-        /// The version that is known.
-        known: u32,
-    },
-    /// A line that stops in the middle.
-    #[error("the line stops in the middle: the file is truncated; copy or record it again")]
-    CutOff,
-    /// A line that is longer than any sensible one.
-    #[error("the line is longer than {limit} bytes; is this a trace?")]
-    TooLong {
-        /// How long it may be, in bytes.
-        limit: u64,
-    },
-    /// A line without anything.
-    #[error("the line is empty; delete it")]
-    Blank,
-    /// No JSON, a key that is unknown or missing, a value of another type.
-    #[error("column {column}: {message}; correct the line or make the trace again")]
-    Content {
-        /// In which column, counted from 1; 0 where it is about the line as a whole.
-        column: usize,
-        /// What is wrong.
-        message: String,
-    },
-    /// A time before the start, or a negative length of time.
-    #[error("\"{key}\" is {value}; it must be 0 or more milliseconds")]
-    NegativeTime {
-        /// Of what.
-        key: &'static str,
-        /// The value, in milliseconds.
-        value: i64,
-    },
-    /// Fewer lines than the header says.
-    #[error("the file ends after {found} of {expected} steps: it is truncated; copy it again")]
-    Missing {
-        /// How many there are.
-        found: u64,
-        /// How many the header says.
-        expected: u64,
-    },
-    /// More lines than the header says.
-    #[error(
-        "the header says {expected} steps, here is one more; correct \"steps\" or delete the line"
-    )]
-    Surplus {
-        /// How many the header says.
-        expected: u64,
-    },
-    /// Steps that make no workload.
-    #[error("{0}; correct \"id\" and \"dependencies\"")]
-    Workload(#[from] WorkloadError),
+#[error("{file}:{line}: {message}")]
+pub struct TraceError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there and what it should be.
+    pub message: String,
+}
+
+/// The lines of a file with their numbers.
+struct Lines<R> {
+    file: String,
+    line: usize,
+    text: R,
+    buffer: String,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn new(file: &str, text: R) -> Self {
+        Self { file: file.to_owned(), line: 0, text, buffer: String::new() }
+    }
+
+    fn error(&self, message: impl Into<String>) -> TraceError {
+        self.error_at(self.line, message)
+    }
+
+    fn error_at(&self, line: usize, message: impl Into<String>) -> TraceError {
+        TraceError { file: self.file.clone(), line, message: message.into() }
+    }
+
+    /// The next line as a `T`; `None` at the end.
+    fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, TraceError> {
+        self.line += 1;
+        self.buffer.clear();
+        let length = self.text.read_line(&mut self.buffer);
+        match length.map_err(|error| self.error(format!("cannot be read: {error}")))? {
+            0 => Ok(None),
+            _ => serde_json::from_str(&self.buffer).map(Some).map_err(|error| {
+                // Its own "line 1" would mislead.
+                let message = error.to_string();
+                let message = message.split(" at line ").next().unwrap_or_default();
+                let ends = if error.is_eof() { "; is the file cut off here?" } else { "" };
+                self.error(format!("column {}: {message}{ends}", error.column()))
+            }),
+        }
+    }
+
+    /// The first line, which must be a header of `format` in a version that this program knows.
+    fn header<H: for<'de> Deserialize<'de>>(&mut self, format: Format) -> Result<H, TraceError> {
+        let value: serde_json::Value = self
+            .next()?
+            .ok_or_else(|| self.error("the file is empty, its first line must be a header"))?;
+        let told: Format = serde_json::from_value(value["format"].clone()).map_err(|_| {
+            self.error(format!(
+                "the first line must be a header with \"format\": {}",
+                serde_json::to_string(&format).unwrap_or_default()
+            ))
+        })?;
+        if told != format {
+            return Err(self.error(format!("this is a {told:?}, a {format:?} is wanted")));
+        }
+        if value["version"] != VERSION {
+            return Err(self.error(format!(
+                "it has version {}, this program knows {VERSION}",
+                value["version"]
+            )));
+        }
+        serde_json::from_value(value).map_err(|error| self.error(error.to_string()))
+    }
 }

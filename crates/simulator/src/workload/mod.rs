@@ -20,6 +20,19 @@ pub struct Workload {
     pub(crate) dependents: Vec<StepIndex>,
 }
 
+/// No steps.
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            kinds: Vec::new(),
+            jobsets: Vec::new(),
+            steps: Vec::new(),
+            first_dependent: vec![0],
+            dependents: Vec::new(),
+        }
+    }
+}
+
 /// A step's place in [`Workload::steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StepIndex(pub(crate) u32);
@@ -72,8 +85,14 @@ impl Workload {
 
     /// The places of the steps, in the order of their submission.
     pub fn indices(&self) -> impl Iterator<Item = StepIndex> + use<> {
+        self.indices_from(0)
+    }
+
+    /// As [`Self::indices`], without the first `skip`.
+    pub fn indices_from(&self, skip: usize) -> impl Iterator<Item = StepIndex> + use<> {
         // There are never more: `WorkloadBuilder::add` sees to it.
-        (0..u32::try_from(self.steps.len()).unwrap_or(u32::MAX)).map(StepIndex)
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (number(skip)..number(self.steps.len())).map(StepIndex)
     }
 
     /// The kinds of steps.

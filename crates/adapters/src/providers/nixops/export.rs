@@ -104,6 +104,7 @@ impl Deployment {
             host_key: self.host_key(),
             started_at: self.number("startTime").map(Timestamp),
             next_charge_at: self.next_charge_at(now),
+            failing_since: None,
             name: wish.name,
             machine_type: wish.machine_type,
         })

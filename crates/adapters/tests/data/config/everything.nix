@@ -34,6 +34,7 @@
       sshKey = "/srv/key";
       stopOnIdle = true;
       gracePeriod = 600;
+      giveUpAfter = 1800;
     };
     aarch64-linux.provider.nixops = {
       program = [ "nixops2" ];

@@ -1,0 +1,137 @@
+//! What the user may say to `sim`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// What is simulated.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sim {
+    /// What would this configuration cost, and how long would builds wait?
+    Run {
+        /// conf.nix, or a .json file
+        conf: PathBuf,
+        #[command(flatten)]
+        options: Options,
+        /// Workloads (.jsonl, .jsonl.gz, .jsonl.zst) or scenarios (.json); each is run by itself
+        #[arg(required = true, value_name = "TRACE")]
+        traces: Vec<PathBuf>,
+    },
+    /// Show configurations side by side, each on the same work
+    Compare {
+        /// conf.nix or .json files
+        #[arg(required = true, num_args = 2.., value_name = "CONF")]
+        confs: Vec<PathBuf>,
+        /// A workload or a scenario; may be given several times
+        #[arg(long = "trace", required = true, value_name = "TRACE")]
+        traces: Vec<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Draw farms, work and trouble from seeds and watch that no rule is broken
+    Campaign {
+        /// The first seed
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// How many seeds, counted up from the first
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+        /// Print what is drawn from the seed as JSON
+        #[arg(long)]
+        knobs: bool,
+    },
+    /// Show where this configuration would decide otherwise than was decided when RECORDING was written
+    Replay {
+        /// conf.nix, or a .json file
+        conf: PathBuf,
+        /// Written by `run --record`
+        recording: PathBuf,
+    },
+    /// Write the work of a scenario as a workload
+    Generate {
+        /// A scenario (.json)
+        scenario: PathBuf,
+        /// Instead of the scenario's own seed
+        #[arg(long)]
+        seed: Option<u64>,
+        /// .jsonl or .jsonl.gz
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Turn the records of others into a workload
+    #[command(subcommand)]
+    Import(Import),
+}
+
+/// Where work is imported from.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Import {
+    /// The Standard Workload Format of the Parallel Workloads Archive
+    Swf {
+        /// The archive's file, which may be .gz
+        file: PathBuf,
+        /// The system that its jobs are taken to be built on
+        #[arg(long, default_value = "x86_64-linux")]
+        system: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// A dependency graph, as `nix derivation show -r` (older Nix: `nix show-derivation -r`) prints it
+    Derivations {
+        /// JSON; `-` is standard input
+        file: PathBuf,
+        /// Nix does not tell how long a derivation takes: half are taken to build in less than this many seconds
+        #[arg(long, default_value_t = 30)]
+        median: u64,
+        /// How much they differ: standard deviation of the natural logarithm
+        #[arg(long, default_value_t = 1.5)]
+        sigma: f64,
+        /// Where chance comes from
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// The jobset that they are builds of
+        #[arg(long, default_value = "project:jobset")]
+        jobset: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// .jsonl or .jsonl.gz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where chance comes from, instead of the scenario's own seed
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Run this many seeds, counted up from the first, and tell how sure the means are
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) seeds: u64,
+    /// Machines, prices, queue runner, incidents and faults (JSON), instead of a scenario's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) farm: Option<PathBuf>,
+    /// Seconds from the start of one cycle to the start of the next
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) interval: Option<u64>,
+    /// Threads; results do not depend on it
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// How results are printed
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// All numbers, in milliseconds and millionths of a dollar
+    Json,
+    /// The same, one line for each run and machine type
+    Csv,
+}

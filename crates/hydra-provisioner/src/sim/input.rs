@@ -1,0 +1,176 @@
+//! What a simulation is made of, from files.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use adapters::config::{Config, QueueSettings};
+use simulator::engine::{Millis, Seed};
+use simulator::queue_runner::Settings;
+use simulator::scenario::Scenario;
+use simulator::simulation::Setup;
+use simulator::trace::read_workload;
+use simulator::workload::Workload;
+use simulator::world::{Farm, Limits};
+
+use crate::commands::{fail, load};
+use crate::exit::Exit;
+use crate::sim::args::Options;
+
+/// Work, and where it happens.
+pub(super) enum Work {
+    Recorded(Arc<Workload>),
+    Scenario(Box<Scenario>),
+}
+
+/// A trace with its name.
+pub(super) struct Trace {
+    pub(super) name: String,
+    pub(super) work: Work,
+}
+
+/// A configuration with its name.
+pub(super) struct Conf {
+    pub(super) name: String,
+    config: Config,
+}
+
+impl Conf {
+    pub(super) fn read(path: &Path) -> Result<Self, Exit> {
+        Ok(Self { name: path.display().to_string(), config: load(path)? })
+    }
+
+    pub(super) fn policy(&self) -> &planner::Policy {
+        &self.config.policy
+    }
+
+    fn limits(&self) -> Limits {
+        let millis = |length: std::time::Duration| {
+            Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+        };
+        let limits = self.config.limits;
+        Limits {
+            create_timeout: millis(limits.create_timeout),
+            deploy_timeout: millis(limits.deploy_timeout),
+            release_timeout: millis(limits.release_timeout),
+            parallelism: u32::try_from(limits.parallelism).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// A farm like any other, with the queue runner that the configuration asks.
+    fn usual_farm(&self) -> Farm {
+        let queue_runner = match self.config.queue {
+            QueueSettings::Classic { .. } => Settings::CLASSIC,
+            QueueSettings::Rest { .. } => Settings::REST,
+        };
+        Farm { queue_runner, ..Farm::default() }
+    }
+}
+
+impl Trace {
+    /// A workload, or a scenario: which of both the name tells.
+    pub(super) fn read(path: &Path) -> Result<Self, Exit> {
+        let name = path.display().to_string();
+        let work = if path.extension().is_some_and(|extension| extension == "json") {
+            let mut text = String::new();
+            open(path)?.read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
+            Work::Scenario(Box::new(scenario(path, &text)?))
+        } else {
+            let workload = read_workload(&name, open(path)?);
+            Work::Recorded(Arc::new(workload.map_err(|error| fail(Exit::BadConfig, &error))?))
+        };
+        Ok(Self { name, work })
+    }
+
+    pub(super) fn first_seed(&self, options: &Options) -> u64 {
+        options.seed.unwrap_or(match &self.work {
+            Work::Recorded(_) => 0,
+            Work::Scenario(scenario) => scenario.seed,
+        })
+    }
+
+    /// All that one run needs.
+    pub(super) fn setup(
+        &self,
+        conf: &Conf,
+        farm: Option<&Farm>,
+        seed: u64,
+        options: &Options,
+    ) -> Result<Setup, Exit> {
+        let (workload, own_farm) = match &self.work {
+            Work::Recorded(workload) => (Arc::clone(workload), conf.usual_farm()),
+            Work::Scenario(scenario) => {
+                let workload = scenario.workload(Seed(seed));
+                let workload = workload.map_err(|error| bad(&self.name, &error))?;
+                (Arc::new(workload), scenario.farm.clone())
+            }
+        };
+        let mut farm = farm.cloned().unwrap_or(own_farm);
+        if let Some(seconds) = options.interval {
+            farm.cycle.interval = Millis::from_seconds(seconds);
+        }
+        let policy = conf.config.policy.clone();
+        Ok(Setup { seed: Seed(seed), policy, limits: conf.limits(), farm, workload })
+    }
+}
+
+/// A farm's own file.
+pub(super) fn farm(path: &Path) -> Result<Farm, Exit> {
+    let farm: Farm =
+        serde_json::from_reader(open(path)?).map_err(|error| bad(path.display(), &error))?;
+    match farm.problems().as_slice() {
+        [] => Ok(farm),
+        problems => Err(bad(path.display(), &problems.join("\n"))),
+    }
+}
+
+pub(super) fn scenario(path: &Path, text: &str) -> Result<Scenario, Exit> {
+    Scenario::parse(text).map_err(|error| bad(path.display(), &error))
+}
+
+/// Opens a file, uncompressed where its name ends in `.gz` or `.zst`; `-` is standard input.
+pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Exit> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let text: Box<dyn Read> = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Some("zst") => Box::new(
+            ruzstd::decoding::StreamingDecoder::new(file)
+                .map_err(|error| unreadable(path, &error))?,
+        ),
+        _ => Box::new(file),
+    };
+    Ok(Box::new(BufReader::new(text)))
+}
+
+/// Writes a file whole or not at all, compressed where its name ends in `.gz`.
+pub(super) fn write(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Exit> {
+    let mut bytes = Vec::new();
+    let written = if path.extension().is_some_and(|extension| extension == "gz") {
+        let mut encoder = flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::best());
+        content(&mut encoder).and_then(|()| encoder.finish().map(|_| ()))
+    } else {
+        content(&mut BufWriter::new(&mut bytes))
+    };
+    written.and_then(|()| std::fs::write(path, &bytes)).map_err(|error| {
+        fail(Exit::Unexpected, &format!("cannot write {}: {error}", path.display()))
+    })
+}
+
+pub(super) fn unreadable(path: &Path, error: &impl std::fmt::Display) -> Exit {
+    fail(Exit::BadConfig, &format!("cannot read {}: {error}", path.display()))
+}
+
+/// A file that makes no sense, a line for each problem.
+fn bad(file: impl std::fmt::Display, problems: &impl std::fmt::Display) -> Exit {
+    for problem in problems.to_string().lines() {
+        fail(Exit::BadConfig, &format!("{file}: {problem}"));
+    }
+    Exit::BadConfig
+}

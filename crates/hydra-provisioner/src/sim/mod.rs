@@ -1,0 +1,118 @@
+//! `sim`: the very same planner and cycle on a virtual clock.
+
+pub(crate) mod args;
+mod import;
+mod input;
+mod report;
+mod runs;
+
+use std::path::{Path, PathBuf};
+
+use simulator::campaign::{Knobs, trial};
+use simulator::engine::Seed;
+use simulator::trace::{RecordingReader, write_workload};
+
+use crate::commands::{fail, print, print_json};
+use crate::exit::Exit;
+use args::{Format, Options, Sim};
+use input::{Conf, Trace};
+use runs::{Completion, Run, run_all};
+
+pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
+    match what {
+        Sim::Run { conf, options, traces } => {
+            let runs = simulate(&[conf], &traces, &options)?;
+            show(&runs, &options, report::tables_by_type)
+        }
+        Sim::Compare { confs, traces, options } => {
+            let runs = simulate(&confs, &traces, &options)?;
+            show(&runs, &options, report::tables_by_conf)
+        }
+        Sim::Campaign { seed, seeds, knobs } => campaign(seed, seeds, knobs),
+        Sim::Replay { conf, recording } => replay(&conf, &recording),
+        Sim::Generate { scenario, seed, output } => generate(&scenario, seed, &output),
+        Sim::Import(what) => import::import(what),
+    }
+}
+
+fn simulate(confs: &[PathBuf], traces: &[PathBuf], options: &Options) -> Result<Vec<Run>, Exit> {
+    // All of them are read, so that all that is wrong is told at once.
+    let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf)).collect();
+    let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
+    let confs = confs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let traces = traces.into_iter().collect::<Result<Vec<_>, _>>()?;
+    run_all(&confs, &traces, options)
+}
+
+/// Prints results; what the operator must know besides them is logged.
+fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result<Exit, Exit> {
+    match options.format {
+        Format::Table => print(tables(runs))?,
+        Format::Json => print_json(&report::json(runs))?,
+        Format::Csv => print(report::csv(runs))?,
+    }
+    let mut exit = Exit::Done;
+    for run in runs {
+        if let Some(violation) = &run.violation {
+            exit = fail(
+                Exit::SomeFailed,
+                &format!(
+                    "{} on {}: a rule was broken, which is a bug of ours: {violation}",
+                    run.conf, run.trace
+                ),
+            );
+        }
+    }
+    let cut = runs.iter().filter(|run| run.completion == Completion::CutShort).count();
+    if cut > 0 {
+        exit = fail(Exit::Unexpected, &format!("{cut} of {} runs were cut short", runs.len()));
+    }
+    Ok(exit)
+}
+
+fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
+    let mut exit = Exit::Done;
+    for seed in (first..=u64::MAX).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        if knobs {
+            print_json(&Knobs::draw(Seed(seed)))?;
+        }
+        let trial = trial(Seed(seed), planner::plan);
+        print(&trial)?;
+        if !trial.violations.is_empty() {
+            exit = Exit::SomeFailed;
+        }
+    }
+    Ok(exit)
+}
+
+/// Prints every cycle that would be decided otherwise.
+fn replay(conf: &Path, recording: &Path) -> Result<Exit, Exit> {
+    let conf = Conf::read(conf)?;
+    let name = recording.display().to_string();
+    let wrong = |error| fail(Exit::BadConfig, &error);
+    let (mut cycles, mut others) = (0_u64, 0_u64);
+    for observation in RecordingReader::new(&name, input::open(recording)?).map_err(wrong)? {
+        let observation = observation.map_err(wrong)?;
+        cycles += 1;
+        let plan = planner::plan(conf.policy(), &observation.snapshot);
+        if plan != observation.plan {
+            others += 1;
+            let at = observation.snapshot.taken_at.0;
+            print(format!("cycle {cycles}, at {at}: was\n{}would be\n{plan}\n", observation.plan))?;
+        }
+    }
+    print(format!("{others} of {cycles} cycles would be decided otherwise\n"))?;
+    Ok(Exit::Done)
+}
+
+fn generate(scenario: &Path, seed: Option<u64>, output: &Path) -> Result<Exit, Exit> {
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut input::open(scenario)?, &mut text)
+        .map_err(|error| input::unreadable(scenario, &error))?;
+    let scenario = input::scenario(scenario, &text)?;
+    let seed = seed.unwrap_or(scenario.seed);
+    let workload = scenario.workload(Seed(seed)).map_err(|error| fail(Exit::BadConfig, &error))?;
+    let description = format!("{} (seed {seed})", scenario.description);
+    input::write(output, |out| write_workload(&workload, &description, out))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,267 @@
+//! Results as a table, JSON or CSV.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+use planner::MachineType;
+use serde_json::json;
+use simulator::results::{Metrics, Results};
+use simulator::statistics::Estimate;
+
+use super::runs::{Completion, Run};
+
+/// How a number is shown.
+#[derive(Clone, Copy)]
+enum Unit {
+    Count,
+    /// Milliseconds, as hours, minutes and seconds.
+    Time,
+    /// Milliseconds, as hours.
+    Hours,
+    /// Millionths of a dollar.
+    Dollars,
+    /// Thousandths, as a factor.
+    Factor,
+    /// Thousandths, as a percentage.
+    Percent,
+}
+
+/// A number of one machine type or of all: its name in CSV, for people, its unit, its value.
+type Row<T> = (&'static str, &'static str, Unit, fn(&T) -> u128);
+
+const OF_TYPES: [Row<Metrics>; 25] = [
+    ("costMicroDollars", "cost, $", Unit::Dollars, |m| m.cost_micro_dollars),
+    ("paidMs", "machine hours paid", Unit::Hours, |m| m.paid.0.into()),
+    ("busyMs", "  building", Unit::Hours, |m| m.busy.0.into()),
+    ("idleMs", "  idle", Unit::Hours, |m| m.idle.0.into()),
+    ("bootingMs", "  booting", Unit::Hours, |m| m.booting.0.into()),
+    ("utilisationThousandths", "utilisation", Unit::Percent, |m| m.utilisation.into()),
+    ("waitMeanMs", "wait, mean", Unit::Time, |m| m.wait.mean.into()),
+    ("waitP50Ms", "wait, p50", Unit::Time, |m| m.wait.p50.into()),
+    ("waitP95Ms", "wait, p95", Unit::Time, |m| m.wait.p95.into()),
+    ("waitP99Ms", "wait, p99", Unit::Time, |m| m.wait.p99.into()),
+    ("waitMaxMs", "wait, max", Unit::Time, |m| m.wait.max.into()),
+    ("slowdownMean", "bounded slowdown, mean", Unit::Factor, |m| m.bounded_slowdown.mean.into()),
+    ("slowdownP50", "bounded slowdown, p50", Unit::Factor, |m| m.bounded_slowdown.p50.into()),
+    ("slowdownP95", "bounded slowdown, p95", Unit::Factor, |m| m.bounded_slowdown.p95.into()),
+    ("slowdownP99", "bounded slowdown, p99", Unit::Factor, |m| m.bounded_slowdown.p99.into()),
+    ("slowdownMax", "bounded slowdown, max", Unit::Factor, |m| m.bounded_slowdown.max.into()),
+    ("makespanMs", "makespan", Unit::Time, |m| m.makespan.0.into()),
+    ("built", "steps built", Unit::Count, |m| m.built.into()),
+    ("failed", "steps given up", Unit::Count, |m| m.failed.into()),
+    ("unfinished", "steps not ended", Unit::Count, |m| m.unfinished.into()),
+    ("created", "machines made", Unit::Count, |m| m.created.into()),
+    ("lost", "machines lost", Unit::Count, |m| m.lost.into()),
+    ("churn", "made + started + stopped + destroyed", Unit::Count, |m| m.churn.into()),
+    ("underMs", "time with too few machines", Unit::Time, |m| m.under_provisioned.0.into()),
+    ("overMs", "time with too many machines", Unit::Time, |m| m.over_provisioned.0.into()),
+];
+
+/// Numbers that only the whole farm has.
+const OF_ALL: [Row<Results>; 6] = [
+    ("builds", "builds ended", Unit::Count, |r| r.builds.into()),
+    ("buildMeanMs", "build time, mean", Unit::Time, |r| r.build_times.mean.into()),
+    ("buildP50Ms", "build time, p50", Unit::Time, |r| r.build_times.p50.into()),
+    ("buildP95Ms", "build time, p95", Unit::Time, |r| r.build_times.p95.into()),
+    ("buildMaxMs", "build time, max", Unit::Time, |r| r.build_times.max.into()),
+    ("cycles", "cycles", Unit::Count, |r| r.cycles.into()),
+];
+
+/// Runs of one configuration on one trace, and what of them a column shows.
+struct Column<'a> {
+    name: String,
+    runs: Vec<&'a Results>,
+    /// `None`: all types.
+    kind: Option<&'a MachineType>,
+}
+
+/// A table a trace: its types side by side.
+pub(super) fn tables_by_type(runs: &[Run]) -> String {
+    tables(runs, |runs| {
+        let results: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
+        let kinds = results.first().map(|results| results.types.keys()).into_iter().flatten();
+        let column =
+            |name: &str, kind| Column { name: name.to_owned(), runs: results.clone(), kind };
+        let mut columns = vec![column("total", None)];
+        columns.extend(kinds.map(|kind| column(kind.as_str(), Some(kind))));
+        columns
+    })
+}
+
+/// A table a trace: configurations side by side.
+pub(super) fn tables_by_conf(runs: &[Run]) -> String {
+    tables(runs, |runs| {
+        runs.chunk_by(|a, b| a.conf == b.conf)
+            .map(|runs| Column {
+                name: runs.first().map(|run| run.conf.clone()).unwrap_or_default(),
+                runs: runs.iter().filter_map(|run| run.results.as_ref()).collect(),
+                kind: None,
+            })
+            .collect()
+    })
+}
+
+fn tables(runs: &[Run], columns: impl Fn(&[Run]) -> Vec<Column<'_>>) -> String {
+    let mut text = String::new();
+    for runs in runs.chunk_by(|a, b| a.trace == b.trace) {
+        let begun: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
+        let Some(first) = begun.first() else { continue };
+        let trace = runs.first().map_or("", |run| run.trace.as_str());
+        let _ = writeln!(text, "{trace}: {}", what_ran(runs, first));
+        let _ = writeln!(text, "{}\n", table(&columns(runs)));
+    }
+    text
+}
+
+fn what_ran(runs: &[Run], first: &Results) -> String {
+    let seeds = runs.chunk_by(|a, b| a.conf == b.conf).next().map_or(0, <[Run]>::len);
+    let mut text = match seeds {
+        1 => format!("seed {}", first.seed),
+        many => format!("{many} seeds from {} on, means ± 95 % confidence", first.seed),
+    };
+    let cut = runs.iter().filter(|run| run.completion == Completion::CutShort).count();
+    if cut > 0 {
+        let _ = write!(text, "; {cut} runs were cut short");
+    }
+    let restless =
+        runs.iter().filter_map(|run| run.results.as_ref()).filter(|r| !r.at_rest).count();
+    if restless > cut {
+        let _ = write!(text, "; {} did not come to rest in 30 days", restless - cut);
+    }
+    text
+}
+
+fn table(columns: &[Column<'_>]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([""].into_iter().chain(columns.iter().map(|column| column.name.as_str())));
+    for (_, name, unit, value) in &OF_TYPES {
+        let cells = columns.iter().map(|column| {
+            let metrics = column.runs.iter().filter_map(|results| metrics(results, column.kind));
+            cell(metrics.map(value), *unit)
+        });
+        table.add_row([(*name).to_owned()].into_iter().chain(cells));
+    }
+    for (_, name, unit, value) in &OF_ALL {
+        let cells = columns.iter().map(|column| match column.kind {
+            None => cell(column.runs.iter().map(|results| value(results)), *unit),
+            Some(_) => String::new(),
+        });
+        table.add_row([(*name).to_owned()].into_iter().chain(cells));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn metrics<'a>(results: &'a Results, kind: Option<&MachineType>) -> Option<&'a Metrics> {
+    kind.map_or(Some(&results.total), |kind| results.types.get(kind))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+fn cell(values: impl Iterator<Item = u128>, unit: Unit) -> String {
+    let values: Vec<_> = values.map(|value| value as f64).collect();
+    let Estimate { mean, half_width } = Estimate::of(&values);
+    match half_width {
+        None => show(mean, unit),
+        Some(half_width) => format!("{} ± {}", show(mean, unit), show(half_width, unit)),
+    }
+}
+
+fn show(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Count if value.fract() == 0.0 => format!("{value}"),
+        Unit::Count => format!("{value:.1}"),
+        Unit::Hours => format!("{:.2}", value / 3_600_000.0),
+        Unit::Dollars => format!("{:.4}", value / 1_000_000.0),
+        Unit::Factor => format!("{:.2}", value / 1000.0),
+        Unit::Percent => format!("{:.1} %", value / 10.0),
+        Unit::Time => time(value),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+fn time(millis: f64) -> String {
+    let seconds = (millis / 1000.0) as u64;
+    match seconds {
+        0..60 => format!("{:.1}s", millis / 1000.0),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Every number of every run.
+pub(super) fn json(runs: &[Run]) -> serde_json::Value {
+    let runs = runs.iter().map(|run| {
+        json!({
+            "conf": run.conf,
+            "trace": run.trace,
+            "complete": run.completion == Completion::Whole,
+            "results": run.results,
+        })
+    });
+    runs.collect()
+}
+
+/// A line for each run and machine type, and one with all types as `total`.
+pub(super) fn csv(runs: &[Run]) -> String {
+    let mut text = "conf,trace,seed,complete,atRest,type".to_owned();
+    let names = OF_TYPES.iter().map(|row| row.0).chain(OF_ALL.iter().map(|row| row.0));
+    names.for_each(|name| text = format!("{text},{name}"));
+    text.push('\n');
+    for run in runs {
+        let Some(results) = &run.results else { continue };
+        let kinds = results.types.iter().map(|(kind, metrics)| (kind.as_str(), metrics));
+        for (kind, metrics) in std::iter::once(("total", &results.total)).chain(kinds) {
+            let complete = run.completion == Completion::Whole;
+            let (seed, at_rest) = (results.seed, results.at_rest);
+            let (conf, trace) = (quoted(&run.conf), quoted(&run.trace));
+            let _ = write!(text, "{conf},{trace},{seed},{complete},{at_rest},{}", quoted(kind));
+            for (_, _, _, value) in &OF_TYPES {
+                let _ = write!(text, ",{}", value(metrics));
+            }
+            for (_, _, _, value) in &OF_ALL {
+                let _ = if kind == "total" {
+                    write!(text, ",{}", value(results))
+                } else {
+                    write!(text, ",")
+                };
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// As RFC 4180 wants it.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        for (value, unit, text) in [
+            (12.0, Unit::Count, "12"),
+            (12.34, Unit::Count, "12.3"),
+            (59_940.0, Unit::Time, "59.9s"),
+            (61_000.0, Unit::Time, "1m01s"),
+            (7_260_000.0, Unit::Time, "2h01m"),
+            (5_400_000.0, Unit::Hours, "1.50"),
+            (1_234_567.0, Unit::Dollars, "1.2346"),
+            (1_500.0, Unit::Factor, "1.50"),
+            (423.0, Unit::Percent, "42.3 %"),
+        ] {
+            assert_eq!(show(value, unit), text);
+        }
+        assert_eq!(quoted("x86_64-linux,i686-linux"), "\"x86_64-linux,i686-linux\"");
+    }
+}

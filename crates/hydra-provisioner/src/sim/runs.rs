@@ -1,0 +1,132 @@
+//! Many simulations, several at a time; results in order whatever the threads do.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use simulator::engine::Millis;
+use simulator::results::Results;
+use simulator::simulation::{Setup, Simulation};
+
+use super::input::{Conf, Trace};
+use crate::commands::fail;
+use crate::exit::Exit;
+use crate::sim::args::Options;
+
+/// A farm that is not at rest this long after the last submission never will be.
+const PATIENCE: Millis = Millis::from_hours(30 * 24);
+
+/// What came of one simulation.
+pub(super) struct Run {
+    pub(super) conf: String,
+    pub(super) trace: String,
+    /// `None`: it was not begun before the user's Ctrl-C.
+    pub(super) results: Option<Results>,
+    pub(super) completion: Completion,
+    /// The first broken rule, with what led to it.
+    pub(super) violation: Option<String>,
+}
+
+/// Whether a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    Whole,
+    /// Ctrl-C: results up to there.
+    CutShort,
+}
+
+/// Every configuration on every trace with every seed, in this order.
+pub(super) fn run_all(
+    confs: &[Conf],
+    traces: &[Trace],
+    options: &Options,
+) -> Result<Vec<Run>, Exit> {
+    let farm = options.farm.as_deref().map(super::input::farm).transpose()?;
+    let mut jobs = Vec::new();
+    for trace in traces {
+        for conf in confs {
+            for seed in (trace.first_seed(options)..).take(to_usize(options.seeds)) {
+                jobs.push((conf, trace, seed));
+            }
+        }
+    }
+    let stop = stop_on_signals()?;
+    let progress = progress_bar(jobs.len() as u64);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    let pool = pool.map_err(|error| fail(Exit::Unexpected, &error))?;
+    let runs = pool.install(|| {
+        jobs.into_par_iter()
+            .map(|(conf, trace, seed)| {
+                let setup = trace.setup(conf, farm.as_ref(), seed, options)?;
+                let mut run = simulate(setup, &stop, &progress);
+                run.conf.clone_from(&conf.name);
+                run.trace.clone_from(&trace.name);
+                Ok(run)
+            })
+            .collect()
+    });
+    progress.finish_and_clear();
+    runs
+}
+
+/// One run, to its end or the user's signal. The bar goes by thousandths of a run.
+fn simulate(setup: Setup, stop: &AtomicBool, progress: &ProgressBar) -> Run {
+    let seed = setup.seed.0;
+    let last = setup.workload.last_submission();
+    let mut run = Run {
+        conf: String::new(),
+        trace: String::new(),
+        results: None,
+        completion: Completion::CutShort,
+        violation: None,
+    };
+    if stop.load(Ordering::Relaxed) {
+        return run;
+    }
+    let limit = last + PATIENCE;
+    let mut simulation = Simulation::new(setup);
+    let mut shown = 0;
+    while simulation.next_cycle() <= limit && !stop.load(Ordering::Relaxed) {
+        simulation.cycle();
+        let share = simulation.world().now().0.saturating_mul(1000) / last.0.max(1);
+        progress.inc(share.min(1000) - shown);
+        shown = share.min(1000);
+        if simulation.is_at_rest() {
+            break;
+        }
+    }
+    progress.inc(1000 - shown);
+    if !stop.load(Ordering::Relaxed) {
+        run.completion = Completion::Whole;
+    }
+    run.violation = simulation.world().violations().first().map(ToString::to_string);
+    run.results = Some(Results::of(seed, &simulation));
+    run
+}
+
+/// The first signal ends what runs and keeps its results; the second kills.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Exit> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| fail(Exit::Unexpected, &error))?;
+    }
+    Ok(stop)
+}
+
+fn progress_bar(runs: u64) -> ProgressBar {
+    let bar = ProgressBar::new(runs * 1000);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:40} {percent}% {elapsed} (about {eta} to go)");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,216 @@
+//! `sim` as a user runs it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod farm;
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use farm::Farm;
+use serde_json::{Value, json};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.arg("sim").args(args).current_dir(root());
+    command
+}
+
+#[track_caller]
+fn expect(args: &[&str], code: i32) -> (String, String) {
+    let Output { status, stdout, stderr } = command(args).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(code), "{args:?}\n{stdout}\n{stderr}");
+    (stdout, stderr)
+}
+
+fn traces() -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(root().join("sim-traces"))
+        .unwrap()
+        .map(|entry| Path::new("sim-traces").join(entry.unwrap().file_name()))
+        .filter(|path| path.extension().is_some_and(|name| name == "json" || name == "gz"))
+        .map(|path| path.display().to_string())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Every number of every trace that we ship, the same on any machine and with any number of threads.
+/// `UPDATE_CASES=1 cargo test -p hydra-provisioner --test sim` writes them anew.
+#[test]
+fn shipped_traces_come_to_the_same_bytes_everywhere() {
+    let traces = traces();
+    assert!(traces.len() >= 10, "{traces:?}");
+    let mut args = vec!["run", "examples/sim/conf.nix", "--format", "csv"];
+    args.extend(traces.iter().map(String::as_str));
+    let one_thread = expect(&[&args[..], &["--threads", "1"]].concat(), 0).0;
+    let two_threads = expect(&[&args[..], &["--threads", "2"]].concat(), 0).0;
+    assert_eq!(one_thread, two_threads);
+    let expected = root().join("sim-traces/expected.csv");
+    if std::env::var("UPDATE_CASES").is_ok() {
+        fs::write(&expected, &one_thread).unwrap();
+    }
+    assert_eq!(one_thread, fs::read_to_string(expected).unwrap(), "UPDATE_CASES=1 accepts it");
+    // Each is what its description says.
+    let at_rest = one_thread.lines().skip(1).filter(|line| line.contains(",true,true,total,"));
+    assert_eq!(at_rest.count(), traces.len(), "each comes to rest");
+}
+
+#[test]
+fn a_table_is_for_people() {
+    let conf = "examples/sim/conf.nix";
+    let (table, _) = expect(&["run", conf, "sim-traces/endless-build.json", "--seeds", "3"], 0);
+    assert!(table.starts_with("sim-traces/endless-build.json: 3 seeds from 5 on"), "{table}");
+    for line in ["cost, $", "machine hours paid", "wait, p99", "build time, max", "aarch64-linux"] {
+        assert!(table.contains(line), "{line} is not in {table}");
+    }
+    let other = tempfile::NamedTempFile::with_suffix(".nix").unwrap();
+    let text = fs::read_to_string(root().join(conf)).unwrap();
+    fs::write(other.path(), text.replace("maxMachines = 20", "maxMachines = 5")).unwrap();
+    let other = other.path().to_str().unwrap();
+    let (table, _) = expect(&["compare", conf, other, "--trace", "sim-traces/burst.json"], 0);
+    let cost = table.lines().find(|line| line.contains("cost, $")).unwrap();
+    let costs: Vec<f64> = cost.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(costs.len() == 2 && costs[1] < costs[0], "fewer machines cost less: {cost}");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = r#"{"format":"hydra-provisioner-workload","version":1}"#;
+    let step = r#"{"id":1,"submit":0,"system":"a","duration":5,"dependencies":[2]}"#;
+    let mut whole = Vec::new();
+    let file = fs::File::open(root().join("sim-traces/nixpkgs-graph.jsonl.gz")).unwrap();
+    { file }.read_to_end(&mut whole).unwrap();
+    for (name, content, line, message) in [
+        ("version.jsonl", header.replace('1', "9").into_bytes(), 1, "it has version 9"),
+        (
+            "unknown.jsonl",
+            format!("{header}\n{step}\n").into_bytes(),
+            2,
+            "depends on 2, which is unknown",
+        ),
+        (
+            "cycle.jsonl",
+            format!("{header}\n{step}\n{}\n", step.replace('2', "1").replacen('1', "2", 1))
+                .into_bytes(),
+            2,
+            "depends on itself",
+        ),
+        (
+            "negative.jsonl",
+            format!("{header}\n{}\n", step.replace(":0", ":-1")).into_bytes(),
+            2,
+            "times are milliseconds from 0 on, this is -1",
+        ),
+        ("cut.jsonl", format!("{header}\n{}", &step[..20]).into_bytes(), 2, "cut off"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        let path = path.to_str().unwrap();
+        let (_, errors) = expect(&["run", "examples/sim/conf.nix", path], 2);
+        assert!(errors.contains(&format!("{path}:{line}: ")), "{errors}");
+        assert!(errors.contains(message), "{errors}");
+    }
+    let path = folder.path().join("cut.jsonl.gz");
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let (_, errors) = expect(&["run", "examples/sim/conf.nix", path.to_str().unwrap()], 2);
+    assert!(errors.contains("cut.jsonl.gz:"), "{errors}");
+}
+
+/// A billion years of work, and an impatient user.
+#[test]
+fn ctrl_c_keeps_what_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = json!({
+        "description": "a step a day for ever",
+        "work": [{
+            "jobset": "p:j",
+            "arrivals": { "poisson": { "to": 86_400_000_u64 * 4_000_000, "meanGap": 86_400_000 } },
+            "shape": { "layers": [{
+                "steps": 1, "duration": { "fixed": 1000 }, "kinds": [{ "system": "x86_64-linux" }],
+            }] },
+        }],
+    });
+    let long = folder.path().join("long.json");
+    fs::write(&long, scenario.to_string()).unwrap();
+    let child = command(&["run", "examples/sim/conf.nix", "--threads", "1", "--format", "json"])
+        .args([Path::new("sim-traces/endless-build.json"), &long])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Long enough for the first run and the beginning of the second; too short only makes it weaker.
+    thread::sleep(Duration::from_secs(5));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(runs[0]["complete"], true, "{runs}");
+    assert_eq!(runs[1]["complete"], false, "{runs}");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("1 of 2 runs were cut short"), "{errors}");
+}
+
+#[test]
+fn a_campaign_is_seen_again_by_its_seed() {
+    let (first, _) = expect(&["campaign", "--seed", "41", "--seeds", "2", "--knobs"], 0);
+    let (again, _) = expect(&["campaign", "--seed", "41", "--seeds", "2", "--knobs"], 0);
+    assert_eq!(first, again);
+    assert!(first.contains("seed 41: ") && first.contains("seed 42: "), "{first}");
+    assert!(first.contains("\"noCapacity\""), "{first}");
+}
+
+#[test]
+fn recorded_cycles_are_replayed() {
+    let farm = Farm::new(&json!({}));
+    let recording = farm.path("recording.jsonl");
+    for runnable in [0, 2, 0] {
+        farm.set_runnable(runnable);
+        let output = farm.run(&["run", "--record", recording.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let recording = recording.to_str().unwrap();
+    let conf = farm.conf();
+    let conf = conf.to_str().unwrap();
+    let (same, _) = expect(&["replay", conf, recording], 0);
+    assert_eq!(same, "0 of 3 cycles would be decided otherwise\n");
+    let other = Farm::new(&json!({ "maxCreatesPerCycle": 1 }));
+    let mut config: Value = serde_json::from_slice(&fs::read(conf).unwrap()).unwrap();
+    config["systemTypes"]["x86_64-linux"]["maxMachines"] = json!(1);
+    fs::write(other.conf(), config.to_string()).unwrap();
+    let (differs, _) = expect(&["replay", other.conf().to_str().unwrap(), recording], 0);
+    assert!(
+        differs.contains("would be")
+            && differs.ends_with("1 of 3 cycles would be decided otherwise\n"),
+        "{differs}"
+    );
+}
+
+#[test]
+fn work_is_made_and_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("t.jsonl.gz");
+    let trace = trace.to_str().unwrap();
+    let conf = "examples/sim/conf.nix";
+    expect(&["generate", "sim-traces/flapping.json", "--output", trace], 0);
+    let csv = |trace: &str| {
+        let (csv, _) = expect(&["run", conf, trace, "--format", "csv", "--seed", "6"], 0);
+        csv.replace(trace, "TRACE")
+    };
+    assert_eq!(csv(trace), csv("sim-traces/flapping.json"));
+
+    let swf = folder.path().join("a.swf");
+    fs::write(&swf, "; comment\n1 0 5 100 1 -1 -1 1 -1 -1 1 3 1 1 1 1 -1 -1\n").unwrap();
+    expect(&["import", "swf", swf.to_str().unwrap(), "--output", trace], 0);
+    assert!(csv(trace).contains(",built,"));
+}

@@ -1,0 +1,328 @@
+//! The fault campaign: farms, work and trouble, all drawn from one seed, and the rules watched throughout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use planner::{
+    DemandKey, Feature, IdleAction, MachineType, Plan, Policy, PoolPolicy, Seconds, Snapshot,
+    System, Tag,
+};
+use serde::Serialize;
+
+use crate::cloud::{BillingModel, MachineModel, Spot, Tariff};
+use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
+use crate::queue_runner::Settings;
+use crate::simulation::{Setup, Simulation};
+use crate::workload::{NewStep, Workload, WorkloadBuilder};
+use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Rule, Violation};
+
+/// How long a farm may take to come to rest after the last trouble and the last submission: the queue
+/// runner's longest back-off is 81 minutes for each of four tries, and all work may have to be done by one machine.
+const REST_WITHIN: Millis = Millis::from_hours(96);
+
+/// All that is drawn from a seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Knobs {
+    /// The seed.
+    pub seed: u64,
+    /// What the operator wants.
+    pub policy: Policy,
+    /// The surroundings, with all that goes wrong.
+    pub farm: Farm,
+    /// How many steps there are.
+    pub steps: u64,
+    /// In which time they are submitted.
+    pub submitted_within: Millis,
+    /// For each step: in how many of a million cases it needs another one.
+    pub dependencies: u32,
+    /// How long steps take.
+    pub durations: Distribution,
+}
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// What was drawn.
+    pub knobs: Knobs,
+    /// Rules that were broken.
+    pub violations: Vec<Violation>,
+    /// When it came to rest or was given up.
+    pub ended_at: Millis,
+    /// Cycles that it took.
+    pub cycles: u64,
+    /// Machines that were made.
+    pub created: u64,
+}
+
+/// Runs the trial of `seed`, with `plan` as the planner.
+pub fn trial(seed: Seed, plan: impl Fn(&Policy, &Snapshot) -> Plan) -> Trial {
+    let knobs = Knobs::draw(seed);
+    let mut simulation = Simulation::new(knobs.setup());
+    let limit = knobs.farm.faults.until.max(knobs.submitted_within) + REST_WITHIN;
+    let mut at_rest = false;
+    while !at_rest && simulation.next_cycle() <= limit {
+        simulation.cycle_with(&plan);
+        at_rest = simulation.world().now() > knobs.farm.faults.until && simulation.is_at_rest();
+    }
+    if !at_rest {
+        let what = format!("still waits for: {}", simulation.what_it_waits_for());
+        simulation.world_mut().report_violation(Rule::Converge, what);
+    }
+    let world = simulation.world();
+    Trial {
+        violations: world.violations().to_vec(),
+        ended_at: world.now(),
+        cycles: simulation.cycles(),
+        created: world.usage().values().map(|usage| usage.created).sum(),
+        knobs,
+    }
+}
+
+impl Knobs {
+    /// Draws everything from `seed`.
+    pub fn draw(seed: Seed) -> Self {
+        let mut dice = seed.stream(Purpose::Knobs, 0);
+        let policy = draw_policy(&mut dice);
+        let farm = draw_farm(&mut dice, &policy);
+        Self {
+            seed: seed.0,
+            policy,
+            farm,
+            steps: dice.between(1, 300),
+            submitted_within: Millis(dice.below(Millis::from_hours(12).0)),
+            dependencies: small_chance(&mut dice, 900_000),
+            durations: Distribution::LogNormal {
+                median: Millis::from_seconds(dice.between(5, 900)),
+                sigma: 1.2,
+            },
+        }
+    }
+
+    /// The simulation that they describe.
+    pub fn setup(&self) -> Setup {
+        let mut dice = Seed(self.seed).stream(Purpose::Knobs, 1);
+        Setup {
+            seed: Seed(self.seed),
+            policy: self.policy.clone(),
+            limits: Limits {
+                create_timeout: Millis::from_minutes(dice.between(2, 20)),
+                deploy_timeout: Millis::from_minutes(dice.between(5, 20)),
+                release_timeout: Millis::from_minutes(dice.between(2, 10)),
+                parallelism: u32::try_from(dice.between(1, 8)).unwrap_or(1),
+            },
+            farm: self.farm.clone(),
+            workload: Arc::new(self.workload()),
+        }
+    }
+
+    fn workload(&self) -> Workload {
+        let seed = Seed(self.seed);
+        let mut arrivals = seed.stream(Purpose::Arrivals, 0);
+        let mut durations = seed.stream(Purpose::Durations, 0);
+        let mut shapes = seed.stream(Purpose::Shapes, 0);
+        let kinds = self.kinds();
+        let mut submits: Vec<_> =
+            (0..self.steps).map(|_| Millis(arrivals.below(self.submitted_within.0 + 1))).collect();
+        submits.sort_unstable();
+        let mut builder = WorkloadBuilder::new();
+        for (id, submit) in (0..).zip(submits) {
+            let mut dependencies = Vec::new();
+            while id > 0 && dependencies.len() < 4 && shapes.chance(self.dependencies) {
+                dependencies.push(shapes.below(id));
+            }
+            let step = NewStep {
+                id,
+                submit,
+                duration: durations.sample(&self.durations).max(Millis(1)),
+                kind: shapes.pick(&kinds).cloned().unwrap_or_else(|| kind("x86_64-linux", &[])),
+                jobset: format!("project:{}", shapes.below(3)),
+                build: id / 5,
+                global_priority: i32::from(shapes.chance(20_000)),
+                local_priority: 100,
+                dependencies,
+            };
+            // Ids are in order and dependencies point backwards: nothing can be refused.
+            let _refused = builder.add(step);
+        }
+        builder.finish().unwrap_or_default()
+    }
+
+    /// Steps that at least one pool can build.
+    fn kinds(&self) -> Vec<DemandKey> {
+        let mut kinds = Vec::new();
+        for pool in self.policy.pools.values().filter(|pool| pool.max_machines > 0) {
+            for system in &pool.systems {
+                let features = pool.mandatory_features.clone();
+                kinds.push(DemandKey { system: system.clone(), features: features.clone() });
+                let all = features.union(&pool.supported_features).cloned().collect();
+                kinds.push(DemandKey { system: system.clone(), features: all });
+            }
+        }
+        kinds
+    }
+}
+
+fn draw_policy(dice: &mut Random) -> Policy {
+    const TYPES: [(&str, &[&str]); 5] = [
+        ("x86_64-linux", &["x86_64-linux", "i686-linux"]),
+        ("aarch64-linux", &["aarch64-linux"]),
+        ("x86_64-linux:big-parallel", &["x86_64-linux"]),
+        ("x86_64-linux:kvm,nixos-test", &["x86_64-linux"]),
+        ("riscv64-linux", &["riscv64-linux"]),
+    ];
+    let mut pools = BTreeMap::new();
+    for (name, systems) in TYPES {
+        if !pools.is_empty() && dice.chance(500_000) {
+            continue;
+        }
+        let systems = systems.iter().map(|system| System::new(*system)).collect();
+        let mandatory = name.split_once(':').map_or("", |(_, features)| features);
+        let names = mandatory.split(',').filter(|name| !name.is_empty());
+        let mandatory = names.map(Feature::new).collect();
+        pools.insert(MachineType::new(name), draw_pool(dice, systems, mandatory));
+    }
+    Policy { tag: Tag::new("sim"), pools }
+}
+
+fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Feature>) -> PoolPolicy {
+    let mut small = |most: u64| u32::try_from(dice.below(most + 1)).unwrap_or(0);
+    let max_machines = 1 + small(7);
+    let mut pool = PoolPolicy::new(systems);
+    pool.min_machines = small(2).min(max_machines);
+    pool.max_machines = max_machines;
+    pool.runnables_per_machine = NonZeroU32::MIN.saturating_add(small(12));
+    pool.max_creates_per_cycle = 1 + small(4);
+    pool.grace_period = Seconds(u64::from(small(3)) * 600);
+    pool.max_jobs = 1 + small(3);
+    pool.speed_factor.thousandths = 500 * (1 + small(3));
+    pool.idle_action = if small(1) == 0 { IdleAction::Stop } else { IdleAction::Destroy };
+    pool.mandatory_features = mandatory;
+    if small(1) == 0 {
+        pool.supported_features.insert(Feature::new("benchmark"));
+    }
+    pool
+}
+
+fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
+    let until = Millis::from_hours(dice.between(2, 24));
+    let mut machines = BTreeMap::new();
+    for name in policy.pools.keys() {
+        machines.insert(name.clone(), draw_machine(dice));
+    }
+    let minutes =
+        |most: u64| Distribution::Uniform { min: Millis::ZERO, max: Millis::from_minutes(most) };
+    let classic = dice.chance(600_000);
+    // Nobody scales from zero with the default of two minutes; what it does is tested by itself.
+    let rest = Settings { max_unsupported: None, ..Settings::REST };
+    Farm {
+        machines,
+        queue_runner: if classic { Settings::CLASSIC } else { rest },
+        cycle: CycleTiming {
+            interval: Millis::from_seconds(dice.between(30, 600)),
+            first: Millis::ZERO,
+        },
+        incidents: draw_incidents(dice, until),
+        faults: Faults {
+            until,
+            list_fails: small_chance(dice, 200_000),
+            listed_after: minutes(dice.below(20)),
+            no_queue_status: small_chance(dice, 200_000),
+            publish_fails: small_chance(dice, 200_000),
+            log_fails: small_chance(dice, 100_000),
+            killed: small_chance(dice, 200_000),
+            no_capacity: small_chance(dice, 300_000),
+            step_fails: small_chance(dice, 200_000),
+            answer_lost: small_chance(dice, 200_000),
+            step_hangs: small_chance(dice, 100_000),
+            boot_hangs: small_chance(dice, 100_000),
+            boot_fails: small_chance(dice, 200_000),
+            breaks: small_chance(dice, 500_000),
+            is_lost: small_chance(dice, 1_000_000),
+            broken_for: minutes(60),
+            build_fails: small_chance(dice, 50_000),
+            queue_runner_stops: small_chance(dice, 300_000),
+            queue_runner_down_for: minutes(30),
+        },
+    }
+}
+
+fn draw_machine(dice: &mut Random) -> MachineModel {
+    let mut seconds = |most: u64| Distribution::Uniform {
+        min: Millis::from_seconds(1),
+        max: Millis::from_seconds(1 + dice.below(most)),
+    };
+    let (create, boot, first_deploy) = (seconds(60), seconds(120), seconds(300));
+    let (redeploy, stop, destroy) = (seconds(5), seconds(60), seconds(60));
+    let mut tariff = Tariff::default();
+    if dice.chance(500_000) {
+        tariff.billing = BillingModel::PerStartedHour;
+    }
+    let spot = dice.chance(200_000).then(|| Spot {
+        life: Distribution::Exponential { mean: Millis::from_hours(8) },
+        notice: Millis::from_minutes(2),
+    });
+    MachineModel {
+        create,
+        boot,
+        first_deploy,
+        redeploy,
+        stop,
+        destroy,
+        tariff,
+        spot,
+        ..MachineModel::default()
+    }
+}
+
+fn draw_incidents(dice: &mut Random, until: Millis) -> Vec<Incident> {
+    let count = dice.below(4);
+    let draw = |_| {
+        let at = Millis(dice.below(until.0));
+        let length = Millis::from_minutes(dice.between(1, 90));
+        let kind = match dice.below(4) {
+            0 => IncidentKind::QueueRunnerRestart,
+            1 => IncidentKind::CapacityDrought,
+            2 => IncidentKind::SpotStorm { percent: u8::try_from(dice.below(101)).unwrap_or(100) },
+            _ => IncidentKind::SlowBoot { factor: u32::try_from(dice.between(2, 20)).unwrap_or(2) },
+        };
+        Incident { at, length, types: Vec::new(), kind }
+    };
+    (0..count).map(draw).collect()
+}
+
+/// None in a third of the cases, so that trouble also comes alone; else up to `most`.
+fn small_chance(dice: &mut Random, most: u32) -> u32 {
+    if dice.chance(333_333) {
+        0
+    } else {
+        u32::try_from(dice.below(u64::from(most))).unwrap_or(most)
+    }
+}
+
+fn kind(system: &str, features: &[&str]) -> DemandKey {
+    let features = features.iter().map(|name| Feature::new(*name)).collect();
+    DemandKey { system: System::new(system), features }
+}
+
+/// The seed first: it is all that is needed to see it again.
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { knobs, violations, ended_at, cycles, created } = self;
+        writeln!(
+            f,
+            "seed {}: {} steps, {cycles} cycles, {created} machines made, ended at {ended_at}, {} violations",
+            knobs.seed,
+            knobs.steps,
+            violations.len()
+        )?;
+        // The first tells most: later ones may follow from it.
+        if let Some(first) = violations.first() {
+            write!(f, "{first}")?;
+            writeln!(f, "to see it again: hydra-provisioner sim campaign --seed {}", knobs.seed)?;
+        }
+        Ok(())
+    }
+}

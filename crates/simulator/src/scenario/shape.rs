@@ -1,0 +1,217 @@
+//! What comes in at once.
+
+use planner::{DemandKey, Feature, System};
+use serde::{Deserialize, Serialize};
+
+use super::Work;
+use crate::engine::{Distribution, Millis, Random};
+use crate::workload::NewStep;
+
+/// The steps of one arrival: layer upon layer, as in nixpkgs, where few steps at the bottom (the standard
+/// environment) carry many in the middle (libraries) and most at the top (packages).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shape {
+    /// From the bottom up.
+    pub layers: Vec<Layer>,
+    /// How many steps of the layer below a step needs, at most; at least one where there is one.
+    #[serde(default = "two")]
+    pub needs: u32,
+    /// How many steps make one build; 0: all of an arrival are one.
+    #[serde(default)]
+    pub steps_per_build: u32,
+}
+
+fn two() -> u32 {
+    2
+}
+
+/// Steps that do not need each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Layer {
+    /// How many.
+    pub steps: u32,
+    /// How long they take.
+    pub duration: Distribution,
+    /// What they want of a machine.
+    pub kinds: Vec<WeightedKind>,
+}
+
+/// A kind of step, and how often it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WeightedKind {
+    /// What it is built on.
+    pub system: System,
+    /// What it requires.
+    #[serde(default)]
+    pub features: Vec<Feature>,
+    /// How often, compared with the others.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The next step and build.
+#[derive(Default)]
+pub(super) struct Numbers {
+    step: u64,
+    build: u64,
+}
+
+pub(super) struct Dice {
+    pub(super) durations: Random,
+    pub(super) shapes: Random,
+}
+
+impl Shape {
+    /// How many steps an arrival has.
+    pub fn steps(&self) -> u64 {
+        self.layers.iter().map(|layer| u64::from(layer.steps)).sum()
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (at, layer) in self.layers.iter().enumerate() {
+            if let Err(error) = layer.duration.check() {
+                problems.push(format!("layers[{at}].duration: {error}"));
+            }
+            if layer.kinds.iter().all(|kind| kind.weight == 0) {
+                problems.push(format!("layers[{at}].kinds: none has a weight above 0"));
+            }
+        }
+        if self.steps() == 0 {
+            problems.push("layers: there are no steps".to_owned());
+        }
+        problems
+    }
+
+    pub(super) fn draw(
+        &self,
+        submit: Millis,
+        work: &Work,
+        next: &mut Numbers,
+        dice: &mut Dice,
+    ) -> Vec<NewStep> {
+        let first = next.step;
+        let mut steps: Vec<NewStep> = Vec::new();
+        let mut below = 0..0;
+        for layer in &self.layers {
+            let begin = next.step;
+            for _ in 0..layer.steps {
+                let id = next.step;
+                next.step += 1;
+                let build = match self.steps_per_build {
+                    0 => 0,
+                    size => (id - first) / u64::from(size),
+                };
+                steps.push(NewStep {
+                    id,
+                    submit,
+                    duration: dice.durations.sample(&layer.duration).max(Millis(1)),
+                    kind: layer.draw_kind(&mut dice.shapes),
+                    jobset: work.jobset.clone(),
+                    build: next.build + build,
+                    global_priority: 0,
+                    local_priority: work.priority,
+                    dependencies: self.draw_needs(&below, &mut dice.shapes),
+                });
+            }
+            below = begin..next.step;
+        }
+        next.build = steps.last().map_or(next.build, |step| step.build + 1);
+        steps
+    }
+
+    fn draw_needs(&self, below: &std::ops::Range<u64>, dice: &mut Random) -> Vec<u64> {
+        if below.is_empty() || self.needs == 0 {
+            return Vec::new();
+        }
+        let count = dice.between(1, u64::from(self.needs));
+        (0..count).map(|_| dice.between(below.start, below.end - 1)).collect()
+    }
+}
+
+impl Layer {
+    fn draw_kind(&self, dice: &mut Random) -> DemandKey {
+        let total: u64 = self.kinds.iter().map(|kind| u64::from(kind.weight)).sum();
+        let mut left = dice.below(total);
+        let kind = self.kinds.iter().find(|kind| {
+            let weight = u64::from(kind.weight);
+            let is_it = left < weight;
+            left = left.saturating_sub(weight);
+            is_it
+        });
+        kind.map_or_else(
+            || DemandKey { system: System::new("builtin"), features: [].into() },
+            |kind| DemandKey {
+                system: kind.system.clone(),
+                features: kind.features.iter().cloned().collect(),
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::{Millis, Seed};
+    use crate::scenario::Scenario;
+
+    const SCENARIO: &str = r#"{
+      "description": "two layers",
+      "work": [{
+        "jobset": "p:j",
+        "arrivals": { "at": [0, 60000] },
+        "shape": {
+          "needs": 3, "stepsPerBuild": 4,
+          "layers": [
+            { "steps": 2, "duration": { "fixed": 1000 }, "kinds": [{ "system": "a" }] },
+            { "steps": 6, "duration": { "fixed": 5000 },
+              "kinds": [{ "system": "a", "weight": 3 }, { "system": "b", "features": ["kvm"] }] }
+          ]
+        }
+      }]
+    }"#;
+
+    #[test]
+    fn layers_need_the_layer_below() {
+        let scenario = Scenario::parse(SCENARIO).unwrap();
+        let workload = scenario.workload(Seed(1)).unwrap();
+        assert_eq!(workload.steps().len(), 16);
+        for (at, step) in workload.steps().iter().enumerate() {
+            let bottom = step.id % 8 < 2;
+            assert_eq!(step.dependencies == 0, bottom, "{step:?}");
+            assert_eq!(step.duration, Millis::from_seconds(if bottom { 1 } else { 5 }));
+            assert_eq!(step.build, step.id / 4);
+            // Nothing needs a step of another arrival.
+            assert!(workload.dependents_of(at).all(|id| id / 8 == step.id / 8));
+        }
+        assert_eq!(workload, scenario.workload(Seed(1)).unwrap());
+        assert_ne!(workload, scenario.workload(Seed(2)).unwrap());
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_path() {
+        let broken = SCENARIO
+            .replace(
+                r#"{ "at": [0, 60000] }"#,
+                r#"{ "poisson": { "from": 5, "to": 4, "meanGap": 0 } }"#,
+            )
+            .replace(r#"{ "fixed": 1000 }"#, r#"{ "uniform": { "min": 2, "max": 1 } }"#)
+            .replace(r#"{ "system": "a" }"#, r#"{ "system": "a", "weight": 0 }"#);
+        assert_eq!(
+            Scenario::parse(&broken).unwrap_err().to_string(),
+            "work[0].arrivals.meanGap: must be at least 1 ms\n\
+             work[0].arrivals.to: 0.004s is before from, 0.005s\n\
+             work[0].shape.layers[0].duration: min 0.002s is above max 0.001s\n\
+             work[0].shape.layers[0].kinds: none has a weight above 0"
+        );
+        let error = Scenario::parse("{\n\"descripton\": 1 }").unwrap_err().to_string();
+        assert!(error.starts_with("unknown field `descripton`"), "{error}");
+        assert!(error.ends_with("at line 2 column 12"), "{error}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Several seeds: how sure one can be of a mean.
+
+/// Quantiles of Student's t distribution for 95 % on both sides, by degrees of freedom from 1 on
+/// (NIST/SEMATECH e-Handbook of Statistical Methods, table 1.3.6.7.2).
+const T: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+];
+/// The same for a normal distribution, which is what many degrees of freedom come to.
+const Z: f64 = 1.960;
+
+/// A mean and how far off it may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The mean of the values.
+    pub mean: f64,
+    /// Half the width of the interval that holds the true mean with 95 % confidence; `None` for one value.
+    pub half_width: Option<f64>,
+}
+
+impl Estimate {
+    /// Of independent `values`; zero when there are none.
+    #[allow(clippy::cast_precision_loss, reason = "there are never 2^53 seeds")]
+    pub fn of(values: &[f64]) -> Self {
+        let count = values.len();
+        let mean = values.iter().sum::<f64>() / count.max(1) as f64;
+        let half_width = count.checked_sub(1).filter(|freedom| *freedom > 0).map(|freedom| {
+            let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+            let t = T.get(freedom - 1).copied().unwrap_or(Z);
+            t * libm::sqrt(squares / freedom as f64 / count as f64)
+        });
+        Self { mean, half_width }
+    }
+
+    /// Whether `value` lies within the interval.
+    pub fn holds(&self, value: f64) -> bool {
+        self.half_width.is_some_and(|half_width| (value - self.mean).abs() <= half_width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand: mean 3, variance 2.5, standard error sqrt(0.5), t for 4 degrees 2.776.
+    #[test]
+    fn intervals_are_students() {
+        let estimate = Estimate::of(&[1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert!((estimate.mean - 3.0).abs() < 1e-12);
+        assert!((estimate.half_width.unwrap() - 1.962_928).abs() < 1e-5);
+        assert!(estimate.holds(4.9) && !estimate.holds(5.0));
+        assert_eq!(Estimate::of(&[7.0]), Estimate { mean: 7.0, half_width: None });
+        assert_eq!(Estimate::of(&[]), Estimate { mean: 0.0, half_width: None });
+    }
+}

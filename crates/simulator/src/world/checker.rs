@@ -1,0 +1,156 @@
+//! What the provisioner must never do (the order rules of DESIGN.md), and what led to it when it did.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use planner::{MachineName, MachineType};
+use reconciler::world::Step;
+
+use crate::cloud::Life;
+use crate::engine::Millis;
+use crate::queue_runner::Host;
+
+/// How much of what happened before is told with a violation.
+const HISTORY: usize = 60;
+/// One planner bug breaks a rule in every cycle; more than this tell nothing new.
+const MOST_VIOLATIONS: usize = 100;
+
+/// A rule that the provisioner broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Order rule 2: the machines file is published, without the machine, before it is released.
+    PublishBeforeRelease,
+    /// Order rule 3: a machine drains before it is released.
+    DrainBeforeRelease,
+    /// Order rule 3: a busy machine is never released.
+    NeverReleaseBusy,
+    /// Order rule 4: nothing is released while the queue runner cannot be asked.
+    NeverReleaseBlindly,
+    /// Order rule 5: the intent is recorded before the provider is asked to create.
+    IntentBeforeCreate,
+    /// `maxMachines`.
+    MaxMachines,
+    /// `maxCreatesPerCycle`.
+    MaxCreatesPerCycle,
+    /// The machines file lists only machines that exist.
+    PublishOnlyKnown,
+    /// The farm comes to rest when the work is done and nothing goes wrong any more.
+    Converge,
+}
+
+/// A rule that was broken, and how it came to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Millis,
+    /// Which rule.
+    pub rule: Rule,
+    /// What was done.
+    pub what: String,
+    /// What happened before, a line each.
+    pub history: Vec<String>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub(super) enum Note {
+    CycleBegins(u64),
+    CycleKilled(u64),
+    NotListed(MachineType),
+    NoQueueStatus,
+    Intents(usize),
+    Published(usize),
+    NotPublished,
+    FileRead(usize),
+    Step(MachineName, Step),
+    StepEnds(MachineName, Step, Result<(), String>),
+    Life(MachineName, Life),
+    QueueRunner(&'static str),
+    Build(u64, Host),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checker {
+    history: VecDeque<(Millis, Note)>,
+    violations: Vec<Violation>,
+}
+
+impl Checker {
+    pub(super) fn note(&mut self, at: Millis, note: Note) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back((at, note));
+    }
+
+    pub(super) fn expect(
+        &mut self,
+        at: Millis,
+        holds: bool,
+        rule: Rule,
+        what: impl FnOnce() -> String,
+    ) {
+        if !holds {
+            self.violated(at, rule, what());
+        }
+    }
+
+    pub(super) fn violated(&mut self, at: Millis, rule: Rule, what: String) {
+        if self.violations.len() < MOST_VIOLATIONS {
+            let history = self.history.iter().map(|(at, note)| format!("{at} {note}")).collect();
+            self.violations.push(Violation { at, rule, what, history });
+        }
+    }
+
+    pub(super) fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::PublishBeforeRelease => "publish before release",
+            Self::DrainBeforeRelease => "drain before release",
+            Self::NeverReleaseBusy => "never release a busy machine",
+            Self::NeverReleaseBlindly => "never release without a queue status",
+            Self::IntentBeforeCreate => "record the intent before creating",
+            Self::MaxMachines => "maxMachines",
+            Self::MaxCreatesPerCycle => "maxCreatesPerCycle",
+            Self::PublishOnlyKnown => "publish only machines that exist",
+            Self::Converge => "come to rest",
+        })
+    }
+}
+
+/// The rule, what was done, and indented what happened before.
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} broken at {}: {}", self.rule, self.at, self.what)?;
+        for line in &self.history {
+            writeln!(f, "    {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CycleBegins(number) => write!(f, "cycle {number} begins"),
+            Self::CycleKilled(number) => write!(f, "cycle {number} was killed"),
+            Self::NotListed(kind) => write!(f, "machines of {kind} cannot be listed"),
+            Self::NoQueueStatus => f.write_str("the queue runner does not answer"),
+            Self::Intents(count) => write!(f, "{count} intents recorded"),
+            Self::Published(lines) => write!(f, "machines file published, {lines} machines"),
+            Self::NotPublished => f.write_str("machines file not published"),
+            Self::FileRead(lines) => write!(f, "queue runner reads {lines} machines"),
+            Self::Step(name, step) => write!(f, "{name}: {step} asked for"),
+            Self::StepEnds(name, step, Ok(())) => write!(f, "{name}: {step} done"),
+            Self::StepEnds(name, step, Err(error)) => write!(f, "{name}: {step} failed: {error}"),
+            Self::Life(name, life) => write!(f, "{name} is {life:?}"),
+            Self::QueueRunner(what) => write!(f, "queue runner {what}"),
+            Self::Build(id, host) => write!(f, "step {id} begins on {}", host.address()),
+        }
+    }
+}

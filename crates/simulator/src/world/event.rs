@@ -1,0 +1,75 @@
+//! What happens by itself, sooner or later.
+
+use crate::cloud::MachineId;
+use crate::engine::Millis;
+use crate::queue_runner::Start;
+use crate::workload::StepIndex;
+
+/// Something that happens at its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The next builds enter the queue.
+    Submit,
+    /// A step is done, if its machine still builds it.
+    Finish(Start),
+    /// A machine that a step was given to did not answer.
+    ConnectFails(Start),
+    /// The delay of a step that failed is over.
+    Retry(StepIndex),
+    /// A machine that was disabled may be tried again.
+    Dispatch,
+    /// The classic queue runner reads the machines file again.
+    ReadFile,
+    /// The REST queue runner's `dispatchTriggerTimerInS`.
+    DispatchTimer,
+    /// The queue runner stops, and comes up again after this long.
+    QueueRunnerDown(Millis),
+    /// The queue runner is there again.
+    QueueRunnerUp,
+    /// A machine goes on in its life, if it is still in the one that this was scheduled for.
+    Machine {
+        /// Which.
+        id: MachineId,
+        /// [`crate::cloud::SimMachine::generation`] when it was scheduled.
+        generation: u32,
+        /// What happens to it.
+        turn: Turn,
+    },
+    /// The step that a task of the running cycle is at goes on.
+    Task {
+        /// Its place.
+        task: u32,
+        /// Counts what the tasks wait for, so that what was scheduled for an earlier wait is stale.
+        serial: u32,
+    },
+    /// The provisioner is killed, if it still runs this cycle.
+    Kill {
+        /// Which.
+        cycle: u64,
+    },
+    /// An incident begins.
+    IncidentBegins(u32),
+    /// It ends.
+    IncidentEnds(u32),
+}
+
+/// A turn in a machine's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It was made and boots.
+    Boots,
+    /// It is up.
+    Up,
+    /// It does not boot and never will.
+    BootFails,
+    /// It is off.
+    Off,
+    /// It is gone.
+    Gone,
+    /// It stops answering, for this long.
+    Breaks(Millis),
+    /// It answers again.
+    Heals,
+    /// Its provider takes it away, or it breaks for good.
+    Lost,
+}

@@ -1,0 +1,115 @@
+//! What a simulation is run on: everything but the policy and the work.
+
+use std::collections::BTreeMap;
+
+use planner::{MachineType, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::faults::Faults;
+use super::incident::Incident;
+use crate::cloud::MachineModel;
+use crate::engine::Millis;
+use crate::queue_runner::{Epoch, Protocol, Settings};
+
+/// The surroundings of the provisioner, in a file of its own or as part of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Farm {
+    /// How machines behave and what they cost, by machine type; those not named here behave as by default.
+    pub machines: BTreeMap<MachineType, MachineModel>,
+    /// The queue runner.
+    pub queue_runner: Settings,
+    /// When the provisioner looks.
+    pub cycle: CycleTiming,
+    /// What goes wrong at its own time.
+    pub incidents: Vec<Incident>,
+    /// What goes wrong by chance.
+    pub faults: Faults,
+}
+
+/// When cycles begin. One that takes longer than the interval delays the next, which then begins at once:
+/// so do systemd's timers and `run --watch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CycleTiming {
+    /// From the beginning of one cycle to that of the next, in milliseconds; at least 1.
+    pub interval: Millis,
+    /// When the first begins.
+    pub first: Millis,
+}
+
+/// What the provisioner allows its parts, as `conf.nix` sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a machine's creation or start.
+    pub create_timeout: Millis,
+    /// For a machine's deployment, from the wait for it to be up.
+    pub deploy_timeout: Millis,
+    /// For a drain, stop or destruction.
+    pub release_timeout: Millis,
+    /// Machines that are worked on at once; at least 1.
+    pub parallelism: u32,
+}
+
+impl Default for Farm {
+    fn default() -> Self {
+        Self {
+            machines: BTreeMap::new(),
+            queue_runner: Settings::CLASSIC,
+            cycle: CycleTiming::default(),
+            incidents: Vec::new(),
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Every five minutes: as often as the README's timer.
+impl Default for CycleTiming {
+    fn default() -> Self {
+        Self { interval: Millis::from_minutes(5), first: Millis::ZERO }
+    }
+}
+
+/// The defaults of `conf.nix`.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            create_timeout: Millis::from_minutes(30),
+            deploy_timeout: Millis::from_minutes(30),
+            release_timeout: Millis::from_minutes(10),
+            parallelism: 32,
+        }
+    }
+}
+
+impl Farm {
+    /// Virtual time zero: midnight of Monday 2024-01-01, UTC, so that week rhythms begin with a week.
+    pub const EPOCH: Epoch = Epoch(Timestamp(1_704_067_200));
+
+    /// Whether its queue runner is the REST one.
+    pub fn is_rest(&self) -> bool {
+        self.queue_runner.protocol == Protocol::Rest
+    }
+
+    /// Everything in it that makes no sense, each with its path.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, model) in &self.machines {
+            for (field, distribution) in model.distributions() {
+                if let Err(error) = distribution.check() {
+                    problems.push(format!("machines.{name}.{field}: {error}"));
+                }
+            }
+            if let Err(error) = model.tariff.price.check() {
+                problems.push(format!("machines.{name}.tariff.price: {error}"));
+            }
+        }
+        if self.cycle.interval == Millis::ZERO {
+            problems.push("cycle.interval: must be at least 1 ms".to_owned());
+        }
+        if self.queue_runner.dispatch_timer == Millis::ZERO {
+            problems.push("queueRunner.dispatchTimer: must be at least 1 ms".to_owned());
+        }
+        problems
+    }
+}

@@ -1,0 +1,150 @@
+//! What machines do by themselves, and what is done to them by others than the provisioner.
+
+use super::SimWorld;
+use super::checker::Note;
+use super::event::{Event, Turn};
+use super::incident::IncidentKind;
+use crate::cloud::{Life, MachineId};
+use crate::engine::{Millis, Purpose};
+
+impl SimWorld {
+    /// Moves a machine on in its life.
+    pub(super) fn enter(&mut self, id: MachineId, life: Life) {
+        let now = self.now();
+        self.checker.note(now, Note::Life(self.cloud.get(id).name.clone(), life));
+        self.change(id, |cloud| cloud.set_life(id, life, now));
+    }
+
+    /// Schedules the next turn of a machine's life, unless it takes another one before.
+    pub(super) fn expect(&mut self, id: MachineId, delay: Millis, turn: Turn) {
+        let generation = self.cloud.get(id).generation;
+        self.engine.schedule_in(delay, Event::Machine { id, generation, turn });
+    }
+
+    pub(super) fn turn(&mut self, id: MachineId, generation: u32, turn: Turn) {
+        if self.cloud.get(id).generation != generation {
+            return;
+        }
+        match turn {
+            Turn::Boots => self.boot(id),
+            Turn::Up | Turn::Heals => self.come_up(id),
+            Turn::BootFails => {
+                self.enter(id, Life::Failed);
+                self.count_lost(id);
+            }
+            Turn::Off => self.enter(id, Life::Stopped),
+            Turn::Gone => self.enter(id, Life::Gone),
+            Turn::Breaks(length) => {
+                self.lose_builds(id);
+                self.enter(id, Life::Unreachable);
+                self.expect(id, length, Turn::Heals);
+            }
+            Turn::Lost => self.lose(id, Life::Gone),
+        }
+    }
+
+    /// It boots, once it was made or was started again.
+    pub(super) fn boot(&mut self, id: MachineId) {
+        self.enter(id, Life::Starting);
+        let slow = self.slow_boot(id);
+        let faults = self.in_trouble().then(|| self.farm.faults.clone());
+        let machine = self.cloud.get_mut(id);
+        let boot = machine.random.sample(&machine.model.boot.clone());
+        let delay = Millis(boot.0.saturating_mul(slow));
+        let fails = faults.as_ref().is_some_and(|faults| machine.random.chance(faults.boot_fails));
+        let hangs = faults.is_some_and(|faults| machine.random.chance(faults.boot_hangs));
+        match (fails, hangs) {
+            (true, _) => self.expect(id, Millis(delay.0 / 2), Turn::BootFails),
+            (false, true) => {}
+            (false, false) => self.expect(id, delay, Turn::Up),
+        }
+    }
+
+    fn come_up(&mut self, id: MachineId) {
+        self.enter(id, Life::Up);
+        let host = self.cloud.get(id).host;
+        self.join(host);
+        let faults = self.farm.faults.clone();
+        let in_trouble = self.in_trouble();
+        let machine = self.cloud.get_mut(id);
+        if let Some(spot) = machine.model.spot.clone() {
+            let life = machine.random.sample(&spot.life);
+            self.expect(id, life, Turn::Lost);
+        }
+        if in_trouble {
+            let random = &mut self.cloud.get_mut(id).random;
+            let delay = Millis(random.below(Millis::from_hours(1).0));
+            let breaks = random.chance(faults.breaks);
+            let is_lost = random.chance(faults.is_lost);
+            let length = random.sample(&faults.broken_for);
+            match (breaks, is_lost) {
+                (true, true) => self.expect(id, delay, Turn::Lost),
+                (true, false) => self.expect(id, delay, Turn::Breaks(length)),
+                (false, _) => {}
+            }
+        }
+    }
+
+    /// A machine is there no more, or no good, without the provisioner's doing.
+    fn lose(&mut self, id: MachineId, life: Life) {
+        self.lose_builds(id);
+        self.enter(id, life);
+        self.count_lost(id);
+    }
+
+    fn count_lost(&mut self, id: MachineId) {
+        let kind = self.cloud.get(id).kind.clone();
+        self.cloud.usage_mut(&kind).lost += 1;
+    }
+
+    pub(super) fn begin_incident(&mut self, at: u32) {
+        self.incidents_now.insert(at);
+        let Some(incident) = self.farm.incidents.get(at as usize).cloned() else { return };
+        match incident.kind {
+            IncidentKind::QueueRunnerRestart => self.queue_runner_down(incident.length),
+            IncidentKind::SpotStorm { percent } => {
+                let running: Vec<_> = self
+                    .cloud
+                    .existing()
+                    .filter(|(_, machine)| incident.concerns(&machine.kind))
+                    .filter(|(_, machine)| matches!(machine.life(), Life::Starting | Life::Up))
+                    .map(|(id, _)| id)
+                    .collect();
+                self.take_away(running, percent, at);
+            }
+            // What is made meanwhile asks whether there is such an incident.
+            IncidentKind::CapacityDrought | IncidentKind::SlowBoot { .. } => {}
+        }
+    }
+
+    fn take_away(&mut self, mut running: Vec<MachineId>, percent: u8, incident: u32) {
+        // Streams of machines and of storms never meet: there are fewer than 2^32 machines.
+        let mut dice = self.seed.stream(Purpose::Machine, 1 << 40 | u64::from(incident));
+        let taken = (running.len() * usize::from(percent.min(100))).div_ceil(100);
+        for _ in 0..taken {
+            let at = usize::try_from(dice.below(running.len() as u64)).unwrap_or(0);
+            let id = running.swap_remove(at);
+            self.lose(id, Life::Gone);
+        }
+    }
+
+    /// Whether the provider has none of that type to give now, by an incident.
+    pub(super) fn has_drought(&self, id_kind: &planner::MachineType) -> bool {
+        self.incidents().any(|incident| {
+            incident.kind == IncidentKind::CapacityDrought && incident.concerns(id_kind)
+        })
+    }
+
+    fn slow_boot(&self, id: MachineId) -> u64 {
+        let kind = &self.cloud.get(id).kind;
+        let factors = self.incidents().filter_map(|incident| match incident.kind {
+            IncidentKind::SlowBoot { factor } if incident.concerns(kind) => Some(factor),
+            _ => None,
+        });
+        u64::from(factors.max().unwrap_or(1).max(1))
+    }
+
+    fn incidents(&self) -> impl Iterator<Item = &super::Incident> {
+        self.incidents_now.iter().filter_map(|&at| self.farm.incidents.get(at as usize))
+    }
+}

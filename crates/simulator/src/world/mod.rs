@@ -1,0 +1,291 @@
+//! The virtual world: what the reconciler sees of it is in `contract`, what happens by itself in `life` and
+//! `builds`, what the provisioner does to it in `tasks`, and what it must never do in `checker`.
+
+mod builds;
+mod checker;
+mod contract;
+mod event;
+mod farm;
+mod faults;
+mod incident;
+mod life;
+mod probe;
+mod tasks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use planner::{Machine, MachineType, Policy};
+use reconciler::world::Intent;
+
+use crate::cloud::{Cloud, MachineId, SimMachine, Usage};
+use crate::engine::{Engine, Millis, Purpose, Random, Seed};
+use crate::queue_runner::{Host, Offer, QueueRunner, Start};
+use crate::workload::Workload;
+use checker::Checker;
+pub use checker::{Rule, Violation};
+use event::Event;
+pub use farm::{CycleTiming, Farm, Limits};
+pub use faults::Faults;
+pub use incident::{Incident, IncidentKind};
+use probe::Probe;
+pub use probe::Provisioning;
+use tasks::TaskRun;
+
+/// Of a step that was given to no machine.
+const NOWHERE: u16 = u16::MAX;
+
+/// The virtual world of one simulation.
+#[derive(Clone, Debug)]
+pub struct SimWorld {
+    engine: Engine<Event>,
+    seed: Seed,
+    policy: Policy,
+    limits: Limits,
+    farm: Farm,
+    workload: Arc<Workload>,
+    /// Steps before this place are in the queue.
+    submitted: usize,
+    queue_runner: QueueRunner,
+    queue_runner_dice: Random,
+    queue_runner_is_up: bool,
+    /// The classic queue runner's next look at the machines file, where it would see news.
+    reading: bool,
+    /// Reused for every dispatch.
+    starts: Vec<Start>,
+    cloud: Cloud,
+    /// By step: the place of its machine's type in the policy, where it was last tried.
+    built_on: Vec<u16>,
+    /// The machines file as it is on disk.
+    file: BTreeMap<Host, Offer>,
+    /// The intent log as it is on disk.
+    intents: Vec<Intent>,
+    /// What the provisioner remembers of machines that cannot be listed.
+    last_listed: BTreeMap<MachineType, Vec<Machine>>,
+    incidents_now: BTreeSet<u32>,
+    cycle: CycleState,
+    tasks: Vec<TaskRun>,
+    serial: u32,
+    checker: Checker,
+    probe: Probe,
+}
+
+/// What there is of the running cycle.
+#[derive(Clone, Debug)]
+struct CycleState {
+    number: u64,
+    dice: Random,
+    /// How many effects the cycle has before it is killed.
+    effects_left: Option<u32>,
+    killed: bool,
+    published: bool,
+    /// Whether the latest question to the queue runner was answered.
+    queue_seen: bool,
+    /// Machines asked for, by type.
+    creates: BTreeMap<MachineType, u32>,
+    /// Hosts that the cycle was told of.
+    hosts: BTreeSet<Host>,
+}
+
+impl CycleState {
+    fn new(seed: Seed, number: u64) -> Self {
+        Self {
+            number,
+            dice: seed.stream(Purpose::Cycle, number),
+            effects_left: None,
+            killed: false,
+            published: false,
+            queue_seen: false,
+            creates: BTreeMap::new(),
+            hosts: BTreeSet::new(),
+        }
+    }
+}
+
+impl SimWorld {
+    /// A farm without machines, before the first step is submitted.
+    pub fn new(
+        seed: Seed,
+        policy: Policy,
+        limits: Limits,
+        farm: Farm,
+        workload: Arc<Workload>,
+    ) -> Self {
+        let mut world = Self {
+            engine: Engine::new(),
+            seed,
+            submitted: 0,
+            queue_runner: QueueRunner::new(farm.queue_runner, Arc::clone(&workload)),
+            queue_runner_dice: seed.stream(Purpose::QueueRunner, 0),
+            queue_runner_is_up: true,
+            reading: false,
+            starts: Vec::new(),
+            built_on: vec![NOWHERE; workload.steps().len()],
+            cloud: Cloud::new(seed, farm.machines.clone()),
+            file: BTreeMap::new(),
+            intents: Vec::new(),
+            last_listed: BTreeMap::new(),
+            incidents_now: BTreeSet::new(),
+            cycle: CycleState::new(seed, 0),
+            tasks: Vec::new(),
+            serial: 0,
+            checker: Checker::default(),
+            probe: Probe::new(&policy, &workload),
+            policy,
+            limits,
+            farm,
+            workload,
+        };
+        world.schedule_what_is_known();
+        world
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Millis {
+        self.engine.now()
+    }
+
+    /// When the next thing happens by itself.
+    pub fn next_event_at(&self) -> Option<Millis> {
+        self.engine.next_at()
+    }
+
+    /// Lets everything happen that happens until `time`.
+    pub fn advance_to(&mut self, time: Millis) {
+        while let Some(event) = self.engine.next_until(time) {
+            self.handle(event);
+        }
+        self.probe.count_until(time, &self.queue_runner);
+    }
+
+    /// Lets the next thing happen that happens by itself; returns false when there is none, ever.
+    fn advance(&mut self) -> bool {
+        let Some(event) = self.engine.next_event() else { return false };
+        self.handle(event);
+        true
+    }
+
+    /// Begins a cycle of the provisioner, which may be doomed to be killed.
+    pub fn begin_cycle(&mut self) {
+        let number = self.cycle.number + 1;
+        self.cycle = CycleState::new(self.seed, number);
+        let now = self.now();
+        self.checker.note(now, checker::Note::CycleBegins(number));
+        let chance = self.farm.faults.killed;
+        if self.in_trouble() && self.cycle.dice.chance(chance) {
+            if self.cycle.dice.chance(500_000) {
+                let effects = self.cycle.dice.between(1, 12);
+                self.cycle.effects_left = u32::try_from(effects).ok();
+            } else {
+                let delay = Millis(self.cycle.dice.below(Millis::from_minutes(5).0));
+                self.engine.schedule_in(delay, Event::Kill { cycle: number });
+            }
+        }
+    }
+
+    /// Whether the running cycle was killed: nothing that it does has an effect any more.
+    pub fn cycle_was_killed(&self) -> bool {
+        self.cycle.killed
+    }
+
+    /// The queue runner.
+    pub fn queue_runner(&self) -> &QueueRunner {
+        &self.queue_runner
+    }
+
+    /// The work.
+    pub fn workload(&self) -> &Arc<Workload> {
+        &self.workload
+    }
+
+    /// Which of the policy's types last tried to build the step at `place`.
+    pub fn built_on(&self, place: usize) -> Option<usize> {
+        self.built_on.get(place).filter(|pool| **pool != NOWHERE).map(|pool| usize::from(*pool))
+    }
+
+    /// What each type used until now.
+    pub fn usage(&self) -> BTreeMap<MachineType, Usage> {
+        self.cloud.usage(self.now())
+    }
+
+    /// How well each type was provisioned until now.
+    pub fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
+        self.probe.provisioning()
+    }
+
+    /// The machines that exist, whether listed or not.
+    pub fn machines(&self) -> impl Iterator<Item = &SimMachine> {
+        self.cloud.existing().map(|(_, machine)| machine)
+    }
+
+    /// The intents that are recorded.
+    pub fn recorded_intents(&self) -> &[Intent] {
+        &self.intents
+    }
+
+    /// What the provisioner did that it must never do, in order; at most the first hundred.
+    pub fn violations(&self) -> &[Violation] {
+        self.checker.violations()
+    }
+
+    /// Adds a violation that an onlooker found.
+    pub fn report_violation(&mut self, rule: Rule, what: String) {
+        let now = self.now();
+        self.checker.violated(now, rule, what);
+    }
+
+    fn schedule_what_is_known(&mut self) {
+        if let Some(first) = self.workload.steps().first() {
+            self.engine.schedule(first.submit, Event::Submit);
+        }
+        if self.farm.is_rest() {
+            self.engine.schedule(self.farm.queue_runner.dispatch_timer, Event::DispatchTimer);
+        }
+        for (at, incident) in (0_u32..).zip(&self.farm.incidents) {
+            self.engine.schedule(incident.at, Event::IncidentBegins(at));
+            self.engine.schedule(incident.at + incident.length, Event::IncidentEnds(at));
+        }
+        self.expect_queue_runner_trouble();
+    }
+
+    /// Whether things go wrong by chance now.
+    fn in_trouble(&self) -> bool {
+        self.now() < self.farm.faults.until
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.probe.count_until(self.engine.now(), &self.queue_runner);
+        match event {
+            Event::Submit => self.submit(),
+            Event::Finish(start) => self.finish(start),
+            Event::ConnectFails(start) => self.connect_fails(start),
+            Event::Retry(step) => {
+                let now = self.now();
+                self.queue_runner.retry(step, now);
+            }
+            Event::Dispatch => self.dispatch(),
+            Event::ReadFile => self.read_file(),
+            Event::DispatchTimer => self.dispatch_timer(),
+            Event::QueueRunnerDown(length) => self.queue_runner_down(length),
+            Event::QueueRunnerUp => self.queue_runner_up(),
+            Event::Machine { id, generation, turn } => self.turn(id, generation, turn),
+            Event::Task { task, serial } => self.resume(task, serial),
+            Event::Kill { cycle } => self.cycle.killed |= cycle == self.cycle.number,
+            Event::IncidentBegins(at) => self.begin_incident(at),
+            Event::IncidentEnds(at) => {
+                self.incidents_now.remove(&at);
+            }
+        }
+        if self.queue_runner_is_up && self.queue_runner.take_wake() {
+            self.dispatch();
+        }
+    }
+
+    /// Changes a machine and counts what that means for its type.
+    fn change(&mut self, id: MachineId, change: impl FnOnce(&mut Cloud)) {
+        let before = self.cloud.get(id).capacity();
+        change(&mut self.cloud);
+        let machine = self.cloud.get(id);
+        self.probe.changed(&machine.kind, before, machine.capacity());
+    }
+}

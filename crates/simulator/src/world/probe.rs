@@ -1,0 +1,104 @@
+//! Whether there were too many machines or too few, counted between any two events.
+
+use std::collections::BTreeMap;
+
+use planner::{MachineType, Policy, PoolPolicy};
+
+use crate::cloud::Capacity;
+use crate::engine::Millis;
+use crate::queue_runner::{Offer, QueueRunner};
+use crate::workload::Workload;
+
+/// How well a type was provisioned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provisioning {
+    /// Time in which steps waited that its machines could build, and none of these was without work.
+    pub under: Millis,
+    /// Time in which a machine was ready and without work, and no step waited that it could build.
+    pub over: Millis,
+}
+
+/// Counts; see [`Provisioning`].
+#[derive(Clone, Debug)]
+pub(super) struct Probe {
+    counted_until: Millis,
+    provisioning: BTreeMap<MachineType, Provisioning>,
+    pools: BTreeMap<MachineType, Pool>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Pool {
+    place: u16,
+    /// Kinds of steps that its machines build.
+    kinds: Vec<usize>,
+    ready: u64,
+    busy: u64,
+}
+
+impl Probe {
+    pub(super) fn new(policy: &Policy, workload: &Workload) -> Self {
+        let pools = (0..).zip(&policy.pools).map(|(place, (name, pool))| {
+            let offer = offer(pool);
+            let kinds = workload.kinds().iter().enumerate();
+            let kinds = kinds.filter(|(_, kind)| offer.supports(kind)).map(|(at, _)| at);
+            (name.clone(), Pool { place, kinds: kinds.collect(), ..Pool::default() })
+        });
+        let pools: BTreeMap<_, _> = pools.collect();
+        Self {
+            counted_until: Millis::ZERO,
+            provisioning: pools
+                .keys()
+                .map(|name| (name.clone(), Provisioning::default()))
+                .collect(),
+            pools,
+        }
+    }
+
+    pub(super) fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
+        &self.provisioning
+    }
+
+    /// The place of a type in the policy.
+    pub(super) fn place_of(&self, kind: &MachineType) -> Option<u16> {
+        self.pools.get(kind).map(|pool| pool.place)
+    }
+
+    /// The time up to `now` passed with everything as it is.
+    pub(super) fn count_until(&mut self, now: Millis, queue_runner: &QueueRunner) {
+        let length = now.since(self.counted_until);
+        if length == Millis::ZERO {
+            return;
+        }
+        self.counted_until = now;
+        for (pool, provisioning) in self.pools.values().zip(self.provisioning.values_mut()) {
+            let waits = pool.kinds.iter().any(|&kind| queue_runner.runnable(kind) > 0);
+            let idles = pool.ready > pool.busy;
+            match (waits, idles) {
+                (true, false) => provisioning.under += length,
+                (false, true) => provisioning.over += length,
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+
+    pub(super) fn changed(&mut self, kind: &MachineType, before: Capacity, after: Capacity) {
+        if before == after {
+            return;
+        }
+        let Some(pool) = self.pools.get_mut(kind) else { return };
+        pool.ready = pool.ready + u64::from(after.ready) - u64::from(before.ready);
+        pool.busy = pool.busy + u64::from(after.busy) - u64::from(before.busy);
+    }
+}
+
+/// What a machine of the pool offers.
+pub(super) fn offer(pool: &PoolPolicy) -> Offer {
+    let features = pool.supported_features.union(&pool.mandatory_features);
+    Offer {
+        systems: pool.systems.clone(),
+        supported_features: features.cloned().collect(),
+        mandatory_features: pool.mandatory_features.iter().cloned().collect(),
+        max_jobs: pool.max_jobs.max(1),
+        speed_thousandths: pool.speed_factor.thousandths.max(1),
+    }
+}

@@ -1,0 +1,157 @@
+//! The virtual world against the contracts of the real one, and worked-out examples.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use planner::{DemandKey, MachineType, Policy, PoolPolicy, Seconds, System, Tag};
+use simulator::cloud::{BillingModel, MachineModel, PriceSeries, Tariff};
+use simulator::engine::{Distribution, Millis, Seed};
+use simulator::queue_runner::Settings;
+use simulator::simulation::{Setup, Simulation};
+use simulator::workload::{NewStep, Workload, WorkloadBuilder};
+use simulator::world::{CycleTiming, Farm, Limits, SimWorld};
+
+const TYPE: &str = "x86_64-linux";
+
+/// Steps of (submitted at second, length in seconds), one after the other numbered from 0.
+fn workload(steps: &[(u64, u64)]) -> Arc<Workload> {
+    let mut builder = WorkloadBuilder::new();
+    for (id, (submit, duration)) in (0..).zip(steps) {
+        let step = NewStep {
+            id,
+            submit: Millis::from_seconds(*submit),
+            duration: Millis::from_seconds(*duration),
+            kind: DemandKey { system: System::new(TYPE), features: [].into() },
+            jobset: "p:j".to_owned(),
+            build: id,
+            global_priority: 0,
+            local_priority: 0,
+            dependencies: Vec::new(),
+        };
+        builder.add(step).unwrap();
+    }
+    Arc::new(builder.finish().unwrap())
+}
+
+fn policy(change: impl FnOnce(&mut PoolPolicy)) -> Policy {
+    let mut pool = PoolPolicy::new(vec![System::new(TYPE)]);
+    pool.runnables_per_machine = NonZeroU32::MIN;
+    change(&mut pool);
+    Policy { tag: Tag::new("sim"), pools: BTreeMap::from([(MachineType::new(TYPE), pool)]) }
+}
+
+/// 10 s to create, 50 s to boot, 60 s to deploy; 0.36 dollars an hour by the second.
+fn farm() -> Farm {
+    let model = MachineModel {
+        tariff: Tariff {
+            billing: BillingModel::PerSecond { minimum_seconds: 60 },
+            price: PriceSeries::constant(360_000),
+            stopped_micro_dollars_per_hour: 0,
+        },
+        redeploy: Distribution::fixed_seconds(0),
+        ..MachineModel::default()
+    };
+    Farm { machines: BTreeMap::from([(MachineType::new(TYPE), model)]), ..Farm::default() }
+}
+
+fn simulation(policy: Policy, farm: Farm, steps: &[(u64, u64)]) -> Simulation {
+    let workload = workload(steps);
+    Simulation::new(Setup { seed: Seed(1), policy, limits: Limits::default(), farm, workload })
+}
+
+/// By hand: the cycle at 300 s is the first that sees the step, which comes at 1 s: 10 s to create, up at 360 s (seen at the poll at 360 s), deployed at 420 s, published; read at 450 s;
+/// built until 550 s. The cycle at 600 s takes it out of the file, read at 630 s; the cycle at 900 s
+/// destroys it.
+#[test]
+fn a_step_on_a_farm_at_zero() {
+    let mut simulation = simulation(policy(|_| ()), farm(), &[(1, 100)]);
+    assert!(simulation.run_until(Millis::from_hours(2)));
+    let world = simulation.world();
+    let step = &world.queue_runner().records()[0];
+    assert_eq!(step.runnable_at, Millis::from_seconds(1));
+    assert_eq!(step.started_at, Millis::from_seconds(450));
+    assert_eq!(step.ended_at, Millis::from_seconds(550));
+    let usage = &world.usage()[&MachineType::new(TYPE)];
+    assert_eq!((usage.created, usage.destroyed), (1, 1));
+    // Paid from the boot at 310 s to the destruction at 900 s, at 100 millionths of a dollar a second.
+    assert_eq!(usage.paid, Millis::from_seconds(590));
+    assert_eq!(usage.cost.to_string(), "0.059000");
+    assert_eq!(usage.booting, Millis::from_seconds(110));
+    assert_eq!(usage.busy, Millis::from_seconds(100));
+    assert_eq!(usage.idle(), Millis::from_seconds(380));
+    let provisioning = &world.provisioning()[&MachineType::new(TYPE)];
+    // Without an idle machine from 1 s to 420 s; idle without work from 550 s to 900 s.
+    assert_eq!(provisioning.under, Millis::from_seconds(419));
+    assert_eq!(provisioning.over, Millis::from_seconds(350));
+    assert_eq!(world.violations(), []);
+}
+
+/// Creation, boot and deployment take 120 s: the cycle of 0 s lasts until then, and the next, due at 60 s,
+/// begins at once.
+#[test]
+fn a_long_cycle_delays_the_next() {
+    let mut farm = farm();
+    farm.cycle = CycleTiming { interval: Millis::from_seconds(60), first: Millis::ZERO };
+    let policy = policy(|pool| {
+        pool.max_machines = 2;
+        pool.max_creates_per_cycle = 2;
+        pool.grace_period = Seconds(600);
+    });
+    let mut simulation = simulation(policy, farm, &[(0, 300), (0, 300)]);
+    let report = simulation.cycle().unwrap();
+    assert_eq!(report.brought_up.len(), 2);
+    assert_eq!(simulation.world().now(), Millis::from_seconds(120));
+    assert_eq!(simulation.next_cycle(), Millis::from_seconds(120));
+    simulation.cycle();
+    assert_eq!(simulation.next_cycle(), Millis::from_seconds(180));
+    assert!(simulation.run_until(Millis::from_hours(2)));
+    assert_eq!(simulation.world().violations(), []);
+}
+
+#[test]
+fn a_rest_farm_at_zero_with_the_queue_runners_default_gives_its_steps_up() {
+    for (max_unsupported, succeeds) in [(Settings::REST.max_unsupported, false), (None, true)] {
+        let queue_runner = Settings { max_unsupported, ..Settings::REST };
+        let farm = Farm { queue_runner, ..farm() };
+        let mut simulation = simulation(policy(|_| ()), farm, &[(1, 100)]);
+        assert!(simulation.run_until(Millis::from_hours(3)));
+        let phase = simulation.world().queue_runner().records()[0].phase;
+        assert_eq!(phase == simulator::queue_runner::Phase::Succeeded, succeeds, "{phase:?}");
+        assert_eq!(simulation.world().violations(), []);
+    }
+}
+
+#[test]
+fn the_simulated_provider_keeps_the_contract() {
+    let policy = policy(|pool| {
+        pool.max_machines = 5;
+        pool.max_creates_per_cycle = 5;
+    });
+    let mut world =
+        SimWorld::new(Seed(1), policy, Limits::default(), farm(), Arc::new(Workload::default()));
+    reconciler::conformance::check(&mut world, "sim", &MachineType::new(TYPE)).unwrap();
+}
+
+#[test]
+fn the_same_seed_gives_the_same_machines() {
+    let run = |seed| {
+        let mut farm = farm();
+        let model = farm.machines.get_mut(&MachineType::new(TYPE)).unwrap();
+        model.boot = Distribution::exponential_seconds(50);
+        let steps: Vec<_> = (0..50).map(|n| (n * 60, 100)).collect();
+        let mut simulation = Simulation::new(Setup {
+            seed: Seed(seed),
+            policy: policy(|pool| pool.max_machines = 3),
+            limits: Limits::default(),
+            farm,
+            workload: workload(&steps),
+        });
+        simulation.run_until(Millis::from_hours(24));
+        format!("{:?}", simulation.world())
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
