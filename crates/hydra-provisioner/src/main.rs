@@ -7,6 +7,8 @@ mod generate;
 mod logging;
 mod metrics;
 mod sim;
+#[cfg_attr(not(test), expect(dead_code, reason = "`sim import` does not offer it yet"))]
+mod sim_import;
 mod status_table;
 mod watch;
 

@@ -1,11 +1,13 @@
 //! Work of others as workloads.
 
 mod derivations;
+mod hydra;
 mod swf;
 
 use thiserror::Error;
 
 pub use derivations::derivations;
+pub use hydra::{HydraStep, HydraSteps, Order, Own};
 pub use swf::swf;
 
 use super::{Workload, WorkloadError};
