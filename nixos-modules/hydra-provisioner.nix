@@ -64,10 +64,23 @@ in
     };
 
     interval = mkOption {
-      type = types.nonEmptyStr;
-      default = "5min";
-      example = "90s";
-      description = "Time from the end of a cycle to the start of the next one (systemd.time(7)).";
+      type = types.either types.ints.positive types.nonEmptyStr;
+      default = 300;
+      example = "5min";
+      description = "Seconds, or a time as in systemd.time(7), from the end of a cycle to the start of the next one. With `watch` a number of seconds, from start to start.";
+    };
+
+    watch = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether one process runs all cycles, with systemd's watchdog and metrics, instead of one a cycle on a timer.";
+    };
+
+    metricsAddress = mkOption {
+      type = types.nullOr (types.strMatching "[^[:space:]]+:[0-9]+");
+      default = null;
+      example = "127.0.0.1:9198";
+      description = "With `watch`: the IP address and port at which Prometheus metrics are served, below `/metrics`, to whoever asks.";
     };
 
     user = mkOption {

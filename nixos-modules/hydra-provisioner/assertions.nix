@@ -13,6 +13,12 @@ let
     let
       at = "${place}.settings.systemTypes.\"${name}\"";
       given = if type.provider == null then [ ] else providersOf type;
+      provider = lib.mapAttrs (kind: _: lib.elem kind given) {
+        nixops = null;
+        qemu = null;
+      };
+      inherit (type.provider) nixops qemu;
+      expr = if nixops.expr == null then type.nixopsExpr else nixops.expr;
     in
     [
       {
@@ -21,7 +27,7 @@ let
       }
       {
         assertion = type.provider == null -> type.nixopsExpr != null;
-        message = "${at} has no provider. Set provider.command, provider.nixops or nixopsExpr.";
+        message = "${at} has no provider. Set provider.command, provider.nixops, provider.qemu or nixopsExpr.";
       }
       {
         assertion = type.provider != null -> builtins.length given == 1;
@@ -33,6 +39,14 @@ let
       {
         assertion = type.nixopsExpr != null && type.provider != null -> given == [ "nixops" ];
         message = "${at}.nixopsExpr is for the provider nixops, but another one is set. Remove one of them.";
+      }
+      {
+        assertion = provider.nixops -> (expr == null) != (nixops.network == null);
+        message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix).";
+      }
+      {
+        assertion = provider.qemu -> qemu.authorizedKeys != [ ] || type.sshKey != null;
+        message = "${at}.provider.qemu lets nobody log in. Set authorizedKeys, or sshKey beside provider, whose .pub is then used.";
       }
     ];
 in
@@ -63,6 +77,14 @@ in
       {
         assertion = builtins.match "/var/lib/[^/]+(/[^/]+)*" settings.stateDir != null;
         message = "${place}.settings.stateDir is ${settings.stateDir}, which systemd cannot make for the service. Choose a folder below /var/lib.";
+      }
+      {
+        assertion = cfg.watch -> lib.isInt cfg.interval;
+        message = "${place}.interval is \"${toString cfg.interval}\". With watch it is a number of seconds, for example 300.";
+      }
+      {
+        assertion = cfg.metricsAddress != null -> cfg.watch;
+        message = "${place}.metricsAddress needs watch: a cycle on a timer is gone before anybody could ask it.";
       }
       {
         assertion = cfg.credentials ? ssh-key -> cfg.sshKeyFile == null;

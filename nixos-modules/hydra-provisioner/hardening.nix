@@ -1,4 +1,7 @@
-# What the program and the programs that it starts (ssh, nix, providers) can do without.
+# What the program and the programs that it starts (ssh, nix, providers) can do without. `qemu`: whether QEMU, which
+# stays behind with this very hardening, is one of them.
+{ lib, qemu }:
+
 {
   CapabilityBoundingSet = "";
   DevicePolicy = "closed";
@@ -35,4 +38,18 @@
     "~@resources"
   ];
   UMask = "0022";
+}
+// lib.optionalAttrs qemu {
+  # Port 22 of the machines' loopback addresses; a capability of a user namespace would not count there.
+  AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];
+  CapabilityBoundingSet = [ "CAP_NET_BIND_SERVICE" ];
+  PrivateUsers = false;
+  DeviceAllow = [ "/dev/kvm rw" ];
+  PrivateDevices = false;
+  # Emulation writes the code that it runs.
+  MemoryDenyWriteExecute = false;
+  # How much memory the host has: /proc/meminfo.
+  ProcSubset = "all";
+  # Machines outlive the cycle that starts them.
+  KillMode = "process";
 }

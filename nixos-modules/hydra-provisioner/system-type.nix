@@ -55,14 +55,104 @@ let
       description = "Where NixOps keeps its state. `null`: where NixOps itself does, below the service's `HOME`.";
     };
   };
+
+  qemuProvider.options = {
+    image = mkOption {
+      type = types.path;
+      example = "/var/lib/images/build-machine";
+      description = "A disk (qcow2 or raw, never written), or a folder as `scripts/build-image` makes it.";
+    };
+    kernel = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "Kernel to boot directly. `null`: the one in `image`'s folder, or the disk's boot loader.";
+    };
+    initrd = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "Initial ramdisk of `kernel`. `null`: the one in `image`'s folder.";
+    };
+    kernelParams = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      description = "Kernel parameters after the provisioner's own.";
+    };
+    memory = mkOption {
+      type = types.ints.positive;
+      default = 2048;
+      description = "MiB of each machine.";
+    };
+    cores = mkOption {
+      type = types.ints.positive;
+      default = 1;
+      description = "Processors of each machine.";
+    };
+    accelerator = mkOption {
+      type = types.enum [
+        "auto"
+        "kvm"
+        "tcg"
+      ];
+      default = "auto";
+      description = "`kvm`, `tcg` (emulation), or `auto`: KVM where a kernel really boots on it.";
+    };
+    machineType = mkOption {
+      type = types.nullOr types.nonEmptyStr;
+      default = null;
+      description = "QEMU's `-machine`. `null`: `q35`, on aarch64 `virt`.";
+    };
+    program = mkOption {
+      type = types.nullOr types.nonEmptyStr;
+      default = null;
+      description = "The QEMU to run. `null`: `qemu-system-ARCH` of nixpkgs' `qemu`.";
+    };
+    extraArgs = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      description = "Further arguments for QEMU, after all others.";
+    };
+    stateDir = mkOption {
+      type = types.nullOr absolutePath;
+      default = null;
+      description = "The machines' folders. Types with the same one share a host's memory and cores. `null`: `qemu` in `settings.stateDir`.";
+    };
+    hostMemory = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      description = "MiB that all running machines may have together. `null`: three quarters of the host's.";
+    };
+    hostCores = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      description = "Processors that all running machines may have together. `null`: the host's.";
+    };
+    sshPort = mkOption {
+      type = types.port;
+      default = 22;
+      description = "The port on each machine's loopback address that leads to its sshd. Other ports need Nix 2.27 or newer.";
+    };
+    authorizedKeys = mkOption {
+      type = types.listOf types.singleLineStr;
+      default = [ ];
+      description = "Public keys that may log in as root. Needed unless `sshKey` is set, whose `.pub` is then used.";
+    };
+    warmStart = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether new machines start from a snapshot of one that has booted.";
+    };
+    idleTimeout = mkOption {
+      type = types.ints.positive;
+      default = 3600;
+      description = "Seconds after the provisioner's last visit at which an idle machine powers itself off.";
+    };
+  };
 in
 {
   options = {
     provider = mkOption {
       type = types.nullOr (
         types.submodule {
-          # Providers that the program gets before this module knows their options.
-          freeformType = types.attrsOf types.anything;
           options = {
             command = mkOption {
               type = types.nullOr (types.submodule commandProvider);
@@ -73,6 +163,11 @@ in
               type = types.nullOr (types.submodule nixopsProvider);
               default = null;
               description = "Machines from NixOps.";
+            };
+            qemu = mkOption {
+              type = types.nullOr (types.submodule qemuProvider);
+              default = null;
+              description = "Virtual machines on this host (docs/qemu.md).";
             };
           };
         }
@@ -147,6 +242,11 @@ in
       type = types.ints.unsigned;
       default = 0;
       description = "Seconds that an idle machine is kept ready for more work.";
+    };
+    giveUpAfter = mkOption {
+      type = types.ints.unsigned;
+      default = 3600;
+      description = "Seconds for which the deployments of an idle machine may fail before it is destroyed and replaced.";
     };
   };
 }

@@ -19,12 +19,67 @@ let
         "hydra-provisioner"
         "hydra/provisioner"
       ];
-  machinesFolder = dirOf settings.machinesFile;
-  writesElsewhere =
-    cfg.configFile == null && settings.machinesFile != null && machinesFolder != settings.stateDir;
+  home = "/var/lib/${builtins.head stateDirectories}";
+
+  providers = lib.filter (provider: provider != null) (
+    lib.mapAttrsToList (_: type: type.provider) settings.systemTypes
+  );
+  settingsOf = kind: lib.filter (given: given != null) (map (provider: provider.${kind}) providers);
+  usesQemu = settingsOf "qemu" != [ ];
+
+  # Everything else that the program or its providers have to write.
+  written =
+    lib.optional (settings.machinesFile != null) (dirOf settings.machinesFile)
+    ++ lib.concatMap (nixops: lib.optional (nixops.stateFile != null) (dirOf nixops.stateFile)) (
+      settingsOf "nixops"
+    )
+    ++ lib.concatMap (qemu: lib.optional (qemu.stateDir != null) qemu.stateDir) (settingsOf "qemu");
+  inStateDir = folder: folder == settings.stateDir || lib.hasPrefix "${settings.stateDir}/" folder;
+  writtenElsewhere = lib.optionals (cfg.configFile == null) (
+    lib.unique (lib.filter (folder: !inStateDir folder) written)
+  );
 
   credentials =
     cfg.credentials // lib.optionalAttrs (cfg.sshKeyFile != null) { ssh-key = cfg.sshKeyFile; };
+
+  command = [
+    (lib.getExe cfg.package)
+    "run"
+    "--log-format"
+    cfg.logFormat
+  ]
+  ++ lib.optionals cfg.watch (
+    [
+      "--watch"
+      "--interval"
+      (toString cfg.interval)
+    ]
+    ++ lib.optionals (cfg.metricsAddress != null) [
+      "--metrics"
+      cfg.metricsAddress
+    ]
+  )
+  ++ [ "${cfg.file}" ];
+
+  oneCycle = {
+    Type = "oneshot";
+    # 3: somebody runs a cycle by hand.
+    SuccessExitStatus = [ 3 ];
+    # Every step of a cycle has its own limit; this one is for what nobody thought of.
+    TimeoutStartSec = "6h";
+  };
+  allCycles = {
+    Type = "notify";
+    # The program stops to answer when a cycle takes longer than the time limits of its steps allow.
+    WatchdogSec = "5min";
+    Restart = "always";
+    RestartSec = "30s";
+    # A wrong configuration is not better in half a minute.
+    RestartPreventExitStatus = [ 2 ];
+    # The program alone is told to stop, and ends its cycle before. To kill it then is safe.
+    KillMode = "mixed";
+    TimeoutStopSec = "5min";
+  };
 in
 {
   config = lib.mkIf cfg.enable {
@@ -42,14 +97,16 @@ in
       hydra-provisioner = {
         isSystemUser = true;
         inherit (cfg) group;
-        home = "/var/lib/hydra-provisioner";
+        inherit home;
       };
     };
     users.groups = lib.mkIf (cfg.group == "hydra-provisioner") { hydra-provisioner = { }; };
 
-    systemd.tmpfiles.rules = lib.optional writesElsewhere "d ${machinesFolder} 0755 ${cfg.user} ${cfg.group} -";
+    systemd.tmpfiles.rules = map (
+      folder: "d ${folder} 0755 ${cfg.user} ${cfg.group} -"
+    ) writtenElsewhere;
 
-    systemd.timers.hydra-provisioner = {
+    systemd.timers.hydra-provisioner = lib.mkIf (!cfg.watch) {
       description = "Cycles of hydra-provisioner";
       wantedBy = [ "timers.target" ];
       timerConfig = {
@@ -61,43 +118,38 @@ in
     };
 
     systemd.services.hydra-provisioner = {
-      description = "One cycle of hydra-provisioner";
+      description = if cfg.watch then "hydra-provisioner" else "One cycle of hydra-provisioner";
+      wantedBy = lib.optional cfg.watch "multi-user.target";
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
       # A new system must not cut off a cycle that creates machines; the timer starts the new program.
-      restartIfChanged = false;
+      restartIfChanged = cfg.watch;
       path = [
         config.nix.package
         config.programs.ssh.package
       ]
-      ++ cfg.extraPackages;
+      ++ cfg.extraPackages
+      ++ lib.optional usesQemu pkgs.qemu;
       environment = {
-        HOME = "/var/lib/hydra-provisioner";
+        HOME = home;
       }
       // cfg.environment;
       serviceConfig = {
-        Type = "oneshot";
-        ExecStart = lib.escapeShellArgs [
-          (lib.getExe cfg.package)
-          "--log-format"
-          cfg.logFormat
-          "run"
-          "${cfg.file}"
-        ];
-        # 3: somebody runs a cycle by hand.
-        SuccessExitStatus = [ 3 ];
-        # Every step of a cycle has its own limit; this one is for what nobody thought of.
-        TimeoutStartSec = "6h";
+        ExecStart = lib.escapeShellArgs command;
         User = cfg.user;
         Group = cfg.group;
         StateDirectory = stateDirectories;
         # The queue runner, another user, reads the machines file. Whatever is secret has its own mode.
         StateDirectoryMode = "0755";
-        WorkingDirectory = "/var/lib/${builtins.head stateDirectories}";
+        WorkingDirectory = home;
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
-        ReadWritePaths = lib.optional writesElsewhere machinesFolder;
+        ReadWritePaths = writtenElsewhere;
       }
-      // import ./hardening.nix;
+      // (if cfg.watch then allCycles else oneCycle)
+      // import ./hardening.nix {
+        inherit lib;
+        qemu = usesQemu;
+      };
     };
   };
 }

@@ -126,7 +126,8 @@ impl Fleet {
     fn deploy(&self, done: &mut Done, freshness: Freshness) -> Result<(), ProviderError> {
         let began = Instant::now();
         let limit = self.limits.deploy_timeout;
-        done.machine = self.provider_of(&done.machine)?.deploy(&done.machine, limit)?;
+        let provider = self.provider_of(&done.machine)?;
+        done.machine = provider.deploy(&done.machine, limit)?;
         let patience = match freshness {
             Freshness::JustStarted => SSH_PATIENCE,
             Freshness::WasUp => Duration::ZERO,
@@ -137,7 +138,9 @@ impl Fleet {
                 ProviderError::failed(format!("its builder cannot be started: {error}"))
             })?;
         }
-        if self.ssh_settings.touch_keep_alive {
+        let is_fresh =
+            matches!(freshness, Freshness::JustStarted) && provider.boots_with_keep_alive();
+        if self.ssh_settings.touch_keep_alive && !is_fresh {
             let touch = ["touch", "/run/keep-alive"].map(str::to_owned);
             if let Err(error) = self.ssh_until(&done.machine, &touch, deadline) {
                 let warning = format!(

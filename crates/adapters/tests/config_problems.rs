@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -305,14 +306,32 @@ fn all_problems_at_once() {
 /// `docs/configuration.md` has a table row for every option and for nothing else.
 #[test]
 fn every_option_is_documented() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let documented: BTreeSet<_> = table_rows("configuration.md").collect();
+    assert_eq!(documented, option_names());
+}
+
+/// The NixOS module, whose options are in `docs/module-options.md`, has every option with its own type. It does not
+/// offer the old name of `statusCommand`.
+#[test]
+fn every_option_is_one_of_the_nixos_module() {
+    let typed: BTreeSet<_> = table_rows("module-options.md")
+        .filter_map(|name| name.strip_prefix("settings.").map(str::to_owned))
+        .collect();
+    let mut expected = option_names();
+    expected.remove("sshCommand");
+    assert_eq!(typed, expected);
+}
+
+/// The names in the first column of a page's tables, with `T` for a type's name.
+fn table_rows(page: &str) -> impl Iterator<Item = String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
     let text = fs::read_to_string(&path).unwrap();
-    let documented: std::collections::BTreeSet<_> = text
+    let names: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
         .map(|(name, _)| name.replace("systemTypes.<T>", "systemTypes.T"))
         .collect();
-    assert_eq!(documented, option_names());
+    names.into_iter()
 }
 
 fn any_value() -> impl Strategy<Value = Value> {

@@ -9,7 +9,7 @@ use crate::exit::EXIT_CODES;
 
 /// Creates build machines when a Hydra queue grows, and releases them when they are not worth their cost.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+#[command(version, after_help = EXIT_CODES, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) logging: LoggingArgs,

@@ -22,6 +22,13 @@ use crate::{generate, status_table};
 type Ended = Result<Exit, Exit>;
 
 pub(crate) fn run(args: Args) -> Exit {
+    if let (Some(_), Some(conf)) = (&args.command, &args.conf) {
+        let conf = conf.display();
+        return fail(
+            Exit::BadConfig,
+            &format!("{conf} stands before the command; put it after: run {conf}"),
+        );
+    }
     let ended = match (args.command, args.conf) {
         (Some(Command::Run(args)), _) if args.watch => watch(&args),
         (Some(Command::Run(args)), _) => Ok(run_cycle(&args).exit),

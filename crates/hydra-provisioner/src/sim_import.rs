@@ -310,7 +310,8 @@ mod tests {
             .collect();
         assert_eq!(first, [("aarch64-linux".to_owned(), 30), ("x86_64-linux".to_owned(), 60)]);
         assert_eq!(workload.dependents_of(0).collect::<Vec<_>>(), [2]);
-        assert_eq!((workload.steps()[1].local_priority, workload.steps()[1].build), (100, 1));
+        let step = &workload.steps()[1];
+        assert_eq!((workload.class_of(step).local_priority, step.build), (100, 1));
         let shares: Vec<_> =
             workload.jobsets().iter().map(|jobset| (jobset.name.as_str(), jobset.shares)).collect();
         assert_eq!(shares, [("nixpkgs:trunk", 70), ("nixos:small", 30)]);

@@ -181,3 +181,19 @@ fn manual_pages_and_completions_are_made() {
     let output = run(&["generate".as_ref(), "completions".as_ref(), "bash".as_ref()]);
     assert!(stdout(&output).contains("complete -F _hydra"), "{}", stdout(&output));
 }
+
+/// Options for logs stand where the user puts them; a configuration stands after the command.
+#[test]
+fn options_may_stand_before_the_command() {
+    let farm = Farm::new(&json!({}));
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    let before =
+        program().args(["--log-format", "json", "check"]).arg(farm.conf()).output().unwrap();
+    assert_eq!(before.status.code(), Some(0), "{}", String::from_utf8_lossy(&before.stderr));
+    let wrong = program().arg(farm.conf()).args(["check", "conf.nix"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    let errors = String::from_utf8(wrong.stderr).unwrap();
+    assert!(errors.contains("stands before the command"), "{errors}");
+    let nothing = program().output().unwrap();
+    assert_eq!(nothing.status.code(), Some(2));
+}

@@ -214,3 +214,50 @@ fn work_is_made_and_imported() {
     expect(&["import", "swf", swf.to_str().unwrap(), "--output", trace], 0);
     assert!(csv(trace).contains(",built,"));
 }
+
+/// A real provisioner, its real cycles, and a queue runner that is played: work comes, machines are made, take
+/// the work, and go.
+#[test]
+fn a_real_provisioner_serves_a_played_queue() {
+    let farm = Farm::new(&json!({}));
+    let trace = farm.path("work.jsonl");
+    let steps = (0..6)
+        .map(|id| format!(r#"{{"id":{id},"submit":0,"system":"x86_64-linux","duration":600000}}"#));
+    let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":6}"#;
+    let lines: Vec<_> = std::iter::once(header.to_owned()).chain(steps).collect();
+    fs::write(&trace, lines.join("\n") + "\n").unwrap();
+    let mut played = command(&["serve", "--speed", "600", "--listen", "127.0.0.1:0"])
+        .arg("--machines-file")
+        .arg(farm.path("machines-file"))
+        .arg("--status-file")
+        .arg(farm.path("status.json"))
+        .arg(&trace)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut most = 0;
+    let mut cycles = 0;
+    // The queue runner must have been up for half an hour before idle machines go: 3 s at this speed.
+    while cycles < 3 || !farm.machines().is_empty() {
+        cycles += 1;
+        assert!(cycles < 100, "the machines are still there: {:?}", farm.machines());
+        let output = farm.run(&["run"]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        most = most.max(farm.machines().len());
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(most, 6, "a machine for each step");
+    let status: Value =
+        serde_json::from_slice(&fs::read(farm.path("status.json")).unwrap()).unwrap();
+    assert_eq!(status["nrUnfinishedSteps"], 0, "{status}");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&played),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    assert!(played.wait().unwrap().success());
+    let mut said = String::new();
+    played.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("listening on http://127.0.0.1:"), "{said}");
+    assert!(said.ends_with("0 steps have not ended\n"), "{said}");
+}

@@ -109,49 +109,24 @@ impl Spread {
     }
 }
 
-/// The steps of one type, as far as they were looked at.
-#[derive(Default)]
-struct Tally {
-    metrics: Metrics,
-    waits: Vec<u64>,
-    slowdowns: Vec<u64>,
-    first: Option<Millis>,
-    last: Millis,
-}
-
 impl Results {
     /// Of `simulation`, as far as it has come.
     pub fn of(seed: u64, simulation: &Simulation) -> Self {
         let world = simulation.world();
-        let mut total = Tally::default();
-        let mut by_type: BTreeMap<&MachineType, Tally> =
-            simulation.policy().pools.keys().map(|name| (name, Tally::default())).collect();
-        let names: Vec<_> = simulation.policy().pools.keys().collect();
-        let steps = world.workload().steps();
-        for (at, (step, record)) in steps.iter().zip(world.queue_runner().records()).enumerate() {
-            total.count(step, record);
-            let pool = world.built_on(at).and_then(|pool| names.get(pool));
-            if let Some(tally) = pool.and_then(|name| by_type.get_mut(name)) {
-                tally.count(step, record);
-            }
-        }
-        let (builds, build_times) = build_times(steps, world.queue_runner().records());
+        let steps =
+            Steps { specs: world.workload().steps(), records: world.queue_runner().records() };
+        let (builds, build_times) = steps.build_times();
         let usage = world.usage();
-        let mut whole = Usage::default();
-        for usage in usage.values() {
-            whole.add(usage);
-        }
         let provisioning = world.provisioning();
-        let mut both = Provisioning::default();
-        for one in provisioning.values() {
-            both.under += one.under;
-            both.over += one.over;
-        }
-        let none = (Usage::default(), Provisioning::default());
-        let types = by_type.into_iter().map(|(name, tally)| {
-            let usage = usage.get(name).unwrap_or(&none.0);
-            let provisioning = provisioning.get(name).unwrap_or(&none.1);
-            (name.clone(), tally.finish(usage, provisioning))
+        let types = simulation.policy().pools.keys().enumerate().map(|(pool, name)| {
+            let mut metrics = steps.metrics(|step| world.built_on(step) == Some(pool));
+            if let Some(usage) = usage.get(name) {
+                metrics.set_usage(usage);
+            }
+            if let Some(provisioning) = provisioning.get(name) {
+                metrics.set_provisioning(provisioning);
+            }
+            (name.clone(), metrics)
         });
         Self {
             seed,
@@ -162,72 +137,109 @@ impl Results {
             builds,
             build_times,
             types: types.collect(),
-            total: total.finish(&whole, &both),
+            total: {
+                let mut total = steps.metrics(|_| true);
+                total.set_usage(&sum(usage.values()));
+                total.set_provisioning(&Provisioning {
+                    under: provisioning.values().fold(Millis::ZERO, |sum, one| sum + one.under),
+                    over: provisioning.values().fold(Millis::ZERO, |sum, one| sum + one.over),
+                });
+                total
+            },
         }
     }
 }
 
-impl Tally {
-    fn count(&mut self, step: &StepSpec, record: &StepRecord) {
-        self.first = Some(self.first.map_or(step.submit, |first| first.min(step.submit)));
-        match record.phase {
-            Phase::Succeeded => self.count_built(record),
-            Phase::Aborted | Phase::Unsupported | Phase::DependencyFailed => {
-                self.metrics.failed += 1;
-                self.last = self.last.max(record.ended_at);
+fn sum<'a>(usage: impl Iterator<Item = &'a Usage>) -> Usage {
+    let mut sum = Usage::default();
+    for one in usage {
+        sum.add(one);
+    }
+    sum
+}
+
+/// The steps and what happened to them. There may be tens of millions: what is made of them is made one after
+/// the other, and dropped.
+struct Steps<'a> {
+    specs: &'a [StepSpec],
+    records: &'a [StepRecord],
+}
+
+impl Steps<'_> {
+    /// Of the steps whose places `belongs` says to.
+    fn metrics(&self, belongs: impl Fn(usize) -> bool) -> Metrics {
+        let mut metrics = Metrics::default();
+        let (mut first, mut last) = (Millis::NEVER, Millis::ZERO);
+        let chosen = || {
+            let steps = self.specs.iter().zip(self.records).enumerate();
+            steps.filter(|(at, _)| belongs(*at)).map(|(_, step)| step)
+        };
+        for (spec, record) in chosen() {
+            first = first.min(spec.submit);
+            match record.phase {
+                Phase::Succeeded => metrics.built += 1,
+                phase if phase.is_final() => metrics.failed += 1,
+                _ => metrics.unfinished += 1,
             }
-            Phase::Waiting | Phase::Runnable | Phase::Delayed | Phase::Running => {
-                self.metrics.unfinished += 1;
+            if record.phase.is_final() {
+                last = last.max(record.ended_at);
             }
         }
-    }
-
-    fn count_built(&mut self, record: &StepRecord) {
-        self.metrics.built += 1;
-        self.last = self.last.max(record.ended_at);
-        let wait = record.started_at.since(record.runnable_at);
-        let length = record.ended_at.since(record.started_at);
-        self.waits.push(wait.0);
-        let bounded = length.max(SLOWDOWN_BOUND);
-        self.slowdowns.push(((wait + length).0.saturating_mul(1000) / bounded.0).max(1000));
-    }
-
-    fn finish(mut self, usage: &Usage, provisioning: &Provisioning) -> Metrics {
-        let mut metrics = self.metrics;
-        metrics.wait = Spread::of(&mut self.waits);
-        metrics.bounded_slowdown = Spread::of(&mut self.slowdowns);
-        metrics.makespan = self.first.map_or(Millis::ZERO, |first| self.last.since(first));
-        metrics.cost_micro_dollars = usage.cost.micro_dollars();
-        metrics.created = usage.created;
-        metrics.lost = usage.lost;
-        metrics.churn = usage.created + usage.started + usage.stopped + usage.destroyed;
-        metrics.paid = usage.paid;
-        metrics.busy = usage.busy;
-        metrics.idle = usage.idle();
-        metrics.booting = usage.booting;
-        metrics.utilisation = usage.building.0.saturating_mul(1000) / usage.offered.0.max(1);
-        metrics.under_provisioned = provisioning.under;
-        metrics.over_provisioned = provisioning.over;
+        metrics.makespan = last.since(first);
+        let built = || chosen().map(|(_, record)| record).filter(|r| r.phase == Phase::Succeeded);
+        metrics.wait = Spread::of(&mut built().map(|record| wait(record).0).collect::<Vec<_>>());
+        metrics.bounded_slowdown =
+            Spread::of(&mut built().map(bounded_slowdown).collect::<Vec<_>>());
         metrics
     }
+
+    /// How many builds have ended, and how long these took.
+    fn build_times(&self) -> (u64, Spread) {
+        let mut by_build: Vec<u32> = (0..u32::MAX).take(self.specs.len()).collect();
+        by_build.sort_by_key(|&step| self.specs[step as usize].build);
+        let mut times = Vec::new();
+        for build in
+            by_build.chunk_by(|&a, &b| self.specs[a as usize].build == self.specs[b as usize].build)
+        {
+            let steps = || build.iter().map(|&step| step as usize);
+            if steps().all(|step| self.records[step].phase.is_final()) {
+                let first = steps().map(|step| self.specs[step].submit).min();
+                let last = steps().map(|step| self.records[step].ended_at).max();
+                times.extend(last.zip(first).map(|(last, first)| last.since(first).0));
+            }
+        }
+        (times.len() as u64, Spread::of(&mut times))
+    }
 }
 
-/// How many builds have ended, and how long these took.
-fn build_times(steps: &[StepSpec], records: &[StepRecord]) -> (u64, Spread) {
-    // (first submission, last end), `None` for a build that goes on.
-    let mut builds: BTreeMap<u64, Option<(Millis, Millis)>> = BTreeMap::new();
-    for (step, record) in steps.iter().zip(records) {
-        let build = builds.entry(step.build).or_insert(Some((Millis::NEVER, Millis::ZERO)));
-        *build = match build {
-            Some((first, last)) if record.phase.is_final() => {
-                Some(((*first).min(step.submit), (*last).max(record.ended_at)))
-            }
-            _ => None,
-        };
+fn wait(record: &StepRecord) -> Millis {
+    record.started_at.since(record.runnable_at)
+}
+
+/// In thousandths.
+fn bounded_slowdown(record: &StepRecord) -> u64 {
+    let length = record.ended_at.since(record.started_at);
+    let bounded = length.max(SLOWDOWN_BOUND);
+    ((wait(record) + length).0.saturating_mul(1000) / bounded.0).max(1000)
+}
+
+impl Metrics {
+    fn set_usage(&mut self, usage: &Usage) {
+        self.cost_micro_dollars = usage.cost.micro_dollars();
+        self.created = usage.created;
+        self.lost = usage.lost;
+        self.churn = usage.created + usage.started + usage.stopped + usage.destroyed;
+        self.paid = usage.paid;
+        self.busy = usage.busy;
+        self.idle = usage.idle();
+        self.booting = usage.booting;
+        self.utilisation = usage.building.0.saturating_mul(1000) / usage.offered.0.max(1);
     }
-    let ended = builds.into_values().flatten();
-    let mut times: Vec<_> = ended.map(|(first, last)| last.since(first).0).collect();
-    (times.len() as u64, Spread::of(&mut times))
+
+    fn set_provisioning(&mut self, provisioning: &Provisioning) {
+        self.under_provisioned = provisioning.under;
+        self.over_provisioned = provisioning.over;
+    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,11 @@ pub trait Provider: Send + Sync {
         Vec::new()
     }
 
+    /// Whether a machine that has only just booted has a fresh `/run/keep-alive`, without our touching it.
+    fn boots_with_keep_alive(&self) -> bool {
+        false
+    }
+
     /// Creates a machine; one of that name that is there already is the answer.
     ///
     /// # Errors

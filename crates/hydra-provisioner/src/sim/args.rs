@@ -1,5 +1,6 @@
 //! What the user may say to `sim`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -58,9 +59,34 @@ pub(crate) enum Sim {
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Be the queue runner for a real provisioner: a model of it over TRACE, whose machines are those of a
+    /// machines file; they need not exist
+    Serve(Serve),
     /// Turn the records of others into a workload
     #[command(subcommand)]
     Import(Import),
+}
+
+/// How the queue runner is played.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A workload or a scenario
+    pub(crate) trace: PathBuf,
+    /// The machines file that the provisioner writes; machines in it take steps, as many as they offer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) machines_file: PathBuf,
+    /// Answer as the REST queue runner does: GET /status, /status/queues; and GET /classic
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "status_file")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Keep what the classic `hydra-queue-runner --status` would print in FILE (statusCommand = [ "cat" FILE ])
+    #[arg(long, value_name = "FILE")]
+    pub(crate) status_file: Option<PathBuf>,
+    /// Seconds of the trace in one second
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) speed: u64,
+    /// Where chance comes from, instead of the scenario's own seed
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
 }
 
 /// Where work is imported from.

@@ -83,11 +83,23 @@ impl Trace {
         Ok(Self { name, work })
     }
 
-    pub(super) fn first_seed(&self, options: &Options) -> u64 {
-        options.seed.unwrap_or(match &self.work {
+    pub(super) fn first_seed(&self, told: Option<u64>) -> u64 {
+        told.unwrap_or(match &self.work {
             Work::Recorded(_) => 0,
             Work::Scenario(scenario) => scenario.seed,
         })
+    }
+
+    /// The work of `seed` and, of a scenario, its queue runner.
+    pub(super) fn work(&self, seed: u64) -> Result<(Arc<Workload>, Option<Settings>), Exit> {
+        match &self.work {
+            Work::Recorded(workload) => Ok((Arc::clone(workload), None)),
+            Work::Scenario(scenario) => {
+                let workload = scenario.workload(Seed(seed));
+                let workload = workload.map_err(|error| bad(&self.name, &error))?;
+                Ok((Arc::new(workload), Some(scenario.farm.queue_runner)))
+            }
+        }
     }
 
     /// All that one run needs.
@@ -98,13 +110,10 @@ impl Trace {
         seed: u64,
         options: &Options,
     ) -> Result<Setup, Exit> {
-        let (workload, own_farm) = match &self.work {
-            Work::Recorded(workload) => (Arc::clone(workload), conf.usual_farm()),
-            Work::Scenario(scenario) => {
-                let workload = scenario.workload(Seed(seed));
-                let workload = workload.map_err(|error| bad(&self.name, &error))?;
-                (Arc::new(workload), scenario.farm.clone())
-            }
+        let (workload, _) = self.work(seed)?;
+        let own_farm = match &self.work {
+            Work::Recorded(_) => conf.usual_farm(),
+            Work::Scenario(scenario) => scenario.farm.clone(),
         };
         let mut farm = farm.cloned().unwrap_or(own_farm);
         if let Some(seconds) = options.interval {

@@ -5,6 +5,7 @@ mod import;
 mod input;
 mod report;
 mod runs;
+mod serve;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
         Sim::Campaign { seed, seeds, knobs } => campaign(seed, seeds, knobs),
         Sim::Replay { conf, recording } => replay(&conf, &recording),
         Sim::Generate { scenario, seed, output } => generate(&scenario, seed, &output),
+        Sim::Serve(args) => serve::serve(&args),
         Sim::Import(what) => import::import(what),
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn run_all(
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {
-            for seed in (trace.first_seed(options)..).take(to_usize(options.seeds)) {
+            for seed in (trace.first_seed(options.seed)..).take(to_usize(options.seeds)) {
                 jobs.push((conf, trace, seed));
             }
         }
@@ -108,7 +108,7 @@ fn simulate(setup: Setup, stop: &AtomicBool, progress: &ProgressBar) -> Run {
 }
 
 /// The first signal ends what runs and keeps its results; the second kills.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Exit> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, Exit> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))

@@ -63,7 +63,9 @@ impl QueueRunner {
                     .filter(|&kind| self.ready.has(kind) && self.least_loaded(kind, now).is_some())
                     .collect();
                 let Some(step) = self.ready.pop_first(&served, &self.shares) else { break };
-                let Some(host) = self.least_loaded(workload.steps[step.at()].kind, now) else {
+                let Some(host) =
+                    self.least_loaded(workload.class_of(&workload.steps[step.at()]).kind, now)
+                else {
                     break;
                 };
                 starts.push(self.start(step, host, now));

@@ -35,7 +35,7 @@ const RETRY_INTERVAL: Millis = Millis::from_seconds(60);
 /// `retryBackoff` in `state.hh`, `default_retry_backoff` in `config.rs`.
 const RETRY_BACK_OFF: u64 = 3;
 /// `maxTries` in `state.hh`, `default_max_tries` in `config.rs`.
-const MAX_TRIES: u32 = 5;
+const MAX_TRIES: u8 = 5;
 
 /// Which of the two queue runners it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +126,8 @@ pub struct QueueRunner {
     ready: Ready,
     shares: Shares,
     builders: BTreeMap<Host, Builder>,
+    /// What hosts are called whose machines are not ours.
+    names: BTreeMap<Host, String>,
     tallies: Vec<Tally>,
     started_at: Millis,
     /// Something happened that makes it dispatch.
@@ -159,6 +161,7 @@ impl QueueRunner {
             ready: Ready::new(workload.kinds.len()),
             shares: Shares::new(&workload.jobsets),
             builders: BTreeMap::new(),
+            names: BTreeMap::new(),
             tallies: vec![Tally::default(); workload.kinds.len()],
             started_at: Millis::ZERO,
             wake: false,
@@ -204,7 +207,7 @@ impl QueueRunner {
             return None;
         }
         record.phase = Phase::Delayed;
-        let delay = back_off(record.tries);
+        let delay = back_off(u32::from(record.tries));
         self.count_runnable(start.step);
         // Only the C++ one adds `rand() % 10`.
         let dice = match self.settings.protocol {
@@ -299,6 +302,11 @@ impl QueueRunner {
         jobs.map(|&step| Start { step, run: self.steps.get(step).run, host }).collect()
     }
 
+    /// Calls `host` by another name in its status.
+    pub fn name_host(&mut self, host: Host, name: &str) {
+        self.names.insert(host, name.to_owned());
+    }
+
     /// Whether the queue runner would give `host` steps.
     pub fn lists(&self, host: Host) -> bool {
         self.builders.get(&host).is_some_and(|builder| builder.listed == Listed::Yes)
@@ -359,14 +367,16 @@ impl QueueRunner {
     }
 
     fn tally_of(&mut self, step: StepIndex) -> &mut Tally {
-        let kind = self.steps.workload.steps[step.at()].kind;
+        let workload = &self.steps.workload;
+        let kind = workload.class_of(&workload.steps[step.at()]).kind;
         &mut self.tallies[usize::from(kind)]
     }
 
     fn queue(&mut self, step: StepIndex, now: Millis) {
         let rank = self.rank(step);
-        let spec = &self.steps.workload.steps[step.at()];
-        self.ready.push(spec.kind, spec.jobset, rank, now);
+        let workload = &self.steps.workload;
+        let class = workload.class_of(&workload.steps[step.at()]);
+        self.ready.push(class.kind, class.jobset, rank, now);
     }
 
     /// Below global priority and shares, classic: local priority, features required, dependents, build
@@ -377,19 +387,21 @@ impl QueueRunner {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let dependents = count(workload.dependents_at(step.at()).len());
         let features = count(workload.kind_of(spec).features.len());
-        let local = i64::from(spec.local_priority);
+        let class = workload.class_of(spec);
+        let local = i64::from(class.local_priority);
         let build = i64::try_from(spec.build).unwrap_or(i64::MAX);
         let rest = match self.settings.protocol {
             Protocol::Classic => [-local, -features, -dependents, build],
             Protocol::Rest => [-dependents, -local, build, 0],
         };
-        Rank { global_priority: Reverse(spec.global_priority), rest, step }
+        Rank { global_priority: Reverse(class.global_priority), rest, step }
     }
 
     fn leave_machine(&mut self, step: StepIndex, now: Millis) {
         let record = self.steps.get(step);
         let (started, host) = (record.started_at, Host(record.host));
-        let jobset = self.steps.workload.steps[step.at()].jobset;
+        let workload = &self.steps.workload;
+        let jobset = workload.class_of(&workload.steps[step.at()]).jobset;
         self.shares.add(jobset, started, now.since(started));
         let tally = self.tally_of(step);
         tally.running -= 1;

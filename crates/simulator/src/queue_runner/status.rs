@@ -76,9 +76,10 @@ impl QueueRunner {
     }
 
     pub(super) fn key(&self, host: Host) -> String {
-        match self.settings.protocol {
-            Protocol::Classic => host.address(),
-            Protocol::Rest => host.name(),
+        match (self.names.get(&host), self.settings.protocol) {
+            (Some(name), _) => name.clone(),
+            (None, Protocol::Classic) => host.address(),
+            (None, Protocol::Rest) => host.name(),
         }
     }
 

@@ -24,7 +24,7 @@ impl QueueRunner {
         let machines: Map<_, _> = self
             .builders
             .iter()
-            .map(|(host, b)| (format!("ssh://root@{}", host.address()), classic_machine(b, epoch)))
+            .map(|(host, b)| (format!("ssh://root@{}", self.key(*host)), classic_machine(b, epoch)))
             .collect();
         json!({
             "status": "up",
@@ -56,7 +56,7 @@ impl QueueRunner {
         let machines: Map<_, _> = self
             .builders
             .iter()
-            .map(|(host, b)| (host.name(), self.rest_machine(b, epoch)))
+            .map(|(host, b)| (self.key(*host), self.rest_machine(b, epoch)))
             .collect();
         json!({
             "queueRunner": {

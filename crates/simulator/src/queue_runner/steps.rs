@@ -48,7 +48,7 @@ pub struct StepRecord {
     /// When it reached its final phase.
     pub ended_at: Millis,
     /// Tries that failed.
-    pub tries: u32,
+    pub tries: u8,
     pub(super) open_dependencies: u32,
     pub(super) submitted: bool,
     /// Counts its tries, so that what was scheduled for an earlier one is known to be stale.

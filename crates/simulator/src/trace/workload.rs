@@ -130,7 +130,7 @@ pub fn write_workload(
         }
     }
     for (spec, dependencies) in workload.steps().iter().zip(dependencies) {
-        let kind = workload.kind_of(spec);
+        let (kind, class) = (workload.kind_of(spec), workload.class_of(spec));
         let step = Step {
             id: spec.id,
             submit: spec.submit,
@@ -140,8 +140,8 @@ pub fn write_workload(
             dependencies,
             build: Some(spec.build),
             jobset: Some(workload.jobset_of(spec).name.clone()),
-            global_priority: spec.global_priority,
-            local_priority: spec.local_priority,
+            global_priority: class.global_priority,
+            local_priority: class.local_priority,
         };
         write_line(&mut out, &step)?;
     }
@@ -230,7 +230,7 @@ mod tests {
         );
         let workload = read_workload("t", text.as_bytes()).unwrap();
         assert_eq!(workload.jobsets()[0].shares, 7);
-        assert_eq!(workload.steps()[0].local_priority, -3);
+        assert_eq!(workload.class_of(&workload.steps()[0]).local_priority, -3);
         assert_eq!(workload.dependents_of(0).collect::<Vec<_>>(), [2]);
         let mut written = Vec::new();
         write_workload(&workload, "two steps", &mut written).unwrap();

@@ -1,9 +1,11 @@
 //! Puts a workload together and checks it.
 
+use std::collections::BTreeMap;
+
 use planner::DemandKey;
 use thiserror::Error;
 
-use super::{Jobset, StepIndex, StepSpec, Workload};
+use super::{Jobset, StepClass, StepIndex, StepSpec, Workload};
 use crate::engine::Millis;
 
 /// A step as it is told, before its dependencies are looked up.
@@ -53,7 +55,7 @@ pub enum WorkloadError {
     /// Dependencies that go in a circle.
     #[error("steps need each other in a circle: {}", circle(.steps))]
     Cycle {
-        /// The first of the circle.
+        /// The first of the circle that was found.
         index: usize,
         /// The ids of the circle; each needs the next, the last the first.
         steps: Vec<u64>,
@@ -87,9 +89,10 @@ impl WorkloadError {
 pub struct WorkloadBuilder {
     kinds: Vec<DemandKey>,
     jobsets: Vec<Jobset>,
+    classes: BTreeMap<StepClass, u32>,
     steps: Vec<StepSpec>,
-    /// By step as added: its dependencies' ids.
-    needs: Vec<Vec<u64>>,
+    /// The ids that steps need, one step's after the other's: as many as its [`StepSpec::dependencies`].
+    needs: Vec<u64>,
 }
 
 impl WorkloadBuilder {
@@ -115,8 +118,14 @@ impl WorkloadBuilder {
             let limit = u64::from(u32::MAX) - 1;
             return Err(WorkloadError::TooMany { index, what: "steps", limit });
         }
-        let kind = self.kind(&step.kind)?;
-        let jobset = self.jobset(&step.jobset)?;
+        let class = StepClass {
+            kind: self.kind(&step.kind)?,
+            jobset: self.jobset(&step.jobset)?,
+            global_priority: step.global_priority,
+            local_priority: step.local_priority,
+        };
+        // There are never more classes than steps.
+        let next_class = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
         let mut needs = step.dependencies;
         needs.sort_unstable();
         needs.dedup();
@@ -124,14 +133,11 @@ impl WorkloadBuilder {
             id: step.id,
             submit: step.submit,
             duration: step.duration,
-            kind,
-            jobset,
             build: step.build,
-            global_priority: step.global_priority,
-            local_priority: step.local_priority,
+            class: *self.classes.entry(class).or_insert(next_class),
             dependencies: u32::try_from(needs.len()).unwrap_or(u32::MAX),
         });
-        self.needs.push(needs);
+        self.needs.extend(needs);
         Ok(())
     }
 
@@ -140,30 +146,17 @@ impl WorkloadBuilder {
     /// # Errors
     /// With the first step that is twice there, depends on what is nowhere, or on itself.
     pub fn finish(self) -> Result<Workload, WorkloadError> {
-        let Self { kinds, jobsets, steps, needs } = self;
+        let Self { kinds, jobsets, classes, mut steps, needs } = self;
         let by_id = index_by_id(&steps)?;
-        let mut order: Vec<usize> = (0..steps.len()).collect();
-        order.sort_by_key(|&added| steps[added].submit);
+        let mut order: Vec<u32> = (0..count(steps.len())).collect();
+        order.sort_by_key(|&added| steps[added as usize].submit);
         let mut place = vec![StepIndex(0); steps.len()];
         for (at, &added) in (0_u32..).zip(&order) {
-            place[added] = StepIndex(at);
+            place[added as usize] = StepIndex(at);
         }
+        let edges = edges(&steps, &needs, &by_id, &place)?;
+        drop((by_id, needs));
 
-        let mut edges = Vec::new();
-        for (added, needs) in needs.iter().enumerate() {
-            for dependency in needs {
-                let found =
-                    by_id.binary_search_by_key(dependency, |&(id, _)| id).map_err(|_| {
-                        WorkloadError::UnknownDependency {
-                            index: added,
-                            id: steps[added].id,
-                            dependency: *dependency,
-                        }
-                    })?;
-                edges.push((place[by_id[found].1], place[added]));
-            }
-        }
-        edges.sort_unstable();
         let mut first_dependent = vec![0_u32; steps.len() + 1];
         for (dependency, _) in &edges {
             first_dependent[dependency.at() + 1] += 1;
@@ -172,12 +165,17 @@ impl WorkloadBuilder {
             first_dependent[at + 1] += first_dependent[at];
         }
         let dependents = edges.into_iter().map(|(_, dependent)| dependent).collect();
-        let ordered = order.iter().map(|&added| steps[added].clone()).collect();
-        let workload = Workload { kinds, jobsets, steps: ordered, first_dependent, dependents };
+        // As `order`, but in place: there may be many.
+        steps.sort_by_key(|step| step.submit);
+        let mut by_number: Vec<_> =
+            classes.into_iter().map(|(class, number)| (number, class)).collect();
+        by_number.sort_unstable();
+        let classes = by_number.into_iter().map(|(_, class)| class).collect();
+        let workload = Workload { kinds, jobsets, classes, steps, first_dependent, dependents };
         match a_circle(&workload) {
             None => Ok(workload),
             Some(circle) => Err(WorkloadError::Cycle {
-                index: order[circle[0]],
+                index: order[circle[0]] as usize,
                 steps: circle.into_iter().map(|step| workload.steps[step].id).collect(),
             }),
         }
@@ -214,28 +212,54 @@ fn find_or_add<T>(
     u16::try_from(at).ok().filter(|at| *at < u16::MAX)
 }
 
-fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u64, usize)>, WorkloadError> {
-    let mut by_id: Vec<_> = steps.iter().enumerate().map(|(at, step)| (step.id, at)).collect();
+/// (dependency, dependent), sorted.
+fn edges(
+    steps: &[StepSpec],
+    needs: &[u64],
+    by_id: &[(u64, u32)],
+    place: &[StepIndex],
+) -> Result<Vec<(StepIndex, StepIndex)>, WorkloadError> {
+    let mut edges = Vec::with_capacity(needs.len());
+    let mut needs = needs.iter();
+    for (index, step) in steps.iter().enumerate() {
+        for &dependency in needs.by_ref().take(step.dependencies as usize) {
+            let found = by_id
+                .binary_search_by_key(&dependency, |&(id, _)| id)
+                .map_err(|_| WorkloadError::UnknownDependency { index, id: step.id, dependency })?;
+            edges.push((place[by_id[found].1 as usize], place[index]));
+        }
+    }
+    edges.sort_unstable();
+    Ok(edges)
+}
+
+fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u64, u32)>, WorkloadError> {
+    let mut by_id: Vec<_> = (0..).zip(steps).map(|(at, step)| (step.id, at)).collect();
     by_id.sort_unstable();
     match by_id.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         None => Ok(by_id),
-        Some(pair) => Err(WorkloadError::Duplicate { index: pair[1].1, id: pair[1].0 }),
+        Some(pair) => Err(WorkloadError::Duplicate { index: pair[1].1 as usize, id: pair[1].0 }),
     }
+}
+
+/// `add` has seen to it that there are not more.
+fn count(steps: usize) -> u32 {
+    u32::try_from(steps).unwrap_or(u32::MAX)
 }
 
 /// Takes away what depends on nothing that is left (Kahn 1962); what stays hangs on a circle. Returns the
 /// places of the steps of one circle, each before the one it needs.
 fn a_circle(workload: &Workload) -> Option<Vec<usize>> {
     let mut open: Vec<u32> = workload.steps.iter().map(|step| step.dependencies).collect();
-    let mut free: Vec<usize> = (0..open.len()).filter(|&at| open[at] == 0).collect();
+    let mut free: Vec<_> = workload.indices().filter(|step| open[step.at()] == 0).collect();
     let mut done = 0;
     while let Some(step) = free.pop() {
         done += 1;
-        for dependent in workload.dependents_at(step) {
+        for &dependent in workload.dependents_at(step.at()) {
             let left = &mut open[dependent.at()];
             *left -= 1;
             if *left == 0 {
-                free.push(dependent.at());
+                free.push(dependent);
             }
         }
     }

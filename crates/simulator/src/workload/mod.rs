@@ -14,6 +14,7 @@ pub use builder::{NewStep, WorkloadBuilder, WorkloadError};
 pub struct Workload {
     pub(crate) kinds: Vec<DemandKey>,
     pub(crate) jobsets: Vec<Jobset>,
+    pub(crate) classes: Vec<StepClass>,
     pub(crate) steps: Vec<StepSpec>,
     /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`.
     pub(crate) first_dependent: Vec<u32>,
@@ -26,6 +27,7 @@ impl Default for Workload {
         Self {
             kinds: Vec::new(),
             jobsets: Vec::new(),
+            classes: Vec::new(),
             steps: Vec::new(),
             first_dependent: vec![0],
             dependents: Vec::new(),
@@ -66,15 +68,22 @@ pub struct StepSpec {
     pub submit: Millis,
     /// How long it builds on a machine of speed 1.
     pub duration: Millis,
-    pub(crate) kind: u16,
-    pub(crate) jobset: u16,
     /// The build that it belongs to: of equal priority, lower ones go first.
     pub build: u64,
+    /// Its place in [`Workload::classes`]: there may be tens of millions of steps, of few classes.
+    pub(crate) class: u32,
+    pub(crate) dependencies: u32,
+}
+
+/// What steps have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepClass {
+    pub(crate) kind: u16,
+    pub(crate) jobset: u16,
     /// An admin's bump to the front of the queue.
     pub global_priority: i32,
     /// `meta.schedulingPriority`.
     pub local_priority: i32,
-    pub(crate) dependencies: u32,
 }
 
 impl Workload {
@@ -105,14 +114,19 @@ impl Workload {
         &self.jobsets
     }
 
+    /// The class of a step.
+    pub fn class_of(&self, step: &StepSpec) -> &StepClass {
+        &self.classes[step.class as usize]
+    }
+
     /// The kind of a step.
     pub fn kind_of(&self, step: &StepSpec) -> &DemandKey {
-        &self.kinds[usize::from(step.kind)]
+        &self.kinds[usize::from(self.class_of(step).kind)]
     }
 
     /// The jobset of a step.
     pub fn jobset_of(&self, step: &StepSpec) -> &Jobset {
-        &self.jobsets[usize::from(step.jobset)]
+        &self.jobsets[usize::from(self.class_of(step).jobset)]
     }
 
     /// The ids of the steps that need `step`, in the order of their submission.

@@ -88,9 +88,14 @@ fn outliving(name: &str, qemu: Vec<String>) -> Vec<String> {
     if !Path::new("/run/systemd/system").is_dir() {
         return qemu;
     }
+    let root = rustix::process::geteuid().is_root();
+    // The user of a system service has no systemd to ask; the service's unit says `KillMode=process` (docs/nixos.md).
+    if !root && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        return qemu;
+    }
     let mut words: Vec<_> =
         ["systemd-run", "--quiet", "--scope", "--collect"].map(str::to_owned).into();
-    if !rustix::process::geteuid().is_root() {
+    if !root {
         words.push("--user".to_owned());
     }
     words.push(format!("--description=build machine {name} of hydra-provisioner"));

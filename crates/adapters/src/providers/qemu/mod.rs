@@ -35,7 +35,7 @@ use self::share::Share;
 use super::{Provider, ProviderContext, ProviderError};
 
 /// Between two looks at a machine that boots.
-const BOOT_POLL_INTERVAL: Duration = Duration::from_millis(250);
+const BOOT_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A guest that was asked to power off ends within this, or is not asked again.
 const POWER_DOWN_PATIENCE: Duration = Duration::from_secs(90);
 /// QEMU ends at once when told to; then it is killed.
@@ -286,6 +286,11 @@ impl Provider for QemuProvider {
                 .collect();
             looks.into_iter().filter_map(|look| look.join().ok()).collect()
         }))
+    }
+
+    /// `scripts/image/identity` touches it.
+    fn boots_with_keep_alive(&self) -> bool {
+        true
     }
 
     fn resources(&self) -> Vec<Resource> {

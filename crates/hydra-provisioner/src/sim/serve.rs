@@ -1,0 +1,283 @@
+//! `sim serve`: the model of the queue runner, in (scaled) real time, for a real provisioner.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use planner::{Feature, System, Timestamp};
+use simulator::engine::{Engine, Millis, Purpose, Random, Seed};
+use simulator::queue_runner::{Epoch, Host, Offer, Protocol, QueueRunner, Settings, Start};
+use simulator::workload::{StepIndex, Workload};
+use tiny_http::{Header, Response, Server};
+
+use super::input::Trace;
+use super::runs::stop_on_signals;
+use crate::commands::{fail, print};
+use crate::exit::Exit;
+use crate::sim::args::Serve;
+
+/// How often the machines file is read and the status file written, in real time.
+const TICK: Duration = Duration::from_millis(100);
+
+enum Event {
+    Submit,
+    Finish(Start),
+    Retry(StepIndex),
+    DispatchTimer,
+}
+
+/// A queue runner whose machines build by the clock.
+struct Played {
+    engine: Engine<Event>,
+    queue_runner: QueueRunner,
+    workload: Arc<Workload>,
+    submitted: usize,
+    dice: Random,
+    epoch: Epoch,
+    began: Instant,
+    speed: u64,
+    machines_file: PathBuf,
+    hosts: BTreeMap<String, Host>,
+    listed: BTreeMap<Host, Offer>,
+}
+
+/// Plays until a signal.
+pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
+    let stop = stop_on_signals()?;
+    let played = Arc::new(Mutex::new(Played::new(args)?));
+    if let Some(address) = args.listen {
+        let server = Server::http(address).map_err(|error| {
+            fail(Exit::Unexpected, &format!("cannot listen on {address}: {error}"))
+        })?;
+        print(format!("listening on http://{}\n", server.server_addr()))?;
+        let played = Arc::clone(&played);
+        thread::spawn(move || answer(&server, &played));
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let classic = lock(&played).tick().to_string();
+        if let Some(file) = &args.status_file {
+            // Beside it and moved there, so that nobody reads half of it.
+            let new = file.with_extension("new");
+            fs::write(&new, classic).and_then(|()| fs::rename(&new, file)).map_err(|error| {
+                fail(Exit::Unexpected, &format!("cannot write {}: {error}", file.display()))
+            })?;
+        }
+        sleep(&stop);
+    }
+    let unfinished = lock(&played).queue_runner.unfinished();
+    print(format!("{unfinished} steps have not ended\n"))?;
+    Ok(Exit::Done)
+}
+
+fn sleep(stop: &AtomicBool) {
+    if !stop.load(Ordering::Relaxed) {
+        thread::sleep(TICK);
+    }
+}
+
+fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
+    played.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn answer(server: &Server, played: &Mutex<Played>) {
+    for request in server.incoming_requests() {
+        let mut played = lock(played);
+        let classic = played.tick();
+        let (now, epoch) = (played.engine.now(), played.epoch);
+        let body = match request.url() {
+            "/classic" => Some(classic),
+            "/status" => Some(played.queue_runner.rest_status_json(now, epoch)),
+            "/status/queues" => Some(played.queue_runner.rest_queues_json()),
+            _ => None,
+        };
+        drop(played);
+        let code = if body.is_some() { 200 } else { 404 };
+        let body = body.map_or_else(|| "not here".to_owned(), |body| body.to_string());
+        let mut response = Response::from_string(body).with_status_code(code);
+        if let Ok(header) = Header::from_bytes("Content-Type", "application/json") {
+            response.add_header(header);
+        }
+        // A client that has gone away needs no answer.
+        let _gone = request.respond(response);
+    }
+}
+
+impl Played {
+    fn new(args: &Serve) -> Result<Self, Exit> {
+        let trace = Trace::read(&args.trace)?;
+        let seed = trace.first_seed(args.seed);
+        let (workload, settings) = trace.work(seed)?;
+        let settings = settings.unwrap_or(Settings::CLASSIC);
+        let mut engine = Engine::new();
+        if let Some(first) = workload.steps().first() {
+            engine.schedule(first.submit, Event::Submit);
+        }
+        engine.schedule(settings.dispatch_timer, Event::DispatchTimer);
+        Ok(Self {
+            engine,
+            queue_runner: QueueRunner::new(settings, Arc::clone(&workload)),
+            workload,
+            submitted: 0,
+            dice: Seed(seed).stream(Purpose::QueueRunner, 0),
+            epoch: Epoch(Timestamp(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0))),
+            began: Instant::now(),
+            speed: args.speed,
+            machines_file: args.machines_file.clone(),
+            hosts: BTreeMap::new(),
+            listed: BTreeMap::new(),
+        })
+    }
+
+    /// Everything that is due happens; returns the classic status.
+    fn tick(&mut self) -> serde_json::Value {
+        let real = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = Millis(real.saturating_mul(self.speed));
+        while let Some(event) = self.engine.next_until(now) {
+            self.handle(&event);
+            self.dispatch();
+        }
+        self.read_machines();
+        self.dispatch();
+        self.queue_runner.classic_json(now, self.epoch)
+    }
+
+    fn handle(&mut self, event: &Event) {
+        let now = self.engine.now();
+        match event {
+            Event::Submit => {
+                let workload = Arc::clone(&self.workload);
+                for step in workload.indices_from(self.submitted) {
+                    let submit = workload.steps()[step.position()].submit;
+                    if submit > now {
+                        self.engine.schedule(submit, Event::Submit);
+                        return;
+                    }
+                    self.submitted += 1;
+                    self.queue_runner.submit(step, now);
+                }
+            }
+            Event::Finish(start) => self.queue_runner.succeeded(*start, now),
+            Event::Retry(step) => self.queue_runner.retry(*step, now),
+            Event::DispatchTimer => {
+                let timer = self.queue_runner.settings().dispatch_timer;
+                self.engine.schedule_in(timer, Event::DispatchTimer);
+                self.start_steps();
+            }
+        }
+    }
+
+    fn dispatch(&mut self) {
+        if self.queue_runner.take_wake() {
+            self.start_steps();
+        }
+    }
+
+    fn start_steps(&mut self) {
+        let now = self.engine.now();
+        let mut starts = Vec::new();
+        self.queue_runner.dispatch(now, &mut starts);
+        for start in starts {
+            let duration = self.workload.steps()[start.step.position()].duration;
+            let speed = self.listed.get(&start.host).map_or(1000, |offer| offer.speed_thousandths);
+            let length = duration.0.saturating_mul(1000) / u64::from(speed.max(1));
+            self.engine.schedule_in(Millis(length), Event::Finish(start));
+        }
+    }
+
+    /// The queue runner reads the file at every tick: more often than the real one, never later.
+    fn read_machines(&mut self) {
+        let now = self.engine.now();
+        // A file that is not there yet has no machines.
+        let text = fs::read_to_string(&self.machines_file).unwrap_or_default();
+        let mut lines = BTreeMap::new();
+        for (name, offer) in text.lines().filter_map(machine) {
+            let next = Host(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX));
+            let host = *self.hosts.entry(name.clone()).or_insert(next);
+            self.queue_runner.name_host(host, &name);
+            lines.insert(host, offer);
+        }
+        if lines == self.listed {
+            return;
+        }
+        match self.queue_runner.settings().protocol {
+            Protocol::Classic => self.queue_runner.read_machines_file(&lines),
+            Protocol::Rest => self.join_and_leave(&lines, now),
+        }
+        self.listed = lines;
+    }
+
+    fn join_and_leave(&mut self, lines: &BTreeMap<Host, Offer>, now: Millis) {
+        let gone: Vec<_> =
+            self.listed.keys().filter(|host| !lines.contains_key(host)).copied().collect();
+        for start in
+            gone.into_iter().flat_map(|host| self.queue_runner.disconnect(host)).collect::<Vec<_>>()
+        {
+            if let Some(at) = self.queue_runner.aborted(start, now, &mut self.dice) {
+                self.engine.schedule(at, Event::Retry(start.step));
+            }
+        }
+        for (host, offer) in lines {
+            self.queue_runner.connect(*host, offer, now);
+        }
+    }
+}
+
+/// A line of a machines file (columns: `nix.machines` in Nix's manual): the host and what it offers.
+fn machine(line: &str) -> Option<(String, Offer)> {
+    let line = line.split('#').next().unwrap_or_default();
+    let mut columns = line.split_ascii_whitespace();
+    let uri = columns.next()?;
+    let uri = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let host = uri.split_once('?').map_or(uri, |(host, _)| host);
+    let host = host.rsplit('@').next()?.to_owned();
+    let list = |column: Option<&str>| -> Vec<String> {
+        let names =
+            column.unwrap_or("-").split(',').filter(|name| !name.is_empty() && *name != "-");
+        names.map(str::to_owned).collect()
+    };
+    let systems = list(columns.next());
+    let _key = columns.next();
+    let max_jobs = columns.next().and_then(|number| number.parse().ok()).unwrap_or(1);
+    let speed: f64 = columns.next().and_then(|number| number.parse().ok()).unwrap_or(1.0);
+    let supported = list(columns.next());
+    let mandatory = list(columns.next());
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast saturates"
+    )]
+    let speed_thousandths = ((speed * 1000.0) as u32).max(1);
+    let offer = Offer {
+        systems: systems.iter().map(System::new).collect(),
+        supported_features: supported.iter().chain(&mandatory).map(Feature::new).collect(),
+        mandatory_features: mandatory.iter().map(Feature::new).collect(),
+        max_jobs,
+        speed_thousandths,
+    };
+    Some((host, offer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_machines_files_are_read() {
+        let (host, offer) = machine(
+            "ssh://root@10.0.0.7?ssh-key=/k x86_64-linux,i686-linux /k 4 1.5 kvm,big big c3Nc",
+        )
+        .unwrap();
+        assert_eq!(host, "10.0.0.7");
+        assert_eq!((offer.max_jobs, offer.speed_thousandths), (4, 1500));
+        assert_eq!(offer.systems.len(), 2);
+        assert_eq!(offer.supported_features.len(), 3);
+        assert_eq!(offer.mandatory_features, [Feature::new("big")]);
+        let (host, offer) = machine("root@host x86_64-linux").unwrap();
+        assert_eq!((host.as_str(), offer.max_jobs, offer.speed_thousandths), ("host", 1, 1000));
+        assert_eq!(machine("# nothing"), None);
+    }
+}

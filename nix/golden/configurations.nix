@@ -1,0 +1,204 @@
+# The configurations whose units and settings are kept beside this file. Where a package is needed: `pkgs`.
+{ pkgs }:
+
+let
+  enabled = given: {
+    services.hydra-provisioner = {
+      enable = true;
+    }
+    // given;
+  };
+  withType = type: enabled { settings.systemTypes.x86_64-linux = type; };
+  ownProgram.provider.command.program = [ "/etc/hydra/my-cloud" ];
+in
+{
+  minimal = withType ownProgram;
+
+  typical = enabled {
+    interval = "5min";
+    sshKeyFile = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
+    extraPackages = [ pkgs.awscli2 ];
+    settings.systemTypes = {
+      x86_64-linux = ownProgram // {
+        maxMachines = 12;
+        runnablesPerMachine = 50;
+        gracePeriod = 600;
+      };
+      "x86_64-linux:kvm" = ownProgram // {
+        maxMachines = 2;
+        stopOnIdle = true;
+        sshKey = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
+        supportedFeatures = [ "big-parallel" ];
+      };
+    };
+  };
+
+  # `scripts/check-hardening` runs this one: the queue is a file, the "machines" are files too.
+  command = enabled {
+    settings = {
+      statusCommand = [ "/etc/hydra/queue-status" ];
+      touchKeepAlive = false;
+      systemTypes.x86_64-linux = ownProgram // {
+        provider.command = ownProgram.provider.command // {
+          options = {
+            region = "eu-1";
+            # Not ours to drop.
+            spot = null;
+          };
+        };
+        maxMachines = 4;
+      };
+    };
+  };
+
+  # And this one.
+  watch = enabled {
+    watch = true;
+    interval = 60;
+    metricsAddress = "127.0.0.1:9198";
+    logFormat = "json";
+    settings = {
+      statusCommand = [ "/etc/hydra/queue-status" ];
+      touchKeepAlive = false;
+      systemTypes.x86_64-linux = ownProgram;
+    };
+  };
+
+  nixops-1 = enabled {
+    extraPackages = [ pkgs.nixops ];
+    settings.systemTypes.x86_64-linux = {
+      nixopsExpr = "/etc/hydra/deployment.nix";
+      nixPath = [ "nixpkgs=/etc/hydra/nixpkgs" ];
+    };
+  };
+
+  nixops-2 = enabled {
+    extraPackages = [ pkgs.nixops ];
+    settings.systemTypes.x86_64-linux.provider.nixops = {
+      program = [
+        "nixops"
+        "--debug"
+      ];
+      network = "/etc/hydra/network";
+      stateFile = "/var/lib/nixops/state.json";
+    };
+  };
+
+  # And this one, on a real image.
+  qemu = enabled {
+    sshKeyFile = "/etc/hydra/id_buildfarm";
+    settings = {
+      statusCommand = [ "/etc/hydra/queue-status" ];
+      systemTypes.x86_64-linux = {
+        provider.qemu = {
+          image = "/var/lib/images/build-machine";
+          memory = 1024;
+          cores = 2;
+        };
+        maxMachines = 4;
+        sshKey = "/etc/hydra/id_buildfarm";
+      };
+    };
+  };
+
+  qemu-everything = enabled {
+    watch = true;
+    settings.systemTypes.aarch64-linux.provider.qemu = {
+      image = "/var/lib/images/disk.raw";
+      kernel = "/var/lib/images/kernel";
+      initrd = "/var/lib/images/initrd";
+      kernelParams = [ "quiet" ];
+      memory = 8192;
+      cores = 8;
+      accelerator = "kvm";
+      machineType = "virt";
+      program = "/usr/local/bin/qemu-system-aarch64";
+      extraArgs = [ "-snapshot" ];
+      stateDir = "/srv/machines";
+      hostMemory = 65536;
+      hostCores = 32;
+      sshPort = 2222;
+      authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+      warmStart = true;
+      idleTimeout = 900;
+    };
+  };
+
+  config-file = enabled { configFile = "/etc/hydra/conf.nix"; };
+
+  # Another user, and secrets; the machines file goes elsewhere.
+  own-user = enabled {
+    user = "farm";
+    group = "farm";
+    credentials.cloud-token = "/etc/secrets/cloud-token";
+    environment.CLOUD_TOKEN_FILE = "/run/credentials/hydra-provisioner.service/cloud-token";
+    settings = {
+      tag = "farm-a";
+      stateDir = "/var/lib/farm/state";
+      machinesFile = "/var/lib/farm/public/machines";
+      sshOptions = [
+        "-o"
+        "ProxyJump=gateway.example.org"
+      ];
+      maxCreatesPerCycle = 3;
+      parallelism = 8;
+      createTimeout = 300;
+      deployTimeout = 600;
+      releaseTimeout = 120;
+      statusTimeout = 30;
+      systemTypes."x86_64-linux,i686-linux" = ownProgram // {
+        minMachines = 1;
+        maxMachines = 3;
+        ignoredRunnables = 5;
+        maxCreatesPerCycle = 2;
+        maxJobs = 4;
+        speedFactor = 1.5;
+      };
+    };
+  };
+
+  update-command = enabled {
+    settings = {
+      updateCommand = [
+        "ssh"
+        "hydra.example.org"
+        "tee"
+        "/etc/nix/machines"
+      ];
+      systemTypes.x86_64-linux = ownProgram;
+    };
+  };
+
+  classic-hydra = {
+    imports = [
+      ./hydra.nix
+      (withType ownProgram)
+    ];
+    services.hydra.enable = true;
+  };
+
+  rest-hydra = {
+    imports = [
+      ./hydra.nix
+      (withType ownProgram)
+    ];
+    services.hydra-queue-runner-dev.enable = true;
+    services.hydra-provisioner.settings = {
+      drainCommand = [
+        "systemctl"
+        "stop"
+        "builder.service"
+      ];
+      resumeCommand = [
+        "systemctl"
+        "start"
+        "builder.service"
+      ];
+    };
+  };
+
+  build-machine = {
+    services.hydra-build-machine.authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    services.auto-shutdown.timeout = 1800;
+  };
+}

@@ -1,0 +1,83 @@
+# One mistake each, with the message that the operator sees (expected/mistakes.txt).
+let
+  enabled = given: {
+    services.hydra-provisioner = {
+      enable = true;
+    }
+    // given;
+  };
+  withSettings = settings: enabled { inherit settings; };
+  withType = type: withSettings { systemTypes.x86_64-linux = type; };
+  ownProgram.provider.command.program = [ "/etc/hydra/my-cloud" ];
+  typed = {
+    systemTypes.x86_64-linux = ownProgram;
+  };
+in
+{
+  config-file-and-settings = enabled {
+    configFile = "/etc/hydra/conf.nix";
+    settings = typed;
+  };
+  no-types = enabled { };
+  rest-and-classic = withSettings (
+    typed
+    // {
+      queue.url = "http://[::1]:8080";
+      statusCommand = [ "cat" ];
+    }
+  );
+  drain-without-rest = withSettings (typed // { drainCommand = [ "true" ]; });
+  machines-file-and-command = withSettings (
+    typed
+    // {
+      machinesFile = "/var/lib/hydra-provisioner/machines";
+      updateCommand = [ "tee" ];
+    }
+  );
+  state-outside-var-lib = withSettings (typed // { stateDir = "/srv/provisioner"; });
+  watch-with-a-word = enabled {
+    watch = true;
+    interval = "5min";
+    settings = typed;
+  };
+  metrics-without-watch = enabled {
+    metricsAddress = "127.0.0.1:9198";
+    settings = typed;
+  };
+  two-ssh-keys = enabled {
+    sshKeyFile = "/etc/key";
+    credentials.ssh-key = "/etc/key";
+    settings = typed;
+  };
+  more-than-the-most = withType (ownProgram // { minMachines = 3; });
+  no-provider = withType { };
+  two-providers = withType {
+    provider = ownProgram.provider // {
+      nixops.network = "/etc/hydra/network";
+    };
+  };
+  provider-without-a-name = withType { provider = { }; };
+  nixops-expr-and-command = withType (ownProgram // { nixopsExpr = "/etc/hydra/deployment.nix"; });
+  nixops-without-deployment = withType { provider.nixops = { }; };
+  qemu-without-keys = withType { provider.qemu.image = "/var/lib/images/build-machine"; };
+  hydra-that-aborts-early = {
+    imports = [
+      ./hydra.nix
+      (withSettings typed)
+    ];
+    services.hydra-queue-runner-dev = {
+      enable = true;
+      settings.maxUnsupportedTimeInS = 120;
+    };
+  };
+  hydra-that-never-dispatches = {
+    imports = [
+      ./hydra.nix
+      (withSettings typed)
+    ];
+    services.hydra-queue-runner-dev = {
+      enable = true;
+      settings.dispatchTriggerTimerInS = 0;
+    };
+  };
+}

@@ -1,0 +1,109 @@
+# As much of NixOS as our modules touch, and no more: options that take what they are given, and packages that are
+# nothing but a name. nixpkgs itself cannot be had where the golden files are made.
+{ lib, ... }:
+
+let
+  inherit (lib) mkOption types;
+
+  anything = mkOption {
+    type = types.anything;
+    default = { };
+  };
+  list = mkOption {
+    type = types.listOf types.raw;
+    default = [ ];
+  };
+
+  package = name: {
+    inherit name;
+    type = "derivation";
+    outPath = "/nix/store/${lib.fixedWidthString 32 "0" ""}-${name}";
+    meta.mainProgram = name;
+  };
+  storeText = name: text: package name // { inherit text; };
+
+  # What these modules of ours set of a unit. Lists of several definitions are joined, as NixOS does.
+  unit.options = {
+    description = mkOption { type = types.str; };
+    after = list;
+    before = list;
+    wants = list;
+    wantedBy = list;
+    path = list;
+    environment = anything;
+    restartIfChanged = mkOption {
+      type = types.bool;
+      default = true;
+    };
+    script = mkOption {
+      type = types.nullOr types.lines;
+      default = null;
+    };
+    serviceConfig = anything;
+    timerConfig = anything;
+  };
+in
+{
+  options = {
+    assertions = list;
+    warnings = list;
+    environment.systemPackages = list;
+    boot = anything;
+    fileSystems = anything;
+    nix = {
+      package = mkOption {
+        type = types.package;
+        default = package "nix";
+      };
+      buildMachines = list;
+      gc = anything;
+      settings = anything;
+    };
+    programs.ssh.package = mkOption {
+      type = types.package;
+      default = package "openssh";
+    };
+    services.openssh = anything;
+    services.postgresql = anything;
+    system.activationScripts = anything;
+    systemd = {
+      package = mkOption {
+        type = types.package;
+        default = package "systemd";
+      };
+      services = mkOption { type = types.attrsOf (types.submodule unit); };
+      timers = mkOption {
+        type = types.attrsOf (types.submodule unit);
+        default = { };
+      };
+      tmpfiles.rules = list;
+    };
+    users.users = anything;
+    users.groups = anything;
+  };
+
+  config._module.args.pkgs =
+    lib.genAttrs [
+      "awscli2"
+      "coreutils"
+      "findutils"
+      "getent"
+      "gnugrep"
+      "gnused"
+      "nixops"
+      "procps"
+      "qemu"
+    ] package
+    // {
+      callPackage = _: _: package "hydra-provisioner";
+      stdenv = {
+        hostPlatform.system = "x86_64-linux";
+        buildPlatform.canExecute = _: true;
+      };
+      writeShellScript = storeText;
+      writeText = storeText;
+      runCommand =
+        name: given: _:
+        storeText name given.text;
+    };
+}
