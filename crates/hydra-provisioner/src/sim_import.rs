@@ -1,8 +1,10 @@
 //! Reads what a Hydra built from its own database: `sim import postgres`.
 
 use std::error::Error as _;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use postgres::config::Host;
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::{Client, Config, IsolationLevel, NoTls, Row, Transaction};
@@ -19,14 +21,14 @@ from BuildSteps s join Builds b on b.id = s.build join Jobsets j on j.id = b.job
 where b.timestamp >= $1 and b.timestamp < $2 \
 order by b.timestamp, s.build, s.stepnr";
 
-/// A Hydra's own database, which is only read; without TLS: by socket, on this machine, or through a tunnel
+/// A Hydra's own database, which is only read.
 #[derive(Debug, Args)]
-pub(crate) struct Postgres {
+pub(crate) struct Database {
     #[arg(
         value_name = "URL",
         help = "postgresql://USER@HOST/hydra, or \"host=/run/postgresql dbname=hydra\""
     )]
-    url: Config,
+    url: Url,
     /// Only builds that entered the queue from then on, such as 2026-01-31T00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
@@ -36,6 +38,18 @@ pub(crate) struct Postgres {
     /// Which steps of a build wait for each other: Hydra does not record it
     #[arg(long, value_enum, default_value = "certain")]
     order: StepOrder,
+}
+
+/// Where the database is and how to log in. Shows no password.
+#[derive(Clone, Debug)]
+struct Url(Box<Config>);
+
+impl FromStr for Url {
+    type Err = postgres::Error;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        url.parse().map(|config| Self(Box::new(config)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -88,11 +102,19 @@ fn cause(error: &postgres::Error) -> String {
     }
 }
 
-impl Postgres {
+impl Database {
     /// Where it was read from, without user and password.
     pub(crate) fn name(&self) -> String {
-        let hosts: Vec<_> = self.url.get_hosts().iter().map(|host| format!("{host:?}")).collect();
-        format!("Hydra's database {} at {}", self.url.get_dbname().unwrap_or("?"), hosts.join(", "))
+        let host = |host: &Host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        let hosts: Vec<_> = self.url.0.get_hosts().iter().map(host).collect();
+        format!(
+            "Hydra's database {} at {}",
+            self.url.0.get_dbname().unwrap_or("?"),
+            hosts.join(", ")
+        )
     }
 
     /// Reads the steps, in one transaction that cannot write.
@@ -100,7 +122,7 @@ impl Postgres {
     /// # Errors
     /// When the database cannot be reached or is not Hydra's.
     pub(crate) fn read(&self) -> Result<Imported, Failure> {
-        let mut config = self.url.clone();
+        let mut config = self.url.0.clone();
         config.application_name("hydra-provisioner sim import");
         let mut client = config.connect(NoTls).map_err(Failure::Connect)?;
         let mut transaction = read_only(&mut client).map_err(Failure::Query)?;
@@ -280,13 +302,14 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        postgres: Postgres,
+        database: Database,
     }
 
     fn import(args: &[&str]) -> Result<Imported, String> {
         let line = Line::try_parse_from([&["import"], args].concat()).unwrap();
-        assert!(!line.postgres.name().contains("secret"), "{}", line.postgres.name());
-        line.postgres.read().map_err(|error| error.to_string())
+        let name = line.database.name();
+        assert!(name.starts_with("Hydra's database ") && name.ends_with(" at 127.0.0.1"), "{name}");
+        line.database.read().map_err(|error| error.to_string())
     }
 
     #[test]
