@@ -5,6 +5,7 @@
   rustPlatform,
   nix,
   openssh,
+  postgresql,
   procps,
   python3,
   qemu,
@@ -48,6 +49,7 @@ rustPlatform.buildRustPackage {
     strace
     procps
     qemu
+    postgresql
   ];
   preCheck = ''
     patchShebangs examples

@@ -103,7 +103,7 @@ fn what_is_wrong_is_named_with_file_and_line() {
             format!("{header}\n{step}\n{}\n", step.replace('2', "1").replacen('1', "2", 1))
                 .into_bytes(),
             2,
-            "depends on itself",
+            "steps need each other in a circle: ",
         ),
         (
             "negative.jsonl",

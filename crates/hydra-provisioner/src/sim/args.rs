@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::hydra_database::Database;
+
 /// What is simulated.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sim {
@@ -92,6 +94,13 @@ pub(crate) struct Serve {
 /// Where work is imported from.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Import {
+    /// What a Hydra built, from its own database, which is only read (without TLS: use a socket or a tunnel)
+    Postgres {
+        #[command(flatten)]
+        database: Database,
+        #[command(flatten)]
+        output: Output,
+    },
     /// The Standard Workload Format of the Parallel Workloads Archive
     Swf {
         /// The archive's file, which may be .gz

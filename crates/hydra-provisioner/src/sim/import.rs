@@ -5,7 +5,7 @@ use std::path::Path;
 use planner::{DemandKey, System};
 use simulator::engine::{Distribution, Millis, Purpose, Seed};
 use simulator::trace::write_workload;
-use simulator::workload::import::{ImportError, Imported, derivation_files, derivations, swf};
+use simulator::workload::import::{Imported, derivation_files, derivations, swf};
 
 use crate::commands::fail;
 use crate::exit::Exit;
@@ -14,10 +14,13 @@ use crate::sim::input;
 
 pub(super) fn import(what: Import) -> Result<Exit, Exit> {
     match what {
+        Import::Postgres { database, output } => {
+            write(&database.name(), database.read(), &output.output)
+        }
         Import::Swf { file, system, output } => {
             let kind = DemandKey { system: System::new(system), features: [].into() };
             let imported = swf(input::open(&file)?, &kind);
-            write(&file, imported, &output.output)
+            write(&file.display().to_string(), imported, &output.output)
         }
         Import::Derivations { file, median, sigma, seed, jobset, output } => {
             let durations = Distribution::LogNormal { median: Millis::from_seconds(median), sigma };
@@ -32,7 +35,7 @@ pub(super) fn import(what: Import) -> Result<Exit, Exit> {
                     .map_err(|error| input::unreadable(&file, &error))?;
                 derivations(&text, &jobset, &durations, &mut dice)
             };
-            write(&file, imported, &output.output)
+            write(&file.display().to_string(), imported, &output.output)
         }
     }
 }
@@ -52,16 +55,16 @@ fn drv_files(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
 }
 
 fn write(
-    file: &Path,
-    imported: Result<Imported, ImportError>,
+    source: &str,
+    imported: Result<Imported, impl std::fmt::Display>,
     output: &Path,
 ) -> Result<Exit, Exit> {
     let imported =
-        imported.map_err(|error| fail(Exit::BadConfig, &format!("{}: {error}", file.display())))?;
+        imported.map_err(|error| fail(Exit::BadConfig, &format!("{source}: {error}")))?;
     for left_out in &imported.left_out {
-        tracing::warn!("{}: left out: {left_out}", file.display());
+        tracing::warn!("{source}: left out: {left_out}");
     }
-    let description = format!("imported from {}", file.display());
+    let description = format!("imported from {source}");
     input::write(output, |out| write_workload(&imported.workload, &description, out))?;
     tracing::info!("{} steps written to {}", imported.workload.steps().len(), output.display());
     Ok(Exit::Done)

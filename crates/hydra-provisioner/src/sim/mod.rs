@@ -1,6 +1,7 @@
 //! `sim`: the very same planner and cycle on a virtual clock.
 
 pub(crate) mod args;
+mod hydra_database;
 mod import;
 mod input;
 mod report;

@@ -3,7 +3,7 @@
 mod recording;
 mod workload;
 
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,6 +13,10 @@ pub use workload::{read_workload, write_workload};
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = 1;
+
+/// A line may be this long, in bytes: a snapshot of many thousand machines. What is longer is no trace, and
+/// would fill the memory.
+const LINE_LIMIT: u64 = 64 << 20;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,13 +66,17 @@ impl<R: BufRead> Lines<R> {
     fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, TraceError> {
         self.line += 1;
         self.buffer.clear();
-        let length = self.text.read_line(&mut self.buffer);
+        let length = self.text.by_ref().take(LINE_LIMIT + 1).read_line(&mut self.buffer);
         match length.map_err(|error| self.error(format!("cannot be read: {error}")))? {
             0 => Ok(None),
+            length if length as u64 > LINE_LIMIT => {
+                Err(self.error(format!("is longer than {LINE_LIMIT} bytes; is this a trace?")))
+            }
             _ => serde_json::from_str(&self.buffer).map(Some).map_err(|error| {
                 // Its own "line 1" would mislead.
                 let message = error.to_string();
-                let message = message.split(" at line ").next().unwrap_or_default();
+                let place = format!(" at line {} column {}", error.line(), error.column());
+                let message = message.strip_suffix(&place).unwrap_or(&message);
                 let ends = if error.is_eof() { "; is the file cut off here?" } else { "" };
                 self.error(format!("column {}: {message}{ends}", error.column()))
             }),

@@ -42,8 +42,11 @@ pub fn append_observation(observation: &Observation, mut out: impl Write) -> std
 }
 
 /// Reads a recording, cycle by cycle.
+///
+/// After an error there is nothing more.
 pub struct RecordingReader<R> {
     lines: Lines<R>,
+    ended: bool,
 }
 
 impl<R: BufRead> RecordingReader<R> {
@@ -54,7 +57,7 @@ impl<R: BufRead> RecordingReader<R> {
     pub fn new(file: &str, text: R) -> Result<Self, TraceError> {
         let mut lines = Lines::new(file, text);
         let Header { .. } = lines.header(Format::Recording)?;
-        Ok(Self { lines })
+        Ok(Self { lines, ended: false })
     }
 }
 
@@ -62,7 +65,12 @@ impl<R: BufRead> Iterator for RecordingReader<R> {
     type Item = Result<Observation, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.next().transpose()
+        if self.ended {
+            return None;
+        }
+        let observation = self.lines.next().transpose();
+        self.ended = !matches!(observation, Some(Ok(_)));
+        observation
     }
 }
 
@@ -97,5 +105,11 @@ mod tests {
             error.starts_with("r:3: ") && error.ends_with("is the file cut off here?"),
             "{error}"
         );
+        let broken =
+            String::from_utf8(file).unwrap().replacen("\"takenAt\":1", "\"takenAt\":-1", 1);
+        let read: Vec<_> = RecordingReader::new("r", broken.as_bytes()).unwrap().collect();
+        assert_eq!(read.len(), 1, "nothing after an error");
+        let error = read[0].as_ref().unwrap_err().to_string();
+        assert!(error.starts_with("r:2: column 25: invalid value: integer `-1`"), "{error}");
     }
 }

@@ -76,6 +76,10 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
     }
     let mut steps = 0;
     while let Some(step) = lines.next::<Step>()? {
+        if let Some(told) = header.steps.filter(|told| *told == steps) {
+            let message = format!("the header tells of {told} steps, here is one more");
+            return Err(lines.error(format!("{message}; correct \"steps\", or leave it out")));
+        }
         builder.add(step.into()).map_err(|error| lines.error(error.to_string()))?;
         steps += 1;
     }
@@ -155,6 +159,9 @@ pub(super) fn write_line(out: &mut impl Write, line: &impl Serialize) -> std::io
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     const HEADER: &str = r#"{"format":"hydra-provisioner-workload","version":1}"#;
@@ -195,6 +202,14 @@ mod tests {
                 "t:3: the file ends after 1 steps, its header tells of 2; is it cut off?",
             ),
             (
+                format!("{}\n{one}\n{one}\n", HEADER.replace('}', ",\"steps\":1}")),
+                "t:3: the header tells of 1 steps, here is one more; correct \"steps\", or leave it out",
+            ),
+            (
+                format!("{HEADER}\n{}\n", one.replace("id", "no at line 7")),
+                "t:2: column 15: unknown field `no at line 7`, expected one of `id`, `submit`, `system`, `features`, `duration`, `dependencies`, `build`, `jobset`, `globalPriority`, `localPriority`",
+            ),
+            (
                 format!("{HEADER}\n{}\n", one.replace(":1000", ":-5")),
                 "t:2: column 45: times are milliseconds from 0 on, this is -5",
             ),
@@ -205,7 +220,7 @@ mod tests {
             ),
             (
                 format!("{HEADER}\n{one}\n{}\n{}\n", step(2, "[3]"), step(3, "[1,2]")),
-                "t:4: step 3 depends on itself, through 2 steps",
+                "t:4: steps need each other in a circle: 3 -> 2 -> 3",
             ),
             (
                 format!("{HEADER}\n[]\n"),
@@ -238,6 +253,42 @@ mod tests {
         // What is cut off anywhere is found out, but for the line break at its end.
         for length in 0..written.len() - 1 {
             assert!(read_workload("t", &written[..length]).is_err(), "{length}");
+        }
+    }
+    fn written(workload: &Workload) -> Vec<u8> {
+        let mut written = Vec::new();
+        write_workload(workload, "", &mut written).unwrap();
+        written
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(5_000) })]
+
+        /// Bytes changed, cut off, taken out, put in: an error with its line, or work that is written as it
+        /// is read.
+        #[test]
+        fn a_damaged_trace_never_panics(
+            damage in prop::collection::vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..6),
+        ) {
+            let steps = [step(1, "[]"), step(2, "[1]"), step(3, "[1,2]")].join("\n");
+            let mut bytes = format!("{HEADER}\n{steps}\n").into_bytes();
+            for (place, byte, how) in damage {
+                let at = place.index(bytes.len());
+                match how {
+                    0 => bytes[at] = byte,
+                    1 => bytes.truncate(at + 1),
+                    2 => bytes[at] = b"0123456789[]{},:\"-e.\n"[usize::from(byte) % 21],
+                    _ => bytes.insert(at, b"0123456789[]{},:\"-e.\n"[usize::from(byte) % 21]),
+                }
+            }
+            match read_workload("t", bytes.as_slice()) {
+                Err(error) => prop_assert!((1..=9).contains(&error.line), "{}", error),
+                Ok(workload) => {
+                    let once = written(&workload);
+                    let again = read_workload("t", once.as_slice()).unwrap();
+                    prop_assert_eq!(written(&again), once);
+                }
+            }
         }
     }
 }

@@ -53,14 +53,12 @@ pub enum WorkloadError {
         dependency: u64,
     },
     /// Dependencies that go in a circle.
-    #[error("step {id} depends on itself, through {length} steps")]
+    #[error("steps need each other in a circle: {}", circle(.steps))]
     Cycle {
-        /// One of the circle.
+        /// The first of the circle that was found.
         index: usize,
-        /// Its id.
-        id: u64,
-        /// How many steps the circle has.
-        length: usize,
+        /// The ids of the circle; each needs the next, the last the first.
+        steps: Vec<u64>,
     },
     /// More than there are numbers for.
     #[error("there are too many {what}, at most {limit} are possible")]
@@ -174,12 +172,11 @@ impl WorkloadBuilder {
         by_number.sort_unstable();
         let classes = by_number.into_iter().map(|(_, class)| class).collect();
         let workload = Workload { kinds, jobsets, classes, steps, first_dependent, dependents };
-        match step_in_a_circle(&workload) {
+        match a_circle(&workload) {
             None => Ok(workload),
-            Some((step, length)) => Err(WorkloadError::Cycle {
-                index: order[step] as usize,
-                id: workload.steps[step].id,
-                length,
+            Some(circle) => Err(WorkloadError::Cycle {
+                index: order[circle[0]] as usize,
+                steps: circle.into_iter().map(|step| workload.steps[step].id).collect(),
             }),
         }
     }
@@ -251,8 +248,8 @@ fn count(steps: usize) -> u32 {
 }
 
 /// Takes away what depends on nothing that is left (Kahn 1962); what stays hangs on a circle. Returns the
-/// first step of one, with its length.
-fn step_in_a_circle(workload: &Workload) -> Option<(usize, usize)> {
+/// places of the steps of one circle, each before the one it needs.
+fn a_circle(workload: &Workload) -> Option<Vec<usize>> {
     let mut open: Vec<u32> = workload.steps.iter().map(|step| step.dependencies).collect();
     let mut free: Vec<_> = workload.indices().filter(|step| open[step.at()] == 0).collect();
     let mut done = 0;
@@ -280,13 +277,23 @@ fn step_in_a_circle(workload: &Workload) -> Option<(usize, usize)> {
     for _ in 0..open.len() {
         step = needs[step]?;
     }
-    let (start, mut length) = (step, 1);
-    step = needs[step]?;
-    while step != start {
-        length += 1;
-        step = needs[step]?;
+    let mut circle = vec![step];
+    while let Some(next) = needs[step].filter(|next| *next != circle[0]) {
+        circle.push(next);
+        step = next;
     }
-    Some((start, length))
+    Some(circle)
+}
+
+/// `1 -> 2 -> 1`; of long circles only the first steps.
+fn circle(steps: &[u64]) -> String {
+    const SHOWN: usize = 12;
+    let mut names: Vec<_> = steps.iter().take(SHOWN).map(u64::to_string).collect();
+    if steps.len() > SHOWN {
+        names.push(format!("{} more", steps.len() - SHOWN));
+    }
+    names.extend(steps.first().map(u64::to_string));
+    names.join(" -> ")
 }
 
 #[cfg(test)]
@@ -334,10 +341,10 @@ mod tests {
         for (steps, message) in [
             (vec![step(1, 0, &[]), step(1, 0, &[])], "step 1 is there twice at 1"),
             (vec![step(1, 0, &[2])], "step 1 depends on 2, which is unknown at 0"),
-            (vec![step(1, 0, &[1])], "step 1 depends on itself, through 1 steps at 0"),
+            (vec![step(1, 0, &[1])], "steps need each other in a circle: 1 -> 1 at 0"),
             (
                 vec![step(9, 0, &[]), step(1, 0, &[3]), step(2, 0, &[1]), step(3, 0, &[2, 9])],
-                "step 3 depends on itself, through 3 steps at 3",
+                "steps need each other in a circle: 3 -> 2 -> 1 -> 3 at 3",
             ),
         ] {
             assert_eq!(finish(&steps).unwrap_err(), message);

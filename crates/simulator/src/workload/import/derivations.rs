@@ -230,7 +230,7 @@ mod tests {
             (r#"{ "a.drv": { "system": "s" } }"#, "a.drv: has neither inputDrvs nor inputs.drvs"),
             (
                 r#"{ "a.drv": { "system": "s", "inputDrvs": { "a.drv": [] } } }"#,
-                "step 1 depends on itself, through 1 steps",
+                "steps need each other in a circle: 1 -> 1",
             ),
         ] {
             assert_eq!(import(text).unwrap_err(), message);

@@ -2,11 +2,13 @@
 
 mod aterm;
 mod derivations;
+mod hydra;
 mod swf;
 
 use thiserror::Error;
 
 pub use derivations::{derivation_files, derivations};
+pub use hydra::{HydraStep, HydraSteps, Order, Own};
 pub use swf::swf;
 
 use super::{Workload, WorkloadError};

@@ -141,7 +141,7 @@ mod tests {
                 "line 1: job 1 is submitted at -5 s, before the start",
             ),
             ("-1 5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", "line 1: its job number is -1"),
-            ("1 5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 1 0\n", "step 1 depends on itself, through 1 steps"),
+            ("1 5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 1 0\n", "steps need each other in a circle: 1 -> 1"),
             (
                 "1 5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n1 5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
                 "step 1 is there twice",
