@@ -127,6 +127,13 @@ in
       description = "Packages on the service's PATH, for providers.";
     };
 
+    maxUnsupportedTime = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = 2 * (cfg.settings.createTimeout + cfg.settings.deployTimeout);
+      defaultText = lib.literalExpression "2 * (settings.createTimeout + settings.deployTimeout)";
+      description = "Seconds that a Hydra on this machine lets a step wait for a machine that can build it, before it aborts the step (classic: `max_unsupported_time`, 0 by default; current: `maxUnsupportedTimeInS`, 120). `null`: Hydra's own configuration says it.";
+    };
+
     logFormat = mkOption {
       type = types.enum [
         "human"

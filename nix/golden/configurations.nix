@@ -1,7 +1,17 @@
 # The configurations whose units and settings are kept beside this file. Where a package is needed: `pkgs`.
+# `test-NAME` is the server of nixos-tests/NAME.nix (scripts/check-scenarios).
 { pkgs }:
 
 let
+  common = import ../../nixos-tests/common.nix {
+    buildMachineImage = null;
+    nixosModules = {
+      hydra-provisioner = ../../nixos-modules/hydra-provisioner.nix;
+      auto-shutdown = ../../auto-shutdown.nix;
+    };
+  };
+  testServer = name: (import (../../nixos-tests + "/${name}.nix") { inherit common; }).nodes.server;
+
   enabled = given: {
     services.hydra-provisioner = {
       enable = true;
@@ -201,4 +211,11 @@ in
     services.hydra-build-machine.authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
     services.auto-shutdown.timeout = 1800;
   };
+
+  test-auto-shutdown = testServer "auto-shutdown";
+  test-crash = testServer "crash";
+  test-drain = testServer "drain";
+  test-queue-down = testServer "queue-down";
+  test-rest = testServer "rest";
+  test-starts = testServer "starts";
 }

@@ -22,6 +22,10 @@ in
         type = types.raw;
         default = "/nix/store/${lib.fixedWidthString 32 "0" ""}-hydra";
       };
+      extraConfig = mkOption {
+        type = types.lines;
+        default = "";
+      };
       buildMachinesFiles = mkOption {
         type = types.listOf types.str;
         default = [ ];

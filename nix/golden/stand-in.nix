@@ -87,6 +87,7 @@ in
     lib.genAttrs [
       "awscli2"
       "coreutils"
+      "curl"
       "findutils"
       "getent"
       "gnugrep"
@@ -94,6 +95,7 @@ in
       "nixops"
       "perl"
       "procps"
+      "python3"
       "qemu"
     ] package
     // {

@@ -34,6 +34,10 @@ in
           machinesFile
         ]
         ++ lib.optional (config.nix.buildMachines != [ ]) "/etc/nix/machines";
+        # Its default of 0 s aborts every step for which there is no machine yet.
+        extraConfig = lib.mkIf (
+          cfg.maxUnsupportedTime != null
+        ) "max_unsupported_time = ${toString cfg.maxUnsupportedTime}\n";
       };
 
       # `hydra-queue-runner --status` asks over Hydra's database.
@@ -62,7 +66,9 @@ in
       # just come up waits up to 120 s for its first step.
       services.hydra-queue-runner-dev = lib.mkIf (cfg.enable && current.enable) {
         settings = {
-          maxUnsupportedTimeInS = lib.mkDefault (2 * comesUpWithin);
+          maxUnsupportedTimeInS = lib.mkIf (cfg.maxUnsupportedTime != null) (
+            lib.mkDefault cfg.maxUnsupportedTime
+          );
           dispatchTriggerTimerInS = lib.mkDefault 10;
         };
       };

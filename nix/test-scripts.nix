@@ -1,0 +1,15 @@
+# The Python of the NixOS tests by test, for checks where there is no nixpkgs to run them (scripts/check-nix,
+# scripts/check-scenarios).
+let
+  runNixOSTest =
+    {
+      imports,
+      _module,
+    }:
+    (import (builtins.head imports) _module.args).testScript;
+in
+import ../nixos-tests {
+  pkgs.testers = { inherit runNixOSTest; };
+  nixosModules = { };
+  buildMachineImage = null;
+}

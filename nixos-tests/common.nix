@@ -1,0 +1,122 @@
+# What the tests share: a server with a queue that the test makes up and machines that are files, and the words that
+# their scripts are written in. Scripts that use these run in CI too, on Debian (scripts/check-scenarios).
+{ nixosModules, buildMachineImage }:
+
+let
+  stateDir = "/var/lib/hydra-provisioner";
+in
+{
+  inherit nixosModules buildMachineImage;
+
+  # Runs the provisioner on what `queue()` below says, with machines that are files in ${stateDir}/cloud; nobody answers
+  # at their addresses, 127.0.0.2 and so on. Cycles are started by the test.
+  server =
+    {
+      config,
+      lib,
+      pkgs,
+      ...
+    }:
+    let
+      file = path: pkgs.writeText (baseNameOf path) (builtins.readFile path);
+    in
+    {
+      imports = [ nixosModules.hydra-provisioner ];
+      services.hydra-provisioner = {
+        enable = true;
+        settings = {
+          statusCommand = lib.mkDefault [
+            "cat"
+            "/var/lib/test/status.json"
+          ];
+          touchKeepAlive = false;
+          maxCreatesPerCycle = 3;
+          # One after the other: what a test holds back is the first.
+          parallelism = 1;
+          systemTypes.x86_64-linux = {
+            provider.command.program = [
+              "${pkgs.python3}/bin/python3"
+              "${file ./cloud.py}"
+              "${file ../examples/command-provider/directory-provider}"
+              "${stateDir}/cloud"
+            ];
+            maxMachines = 3;
+            runnablesPerMachine = 1;
+          };
+        };
+      };
+      systemd.timers = lib.mkIf (!config.services.hydra-provisioner.watch) {
+        hydra-provisioner.wantedBy = lib.mkForce [ ];
+      };
+      systemd.tmpfiles.rules = [
+        "d /var/lib/test 0755 root root -"
+      ];
+    };
+
+  # Python, to stand before a test's own.
+  script = ''
+    import json
+
+    SERVICE = "hydra-provisioner.service"
+    MACHINES = "${stateDir}/machines"
+
+
+    def write(path: str, text: str) -> None:
+        """Whoever reads the file sees the old text or the new one."""
+        server.succeed(f"cat > {path}.new <<'END'\n{text}\nEND", f"mv {path}.new {path}")
+
+
+    def queue(
+        runnable: int,
+        idle_seconds: int | None = 100000,
+        uptime: int = 1000000,
+        busy: list[str] = [],
+        idle: list[str] = [],
+        disabled: list[str] = [],
+    ) -> None:
+        """What the queue runner says from now on: steps that wait; since when nothing was built (None: it does not know);
+        since when it runs; machines that build, that are idle, and that are so and no longer in its machines file."""
+        now = int(server.succeed("date +%s"))
+        since = 0 if idle_seconds is None else now - idle_seconds
+        types = {"x86_64-linux": {"runnable": runnable, "running": len(busy), "lastActive": since}}
+        known = {
+            f"root@{host}": {"enabled": host not in disabled, "currentJobs": int(host in busy), "idleSince": since}
+            for host in busy + idle + disabled
+        }
+        answer = {"status": "up", "uptime": uptime, "machineTypes": types, "machines": known}
+        write("/var/lib/test/status.json", json.dumps(answer))
+
+
+    def cycle(exit_code: int = 0) -> str:
+        """Runs one cycle to its end; returns what has been printed and logged since the last one."""
+        server.execute(f"systemctl start {SERVICE}")
+        found = server.get_unit_property(SERVICE, "ExecMainStatus")
+        log = server.succeed(
+            f"journalctl --sync; journalctl --cursor-file=/var/lib/test/cursor -o cat -u {SERVICE}"
+        )
+        assert found == str(exit_code), f"exit code {found}, not {exit_code}: {log}"
+        return log
+
+
+    def machines() -> dict[str, str]:
+        """The machines that the provider has, and their states."""
+        output = server.succeed("cd ${stateDir}/cloud && for file in *.json; do [ ! -e $file ] || cat $file; echo; done")
+        found = [json.loads(line) for line in output.splitlines() if line]
+        return {machine["address"]: machine["state"] for machine in found}
+
+
+    def offered() -> list[str]:
+        """The machines that Hydra is offered."""
+        lines = server.succeed(f"cat {MACHINES}").splitlines()
+        return [line.split()[0].removeprefix("root@") for line in lines]
+
+
+    def expect(exist: dict[str, str], offer: list[str]) -> None:
+        assert machines() == exist, f"there are {machines()}, not {exist}"
+        assert offered() == offer, f"offered are {offered()}, not {offer}"
+
+
+    server.start()
+    server.wait_for_unit("multi-user.target")
+  '';
+}

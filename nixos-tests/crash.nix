@@ -1,0 +1,42 @@
+# Killed in the middle of making a machine, the service makes up for it in the next cycle: no machine is made twice, none
+# is forgotten, and Hydra never reads half a file.
+{ common, ... }:
+
+{
+  name = "hydra-provisioner-crash";
+
+  nodes.server.imports = [ common.server ];
+
+  testScript = common.script + ''
+    hosts = ["127.0.0.2", "127.0.0.3"]
+    queue(0)
+    cycle()
+
+    with subtest("killed while a machine is made"):
+        queue(2)
+        server.succeed("touch /var/lib/test/hold", f"systemctl start --no-block {SERVICE}")
+        server.wait_for_file("/var/lib/hydra-provisioner/held")
+        server.succeed(f"systemctl kill --signal=KILL {SERVICE}")
+        server.wait_until_succeeds(f"systemctl is-failed {SERVICE}")
+        server.succeed("rm /var/lib/test/hold /var/lib/hydra-provisioner/held")
+        expect({}, offer=[])
+
+    with subtest("the next cycle makes what is missing, and nothing twice"):
+        cycle()
+        expect({host: "up" for host in hosts}, offer=hosts)
+
+    with subtest("the whole machine crashes: what was there is known"):
+        server.succeed("sync")
+        server.crash()
+        server.start()
+        server.wait_for_unit("multi-user.target")
+        expect({host: "up" for host in hosts}, offer=hosts)
+        cycle()
+        expect({host: "up" for host in hosts}, offer=hosts)
+
+    with subtest("nothing is forgotten"):
+        queue(0)
+        cycle()
+        expect({}, offer=[])
+  '';
+}

@@ -1,0 +1,54 @@
+# Machines that are not needed are kept for the grace period, then offered to nobody, and let go when they are idle:
+# stopped (stopOnIdle) and started again for new work.
+{ common, ... }:
+
+{
+  name = "hydra-provisioner-drain";
+
+  nodes.server = {
+    imports = [ common.server ];
+    services.hydra-provisioner.settings.systemTypes.x86_64-linux = {
+      gracePeriod = 3600;
+      stopOnIdle = true;
+    };
+  };
+
+  testScript = common.script + ''
+    first, second = "127.0.0.2", "127.0.0.3"
+
+    with subtest("work comes: two machines are made and offered"):
+        queue(2, idle_seconds=0)
+        cycle()
+        expect({first: "up", second: "up"}, offer=[first, second])
+
+    with subtest("no work, within the grace period: they are kept and offered"):
+        queue(0, idle_seconds=1800)
+        assert "grace period" in cycle()
+        expect({first: "up", second: "up"}, offer=[first, second])
+
+    with subtest("after it: one that builds is kept, the other one is offered no longer, and is let alone until Hydra knows"):
+        queue(0, idle_seconds=7200, busy=[first], idle=[second])
+        cycle()
+        expect({first: "up", second: "up"}, offer=[first])
+
+    with subtest("Hydra knows, and it is idle: it is stopped"):
+        queue(0, idle_seconds=7200, busy=[first], disabled=[second])
+        cycle()
+        expect({first: "up", second: "stopped"}, offer=[first])
+
+    with subtest("the other one's build is over: it goes the same way"):
+        queue(0, idle_seconds=7200, idle=[first])
+        cycle()
+        expect({first: "up", second: "stopped"}, offer=[])
+        queue(0, idle_seconds=7200, disabled=[first])
+        cycle()
+        expect({first: "stopped", second: "stopped"}, offer=[])
+
+    with subtest("work comes again: a stopped one is started, none is made"):
+        queue(1)
+        cycle()
+        states = machines()
+        assert sorted(states.values()) == ["stopped", "up"], states
+        assert offered() == [host for host, state in states.items() if state == "up"]
+  '';
+}

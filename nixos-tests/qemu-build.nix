@@ -1,0 +1,135 @@
+# End to end with a real Hydra: a build waits, a virtual machine is made for it (in this virtual machine, from the flake's
+# image of a build machine), Hydra builds on it over ssh, and when nothing is left to do it is gone.
+{ common, ... }:
+
+{
+  name = "hydra-provisioner-qemu-build";
+
+  nodes.server =
+    { lib, pkgs, ... }:
+    let
+      inherit (pkgs.stdenv.hostPlatform) system;
+      keys = import "${pkgs.path}/nixos/tests/ssh-keys.nix" pkgs;
+      privateKey = "/etc/hydra/id_buildfarm";
+      # It needs nothing but a shell, which is in every sandbox.
+      jobs = pkgs.writeTextDir "default.nix" ''
+        {
+          trivial = derivation {
+            name = "trivial";
+            system = "${system}";
+            builder = "/bin/sh";
+            args = [ "-c" "echo built > $out" ];
+            allowSubstitutes = false;
+          };
+        }
+      '';
+    in
+    {
+      imports = [ common.nixosModules.hydra-provisioner ];
+
+      virtualisation = {
+        cores = 2;
+        # For Hydra, PostgreSQL and one build machine.
+        memorySize = 6144;
+        diskSize = 20480;
+        writableStore = true;
+      };
+      time.timeZone = "UTC";
+      nix.settings.substituters = lib.mkForce [ ];
+      # Port 22 of the machines' addresses is theirs.
+      services.openssh.enable = lib.mkForce false;
+
+      services.hydra = {
+        enable = true;
+        hydraURL = "http://localhost:3000";
+        notificationSender = "hydra@localhost";
+      };
+      # The queue runner's; the provisioner gets it as a credential.
+      environment.etc."hydra/id_buildfarm" = {
+        source = keys.snakeOilPrivateKey;
+        mode = "0400";
+        user = "hydra-queue-runner";
+      };
+      environment.etc."hydra/jobs".source = jobs;
+
+      services.hydra-provisioner = {
+        enable = true;
+        interval = 5;
+        sshKeyFile = privateKey;
+        settings.systemTypes.${system} = {
+          provider.qemu = {
+            image = "${common.buildMachineImage}";
+            inherit (common.buildMachineImage) kernelParams;
+            memory = 1536;
+            authorizedKeys = [ keys.snakeOilPublicKey ];
+          };
+          runnablesPerMachine = 1;
+          sshKey = privateKey;
+        };
+      };
+      environment.systemPackages = [ pkgs.curl ];
+    };
+
+  testScript = ''
+    import json
+
+    URL = "http://localhost:3000"
+    MACHINES = "/var/lib/hydra-provisioner/machines"
+    FOLDERS = "/var/lib/hydra-provisioner/qemu/machines"
+
+
+    def put(what: str, content: dict[str, object]) -> None:
+        server.succeed(
+            f"curl -sf -b /tmp/cookie --referer {URL} -H 'Accept: application/json' "
+            + f"-H 'Content-Type: application/json' -X PUT {URL}/{what} -d '{json.dumps(content)}'"
+        )
+
+
+    server.start()
+    server.wait_for_unit("hydra-init.service")
+    server.wait_for_unit("hydra-queue-runner.service")
+    server.wait_for_unit("hydra-evaluator.service")
+    server.wait_for_open_port(3000)
+
+    with subtest("nothing to do: no machine"):
+        server.wait_for_file(MACHINES)
+        server.succeed(f"test ! -s {MACHINES}")
+
+    with subtest("a job is to be built"):
+        server.succeed("hydra-create-user admin --role admin --password admin")
+        server.succeed(
+            f"curl -sf -c /tmp/cookie --referer {URL} -H 'Accept: application/json' -H 'Content-Type: application/json' "
+            + f"-X POST {URL}/login -d '{json.dumps({'username': 'admin', 'password': 'admin'})}'"
+        )
+        put("project/test", {"displayname": "Test", "enabled": "1", "visible": "1"})
+        put(
+            "jobset/test/jobs",
+            {
+                "description": "one job",
+                "checkinterval": "60",
+                "enabled": "1",
+                "visible": "1",
+                "keepnr": "1",
+                "nixexprinput": "jobs",
+                "nixexprpath": "default.nix",
+                "inputs": {"jobs": {"type": "path", "value": "/etc/hydra/jobs"}},
+            },
+        )
+
+    with subtest("a machine is made, and offered to Hydra"):
+        server.wait_until_succeeds(f"grep '^root@127.91.' {MACHINES}")
+        server.succeed(f"test -e {FOLDERS}/hydra-provisioned-0/disk.qcow2")
+
+    with subtest("Hydra builds on it"):
+        server.wait_until_succeeds(
+            f"curl -sfL -H 'Accept: application/json' {URL}/build/1 | grep -E '\"buildstatus\": ?0[,}]'"
+        )
+        where = server.succeed("runuser -u hydra -- psql -At hydra -c 'select machine from buildsteps where type = 0'")
+        assert where.startswith("root@127.91."), where
+
+    with subtest("nothing is left to do: it is offered no longer, and goes"):
+        server.wait_until_succeeds(f"test ! -s {MACHINES}")
+        server.wait_until_fails(f"ls {FOLDERS} | grep .")
+        server.wait_until_fails("pgrep -f 'guest=hydra-provisioned-0'")
+  '';
+}

@@ -1,0 +1,59 @@
+# The service starts, runs cycles and serves metrics; a wrong configuration is refused, in words, and not tried again.
+{ common, ... }:
+
+{
+  name = "hydra-provisioner-starts";
+
+  nodes.server =
+    { lib, pkgs, ... }:
+    {
+      imports = [ common.server ];
+      environment.systemPackages = [ pkgs.curl ];
+      services.hydra-provisioner = {
+        # One that the test can spoil: `settings` are checked when the system is built.
+        configFile = "/var/lib/test/conf.json";
+        settings.systemTypes = lib.mkForce { };
+        watch = true;
+        interval = 1;
+        metricsAddress = "127.0.0.1:9198";
+      };
+      # Not before there is a configuration.
+      systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
+    };
+
+  testScript = common.script + ''
+    good = {
+        "statusCommand": ["cat", "/var/lib/test/status.json"],
+        "stateDir": "/var/lib/hydra-provisioner",
+        "machinesFile": MACHINES,
+        "systemTypes": {"x86_64-linux": {"provider": {"command": {"program": ["false"]}}}},
+    }
+    queue(0)
+
+    with subtest("it is ready, runs cycles and serves metrics"):
+        write("/var/lib/test/conf.json", json.dumps(good))
+        server.succeed(f"systemctl start {SERVICE}")
+        server.wait_for_unit(SERVICE)
+        server.wait_for_open_port(9198)
+        server.wait_until_succeeds("curl -sf http://127.0.0.1:9198/metrics | grep '^hydra_provisioner_cycles'")
+
+    with subtest("it ends in order"):
+        server.succeed(f"systemctl stop {SERVICE}")
+        assert server.get_unit_property(SERVICE, "Result") == "success"
+
+    with subtest("a wrong configuration is refused with what is wrong and where"):
+        wrong = good | {"systemTypes": {"x86_64-linux": {"maxMachines": -1}}}
+        write("/var/lib/test/conf.json", json.dumps(wrong))
+        server.fail(f"systemctl start {SERVICE}")
+        assert server.get_unit_property(SERVICE, "ExecMainStatus") == "2"
+        server.succeed("journalctl --sync")
+        for message in ["systemTypes.x86_64-linux.maxMachines", "has no provider"]:
+            server.succeed(f"journalctl -o cat -u {SERVICE} | grep -F '{message}'")
+
+    with subtest("and not tried again"):
+        assert server.get_unit_property(SERVICE, "ActiveState") == "failed"
+        server.succeed(f"systemctl reset-failed {SERVICE}")
+        write("/var/lib/test/conf.json", json.dumps(good))
+        server.succeed(f"systemctl start {SERVICE}")
+  '';
+}
