@@ -108,6 +108,9 @@ fn configurations_are_compared_seed_by_seed() {
     assert!((number(second) - number(first) - number(difference)).abs() < 2e-4, "{cost}");
     assert!(number(difference) < 0.0 && difference.starts_with('-'), "{cost}");
 
+    let (_, errors) = expect(&["compare", conf, other, conf, "--trace", trace], 2);
+    assert!(errors.contains("examples/sim/conf.nix is named twice"), "{errors}");
+
     let several = [&compare[..], &["--seeds", "5"]].concat();
     let (table, wait) = row(&several, "wait, p95");
     assert!(table.contains("leaves out zero"), "{table}");
