@@ -48,7 +48,7 @@ fn traces() -> Vec<String> {
 #[test]
 fn shipped_traces_come_to_the_same_bytes_everywhere() {
     let traces = traces();
-    assert!(traces.len() >= 10, "{traces:?}");
+    assert!(traces.len() >= 11, "{traces:?}");
     let mut args = vec!["run", "examples/sim/conf.nix", "--format", "csv"];
     args.extend(traces.iter().map(String::as_str));
     let one_thread = expect(&[&args[..], &["--threads", "1"]].concat(), 0).0;
@@ -62,6 +62,11 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
     // Each is what its description says.
     let at_rest = one_thread.lines().skip(1).filter(|line| line.contains(",true,true,total,"));
     assert_eq!(at_rest.count(), traces.len(), "each comes to rest");
+    let column =
+        one_thread.lines().next().unwrap().split(',').position(|name| name == "unsupported");
+    let mut totals = one_thread.lines().filter(|line| line.contains(",total,"));
+    let given_up = totals.find(|line| line.contains("rest-defaults.json")).unwrap();
+    assert_ne!(given_up.split(',').nth(column.unwrap()), Some("0"), "{given_up}");
 }
 
 #[test]
