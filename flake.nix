@@ -16,6 +16,13 @@
       packages = forEachSystem (pkgs: rec {
         hydra-provisioner = pkgs.callPackage ./nix/package.nix { };
         default = hydra-provisioner;
+        build-machine-image =
+          (lib.nixosSystem {
+            modules = [
+              self.nixosModules.build-machine-image
+              { nixpkgs.hostPlatform = pkgs.stdenv.hostPlatform.system; }
+            ];
+          }).config.system.build.hydraBuildMachine;
       });
 
       apps = forEachSystem (pkgs: rec {

@@ -20,12 +20,14 @@ let
       *) echo "this key may not run: ''${SSH_ORIGINAL_COMMAND-a shell}" >&2; exit 1 ;;
     esac
   '';
-  restricted = key: "command=\"${gate}\",restrict ${key}";
-
-  runDirectory = "/run/hydra-build-machine";
+  restricted = key: "${restriction} ${key}";
+  restriction = "command=\"${gate}\",restrict";
 in
 {
-  imports = [ ../auto-shutdown.nix ];
+  imports = [
+    ../auto-shutdown.nix
+    ./build-machine/identity.nix
+  ];
 
   options.services.hydra-build-machine = {
     enable = mkOption {
@@ -55,13 +57,21 @@ in
     credentials = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether the systemd credentials `hydra.host-key` (an ed25519 private key) and `hydra.authorized-key` (one more public key), given to the machine by its hypervisor, are used. Without them the machine makes its own host key.";
+      description = "Whether the machine is whom the systemd credential `hydra-provisioner.identity` says, given to it by its hypervisor: host name, host key, further authorised keys and the idle timeout (docs/qemu.md, \"Identity\"). Without it the machine makes its own host key.";
+    };
+
+    keyOptions = mkOption {
+      type = types.singleLineStr;
+      internal = true;
+      readOnly = true;
+      default = restriction;
+      description = "What stands before an authorised key (sshd(8)).";
     };
 
     maxStoreUse = mkOption {
       type = types.ints.between 1 99;
       default = 80;
-      description = "Percentage of the disk at which garbage is collected, even between the regular collections.";
+      description = "Percentage of the disk above which garbage is collected, every half hour. Whenever less than 1 GiB is free, Nix itself does (`nix.settings.min-free`).";
     };
   };
 
@@ -72,58 +82,25 @@ in
         PasswordAuthentication = false;
         PermitRootLogin = "prohibit-password";
       };
-      authorizedKeysFiles = lib.mkIf cfg.credentials [ "${runDirectory}/authorized_keys" ];
     };
     users.users.root.openssh.authorizedKeys.keys = map restricted cfg.authorizedKeys;
-
-    systemd.services.hydra-build-machine-credentials = lib.mkIf cfg.credentials {
-      description = "Host key and authorised key from the hypervisor";
-      wantedBy = [ "multi-user.target" ];
-      before = [
-        "sshd.service"
-        "sshd-keygen.service"
-      ];
-      serviceConfig = {
-        Type = "oneshot";
-        RemainAfterExit = true;
-        # Without a path: from the system's credentials; a missing one is no error.
-        LoadCredential = [
-          "hydra.host-key"
-          "hydra.authorized-key"
-        ];
-        RuntimeDirectory = "hydra-build-machine";
-        RuntimeDirectoryPreserve = true;
-      };
-      path = [
-        pkgs.coreutils
-        config.programs.ssh.package
-      ];
-      script = ''
-        host_key="$CREDENTIALS_DIRECTORY/hydra.host-key"
-        if [ -e "$host_key" ]; then
-          install -Dm600 "$host_key" /etc/ssh/ssh_host_ed25519_key
-          ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key >/etc/ssh/ssh_host_ed25519_key.pub
-        fi
-        authorized_key="$CREDENTIALS_DIRECTORY/hydra.authorized-key"
-        if [ -e "$authorized_key" ]; then
-          echo ${lib.escapeShellArg (restricted "")}"$(cat "$authorized_key")" >${runDirectory}/authorized_keys
-        fi
-      '';
-    };
 
     nix = {
       gc = {
         automatic = true;
         dates = "*:0/30";
-        # Everything that no running build needs.
-        options = "--max-freed $((${
+        # In a script: as many bytes as are missing to so much room.
+        options = ''--max-freed "$(df --block-size=1 --output=size,avail /nix/store | { read -r _; read -r size free; echo $((size / 100 * ${
           toString (100 - cfg.maxStoreUse)
-        } * $(df -P -k /nix/store | tail -n 1 | awk '{ print $2 }') * 1024 / 100))";
+        } - free)); })"'';
       };
       settings = {
         trusted-users = [ "root" ];
         # Inputs are in the queue runner's store; what it does not send may be had from the caches.
         builders-use-substitutes = true;
+        # And while a build runs: garbage goes when less than 1 GiB is free, until 5 GiB are.
+        min-free = lib.mkDefault 1073741824;
+        max-free = lib.mkDefault 5368709120;
         keep-outputs = false;
         keep-derivations = false;
       };

@@ -15,4 +15,5 @@ rec {
   # Nix 2.8's `flake check` takes no path for a module.
   auto-shutdown.imports = [ ../auto-shutdown.nix ];
   build-machine.imports = [ ./build-machine.nix ];
+  build-machine-image.imports = [ ./build-machine-image.nix ];
 }

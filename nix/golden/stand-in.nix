@@ -65,6 +65,7 @@ in
     };
     services.openssh = anything;
     services.postgresql = anything;
+    services.udev = anything;
     system.activationScripts = anything;
     systemd = {
       package = mkOption {
@@ -91,6 +92,7 @@ in
       "gnugrep"
       "gnused"
       "nixops"
+      "perl"
       "procps"
       "qemu"
     ] package

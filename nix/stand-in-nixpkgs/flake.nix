@@ -37,6 +37,17 @@
       lib = {
         inherit genAttrs;
         getExe = package: "${package}/bin/${package.meta.mainProgram}";
+        # Its system is said by one of its modules.
+        nixosSystem =
+          { modules }:
+          let
+            platforms = builtins.concatMap (
+              module: if module ? nixpkgs then [ module.nixpkgs.hostPlatform ] else [ ]
+            ) modules;
+          in
+          {
+            config.system.build.hydraBuildMachine = package (builtins.head platforms) "hydra-build-machine";
+          };
       };
       legacyPackages = genAttrs systems (
         system:

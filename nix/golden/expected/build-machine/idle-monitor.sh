@@ -11,14 +11,20 @@ logged_in() {
   loginctl list-sessions --no-legend | grep -q .
 }
 
+# Who made this machine may have said how long it may be idle (docs/qemu.md, "Identity").
+timeout_seconds() {
+  cat /run/hydra-provisioner/idle-timeout 2>/dev/null || echo "$TIMEOUT_SECONDS"
+}
+
 [ -e "$KEEP_ALIVE_FILE" ] || touch "$KEEP_ALIVE_FILE"
 while true; do
-  sleep $((TIMEOUT_SECONDS < 60 ? TIMEOUT_SECONDS : 60))
+  timeout=$(timeout_seconds)
+  sleep $((timeout < 60 ? timeout : 60))
   # A file that somebody removed counts as touched now, an unknown state as busy.
   if [ ! -e "$KEEP_ALIVE_FILE" ] || building || logged_in; then
     touch "$KEEP_ALIVE_FILE"
-  elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$TIMEOUT_SECONDS" ]; then
-    echo "powering off after $TIMEOUT_SECONDS seconds of idleness..."
+  elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$timeout" ]; then
+    echo "powering off after $timeout seconds of idleness..."
     systemctl poweroff
   fi
 done
