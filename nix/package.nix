@@ -55,6 +55,8 @@ rustPlatform.buildRustPackage {
     patchShebangs examples
     export HOME="$TMPDIR/home" NIX_STATE_DIR="$TMPDIR/nix/var" NIX_LOG_DIR="$TMPDIR/nix/log" NIX_CONF_DIR="$TMPDIR/nix/etc"
     mkdir -p "$HOME"
+    # Tests that use a new store at the same time would get in each other's way.
+    nix-store --init
   '';
 
   # Whatever is on PATH already (the machine's own Nix, NixOps, a provider) comes first.

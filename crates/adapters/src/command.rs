@@ -3,19 +3,24 @@
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use thiserror::Error;
 
-/// A stream is cut here: a status of a large farm is about 1 MiB, and nothing may fill the memory.
-const STREAM_LIMIT_BYTES: usize = 256 << 20;
+/// A status of a large farm is about 1 MiB; what prints more than this is out of order, and 32 of them at
+/// once must not fill the memory.
+const STDOUT_LIMIT_BYTES: usize = 64 << 20;
+/// Of standard error only the end is of interest.
+const STDERR_LIMIT_BYTES: usize = 256 << 10;
 /// What a program left behind in the background may take to let go of our pipes.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 /// Between the polite signal and the other one.
 const TERM_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is seen whether all of a process group has ended.
+const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of standard error that stand in an error message.
 const STDERR_TAIL_LINES: usize = 5;
 
@@ -35,7 +40,7 @@ pub struct Output {
     pub code: i32,
     /// Standard output, whole.
     pub stdout: Vec<u8>,
-    /// Standard error, whole.
+    /// The last 256 KiB of standard error.
     pub stderr: Vec<u8>,
 }
 
@@ -59,6 +64,12 @@ pub enum CommandError {
         limit: Duration,
         /// Its last words.
         stderr_tail: String,
+    },
+    /// It printed more than anything of use can be.
+    #[error("{program} printed more than {} MiB", STDOUT_LIMIT_BYTES >> 20)]
+    TooMuch {
+        /// The program and its arguments.
+        program: String,
     },
 }
 
@@ -118,8 +129,8 @@ impl Invocation {
     pub fn run(&self) -> Result<Output, CommandError> {
         let mut child = self.spawn()?;
         tracing::debug!(command = self.command_line(), pid = child.id(), "started");
-        let stdout = Capture::start(child.stdout.take());
-        let stderr = Capture::start(child.stderr.take());
+        let stdout = Capture::start(child.stdout.take(), Kept::Start);
+        let stderr = Capture::start(child.stderr.take(), Kept::End);
         if let Some(mut pipe) = child.stdin.take() {
             let bytes = self.stdin.clone();
             // A program that does not read its input ends the pipe; its exit code tells what it thought.
@@ -128,7 +139,9 @@ impl Invocation {
         match wait(child, self.limit) {
             Waited::Ended(status) => Ok(Output {
                 code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-                stdout: stdout.finish(),
+                stdout: stdout
+                    .finish_whole()
+                    .ok_or_else(|| CommandError::TooMuch { program: self.command_line() })?,
                 stderr: stderr.finish(),
             }),
             Waited::Killed => Err(CommandError::TimedOut {
@@ -194,16 +207,23 @@ fn wait(mut child: Child, limit: Duration) -> Waited {
     if let Ok(Ok(status)) = ended.recv_timeout(limit) {
         return Waited::Ended(status);
     }
-    for (signal, patience) in [(Signal::TERM, TERM_PATIENCE), (Signal::KILL, PIPE_PATIENCE)] {
-        if let Some(group) = group {
-            // It may have ended by itself just now.
-            let _ = kill_process_group(group, signal);
-        }
-        if ended.recv_timeout(patience).is_ok() {
-            break;
-        }
+    if let Some(group) = group {
+        // It may have ended by itself just now.
+        let _ = kill_process_group(group, Signal::TERM);
+        await_end(group, TERM_PATIENCE);
+        // A child may outlive the program itself, and ignore the polite signal.
+        let _ = kill_process_group(group, Signal::KILL);
     }
+    let _ = ended.recv_timeout(PIPE_PATIENCE);
     Waited::Killed
+}
+
+/// Waits until nobody of `group` is left, for `patience` at the most.
+fn await_end(group: Pid, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+        thread::sleep(GROUP_POLL_INTERVAL);
+    }
 }
 
 /// Reads a stream in the background into a buffer that can be taken at any time.
@@ -211,15 +231,47 @@ struct Capture {
     state: Arc<(Mutex<Captured>, Condvar)>,
 }
 
-#[derive(Default)]
+/// Which end of a stream that is too long is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    Start,
+    End,
+}
+
 struct Captured {
+    kept: Kept,
     bytes: Vec<u8>,
+    is_cut: bool,
     closed: bool,
 }
 
+impl Captured {
+    fn push(&mut self, chunk: &[u8]) {
+        match self.kept {
+            Kept::Start => {
+                let room = STDOUT_LIMIT_BYTES - self.bytes.len();
+                self.is_cut |= chunk.len() > room;
+                self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            Kept::End => {
+                self.bytes.extend_from_slice(chunk);
+                // Now and then, so that not every chunk moves what is kept.
+                if self.bytes.len() > 2 * STDERR_LIMIT_BYTES {
+                    self.trim();
+                }
+            }
+        }
+    }
+
+    fn trim(&mut self) {
+        self.bytes.drain(..self.bytes.len().saturating_sub(STDERR_LIMIT_BYTES));
+    }
+}
+
 impl Capture {
-    fn start(stream: Option<impl Read + Send + 'static>) -> Self {
-        let state = Arc::new((Mutex::new(Captured::default()), Condvar::new()));
+    fn start(stream: Option<impl Read + Send + 'static>, kept: Kept) -> Self {
+        let captured = Captured { kept, bytes: Vec::new(), is_cut: false, closed: false };
+        let state = Arc::new((Mutex::new(captured), Condvar::new()));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             let mut chunk = [0; 16 << 10];
@@ -231,9 +283,7 @@ impl Capture {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     Err(_) => break,
                 };
-                let mut captured = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = STREAM_LIMIT_BYTES - captured.bytes.len();
-                captured.bytes.extend_from_slice(&chunk[..read.min(room)]);
+                shared.0.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..read]);
             }
             shared.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
             shared.1.notify_all();
@@ -241,9 +291,22 @@ impl Capture {
         Self { state }
     }
 
-    /// What was read. The program has ended; something that it left in the background may hold the pipe
-    /// open, and is not waited for long.
+    /// All that was read; `None` if it was too much.
+    fn finish_whole(self) -> Option<Vec<u8>> {
+        let mut captured = self.await_close();
+        (!captured.is_cut).then(|| std::mem::take(&mut captured.bytes))
+    }
+
+    /// The end of what was read.
     fn finish(self) -> Vec<u8> {
+        let mut captured = self.await_close();
+        captured.trim();
+        std::mem::take(&mut captured.bytes)
+    }
+
+    /// The program has ended; something that it left in the background may hold the pipe open, and is not
+    /// waited for long.
+    fn await_close(&self) -> MutexGuard<'_, Captured> {
         let deadline = Instant::now() + PIPE_PATIENCE;
         let mut captured = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
         while !captured.closed {
@@ -254,7 +317,7 @@ impl Capture {
             captured =
                 self.state.1.wait_timeout(captured, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        std::mem::take(&mut captured.bytes)
+        captured
     }
 }
 
@@ -284,7 +347,12 @@ mod tests {
             error.to_string().split_once(" did not end").unwrap().1,
             " within 2 s and was killed: waiting"
         );
-        let pid = std::fs::read_to_string(pid_file.path()).unwrap();
+        assert!(is_gone(pid_file.path()), "the child lives on");
+    }
+
+    /// Whether the process whose id is in `pid_file` is gone, now or soon.
+    fn is_gone(pid_file: &std::path::Path) -> bool {
+        let pid = std::fs::read_to_string(pid_file).unwrap();
         let lives = || {
             std::fs::read_to_string(format!("/proc/{}/status", pid.trim()))
                 .is_ok_and(|status| !status.contains("State:\tZ"))
@@ -293,7 +361,27 @@ mod tests {
         while lives() && began.elapsed() < Duration::from_secs(10) {
             thread::yield_now();
         }
-        assert!(!lives(), "the child lives on");
+        !lives()
+    }
+
+    #[test]
+    fn a_child_that_ignores_the_polite_signal_is_killed_though_the_program_obeys() {
+        let pid_file = tempfile::NamedTempFile::new().unwrap();
+        let stubborn = "trap : TERM; while :; do sleep 1; done";
+        let script = format!("sh -c '{stubborn}' & echo $! >{}; wait", pid_file.path().display());
+        sh(&script, Duration::from_secs(1)).run().unwrap_err();
+        assert!(is_gone(pid_file.path()), "the child lives on");
+    }
+
+    #[test]
+    fn endless_output_fills_no_memory() {
+        let endless = "yes 0123456789abcdef | head -c 80000000";
+        let error = sh(endless, Duration::from_secs(60)).run().unwrap_err();
+        assert_eq!(error.to_string(), format!("sh -c '{endless}' printed more than 64 MiB"));
+        let output = sh(&format!("({endless}; echo last) >&2"), Duration::from_secs(60)).run();
+        let stderr = output.unwrap().stderr;
+        assert_eq!(stderr.len(), STDERR_LIMIT_BYTES);
+        assert!(stderr.ends_with(b"last\n"), "the end is kept");
     }
 
     #[test]

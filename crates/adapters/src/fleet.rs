@@ -25,14 +25,18 @@ const SSH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Fleet {
     records: Records,
     providers: BTreeMap<String, Box<dyn Provider>>,
-    /// By type: the configured ones, and those that only remembered machines still have.
-    settings: BTreeMap<MachineType, ProviderSettings>,
-    configured: BTreeSet<MachineType>,
+    /// The types of each provider, by its identity: the configured ones, and those that remembered machines
+    /// were made with, since the configuration may have changed.
+    groups: Groups,
+    /// How new machines are made.
+    configured: BTreeMap<MachineType, ProviderSettings>,
     ssh: Ssh,
     ssh_settings: SshSettings,
     ssh_keys: BTreeMap<MachineType, String>,
     limits: Limits,
 }
+
+type Groups = BTreeMap<String, BTreeMap<MachineType, ProviderSettings>>;
 
 impl Fleet {
     /// The fleet of `config`, with what its state directory remembers.
@@ -41,16 +45,13 @@ impl Fleet {
     /// When the records cannot be read.
     pub fn open(config: &Config) -> Result<Self, LogError> {
         let records = Records::load(config.state_dir.join("machines.json"))?;
-        let mut settings = config.providers.clone();
-        for (_, record) in records.iter() {
-            settings.entry(record.machine_type.clone()).or_insert_with(|| record.provider.clone());
-        }
+        let groups = groups(config, &records);
         let keys = config.policy.pools.iter();
         Ok(Self {
-            providers: providers(config, &settings),
-            configured: config.providers.keys().cloned().collect(),
+            providers: providers(config, &groups),
+            configured: config.providers.clone(),
             records,
-            settings,
+            groups,
             ssh: Ssh::new(config.ssh.options.clone(), &config.state_dir),
             ssh_settings: config.ssh.clone(),
             ssh_keys: keys
@@ -71,7 +72,7 @@ impl Fleet {
             .records
             .get(&machine.name)
             .map(|record| &record.provider)
-            .or_else(|| self.settings.get(&machine.machine_type));
+            .or_else(|| self.configured.get(&machine.machine_type));
         settings
             .and_then(|settings| self.providers.get(&settings.identity()))
             .map(AsRef::as_ref)
@@ -200,21 +201,22 @@ enum Freshness {
     JustStarted,
 }
 
-/// One provider for all types with the same identity.
-fn providers(
-    config: &Config,
-    settings: &BTreeMap<MachineType, ProviderSettings>,
-) -> BTreeMap<String, Box<dyn Provider>> {
-    let context =
-        ProviderContext { tag: config.policy.tag.clone(), state_dir: config.state_dir.clone() };
-    let mut groups: BTreeMap<String, BTreeMap<MachineType, ProviderSettings>> = BTreeMap::new();
-    for (machine_type, settings) in settings {
+fn groups(config: &Config, records: &Records) -> Groups {
+    let remembered = records.iter().map(|(_, record)| (&record.machine_type, &record.provider));
+    let mut groups = Groups::new();
+    for (machine_type, settings) in config.providers.iter().chain(remembered) {
         let group = groups.entry(settings.identity()).or_default();
-        group.insert(machine_type.clone(), settings.clone());
+        group.entry(machine_type.clone()).or_insert_with(|| settings.clone());
     }
     groups
-        .into_iter()
-        .filter_map(|(identity, types)| Some((identity, build(&context, &types)?)))
+}
+
+fn providers(config: &Config, groups: &Groups) -> BTreeMap<String, Box<dyn Provider>> {
+    let context =
+        ProviderContext { tag: config.policy.tag.clone(), state_dir: config.state_dir.clone() };
+    groups
+        .iter()
+        .filter_map(|(identity, types)| Some((identity.clone(), build(&context, types)?)))
         .collect()
 }
 
@@ -294,7 +296,7 @@ impl Fleet {
             let provider = known
                 .map(|record| &record.provider)
                 .filter(|provider| provider.identity() == identity)
-                .or_else(|| self.settings.values().find(|s| s.identity() == identity))
+                .or_else(|| self.settings_of(identity, &machine.machine_type))
                 .cloned();
             let Some(provider) = provider else { continue };
             let record = Record {
@@ -308,16 +310,26 @@ impl Fleet {
         }
     }
 
+    /// The provider's settings for a type, or for any other that it serves.
+    fn settings_of(&self, identity: &str, machine_type: &MachineType) -> Option<&ProviderSettings> {
+        let group = self.groups.get(identity)?;
+        group.get(machine_type).or_else(|| group.values().next())
+    }
+
     /// Takes the machines of a provider that cannot list them from memory, and marks their types.
     fn recall(&self, identity: &str, error: &ProviderError, inventory: &mut Inventory) {
-        for (machine_type, settings) in &self.settings {
-            if settings.identity() == identity && self.configured.contains(machine_type) {
-                inventory.unlisted.insert(machine_type.clone(), error.to_string());
-            }
+        let mut reason = error.to_string();
+        if !self.configured.values().any(|settings| settings.identity() == identity) {
+            reason.push_str(
+                " (the provider that machines were made with before the configuration changed; once they \
+                 are gone, delete machines.json in stateDir)",
+            );
+        }
+        for machine_type in self.groups.get(identity).into_iter().flat_map(BTreeMap::keys) {
+            inventory.unlisted.insert(machine_type.clone(), reason.clone());
         }
         for (_, record) in self.records.iter() {
             if record.provider.identity() == identity {
-                inventory.unlisted.insert(record.machine_type.clone(), error.to_string());
                 inventory.machines.extend(record.last_seen.clone());
             }
         }
@@ -331,7 +343,7 @@ impl IntentLog for Fleet {
 
     fn record(&mut self, intents: &[Intent]) -> Result<(), LogError> {
         for intent in intents {
-            let Some(provider) = self.settings.get(&intent.machine_type) else { continue };
+            let Some(provider) = self.configured.get(&intent.machine_type) else { continue };
             let record = Record {
                 machine_type: intent.machine_type.clone(),
                 provider: provider.clone(),

@@ -6,6 +6,7 @@ pub mod config;
 pub mod fleet;
 pub mod lock;
 pub mod machines_file;
+mod nix;
 pub mod providers;
 pub mod queue;
 mod records;

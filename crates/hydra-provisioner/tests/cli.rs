@@ -197,3 +197,27 @@ fn options_may_stand_before_the_command() {
     let nothing = program().output().unwrap();
     assert_eq!(nothing.status.code(), Some(2));
 }
+
+/// Several runs of Nix 2.8 at once may find its database busy, and one of them fails without any need.
+#[test]
+fn nix_is_run_again_while_its_database_is_busy() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let nix = folder.path().join("nix-instantiate");
+    let script = "#!/bin/sh
+        if mkdir \"$(dirname \"$0\")/asked\"; then
+            echo \"error: SQLite database '/nix/var/nix/db/db.sqlite' is busy\" >&2
+            exit 1
+        fi
+        echo '{}'";
+    fs::write(&nix, script).unwrap();
+    fs::set_permissions(&nix, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"))
+        .args(["check", "conf.nix"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(folder.path().join("asked").exists());
+}

@@ -5,9 +5,9 @@
 mod farm;
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn traces() -> Vec<String> {
 #[test]
 fn shipped_traces_come_to_the_same_bytes_everywhere() {
     let traces = traces();
-    assert!(traces.len() >= 10, "{traces:?}");
+    assert!(traces.len() >= 11, "{traces:?}");
     let mut args = vec!["run", "examples/sim/conf.nix", "--format", "csv"];
     args.extend(traces.iter().map(String::as_str));
     let one_thread = expect(&[&args[..], &["--threads", "1"]].concat(), 0).0;
@@ -62,6 +62,11 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
     // Each is what its description says.
     let at_rest = one_thread.lines().skip(1).filter(|line| line.contains(",true,true,total,"));
     assert_eq!(at_rest.count(), traces.len(), "each comes to rest");
+    let column =
+        one_thread.lines().next().unwrap().split(',').position(|name| name == "unsupported");
+    let mut totals = one_thread.lines().filter(|line| line.contains(",total,"));
+    let given_up = totals.find(|line| line.contains("rest-defaults.json")).unwrap();
+    assert_ne!(given_up.split(',').nth(column.unwrap()), Some("0"), "{given_up}");
 }
 
 #[test]
@@ -79,7 +84,75 @@ fn a_table_is_for_people() {
     let (table, _) = expect(&["compare", conf, other, "--trace", "sim-traces/burst.json"], 0);
     let cost = table.lines().find(|line| line.contains("cost, $")).unwrap();
     let costs: Vec<f64> = cost.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    assert!(costs.len() == 2 && costs[1] < costs[0], "fewer machines cost less: {cost}");
+    assert!(costs.len() == 3 && costs[1] < costs[0], "fewer machines cost less: {cost}");
+}
+
+/// Two configurations on the same work of several seeds: how the second differs from the first, and how sure that is.
+#[test]
+fn configurations_are_compared_seed_by_seed() {
+    let conf = "examples/sim/conf.nix";
+    let other = tempfile::NamedTempFile::with_suffix(".nix").unwrap();
+    let text = fs::read_to_string(root().join(conf)).unwrap();
+    fs::write(other.path(), text.replace("maxMachines = 20", "maxMachines = 2")).unwrap();
+    let other = other.path().to_str().unwrap();
+    let trace = "sim-traces/flapping.json";
+    let row = |args: &[&str], name: &str| {
+        let (table, _) = expect(args, 0);
+        let line = table.lines().find(|line| line.contains(name)).unwrap().to_owned();
+        (table, line)
+    };
+    let compare = ["compare", conf, other, "--trace", trace];
+    let (table, cost) = row(&compare, "cost, $");
+    assert!(table.contains(&format!("{other} - {conf}")), "{table}");
+    assert!(!table.contains('*'), "one seed says nothing of how sure it is: {table}");
+    let [first, second, difference] = cost.split_whitespace().skip(2).collect::<Vec<_>>()[..]
+    else {
+        panic!("{cost}")
+    };
+    let number = |text: &str| text.parse::<f64>().unwrap();
+    assert!((number(second) - number(first) - number(difference)).abs() < 2e-4, "{cost}");
+    assert!(number(difference) < 0.0 && difference.starts_with('-'), "{cost}");
+
+    let (_, errors) = expect(&["compare", conf, other, conf, "--trace", trace], 2);
+    assert!(errors.contains("examples/sim/conf.nix is named twice"), "{errors}");
+
+    let several = [&compare[..], &["--seeds", "5"]].concat();
+    let (table, wait) = row(&several, "wait, p95");
+    assert!(table.contains("leaves out zero"), "{table}");
+    assert!(
+        wait.contains('+') && wait.trim_end().ends_with('*'),
+        "steps wait longer for two machines: {wait}"
+    );
+    let (_, built) = row(&several, "steps built");
+    assert!(built.trim_end().ends_with("+0 ± 0"), "the same work: {built}");
+}
+
+#[test]
+fn a_farm_of_mistakes_is_refused_or_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = folder.path().join("farm.json");
+    let farm = farm.to_str().unwrap();
+    let args = ["run", "examples/sim/conf.nix", "sim-traces/endless-build.json", "--farm", farm];
+    for (text, message) in [
+        ("{\n \"cycel\": {} }", "line 2, column 8: unknown field `cycel`"),
+        ("{ \"cycel\": {} }", "did you mean `cycle`?"),
+        (
+            r#"{ "machines": { "x86_64-linux": { "boot": { "recorded": [] } } } }"#,
+            "machines.x86_64-linux.boot: recorded has no values",
+        ),
+        (
+            r#"{ "incidents": [{ "at": 1, "kind": { "spotStorm": { "percent": 120 } } }] }"#,
+            "incidents[0].kind.spotStorm.percent: at most 100",
+        ),
+    ] {
+        fs::write(farm, text).unwrap();
+        let (_, errors) = expect(&args, 2);
+        assert!(errors.contains(farm) && errors.contains(message), "{errors}");
+    }
+    fs::write(farm, r#"{ "machines": { "x86_64-linx": {} } }"#).unwrap();
+    let (_, errors) = expect(&args, 0);
+    let warning = "no configuration has the machine type x86_64-linx; did you mean x86_64-linux?";
+    assert!(errors.contains(warning), "{errors}");
 }
 
 #[test]
@@ -209,6 +282,17 @@ fn work_is_made_and_imported() {
     };
     assert_eq!(csv(trace), csv("sim-traces/flapping.json"));
 
+    let mut plain = Vec::new();
+    let packed = fs::File::open(trace).unwrap();
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut plain).unwrap();
+    let zst = folder.path().join("t.jsonl.zst");
+    let zst = zst.to_str().unwrap();
+    let (_, errors) = expect(&["generate", "sim-traces/flapping.json", "--output", zst], 2);
+    assert!(errors.contains(".zst is only read; name it .gz"), "{errors}");
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    fs::write(zst, ruzstd::encoding::compress_to_vec(&plain[..], level)).unwrap();
+    assert_eq!(csv(zst), csv(trace));
+
     let swf = folder.path().join("a.swf");
     fs::write(&swf, "; comment\n1 0 5 100 1 -1 -1 1 -1 -1 1 3 1 1 1 1 -1 -1\n").unwrap();
     expect(&["import", "swf", swf.to_str().unwrap(), "--output", trace], 0);
@@ -269,14 +353,84 @@ fn a_real_provisioner_serves_a_played_queue() {
     let status: Value =
         serde_json::from_slice(&fs::read(farm.path("status.json")).unwrap()).unwrap();
     assert_eq!(status["nrUnfinishedSteps"], 0, "{status}");
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&played),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
-    assert!(played.wait().unwrap().success());
     let mut said = String::new();
-    played.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    stop(&mut played).read_to_string(&mut said).unwrap();
     assert!(said.starts_with("listening on http://127.0.0.1:"), "{said}");
     assert!(said.ends_with("0 steps have not ended\n"), "{said}");
+}
+
+/// Ends what is played, and gives the rest of what it said.
+fn stop(played: &mut Child) -> impl Read + use<> {
+    let pid = rustix::process::Pid::from_child(played);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(played.wait().unwrap().success());
+    played.stdout.take().unwrap()
+}
+
+/// The same over REST: builders join and leave as the provisioner starts and stops them over ssh (a stand-in), and
+/// what steps require is asked of Nix (a stand-in).
+#[test]
+fn a_real_provisioner_serves_a_played_rest_queue() {
+    let farm = Farm::new(&json!({}));
+    let trace = farm.path("work.jsonl");
+    let step = |id: u32, features: &str| {
+        format!(
+            r#"{{"id":{id},"submit":0,"system":"x86_64-linux","features":[{features}],"duration":600000}}"#
+        )
+    };
+    let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":5}"#.to_owned();
+    let steps = [step(0, ""), step(1, ""), step(2, ""), step(3, r#""kvm""#), step(4, r#""kvm""#)];
+    fs::write(&trace, [&[header][..], &steps].concat().join("\n") + "\n").unwrap();
+    // The real default of maxUnsupportedTimeInS would abort what a farm without machines cannot build.
+    let settings = farm.path("farm.json");
+    fs::write(
+        &settings,
+        r#"{"queueRunner":{"protocol":"rest","maxUnsupported":null,"dispatchTimer":60000}}"#,
+    )
+    .unwrap();
+    let mut played = command(&["serve", "--speed", "600", "--listen", "127.0.0.1:0", "--farm"])
+        .args([&settings, &trace])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut output = BufReader::new(played.stdout.take().unwrap());
+    output.read_line(&mut said).unwrap();
+    played.stdout = Some(output.into_inner());
+    let url = said.trim_end().strip_prefix("listening on ").unwrap();
+
+    let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    conf.as_object_mut()
+        .unwrap()
+        .retain(|name, _| name != "statusCommand" && name != "machinesFile");
+    conf["queue"] = json!({ "url": url });
+    conf["systemTypes"]["x86_64-linux:kvm"] = conf["systemTypes"]["x86_64-linux"].clone();
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+    let stand_ins = root().join("examples/sim/stand-ins");
+    let path = std::env::join_paths(
+        [stand_ins].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+    let mut most = 0;
+    let mut cycles = 0;
+    while cycles < 3 || !farm.machines().is_empty() {
+        cycles += 1;
+        assert!(cycles < 100, "the machines are still there: {:?}", farm.machines());
+        let output = farm
+            .command(&["run"])
+            .env("PATH", &path)
+            .env("PLAYED_QUEUE_RUNNER", url)
+            .env("MACHINES", farm.path("machines"))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        assert!(!errors.contains("WARN"), "{errors}");
+        most = most.max(farm.machines().len());
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(most, 5, "a machine for each step");
+    let mut said = String::new();
+    stop(&mut played).read_to_string(&mut said).unwrap();
+    assert_eq!(said, "0 steps have not ended\n");
 }

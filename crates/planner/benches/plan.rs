@@ -9,8 +9,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Machine, MachineName, MachineState, MachineType, Policy,
-    PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp, plan,
+    AcceptsJobs, Demand, DemandKey, Machine, MachineKeys, MachineName, MachineState, MachineType,
+    Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System, Tag,
+    Timestamp, plan,
 };
 
 const TYPES: u64 = 200;
@@ -61,6 +62,7 @@ fn snapshot(machines: u64) -> Snapshot {
             uptime: Seconds(1_000_000),
             demand: (0..TYPES).map(demand).collect(),
             machines: (0..machines).map(queue_machine).collect(),
+            keys: MachineKeys::Address,
             warnings: Vec::new(),
         }),
     }

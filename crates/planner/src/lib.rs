@@ -32,6 +32,7 @@ pub use plan::{
 pub use planner::plan;
 pub use policy::{IdleAction, Policy, PoolPolicy, SpeedFactor};
 pub use snapshot::{
-    Demand, DemandKey, Machine, MachineState, Queue, QueueMachine, QueueStatus, Resource, Snapshot,
+    Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
+    Resource, Snapshot,
 };
 pub use time::{Seconds, Timestamp};

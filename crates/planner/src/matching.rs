@@ -1,12 +1,22 @@
 //! Finds the provider's machines in the queue runner's list.
 
 use crate::plan::AcceptsJobs;
-use crate::snapshot::{Machine, Queue, QueueMachine, QueueStatus};
+use crate::snapshot::{Machine, MachineKeys, Queue, QueueMachine, QueueStatus};
 use crate::time::Timestamp;
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
     by_host: Vec<&'a QueueMachine>,
+    keys: MachineKeys,
+}
+
+/// Whether a queue runner's list would show that a machine builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    /// It is in the list, or would be by a name that we know.
+    Visible,
+    /// It may be in the list under a name that its provider does not tell.
+    Hidden,
 }
 
 /// All that the queue runner says of one machine, over every name it knows it by.
@@ -21,19 +31,25 @@ impl<'a> QueueMachines<'a> {
     pub(crate) fn of_status(status: &'a QueueStatus) -> Self {
         match status {
             QueueStatus::Up(queue) => Self::new(queue),
-            QueueStatus::Unavailable(_) => Self { by_host: Vec::new() },
+            QueueStatus::Unavailable(_) => Self { by_host: Vec::new(), keys: MachineKeys::Address },
         }
     }
 
     pub(crate) fn new(queue: &'a Queue) -> Self {
         let mut by_host: Vec<_> = queue.machines.iter().collect();
         by_host.sort_by(|a, b| a.host.cmp(&b.host));
-        Self { by_host }
+        Self { by_host, keys: queue.keys }
     }
 
     fn entries(&self, host: &str) -> impl Iterator<Item = &'a QueueMachine> {
         let first = self.by_host.partition_point(|entry| entry.host.as_str() < host);
         self.by_host[first..].iter().copied().take_while(move |entry| entry.host == host)
+    }
+
+    /// Whether `found`, what was found for `machine`, is all there can be.
+    pub(crate) fn visibility(&self, machine: &Machine, found: Option<SeenInQueue>) -> Visibility {
+        let is_named = self.keys == MachineKeys::Address || machine.host_name.is_some();
+        if is_named || found.is_some() { Visibility::Visible } else { Visibility::Hidden }
     }
 
     /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one) and

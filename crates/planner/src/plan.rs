@@ -126,6 +126,9 @@ pub enum KeepReason {
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
     NameShared,
+    /// The queue runner tells machines by host name, and its provider does not tell its own: it may be
+    /// building.
+    HostNameUnknown,
     /// It is building.
     Busy {
         /// How many steps.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::admission::Admission;
 use crate::demand::{PoolDemand, demand_by_pool, size};
-use crate::matching::{QueueMachines, SeenInQueue};
+use crate::matching::{QueueMachines, SeenInQueue, Visibility};
 use crate::names::{MachineName, MachineType};
 use crate::plan::{Attempt, NoRoom, Plan, Provision, Release, Sizing, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
@@ -19,6 +19,7 @@ pub(crate) struct Observed<'a> {
     index: usize,
     pub(crate) machine: &'a Machine,
     pub(crate) in_queue: Option<SeenInQueue>,
+    visibility: Visibility,
     pub(crate) paid_time_left: Seconds,
     pub(crate) naming: Naming,
     /// For how long every deployment has failed.
@@ -50,9 +51,15 @@ impl Observed<'_> {
         self.in_queue.map_or(0, |seen| seen.jobs)
     }
 
+    /// Whether it may be building without our seeing it. One that has never been up builds nothing.
+    pub(crate) fn may_build_unseen(&self) -> bool {
+        self.visibility == Visibility::Hidden
+            && matches!(self.machine.state, MachineState::Up | MachineState::Unreachable)
+    }
+
     /// For how long its deployment has failed, if that is too long. What builds is never given up.
     pub(crate) fn given_up(&self, pool: &PoolPolicy) -> Option<Seconds> {
-        let idle = self.machine.state.is_live() && self.jobs() == 0;
+        let idle = self.machine.state.is_live() && self.jobs() == 0 && !self.may_build_unseen();
         self.failing_for.filter(|failing_for| idle && *failing_for >= pool.give_up_after)
     }
 }
@@ -110,10 +117,12 @@ fn observe(snapshot: &Snapshot) -> Vec<Observed<'_>> {
         .enumerate()
         .filter_map(|(index, namesakes)| {
             let machine = *namesakes.first()?;
+            let in_queue = queue.find(machine);
             Some(Observed {
                 index,
                 machine,
-                in_queue: queue.find(machine),
+                in_queue,
+                visibility: queue.visibility(machine, in_queue),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
                 failing_for: machine.failing_since.map(|since| snapshot.taken_at.since(since)),
                 naming: if namesakes.len() == 1 { Naming::Unique } else { Naming::Shared },

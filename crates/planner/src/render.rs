@@ -92,6 +92,9 @@ impl Display for KeepReason {
             Self::ProviderUnavailable => f.write_str("its provider cannot be asked"),
             Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
             Self::NameShared => f.write_str("another machine has the same name"),
+            Self::HostNameUnknown => f.write_str(
+                "its provider does not tell its host name, so that it may be building unseen",
+            ),
             Self::MuchPaidTimeLeft { left } => write!(f, "{left} are paid for (30m or more)"),
             Self::Busy { jobs } => write!(f, "busy with {jobs} builds"),
             Self::RecentlyUsed { idle_for, grace_period } => {

@@ -41,6 +41,9 @@ pub(crate) fn verdict(observed: &Observed<'_>, around: &Surroundings<'_>) -> Ver
     if observed.naming == Naming::Shared {
         return keep(KeepReason::NameShared, AcceptsJobs::No);
     }
+    if observed.may_build_unseen() {
+        return keep(KeepReason::HostNameUnknown, AcceptsJobs::Yes);
+    }
     if let Some(verdict) = keep_if_busy_though_off(observed) {
         return verdict;
     }

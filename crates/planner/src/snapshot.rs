@@ -177,9 +177,30 @@ pub struct Queue {
     pub demand: Vec<Demand>,
     /// The machines that the queue runner knows, ours and others.
     pub machines: Vec<QueueMachine>,
+    /// What it calls them by.
+    #[serde(default, skip_serializing_if = "MachineKeys::is_address")]
+    pub keys: MachineKeys,
     /// What the adapter found odd in the answer; copied into the plan.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// What a queue runner calls machines by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MachineKeys {
+    /// The address in the machines file (classic).
+    #[default]
+    Address,
+    /// What the machine calls itself (REST).
+    HostName,
+}
+
+impl MachineKeys {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+    fn is_address(&self) -> bool {
+        *self == Self::Address
+    }
 }
 
 /// A kind of step: what a machine must offer to build it.

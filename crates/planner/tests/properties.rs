@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use planner::{
-    AcceptsJobs, Attempt, Demand, DemandKey, Feature, IdleAction, Machine, MachineName,
-    MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus,
-    Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
+    AcceptsJobs, Attempt, Demand, DemandKey, Feature, IdleAction, Machine, MachineKeys,
+    MachineName, MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine,
+    QueueStatus, Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -109,10 +109,11 @@ fn demands() -> impl Strategy<Value = Demand> {
 }
 
 fn queues() -> impl Strategy<Value = QueueStatus> {
-    let up = (0..10_000_u64, vec(demands(), 0..6), vec(queue_machines(), 0..10)).prop_map(
-        |(uptime, demand, machines)| {
+    let keys = select(vec![MachineKeys::Address, MachineKeys::HostName]);
+    let up = (0..10_000_u64, vec(demands(), 0..6), vec(queue_machines(), 0..10), keys).prop_map(
+        |(uptime, demand, machines, keys)| {
             let uptime = Seconds(uptime);
-            QueueStatus::Up(Queue { uptime, demand, machines, warnings: Vec::new() })
+            QueueStatus::Up(Queue { uptime, demand, machines, keys, warnings: Vec::new() })
         },
     );
     prop_oneof![8 => up, 1 => Just(QueueStatus::Unavailable("down".to_owned()))]
@@ -181,7 +182,16 @@ proptest! {
         if let QueueStatus::Up(queue) = &snapshot.queue {
             for machine in &snapshot.machines {
                 let busy = jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
-                prop_assert!(!(busy && releases(&plan).contains(&machine.name)), "{}", machine.name);
+                let hidden = queue.keys == MachineKeys::HostName
+                    && machine.host_name.is_none()
+                    && matches!(machine.state, MachineState::Up | MachineState::Unreachable)
+                    && jobs_of(queue, machine).is_none();
+                let may_build = busy || hidden;
+                prop_assert!(
+                    !(may_build && releases(&plan).contains(&machine.name)),
+                    "{}",
+                    machine.name
+                );
             }
         }
     }

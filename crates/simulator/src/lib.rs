@@ -4,6 +4,7 @@
 pub mod campaign;
 pub mod cloud;
 pub mod engine;
+pub mod json;
 pub mod queue_runner;
 pub mod results;
 pub mod scenario;

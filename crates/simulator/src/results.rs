@@ -48,6 +48,8 @@ pub struct Metrics {
     pub built: u64,
     /// Steps that were given up: tried too often, supported by no machine for too long, or needing such a step.
     pub failed: u64,
+    /// Of these: supported by no machine for longer than the queue runner waits.
+    pub unsupported: u64,
     /// Steps that have not ended.
     pub unfinished: u64,
     /// From when a step could be built until its last try began.
@@ -176,6 +178,7 @@ impl Steps<'_> {
         };
         for (spec, record) in chosen() {
             first = first.min(spec.submit);
+            metrics.unsupported += u64::from(record.phase == Phase::Unsupported);
             match record.phase {
                 Phase::Succeeded => metrics.built += 1,
                 phase if phase.is_final() => metrics.failed += 1,

@@ -150,14 +150,30 @@ fn classic_machines_are_taken_by_load_and_speed() {
     assert_eq!(hosts, [2, 2, 1, 0, 2, 1, 0]);
 }
 
+/// Builders are put in order when one joins, and filled in that order: load is looked at only then.
 #[test]
-fn rest_steps_go_to_the_least_loaded_builder() {
-    let steps = (1..=6).map(|id| step(id, "s", &[])).collect();
+fn rest_steps_go_to_the_first_builder_with_room() {
+    let steps = (1..=9).map(|id| step(id, "s", &[])).collect();
     let mut bench = Bench::new(Settings::REST, steps, &[]);
-    bench.queue_runner.connect(Host(0), &offer("s", "", 4, 1000), Millis::ZERO);
-    bench.queue_runner.connect(Host(1), &offer("s", "", 1, 2000), Millis::ZERO);
-    let hosts: Vec<_> = bench.dispatch().into_iter().map(|(_, host)| host).collect();
-    assert_eq!(hosts, [1, 0, 0, 0, 0], "empty and faster first, then by load; one waits");
+    let connect = |bench: &mut Bench, host, max_jobs, speed| {
+        bench.queue_runner.connect(Host(host), &offer("s", "", max_jobs, speed), bench.now);
+    };
+    connect(&mut bench, 0, 2, 1000);
+    connect(&mut bench, 1, 1, 2000);
+    connect(&mut bench, 2, 2, 1000);
+    let hosts = |bench: &mut Bench| -> Vec<_> {
+        bench.dispatch().into_iter().map(|(_, host)| host).collect()
+    };
+    assert_eq!(hosts(&mut bench), [1, 0, 0, 2, 2], "the fast one, then one after the other");
+    bench.finish(4);
+    bench.finish(5);
+    bench.finish(2);
+    assert_eq!(hosts(&mut bench), [0, 2, 2], "the first has room again, though another is empty");
+    for id in [7, 8, 3] {
+        bench.finish(id);
+    }
+    connect(&mut bench, 3, 1, 1000);
+    assert_eq!(hosts(&mut bench), [2], "an empty one comes before a busy one from then on");
 }
 
 #[test]

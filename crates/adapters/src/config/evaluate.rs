@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use crate::command::{CommandError, Invocation};
+use crate::nix;
 
 /// A configuration that fetches something may take its time.
 const EVALUATION_LIMIT: Duration = Duration::from_secs(300);
@@ -28,18 +29,16 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let file = std::path::absolute(path)
         .map_err(|error| unusable(path, &format!("cannot find it: {error}")))?;
     let words = ["nix-instantiate", "--eval", "--strict", "--json"].map(str::to_owned);
-    let output = Invocation::new(&words, EVALUATION_LIMIT)
-        .arg(file.to_string_lossy())
-        .run()
-        .map_err(|error| match error {
-            CommandError::NotStarted { .. } => unusable(
-                path,
-                &format!(
-                    "{error}; install Nix (Debian: the package nix-bin), or give a .json file"
-                ),
-            ),
-            CommandError::TimedOut { .. } => unusable(path, &error.to_string()),
-        })?;
+    let invocation = Invocation::new(&words, EVALUATION_LIMIT).arg(file.to_string_lossy());
+    let output = nix::run(&invocation).map_err(|error| match error {
+        CommandError::NotStarted { .. } => unusable(
+            path,
+            &format!("{error}; install Nix (Debian: the package nix-bin), or give a .json file"),
+        ),
+        CommandError::TimedOut { .. } | CommandError::TooMuch { .. } => {
+            unusable(path, &error.to_string())
+        }
+    })?;
     if output.succeeded() {
         return Ok(output.stdout);
     }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use planner::{AcceptsJobs, Demand, DemandKey, Feature, Queue, QueueMachine, QueueStatus};
+use planner::{
+    AcceptsJobs, Demand, DemandKey, Feature, MachineKeys, Queue, QueueMachine, QueueStatus,
+};
 use reconciler::world::QueueSource;
 use serde_json::{Map, Value};
 
@@ -80,7 +82,8 @@ fn read(bytes: &[u8]) -> Result<Queue, String> {
     let machines = machines.iter().map(|(key, entry)| queue_machine(key, entry, &mut warnings));
     let machines = machines.collect();
     let uptime = seconds(&status, "uptime");
-    Ok(Queue { uptime, demand, machines, warnings: warnings.into_lines() })
+    let keys = MachineKeys::Address;
+    Ok(Queue { uptime, demand, machines, keys, warnings: warnings.into_lines() })
 }
 
 /// The demand by kind. Types that differ only in the order of their features are one kind.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::lenient::quoted;
 use crate::command::Invocation;
+use crate::nix;
 
 const STORE_DIR: &str = "/nix/store";
 /// Bytes of paths in one call. Linux allows 128 KiB in one argument (all of them, once `queue.nixCommand`
@@ -117,7 +118,7 @@ impl Nix {
         if left.is_zero() {
             return Err(Refusal::NotRun("no time was left to ask nix".to_owned()));
         }
-        let output = self.invocation(batch, left).run();
+        let output = nix::run(&self.invocation(batch, left));
         let output = output.map_err(|error| Refusal::NotRun(error.to_string()))?;
         if output.succeeded() {
             return parse(&output.stdout).map_err(Refusal::ByNix);

@@ -61,28 +61,43 @@ pub(crate) enum Sim {
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Be the queue runner for a real provisioner: a model of it over TRACE, whose machines are those of a
-    /// machines file; they need not exist
+    /// Be the queue runner for a real provisioner: a model of it over TRACE. Its machines need not exist
+    #[command(after_help = SERVE_HELP)]
     Serve(Serve),
     /// Turn the records of others into a workload
     #[command(subcommand)]
     Import(Import),
 }
 
+const SERVE_HELP: &str = "\
+Classic (conf.nix: statusCommand = [ \"cat\" \"FILE\" ]; machinesFile = \"MACHINES\";):
+  sim serve TRACE --machines-file MACHINES --status-file FILE
+
+REST (conf.nix: queue.url = \"http://ADDRESS:PORT\";), without a machines file:
+  sim serve TRACE --listen ADDRESS:PORT
+Builders join by PUT /builders/NAME with what they offer, as JSON ({\"systems\":[\"x86_64-linux\"],\"maxJobs\":4}),
+and leave by DELETE /builders/NAME: where real ones are started and stopped, by resumeCommand and drainCommand.
+GET /derivations tells, as `nix derivation show` does, which features the waiting steps require.";
+
 /// How the queue runner is played.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("answers").required(true).multiple(true).args(["listen", "status_file"]))]
 pub(crate) struct Serve {
     /// A workload or a scenario
     pub(crate) trace: PathBuf,
-    /// The machines file that the provisioner writes; machines in it take steps, as many as they offer
-    #[arg(long, value_name = "FILE")]
-    pub(crate) machines_file: PathBuf,
-    /// Answer as the REST queue runner does: GET /status, /status/queues; and GET /classic
-    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "status_file")]
+    /// Play the classic queue runner, over the machines file that the provisioner writes: machines in it take
+    /// steps, as many as they offer. Without it the REST queue runner is played
+    #[arg(long, value_name = "FILE", required_unless_present = "listen")]
+    pub(crate) machines_file: Option<PathBuf>,
+    /// Answer GET /status and /status/queues as the REST queue runner does, and GET /classic
+    #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Keep what the classic `hydra-queue-runner --status` would print in FILE (statusCommand = [ "cat" FILE ])
-    #[arg(long, value_name = "FILE")]
+    /// Keep what the classic `hydra-queue-runner --status` would print in FILE
+    #[arg(long, value_name = "FILE", requires = "machines_file")]
     pub(crate) status_file: Option<PathBuf>,
+    /// The queue runner's settings (`queueRunner` of a farm, JSON) instead of a scenario's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) farm: Option<PathBuf>,
     /// Seconds of the trace in one second
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) speed: u64,

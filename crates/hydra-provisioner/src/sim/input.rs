@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adapters::config::{Config, QueueSettings};
+use planner::MachineType;
 use simulator::engine::{Millis, Seed};
+use simulator::json::nearest;
 use simulator::queue_runner::Settings;
 use simulator::scenario::Scenario;
 use simulator::simulation::Setup;
@@ -102,6 +104,14 @@ impl Trace {
         }
     }
 
+    /// The farm that a scenario describes.
+    pub(super) fn farm(&self) -> Option<&Farm> {
+        match &self.work {
+            Work::Recorded(_) => None,
+            Work::Scenario(scenario) => Some(&scenario.farm),
+        }
+    }
+
     /// All that one run needs.
     pub(super) fn setup(
         &self,
@@ -124,14 +134,21 @@ impl Trace {
     }
 }
 
+/// Says which types a farm tells of that no configuration has: it would be as if it said nothing.
+pub(super) fn warn_of_unknown_types(file: &str, farm: &Farm, confs: &[Conf]) {
+    let known = || confs.iter().flat_map(|conf| conf.policy().pools.keys());
+    for name in farm.types().into_iter().filter(|name| !known().any(|known| known == *name)) {
+        let hint = nearest(name.as_str(), known().map(MachineType::as_str))
+            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        tracing::warn!("{file}: no configuration has the machine type {name}{hint}");
+    }
+}
+
 /// A farm's own file.
 pub(super) fn farm(path: &Path) -> Result<Farm, Exit> {
-    let farm: Farm =
-        serde_json::from_reader(open(path)?).map_err(|error| bad(path.display(), &error))?;
-    match farm.problems().as_slice() {
-        [] => Ok(farm),
-        problems => Err(bad(path.display(), &problems.join("\n"))),
-    }
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
+    Farm::parse(&text).map_err(|error| bad(path.display(), &error))
 }
 
 pub(super) fn scenario(path: &Path, text: &str) -> Result<Scenario, Exit> {
@@ -161,6 +178,10 @@ pub(super) fn write(
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), Exit> {
     let mut bytes = Vec::new();
+    if path.extension().is_some_and(|extension| extension == "zst") {
+        let message = format!("cannot write {}: .zst is only read; name it .gz", path.display());
+        return Err(fail(Exit::BadConfig, &message));
+    }
     let written = if path.extension().is_some_and(|extension| extension == "gz") {
         let mut encoder = flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::best());
         content(&mut encoder).and_then(|()| encoder.finish().map(|_| ()))

@@ -8,6 +8,7 @@ mod report;
 mod runs;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use simulator::campaign::{Knobs, trial};
@@ -39,12 +40,21 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
 }
 
 fn simulate(confs: &[PathBuf], traces: &[PathBuf], options: &Options) -> Result<Vec<Run>, Exit> {
+    // Their runs would count as runs of one.
+    if let Some(path) = named_twice(confs).or_else(|| named_twice(traces)) {
+        return Err(fail(Exit::BadConfig, &format!("{} is named twice", path.display())));
+    }
     // All of them are read, so that all that is wrong is told at once.
     let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf)).collect();
     let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
     let confs = confs.into_iter().collect::<Result<Vec<_>, _>>()?;
     let traces = traces.into_iter().collect::<Result<Vec<_>, _>>()?;
     run_all(&confs, &traces, options)
+}
+
+fn named_twice(paths: &[PathBuf]) -> Option<&PathBuf> {
+    let mut seen = BTreeSet::new();
+    paths.iter().find(|path| !seen.insert(*path))
 }
 
 /// Prints results; what the operator must know besides them is logged.

@@ -29,7 +29,7 @@ enum Unit {
 /// A number of one machine type or of all: its name in CSV, for people, its unit, its value.
 type Row<T> = (&'static str, &'static str, Unit, fn(&T) -> u128);
 
-const OF_TYPES: [Row<Metrics>; 25] = [
+const OF_TYPES: [Row<Metrics>; 26] = [
     ("costMicroDollars", "cost, $", Unit::Dollars, |m| m.cost_micro_dollars),
     ("paidMs", "machine hours paid", Unit::Hours, |m| m.paid.0.into()),
     ("busyMs", "  building", Unit::Hours, |m| m.busy.0.into()),
@@ -49,6 +49,7 @@ const OF_TYPES: [Row<Metrics>; 25] = [
     ("makespanMs", "makespan", Unit::Time, |m| m.makespan.0.into()),
     ("built", "steps built", Unit::Count, |m| m.built.into()),
     ("failed", "steps given up", Unit::Count, |m| m.failed.into()),
+    ("unsupported", "  no machine for too long", Unit::Count, |m| m.unsupported.into()),
     ("unfinished", "steps not ended", Unit::Count, |m| m.unfinished.into()),
     ("created", "machines made", Unit::Count, |m| m.created.into()),
     ("lost", "machines lost", Unit::Count, |m| m.lost.into()),
@@ -71,51 +72,97 @@ const OF_ALL: [Row<Results>; 6] = [
 struct Column<'a> {
     name: String,
     runs: Vec<&'a Results>,
+    /// Runs of another configuration: the column shows by how much `runs` exceed these.
+    less: Option<Vec<&'a Results>>,
     /// `None`: all types.
     kind: Option<&'a MachineType>,
 }
 
+impl Column<'_> {
+    /// The column's cell of one row. Differences are of runs of the same seed, and so of the same work: chance
+    /// that both share does not blur them (common random numbers).
+    fn cell(&self, unit: Unit, number: impl Fn(&Results) -> Option<u128>) -> String {
+        let value = |run: &Results| number(run).map(to_float);
+        let Some(less) = &self.less else {
+            let values: Vec<_> = self.runs.iter().filter_map(|run| value(run)).collect();
+            return show_estimate(Estimate::of(&values), unit);
+        };
+        let differences: Vec<_> = self
+            .runs
+            .iter()
+            .filter_map(|run| {
+                let other = less.iter().find(|other| other.seed == run.seed)?;
+                Some(value(run)? - value(other)?)
+            })
+            .collect();
+        show_difference(Estimate::of(&differences), unit)
+    }
+}
+
 /// A table a trace: its types side by side.
 pub(super) fn tables_by_type(runs: &[Run]) -> String {
-    tables(runs, |runs| {
+    tables(runs, "", |runs| {
         let results: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
         let kinds = results.first().map(|results| results.types.keys()).into_iter().flatten();
-        let column =
-            |name: &str, kind| Column { name: name.to_owned(), runs: results.clone(), kind };
+        let column = |name: &str, kind| Column {
+            name: name.to_owned(),
+            runs: results.clone(),
+            less: None,
+            kind,
+        };
         let mut columns = vec![column("total", None)];
         columns.extend(kinds.map(|kind| column(kind.as_str(), Some(kind))));
         columns
     })
 }
 
-/// A table a trace: configurations side by side.
+/// A table a trace: configurations side by side, then how the later ones differ from the first.
 pub(super) fn tables_by_conf(runs: &[Run]) -> String {
-    tables(runs, |runs| {
-        runs.chunk_by(|a, b| a.conf == b.conf)
+    let note =
+        "* the 95 % interval of the difference, seed by seed, leaves out zero: it is no chance\n";
+    tables(runs, note, |runs| {
+        let mut columns: Vec<_> = runs
+            .chunk_by(|a, b| a.conf == b.conf)
             .map(|runs| Column {
                 name: runs.first().map(|run| run.conf.clone()).unwrap_or_default(),
                 runs: runs.iter().filter_map(|run| run.results.as_ref()).collect(),
+                less: None,
                 kind: None,
             })
-            .collect()
+            .collect();
+        let differences: Vec<_> = columns
+            .iter()
+            .skip(1)
+            .zip(columns.first().into_iter().cycle())
+            .map(|(column, first)| Column {
+                name: format!("{} - {}", column.name, first.name),
+                runs: column.runs.clone(),
+                less: Some(first.runs.clone()),
+                kind: None,
+            })
+            .collect();
+        columns.extend(differences);
+        columns
     })
 }
 
-fn tables(runs: &[Run], columns: impl Fn(&[Run]) -> Vec<Column<'_>>) -> String {
+/// `note` is for several seeds.
+fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>) -> String {
     let mut text = String::new();
     for runs in runs.chunk_by(|a, b| a.trace == b.trace) {
         let begun: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
         let Some(first) = begun.first() else { continue };
         let trace = runs.first().map_or("", |run| run.trace.as_str());
         let _ = writeln!(text, "{trace}: {}", what_ran(runs, first));
-        let _ = writeln!(text, "{}\n", table(&columns(runs)));
+        let _ = writeln!(text, "{}", table(&columns(runs)));
+        text += if seeds(runs) > 1 { note } else { "" };
+        text.push('\n');
     }
     text
 }
 
 fn what_ran(runs: &[Run], first: &Results) -> String {
-    let seeds = runs.chunk_by(|a, b| a.conf == b.conf).next().map_or(0, <[Run]>::len);
-    let mut text = match seeds {
+    let mut text = match seeds(runs) {
         1 => format!("seed {}", first.seed),
         many => format!("{many} seeds from {} on, means ± 95 % confidence", first.seed),
     };
@@ -131,20 +178,23 @@ fn what_ran(runs: &[Run], first: &Results) -> String {
     text
 }
 
+fn seeds(runs: &[Run]) -> usize {
+    runs.chunk_by(|a, b| a.conf == b.conf).next().map_or(0, <[Run]>::len)
+}
+
 fn table(columns: &[Column<'_>]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([""].into_iter().chain(columns.iter().map(|column| column.name.as_str())));
     for (_, name, unit, value) in &OF_TYPES {
-        let cells = columns.iter().map(|column| {
-            let metrics = column.runs.iter().filter_map(|results| metrics(results, column.kind));
-            cell(metrics.map(value), *unit)
-        });
+        let cells = columns
+            .iter()
+            .map(|column| column.cell(*unit, |run| metrics(run, column.kind).map(value)));
         table.add_row([(*name).to_owned()].into_iter().chain(cells));
     }
     for (_, name, unit, value) in &OF_ALL {
         let cells = columns.iter().map(|column| match column.kind {
-            None => cell(column.runs.iter().map(|results| value(results)), *unit),
+            None => column.cell(*unit, |run| Some(value(run))),
             Some(_) => String::new(),
         });
         table.add_row([(*name).to_owned()].into_iter().chain(cells));
@@ -160,12 +210,25 @@ fn metrics<'a>(results: &'a Results, kind: Option<&MachineType>) -> Option<&'a M
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]
-fn cell(values: impl Iterator<Item = u128>, unit: Unit) -> String {
-    let values: Vec<_> = values.map(|value| value as f64).collect();
-    let Estimate { mean, half_width } = Estimate::of(&values);
+fn to_float(number: u128) -> f64 {
+    number as f64
+}
+
+fn show_estimate(Estimate { mean, half_width }: Estimate, unit: Unit) -> String {
     match half_width {
         None => show(mean, unit),
         Some(half_width) => format!("{} ± {}", show(mean, unit), show(half_width, unit)),
+    }
+}
+
+/// With its sign, and a star where it is no chance.
+fn show_difference(difference: Estimate, unit: Unit) -> String {
+    let Estimate { mean, half_width } = difference;
+    let sign = if mean < 0.0 { "-" } else { "+" };
+    let text = format!("{sign}{}", show_estimate(Estimate { mean: mean.abs(), half_width }, unit));
+    match half_width {
+        Some(_) if !difference.holds(0.0) => text + " *",
+        Some(_) | None => text,
     }
 }
 

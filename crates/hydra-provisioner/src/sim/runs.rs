@@ -45,6 +45,13 @@ pub(super) fn run_all(
     options: &Options,
 ) -> Result<Vec<Run>, Exit> {
     let farm = options.farm.as_deref().map(super::input::farm).transpose()?;
+    let told =
+        options.farm.iter().zip(&farm).map(|(file, farm)| (file.display().to_string(), farm));
+    let of_scenarios = traces.iter().filter(|_| farm.is_none());
+    let of_scenarios = of_scenarios.filter_map(|trace| Some((trace.name.clone(), trace.farm()?)));
+    for (file, farm) in told.chain(of_scenarios) {
+        super::input::warn_of_unknown_types(&file, farm, confs);
+    }
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {

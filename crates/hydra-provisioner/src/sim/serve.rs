@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use planner::{Feature, System, Timestamp};
+use serde::Deserialize;
 use simulator::engine::{Engine, Millis, Purpose, Random, Seed};
-use simulator::queue_runner::{Epoch, Host, Offer, Protocol, QueueRunner, Settings, Start};
+use simulator::queue_runner::{Epoch, Host, Offer, QueueRunner, Settings, Start};
 use simulator::workload::{StepIndex, Workload};
-use tiny_http::{Header, Response, Server};
+use tiny_http::{Header, Method, Response, Server};
 
-use super::input::Trace;
+use super::input::{self, Trace};
 use super::runs::stop_on_signals;
 use crate::commands::{fail, print};
 use crate::exit::Exit;
@@ -22,6 +24,11 @@ use crate::sim::args::Serve;
 
 /// How often the machines file is read and the status file written, in real time.
 const TICK: Duration = Duration::from_millis(100);
+/// What a builder says of itself is short.
+const BODY_LIMIT_BYTES: u64 = 1 << 20;
+
+const NOT_HERE: &str = "not here; there are GET /status, /status/machines, /status/queues, /classic, /derivations, \
+                        PUT and DELETE /builders/NAME";
 
 enum Event {
     Submit,
@@ -40,7 +47,8 @@ struct Played {
     epoch: Epoch,
     began: Instant,
     speed: u64,
-    machines_file: PathBuf,
+    /// `None`: REST.
+    machines_file: Option<PathBuf>,
     hosts: BTreeMap<String, Host>,
     listed: BTreeMap<Host, Offer>,
 }
@@ -84,25 +92,54 @@ fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
 }
 
 fn answer(server: &Server, played: &Mutex<Played>) {
-    for request in server.incoming_requests() {
-        let mut played = lock(played);
-        let classic = played.tick();
-        let (now, epoch) = (played.engine.now(), played.epoch);
-        let body = match request.url() {
-            "/classic" => Some(classic),
-            "/status" => Some(played.queue_runner.rest_status_json(now, epoch)),
-            "/status/queues" => Some(played.queue_runner.rest_queues_json()),
-            _ => None,
+    for mut request in server.incoming_requests() {
+        let mut body = String::new();
+        let read = request.as_reader().take(BODY_LIMIT_BYTES).read_to_string(&mut body);
+        let (code, text) = match read {
+            Ok(_) => lock(played).answer(request.method(), request.url(), &body),
+            Err(error) => (400, format!("cannot read the request: {error}\n")),
         };
-        drop(played);
-        let code = if body.is_some() { 200 } else { 404 };
-        let body = body.map_or_else(|| "not here".to_owned(), |body| body.to_string());
-        let mut response = Response::from_string(body).with_status_code(code);
-        if let Ok(header) = Header::from_bytes("Content-Type", "application/json") {
+        let mut response = Response::from_string(text).with_status_code(code);
+        if let (200, Ok(header)) = (code, Header::from_bytes("Content-Type", "application/json")) {
             response.add_header(header);
         }
         // A client that has gone away needs no answer.
         let _gone = request.respond(response);
+    }
+}
+
+/// What a builder offers, as in the REST server's own `machines`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Builder {
+    systems: Vec<System>,
+    #[serde(default)]
+    supported_features: Vec<Feature>,
+    #[serde(default)]
+    mandatory_features: Vec<Feature>,
+    #[serde(default = "one")]
+    max_jobs: u32,
+    #[serde(default = "normal")]
+    speed_factor: f64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn normal() -> f64 {
+    1.0
+}
+
+impl From<Builder> for Offer {
+    fn from(builder: Builder) -> Self {
+        Self {
+            systems: builder.systems,
+            supported_features: builder.supported_features,
+            mandatory_features: builder.mandatory_features,
+            max_jobs: builder.max_jobs.max(1),
+            speed_thousandths: thousandths(builder.speed_factor),
+        }
     }
 }
 
@@ -111,7 +148,12 @@ impl Played {
         let trace = Trace::read(&args.trace)?;
         let seed = trace.first_seed(args.seed);
         let (workload, settings) = trace.work(seed)?;
-        let settings = settings.unwrap_or(Settings::CLASSIC);
+        let told = match &args.farm {
+            Some(file) => Some(input::farm(file)?.queue_runner),
+            None => settings,
+        };
+        let usual = if args.machines_file.is_some() { Settings::CLASSIC } else { Settings::REST };
+        let settings = told.filter(|told| told.protocol == usual.protocol).unwrap_or(usual);
         let mut engine = Engine::new();
         if let Some(first) = workload.steps().first() {
             engine.schedule(first.submit, Event::Submit);
@@ -190,39 +232,88 @@ impl Played {
 
     /// The queue runner reads the file at every tick: more often than the real one, never later.
     fn read_machines(&mut self) {
-        let now = self.engine.now();
+        let Some(file) = &self.machines_file else { return };
         // A file that is not there yet has no machines.
-        let text = fs::read_to_string(&self.machines_file).unwrap_or_default();
+        let text = fs::read_to_string(file).unwrap_or_default();
         let mut lines = BTreeMap::new();
         for (name, offer) in text.lines().filter_map(machine) {
-            let next = Host(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX));
-            let host = *self.hosts.entry(name.clone()).or_insert(next);
-            self.queue_runner.name_host(host, &name);
-            lines.insert(host, offer);
+            lines.insert(self.host(&name), offer);
         }
-        if lines == self.listed {
-            return;
+        if lines != self.listed {
+            self.queue_runner.read_machines_file(&lines);
+            self.listed = lines;
         }
-        match self.queue_runner.settings().protocol {
-            Protocol::Classic => self.queue_runner.read_machines_file(&lines),
-            Protocol::Rest => self.join_and_leave(&lines, now),
-        }
-        self.listed = lines;
     }
 
-    fn join_and_leave(&mut self, lines: &BTreeMap<Host, Offer>, now: Millis) {
-        let gone: Vec<_> =
-            self.listed.keys().filter(|host| !lines.contains_key(host)).copied().collect();
-        for start in
-            gone.into_iter().flat_map(|host| self.queue_runner.disconnect(host)).collect::<Vec<_>>()
-        {
-            if let Some(at) = self.queue_runner.aborted(start, now, &mut self.dice) {
-                self.engine.schedule(at, Event::Retry(start.step));
+    /// The host of that name, which may be new.
+    fn host(&mut self, name: &str) -> Host {
+        let next = Host(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX));
+        let host = *self.hosts.entry(name.to_owned()).or_insert(next);
+        self.queue_runner.name_host(host, name);
+        host
+    }
+
+    /// Status code and body.
+    fn answer(&mut self, method: &Method, url: &str, body: &str) -> (u16, String) {
+        let classic = self.tick();
+        let now = self.engine.now();
+        let told = match (method, url) {
+            (Method::Get, "/classic") => Ok(classic),
+            (Method::Get, "/status") => Ok(self.status(now)),
+            (Method::Get, "/status/machines") => {
+                Ok(serde_json::json!({ "machines": self.status(now)["machines"] }))
             }
+            (Method::Get, "/status/queues") => Ok(self.queue_runner.rest_queues_json()),
+            (Method::Get, "/derivations") => Ok(self.queue_runner.derivations_json()),
+            (Method::Put | Method::Delete, _) => self.change_builder(method, url, body),
+            _ => Err((404, NOT_HERE.to_owned())),
+        };
+        match told {
+            Ok(answer) => (200, answer.to_string()),
+            Err((code, problem)) => (code, problem + "\n"),
         }
-        for (host, offer) in lines {
-            self.queue_runner.connect(*host, offer, now);
+    }
+
+    fn status(&self, now: Millis) -> serde_json::Value {
+        let mut status = self.queue_runner.rest_status_json(now, self.epoch);
+        let second = i64::try_from(self.epoch.at(now).0).unwrap_or(i64::MAX);
+        if let Ok(time) = jiff::Timestamp::from_second(second) {
+            status["queueRunner"]["time"] = time.to_string().into();
         }
+        status
+    }
+
+    fn change_builder(
+        &mut self,
+        method: &Method,
+        url: &str,
+        body: &str,
+    ) -> Result<serde_json::Value, (u16, String)> {
+        let name = url.strip_prefix("/builders/").filter(|name| !name.is_empty());
+        let name = name.ok_or((404, NOT_HERE.to_owned()))?;
+        if self.machines_file.is_some() {
+            let problem =
+                "the classic queue runner is played: its machines are those of the machines file";
+            return Err((409, problem.to_owned()));
+        }
+        let now = self.engine.now();
+        let host = self.host(name);
+        if *method == Method::Put {
+            let builder: Builder = serde_json::from_str(body)
+                .map_err(|error| (400, format!("what the builder offers: {error}")))?;
+            let offer = builder.into();
+            self.queue_runner.connect(host, &offer, now);
+            self.listed.insert(host, offer);
+        } else {
+            self.listed.remove(&host);
+            for start in self.queue_runner.disconnect(host) {
+                if let Some(at) = self.queue_runner.aborted(start, now, &mut self.dice) {
+                    self.engine.schedule(at, Event::Retry(start.step));
+                }
+            }
+            self.dispatch();
+        }
+        Ok(serde_json::json!({}))
     }
 }
 
@@ -245,20 +336,19 @@ fn machine(line: &str) -> Option<(String, Offer)> {
     let speed: f64 = columns.next().and_then(|number| number.parse().ok()).unwrap_or(1.0);
     let supported = list(columns.next());
     let mandatory = list(columns.next());
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the cast saturates"
-    )]
-    let speed_thousandths = ((speed * 1000.0) as u32).max(1);
     let offer = Offer {
         systems: systems.iter().map(System::new).collect(),
         supported_features: supported.iter().chain(&mandatory).map(Feature::new).collect(),
         mandatory_features: mandatory.iter().map(Feature::new).collect(),
         max_jobs,
-        speed_thousandths,
+        speed_thousandths: thousandths(speed),
     };
     Some((host, offer))
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn thousandths(factor: f64) -> u32 {
+    ((factor * 1000.0) as u32).max(1)
 }
 
 #[cfg(test)]

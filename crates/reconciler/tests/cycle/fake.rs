@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Machine, MachineName, MachineState, MachineType, MachinesFile,
-    Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, System, Tag, Timestamp,
+    AcceptsJobs, Demand, DemandKey, Machine, MachineKeys, MachineName, MachineState, MachineType,
+    MachinesFile, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, System, Tag,
+    Timestamp,
 };
 use reconciler::world::{
     Clock, Done, Intent, IntentLog, Inventory, LogError, MachineProvider, MachinesFileSink,
@@ -62,6 +63,7 @@ pub fn queue(runnable: u64, jobs: &[(&str, u64, AcceptsJobs)]) -> QueueStatus {
                 idle_since: None,
             })
             .collect(),
+        keys: MachineKeys::Address,
         warnings: Vec::new(),
     })
 }

@@ -44,6 +44,8 @@ pub enum Distribution {
         /// Longer ones are cut to this.
         max: Millis,
     },
+    /// Values that were seen, each as likely as the others; at least one. What was seen twice is there twice.
+    Recorded(Vec<Millis>),
 }
 
 /// A parameter that makes no distribution.
@@ -67,6 +69,9 @@ pub enum DistributionError {
         /// What it must be.
         range: &'static str,
     },
+    /// Nothing to draw from.
+    #[error("recorded has no values, at least one is needed")]
+    Empty,
 }
 
 impl Distribution {
@@ -86,7 +91,8 @@ impl Distribution {
     /// With the parameter that is out of its range.
     pub fn check(&self) -> Result<(), DistributionError> {
         match *self {
-            Self::Fixed(_) | Self::Exponential { .. } => Ok(()),
+            Self::Recorded(ref values) if values.is_empty() => Err(DistributionError::Empty),
+            Self::Fixed(_) | Self::Exponential { .. } | Self::Recorded(_) => Ok(()),
             Self::Uniform { min, max } => ordered(min, max),
             Self::LogNormal { sigma, .. } => {
                 in_range("sigma", sigma, (0.0..=20.0).contains(&sigma), "from 0 to 20")
@@ -109,6 +115,7 @@ impl Distribution {
             Self::Pareto { min, alpha, max } => {
                 round(to_f64(min) / libm::pow(random.unit(), 1.0 / alpha)).min(max)
             }
+            Self::Recorded(ref values) => random.pick(values).copied().unwrap_or_default(),
         }
     }
 }
@@ -178,6 +185,12 @@ mod tests {
                 1_259_921,
                 2_154_435,
             ),
+            (
+                Distribution::Recorded([1, 5, 5, 9].map(|n| Millis(n * 100_000)).to_vec()),
+                500_000,
+                500_000,
+                900_000,
+            ),
         ];
         for (distribution, mean, median, ninety) in cases {
             distribution.check().unwrap();
@@ -219,6 +232,7 @@ mod tests {
                 r#"{"pareto":{"min":1,"alpha":0.0,"max":9}}"#,
                 "alpha is 0, must be above 0, at most 100",
             ),
+            (r#"{"recorded":[]}"#, "recorded has no values, at least one is needed"),
         ] {
             let distribution: Distribution = serde_json::from_str(json).unwrap();
             assert_eq!(distribution.check().unwrap_err().to_string(), message);

@@ -47,8 +47,8 @@ impl QueueRunner {
         }
     }
 
-    /// `Queues::process`: system by system, the steps in order, each to the least loaded machine that can
-    /// take it (`get_machine_for_system`).
+    /// `Queues::process`: system by system, the steps in order, each to the first builder with room for it
+    /// (`get_machine_for_system`).
     fn dispatch_by_step(&mut self, now: Millis, starts: &mut Vec<Start>) {
         let mut by_system: BTreeMap<&System, Vec<u16>> = BTreeMap::new();
         let workload = Arc::clone(&self.steps.workload);
@@ -60,11 +60,13 @@ impl QueueRunner {
                 let served: Vec<u16> = kinds
                     .iter()
                     .copied()
-                    .filter(|&kind| self.ready.has(kind) && self.least_loaded(kind, now).is_some())
+                    .filter(|&kind| {
+                        self.ready.has(kind) && self.first_with_room(kind, now).is_some()
+                    })
                     .collect();
                 let Some(step) = self.ready.pop_first(&served, &self.shares) else { break };
                 let Some(host) =
-                    self.least_loaded(workload.class_of(&workload.steps[step.at()]).kind, now)
+                    self.first_with_room(workload.class_of(&workload.steps[step.at()]).kind, now)
                 else {
                     break;
                 };
@@ -73,15 +75,20 @@ impl QueueRunner {
         }
     }
 
-    fn least_loaded(&self, kind: u16, now: Millis) -> Option<Host> {
-        self.builders
-            .iter()
-            .filter(|(_, builder)| builder.can_start(now) && builder.kinds.contains(&kind))
-            .min_by_key(|(host, builder)| {
-                let load = builder.current_jobs() * 1_000_000 / u64::from(builder.offer.max_jobs);
-                (load, Reverse(builder.offer.speed_thousandths), **host)
-            })
-            .map(|(host, _)| *host)
+    /// First fit: load decides only in which order builders were put when one joined.
+    fn first_with_room(&self, kind: u16, now: Millis) -> Option<Host> {
+        let can_take = |builder: &Builder| builder.can_start(now) && builder.kinds.contains(&kind);
+        self.joined.iter().copied().find(|host| self.builders.get(host).is_some_and(can_take))
+    }
+
+    /// `MachinesInner::sort`, whenever a builder joins: fast ones first (`score`, with equal processors),
+    /// then those with few jobs at this moment; otherwise the order stays.
+    pub(super) fn sort_builders(&mut self) {
+        let builders = &self.builders;
+        self.joined.sort_by_key(|host| {
+            let builder = builders.get(host);
+            builder.map(|b| (Reverse(b.offer.speed_thousandths), b.current_jobs()))
+        });
     }
 
     fn start(&mut self, step: StepIndex, host: Host, now: Millis) -> Start {

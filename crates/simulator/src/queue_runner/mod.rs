@@ -126,6 +126,8 @@ pub struct QueueRunner {
     ready: Ready,
     shares: Shares,
     builders: BTreeMap<Host, Builder>,
+    /// REST: the connected builders in the order in which they are asked for room.
+    joined: Vec<Host>,
     /// What hosts are called whose machines are not ours.
     names: BTreeMap<Host, String>,
     tallies: Vec<Tally>,
@@ -161,6 +163,7 @@ impl QueueRunner {
             ready: Ready::new(workload.kinds.len()),
             shares: Shares::new(&workload.jobsets),
             builders: BTreeMap::new(),
+            joined: Vec::new(),
             names: BTreeMap::new(),
             tallies: vec![Tally::default(); workload.kinds.len()],
             started_at: Millis::ZERO,
@@ -241,6 +244,7 @@ impl QueueRunner {
     pub fn restart(&mut self, now: Millis) {
         self.started_at = now;
         self.builders.clear();
+        self.joined.clear();
         self.ready = Ready::new(self.tallies.len());
         self.tallies = vec![Tally::default(); self.tallies.len()];
         for step in self.steps.workload.indices() {
@@ -282,11 +286,16 @@ impl QueueRunner {
             .entry(host)
             .and_modify(|builder| builder.update(offer, kinds))
             .or_insert_with(|| Builder::new(offer.clone(), kinds, Some(now)));
+        if !self.joined.contains(&host) {
+            self.joined.push(host);
+            self.sort_builders();
+        }
     }
 
     /// A REST builder is gone. Returns what it was building: all of it is to be [`Self::aborted`].
     pub fn disconnect(&mut self, host: Host) -> Vec<Start> {
         let starts = self.jobs_on(host);
+        self.joined.retain(|joined| *joined != host);
         if let Some(builder) = self.builders.get_mut(&host) {
             builder.listed = Listed::No;
         }

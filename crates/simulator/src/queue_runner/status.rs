@@ -1,6 +1,6 @@
 //! What the queue runner says of itself, as the planner gets it from the adapters.
 
-use planner::{AcceptsJobs, Demand, Queue, QueueMachine, Seconds, Timestamp};
+use planner::{AcceptsJobs, Demand, MachineKeys, Queue, QueueMachine, Seconds, Timestamp};
 
 use super::builders::{Builder, Listed};
 use super::{Host, Protocol, QueueRunner, Tally};
@@ -24,6 +24,10 @@ impl QueueRunner {
             uptime: Seconds(now.since(self.started_at).whole_seconds()),
             demand: self.demand(epoch),
             machines: self.machines(epoch),
+            keys: match self.settings.protocol {
+                Protocol::Classic => MachineKeys::Address,
+                Protocol::Rest => MachineKeys::HostName,
+            },
             warnings: Vec::new(),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use planner::Feature;
 use serde_json::{Map, Value, json};
 
 use super::builders::{Builder, Listed};
 use super::status::Epoch;
-use super::{Phase, QueueRunner, Tally};
+use super::{Host, Phase, QueueRunner, Tally};
 use crate::engine::Millis;
 use crate::workload::StepIndex;
 
@@ -56,12 +57,20 @@ impl QueueRunner {
         let machines: Map<_, _> = self
             .builders
             .iter()
-            .map(|(host, b)| (self.key(*host), self.rest_machine(b, epoch)))
+            .map(|(host, b)| (self.key(*host), self.rest_machine(*host, b, epoch)))
             .collect();
+        let waiting: u64 = self.tallies.iter().map(|tally| tally.runnable).sum();
+        let running: u64 = self.tallies.iter().map(|tally| tally.running).sum();
         json!({
             "queueRunner": {
                 "status": "up",
                 "uptime": now.since(self.started_at).whole_seconds(),
+                "stepCount": self.unfinished(),
+                "runnableCount": waiting + running,
+                "nrStepsUnfinished": self.unfinished(),
+                "nrStepsRunnable": waiting + running,
+                "nrStepsBuilding": running,
+                "nrStepsWaiting": waiting,
                 "machinesTotal": self.builders.len(),
                 "machinesInUse": self.builders.values().filter(|b| !b.jobs.is_empty()).count(),
                 "queueStats": systems,
@@ -93,11 +102,28 @@ impl QueueRunner {
         json!({ "queues": queues })
     }
 
-    fn rest_machine(&self, builder: &Builder, epoch: Epoch) -> Value {
+    /// As `nix derivation show` tells of the steps that wait or run: their features, which the status does not tell.
+    pub fn derivations_json(&self) -> Value {
+        let workload = &self.steps.workload;
+        let alive = |phase| matches!(phase, Phase::Runnable | Phase::Delayed | Phase::Running);
+        let steps = self.steps.records.iter().zip(&workload.steps);
+        let shown = steps.filter(|(record, _)| alive(record.phase)).map(|(_, spec)| {
+            let kind = workload.kind_of(spec);
+            let features: Vec<_> = kind.features.iter().map(Feature::as_str).collect();
+            let env = json!({ "requiredSystemFeatures": features.join(" ") });
+            let derivation = json!({ "system": kind.system, "env": env });
+            (format!("/nix/store/{}", drv_path(spec.id)), derivation)
+        });
+        shown.collect::<Map<_, _>>().into()
+    }
+
+    fn rest_machine(&self, host: Host, builder: &Builder, epoch: Epoch) -> Value {
         let steps = &self.steps.workload.steps;
         let jobs: Vec<_> = builder.jobs.iter().map(|step| drv_path(steps[step.at()].id)).collect();
         json!({
             "systems": builder.offer.systems,
+            "hostname": self.key(host),
+            "speedFactor": f64::from(builder.offer.speed_thousandths) / 1000.0,
             "maxJobs": builder.offer.max_jobs,
             "supportedFeatures": builder.offer.supported_features,
             "mandatoryFeatures": builder.offer.mandatory_features,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::engine::{Millis, Purpose, Seed};
+use crate::json;
 use crate::workload::{Workload, WorkloadBuilder};
 use crate::world::Farm;
 pub use arrivals::{Arrivals, Rhythm};
@@ -51,7 +52,7 @@ pub struct Work {
     pub priority: i32,
 }
 
-/// A scenario that makes no sense: every problem, each with its path.
+/// A scenario or a farm that makes no sense: every problem, each with its path.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ScenarioError(pub Vec<String>);
@@ -62,8 +63,7 @@ impl Scenario {
     /// # Errors
     /// When it is no JSON of this form (with line and column), or has values that make no sense (all of them).
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self =
-            serde_json::from_str(text).map_err(|error| ScenarioError(vec![error.to_string()]))?;
+        let scenario: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
         let problems = scenario.problems();
         if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError(problems)) }
     }

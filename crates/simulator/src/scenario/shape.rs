@@ -211,7 +211,7 @@ mod tests {
              work[0].shape.layers[0].kinds: none has a weight above 0"
         );
         let error = Scenario::parse("{\n\"descripton\": 1 }").unwrap_err().to_string();
-        assert!(error.starts_with("unknown field `descripton`"), "{error}");
-        assert!(error.ends_with("at line 2 column 12"), "{error}");
+        assert!(error.starts_with("line 2, column 12: unknown field `descripton`"), "{error}");
+        assert!(error.ends_with("; did you mean `description`?"), "{error}");
     }
 }

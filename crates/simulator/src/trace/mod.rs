@@ -8,6 +8,8 @@ use std::io::{BufRead, Read as _};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::json::Mistake;
+
 pub use recording::{Observation, RecordingReader, append_observation, recording_header};
 pub use workload::{read_workload, write_workload};
 
@@ -73,12 +75,10 @@ impl<R: BufRead> Lines<R> {
                 Err(self.error(format!("is longer than {LINE_LIMIT} bytes; is this a trace?")))
             }
             _ => serde_json::from_str(&self.buffer).map(Some).map_err(|error| {
-                // Its own "line 1" would mislead.
-                let message = error.to_string();
-                let place = format!(" at line {} column {}", error.line(), error.column());
-                let message = message.strip_suffix(&place).unwrap_or(&message);
                 let ends = if error.is_eof() { "; is the file cut off here?" } else { "" };
-                self.error(format!("column {}: {message}{ends}", error.column()))
+                // Its own line is always the first.
+                let Mistake { line: _, column, message } = error.into();
+                self.error(format!("column {column}: {message}{ends}"))
             }),
         }
     }
@@ -103,6 +103,6 @@ impl<R: BufRead> Lines<R> {
                 value["version"]
             )));
         }
-        serde_json::from_value(value).map_err(|error| self.error(error.to_string()))
+        serde_json::from_value(value).map_err(|error| self.error(Mistake::from(error).message))
     }
 }

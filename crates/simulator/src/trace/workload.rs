@@ -191,7 +191,7 @@ mod tests {
             ),
             (
                 r#"{"format":"hydra-provisioner-workload","version":1,"setps":1}"#.to_owned(),
-                "t:1: unknown field `setps`, expected one of `format`, `version`, `description`, `steps`, `jobsets`",
+                "t:1: unknown field `setps`, expected one of `format`, `version`, `description`, `steps`, `jobsets`; did you mean `steps`?",
             ),
             (
                 format!("{HEADER}\n{one}\n{}", &one[..30]),

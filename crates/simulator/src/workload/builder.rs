@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use planner::DemandKey;
+use planner::{DemandKey, System};
 use thiserror::Error;
 
 use super::{Jobset, StepClass, StepIndex, StepSpec, Workload};
 use crate::engine::Millis;
+
+/// The system of steps that Nix builds by itself (`builtin:fetchurl`).
+const BUILTIN: &str = "builtin";
+/// What they are built on: machines of the queue runner's own system with classic Hydra (`Machine::supportsStep`
+/// in `state.hh`), any with the current one. The simulated one runs on this system.
+const OWN_SYSTEM: &str = "x86_64-linux";
 
 /// A step as it is told, before its dependencies are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +189,13 @@ impl WorkloadBuilder {
 
     fn kind(&mut self, kind: &DemandKey) -> Result<u16, WorkloadError> {
         let index = self.steps.len();
+        let own;
+        let kind = if kind.system.as_str() == BUILTIN {
+            own = DemandKey { system: System::new(OWN_SYSTEM), features: kind.features.clone() };
+            &own
+        } else {
+            kind
+        };
         find_or_add(&mut self.kinds, |known| known == kind, || kind.clone())
             .ok_or(too_many(index, "kinds of steps"))
     }
@@ -299,7 +312,6 @@ fn circle(steps: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use planner::System;
     use std::collections::BTreeSet;
 
     fn step(id: u64, submit: u64, dependencies: &[u64]) -> NewStep {
@@ -334,6 +346,14 @@ mod tests {
         assert_eq!(workload.dependents_of(1).collect::<Vec<_>>(), [1]);
         assert_eq!(workload.steps()[0].dependencies, 2);
         assert_eq!(workload.steps()[1].dependencies, 1, "named twice, needed once");
+    }
+
+    /// No machine offers the system `builtin`, and the real queue runners build such steps all the same.
+    #[test]
+    fn builtin_steps_are_of_the_queue_runners_own_system() {
+        let kind = DemandKey { system: System::new("builtin"), features: BTreeSet::new() };
+        let workload = finish(&[NewStep { kind, ..step(1, 0, &[]) }]).unwrap();
+        assert_eq!(workload.kinds()[0].to_string(), "x86_64-linux");
     }
 
     #[test]

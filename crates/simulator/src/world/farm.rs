@@ -1,15 +1,17 @@
 //! What a simulation is run on: everything but the policy and the work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{MachineType, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::faults::Faults;
-use super::incident::Incident;
+use super::incident::{Incident, IncidentKind};
 use crate::cloud::MachineModel;
 use crate::engine::Millis;
+use crate::json;
 use crate::queue_runner::{Epoch, Protocol, Settings};
+use crate::scenario::ScenarioError;
 
 /// The surroundings of the provisioner, in a file of its own or as part of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,9 +88,25 @@ impl Farm {
     /// Virtual time zero: midnight of Monday 2024-01-01, UTC, so that week rhythms begin with a week.
     pub const EPOCH: Epoch = Epoch(Timestamp(1_704_067_200));
 
+    /// Reads a farm's file.
+    ///
+    /// # Errors
+    /// When it is no JSON of this form (with line and column), or has values that make no sense (all of them).
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let farm: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
+        let problems = farm.problems();
+        if problems.is_empty() { Ok(farm) } else { Err(ScenarioError(problems)) }
+    }
+
     /// Whether its queue runner is the REST one.
     pub fn is_rest(&self) -> bool {
         self.queue_runner.protocol == Protocol::Rest
+    }
+
+    /// The machine types that it tells something of.
+    pub fn types(&self) -> BTreeSet<&MachineType> {
+        let of_incidents = self.incidents.iter().flat_map(|incident| &incident.types);
+        self.machines.keys().chain(of_incidents).collect()
     }
 
     /// Everything in it that makes no sense, each with its path.
@@ -102,6 +120,21 @@ impl Farm {
             }
             if let Err(error) = model.tariff.price.check() {
                 problems.push(format!("machines.{name}.tariff.price: {error}"));
+            }
+        }
+        for (at, incident) in self.incidents.iter().enumerate() {
+            match incident.kind {
+                IncidentKind::SpotStorm { percent: 101.. } => {
+                    problems.push(format!("incidents[{at}].kind.spotStorm.percent: at most 100"));
+                }
+                IncidentKind::SlowBoot { factor: 0 } => {
+                    problems
+                        .push(format!("incidents[{at}].kind.slowBoot.factor: must be at least 1"));
+                }
+                IncidentKind::SpotStorm { .. }
+                | IncidentKind::SlowBoot { .. }
+                | IncidentKind::QueueRunnerRestart
+                | IncidentKind::CapacityDrought => {}
             }
         }
         if self.cycle.interval == Millis::ZERO {

@@ -15,6 +15,8 @@ use crate::providers::ProviderError;
 const VERSION: u32 = 1;
 /// `sockaddr_un` takes no more (unix(7)), its final zero included.
 const SOCKET_PATH_LIMIT_BYTES: usize = 108;
+/// No process has this number.
+const NO_PROCESS: i32 = 0;
 /// Lines of the console that stand in an error message.
 const CONSOLE_TAIL_LINES: usize = 8;
 /// The console is read from here to its end.
@@ -31,6 +33,8 @@ pub(super) struct Spec {
     pub(super) machine_type: MachineType,
     /// The loopback address that is this machine's alone.
     pub(super) address: String,
+    /// As machine-id(5) wants it.
+    pub(super) machine_id: String,
     pub(super) settings: Settings,
 }
 
@@ -40,9 +44,10 @@ impl Spec {
         name: MachineName,
         machine_type: MachineType,
         address: String,
+        machine_id: String,
         settings: Settings,
     ) -> Self {
-        Self { version: VERSION, tag, name, machine_type, address, settings }
+        Self { version: VERSION, tag, name, machine_type, address, machine_id, settings }
     }
 }
 
@@ -206,6 +211,26 @@ impl Folder {
         fs::remove_dir_all(&self.path).map_err(|error| failed(&error))
     }
 
+    /// Says that somebody is starting the machine, until the answer is dropped or its process ends, however it ends
+    /// (flock(2)). The folder must be there.
+    ///
+    /// # Errors
+    /// When it cannot be locked.
+    pub(super) fn hold(&self) -> Result<fs::File, ProviderError> {
+        lock_directory(&self.path)
+    }
+
+    /// Whether somebody is starting the machine, of whatever process.
+    pub(super) fn is_held(&self) -> bool {
+        let looked = fs::File::open(&self.path).map(|file| file.try_lock_shared());
+        matches!(looked, Ok(Err(fs::TryLockError::WouldBlock)))
+    }
+
+    /// Forgets that ssh has answered: the process of the next boot may have the number of the last one's.
+    pub(super) fn mark_booting(&self) -> Result<(), ProviderError> {
+        if self.was_ever_ready() { self.mark_ready(NO_PROCESS) } else { Ok(()) }
+    }
+
     /// Remembers that ssh has answered in the boot of process `pid`.
     pub(super) fn mark_ready(&self, pid: i32) -> Result<(), ProviderError> {
         atomic_file::write(&self.ready_file(), pid.to_string().as_bytes(), 0o600)
@@ -235,16 +260,31 @@ impl Folder {
         recorded.is_some() && recorded == fingerprint(base).ok()
     }
 
+    /// Whether another file is at the base's place; one that is away for a while is not.
+    pub(super) fn has_lost_base(&self, base: &Path) -> bool {
+        let recorded = fs::read_to_string(self.base_file());
+        matches!((recorded, fingerprint(base)), (Ok(then), Ok(now)) if then != now)
+    }
+
     /// When its QEMU was started last.
     pub(super) fn started_at(&self) -> Option<Timestamp> {
         let modified = fs::metadata(self.pid_file()).ok()?.mtime();
         u64::try_from(modified).ok().map(Timestamp)
     }
 
+    fn console_lines(&self) -> Vec<String> {
+        let text = read_end(&self.console(), CONSOLE_TAIL_BYTES).unwrap_or_default();
+        printable_lines(&text)
+    }
+
+    /// What the console said last; empty if nothing.
+    pub(super) fn console_line(&self) -> String {
+        self.console_lines().pop().unwrap_or_default()
+    }
+
     /// The last lines of the console, for an error message.
     pub(super) fn console_tail(&self) -> String {
-        let text = read_end(&self.console(), CONSOLE_TAIL_BYTES).unwrap_or_default();
-        let lines = printable_lines(&text);
+        let lines = self.console_lines();
         if lines.is_empty() {
             return "its console said nothing".to_owned();
         }
@@ -280,6 +320,20 @@ fn printable_lines(text: &str) -> Vec<String> {
         }
     }
     plain.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Waits until nobody else holds `directory`, then holds it until the answer is dropped.
+///
+/// # Errors
+/// When it cannot be locked.
+pub(super) fn lock_directory(directory: &Path) -> Result<fs::File, ProviderError> {
+    let locked = || {
+        let file = fs::File::open(directory)?;
+        file.lock().map(|()| file)
+    };
+    locked().map_err(|error: io::Error| {
+        ProviderError::failed(format!("cannot lock {}: {error}", directory.display()))
+    })
 }
 
 /// Another file, or another content, gives another fingerprint.
@@ -338,6 +392,32 @@ mod tests {
         assert!(folder.has_same_base(&base));
         fs::write(directory.path().join("new"), "two").unwrap();
         fs::rename(directory.path().join("new"), &base).unwrap();
-        assert!(!folder.has_same_base(&base));
+        assert!(!folder.has_same_base(&base) && folder.has_lost_base(&base));
+        fs::remove_file(&base).unwrap();
+        assert!(!folder.has_same_base(&base) && !folder.has_lost_base(&base), "it may come back");
+    }
+
+    #[test]
+    fn a_machine_is_held_as_long_as_somebody_starts_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::new(directory.path(), &MachineName::new("m-0")).unwrap();
+        assert!(!folder.is_held(), "it is not there");
+        fs::create_dir(folder.path()).unwrap();
+        assert!(!folder.is_held());
+        let hold = folder.hold().unwrap();
+        assert!(folder.is_held());
+        drop(hold);
+        assert!(!folder.is_held());
+    }
+
+    #[test]
+    fn a_new_boot_is_not_ready_though_its_process_has_the_last_ones_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::new(directory.path(), &MachineName::new("m-0")).unwrap();
+        folder.mark_booting().unwrap();
+        assert!(!folder.was_ever_ready());
+        folder.mark_ready(7).unwrap();
+        folder.mark_booting().unwrap();
+        assert!(folder.was_ever_ready() && !folder.is_ready(7));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -51,6 +52,7 @@ fn document(spec: &Spec, private_key: &[u8], authorized_keys: &[String]) -> Stri
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "host-name {}", spec.name);
+    let _ = writeln!(text, "machine-id {}", spec.machine_id);
     let _ = writeln!(text, "host-key {}", BASE64.encode(private_key));
     for key in authorized_keys {
         let _ = writeln!(text, "authorized-key {}", key.trim());
@@ -58,6 +60,16 @@ fn document(spec: &Spec, private_key: &[u8], authorized_keys: &[String]) -> Stri
     let _ = writeln!(text, "idle-timeout {}", spec.settings.idle_timeout);
     text.push_str("end\n");
     text
+}
+
+/// A new one, as machine-id(5) wants it: a random UUID without its dashes.
+///
+/// # Errors
+/// When the kernel gives none.
+pub(super) fn new_machine_id() -> Result<String, ProviderError> {
+    let source = Path::new("/proc/sys/kernel/random/uuid");
+    let uuid = fs::read_to_string(source).map_err(|error| unreadable(source, &error))?;
+    Ok(uuid.trim().replace('-', ""))
 }
 
 /// The public host key, `ssh-ed25519 AAAA...`, without its comment; `None` until it is made.

@@ -50,6 +50,16 @@ pub(super) enum Start {
     Warm,
 }
 
+impl Start {
+    /// For whoever watches.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Cold | Self::Template => "booting",
+            Self::Warm => "resuming from the snapshot",
+        }
+    }
+}
+
 /// Starts the machine's QEMU; returns when it runs in the background.
 ///
 /// # Errors
@@ -62,6 +72,8 @@ pub(super) fn start(
     from: Start,
     limit: Duration,
 ) -> Result<(), ProviderError> {
+    folder.mark_booting()?;
+    tracing::info!(machine = %spec.name, address = spec.address, ?accelerator, "{}", from.verb());
     let mut qemu = arguments(folder, spec, source, accelerator);
     if from != Start::Cold {
         qemu.extend(identity_port(folder));
@@ -128,7 +140,9 @@ fn arguments(
         if let Some(initrd) = &source.initrd {
             option("-initrd", initrd.display().to_string());
         }
-        let mut params = format!("{KERNEL_PARAMS}{}", console_device(&settings.program));
+        let console = console_device(&settings.program);
+        // Early, so that the journal is found under it; the identity brings it to whoever boots otherwise.
+        let mut params = format!("{KERNEL_PARAMS}{console} systemd.machine_id={}", spec.machine_id);
         for param in &settings.kernel_params {
             params.push(' ');
             params.push_str(param);
@@ -209,6 +223,7 @@ mod tests {
             MachineName::new("t-0"),
             MachineType::new("x86_64-linux"),
             "127.91.0.1".to_owned(),
+            "0123456789abcdef0123456789abcdef".to_owned(),
             settings,
         );
         let source = BootSource {
@@ -221,7 +236,8 @@ mod tests {
             arguments(&folder, &spec, &source, Accelerator::Tcg).join(" "),
             "qemu-system-x86_64 -name guest=t-0 -machine q35 -accel tcg,thread=multi -cpu max -m 2048 -smp 1 \
              -kernel /image/vmlinuz -initrd /image/initrd.img \
-             -append root=/dev/vda rw panic=-1 console=ttyS0 init=/x \
+             -append root=/dev/vda rw panic=-1 console=ttyS0 \
+             systemd.machine_id=0123456789abcdef0123456789abcdef init=/x \
              -drive if=none,id=disk,format=qcow2,discard=unmap,detect-zeroes=unmap,file=/s,,1/t-0/disk.qcow2 \
              -device virtio-blk-pci,drive=disk,num-queues=1 -device virtio-rng-pci \
              -netdev user,id=net,hostfwd=tcp:127.91.0.1:22-:22 -device virtio-net-pci,netdev=net \

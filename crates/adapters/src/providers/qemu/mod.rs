@@ -15,8 +15,9 @@ mod share;
 mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use reconciler::world::StepErrorKind;
 
 pub use self::settings::{Accelerator, Settings};
 
-use self::folder::{Folder, Spec};
+use self::folder::{Folder, Spec, lock_directory, unwritable};
 use self::launch::Start;
 use self::monitor::Monitor;
 use self::process::Process;
@@ -36,6 +37,8 @@ use super::{Provider, ProviderContext, ProviderError};
 
 /// Between two looks at a machine that boots.
 const BOOT_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two words to whoever watches a machine boot.
+const WORD_INTERVAL: Duration = Duration::from_secs(10);
 /// A guest that was asked to power off ends within this, or is not asked again.
 const POWER_DOWN_PATIENCE: Duration = Duration::from_secs(90);
 /// QEMU ends at once when told to; then it is killed.
@@ -46,9 +49,6 @@ pub struct QemuProvider {
     tag: Tag,
     state_dir: PathBuf,
     types: BTreeMap<MachineType, Settings>,
-    /// Machines that are being started by other calls right now: they count as running, and whoever holds
-    /// this chooses addresses and admits machines alone.
-    starting: Mutex<BTreeMap<MachineName, Share>>,
 }
 
 impl QemuProvider {
@@ -59,7 +59,6 @@ impl QemuProvider {
             tag: context.tag.clone(),
             state_dir: configured.unwrap_or_else(|| context.state_dir.join("qemu")),
             types,
-            starting: Mutex::default(),
         })
     }
 
@@ -71,25 +70,31 @@ impl QemuProvider {
         Folder::new(&self.machines_dir(), name)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<MachineName, Share>> {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whoever holds this chooses addresses and admits machines alone, other provisioners included.
+    fn lock(&self) -> Result<fs::File, ProviderError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.state_dir)
+            .map_err(|error| unwritable(&self.state_dir, &error))?;
+        lock_directory(&self.state_dir)
     }
 
-    /// Admits a new machine, chooses its address, and writes both down in its folder.
+    /// Admits a new machine, chooses its address, and writes both down in its folder, which is held.
     fn found(
         &self,
         folder: &Folder,
         name: &MachineName,
         machine_type: &MachineType,
-    ) -> Result<(Spec, Starting<'_>), ProviderError> {
+    ) -> Result<(Spec, fs::File), ProviderError> {
         let settings = self.types.get(machine_type).ok_or_else(|| {
             ProviderError::failed(format!("the type {machine_type} is not configured"))
         })?;
         // Before anything is made: a wrong path is the likeliest mistake.
         settings.boot_source()?;
-        let mut starting = self.lock();
+        let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
-        share::admit(settings, &in_use(&known, &starting))?;
+        share::admit(settings, &in_use(&known))?;
         let taken: BTreeSet<_> = known.into_iter().map(|(_, spec)| spec.address).collect();
         let address = reach::free_address(&taken, settings.ssh_port, &self.state_dir)?;
         let spec = Spec::new(
@@ -97,23 +102,24 @@ impl QemuProvider {
             name.clone(),
             machine_type.clone(),
             address,
+            identity::new_machine_id()?,
             settings.clone(),
         );
-        if let Err(error) = folder.create(&spec) {
-            discard(folder)?;
-            return Err(error);
+        match folder.create(&spec).and_then(|()| folder.hold()) {
+            Ok(held) => Ok((spec, held)),
+            Err(error) => {
+                discard(folder)?;
+                Err(error)
+            }
         }
-        starting.insert(name.clone(), Share::of(settings));
-        Ok((spec, Starting { provider: self, name: name.clone() }))
     }
 
-    /// Admits a machine that is there and off.
-    fn readmit(&self, spec: &Spec) -> Result<Starting<'_>, ProviderError> {
-        let mut starting = self.lock();
+    /// Admits a machine that is there and off, and holds its folder.
+    fn readmit(&self, folder: &Folder, spec: &Spec) -> Result<fs::File, ProviderError> {
+        let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
-        share::admit(&spec.settings, &in_use(&known, &starting))?;
-        starting.insert(spec.name.clone(), Share::of(&spec.settings));
-        Ok(Starting { provider: self, name: spec.name.clone() })
+        share::admit(&spec.settings, &in_use(&known))?;
+        folder.hold()
     }
 
     /// Boots the machine, first making what it still lacks.
@@ -135,21 +141,53 @@ impl QemuProvider {
             )));
         }
         identity::prepare(folder, spec)?;
-        launch::start(folder, spec, &source, accelerator, from, limit)?;
-        if from == Start::Warm {
-            warm::hand_in_identity(folder)?;
-            // Its sshd was restarted with its own key before it answered.
-            if let Some(process) = Process::of(folder) {
-                folder.mark_ready(process.pid())?;
-            }
+        if from == Start::Cold {
+            return launch::start(folder, spec, &source, accelerator, from, limit);
         }
-        Ok(())
+        let resumed = launch::start(folder, spec, &source, accelerator, from, limit)
+            .and_then(|()| take_identity(folder));
+        if resumed.is_err() {
+            warm::distrust(spec, &self.state_dir);
+        }
+        resumed
     }
+}
+
+/// Makes a resumed guest this machine.
+fn take_identity(folder: &Folder) -> Result<(), ProviderError> {
+    warm::hand_in_identity(folder)?;
+    // Its sshd was restarted with its own key before it answered.
+    Process::of(folder).map_or(Ok(()), |process| folder.mark_ready(process.pid()))
+}
+
+/// Repeats what a provisioner that died may have left undone, or what the host has hindered: whether it helps is seen
+/// when ssh is waited for.
+fn help_on(folder: &Folder, spec: &Spec) {
+    if spec.settings.warm_start
+        && !folder.was_ever_ready()
+        && folder.identity_socket().exists()
+        && let Err(error) = take_identity(folder)
+    {
+        tracing::warn!(machine = %spec.name, "{error}");
+    }
+    if is_paused(folder) {
+        tracing::warn!(machine = %spec.name, "it was paused since its disk could not be written; it goes on");
+        // If there is still no room it is paused again.
+        let _ = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.resume());
+    }
+}
+
+/// Whether QEMU has paused the guest since the host did not take what it wrote to its disk.
+fn is_paused(folder: &Folder) -> bool {
+    let run_state = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.run_state());
+    matches!(run_state, Ok(RunState::io_error))
 }
 
 /// Waits until the machine's own sshd answers.
 fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process, ProviderError> {
-    let deadline = Instant::now() + limit;
+    let began = Instant::now();
+    let deadline = began + limit;
+    let mut next_word = began + WORD_INTERVAL;
     let host_key = identity::public_host_key(folder)
         .ok_or_else(|| ProviderError::failed("its host key is lost; it must be replaced"))?;
     loop {
@@ -176,6 +214,21 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
             Err(error) if error.kind == StepErrorKind::TimedOut => {}
             Err(error) => return Err(error),
         }
+        if Instant::now() >= next_word {
+            next_word += WORD_INTERVAL;
+            tracing::info!(
+                machine = %spec.name,
+                seconds = began.elapsed().as_secs(),
+                console = folder.console_line(),
+                "waiting for ssh"
+            );
+            if is_paused(folder) {
+                return Err(ProviderError::failed(format!(
+                    "QEMU has paused it, its disk {} cannot be written: is the host's disk full?",
+                    folder.disk().display()
+                )));
+            }
+        }
         if Instant::now() + BOOT_POLL_INTERVAL >= deadline {
             return Err(ProviderError {
                 kind: StepErrorKind::TimedOut,
@@ -191,34 +244,14 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
     }
 }
 
-/// A machine that is being started, until this is dropped.
-struct Starting<'a> {
-    provider: &'a QemuProvider,
-    name: MachineName,
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        self.provider.lock().remove(&self.name);
-    }
-}
-
 /// What runs or is being started, whosever tag it has.
-fn in_use(
-    known: &[(Folder, Spec)],
-    starting: &BTreeMap<MachineName, Share>,
-) -> BTreeMap<MachineName, Share> {
-    let mut used = starting.clone();
-    for (folder, spec) in known {
-        if Process::of(folder).is_some() {
-            used.insert(spec.name.clone(), Share::of(&spec.settings));
-        }
-    }
-    used
+fn in_use(known: &[(Folder, Spec)]) -> BTreeMap<MachineName, Share> {
+    let used = known.iter().filter(|(folder, _)| folder.is_held() || Process::of(folder).is_some());
+    used.map(|(_, spec)| (spec.name.clone(), Share::of(&spec.settings))).collect()
 }
 
-fn state(folder: &Folder) -> MachineState {
-    let Some(process) = Process::of(folder) else { return MachineState::Stopped };
+fn state(folder: &Folder, spec: &Spec) -> MachineState {
+    let Some(process) = Process::of(folder) else { return state_when_off(folder, spec) };
     let run_state =
         Monitor::connect(&folder.monitor_socket()).and_then(|mut monitor| monitor.run_state());
     match run_state {
@@ -227,6 +260,18 @@ fn state(folder: &Folder) -> MachineState {
         Ok(RunState::shutdown) => MachineState::Stopping,
         // Paused after an error of the host's disk, or its QEMU hangs.
         Ok(_) | Err(_) => MachineState::Unreachable,
+    }
+}
+
+fn state_when_off(folder: &Folder, spec: &Spec) -> MachineState {
+    if folder.is_held() {
+        return MachineState::Creating;
+    }
+    // A disk that lies on another image than it was made on can never boot again.
+    let base = spec.settings.boot_source().map(|source| source.disk);
+    match base {
+        Ok(base) if folder.has_lost_base(&base) => MachineState::Failed,
+        _ => MachineState::Stopped,
     }
 }
 
@@ -268,7 +313,8 @@ fn end(folder: &Folder, process: &Process, patience: Duration) -> Result<(), Pro
 
 /// Ends whatever runs of the machine and removes whatever lies of it.
 fn discard(folder: &Folder) -> Result<(), ProviderError> {
-    if let Some(process) = Process::search(folder) {
+    // While it becomes a daemon there are two.
+    while let Some(process) = Process::search(folder) {
         end(folder, &process, Duration::ZERO)?;
     }
     folder.remove()
@@ -282,7 +328,7 @@ impl Provider for QemuProvider {
         Ok(thread::scope(|scope| {
             let looks: Vec<_> = ours
                 .iter()
-                .map(|(folder, spec)| scope.spawn(|| machine(folder, spec, state(folder))))
+                .map(|(folder, spec)| scope.spawn(|| machine(folder, spec, state(folder, spec))))
                 .collect();
             looks.into_iter().filter_map(|look| look.join().ok()).collect()
         }))
@@ -294,9 +340,8 @@ impl Provider for QemuProvider {
     }
 
     fn resources(&self) -> Vec<Resource> {
-        let starting = self.lock();
         let known = Folder::all(&self.machines_dir()).unwrap_or_default();
-        share::resources(&self.types, &in_use(&known, &starting))
+        share::resources(&self.types, &in_use(&known))
     }
 
     fn create(
@@ -306,7 +351,7 @@ impl Provider for QemuProvider {
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let folder = self.folder(name)?;
-        let (spec, _starting) = match folder.spec()? {
+        let (spec, _held) = match folder.spec()? {
             Some(spec) if spec.tag != self.tag => {
                 return Err(ProviderError::failed(format!(
                     "{} belongs to the tag {}; give each provisioner its own provider.qemu.stateDir or tag",
@@ -315,11 +360,11 @@ impl Provider for QemuProvider {
                 )));
             }
             Some(spec) if Process::of(&folder).is_some() => {
-                return Ok(machine(&folder, &spec, state(&folder)));
+                return Ok(machine(&folder, &spec, state(&folder, &spec)));
             }
             Some(spec) => {
-                let starting = self.readmit(&spec)?;
-                (spec, starting)
+                let held = self.readmit(&folder, &spec)?;
+                (spec, held)
             }
             None => self.found(&folder, name, machine_type)?,
         };
@@ -339,13 +384,14 @@ impl Provider for QemuProvider {
         if Process::of(&folder).is_some() {
             return Ok(());
         }
-        let _starting = self.readmit(&spec)?;
+        let _held = self.readmit(&folder, &spec)?;
         self.boot(&folder, &spec, limit)
     }
 
     fn deploy(&self, wanted: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
         let folder = self.folder(&wanted.name)?;
         let spec = folder.spec()?.ok_or_else(|| ProviderError::failed("it is gone"))?;
+        help_on(&folder, &spec);
         match wait_for_ssh(&folder, &spec, limit) {
             Ok(process) => {
                 folder.mark_ready(process.pid())?;
@@ -370,6 +416,7 @@ impl Provider for QemuProvider {
     }
 
     fn destroy(&self, machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
-        discard(&self.folder(&machine.name)?)
+        discard(&self.folder(&machine.name)?)?;
+        warm::sweep(&self.state_dir, &self.tag, &self.types)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use qapi::qmp::{self, RunState};
 use qapi::{Command, Qmp, Stream};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// QEMU's main loop answers within milliseconds; one that is stopped or thrashes may not.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -22,7 +23,7 @@ impl Monitor {
     /// # Errors
     /// When nobody answers at `socket`.
     pub(super) fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        let stream = dial(socket)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         let mut reader = BufReader::new(stream.try_clone()?);
@@ -45,6 +46,11 @@ impl Monitor {
         Ok(self.execute(&qmp::query_status {})?.status)
     }
 
+    /// Lets a guest go on that QEMU has paused.
+    pub(super) fn resume(&mut self) -> io::Result<()> {
+        self.execute(&qmp::cont {}).map(drop)
+    }
+
     /// Presses the power button.
     pub(super) fn power_down(&mut self) -> io::Result<()> {
         self.execute(&qmp::system_powerdown {}).map(drop)
@@ -63,5 +69,42 @@ impl Monitor {
     /// Ends QEMU without telling the guest.
     pub(super) fn quit(&mut self) -> io::Result<()> {
         self.execute(&qmp::quit {}).map(drop)
+    }
+}
+
+/// Connects at once or not at all: a QEMU that hangs takes no connections from its short queue, and a plain connect(2)
+/// would wait for ever once that is full.
+///
+/// # Errors
+/// When nobody listens at `path`, or the queue is full.
+pub(super) fn dial(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{bind, listen};
+
+    use super::*;
+
+    #[test]
+    fn a_qemu_that_hangs_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qmp.sock");
+        let hangs =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        bind(&hangs, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&hangs, 1).unwrap();
+        // One attempt of each cycle; QEMU's own queue is as short.
+        let attempts: Vec<_> = (0..4).map(|_| dial(&path)).collect();
+        assert!(attempts[0].is_ok(), "the queue has some room");
+        let refused = attempts[3].as_ref().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -37,11 +37,7 @@ impl Process {
         let process = Self { pid, pidfd };
         // The arguments are read after the pidfd is held: they are those of this process, or it has ended.
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let pid_file = folder.pid_file();
-        let names_folder = arguments
-            .split(|byte| *byte == 0)
-            .any(|argument| argument == pid_file.as_os_str().as_encoded_bytes());
-        (names_folder && !process.ends_within(Duration::ZERO)).then_some(process)
+        (is_qemu_of(folder, &arguments) && !process.ends_within(Duration::ZERO)).then_some(process)
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -63,5 +59,32 @@ impl Process {
     pub(super) fn kill(&self) {
         // It may have ended just now.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+/// Whether a command line (proc(5), `cmdline`) is that of the machine's QEMU. To name its pid file is not enough:
+/// `less` may do that too.
+fn is_qemu_of(folder: &Folder, command_line: &[u8]) -> bool {
+    let pid_file = folder.pid_file();
+    let words: Vec<_> = command_line.split(|byte| *byte == 0).collect();
+    let option = [b"-pidfile".as_slice(), pid_file.as_os_str().as_encoded_bytes()];
+    words.windows(2).any(|pair| pair == option)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use planner::MachineName;
+
+    use super::*;
+
+    #[test]
+    fn only_a_qemu_is_taken_for_one() {
+        let folder = Folder::new(Path::new("/s"), &MachineName::new("t-0")).unwrap();
+        assert!(is_qemu_of(&folder, b"qemu\0-name\0guest=t-0\0-pidfile\0/s/t-0/pid\0-daemonize\0"));
+        assert!(!is_qemu_of(&folder, b"qemu\0-pidfile\0/s/t-1/pid\0"));
+        assert!(!is_qemu_of(&folder, b"less\0/s/t-0/pid\0"), "an operator who looks at it");
+        assert!(!is_qemu_of(&folder, b""), "one that has ended");
     }
 }

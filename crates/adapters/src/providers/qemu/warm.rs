@@ -1,22 +1,23 @@
 //! Warm start: one machine is booted and its memory and disk saved; new machines go on from there, each with
 //! an identity of its own.
 //!
-//! A template is a machine's folder under `warm/` that no list shows. It is made again when anything that the
-//! saved state depends on has changed.
+//! A template is a machine's folder under `warm/` that no list shows, one for each type. It is made again when anything
+//! that the saved state depends on has changed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::{MachineName, MachineType, Tag};
 
-use super::folder::{Folder, Spec, fingerprint, unreadable, unwritable};
+use super::folder::{Folder, Spec, fingerprint, lock_directory, unreadable, unwritable};
 use super::launch::{self, Start};
-use super::monitor::Monitor;
+use super::monitor::{Monitor, dial};
 use super::settings::{Accelerator, BootSource, Settings};
 use super::{discard, identity, reach, wait_for_ssh};
 use crate::atomic_file;
@@ -42,31 +43,111 @@ pub(super) fn copy_disk(
     state_dir: &Path,
     limit: Duration,
 ) -> Result<(), ProviderError> {
-    let templates = state_dir.join("warm");
-    fs::create_dir_all(&templates).map_err(|error| unwritable(&templates, &error))?;
+    let templates = templates_dir(state_dir);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&templates)
+        .map_err(|error| unwritable(&templates, &error))?;
+    // Whoever comes second waits for the first one's template.
+    let _alone = lock_directory(&templates)?;
     let recipe = recipe(&spec.settings, source, accelerator)?;
-    let template = Folder::new(&templates, &MachineName::new("template"))?;
-    // Whoever comes second waits for the first one's template; the lock goes with the process.
-    let lock = templates.join("lock");
-    let lock = fs::File::create(&lock).map_err(|error| unwritable(&lock, &error))?;
-    lock.lock().map_err(|error| unwritable(&templates, &error))?;
-    let recipe_file = templates.join("recipe");
-    if fs::read_to_string(&recipe_file).ok().as_deref() != Some(&recipe) {
-        let _outdated = fs::remove_file(&recipe_file);
+    let template = match template_of(&templates, &spec.tag, &spec.machine_type)? {
+        Some(template) => template,
+        None => free_folder(&templates)?,
+    };
+    if fs::read_to_string(recipe_file(&template)).ok().as_deref() != Some(&recipe) {
         discard(&template)?;
-        tracing::info!("booting a machine once for a snapshot; new ones start from it");
-        if let Err(error) = make(&template, spec, source, accelerator, limit) {
+        tracing::info!(
+            machine_type = %spec.machine_type,
+            "no snapshot fits: a machine is booted once and saved, new ones start from it"
+        );
+        let made = make(&template, spec, source, accelerator, limit).and_then(|()| {
+            atomic_file::write(&recipe_file(&template), recipe.as_bytes(), 0o600)
+                .map_err(|error| unwritable(template.path(), &error))
+        });
+        if let Err(error) = made {
             discard(&template)?;
             return Err(ProviderError {
                 message: format!("warm start: {}", error.message),
                 ..error
             });
         }
-        atomic_file::write(&recipe_file, recipe.as_bytes(), 0o600)
-            .map_err(|error| unwritable(&recipe_file, &error))?;
     }
     folder.record_base(&source.disk)?;
-    fs::copy(template.disk(), folder.disk()).map_err(|error| unwritable(&folder.disk(), &error))?;
+    copy_whole(&template.disk(), &folder.disk())
+}
+
+fn templates_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("warm")
+}
+
+/// Written last: what has none is not whole.
+fn recipe_file(template: &Folder) -> PathBuf {
+    template.path().join("recipe")
+}
+
+fn template_of(
+    templates: &Path,
+    tag: &Tag,
+    machine_type: &MachineType,
+) -> Result<Option<Folder>, ProviderError> {
+    let all = Folder::all(templates)?;
+    let found = all.into_iter().find(|(_, s)| s.tag == *tag && s.machine_type == *machine_type);
+    Ok(found.map(|(folder, _)| folder))
+}
+
+/// A type's name may be no folder's.
+fn free_folder(templates: &Path) -> Result<Folder, ProviderError> {
+    for number in 0_u32.. {
+        let name = MachineName::new(format!("template-{number}"));
+        let folder = Folder::new(templates, &name)?;
+        if folder.spec()?.is_none() {
+            return Ok(folder);
+        }
+    }
+    Err(ProviderError::failed(format!("{} is full", templates.display())))
+}
+
+/// The copy is there whole or not at all: on half a disk a machine would boot, and build who knows what.
+fn copy_whole(from: &Path, to: &Path) -> Result<(), ProviderError> {
+    let part = to.with_extension("part");
+    fs::copy(from, &part)
+        .and_then(|_| fs::rename(&part, to))
+        .map_err(|error| unwritable(to, &error))
+}
+
+/// A snapshot that cannot be resumed is made again the next time.
+pub(super) fn distrust(spec: &Spec, state_dir: &Path) {
+    if let Ok(Some(template)) =
+        template_of(&templates_dir(state_dir), &spec.tag, &spec.machine_type)
+    {
+        let _ = fs::remove_file(recipe_file(&template));
+    }
+}
+
+/// Removes the templates of `tag` that are of no use to `types`: of a type that is gone or is booted now, or half made
+/// by a provisioner that died.
+///
+/// # Errors
+/// When one cannot be removed.
+pub(super) fn sweep(
+    state_dir: &Path,
+    tag: &Tag,
+    types: &BTreeMap<MachineType, Settings>,
+) -> Result<(), ProviderError> {
+    let templates = templates_dir(state_dir);
+    // Somebody makes one just now: the next sweep finds what is to be found. Or there are none.
+    let Ok(directory) = fs::File::open(&templates) else { return Ok(()) };
+    if directory.try_lock().is_err() {
+        return Ok(());
+    }
+    for (template, spec) in Folder::all(&templates)? {
+        let is_wanted = types.get(&spec.machine_type).is_some_and(|settings| settings.warm_start);
+        if spec.tag == *tag && !(is_wanted && recipe_file(&template).exists()) {
+            discard(&template)?;
+        }
+    }
     Ok(())
 }
 
@@ -77,8 +158,11 @@ fn recipe(
     accelerator: Accelerator,
 ) -> Result<String, ProviderError> {
     let mut lines = Vec::new();
-    for path in [Some(&source.disk), source.kernel.as_ref(), source.initrd.as_ref()] {
-        let Some(path) = path else { continue };
+    // Another QEMU may not understand what this one has saved.
+    let program = executable(&settings.program);
+    let files =
+        [Some(&source.disk), source.kernel.as_ref(), source.initrd.as_ref(), program.as_ref()];
+    for path in files.into_iter().flatten() {
         let print = fingerprint(path).map_err(|error| unreadable(path, &error))?;
         lines.push(format!("{} {print}", path.display()));
     }
@@ -86,6 +170,17 @@ fn recipe(
     lines.push(format!("{memory} MiB, {cores} cores, {machine_type}, {program}, {accelerator:?}"));
     lines.push(format!("{kernel_params:?}, {extra_args:?}"));
     Ok(lines.join("\n"))
+}
+
+/// The file that `program` is; `None` if there is none, which its start will say better.
+fn executable(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates: Vec<_> = if program.contains('/') {
+        vec![PathBuf::from(program)]
+    } else {
+        std::env::split_paths(&path).map(|directory| directory.join(program)).collect()
+    };
+    candidates.into_iter().find_map(|candidate| candidate.canonicalize().ok())
 }
 
 /// Boots a machine, saves it, and ends it.
@@ -101,11 +196,13 @@ fn make(
         like.settings.ssh_port,
         template.path(),
     )?;
+    let name = template.path().file_name().unwrap_or_default().to_string_lossy();
     let spec = Spec::new(
-        Tag::new("warm"),
-        MachineName::new("template"),
-        MachineType::new("template"),
+        like.tag.clone(),
+        MachineName::new(name),
+        like.machine_type.clone(),
         address,
+        identity::new_machine_id()?,
         like.settings.clone(),
     );
     template.create(&spec)?;
@@ -145,7 +242,7 @@ pub(super) fn hand_in_identity(folder: &Folder) -> Result<(), ProviderError> {
         .map_err(|error| unreadable(&folder.identity(), &error))?;
     let fresh = fresh_lines().map_err(failed)?;
     let talk = || -> io::Result<()> {
-        let mut stream = UnixStream::connect(folder.identity_socket())?;
+        let mut stream = dial(&folder.identity_socket())?;
         stream.set_write_timeout(Some(IDENTITY_LIMIT))?;
         stream.write_all(format!("begin\n{fresh}{document}").as_bytes())?;
         let deadline = Instant::now() + IDENTITY_LIMIT;
@@ -164,12 +261,125 @@ pub(super) fn hand_in_identity(folder: &Folder) -> Result<(), ProviderError> {
     talk().map_err(failed)
 }
 
-/// What every resumed machine must have of its own besides its name and keys.
+/// What a resumed machine must be told anew besides its identity.
 fn fresh_lines() -> io::Result<String> {
     let mut seed = [0; SEED_BYTES];
     fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    // A random UUID without its dashes, as machine-id(5) wants it.
-    let machine_id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().replace('-', "");
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(format!("clock {clock}\nseed {}\nmachine-id {machine_id}\n", BASE64.encode(seed)))
+    Ok(format!("clock {clock}\nseed {}\n", BASE64.encode(seed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path) -> Settings {
+        fs::write(folder.join("disk"), "disk").unwrap();
+        fs::write(folder.join("qemu"), "one").unwrap();
+        let mut settings = Settings::new(folder.join("disk"));
+        settings.program = folder.join("qemu").display().to_string();
+        settings.warm_start = true;
+        settings
+    }
+
+    #[test]
+    fn whatever_the_saved_state_depends_on_makes_another_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let recipe = |settings: &Settings, accelerator| {
+            recipe(settings, &settings.boot_source().unwrap(), accelerator).unwrap()
+        };
+        let first = recipe(&settings, Accelerator::Tcg);
+        assert_eq!(first, recipe(&settings, Accelerator::Tcg));
+        let idle = Settings { idle_timeout: 1, host_cores: Some(9), ..settings.clone() };
+        assert_eq!(first, recipe(&idle, Accelerator::Tcg), "nothing that the guest has in memory");
+        assert_ne!(first, recipe(&settings, Accelerator::Kvm));
+        let kernel = Some(folder.path().join("disk"));
+        for other in [
+            Settings { memory: 1, ..settings.clone() },
+            Settings { cores: 9, ..settings.clone() },
+            Settings { machine_type: "microvm".to_owned(), ..settings.clone() },
+            Settings { kernel_params: vec!["quiet".to_owned()], ..settings.clone() },
+            Settings { extra_args: vec!["-S".to_owned()], ..settings.clone() },
+            Settings { kernel: kernel.clone(), ..settings.clone() },
+            Settings { initrd: kernel, ..settings.clone() },
+        ] {
+            assert_ne!(first, recipe(&other, Accelerator::Tcg), "{other:?}");
+        }
+        for changed in ["disk", "qemu"] {
+            let before = recipe(&settings, Accelerator::Tcg);
+            fs::write(folder.path().join("new"), "another").unwrap();
+            fs::rename(folder.path().join("new"), folder.path().join(changed)).unwrap();
+            assert_ne!(before, recipe(&settings, Accelerator::Tcg), "{changed}");
+        }
+    }
+
+    /// A whole template as a provisioner of `tag` leaves it.
+    fn template(state_dir: &Path, name: &str, tag: &str, machine_type: &str) -> Folder {
+        let folder = Folder::new(&templates_dir(state_dir), &MachineName::new(name)).unwrap();
+        let spec = Spec::new(
+            Tag::new(tag),
+            MachineName::new(name),
+            MachineType::new(machine_type),
+            "127.91.0.1".to_owned(),
+            "0".repeat(32),
+            Settings::new("/image".into()),
+        );
+        folder.create(&spec).unwrap();
+        fs::write(recipe_file(&folder), "recipe").unwrap();
+        folder
+    }
+
+    #[test]
+    fn types_have_templates_of_their_own_and_those_of_no_use_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = folder.path();
+        let warm = settings(state_dir);
+        let booted = Settings { warm_start: false, ..warm.clone() };
+        let kept = template(state_dir, "template-0", "t", "kept");
+        let half_made = template(state_dir, "template-1", "t", "half-made");
+        fs::remove_file(recipe_file(&half_made)).unwrap();
+        let gone = template(state_dir, "template-2", "t", "gone");
+        let now_booted = template(state_dir, "template-3", "t", "booted");
+        let of_another = template(state_dir, "template-4", "u", "kept");
+
+        let find = |name: &str| {
+            template_of(&templates_dir(state_dir), &Tag::new("t"), &MachineType::new(name)).unwrap()
+        };
+        assert_eq!(find("kept"), Some(kept.clone()));
+        assert_eq!(find("new"), None);
+        let free = free_folder(&templates_dir(state_dir)).unwrap();
+        assert!(free.path().ends_with("template-5"), "{free:?}");
+
+        let types = [("kept", warm.clone()), ("half-made", warm), ("booted", booted)];
+        let types = types.map(|(name, settings)| (MachineType::new(name), settings)).into();
+        let making = lock_directory(&templates_dir(state_dir)).unwrap();
+        sweep(state_dir, &Tag::new("t"), &types).unwrap();
+        assert!(half_made.path().exists(), "it is being made");
+        drop(making);
+        sweep(state_dir, &Tag::new("t"), &types).unwrap();
+        for (template, stays) in [
+            (kept, true),
+            (half_made, false),
+            (gone, false),
+            (now_booted, false),
+            (of_another, true),
+        ] {
+            assert_eq!(template.path().exists(), stays, "{template:?}");
+        }
+        sweep(&state_dir.join("none"), &Tag::new("t"), &types).unwrap();
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_no_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("disk.qcow2"));
+        assert!(copy_whole(&from, &to).is_err());
+        assert!(!to.exists());
+        fs::write(folder.path().join("disk.part"), "left by a killed provisioner").unwrap();
+        fs::write(&from, "whole").unwrap();
+        copy_whole(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "whole");
+        assert!(!folder.path().join("disk.part").exists());
+    }
 }

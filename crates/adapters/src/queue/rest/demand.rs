@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{Demand, DemandKey, Queue, System};
+use planner::{Demand, DemandKey, MachineKeys, Queue, System};
 
 use super::status::Status;
 use super::steps::{Phase, Step, Steps};
@@ -48,7 +48,8 @@ pub(super) fn queue(
     }
     warnings.extend(tally.warning(trouble));
     let demand = tally.by_kind.into_values().collect();
-    Queue { uptime: status.uptime, demand, machines: status.machines, warnings }
+    let keys = MachineKeys::HostName;
+    Queue { uptime: status.uptime, demand, machines: status.machines, keys, warnings }
 }
 
 #[derive(Debug, Default)]

@@ -205,7 +205,7 @@ mod tests {
             [
                 "1 x86_64-linux:big-parallel,kvm 2 -> [2]",
                 "2 x86_64-linux 2 -> []",
-                "3 builtin 2 -> [2, 4]",
+                "3 x86_64-linux 2 -> [2, 4]",
                 "4 aarch64-linux:kvm 4 -> []",
             ]
         );
@@ -219,6 +219,18 @@ mod tests {
                      "structuredAttrs": { "requiredSystemFeatures": ["kvm"] }, "env": {} },
           "b.drv": { "system": "s", "inputs": { "srcs": [], "drvs": {} }, "env": {} }
         } }"#;
+        assert_eq!(summary(&import(text).unwrap()), ["1 s:kvm 1 -> []", "2 s 1 -> [1]"]);
+    }
+
+    /// What Nix 2.26 prints, shortened: as Nix 2.8, but inputs are objects.
+    #[test]
+    fn inputs_of_nix_2_26_are_read() {
+        let text = r#"{
+          "/nix/store/a.drv": { "name": "a", "system": "s", "builder": "/bin/sh", "args": [], "inputSrcs": [],
+            "inputDrvs": { "/nix/store/b.drv": { "dynamicOutputs": {}, "outputs": ["out"] } },
+            "outputs": { "out": { "path": "/nix/store/a" } }, "env": { "requiredSystemFeatures": "kvm" } },
+          "/nix/store/b.drv": { "name": "b", "system": "s", "inputSrcs": [], "inputDrvs": {}, "env": {} }
+        }"#;
         assert_eq!(summary(&import(text).unwrap()), ["1 s:kvm 1 -> []", "2 s 1 -> [1]"]);
     }
 

@@ -1,0 +1,32 @@
+//! Runs Nix's own programs.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::command::{CommandError, Invocation, Output};
+
+/// How often a busy database is tried: 5 s together.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Runs `invocation`, again while another process holds Nix's database. Nix waits for it by itself, but not
+/// while it opens it (Nix 2.8, several at once).
+///
+/// # Errors
+/// When it cannot be started or does not end in time.
+pub(crate) fn run(invocation: &Invocation) -> Result<Output, CommandError> {
+    for _ in 1..BUSY_TRIES {
+        let output = invocation.run()?;
+        if output.succeeded() || !is_busy(&output.stderr) {
+            return Ok(output);
+        }
+        tracing::debug!("Nix's database is busy; trying again");
+        thread::sleep(BUSY_PAUSE);
+    }
+    invocation.run()
+}
+
+fn is_busy(stderr: &[u8]) -> bool {
+    let message = String::from_utf8_lossy(stderr);
+    message.lines().any(|line| line.contains("SQLite database") && line.contains("is busy"))
+}

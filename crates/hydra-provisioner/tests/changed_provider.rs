@@ -1,0 +1,50 @@
+//! A type whose provider was changed: the machines that the old one made are not forgotten.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+mod farm;
+
+use std::fs;
+
+use farm::{Farm, stderr, stdout};
+use serde_json::{Value, json};
+
+/// A farm with one machine, whose type is then given a provider with machines of its own.
+fn farm_with_another_provider() -> Farm {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(1);
+    assert_eq!(farm.run(&[]).status.code(), Some(0));
+    let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    let program = &mut conf["systemTypes"]["x86_64-linux"]["provider"]["command"]["program"];
+    let others = farm.path("others");
+    fs::create_dir(&others).unwrap();
+    program[2] = json!(others);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+    farm
+}
+
+#[test]
+fn machines_of_the_old_provider_are_used_and_then_destroyed_by_it() {
+    let farm = farm_with_another_provider();
+    let output = farm.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("hydra-provisioned-0: in use"), "{}", stdout(&output));
+
+    farm.set_runnable(0);
+    assert_eq!(farm.run(&[]).status.code(), Some(0));
+    assert_eq!(farm.machines(), [""; 0], "the old provider's machine runs for ever");
+}
+
+#[test]
+fn an_old_provider_that_cannot_be_asked_is_told_with_the_way_out() {
+    let farm = farm_with_another_provider();
+    fs::remove_dir_all(farm.path("machines")).unwrap();
+    fs::write(farm.path("machines"), "no folder").unwrap();
+    let output = farm.run(&[]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stdout(&output).contains("delete machines.json in stateDir"), "{}", stdout(&output));
+
+    fs::remove_file(farm.path("state/machines.json")).unwrap();
+    assert_eq!(farm.run(&[]).status.code(), Some(0));
+    assert!(farm.path("others/machines/hydra-provisioned-0.json").exists());
+}

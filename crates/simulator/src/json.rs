@@ -1,0 +1,80 @@
+//! What is wrong with a JSON file of the user's, so that he finds it.
+
+use serde::Deserialize;
+
+/// Where a JSON text is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    pub(crate) message: String,
+}
+
+impl From<serde_json::Error> for Mistake {
+    fn from(error: serde_json::Error) -> Self {
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let message = error.to_string();
+        let message = message.strip_suffix(&place).unwrap_or(&message);
+        let hint =
+            meant(message).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        Self { line: error.line(), column: error.column(), message: format!("{message}{hint}") }
+    }
+}
+
+/// Reads a whole file; what is wrong is told with line and column.
+pub(crate) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| {
+        let Mistake { line, column, message } = error.into();
+        format!("line {line}, column {column}: {message}")
+    })
+}
+
+/// The name that was probably meant, from a message of serde: the unknown one comes first in it, then those
+/// that were expected.
+fn meant(message: &str) -> Option<&str> {
+    let names =
+        message.strip_prefix("unknown field ").or(message.strip_prefix("unknown variant "))?;
+    let mut names = names.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    nearest(unknown, names)
+}
+
+/// The known name that is so near that it was probably meant.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .min()
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Farm;
+
+    #[test]
+    fn mistakes_are_told_with_their_place_and_what_was_meant() {
+        for (text, message) in [
+            (
+                "{\n  \"cycel\": {} }",
+                "line 2, column 9: unknown field `cycel`, expected one of `machines`, `queueRunner`, `cycle`, \
+                 `incidents`, `faults`; did you mean `cycle`?",
+            ),
+            (
+                r#"{ "cycle": { "bananas": 1 } }"#,
+                "line 1, column 22: unknown field `bananas`, expected `interval` or `first`",
+            ),
+            (
+                r#"{ "machines": { "s": { "boot": { "uniforn": 1 } } } }"#,
+                "line 1, column 42: unknown variant `uniforn`, expected one of `fixed`, `uniform`, `exponential`, \
+                 `logNormal`, `pareto`, `recorded`; did you mean `uniform`?",
+            ),
+            ("{", "line 1, column 1: EOF while parsing an object"),
+        ] {
+            assert_eq!(parse::<Farm>(text).unwrap_err(), message);
+        }
+    }
+}
