@@ -52,6 +52,11 @@
           inherit pkgs;
           hydra-provisioner = ours pkgs;
         }
+        // import ./nixos-tests {
+          inherit pkgs;
+          inherit (self) nixosModules;
+          buildMachineImage = self.packages.${pkgs.stdenv.hostPlatform.system}.build-machine-image;
+        }
       );
     };
 }

@@ -91,14 +91,14 @@ in
         """Runs one cycle to its end; returns what has been printed and logged since the last one."""
         server.execute(f"systemctl start {SERVICE}")
         found = server.get_unit_property(SERVICE, "ExecMainStatus")
-        log = server.succeed(
+        output = server.succeed(
             f"journalctl --sync; journalctl --cursor-file=/var/lib/test/cursor -o cat -u {SERVICE}"
         )
-        assert found == str(exit_code), f"exit code {found}, not {exit_code}: {log}"
-        return log
+        assert found == str(exit_code), f"exit code {found}, not {exit_code}: {output}"
+        return output
 
 
-    def machines() -> dict[str, str]:
+    def cloud() -> dict[str, str]:
         """The machines that the provider has, and their states."""
         output = server.succeed("cd ${stateDir}/cloud && for file in *.json; do [ ! -e $file ] || cat $file; echo; done")
         found = [json.loads(line) for line in output.splitlines() if line]
@@ -112,7 +112,7 @@ in
 
 
     def expect(exist: dict[str, str], offer: list[str]) -> None:
-        assert machines() == exist, f"there are {machines()}, not {exist}"
+        assert cloud() == exist, f"there are {cloud()}, not {exist}"
         assert offered() == offer, f"offered are {offered()}, not {offer}"
 
 

@@ -47,7 +47,7 @@
     with subtest("work comes again: a stopped one is started, none is made"):
         queue(1)
         cycle()
-        states = machines()
+        states = cloud()
         assert sorted(states.values()) == ["stopped", "up"], states
         assert offered() == [host for host, state in states.items() if state == "up"]
   '';

@@ -9,7 +9,7 @@
     { lib, pkgs, ... }:
     let
       inherit (pkgs.stdenv.hostPlatform) system;
-      keys = import "${pkgs.path}/nixos/tests/ssh-keys.nix" pkgs;
+      keys = import (pkgs.path + "/nixos/tests/ssh-keys.nix") pkgs;
       privateKey = "/etc/hydra/id_buildfarm";
       # It needs nothing but a shell, which is in every sandbox.
       jobs = pkgs.writeTextDir "default.nix" ''
@@ -122,7 +122,7 @@
 
     with subtest("Hydra builds on it"):
         server.wait_until_succeeds(
-            f"curl -sfL -H 'Accept: application/json' {URL}/build/1 | grep -E '\"buildstatus\": ?0[,}]'"
+            f"curl -sfL -H 'Accept: application/json' {URL}/build/1 | grep -E '\"buildstatus\": ?0\\b'"
         )
         where = server.succeed("runuser -u hydra -- psql -At hydra -c 'select machine from buildsteps where type = 0'")
         assert where.startswith("root@127.91."), where

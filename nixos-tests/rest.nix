@@ -1,6 +1,6 @@
 # The current queue runner, which is asked over REST and whose builders register themselves: a machine's builder is
-# started when the machine comes, and stopped before it goes. The queue runner is the simulator's, and takes the machines
-# from a machines file as if they had registered; their addresses are all this server's.
+# started when the machine comes, and stopped before it goes. The queue runner is the simulator's; all machines are this
+# server, and a builder is a word to the queue runner.
 { common, ... }:
 
 {
@@ -15,7 +15,8 @@
     }:
     let
       provisioner = config.services.hydra-provisioner.package;
-      stateDir = "/var/lib/hydra-provisioner";
+      url = "http://127.0.0.1:8080";
+      builder = "${url}/builders/hydra-provisioned-0";
     in
     {
       imports = [ common.server ];
@@ -23,16 +24,22 @@
         sshKeyFile = "/var/lib/test/key";
         settings = {
           statusCommand = null;
-          queue.url = "http://127.0.0.1:8080";
-          machinesFile = "${stateDir}/machines";
-          # In place of the builder's service.
-          drainCommand = [
-            "touch"
-            "${stateDir}/drained"
-          ];
+          queue.url = url;
           resumeCommand = [
-            "touch"
-            "${stateDir}/resumed"
+            "curl"
+            "--fail"
+            "--request"
+            "PUT"
+            "--data"
+            (builtins.toJSON { systems = [ "x86_64-linux" ]; })
+            builder
+          ];
+          drainCommand = [
+            "curl"
+            "--fail"
+            "--request"
+            "DELETE"
+            builder
           ];
         };
       };
@@ -43,10 +50,10 @@
           "sim"
           "serve"
           "/var/lib/test/work.jsonl"
-          "--machines-file"
-          "${stateDir}/machines"
           "--listen"
           "127.0.0.1:8080"
+          "--farm"
+          "/var/lib/test/farm.json"
         ];
       };
       services.openssh = {
@@ -59,32 +66,34 @@
   testScript = common.script + ''
     host = "127.0.0.2"
     header = {"format": "hydra-provisioner-workload", "version": 1, "steps": 1}
-    step = {"id": 1, "submit": 0, "system": "x86_64-linux", "duration": 3000, "build": 1, "jobset": "project:main"}
+    step = {"id": 1, "submit": 0, "system": "x86_64-linux", "duration": 15000, "build": 1}
+    # By default a builder that joins waits up to two minutes for its first step.
+    write("/var/lib/test/farm.json", json.dumps({"queueRunner": {"protocol": "rest", "dispatchTimer": 1000}}))
+    status = "curl -sf http://127.0.0.1:8080/status"
     server.succeed("ssh-keygen -q -t ed25519 -N \"\" -f /var/lib/test/key")
 
     with subtest("the queue runner is not there: nothing is made"):
         cycle(exit_code=5)
-        assert machines() == {}
+        assert cloud() == {}
 
     with subtest("a step waits: a machine is made, and its builder started"):
         write("/var/lib/test/work.jsonl", json.dumps(header) + "\n" + json.dumps(step))
         server.succeed("systemctl start queue.service")
         server.wait_for_open_port(8080)
+        server.fail(f"{status} | grep -F hydra-provisioned-0")
         cycle()
-        expect({host: "up"}, offer=[host])
-        server.succeed("test -e /var/lib/hydra-provisioner/resumed", "test ! -e /var/lib/hydra-provisioner/drained")
+        assert cloud() == {host: "up"}
+        server.succeed(f"{status} | grep -F hydra-provisioned-0")
 
-    with subtest("the step is built"):
-        server.wait_until_succeeds("curl -sf http://127.0.0.1:8080/status | grep -F '\"nrStepsDone\":1'")
-
-    with subtest("no work is left: its builder is stopped"):
+    with subtest("it builds: it is kept, though nothing waits"):
+        server.wait_until_succeeds(f"{status} | grep -E '\"currentJobs\": ?1'")
         cycle()
-        server.succeed("test -e /var/lib/hydra-provisioner/drained")
-        expect({host: "up"}, offer=[])
+        assert cloud() == {host: "up"}
 
-    with subtest("the queue runner has seen it: the machine goes"):
-        server.wait_until_fails(f"curl -sf http://127.0.0.1:8080/status | grep -F {host}")
-        cycle()
-        expect({}, offer=[])
+    with subtest("no work is left: its builder is stopped, and the machine goes"):
+        server.wait_until_succeeds(f"{status} | grep -E '\"nrStepsDone\": ?1'")
+        output = cycle()
+        server.fail(f"{status} | grep -F hydra-provisioned-0")
+        assert cloud() == {}, output
   '';
 }

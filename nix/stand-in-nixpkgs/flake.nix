@@ -58,6 +58,7 @@
             name: _: _:
             package system name;
           stdenv.hostPlatform.system = system;
+          testers.runNixOSTest = _: package system "vm-test-run";
         }
       );
     };
