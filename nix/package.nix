@@ -28,8 +28,9 @@ rustPlatform.buildRustPackage {
       ../rustfmt.toml
       ../crates
       # Tests run and read these.
-      ../examples
       ../docs
+      ../examples
+      ../sim-traces
     ];
   };
 
