@@ -12,8 +12,9 @@ use reconciler::world::{
 };
 
 use crate::config::{Config, Limits, SshSettings};
+use crate::lock::Access;
 use crate::providers::{Provider, ProviderContext, ProviderError, ProviderSettings, build};
-use crate::records::{Access, Deployment, Record, Records};
+use crate::records::{Deployment, Record, Records};
 use crate::ssh::{Ssh, SshError};
 
 /// How long a machine that was only just started may take to answer ssh.
@@ -43,8 +44,8 @@ impl Fleet {
     ///
     /// # Errors
     /// When the records cannot be read.
-    pub fn open(config: &Config) -> Result<Self, LogError> {
-        let records = Records::load(config.state_dir.join("machines.json"))?;
+    pub fn open(config: &Config, access: Access) -> Result<Self, LogError> {
+        let records = Records::load(config.state_dir.join("machines.json"), access)?;
         let groups = groups(config, &records);
         let keys = config.policy.pools.iter();
         Ok(Self {
@@ -59,11 +60,6 @@ impl Fleet {
                 .collect(),
             limits: config.limits,
         })
-    }
-
-    /// Writes nothing to the state directory from now on: for who only looks and holds no lock.
-    pub(crate) fn make_read_only(&mut self) {
-        self.records.set_access(Access::ReadOnly);
     }
 
     fn provider_of(&self, machine: &Machine) -> Result<&dyn Provider, ProviderError> {
@@ -138,6 +134,9 @@ impl Fleet {
             self.ssh_until(&done.machine, resume, deadline).map_err(|error| {
                 ProviderError::failed(format!("its builder cannot be started: {error}"))
             })?;
+            if done.machine.host_name.is_none() {
+                self.learn_host_name(done, deadline);
+            }
         }
         let is_fresh =
             matches!(freshness, Freshness::JustStarted) && provider.boots_with_keep_alive();
@@ -154,13 +153,29 @@ impl Fleet {
         Ok(())
     }
 
+    /// The current queue runner knows builders by what `gethostname` says there; providers need not know.
+    fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
+        let ask = ["uname", "-n"].map(str::to_owned);
+        let learnt =
+            self.ssh_until(&done.machine, &ask, deadline).map_err(|error| error.to_string());
+        match learnt.and_then(|printed| host_name(&printed)) {
+            Ok(host_name) => done.machine.host_name = Some(host_name),
+            Err(reason) => {
+                let warning =
+                    format!("its host name is not known, so it will not be released: {reason}");
+                tracing::warn!(machine = %done.machine.name, "{warning}");
+                done.warnings.push(warning);
+            }
+        }
+    }
+
     /// Tries until `deadline`, and once at least, to reach a machine that may still be booting.
     fn ssh_until(
         &self,
         machine: &Machine,
         remote: &[String],
         deadline: Instant,
-    ) -> Result<(), SshError> {
+    ) -> Result<Vec<u8>, SshError> {
         let key = self.ssh_keys.get(&machine.machine_type).map(String::as_str);
         loop {
             match self.ssh.run(machine, key, remote, self.limits.status_timeout) {
@@ -182,6 +197,7 @@ impl Fleet {
                 let key = self.ssh_keys.get(&machine.machine_type).map(String::as_str);
                 self.ssh
                     .run(machine, key, drain, limit)
+                    .map(|_| ())
                     .map_err(|error| ProviderError::failed(error.to_string()))
             }
             Step::Stop => self.provider_of(machine)?.stop(machine, limit),
@@ -191,6 +207,15 @@ impl Fleet {
                 Ok(())
             }
         }
+    }
+}
+
+/// The one word that `uname -n` printed.
+fn host_name(printed: &[u8]) -> Result<String, String> {
+    let text = String::from_utf8_lossy(printed);
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [host_name] => Ok(host_name.to_owned()),
+        _ => Err(format!("`uname -n` on it printed {text:?}")),
     }
 }
 
@@ -237,6 +262,10 @@ impl MachineProvider for Fleet {
                     for machine in &mut machines {
                         let record = self.records.get(&machine.name);
                         machine.failing_since = record.and_then(|record| record.failing_since);
+                        machine.host_name = machine
+                            .host_name
+                            .take()
+                            .or_else(|| record.and_then(|record| record.host_name.clone()));
                     }
                     self.remember(&identity, &machines);
                     inventory.machines.extend(machines);
@@ -276,6 +305,9 @@ impl Fleet {
                 _ => continue,
             };
             self.records.note_deployment(&task.machine.name, deployment, now);
+            if let Ok(Done { machine: Machine { host_name: Some(host_name), .. }, .. }) = outcome {
+                self.records.note_host_name(&task.machine.name, host_name);
+            }
         }
         if let Err(error) = self.records.save() {
             tracing::warn!("{error}");
@@ -304,6 +336,7 @@ impl Fleet {
                 provider,
                 requested_at,
                 last_seen: Some(machine.clone()),
+                host_name: machine.host_name.clone(),
                 failing_since: machine.failing_since,
             };
             self.records.insert(machine.name.clone(), record);
@@ -349,6 +382,7 @@ impl IntentLog for Fleet {
                 provider: provider.clone(),
                 requested_at: Some(intent.requested_at),
                 last_seen: None,
+                host_name: None,
                 failing_since: None,
             };
             self.records.insert(intent.name.clone(), record);

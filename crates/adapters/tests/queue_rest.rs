@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use adapters::config::QueueSettings;
+use adapters::lock::Access;
 use adapters::queue;
 use adapters::queue::derivations::{DrvPath, Features};
 use adapters::queue::rest::read;
@@ -261,7 +262,7 @@ fn source(
     limit: Duration,
 ) -> Box<dyn QueueSource + Send> {
     let nix_command = vec![nix.to_str().unwrap().to_owned()];
-    queue::source(&QueueSettings::Rest { url, nix_command }, limit, state_dir)
+    queue::source(&QueueSettings::Rest { url, nix_command }, limit, state_dir, Access::ReadWrite)
 }
 
 /// A program named `nix` that runs `script` and notes its arguments, one call a line.
@@ -462,7 +463,8 @@ fn real_nix_tells_features() {
     });
     let nix_command = ["nix", "--store", store.to_str().unwrap()].map(str::to_owned).to_vec();
     let settings = QueueSettings::Rest { url, nix_command };
-    let queue = up(queue::source(&settings, MINUTE, scratch.path()).queue_status());
+    let queue =
+        up(queue::source(&settings, MINUTE, scratch.path(), Access::ReadWrite).queue_status());
     server.join().unwrap();
     assert_eq!(
         demand(&queue),
