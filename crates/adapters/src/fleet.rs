@@ -63,10 +63,14 @@ impl Fleet {
     }
 
     fn provider_of(&self, machine: &Machine) -> Result<&dyn Provider, ProviderError> {
-        // A machine's own record says how it was made; its type's settings may have changed since.
+        // A machine's own record says how it was made; its type's settings may have changed since. One that
+        // was never seen is asked for as its type is made now.
         let settings = self
             .records
             .get(&machine.name)
+            .filter(|record| {
+                record.is_of_a_machine() || !self.configured.contains_key(&record.machine_type)
+            })
             .map(|record| &record.provider)
             .or_else(|| self.configured.get(&machine.machine_type));
         settings
@@ -93,7 +97,8 @@ impl Fleet {
                 Step::Deploy => self.deploy(&mut done, freshness),
                 Step::Drain | Step::Stop | Step::Destroy => self.end(*step, &done.machine),
             };
-            let seconds = began.elapsed().as_secs_f32();
+            // To the millisecond.
+            let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
             match result {
                 Ok(()) => tracing::info!(machine = %task.machine.name, %step, seconds, "done"),
                 Err(error) => {
@@ -219,6 +224,11 @@ fn host_name(printed: &[u8]) -> Result<String, String> {
     }
 }
 
+/// Whether `machine` is among `machines`: the provider's program may only have moved.
+fn is_listed(machines: &[Machine], machine: &Machine) -> bool {
+    machines.iter().any(|other| other.name == machine.name && other.address == machine.address)
+}
+
 /// Whether a machine may still be booting.
 #[derive(Clone, Copy)]
 enum Freshness {
@@ -252,13 +262,18 @@ impl MachineProvider for Fleet {
         let lists = in_parallel(self.limits.parallelism, &providers, |(_, provider)| {
             provider.list(limit).map(|machines| (machines, provider.resources()))
         });
-        let lists: Vec<_> =
+        let mut lists: Vec<_> =
             providers.iter().map(|(identity, _)| (*identity).clone()).zip(lists).collect();
+        // Those that are configured now first: what they list is theirs from now on.
+        lists.sort_by_key(|(identity, _)| !self.is_configured(identity));
 
         let mut inventory = Inventory::default();
         for (identity, list) in lists {
             match list {
                 Ok((mut machines, resources)) => {
+                    if !self.is_configured(&identity) {
+                        machines.retain(|machine| !is_listed(&inventory.machines, machine));
+                    }
                     for machine in &mut machines {
                         let record = self.records.get(&machine.name);
                         machine.failing_since = record.and_then(|record| record.failing_since);
@@ -287,16 +302,22 @@ impl MachineProvider for Fleet {
     fn perform(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let fleet = &*self;
         let outcomes = in_parallel(self.limits.parallelism, tasks, |task| fleet.run(task));
-        self.note_deployments(tasks, &outcomes);
+        self.note_outcomes(tasks, &outcomes);
         outcomes
     }
 }
 
 impl Fleet {
-    /// Remembers since when deployments fail. Forgetting it after a crash only makes us more patient.
-    fn note_deployments(&mut self, tasks: &[Task], outcomes: &[Outcome]) {
+    /// Remembers what was created, and since when deployments fail. Forgetting it after a crash only makes us
+    /// ask again, and more patient.
+    fn note_outcomes(&mut self, tasks: &[Task], outcomes: &[Outcome]) {
         let now = crate::world::now();
         for (task, outcome) in tasks.iter().zip(outcomes) {
+            let was_created =
+                outcome.as_ref().map_or_else(|error| error.step != Step::Create, |_| true);
+            if task.steps.contains(&Step::Create) && was_created {
+                self.records.note_creation(&task.machine.name);
+            }
             let is_first = task.steps.first() != Some(&Step::Deploy);
             let deployment = match outcome {
                 Ok(_) if task.steps.contains(&Step::Deploy) => Deployment::Succeeded,
@@ -336,11 +357,16 @@ impl Fleet {
                 provider,
                 requested_at,
                 last_seen: Some(machine.clone()),
+                created: true,
                 host_name: machine.host_name.clone(),
                 failing_since: machine.failing_since,
             };
             self.records.insert(machine.name.clone(), record);
         }
+    }
+
+    fn is_configured(&self, identity: &str) -> bool {
+        self.configured.values().any(|settings| settings.identity() == identity)
     }
 
     /// The provider's settings for a type, or for any other that it serves.
@@ -352,17 +378,20 @@ impl Fleet {
     /// Takes the machines of a provider that cannot list them from memory, and marks their types.
     fn recall(&self, identity: &str, error: &ProviderError, inventory: &mut Inventory) {
         let mut reason = error.to_string();
-        if !self.configured.values().any(|settings| settings.identity() == identity) {
+        for (machine_type, settings) in &self.configured {
+            if settings.identity() == identity {
+                inventory.unlisted.insert(machine_type.clone(), reason.clone());
+            }
+        }
+        if !self.is_configured(identity) {
             reason.push_str(
                 " (the provider that machines were made with before the configuration changed; once they \
                  are gone, delete machines.json in stateDir)",
             );
         }
-        for machine_type in self.groups.get(identity).into_iter().flat_map(BTreeMap::keys) {
-            inventory.unlisted.insert(machine_type.clone(), reason.clone());
-        }
         for (_, record) in self.records.iter() {
-            if record.provider.identity() == identity {
+            if record.provider.identity() == identity && record.is_of_a_machine() {
+                inventory.unlisted.insert(record.machine_type.clone(), reason.clone());
                 inventory.machines.extend(record.last_seen.clone());
             }
         }
@@ -382,6 +411,7 @@ impl IntentLog for Fleet {
                 provider: provider.clone(),
                 requested_at: Some(intent.requested_at),
                 last_seen: None,
+                created: false,
                 host_name: None,
                 failing_since: None,
             };

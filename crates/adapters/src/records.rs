@@ -54,12 +54,22 @@ pub(crate) struct Record {
     pub(crate) requested_at: Option<Timestamp>,
     /// The machine when it was last listed; `None` until then.
     pub(crate) last_seen: Option<Machine>,
+    /// Whether its provider has answered for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) created: bool,
     /// What the machine calls itself, asked over ssh where its provider does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) host_name: Option<String>,
     /// Since when every deployment has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failing_since: Option<Timestamp>,
+}
+
+impl Record {
+    /// Whether there is, or was, such a machine: not only the intent to create one.
+    pub(crate) fn is_of_a_machine(&self) -> bool {
+        self.created || self.last_seen.is_some()
+    }
 }
 
 const VERSION: u32 = 1;
@@ -116,6 +126,13 @@ impl Records {
                 Deployment::FailedFirst => Some(now),
                 Deployment::Failed => record.failing_since.or(Some(now)),
             };
+        }
+    }
+
+    /// Notes that a provider has answered for a machine that it was asked to create.
+    pub(crate) fn note_creation(&mut self, name: &MachineName) {
+        if let Some(record) = self.current.machines.get_mut(name) {
+            record.created = true;
         }
     }
 
@@ -190,6 +207,7 @@ mod tests {
                 provider: ProviderSettings::Command(settings.clone()),
                 requested_at: None,
                 last_seen: None,
+                created: false,
                 host_name: None,
                 failing_since: None,
             };
