@@ -10,6 +10,7 @@ use std::process::Command;
 
 use adapters::config::parse;
 use adapters::fleet::Fleet;
+use adapters::lock::Access;
 use planner::{Machine, MachineName, MachineState, MachineType};
 use reconciler::world::{MachineProvider as _, Step, Task};
 use serde_json::json;
@@ -56,7 +57,7 @@ fn fifty_rounds_leave_nothing_behind() {
             "authorizedKeys": ["ssh-ed25519 AAAA"],
         } } } },
     });
-    let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+    let mut fleet = Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap();
     let task = |step| {
         let machine = Machine::requested(MachineName::new("t-0"), MachineType::new(TYPE));
         [Task { machine, steps: vec![step] }]
