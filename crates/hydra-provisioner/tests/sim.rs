@@ -138,7 +138,7 @@ fn a_farm_of_mistakes_is_refused_or_warned_of() {
         ("{ \"cycel\": {} }", "did you mean `cycle`?"),
         (
             r#"{ "machines": { "x86_64-linux": { "boot": { "recorded": [] } } } }"#,
-            "machines.x86_64-linux.boot: recorded has no values",
+            "machines.x86_64-linux.boot: there are no values",
         ),
         (
             r#"{ "incidents": [{ "at": 1, "kind": { "spotStorm": { "percent": 120 } } }] }"#,
