@@ -96,7 +96,7 @@ impl Fleet {
                 Step::Deploy => self.deploy(&mut done, freshness),
                 Step::Drain | Step::Stop | Step::Destroy => self.end(*step, &done.machine),
             };
-            let seconds = began.elapsed().as_secs_f32();
+            let seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
             match result {
                 Ok(()) => tracing::info!(machine = %task.machine.name, %step, seconds, "done"),
                 Err(error) => {

@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,6 +103,20 @@ impl Farm {
 
     /// As [`Self::build`]; each job takes so many seconds.
     fn build_for(&self, seconds: u32) -> Vec<String> {
+        let mut results = Vec::new();
+        for job in fs::read_dir(self.path("queue")).unwrap() {
+            let job = job.unwrap().path();
+            let name = job.file_name().unwrap().to_string_lossy().into_owned();
+            let output = self.nix_build(Nix::Ours, &name, seconds);
+            assert!(output.status.success(), "{}", both(&output));
+            results.push(String::from_utf8(output.stdout).unwrap());
+            fs::remove_file(job).unwrap();
+        }
+        results
+    }
+
+    /// Builds `name` on the machines of the machines file; what it prints is the kernel that it was built on.
+    fn nix_build(&self, nix: Nix, name: &str, seconds: u32) -> Output {
         // The sandbox has busybox as /bin/sh, which is every tool by its name.
         let expression = r#"{ name, seconds }: derivation {
             inherit name seconds;
@@ -111,26 +125,24 @@ impl Farm {
             args = [ "-c" "(exec -a sleep /bin/sh $seconds); read release < /proc/sys/kernel/osrelease; echo $release > $out" ];
         }"#;
         fs::write(self.path("job.nix"), expression).unwrap();
-        let mut results = Vec::new();
-        for job in fs::read_dir(self.path("queue")).unwrap() {
-            let job = job.unwrap().path();
+        let script = format!(
+            "cat \"$(nix-build {} --no-out-link --argstr name {name}-{} --argstr seconds {seconds} \
+             --builders @{} --option max-jobs 0 --option substituters '')\"",
+            self.path("job.nix").display(),
             // A name that was never built, whatever this machine's store has.
-            let name =
-                format!("{}-{}", job.file_name().unwrap().to_string_lossy(), std::process::id());
-            let output = Command::new("nix-build")
-                .arg(self.path("job.nix"))
-                .args(["--no-out-link", "--argstr", "name", &name])
-                .args(["--argstr", "seconds", &seconds.to_string(), "--builders"])
-                .arg(format!("@{}", self.path("machines").display()))
-                .args(["--option", "max-jobs", "0", "--option", "substituters", ""])
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{}", both(&output));
-            let path = String::from_utf8(output.stdout).unwrap();
-            results.push(fs::read_to_string(path.trim()).unwrap());
-            fs::remove_file(job).unwrap();
-        }
-        results
+            self.folder.path().file_name().unwrap().to_string_lossy().replace('.', "-"),
+            self.path("machines").display()
+        );
+        let mut command = match nix {
+            Nix::Ours => Command::new("sh"),
+            Nix::Newer => {
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/nix-2.26");
+                let mut command = Command::new(script);
+                command.args(["--bind", &self.folder.path().display().to_string(), "sh"]);
+                command
+            }
+        };
+        command.args(["-euc", &script]).output().unwrap()
     }
 
     /// Process ids of this farm's machines.
@@ -150,9 +162,7 @@ impl Farm {
     }
 
     fn machine_folders(&self) -> Vec<String> {
-        let folder = self.path("state/qemu/machines");
-        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        entries(&self.path("state/qemu/machines"))
     }
 
     /// What `command` prints on each machine of the machines file, whose host keys are checked.
@@ -195,6 +205,15 @@ impl Farm {
     }
 }
 
+/// Which Nix builds on the farm.
+#[derive(Clone, Copy, Debug)]
+enum Nix {
+    /// The host's.
+    Ours,
+    /// 2.26, in a root of its own.
+    Newer,
+}
+
 /// A failed test leaves no machine running either.
 impl Drop for Farm {
     fn drop(&mut self) {
@@ -202,6 +221,39 @@ impl Drop for Farm {
             let _gone = Command::new("kill").args(["-9", &pid]).status();
         }
     }
+}
+
+/// A file system in memory, until this is dropped.
+struct Tmpfs {
+    path: PathBuf,
+}
+
+impl Tmpfs {
+    fn new(path: PathBuf, options: &str) -> Self {
+        fs::create_dir(&path).unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path).status();
+        assert!(mount.unwrap().success());
+        Self { path }
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let mount = Command::new("mount").args(["-o", &options]).arg(&self.path).status();
+        assert!(mount.unwrap().success());
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // What still runs on it is killed after this.
+        let _gone = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
+fn entries(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn image() -> PathBuf {
@@ -240,11 +292,35 @@ fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
     for result in results {
         assert!(result.contains("deb13-cloud") && result != here, "built on {result}");
     }
+    each_nix_builds_and_checks_the_host_key(&farm);
 
     let report = farm.cycle();
     assert!(report.contains("e2e-0: destroy done"), "{report}");
     assert_eq!(fs::read_to_string(farm.path("machines")).unwrap(), "");
     farm.expect_nothing_left();
+}
+
+/// With the same machines file, in which a wrong host key shuts the machine out.
+fn each_nix_builds_and_checks_the_host_key(farm: &Farm) {
+    let published = fs::read_to_string(farm.path("machines")).unwrap();
+    let host_key = published.split_whitespace().nth(7).unwrap();
+    // Another key of the same kind: the last of its letters are the key's own.
+    let (head, tail) = host_key.split_at(host_key.len() - 12);
+    let mut letters: Vec<_> = tail.chars().collect();
+    letters.swap(0, 4);
+    letters.swap(1, 5);
+    let wrong = format!("{head}{}", letters.into_iter().collect::<String>());
+    assert_ne!(wrong, host_key);
+    for (nix, name) in [(Nix::Ours, "ours"), (Nix::Newer, "newer")] {
+        let output = farm.nix_build(nix, name, 0);
+        assert!(both(&output).contains("deb13-cloud"), "{nix:?}: {}", both(&output));
+
+        fs::write(farm.path("machines"), published.replace(host_key, &wrong)).unwrap();
+        let output = farm.nix_build(nix, &format!("{name}-refused"), 0);
+        assert!(!output.status.success(), "{nix:?}: {}", both(&output));
+        assert!(both(&output).contains("Host key verification failed"), "{}", both(&output));
+        fs::write(farm.path("machines"), &published).unwrap();
+    }
 }
 
 #[test]
@@ -329,6 +405,16 @@ fn warm_machines_start_fast_and_differ() {
         let clock: u64 = clock.trim().parse().unwrap();
         assert!(clock.abs_diff(here) < 60, "{clock} is not {here}");
     }
+    let ids = farm.on_each("cat /etc/machine-id");
+    // What it has not written yet is lost, and it boots from its disk, which was the snapshot's.
+    for pid in farm.qemus() {
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    }
+    wait_until("their end", Duration::from_secs(60), || farm.qemus().is_empty());
+    let report = farm.cycle();
+    assert!(report.contains("e2e-0: ready") && report.contains("e2e-1: ready"), "{report}");
+    assert_eq!(farm.on_each("cat /etc/machine-id"), ids);
+
     let began = Instant::now();
     assert_eq!(farm.build().len(), 4);
     println!("four builds: {:.1} s", began.elapsed().as_secs_f32());
@@ -341,10 +427,8 @@ fn warm_machines_start_fast_and_differ() {
 fn troubles_are_named_and_leave_nothing_behind() {
     let farm = Farm::new(&json!({}));
     let image = image();
-    let small = farm.path("small");
-    fs::create_dir(&small).unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=64k", "none"];
-    assert!(Command::new("mount").args(mount).arg(&small).status().unwrap().success());
+    let small = Tmpfs::new(farm.path("small"), "size=64k");
+    let roomy = Tmpfs::new(farm.path("roomy"), "size=300m");
     let with = |more: &Value| {
         let mut qemu =
             json!({ "image": image, "memory": 1024, "hostCores": 16, "hostMemory": 16384 });
@@ -358,18 +442,18 @@ fn troubles_are_named_and_leave_nothing_behind() {
         "stateDir": farm.path("state"),
         "machinesFile": farm.path("machines"),
         "statusCommand": ["python3", farm.path("status.py"), farm.folder.path()],
-        "deployTimeout": 240,
+        "deployTimeout": 180,
         "systemTypes": {
-            "a-fine": with(&json!({})),
+            "a-fine": with(&json!({ "stateDir": roomy.path })),
             "b-no-image": with(&json!({ "image": "/no/such/image" })),
-            "c-disk-full": with(&json!({ "stateDir": small })),
+            "c-disk-full": with(&json!({ "stateDir": small.path })),
             "d-little-memory": with(&json!({ "memory": 40 })),
             "e-no-ssh": with(&json!({ "kernelParams": ["systemd.mask=ssh.service"] })),
             "f-dies": with(&json!({ "extraArgs": ["-device", "no-such-device"] })),
         },
     }));
     let output = farm.command().output().unwrap();
-    assert!(Command::new("umount").arg(&small).status().unwrap().success());
+    println!("the troubles as the operator sees them:\n{}", both(&output));
     let report = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(4), "{report}");
     assert!(report.contains("e2e-0: ready"), "{report}");
@@ -380,7 +464,7 @@ fn troubles_are_named_and_leave_nothing_behind() {
     for (name, words) in [
         ("e2e-1", ["cannot create it", "/no/such/image"]),
         ("e2e-2", ["cannot create it", "No space left on device"]),
-        ("e2e-3", ["its QEMU ended before ssh answered", "console"]),
+        ("e2e-3", ["its QEMU ended before ssh answered", "40 MiB may be too little memory"]),
         ("e2e-4", ["ssh did not answer", "console"]),
         ("e2e-5", ["its QEMU did not start", "no-such-device"]),
     ] {
@@ -388,6 +472,35 @@ fn troubles_are_named_and_leave_nothing_behind() {
             assert!(line_of(name).contains(word), "{word:?} is not in {}", line_of(name));
         }
     }
-    assert_eq!(farm.machine_folders(), ["e2e-0"], "{report}");
+    assert_eq!(farm.machine_folders(), [""; 0], "{report}");
+    for (folder, left) in [(&roomy.path, vec!["e2e-0"]), (&small.path, vec![])] {
+        assert_eq!(entries(&folder.join("machines")), left, "{report}");
+    }
     assert_eq!(farm.qemus().len(), 1, "{report}");
+    the_host_s_disk_is_full_for_a_while(&farm, &roomy);
+}
+
+/// QEMU pauses the machine then; it goes on when there is room again.
+fn the_host_s_disk_is_full_for_a_while(farm: &Farm, disk: &Tmpfs) {
+    let mut conf: Value =
+        serde_json::from_slice(&fs::read(farm.path("conf.json")).unwrap()).unwrap();
+    conf["systemTypes"].as_object_mut().unwrap().retain(|name, _| name == "a-fine");
+    conf["deployTimeout"] = json!(60);
+    farm.set_conf(&conf);
+    let fill = "setsid sh -c 'yes | head -c 400M >/root/much; sync' </dev/null >/dev/null 2>&1 &";
+    assert_eq!(farm.on_each(fill).len(), 1);
+    let state = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        both(&command.arg("status").arg(farm.path("conf.json")).output().unwrap())
+    };
+    wait_until("the pause", Duration::from_secs(120), || state().contains("unreachable"));
+    let output = farm.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", both(&output));
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("e2e-0: FAILED: cannot deploy it: QEMU has paused it"), "{report}");
+
+    disk.remount("size=1g");
+    let report = farm.cycle();
+    assert!(report.contains("e2e-0: ready"), "{report}");
+    assert!(state().contains(" up "), "{}", state());
 }
