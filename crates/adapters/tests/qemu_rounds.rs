@@ -72,6 +72,11 @@ fn fifty_rounds_leave_nothing_behind() {
         fleet.perform(&task(Step::Destroy)).remove(0).unwrap();
         assert_eq!(fleet.list().machines, [], "round {round}");
         assert_eq!(qemus(&state), "", "round {round}");
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+        assert!(
+            !sockets.contains(&folder.path().display().to_string()),
+            "round {round}: {sockets}"
+        );
         TcpListener::bind((created.address.as_deref().unwrap(), port)).unwrap();
         let left = files(folder.path());
         // The first round may make folders that stay.
