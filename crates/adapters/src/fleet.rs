@@ -12,8 +12,9 @@ use reconciler::world::{
 };
 
 use crate::config::{Config, Limits, SshSettings};
+use crate::lock::Access;
 use crate::providers::{Provider, ProviderContext, ProviderError, ProviderSettings, build};
-use crate::records::{Access, Deployment, Record, Records};
+use crate::records::{Deployment, Record, Records};
 use crate::ssh::{Ssh, SshError};
 
 /// How long a machine that was only just started may take to answer ssh.
@@ -43,8 +44,8 @@ impl Fleet {
     ///
     /// # Errors
     /// When the records cannot be read.
-    pub fn open(config: &Config) -> Result<Self, LogError> {
-        let records = Records::load(config.state_dir.join("machines.json"))?;
+    pub fn open(config: &Config, access: Access) -> Result<Self, LogError> {
+        let records = Records::load(config.state_dir.join("machines.json"), access)?;
         let groups = groups(config, &records);
         let keys = config.policy.pools.iter();
         Ok(Self {
@@ -61,16 +62,15 @@ impl Fleet {
         })
     }
 
-    /// Writes nothing to the state directory from now on: for who only looks and holds no lock.
-    pub(crate) fn make_read_only(&mut self) {
-        self.records.set_access(Access::ReadOnly);
-    }
-
     fn provider_of(&self, machine: &Machine) -> Result<&dyn Provider, ProviderError> {
-        // A machine's own record says how it was made; its type's settings may have changed since.
+        // A machine's own record says how it was made; its type's settings may have changed since. One that
+        // was never seen is asked for as its type is made now.
         let settings = self
             .records
             .get(&machine.name)
+            .filter(|record| {
+                record.is_of_a_machine() || !self.configured.contains_key(&record.machine_type)
+            })
             .map(|record| &record.provider)
             .or_else(|| self.configured.get(&machine.machine_type));
         settings
@@ -97,7 +97,8 @@ impl Fleet {
                 Step::Deploy => self.deploy(&mut done, freshness),
                 Step::Drain | Step::Stop | Step::Destroy => self.end(*step, &done.machine),
             };
-            let seconds = began.elapsed().as_secs_f32();
+            // To the millisecond.
+            let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
             match result {
                 Ok(()) => tracing::info!(machine = %task.machine.name, %step, seconds, "done"),
                 Err(error) => {
@@ -138,6 +139,9 @@ impl Fleet {
             self.ssh_until(&done.machine, resume, deadline).map_err(|error| {
                 ProviderError::failed(format!("its builder cannot be started: {error}"))
             })?;
+            if done.machine.host_name.is_none() {
+                self.learn_host_name(done, deadline);
+            }
         }
         let is_fresh =
             matches!(freshness, Freshness::JustStarted) && provider.boots_with_keep_alive();
@@ -154,13 +158,29 @@ impl Fleet {
         Ok(())
     }
 
+    /// The current queue runner knows builders by what `gethostname` says there; providers need not know.
+    fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
+        let ask = ["uname", "-n"].map(str::to_owned);
+        let learnt =
+            self.ssh_until(&done.machine, &ask, deadline).map_err(|error| error.to_string());
+        match learnt.and_then(|printed| host_name(&printed)) {
+            Ok(host_name) => done.machine.host_name = Some(host_name),
+            Err(reason) => {
+                let warning =
+                    format!("its host name is not known, so it will not be released: {reason}");
+                tracing::warn!(machine = %done.machine.name, "{warning}");
+                done.warnings.push(warning);
+            }
+        }
+    }
+
     /// Tries until `deadline`, and once at least, to reach a machine that may still be booting.
     fn ssh_until(
         &self,
         machine: &Machine,
         remote: &[String],
         deadline: Instant,
-    ) -> Result<(), SshError> {
+    ) -> Result<Vec<u8>, SshError> {
         let key = self.ssh_keys.get(&machine.machine_type).map(String::as_str);
         loop {
             match self.ssh.run(machine, key, remote, self.limits.status_timeout) {
@@ -182,6 +202,7 @@ impl Fleet {
                 let key = self.ssh_keys.get(&machine.machine_type).map(String::as_str);
                 self.ssh
                     .run(machine, key, drain, limit)
+                    .map(|_| ())
                     .map_err(|error| ProviderError::failed(error.to_string()))
             }
             Step::Stop => self.provider_of(machine)?.stop(machine, limit),
@@ -192,6 +213,20 @@ impl Fleet {
             }
         }
     }
+}
+
+/// The one word that `uname -n` printed.
+fn host_name(printed: &[u8]) -> Result<String, String> {
+    let text = String::from_utf8_lossy(printed);
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [host_name] => Ok(host_name.to_owned()),
+        _ => Err(format!("`uname -n` on it printed {text:?}")),
+    }
+}
+
+/// Whether `machine` is among `machines`: the provider's program may only have moved.
+fn is_listed(machines: &[Machine], machine: &Machine) -> bool {
+    machines.iter().any(|other| other.name == machine.name && other.address == machine.address)
 }
 
 /// Whether a machine may still be booting.
@@ -227,16 +262,25 @@ impl MachineProvider for Fleet {
         let lists = in_parallel(self.limits.parallelism, &providers, |(_, provider)| {
             provider.list(limit).map(|machines| (machines, provider.resources()))
         });
-        let lists: Vec<_> =
+        let mut lists: Vec<_> =
             providers.iter().map(|(identity, _)| (*identity).clone()).zip(lists).collect();
+        // Those that are configured now first: what they list is theirs from now on.
+        lists.sort_by_key(|(identity, _)| !self.is_configured(identity));
 
         let mut inventory = Inventory::default();
         for (identity, list) in lists {
             match list {
                 Ok((mut machines, resources)) => {
+                    if !self.is_configured(&identity) {
+                        machines.retain(|machine| !is_listed(&inventory.machines, machine));
+                    }
                     for machine in &mut machines {
                         let record = self.records.get(&machine.name);
                         machine.failing_since = record.and_then(|record| record.failing_since);
+                        machine.host_name = machine
+                            .host_name
+                            .take()
+                            .or_else(|| record.and_then(|record| record.host_name.clone()));
                     }
                     self.remember(&identity, &machines);
                     inventory.machines.extend(machines);
@@ -258,16 +302,22 @@ impl MachineProvider for Fleet {
     fn perform(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let fleet = &*self;
         let outcomes = in_parallel(self.limits.parallelism, tasks, |task| fleet.run(task));
-        self.note_deployments(tasks, &outcomes);
+        self.note_outcomes(tasks, &outcomes);
         outcomes
     }
 }
 
 impl Fleet {
-    /// Remembers since when deployments fail. Forgetting it after a crash only makes us more patient.
-    fn note_deployments(&mut self, tasks: &[Task], outcomes: &[Outcome]) {
+    /// Remembers what was created, and since when deployments fail. Forgetting it after a crash only makes us
+    /// ask again, and more patient.
+    fn note_outcomes(&mut self, tasks: &[Task], outcomes: &[Outcome]) {
         let now = crate::world::now();
         for (task, outcome) in tasks.iter().zip(outcomes) {
+            let was_created =
+                outcome.as_ref().map_or_else(|error| error.step != Step::Create, |_| true);
+            if task.steps.contains(&Step::Create) && was_created {
+                self.records.note_creation(&task.machine.name);
+            }
             let is_first = task.steps.first() != Some(&Step::Deploy);
             let deployment = match outcome {
                 Ok(_) if task.steps.contains(&Step::Deploy) => Deployment::Succeeded,
@@ -276,6 +326,9 @@ impl Fleet {
                 _ => continue,
             };
             self.records.note_deployment(&task.machine.name, deployment, now);
+            if let Ok(Done { machine: Machine { host_name: Some(host_name), .. }, .. }) = outcome {
+                self.records.note_host_name(&task.machine.name, host_name);
+            }
         }
         if let Err(error) = self.records.save() {
             tracing::warn!("{error}");
@@ -304,10 +357,16 @@ impl Fleet {
                 provider,
                 requested_at,
                 last_seen: Some(machine.clone()),
+                created: true,
+                host_name: machine.host_name.clone(),
                 failing_since: machine.failing_since,
             };
             self.records.insert(machine.name.clone(), record);
         }
+    }
+
+    fn is_configured(&self, identity: &str) -> bool {
+        self.configured.values().any(|settings| settings.identity() == identity)
     }
 
     /// The provider's settings for a type, or for any other that it serves.
@@ -319,17 +378,20 @@ impl Fleet {
     /// Takes the machines of a provider that cannot list them from memory, and marks their types.
     fn recall(&self, identity: &str, error: &ProviderError, inventory: &mut Inventory) {
         let mut reason = error.to_string();
-        if !self.configured.values().any(|settings| settings.identity() == identity) {
+        for (machine_type, settings) in &self.configured {
+            if settings.identity() == identity {
+                inventory.unlisted.insert(machine_type.clone(), reason.clone());
+            }
+        }
+        if !self.is_configured(identity) {
             reason.push_str(
                 " (the provider that machines were made with before the configuration changed; once they \
                  are gone, delete machines.json in stateDir)",
             );
         }
-        for machine_type in self.groups.get(identity).into_iter().flat_map(BTreeMap::keys) {
-            inventory.unlisted.insert(machine_type.clone(), reason.clone());
-        }
         for (_, record) in self.records.iter() {
-            if record.provider.identity() == identity {
+            if record.provider.identity() == identity && record.is_of_a_machine() {
+                inventory.unlisted.insert(record.machine_type.clone(), reason.clone());
                 inventory.machines.extend(record.last_seen.clone());
             }
         }
@@ -349,6 +411,8 @@ impl IntentLog for Fleet {
                 provider: provider.clone(),
                 requested_at: Some(intent.requested_at),
                 last_seen: None,
+                created: false,
+                host_name: None,
                 failing_since: None,
             };
             self.records.insert(intent.name.clone(), record);

@@ -1,15 +1,26 @@
 //! One provisioner at a time on one state directory.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::atomic_file::create_folder;
+
 /// Holds the lock until it is dropped or the process ends, however it ends (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+/// What one may do in the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Look: nothing is written down, so that no lock is needed.
+    ReadOnly,
+    /// Whatever is needed, while one holds its [`Lock`].
+    ReadWrite,
 }
 
 /// The lock cannot be had.
@@ -50,7 +61,7 @@ impl Lock {
     /// The lock, or what its holder wrote.
     fn try_acquire(path: &Path, holder: &str) -> io::Result<Result<Self, String>> {
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
+            create_folder(directory)?;
         }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;

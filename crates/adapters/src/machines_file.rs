@@ -96,6 +96,8 @@ fn store_uri(entry: &MachinesFileEntry) -> String {
     let address = &entry.address;
     match entry.machine.ssh_port {
         SSH_PORT => format!("{user}@{address}"),
+        // Or an IPv6 address and its port would be one.
+        port if address.contains(':') => format!("ssh://{user}@[{address}]:{port}"),
         port => format!("ssh://{user}@{address}:{port}"),
     }
 }
@@ -105,4 +107,53 @@ fn list(features: &[Feature]) -> String {
         return "-".to_owned();
     }
     features.iter().map(Feature::as_str).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::{Machine, MachineName, MachineType, SpeedFactor, System};
+
+    use super::*;
+
+    fn entry(address: &str, port: u16) -> MachinesFileEntry {
+        let machine = Machine::requested(MachineName::new("m"), MachineType::new("t"));
+        MachinesFileEntry {
+            machine: Machine { ssh_port: port, ..machine },
+            address: address.to_owned(),
+            systems: vec![System::new("x86_64-linux"), System::new("i686-linux")],
+            ssh_key: None,
+            max_jobs: 4,
+            speed_factor: SpeedFactor { thousandths: 1500 },
+            supported_features: Vec::new(),
+            mandatory_features: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn first_columns_for_all_addresses() {
+        for (address, port, uri) in [
+            ("10.0.0.7", 22, "root@10.0.0.7"),
+            ("m.example.org", 2222, "ssh://root@m.example.org:2222"),
+            // As Nix 2.8 and ssh take it; newer Nix does too.
+            ("2001:db8::7", 22, "root@2001:db8::7"),
+            ("2001:db8::7", 2222, "ssh://root@[2001:db8::7]:2222"),
+        ] {
+            assert_eq!(store_uri(&entry(address, port)), uri);
+        }
+    }
+
+    #[test]
+    fn all_columns() {
+        let mut entry = entry("10.0.0.7", 22);
+        entry.ssh_key = Some("/keys/id".to_owned());
+        entry.supported_features = ["benchmark", "kvm"].map(Feature::new).into();
+        entry.mandatory_features = vec![Feature::new("kvm")];
+        entry.machine.host_key = Some("ssh-ed25519 AAAA comment\n".to_owned());
+        let file = MachinesFile { entries: vec![entry], left_out: Vec::new() };
+        assert_eq!(
+            render(&file),
+            "root@10.0.0.7 x86_64-linux,i686-linux /keys/id 4 1.5 benchmark,kvm kvm \
+             c3NoLWVkMjU1MTkgQUFBQSBjb21tZW50\n"
+        );
+    }
 }

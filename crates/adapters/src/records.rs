@@ -13,6 +13,7 @@ use reconciler::world::{Intent, LogError};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
+use crate::lock::Access;
 use crate::providers::ProviderSettings;
 
 /// The records of one state directory, on disk as `machines.json`.
@@ -22,13 +23,6 @@ pub(crate) struct Records {
     on_disk: Contents,
     current: Contents,
     access: Access,
-}
-
-/// Whether changes go to disk: only who holds the lock may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    ReadOnly,
-    ReadWrite,
 }
 
 /// How a deployment went.
@@ -60,15 +54,28 @@ pub(crate) struct Record {
     pub(crate) requested_at: Option<Timestamp>,
     /// The machine when it was last listed; `None` until then.
     pub(crate) last_seen: Option<Machine>,
+    /// Whether its provider has answered for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) created: bool,
+    /// What the machine calls itself, asked over ssh where its provider does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host_name: Option<String>,
     /// Since when every deployment has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failing_since: Option<Timestamp>,
 }
 
+impl Record {
+    /// Whether there is, or was, such a machine: not only the intent to create one.
+    pub(crate) fn is_of_a_machine(&self) -> bool {
+        self.created || self.last_seen.is_some()
+    }
+}
+
 const VERSION: u32 = 1;
 
 impl Records {
-    pub(crate) fn load(path: PathBuf) -> Result<Self, LogError> {
+    pub(crate) fn load(path: PathBuf, access: Access) -> Result<Self, LogError> {
         let contents = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).map_err(|reason| {
                 LogError(format!(
@@ -83,7 +90,7 @@ impl Records {
                 return Err(LogError(format!("cannot read {}: {error}", path.display())));
             }
         };
-        Ok(Self { path, on_disk: contents.clone(), current: contents, access: Access::ReadWrite })
+        Ok(Self { path, on_disk: contents.clone(), current: contents, access })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&MachineName, &Record)> {
@@ -122,16 +129,26 @@ impl Records {
         }
     }
 
+    /// Notes that a provider has answered for a machine that it was asked to create.
+    pub(crate) fn note_creation(&mut self, name: &MachineName) {
+        if let Some(record) = self.current.machines.get_mut(name) {
+            record.created = true;
+        }
+    }
+
+    /// Notes what a machine calls itself.
+    pub(crate) fn note_host_name(&mut self, name: &MachineName, host_name: &str) {
+        if let Some(record) = self.current.machines.get_mut(name) {
+            record.host_name = Some(host_name.to_owned());
+        }
+    }
+
     pub(crate) fn insert(&mut self, name: MachineName, record: Record) {
         self.current.machines.insert(name, record);
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&MachineName, &Record) -> bool) {
         self.current.machines.retain(|name, record| keep(name, record));
-    }
-
-    pub(crate) fn set_access(&mut self, access: Access) {
-        self.access = access;
     }
 
     /// Writes what has changed since the last time.
@@ -182,13 +199,16 @@ mod tests {
             // It was stopped and started again: a new chance.
             (vec![Failed, Failed, FailedFirst, Failed], Some(3)),
         ] {
-            let mut records = Records::load(folder.path().join("none.json")).unwrap();
+            let mut records =
+                Records::load(folder.path().join("none.json"), Access::ReadWrite).unwrap();
             let name = MachineName::new("m");
             let record = Record {
                 machine_type: MachineType::new("t"),
                 provider: ProviderSettings::Command(settings.clone()),
                 requested_at: None,
                 last_seen: None,
+                created: false,
+                host_name: None,
                 failing_since: None,
             };
             records.insert(name.clone(), record);

@@ -1,5 +1,6 @@
 //! Commands on build machines, by the operator's own `ssh`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -42,7 +43,7 @@ impl Ssh {
         Self { options, known_hosts_dir: state_dir.join("known_hosts") }
     }
 
-    /// Runs `remote` on `machine`, logging in with `key` if that file is on this host (it may be only on
+    /// Runs `remote` on `machine` and returns what it printed, logging in with `key` if that file is on this host (it may be only on
     /// the queue runner's).
     ///
     /// # Errors
@@ -53,7 +54,7 @@ impl Ssh {
         key: Option<&str>,
         remote: &[String],
         limit: Duration,
-    ) -> Result<(), SshError> {
+    ) -> Result<Vec<u8>, SshError> {
         let address = machine
             .address
             .as_deref()
@@ -69,11 +70,11 @@ impl Ssh {
             .args(["-x", "-o", "BatchMode=yes", "-o"])
             .arg(format!("ConnectTimeout={}", CONNECT_TIMEOUT.as_secs()))
             .arg("-o")
-            .arg(format!("UserKnownHostsFile={}", known_hosts.display()))
+            .arg(format!("UserKnownHostsFile={}", quoted(&known_hosts)))
             .args(["-o", "GlobalKnownHostsFile=none", "-o"])
             .arg(format!("StrictHostKeyChecking={checking}"))
             .arg("-o")
-            .arg(format!("HostKeyAlias={}", machine.name));
+            .arg(format!("HostKeyAlias={}", plain(&machine.name)));
         if let Some(key) = key.filter(|key| Path::new(key).exists()) {
             invocation = invocation.args(["-i", key]);
         }
@@ -86,7 +87,7 @@ impl Ssh {
             .run()
             .map_err(|error| SshError::Failed(error.to_string()))?;
         match output.code {
-            0 => Ok(()),
+            0 => Ok(output.stdout),
             CONNECTION_FAILED => Err(SshError::NotConnected {
                 place: format!("{}@{address}:{}", machine.ssh_user, machine.ssh_port),
                 message: output.stderr_tail(),
@@ -99,9 +100,10 @@ impl Ssh {
     }
 
     fn known_hosts(&self, machine: &Machine) -> io::Result<PathBuf> {
-        let path = self.known_hosts_dir.join(machine.name.as_str());
+        let alias = plain(&machine.name);
+        let path = self.known_hosts_dir.join(&alias);
         if let Some(host_key) = &machine.host_key {
-            let line = format!("{} {}\n", machine.name, host_key.trim());
+            let line = format!("{alias} {}\n", host_key.trim());
             if fs::read_to_string(&path).ok().as_deref() != Some(&line) {
                 crate::atomic_file::write(&path, line.as_bytes(), 0o600)?;
             }
@@ -114,6 +116,59 @@ impl Ssh {
     /// Forgets the host key of a machine that is gone, so that the next one of its name may have another.
     pub fn forget(&self, name: &MachineName) {
         // It may never have been connected to.
-        let _ = fs::remove_file(self.known_hosts_dir.join(name.as_str()));
+        let _ = fs::remove_file(self.known_hosts_dir.join(plain(name)));
+    }
+}
+
+/// A name that is one file's and one host's, whatever a provider calls its machine: other characters than
+/// letters, digits, `-`, `_` and inner dots become `+` and their number in hexadecimal.
+fn plain(name: &MachineName) -> String {
+    let mut plain = String::new();
+    for c in name.as_str().chars() {
+        match c {
+            '.' if !plain.is_empty() => plain.push(c),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => plain.push(c),
+            other => {
+                // Writing to a string cannot fail.
+                let _ = write!(plain, "+{:x}", u32::from(other));
+            }
+        }
+    }
+    plain
+}
+
+/// A path for `ssh_config`, where a blank would end it and `%` starts a token.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        for (name, expected) in [
+            ("hydra-provisioned-0", "hydra-provisioned-0"),
+            ("v1.2_x", "v1.2_x"),
+            ("../../etc/passwd", "+2e.+2f..+2fetc+2fpasswd"),
+            (".", "+2e"),
+            ("a b*%h", "a+20b+2a+25h"),
+            ("é", "+e9"),
+        ] {
+            assert_eq!(plain(&MachineName::new(name)), expected);
+        }
+    }
+
+    /// What ssh itself makes of the path.
+    #[test]
+    fn ssh_reads_paths_with_blanks() {
+        let path = Path::new("/var/lib/my farm/100%/m");
+        let option = format!("UserKnownHostsFile={}", quoted(path));
+        let words = ["ssh", "-F", "none", "-G", "-o", &option, "host"].map(str::to_owned);
+        let output = Invocation::new(&words, Duration::from_secs(20)).run().unwrap();
+        let settings = String::from_utf8(output.stdout).unwrap();
+        let expected = format!("userknownhostsfile {}", path.display());
+        assert!(settings.lines().any(|line| line == expected), "{settings}");
     }
 }

@@ -10,6 +10,7 @@ use reconciler::world::{
 
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::lock::Access;
 use crate::machines_file::Sink;
 use crate::queue;
 
@@ -26,25 +27,17 @@ pub struct RealWorld {
 }
 
 impl RealWorld {
-    /// The world of `config`. Nothing is asked or changed yet. The caller holds the state directory's lock
-    /// unless it only looks.
+    /// The world of `config`. Nothing is asked or changed yet.
     ///
     /// # Errors
     /// When the state directory's records cannot be read.
-    pub fn open(config: &Config) -> Result<Self, LogError> {
+    pub fn open(config: &Config, access: Access) -> Result<Self, LogError> {
         let limit = config.limits.status_timeout;
         Ok(Self {
-            queue: queue::source(&config.queue, limit, &config.state_dir),
-            fleet: Fleet::open(config)?,
+            queue: queue::source(&config.queue, limit, &config.state_dir, access),
+            fleet: Fleet::open(config, access)?,
             sink: Sink::new(config.machines_file.clone(), limit),
         })
-    }
-
-    /// The same world for who only looks: without the lock nothing is written down.
-    #[must_use]
-    pub fn read_only(mut self) -> Self {
-        self.fleet.make_read_only();
-        self
     }
 }
 

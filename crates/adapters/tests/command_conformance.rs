@@ -7,6 +7,7 @@ use std::path::Path;
 
 use adapters::config::parse;
 use adapters::fleet::Fleet;
+use adapters::lock::Access;
 use planner::MachineType;
 use reconciler::conformance;
 use serde_json::json;
@@ -25,6 +26,6 @@ fn the_example_program_keeps_the_promises_of_a_provider() {
         } },
     });
     fs::create_dir_all(folder.path().join("state")).unwrap();
-    let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+    let mut fleet = Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap();
     conformance::check(&mut fleet, "farm", &MachineType::new("x86_64-linux")).unwrap();
 }

@@ -257,7 +257,7 @@ fn files_that_cannot_be_used() {
             vec!["not valid JSON", "line 3 column 1"],
         ),
         ("missing.json", None, vec!["cannot read it", "No such file"]),
-        ("missing.nix", None, vec!["cannot evaluate", "No such file"]),
+        ("missing.nix", None, vec!["cannot read it", "No such file"]),
     ];
     for (name, text, expected) in cases {
         let file = folder.path().join(name);

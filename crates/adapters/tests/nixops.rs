@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use adapters::config::parse;
 use adapters::fleet::Fleet;
+use adapters::lock::Access;
 use planner::{Machine, MachineName, MachineState, MachineType};
 use reconciler::conformance;
 use reconciler::world::{MachineProvider, Outcome, Step, Task};
@@ -42,7 +43,7 @@ impl Nixops {
             "systemTypes": { TYPE: { "provider": { "nixops": self.settings } } },
         });
         fs::create_dir_all(self.path("state")).unwrap();
-        Fleet::open(&parse(&config).unwrap()).unwrap()
+        Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -133,7 +134,7 @@ fn a_type_with_odd_characters_comes_back() {
             "systemTypes": { odd: { "provider": { "nixops": nixops.settings } } },
         });
         fs::create_dir_all(nixops.path("state")).unwrap();
-        let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+        let mut fleet = Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap();
         let machine = Machine::requested(MachineName::new("farm-0"), MachineType::new(odd));
         let outcomes = fleet.perform(&[Task { machine, steps: vec![Step::Create, Step::Deploy] }]);
         outcomes[0].as_ref().unwrap();

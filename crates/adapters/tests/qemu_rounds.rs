@@ -10,6 +10,7 @@ use std::process::Command;
 
 use adapters::config::parse;
 use adapters::fleet::Fleet;
+use adapters::lock::Access;
 use planner::{Machine, MachineName, MachineState, MachineType};
 use reconciler::world::{MachineProvider as _, Step, Task};
 use serde_json::json;
@@ -56,7 +57,7 @@ fn fifty_rounds_leave_nothing_behind() {
             "authorizedKeys": ["ssh-ed25519 AAAA"],
         } } } },
     });
-    let mut fleet = Fleet::open(&parse(&config).unwrap()).unwrap();
+    let mut fleet = Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap();
     let task = |step| {
         let machine = Machine::requested(MachineName::new("t-0"), MachineType::new(TYPE));
         [Task { machine, steps: vec![step] }]
@@ -71,6 +72,11 @@ fn fifty_rounds_leave_nothing_behind() {
         fleet.perform(&task(Step::Destroy)).remove(0).unwrap();
         assert_eq!(fleet.list().machines, [], "round {round}");
         assert_eq!(qemus(&state), "", "round {round}");
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+        assert!(
+            !sockets.contains(&folder.path().display().to_string()),
+            "round {round}: {sockets}"
+        );
         TcpListener::bind((created.address.as_deref().unwrap(), port)).unwrap();
         let left = files(folder.path());
         // The first round may make folders that stay.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use adapters::config::QueueSettings;
+use adapters::lock::Access;
 use adapters::queue;
 use adapters::queue::classic::parse;
 use planner::{AcceptsJobs, Queue, QueueStatus, Seconds, Timestamp};
@@ -187,7 +188,8 @@ fn what_cannot_be_relied_on() {
 
 fn ask(script: &str, limit: Duration) -> QueueStatus {
     let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-    queue::source(&QueueSettings::Classic { command }, limit, "/nowhere".as_ref()).queue_status()
+    queue::source(&QueueSettings::Classic { command }, limit, "/nowhere".as_ref(), Access::ReadOnly)
+        .queue_status()
 }
 
 #[test]
@@ -211,8 +213,12 @@ fn the_command_is_believed_only_when_it_succeeds() {
     assert!(hangs.ends_with("did not end within 0.2 s and was killed"), "{hangs}");
 
     let command = vec!["/nowhere/hydra-queue-runner".to_owned(), "--status".to_owned()];
-    let mut source =
-        queue::source(&QueueSettings::Classic { command }, minute, "/nowhere".as_ref());
+    let mut source = queue::source(
+        &QueueSettings::Classic { command },
+        minute,
+        "/nowhere".as_ref(),
+        Access::ReadOnly,
+    );
     assert_eq!(
         reason(source.queue_status()),
         "statusCommand: cannot run /nowhere/hydra-queue-runner: No such file or directory (os error 2)"

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use adapters::config::QueueSettings;
+use adapters::lock::Access;
 use adapters::queue;
 use adapters::queue::derivations::{DrvPath, Features};
 use adapters::queue::rest::read;
@@ -261,7 +262,7 @@ fn source(
     limit: Duration,
 ) -> Box<dyn QueueSource + Send> {
     let nix_command = vec![nix.to_str().unwrap().to_owned()];
-    queue::source(&QueueSettings::Rest { url, nix_command }, limit, state_dir)
+    queue::source(&QueueSettings::Rest { url, nix_command }, limit, state_dir, Access::ReadWrite)
 }
 
 /// A program named `nix` that runs `script` and notes its arguments, one call a line.
@@ -451,18 +452,11 @@ fn real_nix_tells_features() {
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = thread::spawn(move || {
-        let status: &[u8] = br#"{"queueRunner":{"status":"up"},"machines":{}}"#;
-        for body in [status, queues.as_bytes()] {
-            let (mut stream, _) = listener.accept().unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
-            send(&mut stream, "200", body);
-        }
-    });
+    let server = thread::spawn(move || answer(&listener, &queues));
     let nix_command = ["nix", "--store", store.to_str().unwrap()].map(str::to_owned).to_vec();
     let settings = QueueSettings::Rest { url, nix_command };
-    let queue = up(queue::source(&settings, MINUTE, scratch.path()).queue_status());
+    let queue =
+        up(queue::source(&settings, MINUTE, scratch.path(), Access::ReadWrite).queue_status());
     server.join().unwrap();
     assert_eq!(
         demand(&queue),
@@ -470,6 +464,38 @@ fn real_nix_tells_features() {
     );
     assert_eq!(queue.warnings.len(), 1);
     assert!(queue.warnings[0].contains("2innw8daj996r0wv56czrlgksjpykl70-b.drv"));
+}
+
+/// Who only looks (`plan`, `status`) writes nothing down.
+#[test]
+fn features_are_not_remembered_without_the_lock() {
+    for (access, remembered) in [(Access::ReadOnly, false), (Access::ReadWrite, true)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let nix = fake_nix(scratch.path(), SHOW_ALL);
+        let nix_command = vec![nix.to_str().unwrap().to_owned()];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let step = step("/nix/store/2innw8daj996r0wv56czrlgksjpykl70-b.drv");
+        let queues = format!(r#"{{"queues":{{"x86_64-linux":[{step}]}}}}"#);
+        let server = thread::spawn(move || answer(&listener, &queues));
+        let settings = QueueSettings::Rest { url, nix_command };
+        let state_dir = scratch.path().join("state");
+        let queue = up(queue::source(&settings, MINUTE, &state_dir, access).queue_status());
+        server.join().unwrap();
+        assert_eq!(demand(&queue), ["x86_64-linux:kvm 1+0"]);
+        assert_eq!(state_dir.exists(), remembered, "{access:?}");
+    }
+}
+
+/// Answers `/status` and then `/status/queues`.
+fn answer(listener: &TcpListener, queues: &str) {
+    let status: &[u8] = br#"{"queueRunner":{"status":"up"},"machines":{}}"#;
+    for body in [status, queues.as_bytes()] {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
+        send(&mut stream, "200", body);
+    }
 }
 
 fn step(path: &str) -> String {

@@ -1,9 +1,12 @@
 //! What the user may say.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::EXIT_CODES;
 
@@ -18,6 +21,23 @@ pub(crate) struct Args {
     /// conf.nix (or a .json file): short for `run CONF`
     #[arg(required = true)]
     pub(crate) conf: Option<PathBuf>,
+}
+
+/// Prints what is wrong with the command line (or `--help`). Clap takes the first word that is no command
+/// for CONF and wonders about the second: say so.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    // Nobody may be listening, which changes nothing.
+    let _unheard = error.print();
+    let top = Args::command();
+    let has_command =
+        std::env::args().skip(1).any(|word| top.get_subcommands().any(|c| c.get_name() == word));
+    if error.kind() == ErrorKind::UnknownArgument && !has_command {
+        let _unheard = writeln!(
+            io::stderr(),
+            "\nCONF alone stands for `run CONF`; with options write `run CONF --watch` and the like."
+        );
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 #[derive(Debug, ClapArgs)]

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use adapters::config::{self, Config};
-use adapters::lock::{Lock, LockError};
+use adapters::lock::{Access, Lock, LockError};
 use adapters::world::RealWorld;
 use planner::{QueueStatus, Snapshot};
 use reconciler::Report;
@@ -31,8 +31,8 @@ pub(crate) fn run(args: Args) -> Exit {
     }
     let ended = match (args.command, args.conf) {
         (Some(Command::Run(args)), _) if args.watch => watch(&args),
-        (Some(Command::Run(args)), _) => Ok(run_cycle(&args).exit),
-        (None, Some(conf)) => Ok(run_cycle(&RunArgs::once(conf)).exit),
+        (Some(Command::Run(args)), _) => Ok(run_once(&args)),
+        (None, Some(conf)) => Ok(run_once(&RunArgs::once(conf))),
         (Some(Command::Generate(what)), _) => generate(what),
         (Some(Command::Plan { conf, json, snapshot, print_snapshot }), _) => {
             let output = match (json, print_snapshot) {
@@ -64,9 +64,13 @@ pub(crate) struct Cycle {
     pub(crate) report: Option<Report>,
 }
 
-/// Runs one cycle and prints its report.
-pub(crate) fn run_cycle(args: &RunArgs) -> Cycle {
-    match cycle(&args.conf) {
+fn run_once(args: &RunArgs) -> Exit {
+    run_cycle(args, load(&args.conf)).exit
+}
+
+/// Runs one cycle of `config`, if it is good, and prints its report.
+pub(crate) fn run_cycle(args: &RunArgs, config: Result<Config, Exit>) -> Cycle {
+    match config.and_then(|config| cycle(&args.conf, &config)) {
         Err(exit) => Cycle { exit, report: None },
         Ok(report) => {
             let recorded = args.record.as_deref().map_or(Ok(()), |file| record(file, &report));
@@ -100,8 +104,7 @@ fn record(file: &Path, report: &Report) -> Result<(), Exit> {
     })
 }
 
-fn cycle(conf: &Path) -> Result<Report, Exit> {
-    let config = load(conf)?;
+fn cycle(conf: &Path, config: &Config) -> Result<Report, Exit> {
     let holder = format!(
         "pid {}, running {} since {}",
         std::process::id(),
@@ -112,7 +115,7 @@ fn cycle(conf: &Path) -> Result<Report, Exit> {
         LockError::Held { .. } => fail(Exit::Locked, &error),
         LockError::Unusable { .. } => fail(Exit::Unexpected, &error),
     })?;
-    let mut world = open(&config)?;
+    let mut world = open(config, Access::ReadWrite)?;
     let report = reconciler::cycle(&config.policy, &mut world)
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     for warning in &report.plan.warnings {
@@ -176,13 +179,13 @@ pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
     Ok(config)
 }
 
-fn open(config: &Config) -> Result<RealWorld, Exit> {
-    RealWorld::open(config).map_err(|error| fail(Exit::Unexpected, &error))
+fn open(config: &Config, access: Access) -> Result<RealWorld, Exit> {
+    RealWorld::open(config, access).map_err(|error| fail(Exit::Unexpected, &error))
 }
 
 /// Looks at the world without changing it: without the lock, and so without writing anything down.
 fn look(config: &Config) -> Result<Snapshot, Exit> {
-    let mut world = open(config)?.read_only();
+    let mut world = open(config, Access::ReadOnly)?;
     reconciler::observe(&mut world).map_err(|error| fail(Exit::Unexpected, &error))
 }
 

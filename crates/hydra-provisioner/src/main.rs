@@ -13,7 +13,11 @@ mod watch;
 use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
-    let args = args::Args::parse();
-    logging::start(&args.logging);
-    commands::run(args).into()
+    match args::Args::try_parse() {
+        Ok(args) => {
+            logging::start(&args.logging);
+            commands::run(args).into()
+        }
+        Err(error) => args::refuse(&error),
+    }
 }

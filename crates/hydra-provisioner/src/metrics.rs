@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use planner::{QueueStatus, ReleaseHow, Timestamp};
+use planner::{QueueStatus, ReleaseHow, Sizing, Timestamp};
 use reconciler::Report;
 use reconciler::world::Step;
 
@@ -114,17 +114,18 @@ fn gauges(report: &Report, took: Duration) -> String {
     for ((machine_type, state), count) in &machines {
         page.sample("machines", &[("type", machine_type.as_str()), ("state", state)], *count);
     }
-    page.family("runnable_steps", "gauge", "Steps that wait for a machine of the type.");
-    page.family("wanted_machines", "gauge", "Machines that they are worth.");
-    page.family("allowed_machines", "gauge", "Those within the type's limits.");
-    for (machine_type, sizing) in &report.plan.sizing {
-        let labels = [("type", machine_type.as_str())];
-        if let Some(runnable) = sizing.runnable {
-            page.sample("runnable_steps", &labels, runnable);
-        }
-        page.sample("wanted_machines", &labels, sizing.wanted);
-        page.sample("allowed_machines", &labels, u64::from(sizing.allowed));
-    }
+    page.by_type(
+        report,
+        "runnable_steps",
+        "Steps that wait for a machine of the type.",
+        |sizing| sizing.runnable,
+    );
+    page.by_type(report, "wanted_machines", "Machines that they are worth.", |sizing| {
+        Some(sizing.wanted)
+    });
+    page.by_type(report, "allowed_machines", "Those within the type's limits.", |sizing| {
+        Some(u64::from(sizing.allowed))
+    });
     page.family("postponed_releases", "gauge", "Releases put off to a later cycle.");
     page.sample("postponed_releases", &[], report.postponed.len() as u64);
     page.text
@@ -140,6 +141,22 @@ impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.text, "# HELP hydra_provisioner_{name} {help}");
         let _ = writeln!(self.text, "# TYPE hydra_provisioner_{name} {kind}");
+    }
+
+    /// A gauge with a sample for each type that has one. All samples of a family have to stand together.
+    fn by_type(
+        &mut self,
+        report: &Report,
+        name: &str,
+        help: &str,
+        value_of: impl Fn(&Sizing) -> Option<u64>,
+    ) {
+        self.family(name, "gauge", help);
+        for (machine_type, sizing) in &report.plan.sizing {
+            if let Some(value) = value_of(sizing) {
+                self.sample(name, &[("type", machine_type.as_str())], value);
+            }
+        }
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use adapters::config::Config;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -27,15 +28,17 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     if let Some(address) = args.metrics {
         metrics.serve(address).map_err(|error| fail(Exit::Unexpected, &error))?;
     }
-    let mut limit = longest_cycle(args)?;
+    let mut first = Some(load(&args.conf)?);
+    let mut limit = SLACK;
     let heartbeat = Heartbeat::start(limit);
     notify(&[NotifyState::Ready]);
     let interval = Duration::from_secs(args.interval);
     loop {
         let began = Instant::now();
-        limit = longest_cycle(args).unwrap_or(limit);
+        let config = first.take().map_or_else(|| load(&args.conf), Ok);
+        limit = config.as_ref().map_or(limit, longest_cycle);
         heartbeat.expect_within(limit);
-        let Cycle { exit, report } = run_cycle(args);
+        let Cycle { exit, report } = run_cycle(args, config);
         metrics.count(exit, report.as_ref(), began.elapsed());
         notify(&[NotifyState::Status(&format!("last cycle: {}", exit.name()))]);
 
@@ -72,14 +75,13 @@ fn stop_signals() -> std::io::Result<Receiver<()>> {
 }
 
 /// How long a cycle of this configuration takes if every part of it takes as long as it may.
-fn longest_cycle(args: &RunArgs) -> Result<Duration, Exit> {
-    let config = load(&args.conf)?;
+fn longest_cycle(config: &Config) -> Duration {
     let limits = config.limits;
     let machines: usize = config.policy.pools.values().map(|pool| pool.max_machines as usize).sum();
     // Machines above the maximum are released by and by: twice as many are more than ever are.
     let waves = u32::try_from(1 + 2 * machines / limits.parallelism).unwrap_or(u32::MAX);
     let one_machine = limits.create_timeout + limits.deploy_timeout + 2 * limits.release_timeout;
-    Ok(one_machine.saturating_mul(waves) + 8 * limits.status_timeout + SLACK)
+    one_machine.saturating_mul(waves) + 8 * limits.status_timeout + SLACK
 }
 
 /// Tells systemd's watchdog that we are alive, as long as no cycle takes longer than it can.

@@ -5,22 +5,68 @@
 mod farm;
 
 use std::fs;
+use std::path::Path;
 
 use farm::{Farm, stderr, stdout};
 use serde_json::{Value, json};
 
-/// A farm with one machine, whose type is then given a provider with machines of its own.
-fn farm_with_another_provider() -> Farm {
+/// A farm with one machine.
+fn farm() -> Farm {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(1);
     assert_eq!(farm.run(&[]).status.code(), Some(0));
+    farm
+}
+
+/// Sets a word of the provider's `program`: `sh SCRIPT FOLDER`.
+fn set_program_word(farm: &Farm, word: usize, value: &Path) {
     let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
-    let program = &mut conf["systemTypes"]["x86_64-linux"]["provider"]["command"]["program"];
+    conf["systemTypes"]["x86_64-linux"]["provider"]["command"]["program"][word] = json!(value);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+}
+
+/// A farm with one machine, whose type is then given a provider with machines of its own.
+fn farm_with_another_provider() -> Farm {
+    let farm = farm();
     let others = farm.path("others");
     fs::create_dir(&others).unwrap();
-    program[2] = json!(others);
-    fs::write(farm.conf(), conf.to_string()).unwrap();
+    set_program_word(&farm, 2, &others);
     farm
+}
+
+/// As on NixOS, where every new version of a program has a new path.
+#[test]
+fn a_program_that_has_moved_has_the_same_machines() {
+    for old_program in ["stays", "goes"] {
+        let farm = farm();
+        let moved = farm.path("a-new-provider");
+        fs::copy(farm.path("provider"), &moved).unwrap();
+        set_program_word(&farm, 1, &moved);
+        if old_program == "goes" {
+            fs::remove_file(farm.path("provider")).unwrap();
+        }
+        let output = farm.run(&[]);
+        assert_eq!(output.status.code(), Some(0), "old program {old_program}: {}", stderr(&output));
+        assert_eq!(farm.machines().len(), 1);
+
+        farm.set_runnable(0);
+        assert_eq!(farm.run(&[]).status.code(), Some(0));
+        assert_eq!(farm.machines(), [""; 0], "old program {old_program}");
+    }
+}
+
+/// The provisioner was killed before the old provider made the machine, and then given another one.
+#[test]
+fn a_machine_that_was_never_seen_is_asked_of_the_new_provider() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(1);
+    farm.command(&["run"]).env("KILL_BEFORE", "2").output().unwrap();
+    let moved = farm.path("a-new-provider");
+    fs::rename(farm.path("provider"), &moved).unwrap();
+    set_program_word(&farm, 1, &moved);
+    let output = farm.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(farm.machines(), ["hydra-provisioned-0"]);
 }
 
 #[test]

@@ -194,6 +194,13 @@ fn options_may_stand_before_the_command() {
     assert_eq!(wrong.status.code(), Some(2));
     let errors = String::from_utf8(wrong.stderr).unwrap();
     assert!(errors.contains("stands before the command"), "{errors}");
+    let unsaid = program().arg(farm.conf()).arg("--watch").output().unwrap();
+    assert_eq!(unsaid.status.code(), Some(2));
+    assert!(
+        stderr(&unsaid).contains("with options write `run CONF --watch`"),
+        "{}",
+        stderr(&unsaid)
+    );
     let nothing = program().output().unwrap();
     assert_eq!(nothing.status.code(), Some(2));
 }
@@ -212,9 +219,11 @@ fn nix_is_run_again_while_its_database_is_busy() {
         echo '{}'";
     fs::write(&nix, script).unwrap();
     fs::set_permissions(&nix, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("conf.nix"), "{ }").unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"))
-        .args(["check", "conf.nix"])
+        .arg("check")
+        .arg(folder.path().join("conf.nix"))
         .env("PATH", path)
         .output()
         .unwrap();

@@ -67,6 +67,8 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
     let mut totals = one_thread.lines().filter(|line| line.contains(",total,"));
     let given_up = totals.find(|line| line.contains("rest-defaults.json")).unwrap();
     assert_ne!(given_up.split(',').nth(column.unwrap()), Some("0"), "{given_up}");
+    let (_, said) = expect(&["run", "examples/sim/conf.nix", "sim-traces/rest-defaults.json"], 0);
+    assert!(said.contains("steps were given up since no machine supported them in time"), "{said}");
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn a_farm_of_mistakes_is_refused_or_warned_of() {
         ("{ \"cycel\": {} }", "did you mean `cycle`?"),
         (
             r#"{ "machines": { "x86_64-linux": { "boot": { "recorded": [] } } } }"#,
-            "machines.x86_64-linux.boot: recorded has no values",
+            "machines.x86_64-linux.boot: there are no values",
         ),
         (
             r#"{ "incidents": [{ "at": 1, "kind": { "spotStorm": { "percent": 120 } } }] }"#,

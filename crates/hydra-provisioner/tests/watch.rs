@@ -92,6 +92,15 @@ fn cycles_go_on_until_told_to_stop_and_metrics_tell_of_them() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line:?} is not in\n{page}");
     }
+    let mut family = "";
+    for line in page.lines().filter(|line| line.contains("hydra_provisioner_")) {
+        let words: Vec<_> = line.split([' ', '{']).collect();
+        match words[..2] {
+            ["#", "TYPE"] => family = words[2],
+            ["#", _] => {}
+            _ => assert_eq!(words[0], family, "a sample stands with its family"),
+        }
+    }
     assert!(page.contains("hydra_provisioner_cycles_total{result=\"done\"} "), "{page}");
     assert!(get(&address, "/").starts_with("HTTP/1.0 404"));
 

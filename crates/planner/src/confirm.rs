@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::matching::{QueueMachines, SeenInQueue};
+use crate::matching::{SeenInQueue, find_one};
 use crate::plan::AcceptsJobs;
 use crate::snapshot::{Machine, QueueStatus};
 
@@ -49,7 +49,7 @@ pub fn confirm_drained(machine: &Machine, status: &QueueStatus) -> Result<(), Po
 
 fn look(machine: &Machine, status: &QueueStatus) -> Result<Option<SeenInQueue>, PostponeReason> {
     match status {
-        QueueStatus::Up(queue) => Ok(QueueMachines::new(queue).find(machine)),
+        QueueStatus::Up(queue) => Ok(find_one(queue, machine)),
         QueueStatus::Unavailable(reason) => Err(PostponeReason::QueueUnavailable(reason.clone())),
     }
 }

@@ -58,18 +58,30 @@ impl<'a> QueueMachines<'a> {
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
         let address = machine.address.as_deref();
         let host_name = machine.host_name.as_deref().filter(|name| Some(*name) != address);
-        address
-            .into_iter()
-            .chain(host_name)
-            .flat_map(|host| self.entries(host))
-            .filter(|entry| entry.port.is_none_or(|port| port == machine.ssh_port))
-            .map(|entry| SeenInQueue {
-                jobs: entry.current_jobs,
-                accepts_jobs: entry.accepts_jobs,
-                idle_since: entry.idle_since,
-            })
-            .reduce(SeenInQueue::and)
+        let entries = address.into_iter().chain(host_name).flat_map(|host| self.entries(host));
+        together(machine, entries)
     }
+}
+
+/// As [`QueueMachines::find`], for one machine only: without sorting.
+pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> {
+    let hosts = [machine.address.as_deref(), machine.host_name.as_deref()];
+    together(machine, queue.machines.iter().filter(|entry| hosts.contains(&Some(&entry.host))))
+}
+
+/// What `entries`, which have a name of `machine`'s, say of it together.
+fn together<'a>(
+    machine: &Machine,
+    entries: impl Iterator<Item = &'a QueueMachine>,
+) -> Option<SeenInQueue> {
+    entries
+        .filter(|entry| entry.port.is_none_or(|port| port == machine.ssh_port))
+        .map(|entry| SeenInQueue {
+            jobs: entry.current_jobs,
+            accepts_jobs: entry.accepts_jobs,
+            idle_since: entry.idle_since,
+        })
+        .reduce(SeenInQueue::and)
 }
 
 impl SeenInQueue {
@@ -88,5 +100,5 @@ impl SeenInQueue {
 
 /// How many steps `machine` is building, by whatever name the queue runner knows it; `None` if by none.
 pub fn jobs_of(queue: &Queue, machine: &Machine) -> Option<u64> {
-    QueueMachines::new(queue).find(machine).map(|seen| seen.jobs)
+    find_one(queue, machine).map(|seen| seen.jobs)
 }

@@ -5,7 +5,7 @@ use crate::demand::PoolDemand;
 use crate::plan::{AcceptsJobs, KeepReason, ReleaseHow, ReleaseReason, Verdict};
 use crate::planner::{Naming, Observed};
 use crate::policy::{IdleAction, PoolPolicy};
-use crate::snapshot::{MachineState, Queue, QueueStatus};
+use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
 /// With this much paid time left a machine stays and gets builds: the time costs nothing more.
@@ -35,6 +35,23 @@ pub(crate) enum Reserve {
 
 /// The verdict on a machine that was not selected.
 pub(crate) fn verdict(observed: &Observed<'_>, around: &Surroundings<'_>) -> Verdict {
+    match judge(observed, around) {
+        Verdict::Keep { reason, .. }
+            if observed.machine.state.is_live() && registers_itself(around) =>
+        {
+            keep(reason, AcceptsJobs::Yes)
+        }
+        verdict => verdict,
+    }
+}
+
+/// A builder of the current queue runner takes what it is sent, for as long as it runs: to stop it would
+/// abort what it builds.
+fn registers_itself(around: &Surroundings<'_>) -> bool {
+    matches!(around.queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::HostName)
+}
+
+fn judge(observed: &Observed<'_>, around: &Surroundings<'_>) -> Verdict {
     let QueueStatus::Up(queue) = around.queue else {
         return keep(KeepReason::QueueUnavailable, AcceptsJobs::Yes);
     };

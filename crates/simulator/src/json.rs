@@ -70,7 +70,7 @@ mod tests {
             (
                 r#"{ "machines": { "s": { "boot": { "uniforn": 1 } } } }"#,
                 "line 1, column 42: unknown variant `uniforn`, expected one of `fixed`, `uniform`, `exponential`, \
-                 `logNormal`, `pareto`, `recorded`; did you mean `uniform`?",
+                 `logNormal`, `pareto`, `recorded`, `inOrder`; did you mean `uniform`?",
             ),
             ("{", "line 1, column 1: EOF while parsing an object"),
         ] {

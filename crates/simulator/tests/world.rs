@@ -7,12 +7,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use planner::{DemandKey, MachineType, Policy, PoolPolicy, Seconds, System, Tag};
-use simulator::cloud::{BillingModel, MachineModel, PriceSeries, Tariff};
+use simulator::cloud::{BillingModel, MachineModel, PriceSeries, Spot, Tariff};
 use simulator::engine::{Distribution, Millis, Seed};
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
 use simulator::workload::{NewStep, Workload, WorkloadBuilder};
-use simulator::world::{CycleTiming, Farm, Limits, SimWorld};
+use simulator::world::{CycleTiming, Farm, Limits, Rule, SimWorld};
 
 const TYPE: &str = "x86_64-linux";
 
@@ -87,6 +87,27 @@ fn a_step_on_a_farm_at_zero() {
     assert_eq!(provisioning.under, Millis::from_seconds(419));
     assert_eq!(provisioning.over, Millis::from_seconds(350));
     assert_eq!(world.violations(), []);
+}
+
+/// Up at 360 s (see above), for ten minutes; its step is lost with it, and built on the next one.
+#[test]
+fn a_spot_machine_is_announced_and_taken_away() {
+    let mut farm = farm();
+    let (life, notice) = (Distribution::fixed_seconds(600), Millis::from_seconds(120));
+    farm.machines.values_mut().for_each(|model| {
+        model.spot = Some(Spot { life: life.clone(), notice });
+    });
+    let mut simulation = simulation(policy(|_| ()), farm, &[(1, 520)]);
+    assert!(!simulation.run_until(Millis::from_seconds(1000)));
+    assert_eq!(simulation.world().usage()[&MachineType::new(TYPE)].lost, 1);
+    let world = simulation.world_mut();
+    world.report_violation(Rule::Converge, "only to see the history".to_owned());
+    let history = &world.violations()[0].history;
+    let is_told = |time: &str, what: &str| {
+        history.iter().any(|line| line.starts_with(time) && line.ends_with(what))
+    };
+    assert!(is_told("14m00.000s", "is told that it goes in 2m00.000s"), "{history:#?}");
+    assert!(is_told("16m00.000s", "is Gone"), "{history:#?}");
 }
 
 /// Creation, boot and deployment take 120 s: the cycle of 0 s lasts until then, and the next, due at 60 s,

@@ -28,6 +28,7 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
     // Nix takes a bare name for an attribute of <nixpkgs> in some places and an option for one everywhere.
     let file = std::path::absolute(path)
         .map_err(|error| unusable(path, &format!("cannot find it: {error}")))?;
+    fs::metadata(&file).map_err(|error| unusable(path, &format!("cannot read it: {error}")))?;
     let words = ["nix-instantiate", "--eval", "--strict", "--json"].map(str::to_owned);
     let invocation = Invocation::new(&words, EVALUATION_LIMIT).arg(file.to_string_lossy());
     let output = nix::run(&invocation).map_err(|error| match error {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::derivations::{DrvPath, Features, Nix};
 use crate::atomic_file;
+use crate::lock::Access;
 
 /// Derivations that are remembered: about 10 MB.
 const MOST_ENTRIES: usize = 100_000;
@@ -15,6 +16,7 @@ const MOST_ENTRIES: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct FeatureCache {
     path: PathBuf,
+    access: Access,
     nix: Nix,
     known: BTreeMap<DrvPath, Features>,
     /// Asked last the next time, so that they do not use up the calls that others need.
@@ -22,10 +24,10 @@ pub(super) struct FeatureCache {
 }
 
 impl FeatureCache {
-    pub(super) fn open(state_dir: &Path, nix_command: Vec<String>) -> Self {
+    pub(super) fn open(state_dir: &Path, nix_command: Vec<String>, access: Access) -> Self {
         let path = state_dir.join("derivation-features.json");
         let known = fs::read(&path).map(|bytes| read(&bytes)).unwrap_or_default();
-        Self { path, nix: Nix::new(nix_command), known, refused: BTreeSet::new() }
+        Self { path, access, nix: Nix::new(nix_command), known, refused: BTreeSet::new() }
     }
 
     pub(super) fn get(&self, derivation: &DrvPath) -> Option<&Features> {
@@ -64,14 +66,15 @@ impl FeatureCache {
         if self.known.len() > MOST_ENTRIES {
             self.known.retain(|path, _| waiting.contains(path));
         }
+        if self.access == Access::ReadOnly {
+            return;
+        }
         let by_name: BTreeMap<_, _> = self
             .known
             .iter()
             .take(MOST_ENTRIES)
             .map(|(path, features)| (path.base_name(), features))
             .collect();
-        // Dry runs write it too, without the lock. The worst that can come of it is a damaged file, which
-        // is not believed.
         let written = serde_json::to_vec(&by_name)
             .map_err(std::io::Error::from)
             .and_then(|bytes| atomic_file::write(&self.path, &bytes, 0o600));

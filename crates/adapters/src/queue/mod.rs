@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use reconciler::world::QueueSource;
 
+use self::features::FeatureCache;
 use crate::config::QueueSettings;
+use crate::lock::Access;
 
 /// The queue runner of `settings`. `limit` is for one whole look at it; `state_dir` keeps what need not
 /// be asked twice (the features of derivations; it may be deleted).
@@ -21,13 +23,15 @@ pub fn source(
     settings: &QueueSettings,
     limit: Duration,
     state_dir: &Path,
+    access: Access,
 ) -> Box<dyn QueueSource + Send> {
     match settings {
         QueueSettings::Classic { command } => {
             Box::new(classic::Source::new(command.clone(), limit))
         }
         QueueSettings::Rest { url, nix_command } => {
-            Box::new(rest::Source::new(url.clone(), nix_command.clone(), limit, state_dir))
+            let features = FeatureCache::open(state_dir, nix_command.clone(), access);
+            Box::new(rest::Source::new(url.clone(), limit, features))
         }
     }
 }

@@ -64,6 +64,7 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
         Format::Json => print_json(&report::json(runs))?,
         Format::Csv => print(report::csv(runs))?,
     }
+    warn_of_unsupported(runs);
     let mut exit = Exit::Done;
     for run in runs {
         if let Some(violation) = &run.violation {
@@ -81,6 +82,22 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
         exit = fail(Exit::Unexpected, &format!("{cut} of {} runs were cut short", runs.len()));
     }
     Ok(exit)
+}
+
+/// Most often the real queue runner was set to wait longer than the simulated one.
+fn warn_of_unsupported(runs: &[Run]) {
+    for runs in runs.chunk_by(|a, b| (&a.conf, &a.trace) == (&b.conf, &b.trace)) {
+        let steps: u64 =
+            runs.iter().flat_map(|run| &run.results).map(|r| r.total.unsupported).sum();
+        if let (Some(run), 1..) = (runs.first(), steps) {
+            tracing::warn!(
+                "{} on {}: {steps} steps were given up since no machine supported them in time; if your queue runner \
+                 waits longer (maxUnsupportedTimeInS), say so: queueRunner.maxUnsupported of the farm, in milliseconds",
+                run.conf,
+                run.trace
+            );
+        }
+    }
 }
 
 fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {

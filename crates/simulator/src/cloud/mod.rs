@@ -60,11 +60,13 @@ impl Cloud {
         let id = MachineId(u32::try_from(self.machines.len()).unwrap_or(u32::MAX));
         let host = self.free_host(now);
         let random = self.seed.stream(Purpose::Machine, u64::from(id.0));
-        let model = self.model(kind);
+        let usage = self.usage.entry(kind.clone()).or_default();
+        let number = usage.created;
+        usage.created += 1;
+        let model = self.model(kind).of_machine(number);
         self.machines.push(SimMachine::new(name.clone(), kind.clone(), host, model, random, now));
         self.by_name.insert(name.clone(), id);
         self.by_host.insert(host, id);
-        self.usage.entry(kind.clone()).or_default().created += 1;
         id
     }
 

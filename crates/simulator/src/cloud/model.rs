@@ -38,7 +38,8 @@ pub struct MachineModel {
 pub struct Spot {
     /// How long it is left, from when it is up.
     pub life: Distribution,
-    /// How long before it is announced (EC2: two minutes). Recorded only: the provisioner does not listen.
+    /// How long before it is announced (EC2: two minutes). The history tells it; nothing else comes of it, since
+    /// neither the provisioner nor the queue runners listen, and builds go on until the end.
     pub notice: Millis,
 }
 
@@ -59,6 +60,20 @@ impl Default for MachineModel {
 }
 
 impl MachineModel {
+    /// How the machine of that number behaves, counted by type from 0.
+    #[must_use]
+    pub fn of_machine(mut self, number: u64) -> Self {
+        let Self { create, boot, first_deploy, redeploy, stop, destroy, drain, tariff: _, spot } =
+            &mut self;
+        for times in [create, boot, first_deploy, redeploy, stop, destroy, drain] {
+            *times = times.of_machine(number);
+        }
+        if let Some(spot) = spot {
+            spot.life = spot.life.of_machine(number);
+        }
+        self
+    }
+
     /// Every distribution, by its name in a file.
     pub fn distributions(&self) -> Vec<(&'static str, &Distribution)> {
         let Self { create, boot, first_deploy, redeploy, stop, destroy, drain, tariff: _, spot } =

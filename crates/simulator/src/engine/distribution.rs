@@ -46,6 +46,9 @@ pub enum Distribution {
     },
     /// Values that were seen, each as likely as the others; at least one. What was seen twice is there twice.
     Recorded(Vec<Millis>),
+    /// Values that were seen, to be seen again in this order: the first machine of a type takes the first, and
+    /// so on, after the last the first again. Where there are no machines to count, as [`Self::Recorded`].
+    InOrder(Vec<Millis>),
 }
 
 /// A parameter that makes no distribution.
@@ -70,7 +73,7 @@ pub enum DistributionError {
         range: &'static str,
     },
     /// Nothing to draw from.
-    #[error("recorded has no values, at least one is needed")]
+    #[error("there are no values, at least one is needed")]
     Empty,
 }
 
@@ -91,8 +94,12 @@ impl Distribution {
     /// With the parameter that is out of its range.
     pub fn check(&self) -> Result<(), DistributionError> {
         match *self {
-            Self::Recorded(ref values) if values.is_empty() => Err(DistributionError::Empty),
-            Self::Fixed(_) | Self::Exponential { .. } | Self::Recorded(_) => Ok(()),
+            Self::Recorded(ref values) | Self::InOrder(ref values) if values.is_empty() => {
+                Err(DistributionError::Empty)
+            }
+            Self::Fixed(_) | Self::Exponential { .. } | Self::Recorded(_) | Self::InOrder(_) => {
+                Ok(())
+            }
             Self::Uniform { min, max } => ordered(min, max),
             Self::LogNormal { sigma, .. } => {
                 in_range("sigma", sigma, (0.0..=20.0).contains(&sigma), "from 0 to 20")
@@ -101,6 +108,19 @@ impl Distribution {
                 ordered(min, max)?;
                 in_range("alpha", alpha, alpha > 0.0 && alpha <= 100.0, "above 0, at most 100")
             }
+        }
+    }
+
+    /// What it is for the machine of that number, from 0.
+    #[must_use]
+    pub fn of_machine(&self, number: u64) -> Self {
+        match self {
+            Self::InOrder(values) => {
+                let at = number.checked_rem(values.len() as u64);
+                let value = at.and_then(|at| values.get(usize::try_from(at).ok()?));
+                Self::Fixed(value.copied().unwrap_or_default())
+            }
+            other => other.clone(),
         }
     }
 
@@ -115,7 +135,9 @@ impl Distribution {
             Self::Pareto { min, alpha, max } => {
                 round(to_f64(min) / libm::pow(random.unit(), 1.0 / alpha)).min(max)
             }
-            Self::Recorded(ref values) => random.pick(values).copied().unwrap_or_default(),
+            Self::Recorded(ref values) | Self::InOrder(ref values) => {
+                random.pick(values).copied().unwrap_or_default()
+            }
         }
     }
 }
@@ -224,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn recorded_values_come_again_in_order() {
+        let distribution = Distribution::InOrder(vec![Millis(3), Millis(1)]);
+        let seen = [0, 1, 2, 3].map(|number| distribution.of_machine(number));
+        assert_eq!(seen, [3, 1, 3, 1].map(|length| Distribution::Fixed(Millis(length))));
+        let other = Distribution::exponential_seconds(1);
+        assert_eq!(other.of_machine(7), other);
+    }
+
+    #[test]
     fn senseless_parameters_are_refused() {
         for (json, message) in [
             (r#"{"uniform":{"min":2000,"max":1000}}"#, "min 2.000s is above max 1.000s"),
@@ -232,7 +263,8 @@ mod tests {
                 r#"{"pareto":{"min":1,"alpha":0.0,"max":9}}"#,
                 "alpha is 0, must be above 0, at most 100",
             ),
-            (r#"{"recorded":[]}"#, "recorded has no values, at least one is needed"),
+            (r#"{"recorded":[]}"#, "there are no values, at least one is needed"),
+            (r#"{"inOrder":[]}"#, "there are no values, at least one is needed"),
         ] {
             let distribution: Distribution = serde_json::from_str(json).unwrap();
             assert_eq!(distribution.check().unwrap_err().to_string(), message);

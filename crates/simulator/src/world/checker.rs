@@ -65,6 +65,7 @@ pub(super) enum Note {
     Step(MachineName, Step),
     StepEnds(MachineName, Step, Result<(), String>),
     Life(MachineName, Life),
+    SpotNotice(MachineName, Millis),
     QueueRunner(&'static str),
     Build(u64, Host),
 }
@@ -149,6 +150,7 @@ impl fmt::Display for Note {
             Self::StepEnds(name, step, Ok(())) => write!(f, "{name}: {step} done"),
             Self::StepEnds(name, step, Err(error)) => write!(f, "{name}: {step} failed: {error}"),
             Self::Life(name, life) => write!(f, "{name} is {life:?}"),
+            Self::SpotNotice(name, left) => write!(f, "{name} is told that it goes in {left}"),
             Self::QueueRunner(what) => write!(f, "queue runner {what}"),
             Self::Build(id, host) => write!(f, "step {id} begins on {}", host.address()),
         }

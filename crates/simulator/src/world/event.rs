@@ -70,6 +70,8 @@ pub(super) enum Turn {
     Breaks(Millis),
     /// It answers again.
     Heals,
+    /// Its provider says that it takes it away, this long before.
+    Notice(Millis),
     /// Its provider takes it away, or it breaks for good.
     Lost,
 }

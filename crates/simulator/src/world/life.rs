@@ -39,6 +39,10 @@ impl SimWorld {
                 self.enter(id, Life::Unreachable);
                 self.expect(id, length, Turn::Heals);
             }
+            Turn::Notice(left) => {
+                let (now, name) = (self.now(), self.cloud.get(id).name.clone());
+                self.checker.note(now, Note::SpotNotice(name, left));
+            }
             Turn::Lost => self.lose(id, Life::Gone),
         }
     }
@@ -69,6 +73,8 @@ impl SimWorld {
         let machine = self.cloud.get_mut(id);
         if let Some(spot) = machine.model.spot.clone() {
             let life = machine.random.sample(&spot.life);
+            let notice = spot.notice.min(life);
+            self.expect(id, life.since(notice), Turn::Notice(notice));
             self.expect(id, life, Turn::Lost);
         }
         if in_trouble {

@@ -44,8 +44,12 @@ pub(super) fn choose(
     {
         return Ok(if answer == "yes\n" { Accelerator::Kvm } else { Accelerator::Tcg });
     }
+    tracing::info!(
+        seconds_at_most = PROBE_LIMIT.as_secs(),
+        "probing whether a kernel boots on KVM"
+    );
     let works = kvm_is_writable() && boots_on_kvm(settings, source, state_dir)?;
-    tracing::info!(works, "probed KVM");
+    tracing::info!(works, "probed KVM; without it machines are some ten times slower");
     let answer = if works { "yes" } else { "no" };
     atomic_file::write(&memory, format!("{question}{answer}\n").as_bytes(), 0o600)
         .map_err(|error| unwritable(&memory, &error))?;

@@ -192,11 +192,7 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
         .ok_or_else(|| ProviderError::failed("its host key is lost; it must be replaced"))?;
     loop {
         let Some(process) = Process::of(folder) else {
-            return Err(ProviderError::failed(format!(
-                "its QEMU ended before ssh answered at {}; {}",
-                spec.address,
-                folder.console_tail()
-            )));
+            return Err(ended_early(folder, spec));
         };
         // Its key was seen in this boot; whoever logs in checks it again.
         if folder.is_ready(process.pid()) && reach::greets(&spec.address, spec.settings.ssh_port) {
@@ -242,6 +238,19 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
         }
         process.ends_within(BOOT_POLL_INTERVAL);
     }
+}
+
+fn ended_early(folder: &Folder, spec: &Spec) -> ProviderError {
+    let advice = if folder.console_line().is_empty() {
+        let memory = spec.settings.memory;
+        format!(": {memory} MiB may be too little memory, or the image has nothing to boot")
+    } else {
+        String::new()
+    };
+    let (address, said) = (&spec.address, folder.console_tail());
+    ProviderError::failed(format!(
+        "its QEMU ended before ssh answered at {address}; {said}{advice}"
+    ))
 }
 
 /// What runs or is being started, whosever tag it has.

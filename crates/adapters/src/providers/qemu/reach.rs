@@ -1,6 +1,6 @@
 //! How machines are reached: a loopback address each, with the guest's sshd on one port of it.
 //!
-//! Nix before 2.27 takes no port in a machines file, so machines differ by address. All of 127.0.0.0/8 is this
+//! Nix before 2.31 takes no port in a machines file, so machines differ by address. All of 127.0.0.0/8 is this
 //! host (RFC 1122, 3.2.1.3); Linux needs no configuration for it.
 
 use std::collections::BTreeSet;

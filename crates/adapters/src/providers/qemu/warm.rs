@@ -25,8 +25,8 @@ use crate::providers::ProviderError;
 
 /// The name of the saved state in a template's disk.
 pub(super) const SNAPSHOT: &str = "warm";
-/// After ssh answers, the last services of a boot still start; the guest's end of the identity port is one.
-const SETTLE: Duration = Duration::from_secs(5);
+/// A guest that has booted ends its last services and reads what a first build needs, before it waits for an identity.
+const READY_LIMIT: Duration = Duration::from_secs(120);
 /// A resumed guest takes its identity within seconds.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(60);
 const SEED_BYTES: usize = 64;
@@ -210,12 +210,12 @@ fn make(
     identity::prepare(template, &spec)?;
     launch::start(template, &spec, source, accelerator, Start::Template, limit)?;
     let process = wait_for_ssh(template, &spec, limit)?;
-    if process.ends_within(SETTLE) {
-        return Err(ProviderError::failed(format!(
-            "the template's QEMU ended; {}",
+    converse(template, "hello\n", "waiting\n", READY_LIMIT).map_err(|error| {
+        ProviderError::failed(format!(
+            "its image does not wait for the identity of a resumed machine (hydra-identity-resume.service): {error}; {}",
             template.console_tail()
-        )));
-    }
+        ))
+    })?;
     let save = || -> io::Result<String> {
         Monitor::connect(&template.monitor_socket())?.save_snapshot(SNAPSHOT, limit)
     };
@@ -241,24 +241,33 @@ pub(super) fn hand_in_identity(folder: &Folder) -> Result<(), ProviderError> {
     let document = fs::read_to_string(folder.identity())
         .map_err(|error| unreadable(&folder.identity(), &error))?;
     let fresh = fresh_lines().map_err(failed)?;
-    let talk = || -> io::Result<()> {
-        let mut stream = dial(&folder.identity_socket())?;
-        stream.set_write_timeout(Some(IDENTITY_LIMIT))?;
-        stream.write_all(format!("begin\n{fresh}{document}").as_bytes())?;
-        let deadline = Instant::now() + IDENTITY_LIMIT;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let mut answer = String::new();
-        while answer != "ok\n" {
-            let left = deadline.saturating_duration_since(Instant::now());
-            stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-            answer.clear();
-            if reader.read_line(&mut answer)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+    let text = format!("begin\n{fresh}{document}");
+    converse(folder, &text, "ok\n", IDENTITY_LIMIT).map_err(failed)
+}
+
+/// Says `text` to the guest on its identity port and waits for the line `answer`.
+fn converse(folder: &Folder, text: &str, answer: &str, limit: Duration) -> io::Result<()> {
+    let mut stream = dial(&folder.identity_socket())?;
+    stream.set_write_timeout(Some(limit))?;
+    stream.write_all(text.as_bytes())?;
+    let deadline = Instant::now() + limit;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    while line != answer {
+        let left = deadline.saturating_duration_since(Instant::now());
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        line.clear();
+        match reader.read_line(&mut line) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let said = format!("no {} within {} s", answer.trim_end(), limit.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, said));
             }
+            Err(error) => return Err(error),
         }
-        Ok(())
-    };
-    talk().map_err(failed)
+    }
+    Ok(())
 }
 
 /// What a resumed machine must be told anew besides its identity.
@@ -368,6 +377,40 @@ mod tests {
             assert_eq!(template.path().exists(), stays, "{template:?}");
         }
         sweep(&state_dir.join("none"), &Tag::new("t"), &types).unwrap();
+    }
+
+    #[test]
+    fn a_guest_answers_or_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::new(directory.path(), &MachineName::new("m")).unwrap();
+        fs::create_dir(folder.path()).unwrap();
+        let second = Duration::from_secs(1);
+        assert!(converse(&folder, "hello\n", "waiting\n", second).is_err(), "there is no QEMU");
+
+        let port = std::os::unix::net::UnixListener::bind(folder.identity_socket()).unwrap();
+        let guest = std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            for answers in ["noise\nwaiting\n", "noise\n", ""] {
+                let (mut stream, _) = port.accept().unwrap();
+                stream.write_all(answers.as_bytes()).unwrap();
+                let mut line = String::new();
+                let mut reader = BufReader::new(stream);
+                reader.read_line(&mut line).unwrap();
+                heard.push(line);
+                if !answers.is_empty() {
+                    // Until whoever speaks hangs up.
+                    reader.read_line(&mut String::new()).unwrap();
+                }
+            }
+            heard
+        });
+        let patience = Duration::from_secs(60);
+        converse(&folder, "hello\n", "waiting\n", patience).unwrap();
+        let silent = converse(&folder, "begin\n", "ok\n", second).unwrap_err();
+        assert_eq!(silent.to_string(), "no ok within 1 s");
+        let gone = converse(&folder, "begin\n", "ok\n", patience).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(guest.join().unwrap(), ["hello\n", "begin\n", "begin\n"]);
     }
 
     #[test]

@@ -13,7 +13,6 @@ mod demand;
 mod status;
 mod steps;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use planner::{Queue, QueueStatus};
@@ -36,10 +35,10 @@ pub struct Source {
 
 impl Source {
     /// `url` has no slash at its end. `limit` is for one look: all requests and all of Nix together.
-    pub fn new(url: String, nix_command: Vec<String>, limit: Duration, state_dir: &Path) -> Self {
+    pub(super) fn new(url: String, limit: Duration, features: FeatureCache) -> Self {
         // No proxy of the environment: the queue runner is on this host or in this network.
         let agent = ureq::Agent::config_builder().proxy(None).build().into();
-        Self { url, limit, agent, features: FeatureCache::open(state_dir, nix_command) }
+        Self { url, limit, agent, features }
     }
 
     fn look(&mut self) -> Result<Queue, String> {

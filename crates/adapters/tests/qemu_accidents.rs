@@ -1,0 +1,191 @@
+//! What happens to a host and its machines behind the provisioner's back. Real QEMU; what it boots is an empty disk.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use adapters::config::parse;
+use adapters::fleet::Fleet;
+use planner::{Machine, MachineName, MachineState, MachineType};
+use reconciler::world::{Done, MachineProvider as _, Step, StepError, StepErrorKind, Task};
+use serde_json::json;
+
+const TYPE: &str = "x86_64-linux";
+
+/// A host with room for two machines.
+struct Host {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = Self { folder, port };
+        host.replace_image();
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// As `scripts/build-image` does it.
+    fn replace_image(&self) {
+        fs::write(self.path("new.raw"), vec![0; 1 << 20]).unwrap();
+        fs::rename(self.path("new.raw"), self.path("empty.raw")).unwrap();
+    }
+
+    fn fleet(&self, tag: &str) -> Fleet {
+        let config = json!({
+            "tag": tag,
+            "stateDir": self.path(tag),
+            "touchKeepAlive": false,
+            "systemTypes": { TYPE: { "provider": { "qemu": {
+                "image": self.path("empty.raw"),
+                "stateDir": self.path("qemu"),
+                "accelerator": "tcg",
+                "memory": 16,
+                "hostMemory": 32,
+                "hostCores": 2,
+                "sshPort": self.port,
+                "authorizedKeys": ["ssh-ed25519 AAAA"],
+            } } } },
+        });
+        fs::create_dir_all(self.path(tag)).unwrap();
+        Fleet::open(&parse(&config).unwrap()).unwrap()
+    }
+
+    fn machine_file(&self, name: &str, file: &str) -> PathBuf {
+        self.path("qemu/machines").join(name).join(file)
+    }
+
+    /// As a power cut does it.
+    fn kill(&self, name: &str) {
+        let pid = fs::read_to_string(self.machine_file(name, "pid")).unwrap();
+        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+        let running = Path::new("/proc").join(pid.trim()).join("cmdline");
+        while fs::read(&running).is_ok_and(|words| !words.is_empty()) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.path("qemu/machines")).into_iter().flatten() {
+            let Ok(pid) = fs::read_to_string(entry.unwrap().path().join("pid")) else { continue };
+            let words = fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+            if String::from_utf8_lossy(&words).contains("qemu-system") {
+                let _gone = Command::new("kill").args(["-9", pid.trim()]).status();
+            }
+        }
+    }
+}
+
+fn perform(fleet: &mut Fleet, name: &str, step: Step) -> Result<Done, StepError> {
+    let machine = Machine::requested(MachineName::new(name), MachineType::new(TYPE));
+    fleet.perform(&[Task { machine, steps: vec![step] }]).remove(0)
+}
+
+fn states(fleet: &mut Fleet) -> Vec<MachineState> {
+    fleet.list().machines.iter().map(|machine| machine.state).collect()
+}
+
+#[test]
+fn the_host_was_off_and_the_number_is_another_process_now() {
+    let host = Host::new();
+    let mut fleet = host.fleet("t");
+    perform(&mut fleet, "t-0", Step::Create).unwrap();
+    assert_eq!(states(&mut fleet), [MachineState::Starting]);
+    host.kill("t-0");
+    let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
+    fs::write(host.machine_file("t-0", "pid"), innocent.id().to_string()).unwrap();
+    assert_eq!(states(&mut fleet), [MachineState::Stopped]);
+    perform(&mut fleet, "t-0", Step::Start).unwrap();
+    assert_eq!(states(&mut fleet), [MachineState::Starting]);
+    host.kill("t-0");
+    fs::write(host.machine_file("t-0", "pid"), innocent.id().to_string()).unwrap();
+    perform(&mut fleet, "t-0", Step::Destroy).unwrap();
+    assert_eq!(states(&mut fleet), []);
+    assert_eq!(innocent.try_wait().unwrap(), None, "it lives");
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+}
+
+#[test]
+fn a_machine_that_is_off_when_its_image_is_replaced_is_of_no_use() {
+    let host = Host::new();
+    let mut fleet = host.fleet("t");
+    perform(&mut fleet, "t-0", Step::Create).unwrap();
+    host.replace_image();
+    assert_eq!(states(&mut fleet), [MachineState::Starting], "it has the old one open");
+    host.kill("t-0");
+    assert_eq!(states(&mut fleet), [MachineState::Failed]);
+    let error = perform(&mut fleet, "t-0", Step::Start).unwrap_err();
+    assert!(error.message.contains("empty.raw has changed since its disk was made"), "{error}");
+    fs::rename(host.path("empty.raw"), host.path("elsewhere")).unwrap();
+    assert_eq!(states(&mut fleet), [MachineState::Stopped], "the image may come back");
+    perform(&mut fleet, "t-0", Step::Destroy).unwrap();
+    assert_eq!(states(&mut fleet), []);
+}
+
+/// The provisioner dies at each point of making a machine; what is there then stands for it.
+#[test]
+fn a_creation_that_was_cut_off_is_taken_up() {
+    let host = Host::new();
+    let mut fleet = host.fleet("t");
+    let parts = ["base", "disk.qcow2", "host_key", "host_key.pub", "identity"];
+    for made in 0..=parts.len() {
+        perform(&mut fleet, "t-0", Step::Create).unwrap();
+        host.kill("t-0");
+        for missing in parts.iter().skip(made).chain(["pid", "console.log", "qmp.sock"].iter()) {
+            fs::remove_file(host.machine_file("t-0", missing)).unwrap();
+        }
+        assert_eq!(states(&mut fleet), [MachineState::Stopped], "{made}");
+        perform(&mut fleet, "t-0", Step::Create).unwrap();
+        assert_eq!(states(&mut fleet), [MachineState::Starting], "{made}");
+        perform(&mut fleet, "t-0", Step::Destroy).unwrap();
+        assert_eq!(states(&mut fleet), [], "{made}");
+    }
+}
+
+#[test]
+fn two_provisioners_share_a_host_and_not_each_others_machines() {
+    let host = Host::new();
+    let (mut one, mut two) = (host.fleet("t"), host.fleet("u"));
+    let mut addresses = std::collections::BTreeSet::new();
+    // Both at the same time, each for itself: neither may take what the other takes.
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let begin = |fleet, names: [&'static str; 2]| {
+            scope.spawn(move || {
+                let fleet: &mut Fleet = fleet;
+                names.map(|name| perform(fleet, name, Step::Create))
+            })
+        };
+        let started = [begin(&mut one, ["t-0", "t-1"]), begin(&mut two, ["u-0", "u-1"])];
+        started.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut made = 0;
+    for outcome in outcomes {
+        match outcome {
+            Ok(done) => {
+                made += 1;
+                assert!(addresses.insert(done.machine.address.unwrap()), "an address each");
+            }
+            Err(error) => assert_eq!(error.kind, StepErrorKind::Capacity, "{error}"),
+        }
+    }
+    assert_eq!(made, 2, "there is room for two");
+    assert_eq!(states(&mut one).len() + states(&mut two).len(), 2);
+    for (fleet, names) in [(&mut one, ["t-0", "t-1"]), (&mut two, ["u-0", "u-1"])] {
+        for name in names {
+            perform(fleet, name, Step::Destroy).unwrap();
+        }
+        assert_eq!(states(fleet), []);
+    }
+}

@@ -1,0 +1,114 @@
+//! The current queue runner knows builders by their host names. Where a provider does not tell them, the
+//! machine itself is asked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+mod farm;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use farm::{Farm, stderr, stdout};
+use serde_json::{Value, json};
+
+/// Answers every `/status` with what is in the cell now, until the test ends. Nobody reads `/status/queues`.
+fn serve(status: Arc<Mutex<Value>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().unwrap().unwrap();
+            lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
+            let body = match request.split(' ').nth(1) {
+                Some("/status") => status.lock().unwrap().to_string(),
+                _ => json!({ "queues": {} }).to_string(),
+            };
+            let length = body.len();
+            // A client that has gone away asks again.
+            let _gone = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    url
+}
+
+fn status(waiting: u64, machines: &Value) -> Value {
+    let systems = json!({ "x86_64-linux": { "nrRunnableWaiting": waiting } });
+    json!({
+        "queueRunner": { "status": "up", "uptime": 1_000_000, "queueStats": systems },
+        "machines": machines,
+    })
+}
+
+fn builder(jobs: u64) -> Value {
+    json!({ "its-own-name": { "stats": { "currentJobs": jobs, "idleSince": 1 - jobs } } })
+}
+
+fn script(farm: &Farm, name: &str, text: &str) {
+    fs::write(farm.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(farm.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs a cycle with the folder's `ssh`.
+fn run(farm: &Farm) -> Output {
+    let path = format!("{}:{}", farm.path("").display(), std::env::var("PATH").unwrap());
+    farm.command(&["run"]).env("PATH", path).output().unwrap()
+}
+
+/// A farm whose provider tells no host names, and whose queue runner says what is in `cell`.
+fn silent_farm(cell: &Arc<Mutex<Value>>) -> Farm {
+    let farm =
+        Farm::new(&json!({ "queue": { "url": serve(Arc::clone(cell)) }, "statusCommand": null }));
+    let provider = "sh \"$(dirname \"$0\")/provider\" \"$(dirname \"$0\")\" \"$1\" |
+        sed 's/\"host_name\": \"[^\"]*\"/\"host_name\": null/g'";
+    script(&farm, "silent-provider", provider);
+    let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    let command = &mut conf["systemTypes"]["x86_64-linux"]["provider"]["command"];
+    command["program"] = json!([farm.path("silent-provider")]);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+    farm
+}
+
+#[test]
+fn a_machine_is_asked_for_the_name_that_its_provider_does_not_tell() {
+    let cell = Arc::new(Mutex::new(status(1, &json!({}))));
+    let farm = silent_farm(&cell);
+    script(&farm, "ssh", "case \"$*\" in *'uname -n') echo its-own-name ;; esac");
+    let made = run(&farm);
+    assert_eq!(made.status.code(), Some(0), "{}{}", stdout(&made), stderr(&made));
+
+    *cell.lock().unwrap() = status(0, &builder(1));
+    let busy = stdout(&run(&farm));
+    assert!(busy.contains("hydra-provisioned-0: keep, busy with 1 builds\n"), "{busy}");
+
+    *cell.lock().unwrap() = status(0, &builder(0));
+    let drained = stdout(&run(&farm));
+    assert!(drained.contains("drain and destroy hydra-provisioned-0"), "{drained}");
+    assert_eq!(farm.machines().len(), 1, "its builder is still connected");
+
+    *cell.lock().unwrap() = status(0, &json!({}));
+    run(&farm);
+    assert_eq!(farm.machines(), [""; 0]);
+}
+
+#[test]
+fn a_machine_whose_name_nobody_tells_is_kept_and_says_why() {
+    let cell = Arc::new(Mutex::new(status(1, &json!({}))));
+    let farm = silent_farm(&cell);
+    script(&farm, "ssh", "exit 0");
+    let made = stdout(&run(&farm));
+    assert!(made.contains("its host name is not known, so it will not be released"), "{made}");
+
+    *cell.lock().unwrap() = status(0, &builder(1));
+    let kept = stdout(&run(&farm));
+    assert!(kept.contains("keep, its provider does not tell its host name"), "{kept}");
+}
