@@ -67,8 +67,14 @@ in
     '';
     systemd.services.hydra-identity-resume = service // {
       description = "Identity given by hydra-provisioner after a resume";
-      after = [ "sshd.service" ];
+      # A snapshot is made when this waits: the boot is over then.
+      after = [
+        "sshd.service"
+        "multi-user.target"
+      ];
       serviceConfig = {
+        # What a first build needs is in memory then.
+        ExecStartPre = "-${config.nix.package}/bin/nix-store --query --references /nix/store/none";
         ExecStart = "${identity} --resume /dev/virtio-ports/${credential}";
         # Every step of it costs without KVM, and somebody waits.
         Nice = -10;
