@@ -60,6 +60,21 @@ in
   nixops-expr-and-command = withType (ownProgram // { nixopsExpr = "/etc/hydra/deployment.nix"; });
   nixops-without-deployment = withType { provider.nixops = { }; };
   qemu-without-keys = withType { provider.qemu.image = "/var/lib/images/build-machine"; };
+  qemu-beside-an-sshd = {
+    imports = [
+      (withType {
+        provider.qemu = {
+          image = "/var/lib/images/build-machine";
+          authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+        };
+      })
+    ];
+    services.openssh = {
+      enable = true;
+      ports = [ 22 ];
+      listenAddresses = [ ];
+    };
+  };
   hydra-that-aborts-early = {
     imports = [
       ./hydra.nix

@@ -6,6 +6,11 @@ let
   inherit (cfg) settings;
   place = "services.hydra-provisioner";
 
+  # Whether this machine's own sshd takes a port of every address, those of provider.qemu's machines among them.
+  sshd = config.services.openssh;
+  takesEverywhere =
+    port: (sshd.enable or false) && lib.elem port sshd.ports && sshd.listenAddresses == [ ];
+
   providersOf = type: lib.attrNames (lib.filterAttrs (_: given: given != null) type.provider);
 
   ofType =
@@ -43,6 +48,10 @@ let
       {
         assertion = provider.nixops -> (expr == null) != (nixops.network == null);
         message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix).";
+      }
+      {
+        assertion = provider.qemu -> !takesEverywhere qemu.sshPort;
+        message = "${at}.provider.qemu: this machine's sshd listens on port ${toString qemu.sshPort} of all addresses, and each build machine needs that port of one of 127.91.0.0/16. Set services.openssh.listenAddresses, or provider.qemu.sshPort (docs/qemu.md).";
       }
       {
         assertion = provider.qemu -> qemu.authorizedKeys != [ ] || type.sshKey != null;
