@@ -45,7 +45,8 @@ impl Fleet {
     /// # Errors
     /// When the records cannot be read.
     pub fn open(config: &Config, access: Access) -> Result<Self, LogError> {
-        let records = Records::load(config.state_dir.join("machines.json"), access)?;
+        let records =
+            Records::load(config.state_dir.join("machines.json"), &config.policy.tag, access)?;
         let groups = groups(config, &records);
         let keys = config.policy.pools.iter();
         Ok(Self {

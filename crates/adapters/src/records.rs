@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use planner::{Machine, MachineName, MachineType, Timestamp};
+use planner::{Machine, MachineName, MachineType, Tag, Timestamp};
 use reconciler::world::{Intent, LogError};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub(crate) enum Deployment {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Contents {
     version: u32,
+    /// What the machines are found by: with another tag none of them would be listed, and all forgotten.
+    #[serde(default)]
+    tag: Option<Tag>,
     machines: BTreeMap<MachineName, Record>,
 }
 
@@ -75,8 +78,9 @@ impl Record {
 const VERSION: u32 = 1;
 
 impl Records {
-    pub(crate) fn load(path: PathBuf, access: Access) -> Result<Self, LogError> {
-        let contents = match fs::read(&path) {
+    /// What `path` remembers of the machines of `tag`.
+    pub(crate) fn load(path: PathBuf, tag: &Tag, access: Access) -> Result<Self, LogError> {
+        let mut contents = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).map_err(|reason| {
                 LogError(format!(
                     "cannot read {}: {reason}; it can be deleted: machines are found again by their tag",
@@ -84,12 +88,23 @@ impl Records {
                 ))
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Contents { version: VERSION, machines: BTreeMap::new() }
+                Contents { version: VERSION, ..Contents::default() }
             }
             Err(error) => {
                 return Err(LogError(format!("cannot read {}: {error}", path.display())));
             }
         };
+        if let Some(old) = contents.tag.replace(tag.clone()).filter(|old| old != tag)
+            && !contents.machines.is_empty()
+        {
+            let names: Vec<_> = contents.machines.keys().map(MachineName::as_str).collect();
+            return Err(LogError(format!(
+                "tag is {tag}, but the machines in {} were made with tag {old}, and would be forgotten: {}; set \
+                 tag back until they are gone (maxMachines = 0), or delete the file",
+                path.display(),
+                names.join(", ")
+            )));
+        }
         Ok(Self { path, on_disk: contents.clone(), current: contents, access })
     }
 
@@ -180,17 +195,53 @@ fn parse(bytes: &[u8]) -> Result<Contents, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::providers::ProviderSettings;
+
+    fn load(path: &Path, tag: &str) -> Result<Records, LogError> {
+        Records::load(path.to_owned(), &Tag::new(tag), Access::ReadWrite)
+    }
+
+    fn record() -> Record {
+        let settings =
+            serde_json::from_value(serde_json::json!({ "program": ["p"], "options": {} }));
+        Record {
+            machine_type: MachineType::new("t"),
+            provider: ProviderSettings::Command(settings.unwrap()),
+            requested_at: None,
+            last_seen: None,
+            created: false,
+            host_name: None,
+            failing_since: None,
+        }
+    }
+
+    #[test]
+    fn machines_of_another_tag_are_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machines.json");
+        let mut records = load(&path, "old").unwrap();
+        records.insert(MachineName::new("old-0"), record());
+        records.save().unwrap();
+        assert!(load(&path, "old").is_ok());
+        let error = load(&path, "new").unwrap_err().to_string();
+        assert!(
+            error.contains("were made with tag old, and would be forgotten: old-0;"),
+            "{error}"
+        );
+
+        records.retain(|_, _| false);
+        records.save().unwrap();
+        assert!(load(&path, "new").is_ok(), "nothing is lost any more");
+    }
 
     /// Deployments in turn, at seconds 1, 2, 3..., and since when they have failed then.
     #[test]
     fn failures_are_counted_from_the_first() {
         use Deployment::{Failed, FailedFirst, Succeeded};
         let folder = tempfile::tempdir().unwrap();
-        let settings =
-            serde_json::from_value(serde_json::json!({ "program": ["p"], "options": {} }));
-        let settings: crate::providers::command::Settings = settings.unwrap();
         for (deployments, since) in [
             (vec![Succeeded], None),
             (vec![FailedFirst, Failed, Failed], Some(1)),
@@ -199,19 +250,9 @@ mod tests {
             // It was stopped and started again: a new chance.
             (vec![Failed, Failed, FailedFirst, Failed], Some(3)),
         ] {
-            let mut records =
-                Records::load(folder.path().join("none.json"), Access::ReadWrite).unwrap();
+            let mut records = load(&folder.path().join("none.json"), "farm").unwrap();
             let name = MachineName::new("m");
-            let record = Record {
-                machine_type: MachineType::new("t"),
-                provider: ProviderSettings::Command(settings.clone()),
-                requested_at: None,
-                last_seen: None,
-                created: false,
-                host_name: None,
-                failing_since: None,
-            };
-            records.insert(name.clone(), record);
+            records.insert(name.clone(), record());
             for (second, deployment) in (1..).zip(&deployments) {
                 records.note_deployment(&name, *deployment, Timestamp(second));
             }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use adapters::config::parse;
 use adapters::fleet::Fleet;
+use adapters::lock::Access;
 use planner::{Machine, MachineName, MachineState, MachineType};
 use reconciler::world::{Done, MachineProvider as _, Step, StepError, StepErrorKind, Task};
 use serde_json::json;
@@ -57,7 +58,7 @@ impl Host {
             } } } },
         });
         fs::create_dir_all(self.path(tag)).unwrap();
-        Fleet::open(&parse(&config).unwrap()).unwrap()
+        Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap()
     }
 
     fn machine_file(&self, name: &str, file: &str) -> PathBuf {

@@ -6,7 +6,8 @@ use crate::time::Timestamp;
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
-    by_host: Vec<&'a QueueMachine>,
+    /// Each with its host beside it, where a search finds it without a look elsewhere.
+    by_host: Vec<(&'a str, &'a QueueMachine)>,
     keys: MachineKeys,
 }
 
@@ -36,14 +37,16 @@ impl<'a> QueueMachines<'a> {
     }
 
     pub(crate) fn new(queue: &'a Queue) -> Self {
-        let mut by_host: Vec<_> = queue.machines.iter().collect();
-        by_host.sort_by(|a, b| a.host.cmp(&b.host));
+        let mut by_host: Vec<_> =
+            queue.machines.iter().map(|entry| (entry.host.as_str(), entry)).collect();
+        by_host.sort_by_key(|(host, _)| *host);
         Self { by_host, keys: queue.keys }
     }
 
     fn entries(&self, host: &str) -> impl Iterator<Item = &'a QueueMachine> {
-        let first = self.by_host.partition_point(|entry| entry.host.as_str() < host);
-        self.by_host[first..].iter().copied().take_while(move |entry| entry.host == host)
+        let first = self.by_host.partition_point(|(other, _)| *other < host);
+        let from_first = self.by_host[first..].iter();
+        from_first.take_while(move |(other, _)| *other == host).map(|(_, entry)| *entry)
     }
 
     /// Whether `found`, what was found for `machine`, is all there can be.
