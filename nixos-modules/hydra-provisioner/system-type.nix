@@ -129,7 +129,7 @@ let
     sshPort = mkOption {
       type = types.port;
       default = 22;
-      description = "The port on each machine's loopback address that leads to its sshd. Other ports need Nix 2.27 or newer.";
+      description = "The port on each machine's loopback address that leads to its sshd. Other ports need Nix 2.31 or newer.";
     };
     authorizedKeys = mkOption {
       type = types.listOf types.singleLineStr;
