@@ -48,10 +48,11 @@ in
       default = [
         "nix-store --serve --write"
         "touch /run/keep-alive"
+        "uname -n"
         "systemctl stop hydra-queue-builder-dev.service"
         "systemctl start hydra-queue-builder-dev.service"
       ];
-      description = "What `authorizedKeys` may run, word for word: building for a queue runner, and what the provisioner does (`touchKeepAlive`, `drainCommand`, `resumeCommand`). Add `nix-daemon --stdio` for `ssh-ng://` machines.";
+      description = "What `authorizedKeys` may run, word for word: building for a queue runner, and what the provisioner does (`touchKeepAlive`, `drainCommand`, `resumeCommand`, the question for the host name). Add `nix-daemon --stdio` for `ssh-ng://` machines.";
     };
 
     credentials = mkOption {

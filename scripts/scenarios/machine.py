@@ -17,6 +17,8 @@ from pathlib import Path
 LIMIT_SECONDS = 60
 PAUSE_SECONDS = 0.2
 BOOT_LIMIT_SECONDS = 120
+# Nothing hangs CI.
+COMMAND_LIMIT_SECONDS = 300
 ENVIRONMENT = ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin", "HOME=/root", "LC_ALL=C.UTF-8"]
 
 
@@ -68,14 +70,21 @@ class Machine:
 
     def stop(self) -> None:
         """Whatever state it is in."""
-        if self.nspawn is not None and self.nspawn.poll() is None and self.leader:
+        if self.nspawn is None or self.nspawn.poll() is not None:
+            return
+        if self.leader:
             self.crash()
+        else:
+            self.nspawn.kill()
+            self.nspawn.wait()
 
     def execute(self, command: str) -> tuple[int, str]:
         inside = ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root"]
         inside += [*ENVIRONMENT, "bash", "-c", f"set -euo pipefail; {command}"]
         with self.console.open("ab") as console:
-            run = subprocess.run(inside, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=console, cwd="/")
+            run = subprocess.run(
+                inside, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=console, cwd="/", timeout=COMMAND_LIMIT_SECONDS
+            )
         return run.returncode, run.stdout.decode(errors="replace")
 
     def succeed(self, *commands: str) -> str:

@@ -66,7 +66,7 @@ pub enum CommandError {
         stderr_tail: String,
     },
     /// It printed more than anything of use can be.
-    #[error("{program} printed more than {} MiB", STDOUT_LIMIT_BYTES >> 20)]
+    #[error("{program} printed more than {} MiB; is it the right program?", STDOUT_LIMIT_BYTES >> 20)]
     TooMuch {
         /// The program and its arguments.
         program: String,
@@ -114,6 +114,16 @@ impl Invocation {
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
+    }
+
+    /// How long it may run.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// With another time limit.
+    pub(crate) fn limited_to(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// Program and arguments as a person would type them.
@@ -353,6 +363,7 @@ mod tests {
     /// Whether the process whose id is in `pid_file` is gone, now or soon.
     fn is_gone(pid_file: &std::path::Path) -> bool {
         let pid = std::fs::read_to_string(pid_file).unwrap();
+        assert!(!pid.is_empty(), "it was killed before it began");
         let lives = || {
             std::fs::read_to_string(format!("/proc/{}/status", pid.trim()))
                 .is_ok_and(|status| !status.contains("State:\tZ"))
@@ -377,7 +388,10 @@ mod tests {
     fn endless_output_fills_no_memory() {
         let endless = "yes 0123456789abcdef | head -c 80000000";
         let error = sh(endless, Duration::from_secs(60)).run().unwrap_err();
-        assert_eq!(error.to_string(), format!("sh -c '{endless}' printed more than 64 MiB"));
+        assert_eq!(
+            error.to_string(),
+            format!("sh -c '{endless}' printed more than 64 MiB; is it the right program?")
+        );
         let output = sh(&format!("({endless}; echo last) >&2"), Duration::from_secs(60)).run();
         let stderr = output.unwrap().stderr;
         assert_eq!(stderr.len(), STDERR_LIMIT_BYTES);

@@ -22,6 +22,12 @@ const SSH_PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is tried.
 const SSH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Run on a machine so that it does not power itself off. Machines whose keys may run only certain commands
+/// have to allow this one (nixos-modules/build-machine.nix), and the next.
+pub const TOUCH_KEEP_ALIVE: [&str; 2] = ["touch", "/run/keep-alive"];
+/// Run on a machine to hear what it calls itself.
+pub const ASK_HOST_NAME: [&str; 2] = ["uname", "-n"];
+
 /// Lists and changes machines through their providers, several at a time.
 pub struct Fleet {
     records: Records,
@@ -34,6 +40,8 @@ pub struct Fleet {
     ssh: Ssh,
     ssh_settings: SshSettings,
     ssh_keys: BTreeMap<MachineType, String>,
+    /// Host names that machines told since the records were last written.
+    learnt_names: Mutex<BTreeMap<MachineName, String>>,
     limits: Limits,
 }
 
@@ -59,6 +67,7 @@ impl Fleet {
             ssh_keys: keys
                 .filter_map(|(t, pool)| Some((t.clone(), pool.ssh_key.clone()?)))
                 .collect(),
+            learnt_names: Mutex::default(),
             limits: config.limits,
         })
     }
@@ -140,14 +149,12 @@ impl Fleet {
             self.ssh_until(&done.machine, resume, deadline).map_err(|error| {
                 ProviderError::failed(format!("its builder cannot be started: {error}"))
             })?;
-            if done.machine.host_name.is_none() {
-                self.learn_host_name(done, deadline);
-            }
+            self.learn_host_name(done, deadline);
         }
         let is_fresh =
             matches!(freshness, Freshness::JustStarted) && provider.boots_with_keep_alive();
         if self.ssh_settings.touch_keep_alive && !is_fresh {
-            let touch = ["touch", "/run/keep-alive"].map(str::to_owned);
+            let touch = TOUCH_KEEP_ALIVE.map(str::to_owned);
             if let Err(error) = self.ssh_until(&done.machine, &touch, deadline) {
                 let warning = format!(
                     "cannot touch /run/keep-alive, it may shut itself down: {error} (see touchKeepAlive)"
@@ -159,13 +166,28 @@ impl Fleet {
         Ok(())
     }
 
-    /// The current queue runner knows builders by what `gethostname` says there; providers need not know.
+    /// The current queue runner knows builders by what `gethostname` says there; providers need not know. It is
+    /// asked for at every deployment: a machine may get its name only while it boots, or another one later.
     fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
-        let ask = ["uname", "-n"].map(str::to_owned);
-        let learnt =
-            self.ssh_until(&done.machine, &ask, deadline).map_err(|error| error.to_string());
-        match learnt.and_then(|printed| host_name(&printed)) {
-            Ok(host_name) => done.machine.host_name = Some(host_name),
+        let machine = &mut done.machine;
+        let earlier = self.records.get(&machine.name).and_then(|record| record.host_name.clone());
+        let is_told = machine.host_name.is_some() && machine.host_name != earlier;
+        if is_told {
+            return;
+        }
+        let asked = self
+            .ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline)
+            .map_err(|error| error.to_string());
+        match asked.and_then(|printed| host_name(&printed)) {
+            Ok(host_name) => {
+                let mut learnt = self.learnt_names.lock().unwrap_or_else(PoisonError::into_inner);
+                learnt.insert(machine.name.clone(), host_name.clone());
+                machine.host_name = Some(host_name);
+            }
+            Err(reason) if earlier.is_some() => {
+                tracing::debug!(machine = %machine.name, "cannot ask for its host name: {reason}");
+                machine.host_name = earlier;
+            }
             Err(reason) => {
                 let warning =
                     format!("its host name is not known, so it will not be released: {reason}");
@@ -327,9 +349,10 @@ impl Fleet {
                 _ => continue,
             };
             self.records.note_deployment(&task.machine.name, deployment, now);
-            if let Ok(Done { machine: Machine { host_name: Some(host_name), .. }, .. }) = outcome {
-                self.records.note_host_name(&task.machine.name, host_name);
-            }
+        }
+        let learnt = self.learnt_names.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (name, host_name) in std::mem::take(learnt) {
+            self.records.note_host_name(&name, host_name);
         }
         if let Err(error) = self.records.save() {
             tracing::warn!("{error}");
@@ -347,6 +370,7 @@ impl Fleet {
         for machine in machines {
             let known = self.records.get(&machine.name);
             let requested_at = known.and_then(|record| record.requested_at);
+            let host_name = known.and_then(|record| record.host_name.clone());
             let provider = known
                 .map(|record| &record.provider)
                 .filter(|provider| provider.identity() == identity)
@@ -359,7 +383,7 @@ impl Fleet {
                 requested_at,
                 last_seen: Some(machine.clone()),
                 created: true,
-                host_name: machine.host_name.clone(),
+                host_name,
                 failing_since: machine.failing_since,
             };
             self.records.insert(machine.name.clone(), record);

@@ -1,7 +1,7 @@
 //! Runs Nix's own programs.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::command::{CommandError, Invocation, Output};
 
@@ -13,17 +13,20 @@ const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// while it opens it (Nix 2.8, several at once).
 ///
 /// # Errors
-/// When it cannot be started or does not end in time.
+/// When it cannot be started or does not end in time, all tries together.
 pub(crate) fn run(invocation: &Invocation) -> Result<Output, CommandError> {
+    let began = Instant::now();
+    let mut output = invocation.run()?;
     for _ in 1..BUSY_TRIES {
-        let output = invocation.run()?;
-        if output.succeeded() || !is_busy(&output.stderr) {
-            return Ok(output);
+        let left = invocation.limit().saturating_sub(began.elapsed() + BUSY_PAUSE);
+        if output.succeeded() || !is_busy(&output.stderr) || left.is_zero() {
+            break;
         }
         tracing::debug!("Nix's database is busy; trying again");
         thread::sleep(BUSY_PAUSE);
+        output = invocation.clone().limited_to(left).run()?;
     }
-    invocation.run()
+    Ok(output)
 }
 
 fn is_busy(stderr: &[u8]) -> bool {

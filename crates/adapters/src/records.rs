@@ -94,6 +94,7 @@ impl Records {
                 return Err(LogError(format!("cannot read {}: {error}", path.display())));
             }
         };
+        let on_disk = contents.clone();
         if let Some(old) = contents.tag.replace(tag.clone()).filter(|old| old != tag)
             && !contents.machines.is_empty()
         {
@@ -105,7 +106,7 @@ impl Records {
                 names.join(", ")
             )));
         }
-        Ok(Self { path, on_disk: contents.clone(), current: contents, access })
+        Ok(Self { path, on_disk, current: contents, access })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&MachineName, &Record)> {
@@ -151,10 +152,10 @@ impl Records {
         }
     }
 
-    /// Notes what a machine calls itself.
-    pub(crate) fn note_host_name(&mut self, name: &MachineName, host_name: &str) {
+    /// Notes what a machine calls itself, since its provider does not tell.
+    pub(crate) fn note_host_name(&mut self, name: &MachineName, host_name: String) {
         if let Some(record) = self.current.machines.get_mut(name) {
-            record.host_name = Some(host_name.to_owned());
+            record.host_name = Some(host_name);
         }
     }
 

@@ -43,8 +43,8 @@ impl Ssh {
         Self { options, known_hosts_dir: state_dir.join("known_hosts") }
     }
 
-    /// Runs `remote` on `machine` and returns what it printed, logging in with `key` if that file is on this host (it may be only on
-    /// the queue runner's).
+    /// Runs `remote` on `machine` and returns what it printed, logging in with `key` if that file is on this host
+    /// (it may be only on the queue runner's).
     ///
     /// # Errors
     /// When ssh cannot connect, or the command fails.

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use adapters::config::{option_names, parse};
+use adapters::fleet::{ASK_HOST_NAME, TOUCH_KEEP_ALIVE};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -322,10 +323,29 @@ fn every_option_is_one_of_the_nixos_module() {
     assert_eq!(typed, expected);
 }
 
+/// What our keys may run on a NixOS build machine is at least what we run there.
+#[test]
+fn every_command_for_a_machine_is_allowed_by_the_nixos_module() {
+    let config =
+        parse(&json!({ "queue": { "url": "http://[::1]:8080" }, "systemTypes": {} })).unwrap();
+    let ssh = config.ssh;
+    let page = fs::read_to_string(docs("module-options.md")).unwrap();
+    let allowed = page.lines().find(|line| line.starts_with("| `allowedCommands` |")).unwrap();
+    let ours =
+        [TOUCH_KEEP_ALIVE.map(str::to_owned).to_vec(), ASK_HOST_NAME.map(str::to_owned).to_vec()];
+    for words in ours.into_iter().chain(ssh.drain_command).chain(ssh.resume_command) {
+        let command = format!("\"{}\"", words.join(" "));
+        assert!(allowed.contains(&command), "{command} is not allowed: {allowed}");
+    }
+}
+
+fn docs(page: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page)
+}
+
 /// The names in the first column of a page's tables, with `T` for a type's name.
 fn table_rows(page: &str) -> impl Iterator<Item = String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
-    let text = fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(docs(page)).unwrap();
     let names: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))

@@ -30,7 +30,7 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
     let _unheard = error.print();
     let top = Args::command();
     let has_command =
-        std::env::args().skip(1).any(|word| top.get_subcommands().any(|c| c.get_name() == word));
+        std::env::args_os().skip(1).any(|word| top.get_subcommands().any(|c| word == c.get_name()));
     if error.kind() == ErrorKind::UnknownArgument && !has_command {
         let _unheard = writeln!(
             io::stderr(),

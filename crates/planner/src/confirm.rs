@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::matching::{SeenInQueue, find_one};
+use crate::matching::{SeenInQueue, Strangers, Visibility, find_one};
 use crate::plan::AcceptsJobs;
 use crate::snapshot::{Machine, QueueStatus};
 
@@ -20,37 +20,70 @@ pub enum PostponeReason {
         /// How many steps.
         jobs: u64,
     },
+    /// Its host name is not known, and a builder that we do not know builds: it may be that one.
+    HostNameUnknown,
     /// The queue runner may still give it builds: it has not read the new machines file yet, or the
     /// machine's builder is still connected.
     StillAcceptsJobs,
 }
 
-/// Before draining: whether `machine` is idle in a fresh `status`. Draining a REST builder ends its builds.
-pub fn confirm_idle(machine: &Machine, status: &QueueStatus) -> Result<(), PostponeReason> {
-    match look(machine, status)? {
-        Some(seen) if seen.jobs > 0 => Err(PostponeReason::Busy { jobs: seen.jobs }),
-        _ => Ok(()),
+/// A fresh status, beside the machines that it may tell of.
+#[derive(Clone, Copy, Debug)]
+pub struct SecondLook<'a> {
+    status: &'a QueueStatus,
+    strangers: Strangers,
+}
+
+impl<'a> SecondLook<'a> {
+    /// A look at `status`, where `ours` are all our machines.
+    pub fn new<'m>(status: &'a QueueStatus, ours: impl IntoIterator<Item = &'m Machine>) -> Self {
+        let strangers = match status {
+            QueueStatus::Up(queue) => Strangers::of(queue, ours),
+            QueueStatus::Unavailable(_) => Strangers::Idle,
+        };
+        Self { status, strangers }
+    }
+
+    /// What is told of `machine`, if it is idle.
+    fn find(&self, machine: &Machine) -> Result<Option<SeenInQueue>, PostponeReason> {
+        let queue = match self.status {
+            QueueStatus::Up(queue) => queue,
+            QueueStatus::Unavailable(reason) => {
+                return Err(PostponeReason::QueueUnavailable(reason.clone()));
+            }
+        };
+        let found = find_one(queue, machine);
+        if self.strangers.visibility(machine, found) == Visibility::Hidden {
+            return Err(PostponeReason::HostNameUnknown);
+        }
+        match found {
+            Some(seen) if seen.jobs > 0 => Err(PostponeReason::Busy { jobs: seen.jobs }),
+            found => Ok(found),
+        }
     }
 }
 
-/// After draining: whether `machine` is idle and can get no more builds in a fresh `status`.
+/// Before draining: whether `machine` is idle. Draining a REST builder ends its builds.
+///
+/// # Errors
+/// With the reason why its release has to wait.
+pub fn confirm_idle(look: &SecondLook<'_>, machine: &Machine) -> Result<(), PostponeReason> {
+    look.find(machine).map(|_| ())
+}
+
+/// After draining: whether `machine` is idle and can get no more builds.
 ///
 /// A machine that the queue runner does not know, or knows as disabled (it has read a machines file
 /// without it), cannot get builds: what it reads next was published after the drain.
-pub fn confirm_drained(machine: &Machine, status: &QueueStatus) -> Result<(), PostponeReason> {
-    confirm_idle(machine, status)?;
-    match look(machine, status)? {
+///
+/// # Errors
+/// With the reason why its release has to wait.
+pub fn confirm_drained(look: &SecondLook<'_>, machine: &Machine) -> Result<(), PostponeReason> {
+    match look.find(machine)? {
         Some(seen) if seen.accepts_jobs == AcceptsJobs::Yes => {
             Err(PostponeReason::StillAcceptsJobs)
         }
         _ => Ok(()),
-    }
-}
-
-fn look(machine: &Machine, status: &QueueStatus) -> Result<Option<SeenInQueue>, PostponeReason> {
-    match status {
-        QueueStatus::Up(queue) => Ok(find_one(queue, machine)),
-        QueueStatus::Unavailable(reason) => Err(PostponeReason::QueueUnavailable(reason.clone())),
     }
 }
 
@@ -59,6 +92,9 @@ impl fmt::Display for PostponeReason {
         match self {
             Self::QueueUnavailable(reason) => write!(f, "queue status unavailable: {reason}"),
             Self::Busy { jobs } => write!(f, "it has got {jobs} builds meanwhile"),
+            Self::HostNameUnknown => f.write_str(
+                "its host name is not known, and a builder that is not known either is building",
+            ),
             Self::StillAcceptsJobs => {
                 f.write_str("the queue runner may still give it builds; it goes in a later cycle")
             }

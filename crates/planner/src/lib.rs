@@ -21,7 +21,7 @@ mod selection;
 mod snapshot;
 mod time;
 
-pub use confirm::{PostponeReason, confirm_drained, confirm_idle};
+pub use confirm::{PostponeReason, SecondLook, confirm_drained, confirm_idle};
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
 pub use names::{Feature, MachineName, MachineType, System, Tag};

@@ -1,23 +1,64 @@
 //! Finds the provider's machines in the queue runner's list.
 
+use std::collections::BTreeSet;
+
 use crate::plan::AcceptsJobs;
-use crate::snapshot::{Machine, MachineKeys, Queue, QueueMachine, QueueStatus};
+use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
 use crate::time::Timestamp;
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
     /// Each with its host beside it, where a search finds it without a look elsewhere.
     by_host: Vec<(&'a str, &'a QueueMachine)>,
-    keys: MachineKeys,
+    strangers: Strangers,
 }
 
 /// Whether a queue runner's list would show that a machine builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
-    /// It is in the list, or would be by a name that we know.
+    /// It is in the list, or would be by a name that we know, or nobody builds whom we do not know.
     Visible,
-    /// It may be in the list under a name that its provider does not tell.
+    /// It may be one of those that build under names that we do not know.
     Hidden,
+}
+
+/// What those do whom a queue runner tells by host names that are none of our machines'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strangers {
+    Idle,
+    AtWork,
+}
+
+impl Strangers {
+    /// Those of `queue`, where `ours` are our machines. A classic queue runner tells addresses, which we know.
+    pub(crate) fn of<'a>(queue: &Queue, ours: impl IntoIterator<Item = &'a Machine>) -> Self {
+        if queue.keys == MachineKeys::Address {
+            return Self::Idle;
+        }
+        let known: BTreeSet<_> = ours
+            .into_iter()
+            .flat_map(|machine| [machine.address.as_deref(), machine.host_name.as_deref()])
+            .flatten()
+            .collect();
+        let mut at_work = queue.machines.iter().filter(|entry| entry.current_jobs > 0);
+        if at_work.any(|entry| !known.contains(entry.host.as_str())) {
+            Self::AtWork
+        } else {
+            Self::Idle
+        }
+    }
+
+    /// Whether `found`, what was found for `machine`, is all there can be. One that has never been up builds
+    /// nothing.
+    pub(crate) fn visibility(self, machine: &Machine, found: Option<SeenInQueue>) -> Visibility {
+        let has_been_up = matches!(machine.state, MachineState::Up | MachineState::Unreachable);
+        let is_known = machine.host_name.is_some() || found.is_some();
+        if self == Self::AtWork && has_been_up && !is_known {
+            Visibility::Hidden
+        } else {
+            Visibility::Visible
+        }
+    }
 }
 
 /// All that the queue runner says of one machine, over every name it knows it by.
@@ -29,18 +70,19 @@ pub(crate) struct SeenInQueue {
 }
 
 impl<'a> QueueMachines<'a> {
-    pub(crate) fn of_status(status: &'a QueueStatus) -> Self {
+    /// Those that `status` tells of, where `ours` are our machines.
+    pub(crate) fn of_status(status: &'a QueueStatus, ours: &[Machine]) -> Self {
         match status {
-            QueueStatus::Up(queue) => Self::new(queue),
-            QueueStatus::Unavailable(_) => Self { by_host: Vec::new(), keys: MachineKeys::Address },
+            QueueStatus::Up(queue) => Self::new(queue, Strangers::of(queue, ours)),
+            QueueStatus::Unavailable(_) => Self { by_host: Vec::new(), strangers: Strangers::Idle },
         }
     }
 
-    pub(crate) fn new(queue: &'a Queue) -> Self {
+    fn new(queue: &'a Queue, strangers: Strangers) -> Self {
         let mut by_host: Vec<_> =
             queue.machines.iter().map(|entry| (entry.host.as_str(), entry)).collect();
         by_host.sort_by_key(|(host, _)| *host);
-        Self { by_host, keys: queue.keys }
+        Self { by_host, strangers }
     }
 
     fn entries(&self, host: &str) -> impl Iterator<Item = &'a QueueMachine> {
@@ -51,8 +93,7 @@ impl<'a> QueueMachines<'a> {
 
     /// Whether `found`, what was found for `machine`, is all there can be.
     pub(crate) fn visibility(&self, machine: &Machine, found: Option<SeenInQueue>) -> Visibility {
-        let is_named = self.keys == MachineKeys::Address || machine.host_name.is_some();
-        if is_named || found.is_some() { Visibility::Visible } else { Visibility::Hidden }
+        self.strangers.visibility(machine, found)
     }
 
     /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one) and

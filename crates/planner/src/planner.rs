@@ -51,10 +51,9 @@ impl Observed<'_> {
         self.in_queue.map_or(0, |seen| seen.jobs)
     }
 
-    /// Whether it may be building without our seeing it. One that has never been up builds nothing.
+    /// Whether it may be building without our seeing it.
     pub(crate) fn may_build_unseen(&self) -> bool {
         self.visibility == Visibility::Hidden
-            && matches!(self.machine.state, MachineState::Up | MachineState::Unreachable)
     }
 
     /// For how long its deployment has failed, if that is too long. What builds is never given up.
@@ -109,7 +108,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
 
 /// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
 fn observe(snapshot: &Snapshot) -> Vec<Observed<'_>> {
-    let queue = QueueMachines::of_status(&snapshot.queue);
+    let queue = QueueMachines::of_status(&snapshot.queue, &snapshot.machines);
     let mut sorted: Vec<_> = snapshot.machines.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     sorted

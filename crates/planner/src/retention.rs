@@ -45,8 +45,8 @@ pub(crate) fn verdict(observed: &Observed<'_>, around: &Surroundings<'_>) -> Ver
     }
 }
 
-/// A builder of the current queue runner takes what it is sent, for as long as it runs: to stop it would
-/// abort what it builds.
+/// A builder of the current queue runner takes what it is sent for as long as it runs, and stopping it would
+/// abort what it builds: nothing else would be true to say of a machine that is kept.
 fn registers_itself(around: &Surroundings<'_>) -> bool {
     matches!(around.queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::HostName)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{
-    AcceptsJobs, Attempt, Machine, MachineName, Plan, Policy, PostponeReason, QueueStatus, Release,
+    AcceptsJobs, Attempt, Machine, MachineName, Plan, Policy, PostponeReason, Release, SecondLook,
     Snapshot, Verdict, confirm_drained, confirm_idle, machines_file,
 };
 
@@ -134,15 +134,16 @@ impl<W: World> Execution<'_, W> {
     fn retain_confirmed(
         &mut self,
         releases: &mut Vec<Release>,
-        confirm: impl Fn(&Machine, &QueueStatus) -> Result<(), PostponeReason>,
+        confirm: impl Fn(&SecondLook<'_>, &Machine) -> Result<(), PostponeReason>,
     ) {
         if releases.is_empty() {
             return;
         }
         let status = self.world.queue_status();
+        let look = SecondLook::new(&status, self.machines.values());
         releases.retain(|release| {
             let Some(machine) = self.machines.get(&release.name) else { return false };
-            match confirm(machine, &status) {
+            match confirm(&look, machine) {
                 Ok(()) => true,
                 Err(reason) => {
                     self.report.postponed.push(Postponed { name: release.name.clone(), reason });

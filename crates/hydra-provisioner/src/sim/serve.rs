@@ -153,7 +153,15 @@ impl Played {
             None => settings,
         };
         let usual = if args.machines_file.is_some() { Settings::CLASSIC } else { Settings::REST };
-        let settings = told.filter(|told| told.protocol == usual.protocol).unwrap_or(usual);
+        let fits = |told: &Settings| told.protocol == usual.protocol;
+        if let (Some(file), false) = (&args.farm, told.as_ref().is_none_or(fits)) {
+            let message = format!(
+                "{}: queueRunner.protocol is not what is played: classic with --machines-file, rest without",
+                file.display()
+            );
+            return Err(fail(Exit::BadConfig, &message));
+        }
+        let settings = told.filter(fits).unwrap_or(usual);
         let mut engine = Engine::new();
         if let Some(first) = workload.steps().first() {
             engine.schedule(first.submit, Event::Submit);

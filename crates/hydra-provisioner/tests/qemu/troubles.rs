@@ -28,7 +28,7 @@ fn troubles_are_named_and_leave_nothing_behind() {
         "stateDir": farm.path("state"),
         "machinesFile": farm.path("machines"),
         "statusCommand": ["python3", farm.path("status.py"), farm.folder.path()],
-        "deployTimeout": 150,
+        "deployTimeout": 200,
         "systemTypes": {
             "a-fine": with(&json!({ "stateDir": roomy.path })),
             "b-no-image": with(&json!({ "image": "/no/such/image" })),

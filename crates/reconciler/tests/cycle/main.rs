@@ -8,7 +8,7 @@ mod suite;
 
 use fake::{FakeWorld, NOW, TYPE, name, policy, queue, up};
 use planner::AcceptsJobs::{No, Yes};
-use planner::{Machine, MachineState, MachineType, QueueStatus};
+use planner::{Machine, MachineKeys, MachineState, MachineType, Queue, QueueStatus};
 use reconciler::world::{Intent, Step};
 use reconciler::{Report, cycle};
 
@@ -144,6 +144,24 @@ fn a_release_is_put_off_when_a_look_says_so() {
         assert!(report.released.is_empty() && report.succeeded());
         assert_eq!(world.machines.len(), 1);
     }
+}
+
+/// The current queue runner tells host names: a busy one that is none of ours may be ours after all.
+#[test]
+fn a_release_is_put_off_while_somebody_unknown_builds() {
+    let by_host_name = |jobs: &[_]| match queue(0, jobs) {
+        QueueStatus::Up(queue) => QueueStatus::Up(Queue { keys: MachineKeys::HostName, ..queue }),
+        down @ QueueStatus::Unavailable(_) => down,
+    };
+    let quiet = by_host_name(&[("stranger", 0, Yes)]);
+    let busy = by_host_name(&[("stranger", 1, Yes)]);
+    let mut world = FakeWorld::new(vec![up("t-0")], vec![quiet, busy]);
+    let report =
+        expect_calls(&mut world, &["now", "intents", "list", "queue", "publish []", "queue"]);
+    assert_eq!(
+        report.postponed[0].reason.to_string(),
+        "its host name is not known, and a builder that is not known either is building"
+    );
 }
 
 /// The queue runner has the last word: a machine that cannot be reached and that it still knows may build.

@@ -4,8 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use planner::{MachineName, MachineType, Tag, Timestamp};
+use reconciler::world::StepErrorKind;
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
@@ -17,6 +20,10 @@ const VERSION: u32 = 1;
 const SOCKET_PATH_LIMIT_BYTES: usize = 108;
 /// No process has this number.
 const NO_PROCESS: i32 = 0;
+/// To choose an address or to admit a machine takes moments; whoever waits longer waits for one that is being started.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a lock.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that stand in an error message.
 const CONSOLE_TAIL_LINES: usize = 8;
 /// The console is read from here to its end.
@@ -33,7 +40,9 @@ pub(super) struct Spec {
     pub(super) machine_type: MachineType,
     /// The loopback address that is this machine's alone.
     pub(super) address: String,
-    /// As machine-id(5) wants it.
+    /// As machine-id(5) wants it; empty where an earlier version of this program made the machine, which then has one
+    /// of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) machine_id: String,
     pub(super) settings: Settings,
 }
@@ -215,9 +224,9 @@ impl Folder {
     /// (flock(2)). The folder must be there.
     ///
     /// # Errors
-    /// When it cannot be locked.
+    /// When it cannot be locked, or somebody else starts it.
     pub(super) fn hold(&self) -> Result<fs::File, ProviderError> {
-        lock_directory(&self.path)
+        lock_directory(&self.path, LOCK_PATIENCE)
     }
 
     /// Whether somebody is starting the machine, of whatever process.
@@ -325,15 +334,30 @@ fn printable_lines(text: &str) -> Vec<String> {
 /// Waits until nobody else holds `directory`, then holds it until the answer is dropped.
 ///
 /// # Errors
-/// When it cannot be locked.
-pub(super) fn lock_directory(directory: &Path) -> Result<fs::File, ProviderError> {
-    let locked = || {
-        let file = fs::File::open(directory)?;
-        file.lock().map(|()| file)
-    };
-    locked().map_err(|error: io::Error| {
+/// When it cannot be locked, or somebody else has held it for `limit`.
+pub(super) fn lock_directory(directory: &Path, limit: Duration) -> Result<fs::File, ProviderError> {
+    let failed = |error: &io::Error| {
         ProviderError::failed(format!("cannot lock {}: {error}", directory.display()))
-    })
+    };
+    let file = fs::File::open(directory).map_err(|error| failed(&error))?;
+    let deadline = Instant::now() + limit;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(LOCK_POLL_INTERVAL);
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let message = format!(
+                    "somebody else has been at work in {} for {} s; it is tried again in the next cycle",
+                    directory.display(),
+                    limit.as_secs()
+                );
+                return Err(ProviderError { kind: StepErrorKind::TimedOut, message });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+    }
 }
 
 /// Another file, or another content, gives another fingerprint.
@@ -395,6 +419,34 @@ mod tests {
         assert!(!folder.has_same_base(&base) && folder.has_lost_base(&base));
         fs::remove_file(&base).unwrap();
         assert!(!folder.has_same_base(&base) && !folder.has_lost_base(&base), "it may come back");
+    }
+
+    #[test]
+    fn a_lock_is_not_waited_for_longer_than_its_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock_directory(directory.path(), Duration::ZERO).unwrap();
+        let error = lock_directory(directory.path(), Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert!(
+            error.message.starts_with("somebody else has been at work in "),
+            "{}",
+            error.message
+        );
+        drop(held);
+        lock_directory(directory.path(), Duration::ZERO).unwrap();
+    }
+
+    /// As the version of before wrote it.
+    #[test]
+    fn a_machine_without_a_machine_id_of_ours_is_read() {
+        let spec = r#"{ "version": 1, "tag": "t", "name": "t-0", "type": "x86_64-linux", "address": "127.91.0.1",
+            "settings": SETTINGS }"#;
+        let settings = serde_json::to_string(&Settings::new("/image".into())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let folder = Folder::new(directory.path(), &MachineName::new("t-0")).unwrap();
+        fs::create_dir(folder.path()).unwrap();
+        fs::write(folder.spec_file(), spec.replace("SETTINGS", &settings)).unwrap();
+        assert_eq!(folder.spec().unwrap().unwrap().machine_id, "");
     }
 
     #[test]

@@ -52,7 +52,9 @@ fn document(spec: &Spec, private_key: &[u8], authorized_keys: &[String]) -> Stri
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "host-name {}", spec.name);
-    let _ = writeln!(text, "machine-id {}", spec.machine_id);
+    if !spec.machine_id.is_empty() {
+        let _ = writeln!(text, "machine-id {}", spec.machine_id);
+    }
     let _ = writeln!(text, "host-key {}", BASE64.encode(private_key));
     for key in authorized_keys {
         let _ = writeln!(text, "authorized-key {}", key.trim());

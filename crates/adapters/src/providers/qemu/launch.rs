@@ -142,7 +142,11 @@ fn arguments(
         }
         let console = console_device(&settings.program);
         // Early, so that the journal is found under it; the identity brings it to whoever boots otherwise.
-        let mut params = format!("{KERNEL_PARAMS}{console} systemd.machine_id={}", spec.machine_id);
+        let mut params = format!("{KERNEL_PARAMS}{console}");
+        if !spec.machine_id.is_empty() {
+            params.push_str(" systemd.machine_id=");
+            params.push_str(&spec.machine_id);
+        }
         for param in &settings.kernel_params {
             params.push(' ');
             params.push_str(param);

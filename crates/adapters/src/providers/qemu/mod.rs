@@ -27,7 +27,7 @@ use reconciler::world::StepErrorKind;
 
 pub use self::settings::{Accelerator, Settings};
 
-use self::folder::{Folder, Spec, lock_directory, unwritable};
+use self::folder::{Folder, LOCK_PATIENCE, Spec, lock_directory, unwritable};
 use self::launch::Start;
 use self::monitor::Monitor;
 use self::process::Process;
@@ -77,7 +77,7 @@ impl QemuProvider {
             .mode(0o700)
             .create(&self.state_dir)
             .map_err(|error| unwritable(&self.state_dir, &error))?;
-        lock_directory(&self.state_dir)
+        lock_directory(&self.state_dir, LOCK_PATIENCE)
     }
 
     /// Admits a new machine, chooses its address, and writes both down in its folder, which is held.
@@ -394,14 +394,19 @@ impl Provider for QemuProvider {
             return Ok(());
         }
         let _held = self.readmit(&folder, &spec)?;
+        // Another process may have started it meanwhile.
+        if Process::of(&folder).is_some() {
+            return Ok(());
+        }
         self.boot(&folder, &spec, limit)
     }
 
     fn deploy(&self, wanted: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
         let folder = self.folder(&wanted.name)?;
         let spec = folder.spec()?.ok_or_else(|| ProviderError::failed("it is gone"))?;
+        let began = Instant::now();
         help_on(&folder, &spec);
-        match wait_for_ssh(&folder, &spec, limit) {
+        match wait_for_ssh(&folder, &spec, limit.saturating_sub(began.elapsed())) {
             Ok(process) => {
                 folder.mark_ready(process.pid())?;
                 Ok(machine(&folder, &spec, MachineState::Up))
@@ -426,6 +431,10 @@ impl Provider for QemuProvider {
 
     fn destroy(&self, machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
         discard(&self.folder(&machine.name)?)?;
-        warm::sweep(&self.state_dir, &self.tag, &self.types)
+        // The machine is gone whatever becomes of the templates.
+        if let Err(error) = warm::sweep(&self.state_dir, &self.tag, &self.types) {
+            tracing::warn!("snapshots that are of no use any more stay: {}", error.message);
+        }
+        Ok(())
     }
 }

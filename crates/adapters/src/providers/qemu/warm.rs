@@ -50,7 +50,8 @@ pub(super) fn copy_disk(
         .create(&templates)
         .map_err(|error| unwritable(&templates, &error))?;
     // Whoever comes second waits for the first one's template.
-    let _alone = lock_directory(&templates)?;
+    let began = Instant::now();
+    let _alone = lock_directory(&templates, limit)?;
     let recipe = recipe(&spec.settings, source, accelerator)?;
     let template = match template_of(&templates, &spec.tag, &spec.machine_type)? {
         Some(template) => template,
@@ -62,7 +63,8 @@ pub(super) fn copy_disk(
             machine_type = %spec.machine_type,
             "no snapshot fits: a machine is booted once and saved, new ones start from it"
         );
-        let made = make(&template, spec, source, accelerator, limit).and_then(|()| {
+        let left = limit.saturating_sub(began.elapsed());
+        let made = make(&template, spec, source, accelerator, left).and_then(|()| {
             atomic_file::write(&recipe_file(&template), recipe.as_bytes(), 0o600)
                 .map_err(|error| unwritable(template.path(), &error))
         });
@@ -362,7 +364,7 @@ mod tests {
 
         let types = [("kept", warm.clone()), ("half-made", warm), ("booted", booted)];
         let types = types.map(|(name, settings)| (MachineType::new(name), settings)).into();
-        let making = lock_directory(&templates_dir(state_dir)).unwrap();
+        let making = lock_directory(&templates_dir(state_dir), Duration::ZERO).unwrap();
         sweep(state_dir, &Tag::new("t"), &types).unwrap();
         assert!(half_made.path().exists(), "it is being made");
         drop(making);
