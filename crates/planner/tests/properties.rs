@@ -154,6 +154,17 @@ fn reversed(snapshot: &Snapshot) -> Snapshot {
     other
 }
 
+/// Whether a builder is busy that has the name of none of `machines`.
+fn somebody_unknown_builds(queue: &Queue, machines: &[Machine]) -> bool {
+    let is_ours = |host: &String| {
+        machines
+            .iter()
+            .any(|m| m.address.as_ref() == Some(host) || m.host_name.as_ref() == Some(host))
+    };
+    queue.keys == MachineKeys::HostName
+        && queue.machines.iter().any(|entry| entry.current_jobs > 0 && !is_ours(&entry.host))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -182,7 +193,7 @@ proptest! {
         if let QueueStatus::Up(queue) = &snapshot.queue {
             for machine in &snapshot.machines {
                 let busy = jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
-                let hidden = queue.keys == MachineKeys::HostName
+                let hidden = somebody_unknown_builds(queue, &snapshot.machines)
                     && machine.host_name.is_none()
                     && matches!(machine.state, MachineState::Up | MachineState::Unreachable)
                     && jobs_of(queue, machine).is_none();
