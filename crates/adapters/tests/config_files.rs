@@ -41,7 +41,7 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
     let machine_type = MachineType::new("x86_64-linux");
     let provider = ProviderSettings::Nixops(nixops::Settings::classic(data(expr), words(nix_path)));
     Config {
-        policy: Policy { tag: Tag::new(tag), pools: [(machine_type.clone(), pool)].into() },
+        policy: Policy::new(Tag::new(tag), [(machine_type.clone(), pool)].into()),
         providers: [(machine_type, provider)].into(),
         queue: QueueSettings::Classic { command: words(&["hydra-queue-runner", "--status"]) },
         machines_file: MachinesFileSettings::File("/var/lib/hydra/provisioner/machines".into()),
@@ -154,6 +154,7 @@ fn everything() -> Config {
         max_jobs: 4,
         speed_factor: SpeedFactor { thousandths: 1250 },
         ssh_key: Some("/srv/key".to_owned()),
+        ..PoolPolicy::new(Vec::new())
     };
     let plain = |machine_type: &MachineType| PoolPolicy {
         max_creates_per_cycle: 7,
@@ -171,15 +172,15 @@ fn everything() -> Config {
         state_file: Some("/srv/state.nixops".into()),
     };
     Config {
-        policy: Policy {
-            tag: Tag::new("farm.1"),
-            pools: [
+        policy: Policy::new(
+            Tag::new("farm.1"),
+            [
                 (kvm.clone(), kvm_pool),
                 (aarch64.clone(), plain(&aarch64)),
                 (arm.clone(), plain(&arm)),
             ]
             .into(),
-        },
+        ),
         providers: [
             (kvm, ProviderSettings::Command(command)),
             (aarch64, ProviderSettings::Nixops(nixops2)),

@@ -189,7 +189,15 @@ fn problems_of_a_type() {
                 "systemTypes.\"x86_64-linux:k vm\": its name has the feature \"k vm\", which cannot stand in a machines file",
             ],
         ),
-        (with_type_named("a,a"), &["systemTypes.\"a,a\": its name has the system \"a\" twice"]),
+        (with_type_named("a,a:k,k"), &[]),
+        (
+            json!({ "systemTypes": {
+                "a:k,l": { "nixopsExpr": "/d.nix" }, "a:l,k": { "nixopsExpr": "/d.nix" },
+            } }),
+            &[
+                "systemTypes.\"a:l,k\": means the same machines as another type (a:k,l); remove one of them",
+            ],
+        ),
     ]);
 }
 

@@ -24,7 +24,7 @@ fn policy() -> Policy {
         pool.grace_period = Seconds(600);
         (MachineType::new(format!("system-{number}")), pool)
     };
-    Policy { tag: Tag::new("farm"), pools: (0..TYPES).map(pool).collect::<BTreeMap<_, _>>() }
+    Policy::new(Tag::new("farm"), (0..TYPES).map(pool).collect::<BTreeMap<_, _>>())
 }
 
 fn snapshot(machines: u64) -> Snapshot {

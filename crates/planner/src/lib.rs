@@ -11,6 +11,7 @@ mod confirm;
 mod demand;
 mod machines_file;
 mod matching;
+mod money;
 mod names;
 mod plan;
 mod planner;
@@ -24,13 +25,14 @@ mod time;
 pub use confirm::{PostponeReason, SecondLook, confirm_drained, confirm_idle};
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
+pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
 pub use plan::{
     AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
     ReleaseReason, Sizing, Verdict, Warning,
 };
 pub use planner::plan;
-pub use policy::{IdleAction, Policy, PoolPolicy, SpeedFactor};
+pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
 pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,

@@ -1,5 +1,6 @@
 //! Names as types, so that a system is never passed where a feature is meant.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -40,14 +41,82 @@ name! {
     Tag
 }
 name! {
-    /// The key of `systemTypes` in `conf.nix`: `SYSTEM[,SYSTEM][:FEATURE,...]`. It labels machines.
-    MachineType
-}
-name! {
     /// A Nix system: `x86_64-linux`.
     System
 }
 name! {
     /// A Nix system feature: `kvm`, `big-parallel`.
     Feature
+}
+
+/// The key of `systemTypes` in `conf.nix`: `SYSTEM[,SYSTEM][:FEATURE,...]`. It labels machines.
+///
+/// Always in normal form, wherever it comes from: systems and features sorted, each once. So two names that
+/// mean the same machines are equal, and reordering one in the configuration replaces no machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct MachineType(String);
+
+impl MachineType {
+    /// Takes any text, as the other names do.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let (systems, features) = name.split_once(':').unwrap_or((&name, ""));
+        match (sorted(systems), sorted(features)) {
+            (systems, features) if features.is_empty() => Self(systems),
+            (systems, features) => Self(format!("{systems}:{features}")),
+        }
+    }
+
+    /// The name as text, in normal form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The items of a comma-separated list in order, each once, none empty.
+fn sorted(list: &str) -> String {
+    let items: BTreeSet<_> = list.split(',').filter(|item| !item.is_empty()).collect();
+    Vec::from_iter(items).join(",")
+}
+
+impl From<String> for MachineType {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<MachineType> for String {
+    fn from(machine_type: MachineType) -> Self {
+        machine_type.0
+    }
+}
+
+impl fmt::Display for MachineType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_one_meaning_are_equal() {
+        for (name, normal) in [
+            ("x86_64-linux", "x86_64-linux"),
+            ("x86_64-linux:", "x86_64-linux"),
+            ("x86_64-linux:kvm,big-parallel", "x86_64-linux:big-parallel,kvm"),
+            ("x86_64-linux:kvm,kvm", "x86_64-linux:kvm"),
+            ("x86_64-linux,i686-linux:kvm", "i686-linux,x86_64-linux:kvm"),
+            ("a,a,:b:c,,b", "a:b,b:c"),
+            (":kvm", ":kvm"),
+            ("", ""),
+        ] {
+            assert_eq!(MachineType::new(name).as_str(), normal, "{name}");
+            let read: MachineType = serde_json::from_value(name.into()).unwrap();
+            assert_eq!(read, MachineType::new(normal), "{name}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use crate::money::Money;
 use crate::names::{Feature, MachineType, System, Tag};
 use crate::time::Seconds;
 
@@ -17,6 +18,34 @@ pub struct Policy {
     pub tag: Tag,
     /// The pools by machine type.
     pub pools: BTreeMap<MachineType, PoolPolicy>,
+    /// Machines of all types together to have at the most; `None` where only the types have limits.
+    #[serde(default)]
+    pub max_machines: Option<u32>,
+    /// What all machines together may cost.
+    #[serde(default)]
+    pub cost_limits: CostLimits,
+}
+
+impl Policy {
+    /// A farm with the limits of its pools only.
+    pub fn new(tag: Tag, pools: BTreeMap<MachineType, PoolPolicy>) -> Self {
+        Self { tag, pools, max_machines: None, cost_limits: CostLimits::default() }
+    }
+}
+
+/// What machines may cost at the most, those being created included. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CostLimits {
+    /// `maxHourlyCost`: what the machines that run at one time cost together per hour.
+    #[serde(default)]
+    pub hourly: Option<Money>,
+    /// `maxDailyCost`: in any 24 hours.
+    #[serde(default)]
+    pub daily: Option<Money>,
+    /// `maxMonthlyCost`: in any 30 days.
+    #[serde(default)]
+    pub monthly: Option<Money>,
 }
 
 /// The operator's intent for one machine type. Field names follow `conf.nix`.
@@ -46,12 +75,41 @@ pub struct PoolPolicy {
     /// New machines in one cycle, so that a wrong number cannot empty a purse at once.
     #[serde(default = "defaults::one")]
     pub max_creates_per_cycle: u32,
+    /// `maxCreating`: machines that are being created at the same time; at least 1.
+    #[serde(default = "defaults::max_creating")]
+    pub max_creating: u32,
+    /// `maxCreatesPerCycle` where it is given: creations begun within any 5 minutes; at least 1.
+    #[serde(default)]
+    pub creates_per_5_minutes: Option<u32>,
+    /// `fallback`: types that get this type's demand while it has no capacity, in order. `None`: every type
+    /// that can build the same steps, the cheapest first, then by name.
+    #[serde(default)]
+    pub fallback: Option<Vec<MachineType>>,
+    /// `dollarsPerHour`: what one machine costs for each hour that it runs; `None` where it is not known.
+    #[serde(default)]
+    pub dollars_per_hour: Option<Money>,
+    /// What the machines of this type together may cost.
+    #[serde(default)]
+    pub cost_limits: CostLimits,
+    /// `targetWait`: how long a step may wait on average; takes the place of `runnables_per_machine`.
+    /// `None` is off.
+    #[serde(default)]
+    pub target_wait: Option<Seconds>,
     /// What becomes of a machine that is no longer worth its cost.
     #[serde(default)]
     pub idle_action: IdleAction,
     /// How long an idle machine is kept for work that may yet come.
     #[serde(default)]
     pub grace_period: Seconds,
+    /// `idleTimeout` (old name `gracePeriod`): how long an idle machine is kept for work that may yet come.
+    #[serde(default)]
+    pub idle_timeout: IdleTimeout,
+    /// `keepLast`: how long the last machine of this type is kept idle, where that is longer.
+    #[serde(default)]
+    pub keep_last: Seconds,
+    /// `healthTimeout`: how long an unhealthy machine still counts as capacity.
+    #[serde(default = "defaults::health_timeout")]
+    pub health_timeout: Seconds,
     /// How long the deployment of an idle machine may fail before it is destroyed and replaced.
     #[serde(default = "defaults::give_up_after")]
     pub give_up_after: Seconds,
@@ -73,6 +131,14 @@ mod defaults {
 
     pub(super) fn one() -> u32 {
         1
+    }
+
+    pub(super) fn max_creating() -> u32 {
+        5
+    }
+
+    pub(super) fn health_timeout() -> Seconds {
+        Seconds::from_minutes(10)
     }
 
     pub(super) fn give_up_after() -> Seconds {
@@ -97,8 +163,17 @@ impl PoolPolicy {
             ignored_runnables: 0,
             runnables_per_machine: defaults::runnables_per_machine(),
             max_creates_per_cycle: defaults::one(),
+            max_creating: defaults::max_creating(),
+            creates_per_5_minutes: None,
+            fallback: None,
+            dollars_per_hour: None,
+            cost_limits: CostLimits::default(),
+            target_wait: None,
             idle_action: IdleAction::default(),
             grace_period: Seconds(0),
+            idle_timeout: IdleTimeout::default(),
+            keep_last: Seconds(0),
+            health_timeout: defaults::health_timeout(),
             give_up_after: defaults::give_up_after(),
             max_jobs: defaults::one(),
             speed_factor: SpeedFactor::default(),
@@ -116,6 +191,23 @@ pub enum IdleAction {
     /// Destroy it.
     #[default]
     Destroy,
+}
+
+/// `idleTimeout` in `conf.nix`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IdleTimeout {
+    /// This long.
+    After(Seconds),
+    /// As long as a new machine of the type takes, and is paid for, until it is ready: never more than twice
+    /// what the best choice in hindsight costs (ski rental).
+    Auto,
+}
+
+impl Default for IdleTimeout {
+    fn default() -> Self {
+        Self::After(Seconds(0))
+    }
 }
 
 /// A speed factor in thousandths (Hydra reads a decimal number, Nix 2.8 a whole one).

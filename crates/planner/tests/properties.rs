@@ -61,7 +61,7 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
 
 fn policies() -> impl Strategy<Value = Policy> {
     let configured = machine_types().prop_filter("left the policy", |t| t.as_str() != "gone");
-    btree_map(configured, pools(), 0..4).prop_map(|pools| Policy { tag: Tag::new("t"), pools })
+    btree_map(configured, pools(), 0..4).prop_map(|pools| Policy::new(Tag::new("t"), pools))
 }
 
 fn states() -> impl Strategy<Value = MachineState> {

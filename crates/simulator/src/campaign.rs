@@ -184,7 +184,7 @@ fn draw_policy(dice: &mut Random) -> Policy {
         let mandatory = names.map(Feature::new).collect();
         pools.insert(MachineType::new(name), draw_pool(dice, systems, mandatory));
     }
-    Policy { tag: Tag::new("sim"), pools }
+    Policy::new(Tag::new("sim"), pools)
 }
 
 fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Feature>) -> PoolPolicy {

@@ -54,7 +54,7 @@ fn policy(min_machines: u32, max_machines: u32) -> Policy {
     pool.min_machines = min_machines;
     pool.max_machines = max_machines;
     pool.max_creates_per_cycle = max_machines;
-    Policy { tag: Tag::new("sim"), pools: BTreeMap::from([(MachineType::new(TYPE), pool)]) }
+    Policy::new(Tag::new("sim"), BTreeMap::from([(MachineType::new(TYPE), pool)]))
 }
 
 /// Machines that need no time for anything but to boot.

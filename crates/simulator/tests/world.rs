@@ -40,7 +40,7 @@ fn policy(change: impl FnOnce(&mut PoolPolicy)) -> Policy {
     let mut pool = PoolPolicy::new(vec![System::new(TYPE)]);
     pool.runnables_per_machine = NonZeroU32::MIN;
     change(&mut pool);
-    Policy { tag: Tag::new("sim"), pools: BTreeMap::from([(MachineType::new(TYPE), pool)]) }
+    Policy::new(Tag::new("sim"), BTreeMap::from([(MachineType::new(TYPE), pool)]))
 }
 
 /// 10 s to create, 50 s to boot, 60 s to deploy; 0.36 dollars an hour by the second.

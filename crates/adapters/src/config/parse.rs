@@ -55,6 +55,11 @@ fn read(root: &Attrs<'_>) -> Config {
         for (name, attrs) in types.entries() {
             let Some(attrs) = attrs else { continue };
             let machine_type = planner::MachineType::new(name);
+            if pools.contains_key(&machine_type) {
+                attrs.own_problem(format!(
+                    "means the same machines as another type ({machine_type}); remove one of them"
+                ));
+            }
             let (pool, provider) = system_type::read(name, &attrs, max_creates_per_cycle);
             pools.insert(machine_type.clone(), pool);
             // Without one a problem has been noted, and nobody will see this configuration.
@@ -63,7 +68,7 @@ fn read(root: &Attrs<'_>) -> Config {
         }
     }
     Config {
-        policy: Policy { tag: tag(root), pools },
+        policy: Policy::new(tag(root), pools),
         providers,
         machines_file: machines_file(root, &queue),
         state_dir: root.absolute_path("stateDir").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),

@@ -74,7 +74,7 @@ pub fn policy() -> Policy {
     pool.max_machines = 4;
     pool.max_creates_per_cycle = 2;
     pool.runnables_per_machine = std::num::NonZeroU32::MIN;
-    Policy { tag: Tag::new("t"), pools: [(MachineType::new(TYPE), pool)].into() }
+    Policy::new(Tag::new("t"), [(MachineType::new(TYPE), pool)].into())
 }
 
 impl FakeWorld {
