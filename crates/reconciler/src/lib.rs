@@ -6,6 +6,7 @@
 pub mod conformance;
 mod cycle;
 mod execute;
+pub mod limits;
 mod observe;
 mod report;
 pub mod world;

@@ -112,6 +112,13 @@ impl Spread {
 }
 
 impl Results {
+    /// Whether `other` came to the same with another seed.
+    pub fn is_same_but_for_seed(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        other.seed = self.seed;
+        *self == other
+    }
+
     /// Of `simulation`, as far as it has come.
     pub fn of(seed: u64, simulation: &Simulation) -> Self {
         let world = simulation.world();

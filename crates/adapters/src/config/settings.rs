@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use planner::{MachineType, Policy};
+use reconciler::limits;
 
 use crate::providers::ProviderSettings;
 
@@ -88,11 +89,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            parallelism: 32,
-            create_timeout: Duration::from_secs(900),
-            deploy_timeout: Duration::from_secs(1800),
-            release_timeout: Duration::from_secs(600),
-            status_timeout: Duration::from_secs(60),
+            parallelism: limits::PARALLELISM,
+            create_timeout: limits::CREATE_TIMEOUT,
+            deploy_timeout: limits::DEPLOY_TIMEOUT,
+            release_timeout: limits::RELEASE_TIMEOUT,
+            status_timeout: limits::STATUS_TIMEOUT,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::conf::ConfArg;
 use super::hydra_database::Database;
 
 /// What is simulated.
@@ -13,7 +14,7 @@ pub(crate) enum Sim {
     /// What would this configuration cost, and how long would builds wait?
     Run {
         /// conf.nix, or a .json file
-        conf: PathBuf,
+        conf: ConfArg,
         #[command(flatten)]
         options: Options,
         /// Workloads (.jsonl, .jsonl.gz, .jsonl.zst) or scenarios (.json); each is run by itself
@@ -22,9 +23,9 @@ pub(crate) enum Sim {
     },
     /// Show configurations side by side, each on the same work
     Compare {
-        /// conf.nix or .json files
-        #[arg(required = true, num_args = 2.., value_name = "CONF")]
-        confs: Vec<PathBuf>,
+        /// conf.nix or .json files, each with its own interval and farm where told
+        #[arg(required = true, num_args = 2.., value_name = "CONF[,interval=SECONDS][,farm=FILE]")]
+        confs: Vec<ConfArg>,
         /// A workload or a scenario; may be given several times
         #[arg(long = "trace", required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
@@ -123,6 +124,9 @@ pub(crate) enum Import {
         /// The system that its jobs are taken to be built on
         #[arg(long, default_value = "x86_64-linux")]
         system: String,
+        /// What a job's processors become: Hydra gives a step one slot of one machine
+        #[arg(long, value_enum, default_value = "steps")]
+        processors: Processors,
         #[command(flatten)]
         output: Output,
     },
@@ -148,6 +152,15 @@ pub(crate) enum Import {
     },
 }
 
+/// What a job of several processors becomes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Processors {
+    /// As many steps as processors, each as long as the job: the work stays the same, spread over slots
+    Steps,
+    /// One step, whatever the processors: less work than was recorded
+    Ignore,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Output {
     /// .jsonl or .jsonl.gz
@@ -156,6 +169,7 @@ pub(crate) struct Output {
 }
 
 #[derive(Debug, Args)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Options {
     /// Where chance comes from, instead of the scenario's own seed
     #[arg(long)]
@@ -177,9 +191,10 @@ pub(crate) struct Options {
     pub(crate) format: Format,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people
+    #[default]
     Table,
     /// All numbers, in milliseconds and millionths of a dollar
     Json,

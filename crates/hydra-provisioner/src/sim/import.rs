@@ -5,11 +5,11 @@ use std::path::Path;
 use planner::{DemandKey, System};
 use simulator::engine::{Distribution, Millis, Purpose, Seed};
 use simulator::trace::write_workload;
-use simulator::workload::import::{Imported, derivation_files, derivations, swf};
+use simulator::workload::import::{Imported, Processors, derivation_files, derivations, swf};
 
 use crate::commands::fail;
 use crate::exit::Exit;
-use crate::sim::args::Import;
+use crate::sim::args::{self, Import};
 use crate::sim::input;
 
 pub(super) fn import(what: Import) -> Result<Exit, Exit> {
@@ -17,9 +17,9 @@ pub(super) fn import(what: Import) -> Result<Exit, Exit> {
         Import::Postgres { database, output } => {
             write(&database.name(), database.read(), &output.output)
         }
-        Import::Swf { file, system, output } => {
+        Import::Swf { file, system, processors, output } => {
             let kind = DemandKey { system: System::new(system), features: [].into() };
-            let imported = swf(input::open(&file)?, &kind);
+            let imported = swf(input::open(&file)?, &kind, processors.into());
             write(&file.display().to_string(), imported, &output.output)
         }
         Import::Derivations { file, median, sigma, seed, jobset, output } => {
@@ -36,6 +36,15 @@ pub(super) fn import(what: Import) -> Result<Exit, Exit> {
                 derivations(&text, &jobset, &durations, &mut dice)
             };
             write(&file.display().to_string(), imported, &output.output)
+        }
+    }
+}
+
+impl From<args::Processors> for Processors {
+    fn from(processors: args::Processors) -> Self {
+        match processors {
+            args::Processors::Steps => Self::Steps,
+            args::Processors::Ignore => Self::Ignore,
         }
     }
 }
@@ -63,6 +72,12 @@ fn write(
         imported.map_err(|error| fail(Exit::BadConfig, &format!("{source}: {error}")))?;
     for left_out in &imported.left_out {
         tracing::warn!("{source}: left out: {left_out}");
+    }
+    if imported.workload.steps().is_empty() {
+        return Err(input::bad(
+            source,
+            &"has no step that was or can be built; nothing was written",
+        ));
     }
     let description = format!("imported from {source}");
     input::write(output, |out| write_workload(&imported.workload, &description, out))?;

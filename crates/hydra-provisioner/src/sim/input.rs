@@ -5,20 +5,19 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use adapters::config::{Config, QueueSettings};
 use planner::MachineType;
-use simulator::engine::{Millis, Seed};
+use simulator::engine::Seed;
 use simulator::json::nearest;
 use simulator::queue_runner::Settings;
 use simulator::scenario::Scenario;
 use simulator::simulation::Setup;
 use simulator::trace::read_workload;
 use simulator::workload::Workload;
-use simulator::world::{Farm, Limits};
+use simulator::world::Farm;
 
-use crate::commands::{fail, load};
+use super::conf::Conf;
+use crate::commands::fail;
 use crate::exit::Exit;
-use crate::sim::args::Options;
 
 /// Work, and where it happens.
 pub(super) enum Work {
@@ -32,55 +31,24 @@ pub(super) struct Trace {
     pub(super) work: Work,
 }
 
-/// A configuration with its name.
-pub(super) struct Conf {
-    pub(super) name: String,
-    config: Config,
-}
-
-impl Conf {
-    pub(super) fn read(path: &Path) -> Result<Self, Exit> {
-        Ok(Self { name: path.display().to_string(), config: load(path)? })
-    }
-
-    pub(super) fn policy(&self) -> &planner::Policy {
-        &self.config.policy
-    }
-
-    fn limits(&self) -> Limits {
-        let millis = |length: std::time::Duration| {
-            Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
-        };
-        let limits = self.config.limits;
-        Limits {
-            create_timeout: millis(limits.create_timeout),
-            deploy_timeout: millis(limits.deploy_timeout),
-            release_timeout: millis(limits.release_timeout),
-            parallelism: u32::try_from(limits.parallelism).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// A farm like any other, with the queue runner that the configuration asks.
-    fn usual_farm(&self) -> Farm {
-        let queue_runner = match self.config.queue {
-            QueueSettings::Classic { .. } => Settings::CLASSIC,
-            QueueSettings::Rest { .. } => Settings::REST,
-        };
-        Farm { queue_runner, ..Farm::default() }
-    }
-}
-
 impl Trace {
     /// A workload, or a scenario: which of both the name tells.
     pub(super) fn read(path: &Path) -> Result<Self, Exit> {
         let name = path.display().to_string();
-        let work = if path.extension().is_some_and(|extension| extension == "json") {
-            let mut text = String::new();
-            open(path)?.read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
-            Work::Scenario(Box::new(scenario(path, &text)?))
-        } else {
-            let workload = read_workload(&name, open(path)?);
-            Work::Recorded(Arc::new(workload.map_err(|error| fail(Exit::BadConfig, &error))?))
+        let work = match Content::of(path)? {
+            Content::Scenario => {
+                let mut text = String::new();
+                open(path)?.read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
+                Work::Scenario(Box::new(scenario(path, &text)?))
+            }
+            Content::Workload => {
+                let workload = read_workload(&name, open(path)?);
+                let workload = workload.map_err(|error| fail(Exit::BadConfig, &error))?;
+                if workload.steps().is_empty() {
+                    return Err(bad(&name, &"has no step: there is nothing to simulate"));
+                }
+                Work::Recorded(Arc::new(workload))
+            }
         };
         Ok(Self { name, work })
     }
@@ -113,24 +81,36 @@ impl Trace {
     }
 
     /// All that one run needs.
-    pub(super) fn setup(
-        &self,
-        conf: &Conf,
-        farm: Option<&Farm>,
-        seed: u64,
-        options: &Options,
-    ) -> Result<Setup, Exit> {
+    pub(super) fn setup(&self, conf: &Conf, seed: u64) -> Result<Setup, Exit> {
         let (workload, _) = self.work(seed)?;
-        let own_farm = match &self.work {
-            Work::Recorded(_) => conf.usual_farm(),
-            Work::Scenario(scenario) => scenario.farm.clone(),
-        };
-        let mut farm = farm.cloned().unwrap_or(own_farm);
-        if let Some(seconds) = options.interval {
-            farm.cycle.interval = Millis::from_seconds(seconds);
-        }
-        let policy = conf.config.policy.clone();
+        let farm = conf.farm(self.farm());
+        let policy = conf.policy().clone();
         Ok(Setup { seed: Seed(seed), policy, limits: conf.limits(), farm, workload })
+    }
+}
+
+/// What a trace holds.
+#[derive(Clone, Copy)]
+enum Content {
+    Workload,
+    Scenario,
+}
+
+impl Content {
+    /// By its name; standard input is a workload.
+    fn of(path: &Path) -> Result<Self, Exit> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+        match Path::new(name).extension().and_then(|extension| extension.to_str()) {
+            Some("json") => Ok(Self::Scenario),
+            Some("jsonl") => Ok(Self::Workload),
+            _ if name == "-" => Ok(Self::Workload),
+            _ => Err(bad(
+                path.display(),
+                &"is no trace by its name: workloads end in .jsonl, scenarios in .json, both also with .gz or .zst \
+                  behind; `sim import` makes workloads of other records",
+            )),
+        }
     }
 }
 
@@ -172,16 +152,19 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Exit> {
     Ok(Box::new(BufReader::new(text)))
 }
 
-/// Writes a file whole or not at all, compressed where its name ends in `.gz`.
+/// Writes a workload's file whole or not at all, compressed where its name ends in `.gz`.
 pub(super) fn write(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), Exit> {
-    let mut bytes = Vec::new();
-    if path.extension().is_some_and(|extension| extension == "zst") {
-        let message = format!("cannot write {}: .zst is only read; name it .gz", path.display());
+    let name = path.as_os_str().to_string_lossy();
+    if !name.ends_with(".jsonl") && !name.ends_with(".jsonl.gz") {
+        let message = format!(
+            "cannot write {name}: a workload's name ends in .jsonl or .jsonl.gz (.zst is only read)"
+        );
         return Err(fail(Exit::BadConfig, &message));
     }
+    let mut bytes = Vec::new();
     let written = if path.extension().is_some_and(|extension| extension == "gz") {
         let mut encoder = flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::best());
         content(&mut encoder).and_then(|()| encoder.finish().map(|_| ()))
@@ -198,7 +181,7 @@ pub(super) fn unreadable(path: &Path, error: &impl std::fmt::Display) -> Exit {
 }
 
 /// A file that makes no sense, a line for each problem.
-fn bad(file: impl std::fmt::Display, problems: &impl std::fmt::Display) -> Exit {
+pub(super) fn bad(file: impl std::fmt::Display, problems: &impl std::fmt::Display) -> Exit {
     for problem in problems.to_string().lines() {
         fail(Exit::BadConfig, &format!("{file}: {problem}"));
     }

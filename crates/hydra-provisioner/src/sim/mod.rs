@@ -1,6 +1,7 @@
 //! `sim`: the very same planner and cycle on a virtual clock.
 
 pub(crate) mod args;
+mod conf;
 mod hydra_database;
 mod import;
 mod input;
@@ -15,10 +16,11 @@ use simulator::campaign::{Knobs, trial};
 use simulator::engine::Seed;
 use simulator::trace::{RecordingReader, write_workload};
 
-use crate::commands::{fail, print, print_json};
+use crate::commands::{fail, load, print, print_json};
 use crate::exit::Exit;
 use args::{Format, Options, Sim};
-use input::{Conf, Trace};
+use conf::{Conf, ConfArg};
+use input::Trace;
 use runs::{Completion, Run, run_all};
 
 pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
@@ -39,22 +41,24 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
     }
 }
 
-fn simulate(confs: &[PathBuf], traces: &[PathBuf], options: &Options) -> Result<Vec<Run>, Exit> {
+fn simulate(confs: &[ConfArg], traces: &[PathBuf], options: &Options) -> Result<Vec<Run>, Exit> {
     // Their runs would count as runs of one.
-    if let Some(path) = named_twice(confs).or_else(|| named_twice(traces)) {
-        return Err(fail(Exit::BadConfig, &format!("{} is named twice", path.display())));
+    let names: Vec<_> = confs.iter().map(ToString::to_string).collect();
+    let files: Vec<_> = traces.iter().map(|trace| trace.display().to_string()).collect();
+    if let Some(name) = named_twice(&names).or_else(|| named_twice(&files)) {
+        return Err(fail(Exit::BadConfig, &format!("{name} is named twice")));
     }
     // All of them are read, so that all that is wrong is told at once.
-    let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf)).collect();
+    let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf, options)).collect();
     let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
     let confs = confs.into_iter().collect::<Result<Vec<_>, _>>()?;
     let traces = traces.into_iter().collect::<Result<Vec<_>, _>>()?;
     run_all(&confs, &traces, options)
 }
 
-fn named_twice(paths: &[PathBuf]) -> Option<&PathBuf> {
+fn named_twice(names: &[String]) -> Option<&String> {
     let mut seen = BTreeSet::new();
-    paths.iter().find(|path| !seen.insert(*path))
+    names.iter().find(|name| !seen.insert(*name))
 }
 
 /// Prints results; what the operator must know besides them is logged.
@@ -117,14 +121,14 @@ fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
 
 /// Prints every cycle that would be decided otherwise.
 fn replay(conf: &Path, recording: &Path) -> Result<Exit, Exit> {
-    let conf = Conf::read(conf)?;
+    let policy = load(conf)?.policy;
     let name = recording.display().to_string();
     let wrong = |error| fail(Exit::BadConfig, &error);
     let (mut cycles, mut others) = (0_u64, 0_u64);
     for observation in RecordingReader::new(&name, input::open(recording)?).map_err(wrong)? {
         let observation = observation.map_err(wrong)?;
         cycles += 1;
-        let plan = planner::plan(conf.policy(), &observation.snapshot);
+        let plan = planner::plan(&policy, &observation.snapshot);
         if plan != observation.plan {
             others += 1;
             let at = observation.snapshot.taken_at.0;

@@ -154,8 +154,15 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
         let Some(first) = begun.first() else { continue };
         let trace = runs.first().map_or("", |run| run.trace.as_str());
         let _ = writeln!(text, "{trace}: {}", what_ran(runs, first));
-        let _ = writeln!(text, "{}", table(&columns(runs)));
-        text += if seeds(runs) > 1 { note } else { "" };
+        let mut columns = columns(runs);
+        let varies = vary(runs);
+        if !varies {
+            for column in &mut columns {
+                column.runs.truncate(1);
+            }
+        }
+        let _ = writeln!(text, "{}", table(&columns));
+        text += if varies { note } else { "" };
         text.push('\n');
     }
     text
@@ -164,6 +171,11 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
 fn what_ran(runs: &[Run], first: &Results) -> String {
     let mut text = match seeds(runs) {
         1 => format!("seed {}", first.seed),
+        many if !vary(runs) => format!(
+            "{many} seeds from {} on, all with the same results: nothing in this trace and farm is left to chance, \
+             one seed tells as much",
+            first.seed
+        ),
         many => format!("{many} seeds from {} on, means ± 95 % confidence", first.seed),
     };
     let cut = runs.iter().filter(|run| run.completion == Completion::CutShort).count();
@@ -176,6 +188,15 @@ fn what_ran(runs: &[Run], first: &Results) -> String {
         let _ = write!(text, "; {} did not come to rest in 30 days", restless - cut);
     }
     text
+}
+
+/// Whether the seed makes any difference.
+fn vary(runs: &[Run]) -> bool {
+    runs.chunk_by(|a, b| a.conf == b.conf).any(|runs| {
+        let mut results = runs.iter().filter_map(|run| run.results.as_ref());
+        let first = results.next();
+        results.any(|other| first.is_some_and(|first| !first.is_same_but_for_seed(other)))
+    })
 }
 
 fn seeds(runs: &[Run]) -> usize {

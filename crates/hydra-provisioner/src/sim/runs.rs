@@ -1,5 +1,6 @@
 //! Many simulations, several at a time; results in order whatever the threads do.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use simulator::engine::Millis;
 use simulator::results::Results;
 use simulator::simulation::{Setup, Simulation};
+use simulator::world::Farm;
 
-use super::input::{Conf, Trace};
+use super::conf::Conf;
+use super::input::Trace;
 use crate::commands::fail;
 use crate::exit::Exit;
 use crate::sim::args::Options;
@@ -44,14 +47,7 @@ pub(super) fn run_all(
     traces: &[Trace],
     options: &Options,
 ) -> Result<Vec<Run>, Exit> {
-    let farm = options.farm.as_deref().map(super::input::farm).transpose()?;
-    let told =
-        options.farm.iter().zip(&farm).map(|(file, farm)| (file.display().to_string(), farm));
-    let of_scenarios = traces.iter().filter(|_| farm.is_none());
-    let of_scenarios = of_scenarios.filter_map(|trace| Some((trace.name.clone(), trace.farm()?)));
-    for (file, farm) in told.chain(of_scenarios) {
-        super::input::warn_of_unknown_types(&file, farm, confs);
-    }
+    warn_of_unknown_types(confs, traces);
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {
@@ -67,7 +63,7 @@ pub(super) fn run_all(
     let runs = pool.install(|| {
         jobs.into_par_iter()
             .map(|(conf, trace, seed)| {
-                let setup = trace.setup(conf, farm.as_ref(), seed, options)?;
+                let setup = trace.setup(conf, seed)?;
                 let mut run = simulate(setup, &stop, &progress);
                 run.conf.clone_from(&conf.name);
                 run.trace.clone_from(&trace.name);
@@ -77,6 +73,24 @@ pub(super) fn run_all(
     });
     progress.finish_and_clear();
     runs
+}
+
+/// Each farm once, however many configurations it serves.
+fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
+    let mut farms: BTreeMap<String, &Farm> = BTreeMap::new();
+    for conf in confs {
+        match conf.told_farm() {
+            Some((file, farm)) => {
+                farms.insert(file.display().to_string(), farm);
+            }
+            None => farms.extend(
+                traces.iter().filter_map(|trace| Some((trace.name.clone(), trace.farm()?))),
+            ),
+        }
+    }
+    for (file, farm) in farms {
+        super::input::warn_of_unknown_types(&file, farm, confs);
+    }
 }
 
 /// One run, to its end or the user's signal. The bar goes by thousandths of a run.

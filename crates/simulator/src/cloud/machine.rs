@@ -124,6 +124,10 @@ pub struct SimMachine {
     /// Counts changes of its life, so that what was scheduled for an earlier one is known to be stale.
     pub generation: u32,
     life: Life,
+    /// It has been deployed once at least, before or after any stop.
+    has_system: bool,
+    /// It was off: from then on it is started again, not for the first time.
+    restarted: bool,
     paid_since: Option<Millis>,
     stopped_since: Option<Millis>,
     ready_since: Option<Millis>,
@@ -155,6 +159,8 @@ impl SimMachine {
             max_jobs: 0,
             generation: 0,
             life: Life::Creating,
+            has_system: false,
+            restarted: false,
             paid_since: None,
             stopped_since: None,
             ready_since: None,
@@ -178,6 +184,25 @@ impl SimMachine {
         !matches!(self.life, Life::Failed | Life::Terminating | Life::Gone)
     }
 
+    /// Draws how long it takes to be up, from its request or from the request to start it again.
+    pub fn draw_boot(&mut self) -> Millis {
+        let restart = self.model.restart.as_ref().filter(|_| self.restarted);
+        let boot = restart.unwrap_or(&self.model.boot).clone();
+        self.random.sample(&boot)
+    }
+
+    /// Draws how long its next deployment takes: a machine that was off keeps its system.
+    pub fn draw_deploy(&mut self) -> Millis {
+        let model = &self.model;
+        let deploy = match (self.deployed, self.has_system) {
+            (true, _) => &model.redeploy,
+            (false, true) => model.restart_deploy.as_ref().unwrap_or(&model.redeploy),
+            (false, false) => &model.first_deploy,
+        };
+        let deploy = deploy.clone();
+        self.random.sample(&deploy)
+    }
+
     /// What it counts for now.
     pub fn capacity(&self) -> Capacity {
         Capacity { ready: self.ready_since.is_some(), busy: self.jobs > 0 }
@@ -186,6 +211,7 @@ impl SimMachine {
     /// It can build from now on.
     pub fn make_ready(&mut self, now: Millis, max_jobs: u32) {
         self.deployed = true;
+        self.has_system = true;
         self.max_jobs = max_jobs;
         if self.ready_since.is_none() {
             self.ready_since = Some(now);
@@ -223,6 +249,7 @@ impl SimMachine {
         }
         if life == Life::Stopped {
             self.stopped_since = Some(now);
+            self.restarted = true;
         }
         self.life = life;
         self.generation += 1;
@@ -260,7 +287,7 @@ impl SimMachine {
 mod tests {
     use super::*;
     use crate::cloud::{BillingModel, Cloud, PriceSeries, Tariff};
-    use crate::engine::Seed;
+    use crate::engine::{Distribution, Seed};
     use std::collections::BTreeMap;
 
     /// Booted at 10 s, ready at 100 s, two overlapping steps from 110 s to 150 s, stopped at 200 s for an
@@ -325,5 +352,39 @@ mod tests {
         let third = cloud.make(&name, &kind, Millis::from_minutes(10));
         assert_eq!(cloud.get(third).host, cloud.get(first).host);
         assert_eq!(cloud.find(&name), Some(third));
+    }
+
+    /// A machine that was off has its system and its disk: it is not paid for like a new one.
+    #[test]
+    fn a_machine_that_was_off_is_ready_sooner() {
+        let kind = MachineType::new("s");
+        let seconds = Distribution::fixed_seconds;
+        let model = MachineModel {
+            boot: seconds(50),
+            restart: Some(seconds(20)),
+            first_deploy: seconds(60),
+            restart_deploy: Some(seconds(8)),
+            redeploy: seconds(2),
+            ..MachineModel::default()
+        };
+        let mut told = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), model.clone())]));
+        let untold = MachineModel { restart: None, restart_deploy: None, ..model };
+        let mut untold = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), untold)]));
+        for (cloud, restarted) in [(&mut told, [20, 8, 2]), (&mut untold, [50, 2, 2])] {
+            let at = Millis::from_seconds;
+            let id = cloud.make(&MachineName::new("m"), &kind, at(0));
+            let drawn = |cloud: &mut Cloud, now| {
+                let boot = cloud.get_mut(id).draw_boot();
+                cloud.set_life(id, Life::Up, at(now));
+                let machine = cloud.get_mut(id);
+                let first = machine.draw_deploy();
+                machine.make_ready(at(now), 1);
+                [boot, first, machine.draw_deploy()].map(Millis::whole_seconds)
+            };
+            assert_eq!(drawn(cloud, 0), [50, 60, 2]);
+            cloud.set_life(id, Life::Stopped, at(100));
+            cloud.get_mut(id).deployed = false;
+            assert_eq!(drawn(cloud, 200), restarted);
+        }
     }
 }

@@ -14,10 +14,15 @@ use crate::engine::{Distribution, Millis};
 pub struct MachineModel {
     /// From the request until it begins to boot.
     pub create: Distribution,
-    /// From there until it is up; also when it is started again.
+    /// From there until it is up.
     pub boot: Distribution,
-    /// The first deployment after a boot.
+    /// From the request to start a stopped machine until it is up; `None`: as `boot`.
+    pub restart: Option<Distribution>,
+    /// The first deployment of a new machine.
     pub first_deploy: Distribution,
+    /// The first deployment after it was stopped and started again, when it has its system already; `None`: as
+    /// `redeploy`.
+    pub restart_deploy: Option<Distribution>,
     /// Every later one.
     pub redeploy: Distribution,
     /// From the request to stop until it is off.
@@ -48,7 +53,9 @@ impl Default for MachineModel {
         Self {
             create: Distribution::fixed_seconds(10),
             boot: Distribution::fixed_seconds(50),
+            restart: None,
             first_deploy: Distribution::fixed_seconds(60),
+            restart_deploy: None,
             redeploy: Distribution::fixed_seconds(2),
             stop: Distribution::fixed_seconds(30),
             destroy: Distribution::fixed_seconds(5),
@@ -63,21 +70,43 @@ impl MachineModel {
     /// How the machine of that number behaves, counted by type from 0.
     #[must_use]
     pub fn of_machine(mut self, number: u64) -> Self {
-        let Self { create, boot, first_deploy, redeploy, stop, destroy, drain, tariff: _, spot } =
-            &mut self;
-        for times in [create, boot, first_deploy, redeploy, stop, destroy, drain] {
+        let Self {
+            create,
+            boot,
+            restart,
+            first_deploy,
+            restart_deploy,
+            redeploy,
+            stop,
+            destroy,
+            drain,
+            tariff: _,
+            spot,
+        } = &mut self;
+        let always = [create, boot, first_deploy, redeploy, stop, destroy, drain];
+        let told = restart.iter_mut().chain(restart_deploy);
+        let of_spot = spot.iter_mut().map(|spot| &mut spot.life);
+        for times in always.into_iter().chain(told).chain(of_spot) {
             *times = times.of_machine(number);
-        }
-        if let Some(spot) = spot {
-            spot.life = spot.life.of_machine(number);
         }
         self
     }
 
     /// Every distribution, by its name in a file.
     pub fn distributions(&self) -> Vec<(&'static str, &Distribution)> {
-        let Self { create, boot, first_deploy, redeploy, stop, destroy, drain, tariff: _, spot } =
-            self;
+        let Self {
+            create,
+            boot,
+            restart,
+            first_deploy,
+            restart_deploy,
+            redeploy,
+            stop,
+            destroy,
+            drain,
+            tariff: _,
+            spot,
+        } = self;
         let mut all = vec![
             ("create", create),
             ("boot", boot),
@@ -87,6 +116,8 @@ impl MachineModel {
             ("destroy", destroy),
             ("drain", drain),
         ];
+        all.extend(restart.iter().map(|restart| ("restart", restart)));
+        all.extend(restart_deploy.iter().map(|deploy| ("restartDeploy", deploy)));
         all.extend(spot.iter().map(|spot| ("spot.life", &spot.life)));
         all
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{MachineType, Timestamp};
+use reconciler::limits;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Faults;
@@ -75,11 +76,12 @@ impl Default for CycleTiming {
 /// The defaults of `conf.nix`.
 impl Default for Limits {
     fn default() -> Self {
+        let millis = |length: std::time::Duration| Millis::from_seconds(length.as_secs());
         Self {
-            create_timeout: Millis::from_minutes(30),
-            deploy_timeout: Millis::from_minutes(30),
-            release_timeout: Millis::from_minutes(10),
-            parallelism: 32,
+            create_timeout: millis(limits::CREATE_TIMEOUT),
+            deploy_timeout: millis(limits::DEPLOY_TIMEOUT),
+            release_timeout: millis(limits::RELEASE_TIMEOUT),
+            parallelism: u32::try_from(limits::PARALLELISM).unwrap_or(u32::MAX),
         }
     }
 }

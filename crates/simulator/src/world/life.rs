@@ -53,7 +53,7 @@ impl SimWorld {
         let slow = self.slow_boot(id);
         let faults = self.in_trouble().then(|| self.farm.faults.clone());
         let machine = self.cloud.get_mut(id);
-        let boot = machine.random.sample(&machine.model.boot.clone());
+        let boot = machine.draw_boot();
         let delay = Millis(boot.0.saturating_mul(slow));
         let fails = faults.as_ref().is_some_and(|faults| machine.random.chance(faults.boot_fails));
         let hangs = faults.is_some_and(|faults| machine.random.chance(faults.boot_hangs));

@@ -284,14 +284,7 @@ impl SimWorld {
     fn deploy(&mut self, id: MachineId) -> Next {
         let machine = self.cloud.get_mut(id);
         match machine.life() {
-            Life::Up => {
-                let length = if machine.deployed {
-                    machine.model.redeploy.clone()
-                } else {
-                    machine.model.first_deploy.clone()
-                };
-                (machine.random.sample(&length), Then::Deployed)
-            }
+            Life::Up => (machine.draw_deploy(), Then::Deployed),
             Life::Creating | Life::Starting | Life::Unreachable => (POLL, Then::Again),
             life => fail(ANSWER, &format!("it is {life:?}")),
         }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 pub use derivations::{derivation_files, derivations};
 pub use hydra::{HydraStep, HydraSteps, Order, Own};
-pub use swf::swf;
+pub use swf::{Processors, swf};
 
 use super::{Workload, WorkloadError};
 

@@ -1,0 +1,176 @@
+//! A configuration to be simulated, with what is told of it on the command line.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use adapters::config::{Config, QueueSettings};
+use simulator::engine::Millis;
+use simulator::queue_runner::Settings;
+use simulator::world::{Farm, Limits};
+
+use super::args::Options;
+use super::input;
+use crate::commands::load;
+use crate::exit::Exit;
+
+/// The longest interval, in seconds.
+const DAY: u64 = 86_400;
+
+/// `CONF[,interval=SECONDS][,farm=FILE]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfArg {
+    text: String,
+    path: PathBuf,
+    interval: Option<u64>,
+    farm: Option<PathBuf>,
+}
+
+impl FromStr for ConfArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut conf =
+            Self { text: text.to_owned(), path: PathBuf::new(), interval: None, farm: None };
+        let mut rest = text;
+        while let Some((before, name, value)) = last_setting(rest) {
+            match name {
+                "interval" => conf.interval = Some(seconds(value)?),
+                "farm" if !value.is_empty() => conf.farm = Some(value.into()),
+                "farm" => return Err("farm: a file is missing".to_owned()),
+                other => {
+                    return Err(format!("unknown setting `{other}`; there are interval and farm"));
+                }
+            }
+            rest = before;
+        }
+        conf.path = rest.into();
+        Ok(conf)
+    }
+}
+
+/// `BEFORE,NAME=VALUE`; commas without a name belong to paths.
+fn last_setting(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, setting) = text.rsplit_once(',')?;
+    let (name, value) = setting.split_once('=')?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic());
+    is_name.then_some((before, name, value))
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=DAY).contains(seconds));
+    seconds.ok_or(format!("interval is {text:?}, must be a number of seconds from 1 to {DAY}"))
+}
+
+impl fmt::Display for ConfArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A configuration with its name, and the surroundings that are told for it.
+pub(super) struct Conf {
+    pub(super) name: String,
+    config: Config,
+    /// Seconds between cycles.
+    interval: Option<u64>,
+    /// The farm's file and what is in it.
+    farm: Option<(PathBuf, Farm)>,
+}
+
+impl Conf {
+    /// What the configuration does not tell itself is as in `options`.
+    pub(super) fn read(arg: &ConfArg, options: &Options) -> Result<Self, Exit> {
+        let config = load(&arg.path)?;
+        let farm = match arg.farm.as_ref().or(options.farm.as_ref()) {
+            Some(file) => Some((file.clone(), input::farm(file)?)),
+            None => None,
+        };
+        Ok(Self {
+            name: arg.to_string(),
+            config,
+            interval: arg.interval.or(options.interval),
+            farm,
+        })
+    }
+
+    pub(super) fn policy(&self) -> &planner::Policy {
+        &self.config.policy
+    }
+
+    /// The farm that was told on the command line, and where.
+    pub(super) fn told_farm(&self) -> Option<(&Path, &Farm)> {
+        self.farm.as_ref().map(|(file, farm)| (file.as_path(), farm))
+    }
+
+    /// What it allows its parts.
+    pub(super) fn limits(&self) -> Limits {
+        let millis = |length: std::time::Duration| {
+            Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+        };
+        let limits = self.config.limits;
+        Limits {
+            create_timeout: millis(limits.create_timeout),
+            deploy_timeout: millis(limits.deploy_timeout),
+            release_timeout: millis(limits.release_timeout),
+            parallelism: u32::try_from(limits.parallelism).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Where it runs: as told, or else the scenario's own farm, or one like any other with the queue runner
+    /// that the configuration asks.
+    pub(super) fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
+        let told = self.farm.as_ref().map(|(_, farm)| farm);
+        let mut farm = told.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
+        if let Some(seconds) = self.interval {
+            farm.cycle.interval = Millis::from_seconds(seconds);
+        }
+        farm
+    }
+
+    fn usual_farm(&self) -> Farm {
+        let queue_runner = match self.config.queue {
+            QueueSettings::Classic { .. } => Settings::CLASSIC,
+            QueueSettings::Rest { .. } => Settings::REST,
+        };
+        Farm { queue_runner, ..Farm::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_follow_the_path() {
+        let conf: ConfArg = "a,b.nix,interval=30,farm=x=y.json".parse().unwrap();
+        assert_eq!(conf.path, Path::new("a,b.nix"));
+        assert_eq!((conf.interval, conf.farm), (Some(30), Some("x=y.json".into())));
+        let conf: ConfArg = "conf.nix".parse().unwrap();
+        assert_eq!((conf.interval, conf.farm), (None, None));
+        for (text, message) in [
+            ("c.nix,interval=0", "interval is \"0\", must be a number of seconds from 1 to 86400"),
+            ("c.nix,farm=", "farm: a file is missing"),
+            ("c.nix,poll=3", "unknown setting `poll`; there are interval and farm"),
+        ] {
+            assert_eq!(text.parse::<ConfArg>().unwrap_err(), message);
+        }
+    }
+
+    /// One source for the defaults: what `conf.nix` leaves out is what tests of the simulator run with.
+    #[test]
+    fn limits_are_those_of_an_empty_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("conf.json");
+        std::fs::write(
+            &file,
+            r#"{"tag":"t","statusCommand":["false"],"systemTypes":{"x86_64-linux":{
+                "provider":{"command":{"program":["false"]}},"runnablesPerMachine":1}}}"#,
+        )
+        .unwrap();
+        let options = Options::default();
+        let arg = file.display().to_string().parse().unwrap();
+        let Ok(conf) = Conf::read(&arg, &options) else { panic!("a good configuration") };
+        assert_eq!(conf.limits(), Limits::default());
+    }
+}

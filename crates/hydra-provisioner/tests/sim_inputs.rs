@@ -1,0 +1,136 @@
+//! What `sim` takes and what it refuses, as a user runs it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const CONF: &str = "examples/sim/conf.nix";
+const TWO_STEPS: &str = r#"{"format":"hydra-provisioner-workload","version":1}
+{"id":1,"submit":0,"system":"x86_64-linux","duration":60000}
+{"id":2,"submit":0,"system":"x86_64-linux","duration":60000,"dependencies":[1]}
+"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+#[track_caller]
+fn expect(args: &[&str], code: i32) -> (String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    let output = command.arg("sim").args(args).current_dir(root()).output().unwrap();
+    let Output { status, stdout, stderr } = output;
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(code), "{args:?}\n{stdout}\n{stderr}");
+    (stdout, stderr)
+}
+
+/// A folder with files in it; the paths are in the order of the files.
+fn files<const N: usize>(files: [(&str, &str); N]) -> (tempfile::TempDir, [String; N]) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = files.map(|(name, text)| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    (folder, paths)
+}
+
+/// Without chance an interval of ± 0 would look like certainty.
+#[test]
+fn seeds_that_change_nothing_are_told() {
+    let (_folder, [trace, farm]) = files([
+        ("work.jsonl", TWO_STEPS),
+        ("farm.json", r#"{"machines":{"x86_64-linux":{"boot":{"exponential":{"mean":50000}}}}}"#),
+    ]);
+    let fast = format!("{CONF},interval=30");
+    for args in [vec!["run", CONF, &trace], vec!["compare", CONF, &fast, "--trace", &trace]] {
+        let (text, _) = expect(&[&args[..], &["--seeds", "4"]].concat(), 0);
+        assert!(text.contains("nothing in this trace and farm is left to chance"), "{text}");
+        assert!(!text.contains('±') && !text.contains('*'), "{text}");
+        let by_chance = [&args[..], &["--seeds", "4", "--farm", &farm]].concat();
+        let (text, _) = expect(&by_chance, 0);
+        assert!(text.contains('±') && !text.contains("left to chance"), "{text}");
+    }
+}
+
+#[test]
+fn traces_are_told_by_their_names() {
+    let scenario = fs::read_to_string(root().join("sim-traces/burst.json")).unwrap();
+    let (_folder, [log, empty, steps, upper]) = files([
+        ("log.swf", "; Version: 2.2\n"),
+        ("empty.jsonl", "{\"format\":\"hydra-provisioner-workload\",\"version\":1}\n"),
+        ("work.jsonl", TWO_STEPS),
+        ("burst.json", &scenario),
+    ]);
+    for (trace, message) in [
+        (log.as_str(), "workloads end in .jsonl, scenarios in .json, both also with .gz or .zst"),
+        ("trace", "is no trace by its name"),
+        (&empty, "has no step: there is nothing to simulate"),
+    ] {
+        let (_, errors) = expect(&["run", CONF, trace], 2);
+        assert!(errors.contains(message), "{errors}");
+    }
+    expect(&["run", CONF, &steps, &upper], 0);
+    for name in ["out.zst", "out", "out.json"] {
+        let (_, errors) = expect(&["generate", &upper, "--output", name], 2);
+        assert!(errors.contains("a workload's name ends in .jsonl or .jsonl.gz"), "{errors}");
+    }
+}
+
+#[test]
+fn imports_without_a_step_are_refused() {
+    let (folder, [json, log]) = files([("drvs.json", "{}"), ("log.swf", "; nothing\n")]);
+    let empty = folder.path().join("drvs");
+    fs::create_dir(&empty).unwrap();
+    let output = folder.path().join("out.jsonl");
+    let output = output.to_str().unwrap();
+    let empty = empty.to_str().unwrap();
+    for (kind, file) in [("derivations", &*json), ("derivations", empty), ("swf", &log)] {
+        let (_, errors) = expect(&["import", kind, file, "--output", output], 2);
+        assert!(errors.contains("has no step that was or can be built"), "{errors}");
+        assert!(!Path::new(output).exists());
+    }
+}
+
+#[test]
+fn processors_of_a_log_are_work() {
+    let job = "1 0 -1 600 4 -1 -1 -1 -1 -1 -1 1 1 1 -1 -1 -1 -1\n";
+    let (folder, [log]) = files([("log.swf", job)]);
+    let output = folder.path().join("out.jsonl");
+    let output = output.to_str().unwrap();
+    for (processors, steps) in [("steps", 4), ("ignore", 1)] {
+        let import = ["import", "swf", &log, "--processors", processors, "--output", output];
+        expect(&import, 0);
+        assert_eq!(fs::read_to_string(output).unwrap().lines().count(), steps + 1);
+    }
+}
+
+/// Each configuration may have an interval and a farm of its own.
+#[test]
+fn surroundings_are_compared_like_configurations() {
+    let (_folder, [trace, slow]) = files([
+        ("work.jsonl", TWO_STEPS),
+        ("slow.json", r#"{"machines":{"x86_64-linux":{"boot":{"fixed":600000}}}}"#),
+    ]);
+    let (fast, slow) = (format!("{CONF},interval=30"), format!("{CONF},farm={slow}"));
+    let args = ["compare", CONF, &fast, &slow, "--trace", &trace, "--format", "csv"];
+    let (csv, _) = expect(&args, 0);
+    let mut lines = csv.lines();
+    let column = |name: &str| csv.lines().next().unwrap().split(',').position(|c| c == name);
+    let (cycles, wait) = (column("cycles").unwrap(), column("waitMaxMs").unwrap());
+    // The name of a configuration with settings is quoted: it has a comma.
+    let total = |line: &str, at: usize| {
+        let rest = line.strip_prefix('"').and_then(|line| line.split_once("\","));
+        let rest = rest.map_or_else(|| line.split_once(',').unwrap().1, |(_, rest)| rest);
+        rest.split(',').nth(at - 1).unwrap().parse::<u64>().unwrap()
+    };
+    let mut totals = lines.by_ref().filter(|line| line.contains(",total,"));
+    let [usual, fast, slow] = [(); 3].map(|()| totals.next().unwrap());
+    assert!(total(fast, cycles) > 2 * total(usual, cycles), "{csv}");
+    assert!(total(slow, wait) > total(usual, wait) + 500_000, "{csv}");
+
+    let (_, errors) = expect(&["compare", CONF, "c.nix,poll=3", "--trace", &trace], 2);
+    assert!(errors.contains("unknown setting `poll`"), "{errors}");
+}
