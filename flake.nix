@@ -28,8 +28,8 @@
       apps = forEachSystem (pkgs: rec {
         hydra-provisioner = {
           type = "app";
-          program = lib.getExe (ours pkgs);
-          meta.description = "Run, plan or check one cycle";
+          program = lib.getExe (pkgs.callPackage ./nix/with-qemu.nix { hydra-provisioner = ours pkgs; });
+          meta.description = "Creates and releases build machines for a Hydra";
         };
         default = hydra-provisioner;
       });
@@ -38,7 +38,7 @@
         default = pkgs.callPackage ./nix/dev-shell.nix { hydra-provisioner = ours pkgs; };
       });
 
-      formatter = forEachSystem (pkgs: pkgs.nixfmt);
+      formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
 
       overlays.default = final: _prev: {
         hydra-provisioner = final.callPackage ./nix/package.nix { };

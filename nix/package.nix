@@ -3,6 +3,7 @@
   installShellFiles,
   makeBinaryWrapper,
   rustPlatform,
+  stdenv,
   nix,
   openssh,
   postgresql,
@@ -68,12 +69,15 @@ rustPlatform.buildRustPackage {
         openssh
       ]
     }
+    install -Dm644 ${../auto-shutdown.nix} "$out/share/nix/hydra-provisioner/auto-shutdown.nix"
+  ''
+  # The new program says them itself.
+  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     "$out/bin/hydra-provisioner" generate man "$out/share/man/man1"
     installShellCompletion --cmd hydra-provisioner \
       --bash <("$out/bin/hydra-provisioner" generate completions bash) \
       --zsh <("$out/bin/hydra-provisioner" generate completions zsh) \
       --fish <("$out/bin/hydra-provisioner" generate completions fish)
-    install -Dm644 ${../auto-shutdown.nix} "$out/share/nix/hydra-provisioner/auto-shutdown.nix"
   '';
 
   meta = {

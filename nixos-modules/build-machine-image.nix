@@ -92,6 +92,11 @@ in
   };
 
   services.journald.storage = "volatile";
+  # Else all of nixpkgs' source would be in the image.
+  nixpkgs.flake = {
+    setFlakeRegistry = false;
+    setNixPath = false;
+  };
   # A machine keeps nothing from one image to the next.
   system.stateVersion = lib.mkDefault config.system.nixos.release;
 

@@ -49,6 +49,8 @@ in
         "nix-store --serve --write"
         "touch /run/keep-alive"
         "uname -n"
+        "systemctl stop hydra-builder.service"
+        "systemctl start hydra-builder.service"
         "systemctl stop hydra-queue-builder-dev.service"
         "systemctl start hydra-queue-builder-dev.service"
       ];

@@ -65,21 +65,22 @@ in
 
     interval = mkOption {
       type = types.either types.ints.positive types.nonEmptyStr;
-      default = 300;
-      example = "5min";
-      description = "Seconds, or a time as in systemd.time(7), from the end of a cycle to the start of the next one. With `watch` a number of seconds, from start to start.";
+      default = if cfg.watch then 30 else 300;
+      defaultText = lib.literalExpression "if watch then 30 else 300";
+      example = 60;
+      description = "Seconds from one look at the queue to the next. Without `watch`: from the end of a cycle to the start of the next one; may also be a time as in systemd.time(7), such as `5min`.";
     };
 
     watch = mkOption {
       type = types.bool;
-      default = false;
-      description = "Whether one process runs all cycles, with systemd's watchdog and metrics, instead of one a cycle on a timer.";
+      default = true;
+      description = "Whether one process watches all the time, with systemd's watchdog and metrics, and takes a changed configuration by a reload. `false`: a timer starts one process a cycle.";
     };
 
     metricsAddress = mkOption {
       type = types.nullOr (types.strMatching "[^[:space:]]+:[0-9]+");
       default = null;
-      example = "127.0.0.1:9198";
+      example = "127.0.0.1:9478";
       description = "With `watch`: the IP address and port at which Prometheus metrics are served, below `/metrics`, to whoever asks.";
     };
 
@@ -92,7 +93,7 @@ in
     group = mkOption {
       type = types.nonEmptyStr;
       default = "hydra-provisioner";
-      description = "Its group. One of another name is not created.";
+      description = "The group that the service runs as. One of another name is not created.";
     };
 
     credentials = mkOption {
@@ -131,7 +132,24 @@ in
       type = types.nullOr types.ints.positive;
       default = 2 * (cfg.settings.createTimeout + cfg.settings.deployTimeout);
       defaultText = lib.literalExpression "2 * (settings.createTimeout + settings.deployTimeout)";
-      description = "Seconds that a Hydra on this machine lets a step wait for a machine that can build it, before it aborts the step (classic: `max_unsupported_time`, 0 by default; current: `maxUnsupportedTimeInS`, 120). `null`: Hydra's own configuration says it.";
+      description = "Seconds that a Hydra on this machine lets a step wait for a machine that can build it, before it aborts the step (classic: `max_unsupported_time`, 0 by default; current: `maxUnsupportedTimeInS`, 120 by default). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: Hydra's own configuration says it.";
+    };
+
+    localJobs = mkOption {
+      type = types.ints.unsigned;
+      default =
+        let
+          jobs = config.nix.settings.max-jobs or "auto";
+        in
+        if lib.isInt jobs then jobs else 1;
+      defaultText = lib.literalExpression "nix.settings.max-jobs, or 1 where that is \"auto\"";
+      description = "How many builds a classic Hydra on this machine runs on this machine itself at the same time, where `nix.buildMachines` is empty. Without this module Hydra would build everything here. `0`: nothing is built here.";
+    };
+
+    builderUnit = mkOption {
+      type = types.nonEmptyStr;
+      default = "hydra-builder.service";
+      description = "The unit of the builder on build machines of a current Hydra, which is stopped before a machine is released (`settings.drainCommand`) and started when it is deployed (`settings.resumeCommand`): `hydra-builder.service` with nixpkgs' Hydra, `hydra-queue-builder-dev.service` with Hydra's own flake, which is the default where that runs on this machine.";
     };
 
     logFormat = mkOption {
@@ -151,10 +169,24 @@ in
       defaultText = lib.literalExpression "configFile, or the rendered settings";
       description = "The configuration that the service is run with.";
     };
+
+    installedFile = mkOption {
+      type = types.path;
+      internal = true;
+      readOnly = true;
+      default = "/etc/hydra-provisioner/conf.${
+        if cfg.configFile == null || lib.hasSuffix ".json" (toString cfg.configFile) then "json" else "nix"
+      }";
+      defaultText = lib.literalExpression "/etc/hydra-provisioner/conf.json, or conf.nix";
+      description = "Where `file` is found: it stays the same when the configuration changes, so that the service is reloaded and not restarted.";
+    };
   };
 
   config = lib.mkIf cfg.enable {
-    # For `hydra-provisioner status` by hand.
-    environment.systemPackages = [ cfg.package ];
+    environment = {
+      # For `hydra-provisioner status` by hand, which reads this file when no other is named.
+      systemPackages = [ cfg.package ];
+      etc.${lib.removePrefix "/etc/" cfg.installedFile}.source = cfg.file;
+    };
   };
 }

@@ -39,6 +39,7 @@
       # Port 22 of the machines' addresses is theirs.
       services.openssh.enable = lib.mkForce false;
 
+      # nixpkgs' Hydra was the classic one until September 2026; the current one takes no machines file.
       services.hydra = {
         enable = true;
         hydraURL = "http://localhost:3000";
@@ -55,6 +56,8 @@
       services.hydra-provisioner = {
         enable = true;
         interval = 5;
+        # Nothing is built here: Hydra needs the machine.
+        localJobs = 0;
         sshKeyFile = privateKey;
         settings.systemTypes.${system} = {
           provider.qemu = {
@@ -96,6 +99,8 @@
         server.succeed(f"test ! -s {MACHINES}")
 
     with subtest("a job is to be built"):
+        # Hydra evaluates in restricted mode, which takes what a symbolic link points to for another place.
+        jobs = server.succeed("realpath /etc/hydra/jobs").strip()
         server.succeed("hydra-create-user admin --role admin --password admin")
         server.succeed(
             f"curl -sf -c /tmp/cookie --referer {URL} -H 'Accept: application/json' -H 'Content-Type: application/json' "
@@ -112,7 +117,7 @@
                 "keepnr": "1",
                 "nixexprinput": "jobs",
                 "nixexprpath": "default.nix",
-                "inputs": {"jobs": {"type": "path", "value": "/etc/hydra/jobs"}},
+                "inputs": {"jobs": {"type": "path", "value": jobs}},
             },
         )
 
@@ -125,11 +130,13 @@
             f"curl -sfL -H 'Accept: application/json' {URL}/build/1 | grep -E '\"buildstatus\": ?0\\b'"
         )
         where = server.succeed("runuser -u hydra -- psql -At hydra -c 'select machine from buildsteps where type = 0'")
-        assert where.startswith("root@127.91."), where
+        # `root@HOST` or `ssh://root@HOST`, by the age of Hydra.
+        assert "root@127.91." in where, where
 
     with subtest("nothing is left to do: it is offered no longer, and goes"):
         server.wait_until_succeeds(f"test ! -s {MACHINES}")
         server.wait_until_fails(f"ls {FOLDERS} | grep .")
-        server.wait_until_fails("pgrep -f 'guest=hydra-provisioned-0'")
+        # Not the shell that runs this very command.
+        server.wait_until_fails("pgrep -f '[g]uest=hydra-provisioned-0'")
   '';
 }

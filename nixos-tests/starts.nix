@@ -15,7 +15,7 @@
         settings.systemTypes = lib.mkForce { };
         watch = true;
         interval = 1;
-        metricsAddress = "127.0.0.1:9198";
+        metricsAddress = "127.0.0.1:9478";
       };
       # Not before there is a configuration.
       systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
@@ -34,8 +34,8 @@
         write("/var/lib/test/conf.json", json.dumps(good))
         server.succeed(f"systemctl start {SERVICE}")
         server.wait_for_unit(SERVICE)
-        server.wait_for_open_port(9198)
-        server.wait_until_succeeds("curl -sf http://127.0.0.1:9198/metrics | grep '^hydra_provisioner_cycles'")
+        server.wait_for_open_port(9478)
+        server.wait_until_succeeds("curl -sf http://127.0.0.1:9478/metrics | grep '^hydra_provisioner_cycles'")
 
     with subtest("it ends in order"):
         server.succeed(f"systemctl stop {SERVICE}")

@@ -25,7 +25,6 @@ in
   minimal = withType ownProgram;
 
   typical = enabled {
-    interval = "5min";
     sshKeyFile = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
     extraPackages = [ pkgs.awscli2 ];
     settings.systemTypes = {
@@ -45,6 +44,7 @@ in
 
   # `scripts/check-hardening` runs this one: the queue is a file, the "machines" are files too.
   command = enabled {
+    watch = false;
     settings = {
       statusCommand = [ "/etc/hydra/queue-status" ];
       touchKeepAlive = false;
@@ -63,9 +63,8 @@ in
 
   # And this one.
   watch = enabled {
-    watch = true;
     interval = 60;
-    metricsAddress = "127.0.0.1:9198";
+    metricsAddress = "127.0.0.1:9478";
     logFormat = "json";
     settings = {
       statusCommand = [ "/etc/hydra/queue-status" ];
@@ -75,6 +74,8 @@ in
   };
 
   nixops-1 = enabled {
+    watch = false;
+    interval = "5min";
     extraPackages = [ pkgs.nixops ];
     settings.systemTypes.x86_64-linux = {
       nixopsExpr = "/etc/hydra/deployment.nix";
@@ -104,6 +105,7 @@ in
           image = "/var/lib/images/build-machine";
           memory = 1024;
           cores = 2;
+          authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
         };
         maxMachines = 4;
         sshKey = "/etc/hydra/id_buildfarm";
@@ -112,7 +114,6 @@ in
   };
 
   qemu-everything = enabled {
-    watch = true;
     settings.systemTypes.aarch64-linux.provider.qemu = {
       image = "/var/lib/images/disk.raw";
       kernel = "/var/lib/images/kernel";
@@ -135,6 +136,13 @@ in
   };
 
   config-file = enabled { configFile = "/etc/hydra/conf.nix"; };
+
+  newer-systemd = {
+    imports = [ (withType ownProgram) ];
+    systemd.package = pkgs.systemd // {
+      version = "257";
+    };
+  };
 
   # Another user, and secrets; the machines file goes elsewhere.
   own-user = enabled {
@@ -179,21 +187,36 @@ in
     };
   };
 
-  classic-hydra = {
+  # The three Hydras on the same machine.
+  hydra-classic = {
     imports = [
-      ./hydra.nix
+      ./hydra-classic.nix
       (withType ownProgram)
     ];
     services.hydra.enable = true;
   };
 
-  rest-hydra = {
+  hydra-nixpkgs = {
     imports = [
-      ./hydra.nix
+      ./hydra-nixpkgs.nix
+      (withType ownProgram)
+    ];
+    services.hydra.enable = true;
+  };
+
+  hydra-flake = {
+    imports = [
+      ./hydra-flake.nix
       (withType ownProgram)
     ];
     services.hydra-queue-runner-dev.enable = true;
-    services.hydra-provisioner.settings = {
+  };
+
+  # One on another machine, and commands of the operator's own.
+  rest = enabled {
+    settings = {
+      queue.url = "http://hydra.example.org:8080";
+      systemTypes.x86_64-linux = ownProgram;
       drainCommand = [
         "systemctl"
         "stop"

@@ -27,6 +27,10 @@ let
   problems =
     config: map (given: given.message) (lib.filter (given: !given.assertion) config.assertions);
 
+  # Removed options of nixpkgs' current Hydra cannot be read.
+  withoutRemoved =
+    service: if service ? queueRunner then { inherit (service) queueRunner; } else service;
+
   withoutEmpty = lib.filterAttrs (_: value: value != { } && value != [ ]);
 
   files =
@@ -52,13 +56,16 @@ let
         inherit (config) warnings boot fileSystems;
         inherit (config.users) users groups;
         tmpfiles = config.systemd.tmpfiles.rules;
+        etc = lib.mapAttrs (_: file: toString file.source) config.environment.etc;
         nix = withoutEmpty { inherit (config.nix) gc settings; };
         services = withoutEmpty (
-          removeAttrs config.services [
-            "hydra-provisioner"
-            "hydra-build-machine"
-            "auto-shutdown"
-          ]
+          lib.mapAttrs (_: withoutRemoved) (
+            removeAttrs config.services [
+              "hydra-provisioner"
+              "hydra-build-machine"
+              "auto-shutdown"
+            ]
+          )
         );
       });
     };

@@ -36,12 +36,12 @@ in
   );
   state-outside-var-lib = withSettings (typed // { stateDir = "/srv/provisioner"; });
   watch-with-a-word = enabled {
-    watch = true;
     interval = "5min";
     settings = typed;
   };
   metrics-without-watch = enabled {
-    metricsAddress = "127.0.0.1:9198";
+    watch = false;
+    metricsAddress = "127.0.0.1:9478";
     settings = typed;
   };
   two-ssh-keys = enabled {
@@ -77,7 +77,7 @@ in
   };
   hydra-that-aborts-early = {
     imports = [
-      ./hydra.nix
+      ./hydra-flake.nix
       (withSettings typed)
     ];
     services.hydra-queue-runner-dev = {
@@ -87,12 +87,22 @@ in
   };
   hydra-that-never-dispatches = {
     imports = [
-      ./hydra.nix
+      ./hydra-flake.nix
       (withSettings typed)
     ];
     services.hydra-queue-runner-dev = {
       enable = true;
       settings.dispatchTriggerTimerInS = 0;
+    };
+  };
+  nixpkgs-hydra-that-aborts-early = {
+    imports = [
+      ./hydra-nixpkgs.nix
+      (withSettings typed)
+    ];
+    services.hydra = {
+      enable = true;
+      queueRunner.settings.maxUnsupportedTimeInS = 120;
     };
   };
 }

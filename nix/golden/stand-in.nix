@@ -31,6 +31,7 @@ let
     wantedBy = list;
     path = list;
     environment = anything;
+    reloadTriggers = list;
     restartIfChanged = mkOption {
       type = types.bool;
       default = true;
@@ -48,6 +49,10 @@ in
     assertions = list;
     warnings = list;
     environment.systemPackages = list;
+    environment.etc = mkOption {
+      type = types.attrsOf types.anything;
+      default = { };
+    };
     boot = anything;
     fileSystems = anything;
     nix = {
@@ -70,7 +75,10 @@ in
     systemd = {
       package = mkOption {
         type = types.package;
-        default = package "systemd";
+        # What CI runs the units with (Debian 12).
+        default = package "systemd" // {
+          version = "252";
+        };
       };
       services = mkOption { type = types.attrsOf (types.submodule unit); };
       timers = mkOption {
@@ -97,6 +105,7 @@ in
       "procps"
       "python3"
       "qemu"
+      "systemd"
     ] package
     // {
       callPackage = _: _: package "hydra-provisioner";

@@ -36,6 +36,7 @@ let
       ++ list "Before" unit.before
       ++ [ "Description=${unit.description}" ]
       ++ list "Wants" unit.wants
+      ++ list "X-Reload-Triggers" unit.reloadTriggers
     );
   text = lib.concatMapStrings (line: line + "\n");
 in

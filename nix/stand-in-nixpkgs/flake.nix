@@ -51,7 +51,7 @@
       };
       legacyPackages = genAttrs systems (
         system:
-        genAttrs [ "nixfmt" "clippy" "cargo" "rustfmt" ] (package system)
+        genAttrs [ "nixfmt" "nixfmt-tree" "clippy" "cargo" "rustfmt" ] (package system)
         // {
           callPackage = _: _: package system "hydra-provisioner";
           runCommand =

@@ -54,8 +54,8 @@ let
         message = "${at}.provider.qemu: this machine's sshd listens on port ${toString qemu.sshPort} of all addresses, and each build machine needs that port of one of 127.91.0.0/16. Set services.openssh.listenAddresses, or provider.qemu.sshPort (docs/qemu.md).";
       }
       {
-        assertion = provider.qemu -> qemu.authorizedKeys != [ ] || type.sshKey != null;
-        message = "${at}.provider.qemu lets nobody log in. Set authorizedKeys, or sshKey beside provider, whose .pub is then used.";
+        assertion = provider.qemu -> qemu.authorizedKeys != [ ];
+        message = "${at}.provider.qemu lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile): the service may not read /var/lib/hydra/queue-runner, so it cannot find it itself.";
       }
     ];
 in
@@ -89,11 +89,11 @@ in
       }
       {
         assertion = cfg.watch -> lib.isInt cfg.interval;
-        message = "${place}.interval is \"${toString cfg.interval}\". With watch it is a number of seconds, for example 300.";
+        message = "${place}.interval is \"${toString cfg.interval}\". Write a number of seconds, for example 300; only with watch = false it may be a time of systemd's.";
       }
       {
         assertion = cfg.metricsAddress != null -> cfg.watch;
-        message = "${place}.metricsAddress needs watch: a cycle on a timer is gone before anybody could ask it.";
+        message = "${place}.metricsAddress needs watch: the process of a single cycle has ended before anybody could ask it. Remove watch = false.";
       }
       {
         assertion = cfg.credentials ? ssh-key -> cfg.sshKeyFile == null;

@@ -1,93 +1,38 @@
-# A Hydra on the same machine: classic (nixpkgs, services.hydra) or current (Hydra's own flake,
-# services.hydra-queue-runner-dev). Each is touched only where its module is there.
+# A Hydra on the same machine. There are three; each is touched only where its module is there:
+#   classic            services.hydra until September 2026: the queue runner in C++, asked by --status, reads machines files
+#   nixpkgs' current   services.hydra since then: the queue runner in Rust, below services.hydra.queueRunner
+#   Hydra's own flake  services.hydra-queue-runner-dev: the queue runner in Rust
 {
   config,
   lib,
   options,
+  pkgs,
   ...
 }:
 
 let
-  cfg = config.services.hydra-provisioner;
-  inherit (cfg) settings;
+  hasHydra = options.services ? hydra;
+  isClassic = hasHydra && !(options.services.hydra ? queueRunner);
+  isCurrent = hasHydra && options.services.hydra ? queueRunner;
+  hasFlake = options.services ? hydra-queue-runner-dev;
 
-  hasClassic = options.services ? hydra;
-  classic = config.services.hydra;
-  classicHere = cfg.enable && classic.enable && settings.queue == null;
-
-  hasCurrent = options.services ? hydra-queue-runner-dev;
-  current = config.services.hydra-queue-runner-dev;
-  currentHere = cfg.enable && current.enable && cfg.configFile == null;
-
-  machinesFile =
-    if cfg.configFile != null then "/var/lib/hydra/provisioner/machines" else settings.machinesFile;
-
-  comesUpWithin = settings.createTimeout + settings.deployTimeout;
-  queueSettings = current.settings;
+  current = import ./hydra-current.nix { inherit config lib; };
 in
 {
   config = lib.mkMerge [
-    (lib.optionalAttrs hasClassic {
-      services.hydra = lib.mkIf (classicHere && machinesFile != null) {
-        # A definition takes the place of the option's default, so that is said again.
-        buildMachinesFiles = [
-          machinesFile
-        ]
-        ++ lib.optional (config.nix.buildMachines != [ ]) "/etc/nix/machines";
-        # Its default of 0 s aborts every step for which there is no machine yet.
-        extraConfig = lib.mkIf (
-          cfg.maxUnsupportedTime != null
-        ) "max_unsupported_time = ${toString cfg.maxUnsupportedTime}\n";
-      };
-
-      # `hydra-queue-runner --status` asks over Hydra's database.
-      services.postgresql = lib.mkIf (classicHere && classic.dbi == "dbi:Pg:dbname=hydra;user=hydra;") {
-        identMap = "hydra-users ${cfg.user} hydra";
-      };
-      systemd.services.hydra-provisioner = lib.mkIf classicHere {
-        after = [ "hydra-queue-runner.service" ];
-        path = [ classic.package ];
-        environment = {
-          HYDRA_DBI = classic.dbi;
-          HYDRA_DATA = "/var/lib/hydra";
-          HYDRA_CONFIG = "/var/lib/hydra/hydra.conf";
-        };
-        # For hydra.conf, and for the way to /var/lib/hydra/provisioner.
-        serviceConfig.SupplementaryGroups = [ "hydra" ];
-      };
-    })
-
-    (lib.optionalAttrs hasCurrent {
-      services.hydra-provisioner.settings.queue = lib.mkIf currentHere (
-        lib.mkDefault { url = "http://${current.rest.address}:${toString current.rest.port}"; }
-      );
-
-      # With 120 s, steps are aborted before a farm at zero has a machine for them, and a machine that has
-      # just come up waits up to 120 s for its first step.
-      services.hydra-queue-runner-dev = lib.mkIf (cfg.enable && current.enable) {
-        settings = {
-          maxUnsupportedTimeInS = lib.mkIf (cfg.maxUnsupportedTime != null) (
-            lib.mkDefault cfg.maxUnsupportedTime
-          );
-          dispatchTriggerTimerInS = lib.mkDefault 10;
-        };
-      };
-
-      assertions = lib.mkIf (cfg.enable && current.enable) [
-        {
-          assertion = queueSettings.maxUnsupportedTimeInS >= comesUpWithin;
-          message =
-            "services.hydra-queue-runner-dev.settings.maxUnsupportedTimeInS is ${toString queueSettings.maxUnsupportedTimeInS} s, but a machine may take createTimeout + deployTimeout = ${toString comesUpWithin} s to come up: "
-            + "Hydra would abort the very steps that it is made for. Raise the one or lower the others (services.hydra-provisioner.settings).";
-        }
-        {
-          assertion = queueSettings.dispatchTriggerTimerInS > 0;
-          message = "services.hydra-queue-runner-dev.settings.dispatchTriggerTimerInS is ${toString queueSettings.dispatchTriggerTimerInS}, which switches the timer off: a machine that has come up would get its first step only when the queue changes. Set it to 10, say.";
-        }
+    (lib.optionalAttrs isClassic (import ./hydra-classic.nix { inherit config lib pkgs; }))
+    (lib.optionalAttrs isCurrent (current {
+      enabled = config.services.hydra.enable;
+      place = [
+        "hydra"
+        "queueRunner"
       ];
-      warnings =
-        lib.optional (cfg.enable && current.enable && queueSettings.dispatchTriggerTimerInS > 60)
-          "services.hydra-queue-runner-dev.settings.dispatchTriggerTimerInS is ${toString queueSettings.dispatchTriggerTimerInS}: a machine that has come up waits that many seconds for its first step, and is paid for it.";
-    })
+      builderUnit = "hydra-builder.service";
+    }))
+    (lib.optionalAttrs hasFlake (current {
+      enabled = config.services.hydra-queue-runner-dev.enable;
+      place = [ "hydra-queue-runner-dev" ];
+      builderUnit = "hydra-queue-builder-dev.service";
+    }))
   ];
 }

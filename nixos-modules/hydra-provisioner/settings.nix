@@ -85,7 +85,7 @@ in
     stateDir = mkOption {
       type = absolutePath;
       default = "/var/lib/hydra-provisioner";
-      description = "Records, lock and host keys; below `/var/lib`. May be deleted without losing a machine.";
+      description = "State database (`state.sqlite`), lock and host keys; below `/var/lib`. May be deleted without losing a machine.";
     };
 
     touchKeepAlive = mkOption {
@@ -97,13 +97,13 @@ in
     drainCommand = mkOption {
       type = types.nullOr command;
       default = null;
-      description = "With `queue`: run on a machine over ssh before it is released. `null`: `systemctl stop hydra-queue-builder-dev.service`.";
+      description = "With `queue`: run on a machine over ssh before it is released. The module sets it to `systemctl stop` of `builderUnit`.";
     };
 
     resumeCommand = mkOption {
       type = types.nullOr command;
       default = null;
-      description = "With `queue`: run on a machine over ssh when it is deployed. `null`: `systemctl start hydra-queue-builder-dev.service`.";
+      description = "With `queue`: run on a machine over ssh when it is deployed. The module sets it to `systemctl start` of `builderUnit`.";
     };
 
     sshOptions = mkOption {

@@ -134,7 +134,7 @@ let
     authorizedKeys = mkOption {
       type = types.listOf types.singleLineStr;
       default = [ ];
-      description = "Public keys that may log in as root. Needed unless `sshKey` is set, whose `.pub` is then used.";
+      description = "Public keys that may log in as root. The public key of `sshKey` must be one of them.";
     };
     warmStart = mkOption {
       type = types.bool;

@@ -42,6 +42,16 @@ let
   credentials =
     cfg.credentials // lib.optionalAttrs (cfg.sshKeyFile != null) { ssh-key = cfg.sshKeyFile; };
 
+  builderCommand =
+    verb:
+    lib.mkIf (settings.queue != null) (
+      lib.mkDefault [
+        "systemctl"
+        verb
+        cfg.builderUnit
+      ]
+    );
+
   command = [
     (lib.getExe cfg.package)
     "run"
@@ -59,7 +69,7 @@ let
       cfg.metricsAddress
     ]
   )
-  ++ [ "${cfg.file}" ];
+  ++ [ cfg.installedFile ];
 
   oneCycle = {
     Type = "oneshot";
@@ -68,17 +78,20 @@ let
     # Every step of a cycle has its own limit; this one is for what nobody thought of.
     TimeoutStartSec = "6h";
   };
+  # Of systemd 253: the reload is over when the program says so.
+  knowsNotifyReload = lib.versionAtLeast config.systemd.package.version "253";
   allCycles = {
-    Type = "notify";
-    # The program stops to answer when a cycle takes longer than the time limits of its steps allow.
+    Type = if knowsNotifyReload then "notify-reload" else "notify";
+    ExecReload = lib.mkIf (!knowsNotifyReload) "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
+    # The program stops to answer when it hangs.
     WatchdogSec = "5min";
     Restart = "always";
     RestartSec = "30s";
     # A wrong configuration is not better in half a minute.
     RestartPreventExitStatus = [ 2 ];
-    # The program alone is told to stop, and ends its cycle before. To kill it then is safe.
+    # The program alone is told to stop, which takes it two seconds. To kill it is safe at any moment.
     KillMode = "mixed";
-    TimeoutStopSec = "5min";
+    TimeoutStopSec = "15s";
   };
 in
 {
@@ -87,6 +100,8 @@ in
       machinesFile = lib.mkIf (settings.queue == null && settings.updateCommand == null) (
         lib.mkDefault "${settings.stateDir}/machines"
       );
+      drainCommand = builderCommand "stop";
+      resumeCommand = builderCommand "start";
       sshOptions = lib.mkIf (cfg.sshKeyFile != null) [
         "-i"
         "/run/credentials/hydra-provisioner.service/ssh-key"
@@ -124,6 +139,8 @@ in
       after = [ "network-online.target" ];
       # A new system must not cut off a cycle that creates machines; the timer starts the new program.
       restartIfChanged = cfg.watch;
+      # A new configuration is taken without a restart, and a bad one leaves the old one in force.
+      reloadTriggers = lib.optional cfg.watch "${cfg.file}";
       path = [
         config.nix.package
         config.programs.ssh.package

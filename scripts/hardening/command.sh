@@ -1,7 +1,7 @@
 # In the container: one cycle by the timer, with a provider that tries to break out (`my-cloud`).
 . /check/common.sh
 
-hydra-provisioner check /nix/store/*-hydra-provisioner.json
+hydra-provisioner check
 open_folders
 
 # The same attempts by the same user without the unit's hardening, to know that they are refused by nothing else.

@@ -4,7 +4,7 @@
 open_folders
 unit=hydra-provisioner.service
 metrics() {
-  exec 3<>/dev/tcp/127.0.0.1/9198 || return
+  exec 3<>/dev/tcp/127.0.0.1/9478 || return
   printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
   cat <&3
 }
@@ -35,8 +35,8 @@ systemctl stop $unit
 [ "$(show Result)" = success ] || fail "stopped with $(show Result)"
 say "stopped" "$(journalctl -q -o cat -u $unit | grep -c 'stopping, as told by a signal') orderly end"
 
-umount /nix/store/*-hydra-provisioner.json
-echo '{ "systemTypes": { "x86_64-linux": {} } }' >"$(echo /nix/store/*-hydra-provisioner.json)"
+umount /etc/hydra-provisioner/conf.json
+echo '{ "systemTypes": { "x86_64-linux": {} } }' >/etc/hydra-provisioner/conf.json
 ! systemctl start $unit 2>/dev/null || fail "a bad configuration was accepted"
 sleep 2
 [ "$(show ActiveState)" = failed ] || fail "restarted with a bad configuration: $(show ActiveState)"

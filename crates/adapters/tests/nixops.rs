@@ -24,9 +24,9 @@ struct Nixops {
 impl Nixops {
     fn new(version: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nixops/fake-nixops");
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nixops/fake_nixops.py");
         let mut settings = json!({
-            "program": [fake, version, folder.path()],
+            "program": ["python3", fake, version, folder.path()],
             "nixPath": ["nixpkgs=/a path/with \"quotes\""],
             "stateFile": folder.path().join("deployments.nixops"),
         });

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -40,6 +40,16 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// Where the NixOS module puts the configuration of its service, for commands that name none.
+const INSTALLED_CONF: [&str; 2] =
+    ["/etc/hydra-provisioner/conf.json", "/etc/hydra-provisioner/conf.nix"];
+
+/// The installed configuration; where there is none, the name that it would have.
+fn installed_conf() -> PathBuf {
+    let is_there = |conf: &&str| Path::new(conf).exists();
+    INSTALLED_CONF.into_iter().find(is_there).unwrap_or(INSTALLED_CONF[0]).into()
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LoggingArgs {
     /// How logs are written to standard error
@@ -58,7 +68,8 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RunArgs {
-    /// conf.nix, or a .json file
+    /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+    #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
     pub(crate) conf: PathBuf,
     /// Stay and run a cycle every INTERVAL, until SIGTERM (tells systemd when ready, and its watchdog)
     #[arg(long)]
@@ -103,7 +114,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Say what a cycle would do and why, machine by machine, and do nothing
     Plan {
-        /// conf.nix, or a .json file
+        /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+        #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
         conf: PathBuf,
         /// Print the plan as JSON
         #[arg(long)]
@@ -117,7 +129,8 @@ pub(crate) enum Command {
     },
     /// Check the configuration and do nothing else
     Check {
-        /// conf.nix, or a .json file
+        /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+        #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
         conf: PathBuf,
     },
     /// Make manual pages and shell completions
@@ -128,7 +141,8 @@ pub(crate) enum Command {
     Sim(crate::sim::args::Sim),
     /// Show a table of the machines with what would become of them
     Status {
-        /// conf.nix, or a .json file
+        /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+        #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
         conf: PathBuf,
     },
 }

@@ -203,6 +203,10 @@ fn options_may_stand_before_the_command() {
     );
     let nothing = program().output().unwrap();
     assert_eq!(nothing.status.code(), Some(2));
+    // A command without CONF takes the one that the NixOS module installs.
+    let installed = program().arg("check").output().unwrap();
+    let (out, errors) = (stdout(&installed), stderr(&installed));
+    assert!(format!("{out}{errors}").contains("/etc/hydra-provisioner/conf."), "{out}{errors}");
 }
 
 /// Several runs of Nix 2.8 at once may find its database busy, and one of them fails without any need.

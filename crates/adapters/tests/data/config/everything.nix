@@ -5,11 +5,21 @@
   machinesFile = "/srv/machines";
   queue = {
     url = "https://hydra.example.org/";
-    nixCommand = [ "nix" "--store" "/srv" ];
+    nixCommand = [
+      "nix"
+      "--store"
+      "/srv"
+    ];
   };
-  drainCommand = [ "halt-builder" "now" ];
+  drainCommand = [
+    "halt-builder"
+    "now"
+  ];
   resumeCommand = [ "wake-builder" ];
-  sshOptions = [ "-F" "/srv/ssh config" ];
+  sshOptions = [
+    "-F"
+    "/srv/ssh config"
+  ];
   touchKeepAlive = false;
   maxCreatesPerCycle = 7;
   parallelism = 3;
@@ -20,8 +30,13 @@
   systemTypes = {
     "x86_64-linux,i686-linux:kvm,benchmark" = {
       provider.command = {
-        program = [ "/bin/make machine" "--fast" ];
-        options.size = { cores = 8; };
+        program = [
+          "/bin/make machine"
+          "--fast"
+        ];
+        options.size = {
+          cores = 8;
+        };
       };
       minMachines = 1;
       maxMachines = 9;

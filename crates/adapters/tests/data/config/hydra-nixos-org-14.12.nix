@@ -2,9 +2,21 @@
 {
   tag = "hydra-provisioned-nixos-org";
 
-  statusCommand = [ "ssh" "-x" "root@lucifer" "PGPASSFILE=/var/lib/hydra/pgpass-queue-runner" "hydra-queue-runner" "--status" ];
+  statusCommand = [
+    "ssh"
+    "-x"
+    "root@lucifer"
+    "PGPASSFILE=/var/lib/hydra/pgpass-queue-runner"
+    "hydra-queue-runner"
+    "--status"
+  ];
 
-  updateCommand = [ "ssh" "-x" "root@lucifer" "cat > /var/lib/hydra/provisioned.machines" ];
+  updateCommand = [
+    "ssh"
+    "-x"
+    "root@lucifer"
+    "cat > /var/lib/hydra/provisioned.machines"
+  ];
 
   systemTypes.x86_64-linux = {
     nixopsExpr = builtins.toPath ./nixops.nix;

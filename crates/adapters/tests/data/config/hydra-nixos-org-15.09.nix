@@ -2,9 +2,21 @@
 {
   tag = "hydra-provisioned-nixos-org";
 
-  statusCommand = [ "ssh" "-x" "hydra-queue-runner@hydra-new.nixos.org" "PGPASSFILE=/var/lib/hydra/pgpass-queue-runner" "hydra-queue-runner" "--status" ];
+  statusCommand = [
+    "ssh"
+    "-x"
+    "hydra-queue-runner@hydra-new.nixos.org"
+    "PGPASSFILE=/var/lib/hydra/pgpass-queue-runner"
+    "hydra-queue-runner"
+    "--status"
+  ];
 
-  updateCommand = [ "ssh" "-x" "hydra-queue-runner@hydra-new.nixos.org" "cat > /var/lib/hydra/provisioner/machines" ];
+  updateCommand = [
+    "ssh"
+    "-x"
+    "hydra-queue-runner@hydra-new.nixos.org"
+    "cat > /var/lib/hydra/provisioner/machines"
+  ];
 
   systemTypes.x86_64-linux = {
     nixopsExpr = builtins.toPath ./nixops.nix;

@@ -13,6 +13,13 @@
     stopOnIdle = false;
     gracePeriod = 0;
   };
-  sshCommand = [ "hydra-queue-runner" "--status" ];
-  updateCommand = [ "/bin/sh" "-c" "cat > /var/lib/hydra/provisioner/machines" ];
+  sshCommand = [
+    "hydra-queue-runner"
+    "--status"
+  ];
+  updateCommand = [
+    "/bin/sh"
+    "-c"
+    "cat > /var/lib/hydra/provisioner/machines"
+  ];
 }

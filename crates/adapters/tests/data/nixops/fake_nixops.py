@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Stands in for NixOps in tests: its command line, its output, its errors; a JSON file for its state.
 
-Usage: fake-nixops 1|2 DIRECTORY OPERATION ARGS...; the first two are part of `program` in the test's
+Usage: fake_nixops.py 1|2 DIRECTORY OPERATION ARGS...; the first two are part of `program` in the test's
 configuration. What the real NixOps 2.0 (its repository of December 2025) takes and prints was recorded by
 running it; 1.7 is as its source (`scripts/nixops`) says. As the real ones: names need not be unique, a
 deployment is made first and named after, every value of `args` is a Nix string literal.

@@ -1,0 +1,56 @@
+# What is set for a current Hydra (the queue runner in Rust) on the same machine (./hydra.nix).
+{ config, lib }:
+
+{
+  # Whether it runs here.
+  enabled,
+  # Where its options are, below `services`.
+  place,
+  # The unit of its builders, on the build machines.
+  builderUnit,
+}:
+
+let
+  cfg = config.services.hydra-provisioner;
+  here = cfg.enable && enabled;
+  queueRunner = lib.getAttrFromPath place config.services;
+  inherit (queueRunner) rest settings;
+  at = "services.${lib.concatStringsSep "." place}.settings";
+  comesUpWithin = cfg.settings.createTimeout + cfg.settings.deployTimeout;
+in
+{
+  services = lib.mkMerge [
+    {
+      hydra-provisioner = {
+        builderUnit = lib.mkIf here (lib.mkDefault builderUnit);
+        settings.queue = lib.mkIf (here && cfg.configFile == null) (
+          lib.mkDefault { url = "http://${rest.address}:${toString rest.port}"; }
+        );
+      };
+    }
+    # With 120 s, steps are aborted before a farm at zero has a machine for them, and a machine that has just come up
+    # waits up to 120 s for its first step.
+    (lib.setAttrByPath place {
+      settings = lib.mkIf here {
+        maxUnsupportedTimeInS = lib.mkIf (cfg.maxUnsupportedTime != null) (
+          lib.mkDefault cfg.maxUnsupportedTime
+        );
+        dispatchTriggerTimerInS = lib.mkDefault 10;
+      };
+    })
+  ];
+
+  assertions = lib.mkIf here [
+    {
+      assertion = settings.maxUnsupportedTimeInS >= comesUpWithin;
+      message = "${at}.maxUnsupportedTimeInS is ${toString settings.maxUnsupportedTimeInS}, but a machine may take createTimeout + deployTimeout = ${toString comesUpWithin} seconds to come up: Hydra would abort the very steps that it is created for. Raise the one, or lower the others in services.hydra-provisioner.settings.";
+    }
+    {
+      assertion = settings.dispatchTriggerTimerInS > 0;
+      message = "${at}.dispatchTriggerTimerInS is ${toString settings.dispatchTriggerTimerInS}, which switches the timer off: a machine that has come up would get its first step only when the queue changes. Set it to 10.";
+    }
+  ];
+  warnings = lib.optional (here && settings.dispatchTriggerTimerInS > 60) (
+    "${at}.dispatchTriggerTimerInS is ${toString settings.dispatchTriggerTimerInS}: a machine that has come up waits that many seconds for its first step, and is paid for it."
+  );
+}
