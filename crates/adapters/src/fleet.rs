@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineState, MachineType};
+use planner::{EndpointError, Host, Machine, MachineName, MachineState, MachineType};
 use reconciler::world::{
     Done, Intent, IntentLog, Inventory, LogError, MachineProvider, Outcome, Step, StepError, Task,
 };
@@ -41,7 +41,7 @@ pub struct Fleet {
     ssh_settings: SshSettings,
     ssh_keys: BTreeMap<MachineType, String>,
     /// Host names that machines told since the records were last written.
-    learnt_names: Mutex<BTreeMap<MachineName, String>>,
+    learnt_names: Mutex<BTreeMap<MachineName, Host>>,
     limits: Limits,
 }
 
@@ -239,10 +239,12 @@ impl Fleet {
 }
 
 /// The one word that `uname -n` printed.
-fn host_name(printed: &[u8]) -> Result<String, String> {
+fn host_name(printed: &[u8]) -> Result<Host, String> {
     let text = String::from_utf8_lossy(printed);
     match text.split_whitespace().collect::<Vec<_>>()[..] {
-        [host_name] => Ok(host_name.to_owned()),
+        [host_name] => {
+            host_name.parse().map_err(|error: EndpointError| format!("`uname -n` on it: {error}"))
+        }
         _ => Err(format!("`uname -n` on it printed {text:?}")),
     }
 }

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use planner::{Feature, MachinesFile, MachinesFileEntry};
+use planner::{Destination, Feature, Machine, MachinesFile, MachinesFileEntry};
 use reconciler::world::{MachinesFileSink, PublishError, Published};
 
 use crate::atomic_file;
 use crate::command::Invocation;
 use crate::config::MachinesFileSettings;
-
-/// The port that needs no mention.
-const SSH_PORT: u16 = 22;
 
 /// Publishes the machines file where the operator wants it.
 #[derive(Clone, Debug)]
@@ -92,14 +89,8 @@ pub fn render(file: &MachinesFile) -> String {
 
 /// `user@address` as in the original; a port other than ssh's own needs the URI form.
 fn store_uri(entry: &MachinesFileEntry) -> String {
-    let user = &entry.machine.ssh_user;
-    let address = &entry.address;
-    match entry.machine.ssh_port {
-        SSH_PORT => format!("{user}@{address}"),
-        // Or an IPv6 address and its port would be one.
-        port if address.contains(':') => format!("ssh://{user}@[{address}]:{port}"),
-        port => format!("ssh://{user}@{address}:{port}"),
-    }
+    let Machine { ssh_user, ssh_port, .. } = &entry.machine;
+    Destination::new(ssh_user, entry.address.clone(), *ssh_port).to_string()
 }
 
 fn list(features: &[Feature]) -> String {
@@ -111,7 +102,7 @@ fn list(features: &[Feature]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use planner::{Machine, MachineName, MachineType, SpeedFactor, System};
+    use planner::{MachineName, MachineType, SpeedFactor, System};
 
     use super::*;
 
@@ -119,7 +110,7 @@ mod tests {
         let machine = Machine::requested(MachineName::new("m"), MachineType::new("t"));
         MachinesFileEntry {
             machine: Machine { ssh_port: port, ..machine },
-            address: address.to_owned(),
+            address: planner::Host::new(address),
             systems: vec![System::new("x86_64-linux"), System::new("i686-linux")],
             ssh_key: None,
             max_jobs: 4,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use planner::{Machine, MachineName, MachineType, Tag, Timestamp};
+use planner::{Host, Machine, MachineName, MachineType, Tag, Timestamp};
 use reconciler::world::{Intent, LogError};
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ pub(crate) struct Record {
     pub(crate) created: bool,
     /// What the machine calls itself, asked over ssh where its provider does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) host_name: Option<String>,
+    pub(crate) host_name: Option<Host>,
     /// Since when every deployment has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failing_since: Option<Timestamp>,
@@ -153,7 +153,7 @@ impl Records {
     }
 
     /// Notes what a machine calls itself, since its provider does not tell.
-    pub(crate) fn note_host_name(&mut self, name: &MachineName, host_name: String) {
+    pub(crate) fn note_host_name(&mut self, name: &MachineName, host_name: Host) {
         if let Some(record) = self.current.machines.get_mut(name) {
             record.host_name = Some(host_name);
         }

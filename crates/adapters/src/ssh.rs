@@ -57,7 +57,7 @@ impl Ssh {
     ) -> Result<Vec<u8>, SshError> {
         let address = machine
             .address
-            .as_deref()
+            .as_ref()
             .ok_or_else(|| SshError::Failed("its provider tells no address for it".to_owned()))?;
         let known_hosts = self.known_hosts(machine).map_err(|error| {
             SshError::Failed(format!("cannot write {}: {error}", self.known_hosts_dir.display()))
@@ -82,7 +82,8 @@ impl Ssh {
             .args(self.options.iter().cloned())
             .arg("-p")
             .arg(machine.ssh_port.to_string())
-            .args(["-l", &machine.ssh_user, "--", address])
+            .args(["-l", &machine.ssh_user, "--"])
+            .arg(address.to_string())
             .arg(remote_line.clone())
             .run()
             .map_err(|error| SshError::Failed(error.to_string()))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use adapters::config::parse;
 use adapters::fleet::Fleet;
 use adapters::lock::Access;
-use planner::{Machine, MachineName, MachineState, MachineType};
+use planner::{Host, Machine, MachineName, MachineState, MachineType};
 use reconciler::conformance;
 use reconciler::world::{MachineProvider, Outcome, Step, Task};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ fn a_deployed_machine_is_described() {
         perform(&nixops, &["farm-0"], &[Step::Create, Step::Deploy])[0].as_ref().unwrap();
         let expected = Machine {
             state: MachineState::Up,
-            address: Some("10.0.0.48".to_owned()),
+            address: Some(Host::new("10.0.0.48")),
             host_key: Some("ssh-ed25519 AAAA48".to_owned()),
             ..Machine::requested(MachineName::new("farm-0"), MachineType::new(TYPE))
         };

@@ -77,7 +77,7 @@ fn fifty_rounds_leave_nothing_behind() {
             !sockets.contains(&folder.path().display().to_string()),
             "round {round}: {sockets}"
         );
-        TcpListener::bind((created.address.as_deref().unwrap(), port)).unwrap();
+        TcpListener::bind((created.address.as_ref().unwrap().ip().unwrap(), port)).unwrap();
         let left = files(folder.path());
         // The first round may make folders that stay.
         assert_eq!(before.get_or_insert_with(|| left.clone()), &left, "round {round}");

@@ -16,7 +16,7 @@ use adapters::lock::Access;
 use adapters::queue;
 use adapters::queue::derivations::{DrvPath, Features};
 use adapters::queue::rest::read;
-use planner::{AcceptsJobs, Feature, Queue, QueueStatus, Timestamp};
+use planner::{AcceptsJobs, Feature, Host, Queue, QueueStatus, Timestamp};
 use reconciler::world::QueueSource;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -103,8 +103,10 @@ fn real_answers() {
         let seen: Vec<_> = queue
             .machines
             .iter()
-            .map(|machine| (machine.host.as_str(), machine.current_jobs, machine.idle_since))
+            .map(|machine| (machine.host.clone(), machine.current_jobs, machine.idle_since))
             .collect();
+        let machines: Vec<_> =
+            machines.iter().map(|(host, jobs, idle)| (Host::new(host), *jobs, *idle)).collect();
         assert_eq!(seen, machines, "{folder}");
         assert!(queue.machines.iter().all(|machine| machine.accepts_jobs == AcceptsJobs::Yes));
         assert_eq!(queue.warnings, [""; 0], "{folder}");

@@ -9,9 +9,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Machine, MachineKeys, MachineName, MachineState, MachineType,
-    Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System, Tag,
-    Timestamp, plan,
+    AcceptsJobs, Demand, DemandKey, Host, Machine, MachineKeys, MachineName, MachineState,
+    MachineType, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System,
+    Tag, Timestamp, plan,
 };
 
 const TYPES: u64 = 200;
@@ -30,7 +30,7 @@ fn policy() -> Policy {
 fn snapshot(machines: u64) -> Snapshot {
     let machine = |number: u64| Machine {
         state: if number.is_multiple_of(10) { MachineState::Stopped } else { MachineState::Up },
-        address: Some(format!("host-{number}.example.org")),
+        address: Some(Host::new(format!("host-{number}.example.org"))),
         next_charge_at: Some(NOW.after(Seconds(number % 3600))),
         ..Machine::requested(
             MachineName::new(format!("farm-{number}")),
@@ -38,7 +38,7 @@ fn snapshot(machines: u64) -> Snapshot {
         )
     };
     let queue_machine = |number: u64| QueueMachine {
-        host: format!("host-{number}.example.org"),
+        host: Host::new(format!("host-{number}.example.org")),
         port: None,
         accepts_jobs: AcceptsJobs::Yes,
         current_jobs: u64::from(number % 4 == 1),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::matching::{SeenInQueue, Strangers, Visibility, find_one};
+use crate::matching::{SeenInQueue, UnknownBuilders, Visibility, find_one};
 use crate::plan::AcceptsJobs;
 use crate::snapshot::{Machine, QueueStatus};
 
@@ -31,17 +31,17 @@ pub enum PostponeReason {
 #[derive(Clone, Copy, Debug)]
 pub struct SecondLook<'a> {
     status: &'a QueueStatus,
-    strangers: Strangers,
+    unknown_builders: UnknownBuilders,
 }
 
 impl<'a> SecondLook<'a> {
     /// A look at `status`, where `ours` are all our machines.
     pub fn new<'m>(status: &'a QueueStatus, ours: impl IntoIterator<Item = &'m Machine>) -> Self {
-        let strangers = match status {
-            QueueStatus::Up(queue) => Strangers::of(queue, ours),
-            QueueStatus::Unavailable(_) => Strangers::Idle,
+        let unknown_builders = match status {
+            QueueStatus::Up(queue) => UnknownBuilders::of(queue, ours),
+            QueueStatus::Unavailable(_) => UnknownBuilders::Idle,
         };
-        Self { status, strangers }
+        Self { status, unknown_builders }
     }
 
     /// What is told of `machine`, if it is idle.
@@ -53,7 +53,7 @@ impl<'a> SecondLook<'a> {
             }
         };
         let found = find_one(queue, machine);
-        if self.strangers.visibility(machine, found) == Visibility::Hidden {
+        if self.unknown_builders.visibility(machine, found) == Visibility::Hidden {
             return Err(PostponeReason::HostNameUnknown);
         }
         match found {

@@ -9,6 +9,9 @@
 mod admission;
 mod confirm;
 mod demand;
+mod endpoint;
+mod escape;
+mod host_pattern;
 mod machines_file;
 mod matching;
 mod money;
@@ -23,6 +26,9 @@ mod snapshot;
 mod time;
 
 pub use confirm::{PostponeReason, SecondLook, confirm_drained, confirm_idle};
+pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
+pub use escape::escape;
+pub use host_pattern::HostPattern;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
 pub use money::Money;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
+use crate::endpoint::Host;
+use crate::escape::escape;
 use crate::names::{Feature, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
@@ -24,7 +26,7 @@ pub struct MachinesFileEntry {
     /// The machine, with its address, user, port and host key.
     pub machine: Machine,
     /// Host name or address.
-    pub address: String,
+    pub address: Host,
     /// What it builds for.
     pub systems: Vec<System>,
     /// Path of the private key on the queue runner's host.
@@ -62,10 +64,12 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
         .get(&machine.machine_type)
         .ok_or_else(|| format!("its type {} is not configured", machine.machine_type))?;
     let address = machine.address.clone().ok_or("its provider tells no address for it")?;
-    for (field, value) in [("address", &address), ("ssh user", &machine.ssh_user)] {
-        if !is_one_field(value) {
-            return Err(format!("its {field} {value:?} cannot stand in a machines file"));
-        }
+    if !address.is_readable() {
+        return Err(format!("its address \"{}\" is no host", escape(&address.to_string())));
+    }
+    let user = &machine.ssh_user;
+    if !is_one_field(user) {
+        return Err(format!("its ssh user {user:?} cannot stand in a machines file"));
     }
     Ok(MachinesFileEntry {
         machine: machine.clone(),

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host_pattern::HostPattern;
 use crate::money::Money;
 use crate::names::{Feature, MachineType, System, Tag};
 use crate::time::Seconds;
@@ -24,12 +25,22 @@ pub struct Policy {
     /// What all machines together may cost.
     #[serde(default)]
     pub cost_limits: CostLimits,
+    /// Machines of the queue runner that are the operator's own: whatever they build, it is none of ours that
+    /// builds there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_machines: Vec<HostPattern>,
 }
 
 impl Policy {
     /// A farm with the limits of its pools only.
     pub fn new(tag: Tag, pools: BTreeMap<MachineType, PoolPolicy>) -> Self {
-        Self { tag, pools, max_machines: None, cost_limits: CostLimits::default() }
+        Self {
+            tag,
+            pools,
+            max_machines: None,
+            cost_limits: CostLimits::default(),
+            other_machines: Vec::new(),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{Feature, MachineName, MachineType, System};
+use crate::endpoint::{Endpoint, Host};
+use crate::names::{Feature, MachineName, MachineType, System, Tag};
 use crate::plan::AcceptsJobs;
 use crate::time::{Seconds, Timestamp};
 
@@ -54,10 +55,14 @@ pub struct Machine {
     pub state: MachineState,
     /// Host name or address for ssh, once known.
     #[serde(default)]
-    pub address: Option<String>,
+    pub address: Option<Host>,
     /// What the machine calls itself: the key of Hydra's REST status.
     #[serde(default)]
-    pub host_name: Option<String>,
+    pub host_name: Option<Host>,
+    /// Every place under which the queue runner may know it besides: each that was ever published for it
+    /// (classic), each host name that it ever had (REST).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub published: BTreeSet<Endpoint>,
     /// Who Nix logs in as.
     #[serde(default = "default_ssh_user")]
     pub ssh_user: String,
@@ -76,6 +81,12 @@ pub struct Machine {
     /// Since when every deployment has failed; `None` when the last one went well, or there was none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
+    /// The tag that it carries by its provider's own word, where the provider tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// What its provider tells of it that cannot be used, with the reason; copied into the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 fn default_ssh_user() -> String {
@@ -95,12 +106,15 @@ impl Machine {
             state: MachineState::Requested,
             address: None,
             host_name: None,
+            published: BTreeSet::new(),
             ssh_user: default_ssh_user(),
             ssh_port: default_ssh_port(),
             host_key: None,
             started_at: None,
             next_charge_at: None,
             failing_since: None,
+            tag: None,
+            problems: Vec::new(),
         }
     }
 
@@ -247,7 +261,7 @@ pub struct Demand {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueMachine {
     /// Host name or address, without user, scheme, port and parameters.
-    pub host: String,
+    pub host: Host,
     /// The port, where the machine's key names one.
     #[serde(default)]
     pub port: Option<u16>,

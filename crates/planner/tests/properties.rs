@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use planner::{
-    AcceptsJobs, Attempt, Demand, DemandKey, Feature, IdleAction, Machine, MachineKeys,
+    AcceptsJobs, Attempt, Demand, DemandKey, Feature, Host, IdleAction, Machine, MachineKeys,
     MachineName, MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine,
     QueueStatus, Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
 };
@@ -73,8 +73,8 @@ fn machines() -> impl Strategy<Value = Machine> {
     (0..9_u32, machine_types(), states(), option::of(0..9_u32), option::of(times())).prop_map(
         |(number, machine_type, state, address, next_charge_at)| Machine {
             state,
-            address: address.map(|n| format!("10.0.0.{n}")),
-            host_name: (number % 3 == 0).then(|| format!("host-{number}")),
+            address: address.map(|n| Host::new(format!("10.0.0.{n}"))),
+            host_name: (number % 3 == 0).then(|| Host::new(format!("host-{number}"))),
             next_charge_at,
             ..Machine::requested(MachineName::new(format!("t-{number}")), machine_type)
         },
@@ -83,8 +83,8 @@ fn machines() -> impl Strategy<Value = Machine> {
 
 fn queue_machines() -> impl Strategy<Value = QueueMachine> {
     let hosts = prop_oneof![
-        (0..9_u32).prop_map(|n| format!("10.0.0.{n}")),
-        (0..9_u32).prop_map(|n| format!("host-{n}")),
+        (0..9_u32).prop_map(|n| Host::new(format!("10.0.0.{n}"))),
+        (0..9_u32).prop_map(|n| Host::new(format!("host-{n}"))),
     ];
     (hosts, option::of(select(vec![22_u16, 2222])), any::<bool>(), 0..3_u64, option::of(times()))
         .prop_map(|(host, port, accepts, current_jobs, idle_since)| QueueMachine {
@@ -156,7 +156,7 @@ fn reversed(snapshot: &Snapshot) -> Snapshot {
 
 /// Whether a builder is busy that has the name of none of `machines`.
 fn somebody_unknown_builds(queue: &Queue, machines: &[Machine]) -> bool {
-    let is_ours = |host: &String| {
+    let is_ours = |host: &Host| {
         machines
             .iter()
             .any(|m| m.address.as_ref() == Some(host) || m.host_name.as_ref() == Some(host))

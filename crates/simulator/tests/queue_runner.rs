@@ -270,7 +270,7 @@ fn a_machine_that_left_the_file_stays_known_and_gets_nothing() {
     let mut bench = Bench::new(Settings::CLASSIC, steps, &[]);
     bench.list(&[(0, offer("s", "", 1, 1000))]);
     let seen = bench.queue_runner.status(bench.now, EPOCH).machines;
-    assert_eq!((seen[0].host.as_str(), seen[0].idle_since), ("10.0.0.1", None));
+    assert_eq!((seen[0].host.to_string(), seen[0].idle_since), ("10.0.0.1".to_owned(), None));
     assert_eq!(bench.dispatch(), [(1, 0)]);
     bench.list(&[]);
     let seen = bench.queue_runner.status(bench.now, EPOCH).machines;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
 use reconciler::world::StepErrorKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -222,16 +222,14 @@ impl From<WireMachine> for Machine {
                 WireState::Stopped => MachineState::Stopped,
                 WireState::Failed => MachineState::Failed,
             },
-            address: wire.address,
-            host_name: wire.host_name,
-            ssh_user: wire.ssh_user.unwrap_or(wish.ssh_user),
+            address: wire.address.map(Host::new),
+            host_name: wire.host_name.map(Host::new),
+            ssh_user: wire.ssh_user.unwrap_or_else(|| wish.ssh_user.clone()),
             ssh_port: wire.ssh_port.unwrap_or(wish.ssh_port),
             host_key: wire.host_key,
             started_at: wire.started_at,
             next_charge_at: wire.next_charge_at,
-            failing_since: None,
-            name: wish.name,
-            machine_type: wish.machine_type,
+            ..wish
         }
     }
 }

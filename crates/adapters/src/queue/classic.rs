@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Feature, MachineKeys, Queue, QueueMachine, QueueStatus,
+    AcceptsJobs, Demand, DemandKey, Endpoint, Feature, MachineKeys, Queue, QueueMachine,
+    QueueStatus,
 };
 use reconciler::world::QueueSource;
 use serde_json::{Map, Value};
 
 use super::builtin::system_for;
-use super::host::host_and_port;
 use super::lenient::{Warnings, count, count_at, quoted, seconds, timestamp};
 use crate::command::{Invocation, Output};
 
@@ -119,7 +119,8 @@ fn demand_key(key: &str) -> DemandKey {
 }
 
 fn queue_machine(key: &str, entry: &Value, warnings: &mut Warnings) -> QueueMachine {
-    let (host, port) = host_and_port(key);
+    // The key is the first column of the machines file (`machine->sshName`, later `storeUri.render()`).
+    let Endpoint { host, port } = Endpoint::new(key);
     let empty = Map::new();
     let fields = entry.as_object().unwrap_or(&empty);
     let current_jobs = fields.get("currentJobs").and_then(count).unwrap_or_else(|| {

@@ -4,7 +4,6 @@ mod builtin;
 pub mod classic;
 pub mod derivations;
 mod features;
-mod host;
 mod lenient;
 pub mod rest;
 

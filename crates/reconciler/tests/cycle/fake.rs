@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Machine, MachineKeys, MachineName, MachineState, MachineType,
-    MachinesFile, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, System, Tag,
-    Timestamp,
+    AcceptsJobs, Demand, DemandKey, Host, Machine, MachineKeys, MachineName, MachineState,
+    MachineType, MachinesFile, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds,
+    System, Tag, Timestamp,
 };
 use reconciler::world::{
     Clock, Done, Intent, IntentLog, Inventory, LogError, MachineProvider, MachinesFileSink,
@@ -38,7 +38,7 @@ pub fn name(text: &str) -> MachineName {
 pub fn up(text: &str) -> Machine {
     Machine {
         state: MachineState::Up,
-        address: Some(format!("{text}.example.org")),
+        address: Some(Host::new(format!("{text}.example.org"))),
         ..Machine::requested(name(text), MachineType::new(TYPE))
     }
 }
@@ -56,7 +56,7 @@ pub fn queue(runnable: u64, jobs: &[(&str, u64, AcceptsJobs)]) -> QueueStatus {
         machines: jobs
             .iter()
             .map(|(machine, current_jobs, accepts_jobs)| QueueMachine {
-                host: format!("{machine}.example.org"),
+                host: Host::new(format!("{machine}.example.org")),
                 port: None,
                 accepts_jobs: *accepts_jobs,
                 current_jobs: *current_jobs,

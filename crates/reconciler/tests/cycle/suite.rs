@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{Machine, MachineName, MachineState, MachineType};
+use planner::{Host, Machine, MachineName, MachineState, MachineType};
 use reconciler::conformance;
 use reconciler::world::{
     Done, Inventory, MachineProvider, Outcome, Step, StepError, StepErrorKind, Task,
@@ -72,7 +72,7 @@ impl Flawed {
         };
         let made = Machine {
             state: MachineState::Up,
-            address: (self.flaw != Flaw::HasNoAddress).then(|| "10.0.0.1".to_owned()),
+            address: (self.flaw != Flaw::HasNoAddress).then(|| Host::new("10.0.0.1")),
             machine_type: match self.flaw {
                 Flaw::ForgetsTheType => MachineType::new("other"),
                 _ => machine.machine_type.clone(),

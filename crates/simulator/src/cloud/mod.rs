@@ -146,8 +146,8 @@ impl Cloud {
             Life::Failed => MachineState::Failed,
         };
         if machine.life() != Life::Creating {
-            described.address = Some(machine.host.address());
-            described.host_name = Some(machine.host.name());
+            described.address = Some(planner::Host::new(machine.host.address()));
+            described.host_name = Some(planner::Host::new(machine.host.name()));
         }
         if let Some(since) = machine.paid_since() {
             described.started_at = Some(epoch.at(since));

@@ -1,6 +1,7 @@
 //! The machines that the queue runner knows.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use planner::{DemandKey, Feature, System};
 
@@ -19,8 +20,8 @@ impl Host {
     }
 
     /// The host of that address, if it is one of ours.
-    pub fn at(address: &str) -> Option<Self> {
-        let address: std::net::Ipv4Addr = address.parse().ok()?;
+    pub fn at(address: &planner::Host) -> Option<Self> {
+        let IpAddr::V4(address) = address.ip()? else { return None };
         let [10, a, b, c] = address.octets() else { return None };
         u32::from_be_bytes([0, a, b, c]).checked_sub(1).map(Self)
     }
@@ -197,8 +198,8 @@ mod tests {
         assert_eq!(Host(0).address(), "10.0.0.1");
         assert_eq!(Host(255).address(), "10.0.1.0");
         assert_eq!(Host(7).name(), "builder-7");
-        assert_eq!(Host::at("10.0.1.0"), Some(Host(255)));
-        assert_eq!(Host::at("10.0.0.0"), None);
-        assert_eq!(Host::at("192.168.0.1"), None);
+        assert_eq!(Host::at(&planner::Host::new("10.0.1.0")), Some(Host(255)));
+        assert_eq!(Host::at(&planner::Host::new("10.0.0.0")), None);
+        assert_eq!(Host::at(&planner::Host::new("192.168.0.1")), None);
     }
 }

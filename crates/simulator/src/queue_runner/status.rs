@@ -68,7 +68,7 @@ impl QueueRunner {
             .builders
             .iter()
             .map(|(host, builder)| QueueMachine {
-                host: self.key(*host),
+                host: planner::Host::new(self.key(*host)),
                 port: None,
                 accepts_jobs: self.accepts_jobs(builder),
                 current_jobs: builder.current_jobs(),

@@ -66,7 +66,7 @@ impl MachineProvider for SimWorld {
             self.last_listed.insert(kind, machines);
         }
         let addresses = inventory.machines.iter().filter_map(|machine| machine.address.as_ref());
-        self.cycle.hosts = addresses.filter_map(|address| Host::at(address)).collect();
+        self.cycle.hosts = addresses.filter_map(Host::at).collect();
         inventory
     }
 

@@ -1,7 +1,7 @@
 //! Reads `nixops export --all`: deployments, their arguments and resources (`Deployment.export` and
 //! `ResourceState.export` in NixOps' `deployment.py` and `resources/__init__.py`).
 
-use planner::{Machine, MachineName, MachineState, MachineType, Timestamp};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Timestamp};
 use serde_json::{Map, Value};
 
 /// The machine that every deployment declares.
@@ -98,15 +98,12 @@ impl Deployment {
         Some(Machine {
             state: self.state(),
             address: self.address(),
-            host_name: None,
-            ssh_user: self.attribute("targetUser").unwrap_or(wish.ssh_user),
+            ssh_user: self.attribute("targetUser").unwrap_or_else(|| wish.ssh_user.clone()),
             ssh_port: self.number("targetPort").unwrap_or(wish.ssh_port),
             host_key: self.host_key(),
             started_at: self.number("startTime").map(Timestamp),
             next_charge_at: self.next_charge_at(now),
-            failing_since: None,
-            name: wish.name,
-            machine_type: wish.machine_type,
+            ..wish
         })
     }
 
@@ -125,14 +122,14 @@ impl Deployment {
     }
 
     /// `get_ssh_name` of the backends: EC2's private address if told to use it, else the first there is.
-    fn address(&self) -> Option<String> {
+    fn address(&self) -> Option<Host> {
         let uses_private =
             self.attribute("ec2.usePrivateIpAddress").is_some_and(|flag| flag == "1");
         let mut names = ["targetHost", "publicIpv4", "hetzner.mainIpv4", "privateIpv4"];
         if uses_private {
             names.reverse();
         }
-        names.iter().find_map(|name| self.attribute(name))
+        names.iter().find_map(|name| self.attribute(name)).map(Host::new)
     }
 
     /// `ec2.publicHostKey`, `gce.publicHostKey` and their like; the `none` backend knows none.

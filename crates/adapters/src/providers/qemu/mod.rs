@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineState, MachineType, Resource, Tag};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Resource, Tag};
 use qapi::qmp::RunState;
 use reconciler::world::StepErrorKind;
 
@@ -288,8 +288,8 @@ fn machine(folder: &Folder, spec: &Spec, state: MachineState) -> Machine {
     let wish = Machine::requested(spec.name.clone(), spec.machine_type.clone());
     Machine {
         state,
-        address: Some(spec.address.clone()),
-        host_name: Some(spec.name.to_string()),
+        address: Some(Host::new(&spec.address)),
+        host_name: Some(Host::new(spec.name.as_str())),
         ssh_port: spec.settings.ssh_port,
         host_key: identity::public_host_key(folder),
         started_at: folder.started_at().filter(|_| state.is_live()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{AcceptsJobs, QueueMachine, Seconds, System};
+use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System};
 use serde_json::{Map, Value};
 
 use crate::queue::lenient::{Warnings, count, count_at, quoted, seconds, timestamp};
@@ -87,7 +87,7 @@ fn queue_machine(host_name: &str, entry: &Value, warnings: &mut Warnings) -> Que
     });
     let current_jobs = counted.max(listed);
     QueueMachine {
-        host: host_name.to_owned(),
+        host: Host::new(host_name),
         port: None,
         // A builder is listed as long as it is connected, and may be given a step at any time. There is
         // no draining: on SIGTERM it aborts its builds and hangs up (`stop_application` in

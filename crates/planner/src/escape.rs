@@ -1,0 +1,49 @@
+//! Foreign text in messages.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// `text` with control characters, and those that turn the direction of writing, spelt out: what a provider
+/// or queue runner says cannot drive a terminal or forge a line of a log.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_dangerous) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_dangerous(c) {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "{}", c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn is_dangerous(c: char) -> bool {
+    let turns = '\u{202a}'..='\u{202e}';
+    let isolates = '\u{2066}'..='\u{2069}';
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+        || turns.contains(&c)
+        || isolates.contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_a_terminal_but_text() {
+        for (text, expected) in [
+            ("plain, größer", "plain, größer"),
+            ("a\u{1b}[2Jb", "a\\u{1b}[2Jb"),
+            ("line\nline\r\t", "line\\nline\\r\\t"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("\u{202e}exe.txt", "\\u{202e}exe.txt"),
+        ] {
+            assert_eq!(escape(text), expected);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Hosts that an operator names, many at a time.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::{Endpoint, Host};
+
+/// A host, or a pattern for many: `*` stands for any text, `build-*.example.org`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostPattern(String);
+
+impl HostPattern {
+    /// Takes any text. Without `*` every way to write a host is good: case, brackets, user, port.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// Whether `host` is meant.
+    pub fn matches(&self, host: &Host) -> bool {
+        if self.0.contains('*') {
+            let pattern = self.0.to_ascii_lowercase();
+            is_like(&host.to_string().to_ascii_lowercase(), pattern.trim_end_matches('.'))
+        } else {
+            Endpoint::new(&self.0).host == *host
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Each part between stars is found as early as possible, which leaves the most for those that follow.
+fn is_like(text: &str, pattern: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return text == pattern };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let mut parts: Vec<_> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_patterns() {
+        for (pattern, host, matches) in [
+            ("mac-1.example.org", "Mac-1.example.org.", true),
+            ("root@mac-1.example.org:2222", "mac-1.example.org", true),
+            ("mac-1", "mac-1.example.org", false),
+            ("[2001:DB8:0::1]", "2001:db8::1", true),
+            ("mac-*", "mac-1", true),
+            ("MAC-*.example.org", "mac-12.example.org", true),
+            ("mac-*.example.org", "mac-12.example.com", false),
+            ("10.0.*", "10.0.7.8", true),
+            ("10.0.*", "110.0.7.8", false),
+            ("a*bc*c", "abcc", true),
+            ("a*bc*c", "abc", false),
+            ("*", "anything", true),
+            ("", "host", false),
+        ] {
+            let is_meant = HostPattern::new(pattern).matches(&Host::new(host));
+            assert_eq!(is_meant, matches, "{pattern} {host}");
+        }
+    }
+}
