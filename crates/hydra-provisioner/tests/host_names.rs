@@ -128,5 +128,5 @@ fn a_machine_whose_name_nobody_tells_is_kept_and_says_why() {
 
     *cell.lock().unwrap() = status(0, &builder(1));
     let kept = stdout(&run(&farm));
-    assert!(kept.contains("keep, its provider does not tell its host name"), "{kept}");
+    assert!(kept.contains("it may be its-own-name, which is building"), "{kept}");
 }

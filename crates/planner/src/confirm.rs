@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::matching::{SeenInQueue, UnknownBuilders, Visibility, find_one};
+use crate::endpoint::Host;
+use crate::matching::{SeenInQueue, UnknownBuilders, find_one};
 use crate::plan::AcceptsJobs;
+use crate::policy::Policy;
+use crate::render::MayBe;
 use crate::snapshot::{Machine, QueueStatus};
 
 /// Why a release is put off to a later cycle.
@@ -20,8 +23,12 @@ pub enum PostponeReason {
         /// How many steps.
         jobs: u64,
     },
-    /// Its host name is not known, and a builder that we do not know builds: it may be that one.
-    HostNameUnknown,
+    /// The queue runner does not list it by any name that we know, and shows a busy builder that is neither
+    /// ours nor in `otherMachines`.
+    MayBeBuilder {
+        /// What the queue runner calls that builder.
+        builder: Host,
+    },
     /// The queue runner may still give it builds: it has not read the new machines file yet, or the
     /// machine's builder is still connected.
     StillAcceptsJobs,
@@ -31,15 +38,19 @@ pub enum PostponeReason {
 #[derive(Clone, Copy, Debug)]
 pub struct SecondLook<'a> {
     status: &'a QueueStatus,
-    unknown_builders: UnknownBuilders,
+    unknown_builders: UnknownBuilders<'a>,
 }
 
 impl<'a> SecondLook<'a> {
     /// A look at `status`, where `ours` are all our machines.
-    pub fn new<'m>(status: &'a QueueStatus, ours: impl IntoIterator<Item = &'m Machine>) -> Self {
+    pub fn new<'m>(
+        policy: &Policy,
+        status: &'a QueueStatus,
+        ours: impl IntoIterator<Item = &'m Machine>,
+    ) -> Self {
         let unknown_builders = match status {
-            QueueStatus::Up(queue) => UnknownBuilders::of(queue, ours),
-            QueueStatus::Unavailable(_) => UnknownBuilders::Idle,
+            QueueStatus::Up(queue) => UnknownBuilders::of(queue, ours, &policy.other_machines),
+            QueueStatus::Unavailable(_) => UnknownBuilders::default(),
         };
         Self { status, unknown_builders }
     }
@@ -53,8 +64,8 @@ impl<'a> SecondLook<'a> {
             }
         };
         let found = find_one(queue, machine);
-        if self.unknown_builders.visibility(machine, found) == Visibility::Hidden {
-            return Err(PostponeReason::HostNameUnknown);
+        if let Some(builder) = self.unknown_builders.may_be(machine, found) {
+            return Err(PostponeReason::MayBeBuilder { builder: builder.clone() });
         }
         match found {
             Some(seen) if seen.jobs > 0 => Err(PostponeReason::Busy { jobs: seen.jobs }),
@@ -92,9 +103,7 @@ impl fmt::Display for PostponeReason {
         match self {
             Self::QueueUnavailable(reason) => write!(f, "queue status unavailable: {reason}"),
             Self::Busy { jobs } => write!(f, "it has got {jobs} builds meanwhile"),
-            Self::HostNameUnknown => f.write_str(
-                "its host name is not known, and a builder that is not known either is building",
-            ),
+            Self::MayBeBuilder { builder } => write!(f, "{}", MayBe(builder)),
             Self::StillAcceptsJobs => {
                 f.write_str("the queue runner may still give it builds; it goes in a later cycle")
             }

@@ -16,6 +16,7 @@ mod machines_file;
 mod matching;
 mod money;
 mod names;
+mod ownership;
 mod plan;
 mod planner;
 mod policy;
@@ -33,6 +34,7 @@ pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
+pub use ownership::is_ours;
 pub use plan::{
     AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
     ReleaseReason, Sizing, Verdict, Warning,

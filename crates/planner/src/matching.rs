@@ -2,55 +2,69 @@
 
 use std::collections::BTreeSet;
 
-use crate::endpoint::{Endpoint, Host, ports_fit};
+use crate::endpoint::{Host, ports_fit};
+use crate::host_pattern::HostPattern;
 use crate::plan::AcceptsJobs;
-use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
+use crate::snapshot::{Machine, MachineState, Queue, QueueMachine, QueueStatus};
 use crate::time::Timestamp;
+
+/// What both queue runners call their own host.
+const LOCAL_HOST: &str = "localhost";
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
     /// Each with its host beside it, where a search finds it without a look elsewhere.
     by_host: Vec<(&'a Host, &'a QueueMachine)>,
-    unknown_builders: UnknownBuilders,
+    unknown_builders: UnknownBuilders<'a>,
 }
 
-/// Whether a queue runner's list would show that a machine builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Visibility {
-    /// It is in the list, or would be by a name that we know, or nobody builds whom we do not know.
-    Visible,
-    /// It may be one of those that build under names that we do not know.
-    Hidden,
+/// Whether builders are busy that belong to nobody we know: neither to us nor to the operator. Each may be a
+/// machine of ours under a name that we do not know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UnknownBuilders<'a> {
+    /// The first of them by name.
+    busy: Option<&'a Host>,
 }
 
-/// What the builders do that a queue runner tells by names that are none of our machines'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UnknownBuilders {
-    Idle,
-    Busy,
-}
-
-impl UnknownBuilders {
-    /// Those of `queue`, where `ours` are our machines. A classic queue runner tells addresses, which we know.
-    pub(crate) fn of<'a>(queue: &Queue, ours: impl IntoIterator<Item = &'a Machine>) -> Self {
-        if queue.keys == MachineKeys::Address {
-            return Self::Idle;
-        }
-        let known: BTreeSet<_> = ours.into_iter().flat_map(hosts).collect();
-        let mut busy = queue.machines.iter().filter(|entry| entry.current_jobs > 0);
-        if busy.any(|entry| !known.contains(&entry.host)) { Self::Busy } else { Self::Idle }
+impl<'a> UnknownBuilders<'a> {
+    /// Those of `queue`, where `ours` are our machines and `others` the operator's.
+    pub(crate) fn of<'m>(
+        queue: &'a Queue,
+        ours: impl IntoIterator<Item = &'m Machine>,
+        others: &[HostPattern],
+    ) -> Self {
+        let mut places: Vec<_> = ours.into_iter().flat_map(places).collect();
+        places.sort_unstable();
+        let is_ours = |entry: &QueueMachine| {
+            let first = places.partition_point(|(host, _)| **host < entry.host);
+            let with_its_host = places[first..].iter().take_while(|(host, _)| **host == entry.host);
+            with_its_host.into_iter().any(|(_, port)| ports_fit(*port, entry.port))
+        };
+        let local = Host::new(LOCAL_HOST);
+        let is_other =
+            |host: &Host| *host == local || others.iter().any(|other| other.matches(host));
+        let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
+        let busy = queue.machines.iter().filter(|entry| entry.current_jobs > 0);
+        Self { busy: busy.filter(unknown).map(|entry| &entry.host).min() }
     }
 
-    /// Whether `found`, what was found for `machine`, is all there can be. One that has never been up builds
-    /// nothing.
-    pub(crate) fn visibility(self, machine: &Machine, found: Option<SeenInQueue>) -> Visibility {
-        let has_been_up = matches!(machine.state, MachineState::Up | MachineState::Unreachable);
-        let is_known = machine.host_name.is_some() || found.is_some();
-        if self == Self::Busy && has_been_up && !is_known {
-            Visibility::Hidden
-        } else {
-            Visibility::Visible
-        }
+    /// The busy builder that `machine` may be, of which `found` is known by its own names.
+    pub(crate) fn may_be(self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
+        let is_told_apart = found.is_some() || machine.known_to_queue;
+        self.busy.filter(|_| may_build(machine.state) && !is_told_apart)
+    }
+}
+
+/// One that is not made yet builds nothing, and one that is off ends its builds; all else is the provider's
+/// word, which may be late.
+fn may_build(state: MachineState) -> bool {
+    match state {
+        MachineState::Starting
+        | MachineState::Up
+        | MachineState::Unreachable
+        | MachineState::Stopping
+        | MachineState::Failed => true,
+        MachineState::Requested | MachineState::Creating | MachineState::Stopped => false,
     }
 }
 
@@ -63,20 +77,18 @@ pub(crate) struct SeenInQueue {
 }
 
 impl<'a> QueueMachines<'a> {
-    /// Those that `status` tells of, where `ours` are our machines.
-    pub(crate) fn of_status(status: &'a QueueStatus, ours: &[Machine]) -> Self {
-        match status {
-            QueueStatus::Up(queue) => Self::new(queue, UnknownBuilders::of(queue, ours)),
-            QueueStatus::Unavailable(_) => {
-                Self { by_host: Vec::new(), unknown_builders: UnknownBuilders::Idle }
-            }
-        }
-    }
-
-    fn new(queue: &'a Queue, unknown_builders: UnknownBuilders) -> Self {
+    /// Those that `status` tells of, where `ours` are our machines and `others` the operator's.
+    pub(crate) fn of_status(
+        status: &'a QueueStatus,
+        ours: &[Machine],
+        others: &[HostPattern],
+    ) -> Self {
+        let QueueStatus::Up(queue) = status else {
+            return Self { by_host: Vec::new(), unknown_builders: UnknownBuilders::default() };
+        };
         let mut by_host: Vec<_> = queue.machines.iter().map(|entry| (&entry.host, entry)).collect();
         by_host.sort_by_key(|(host, _)| *host);
-        Self { by_host, unknown_builders }
+        Self { by_host, unknown_builders: UnknownBuilders::of(queue, ours, others) }
     }
 
     fn entries(&self, host: &Host) -> impl Iterator<Item = &'a QueueMachine> {
@@ -85,54 +97,48 @@ impl<'a> QueueMachines<'a> {
         from_first.take_while(move |(other, _)| *other == host).map(|(_, entry)| *entry)
     }
 
-    /// Whether `found`, what was found for `machine`, is all there can be.
-    pub(crate) fn visibility(&self, machine: &Machine, found: Option<SeenInQueue>) -> Visibility {
-        self.unknown_builders.visibility(machine, found)
+    /// The busy builder that `machine` may be, of which `found` is known by its own names.
+    pub(crate) fn may_be(&self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
+        self.unknown_builders.may_be(machine, found)
     }
 
     /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one), by
     /// what it calls itself (REST), and by every place that was ever published for it. Where several entries
     /// fit (another user, an older entry), the machine is as busy as all of them together: in doubt it stays.
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
-        let hosts: BTreeSet<_> = hosts(machine).collect();
+        let hosts: BTreeSet<_> = places(machine).map(|(host, _)| host).collect();
         together(machine, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }
 
-/// Every name that the queue runner may know `machine` by.
-fn hosts(machine: &Machine) -> impl Iterator<Item = &Host> {
-    let published = machine.published.iter().map(|endpoint| &endpoint.host);
-    machine.address.iter().chain(&machine.host_name).chain(published)
+/// Every place that the queue runner may know `machine` by.
+fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
+    let now = machine.address.iter().chain(&machine.host_name);
+    let published = machine.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
+    now.map(|host| (host, Some(machine.ssh_port))).chain(published)
 }
 
 /// As [`QueueMachines::find`], for one machine only: without sorting.
 pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> {
-    let hosts: BTreeSet<_> = hosts(machine).collect();
-    together(machine, queue.machines.iter().filter(|entry| hosts.contains(&entry.host)))
+    together(machine, queue.machines.iter())
 }
 
-/// What those of `entries`, which have a host of `machine`'s, say that have a port of it too.
+/// What those of `entries` say together that stand for a place of `machine`.
 fn together<'a>(
     machine: &Machine,
     entries: impl Iterator<Item = &'a QueueMachine>,
 ) -> Option<SeenInQueue> {
+    let is_its = |entry: &&QueueMachine| {
+        places(machine).any(|(host, port)| *host == entry.host && ports_fit(port, entry.port))
+    };
     entries
-        .filter(|entry| has_place(machine, entry))
+        .filter(is_its)
         .map(|entry| SeenInQueue {
             jobs: entry.current_jobs,
             accepts_jobs: entry.accepts_jobs,
             idle_since: entry.idle_since,
         })
         .reduce(SeenInQueue::and)
-}
-
-/// Whether `entry` stands for a place of `machine`.
-fn has_place(machine: &Machine, entry: &QueueMachine) -> bool {
-    let is_now = machine.address.iter().chain(&machine.host_name).any(|host| *host == entry.host);
-    let was = |published: &Endpoint| {
-        published.host == entry.host && ports_fit(published.port, entry.port)
-    };
-    (is_now && ports_fit(Some(machine.ssh_port), entry.port)) || machine.published.iter().any(was)
 }
 
 impl SeenInQueue {

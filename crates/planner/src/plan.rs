@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Host;
 use crate::names::{MachineName, MachineType};
 use crate::snapshot::{DemandKey, Machine};
 use crate::time::Seconds;
@@ -126,9 +127,12 @@ pub enum KeepReason {
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
     NameShared,
-    /// The queue runner tells machines by host name, and its provider does not tell its own: it may be
-    /// building.
-    HostNameUnknown,
+    /// The queue runner does not list it by any name that we know, and shows a busy builder that is neither
+    /// ours nor in `otherMachines`.
+    MayBeBuilder {
+        /// What the queue runner calls that builder.
+        builder: Host,
+    },
     /// It is building.
     Busy {
         /// How many steps.
@@ -243,6 +247,13 @@ pub enum Warning {
     DuplicateMachine {
         /// The name.
         name: MachineName,
+    },
+    /// What a machine's provider tells of it that cannot be used.
+    Machine {
+        /// The machine.
+        name: MachineName,
+        /// What, and what became of it.
+        problem: String,
     },
     /// A policy that the configuration check would have refused.
     MinAboveMax {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::admission::Admission;
 use crate::demand::{PoolDemand, demand_by_pool, size};
-use crate::matching::{QueueMachines, SeenInQueue, Visibility};
+use crate::endpoint::Host;
+use crate::matching::{QueueMachines, SeenInQueue};
 use crate::names::{MachineName, MachineType};
 use crate::plan::{Attempt, NoRoom, Plan, Provision, Release, Sizing, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
@@ -19,7 +20,8 @@ pub(crate) struct Observed<'a> {
     index: usize,
     pub(crate) machine: &'a Machine,
     pub(crate) in_queue: Option<SeenInQueue>,
-    visibility: Visibility,
+    /// The busy builder, of those that we do not know, that it may be.
+    may_be: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) naming: Naming,
     /// For how long every deployment has failed.
@@ -46,19 +48,19 @@ impl Verdicts {
     }
 }
 
-impl Observed<'_> {
+impl<'a> Observed<'a> {
     pub(crate) fn jobs(&self) -> u64 {
         self.in_queue.map_or(0, |seen| seen.jobs)
     }
 
-    /// Whether it may be building without our seeing it.
-    pub(crate) fn may_build_unseen(&self) -> bool {
-        self.visibility == Visibility::Hidden
+    /// The busy builder, of those that we do not know, that it may be.
+    pub(crate) fn may_be(&self) -> Option<&'a Host> {
+        self.may_be
     }
 
     /// For how long its deployment has failed, if that is too long. What builds is never given up.
     pub(crate) fn given_up(&self, pool: &PoolPolicy) -> Option<Seconds> {
-        let idle = self.machine.state.is_live() && self.jobs() == 0 && !self.may_build_unseen();
+        let idle = self.machine.state.is_live() && self.jobs() == 0 && self.may_be.is_none();
         self.failing_for.filter(|failing_for| idle && *failing_for >= pool.give_up_after)
     }
 }
@@ -73,7 +75,7 @@ struct Draft<'a> {
 
 /// Decides what is to be done about `snapshot` to serve `policy`.
 pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
-    let machines = observe(snapshot);
+    let machines = observe(policy, snapshot);
     let mut draft = Draft {
         plan: Plan::default(),
         verdicts: Verdicts(vec![None; machines.len()]),
@@ -107,8 +109,9 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
 }
 
 /// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
-fn observe(snapshot: &Snapshot) -> Vec<Observed<'_>> {
-    let queue = QueueMachines::of_status(&snapshot.queue, &snapshot.machines);
+fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observed<'a>> {
+    let queue =
+        QueueMachines::of_status(&snapshot.queue, &snapshot.machines, &policy.other_machines);
     let mut sorted: Vec<_> = snapshot.machines.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     sorted
@@ -121,7 +124,7 @@ fn observe(snapshot: &Snapshot) -> Vec<Observed<'_>> {
                 index,
                 machine,
                 in_queue,
-                visibility: queue.visibility(machine, in_queue),
+                may_be: queue.may_be(machine, in_queue),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
                 failing_for: machine.failing_since.map(|since| snapshot.taken_at.since(since)),
                 naming: if namesakes.len() == 1 { Naming::Unique } else { Naming::Shared },
@@ -297,6 +300,16 @@ fn warn_of_odd_input(
         if pool.min_machines > pool.max_machines {
             warnings.push(Warning::MinAboveMax { machine_type: machine_type.clone() });
         }
+    }
+    for Observed { machine, .. } in machines {
+        let name = &machine.name;
+        warnings.extend(
+            machine
+                .problems
+                .iter()
+                .cloned()
+                .map(|problem| Warning::Machine { name: name.clone(), problem }),
+        );
     }
     let shared = machines.iter().filter(|observed| observed.naming == Naming::Shared);
     warnings.extend(

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::endpoint::Host;
+use crate::escape::escape;
 use crate::plan::{
     AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
     ReleaseReason, Sizing, Verdict, Warning,
@@ -92,9 +94,7 @@ impl Display for KeepReason {
             Self::ProviderUnavailable => f.write_str("its provider cannot be asked"),
             Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
             Self::NameShared => f.write_str("another machine has the same name"),
-            Self::HostNameUnknown => f.write_str(
-                "its provider does not tell its host name, so that it may be building unseen",
-            ),
+            Self::MayBeBuilder { builder } => write!(f, "{}", MayBe(builder)),
             Self::MuchPaidTimeLeft { left } => write!(f, "{left} are paid for (30m or more)"),
             Self::Busy { jobs } => write!(f, "busy with {jobs} builds"),
             Self::RecentlyUsed { idle_for, grace_period } => {
@@ -112,6 +112,21 @@ impl Display for KeepReason {
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
             Self::NoRoom => f.write_str("wanted, but there is no room for it"),
         }
+    }
+}
+
+/// Why a machine stays that may be a builder of another name.
+pub(crate) struct MayBe<'a>(pub(crate) &'a Host);
+
+impl Display for MayBe<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let builder = self.0.to_string();
+        write!(
+            f,
+            "the queue runner does not list it, and it may be {}, which is building and not known here (if it \
+             is yours, add it to otherMachines)",
+            escape(&builder)
+        )
     }
 }
 
@@ -174,6 +189,7 @@ impl Display for Warning {
                     "two machines are called {name}; only the first is looked at and neither is released"
                 )
             }
+            Self::Machine { name, problem } => write!(f, "{name}: {}", escape(problem)),
             Self::MinAboveMax { machine_type } => {
                 write!(
                     f,

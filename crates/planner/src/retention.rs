@@ -58,8 +58,8 @@ fn judge(observed: &Observed<'_>, around: &Surroundings<'_>) -> Verdict {
     if observed.naming == Naming::Shared {
         return keep(KeepReason::NameShared, AcceptsJobs::No);
     }
-    if observed.may_build_unseen() {
-        return keep(KeepReason::HostNameUnknown, AcceptsJobs::Yes);
+    if let Some(builder) = observed.may_be() {
+        return keep(KeepReason::MayBeBuilder { builder: builder.clone() }, AcceptsJobs::Yes);
     }
     if let Some(verdict) = keep_if_busy_though_off(observed) {
         return verdict;

@@ -5,6 +5,7 @@ use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use crate::names::{MachineName, Tag};
+use crate::ownership::number;
 use crate::planner::Observed;
 use crate::policy::PoolPolicy;
 use crate::snapshot::MachineState;
@@ -103,11 +104,4 @@ impl<'a> Names<'a> {
         self.next += 1;
         name
     }
-}
-
-/// The number of a name that [`Names`] could have given: `TAG-07` is another name than `TAG-7`.
-fn number(tag: &Tag, name: &MachineName) -> Option<u64> {
-    let digits = name.as_str().strip_prefix(tag.as_str())?.strip_prefix('-')?;
-    let number: u64 = digits.parse().ok()?;
-    (number < u64::MAX && number.to_string() == digits).then_some(number)
 }

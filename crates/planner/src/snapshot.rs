@@ -63,6 +63,10 @@ pub struct Machine {
     /// (classic), each host name that it ever had (REST).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub published: BTreeSet<Endpoint>,
+    /// Whether the queue runner has listed it under one of these names since it was last started. Once it is
+    /// not listed any more it builds under no other name either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known_to_queue: bool,
     /// Who Nix logs in as.
     #[serde(default = "default_ssh_user")]
     pub ssh_user: String,
@@ -107,6 +111,7 @@ impl Machine {
             address: None,
             host_name: None,
             published: BTreeSet::new(),
+            known_to_queue: false,
             ssh_user: default_ssh_user(),
             ssh_port: default_ssh_port(),
             host_key: None,

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use planner::{
-    AcceptsJobs, Attempt, Demand, DemandKey, Feature, Host, IdleAction, Machine, MachineKeys,
-    MachineName, MachineState, MachineType, Plan, Policy, PoolPolicy, Queue, QueueMachine,
-    QueueStatus, Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict, jobs_of, plan,
+    AcceptsJobs, Attempt, Demand, DemandKey, Endpoint, Feature, Host, HostPattern, IdleAction,
+    Machine, MachineKeys, MachineName, MachineState, MachineType, Plan, Policy, PoolPolicy, Queue,
+    QueueMachine, QueueStatus, Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict,
+    jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -61,7 +62,10 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
 
 fn policies() -> impl Strategy<Value = Policy> {
     let configured = machine_types().prop_filter("left the policy", |t| t.as_str() != "gone");
-    btree_map(configured, pools(), 0..4).prop_map(|pools| Policy::new(Tag::new("t"), pools))
+    btree_map(configured, pools(), 0..4).prop_map(|pools| Policy {
+        other_machines: vec![HostPattern::new("host-1"), HostPattern::new("10.0.0.7")],
+        ..Policy::new(Tag::new("t"), pools)
+    })
 }
 
 fn states() -> impl Strategy<Value = MachineState> {
@@ -74,6 +78,11 @@ fn machines() -> impl Strategy<Value = Machine> {
         |(number, machine_type, state, address, next_charge_at)| Machine {
             state,
             address: address.map(|n| Host::new(format!("10.0.0.{n}"))),
+            published: (number % 4 == 0)
+                .then(|| Endpoint::new(format!("10.0.0.{number}:2222")))
+                .into_iter()
+                .collect(),
+            known_to_queue: number % 5 == 0,
             host_name: (number % 3 == 0).then(|| Host::new(format!("host-{number}"))),
             next_charge_at,
             ..Machine::requested(MachineName::new(format!("t-{number}")), machine_type)
@@ -154,15 +163,21 @@ fn reversed(snapshot: &Snapshot) -> Snapshot {
     other
 }
 
-/// Whether a builder is busy that has the name of none of `machines`.
-fn somebody_unknown_builds(queue: &Queue, machines: &[Machine]) -> bool {
-    let is_ours = |host: &Host| {
-        machines
-            .iter()
-            .any(|m| m.address.as_ref() == Some(host) || m.host_name.as_ref() == Some(host))
-    };
-    queue.keys == MachineKeys::HostName
-        && queue.machines.iter().any(|entry| entry.current_jobs > 0 && !is_ours(&entry.host))
+/// Whether `entry` has a name of `machine`'s.
+fn is_of(entry: &QueueMachine, machine: &Machine) -> bool {
+    let place = |host: &Host| Endpoint { host: host.clone(), port: Some(machine.ssh_port) };
+    let listed = Endpoint { host: entry.host.clone(), port: entry.port };
+    let now = machine.address.iter().chain(&machine.host_name).map(place);
+    now.chain(machine.published.iter().cloned()).any(|place| place.may_be(&listed))
+}
+
+/// Whether a builder is busy that is neither one of `machines` nor another machine of the operator's.
+fn somebody_unknown_builds(policy: &Policy, queue: &Queue, machines: &[Machine]) -> bool {
+    queue.machines.iter().any(|entry| {
+        entry.current_jobs > 0
+            && !machines.iter().any(|machine| is_of(entry, machine))
+            && !policy.other_machines.iter().any(|other| other.matches(&entry.host))
+    })
 }
 
 proptest! {
@@ -193,9 +208,9 @@ proptest! {
         if let QueueStatus::Up(queue) = &snapshot.queue {
             for machine in &snapshot.machines {
                 let busy = jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
-                let hidden = somebody_unknown_builds(queue, &snapshot.machines)
-                    && machine.host_name.is_none()
-                    && matches!(machine.state, MachineState::Up | MachineState::Unreachable)
+                let hidden = somebody_unknown_builds(&policy, queue, &snapshot.machines)
+                    && !machine.known_to_queue
+                    && matches!(machine.state, MachineState::Starting | MachineState::Up | MachineState::Unreachable | MachineState::Stopping | MachineState::Failed)
                     && jobs_of(queue, machine).is_none();
                 let may_build = busy || hidden;
                 prop_assert!(

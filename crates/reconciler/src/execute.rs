@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{
-    AcceptsJobs, Attempt, Machine, MachineName, Plan, Policy, PostponeReason, Release, SecondLook,
-    Snapshot, Verdict, confirm_drained, confirm_idle, machines_file,
+    AcceptsJobs, Attempt, Machine, MachineName, Plan, Policy, PostponeReason, QueueStatus, Release,
+    SecondLook, Snapshot, Verdict, confirm_drained, confirm_idle, jobs_of, machines_file,
 };
 
 use crate::report::{Failure, Postponed, Publication, Report};
@@ -19,7 +19,11 @@ pub(crate) fn execute(
 ) -> Report {
     let mut execution = Execution {
         policy,
-        machines: snapshot.machines.iter().map(|m| (m.name.clone(), m.clone())).collect(),
+        machines: snapshot
+            .machines
+            .iter()
+            .map(|m| (m.name.clone(), as_seen(m, &snapshot)))
+            .collect(),
         report: Report::new(snapshot, plan),
         world,
     };
@@ -140,7 +144,7 @@ impl<W: World> Execution<'_, W> {
             return;
         }
         let status = self.world.queue_status();
-        let look = SecondLook::new(&status, self.machines.values());
+        let look = SecondLook::new(self.policy, &status, self.machines.values());
         releases.retain(|release| {
             let Some(machine) = self.machines.get(&release.name) else { return false };
             match confirm(&look, machine) {
@@ -190,6 +194,15 @@ impl<W: World> Execution<'_, W> {
         }
         machines
     }
+}
+
+/// `machine`, with whether the queue runner listed it.
+fn as_seen(machine: &Machine, snapshot: &Snapshot) -> Machine {
+    let is_listed = match &snapshot.queue {
+        QueueStatus::Up(queue) => jobs_of(queue, machine).is_some(),
+        QueueStatus::Unavailable(_) => false,
+    };
+    Machine { known_to_queue: machine.known_to_queue || is_listed, ..machine.clone() }
 }
 
 fn may_get_builds(plan: &Plan, name: &MachineName) -> bool {

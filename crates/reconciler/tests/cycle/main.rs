@@ -158,10 +158,8 @@ fn a_release_is_put_off_while_somebody_unknown_builds() {
     let mut world = FakeWorld::new(vec![up("t-0")], vec![quiet, busy]);
     let report =
         expect_calls(&mut world, &["now", "intents", "list", "queue", "publish []", "queue"]);
-    assert_eq!(
-        report.postponed[0].reason.to_string(),
-        "its host name is not known, and a builder that is not known either is building"
-    );
+    let reason = report.postponed[0].reason.to_string();
+    assert!(reason.contains("it may be stranger.example.org, which is building"), "{reason}");
 }
 
 /// The queue runner has the last word: a machine that cannot be reached and that it still knows may build.
