@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Host, Machine, MachineKeys, MachineName, MachineState,
-    MachineType, MachinesFile, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds,
-    System, Tag, Timestamp,
+    AcceptsJobs, Demand, DemandKey, Host, Machine, MachineName, MachineState, MachineType,
+    MachinesFile, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, System, Tag,
+    Timestamp,
 };
 use reconciler::world::{
     Clock, Done, Intent, IntentLog, Inventory, LogError, MachineProvider, MachinesFileSink,
@@ -48,23 +48,19 @@ pub fn queue(runnable: u64, jobs: &[(&str, u64, AcceptsJobs)]) -> QueueStatus {
     QueueStatus::Up(Queue {
         uptime: Seconds(1_000_000),
         demand: vec![Demand {
-            kind: DemandKey { system: System::new(TYPE), features: [].into() },
             runnable,
-            running: 0,
             last_active: Some(Timestamp(NOW.0 - 10_000)),
+            ..Demand::none_of(DemandKey { system: System::new(TYPE), features: [].into() })
         }],
         machines: jobs
             .iter()
             .map(|(machine, current_jobs, accepts_jobs)| QueueMachine {
-                host: Host::new(format!("{machine}.example.org")),
-                port: None,
                 accepts_jobs: *accepts_jobs,
                 current_jobs: *current_jobs,
-                idle_since: None,
+                ..QueueMachine::new(Host::new(format!("{machine}.example.org")))
             })
             .collect(),
-        keys: MachineKeys::Address,
-        warnings: Vec::new(),
+        ..Queue::default()
     })
 }
 
