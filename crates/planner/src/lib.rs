@@ -8,6 +8,7 @@
 
 mod admission;
 mod confirm;
+mod copying;
 mod demand;
 mod endpoint;
 mod escape;
