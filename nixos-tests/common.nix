@@ -1,5 +1,5 @@
 # What the tests share: a server with a queue that the test makes up and machines that are files, and the words that
-# their scripts are written in. Scripts that use these run in CI too, on Debian (scripts/check-scenarios).
+# their scripts are written in. Scripts that use these run in CI too, on Debian (scripts/ci/check-scenarios).
 { nixosModules, buildMachineImage }:
 
 let

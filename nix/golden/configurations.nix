@@ -1,5 +1,5 @@
 # The configurations whose units and settings are kept beside this file. Where a package is needed: `pkgs`.
-# `test-NAME` is the server of nixos-tests/NAME.nix (scripts/check-scenarios).
+# `test-NAME` is the server of nixos-tests/NAME.nix (scripts/ci/check-scenarios).
 { pkgs }:
 
 let
@@ -42,7 +42,7 @@ in
     };
   };
 
-  # `scripts/check-hardening` runs this one: the queue is a file, the "machines" are files too.
+  # `scripts/ci/check-hardening` runs this one: the queue is a file, the "machines" are files too.
   command = enabled {
     watch = false;
     settings = {

@@ -296,7 +296,7 @@ mod tests {
         let path = std::env::var_os("PATH").unwrap();
         let mut all = debian.chain(std::env::split_paths(&path)).map(|folder| folder.join(name));
         all.find(|program| program.exists())
-            .unwrap_or_else(|| panic!("{name} is not there; run scripts/setup"))
+            .unwrap_or_else(|| panic!("{name} is not there; run scripts/ci/setup"))
     }
 
     #[derive(Parser)]

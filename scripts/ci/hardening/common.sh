@@ -1,4 +1,4 @@
-# Sourced by the scripts that scripts/check-hardening runs in its containers.
+# Sourced by the scripts that scripts/ci/check-hardening runs in its containers.
 set -euo pipefail
 say() { printf '== %s\n%s\n' "$1" "$2"; }
 fail() {
