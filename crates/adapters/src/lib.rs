@@ -9,6 +9,7 @@ pub mod machines_file;
 mod nix;
 pub mod providers;
 pub mod queue;
+pub mod reaper;
 mod records;
 pub mod ssh;
 pub mod world;

@@ -81,7 +81,9 @@ impl CommandProvider {
 impl From<CommandError> for ProviderError {
     fn from(error: CommandError) -> Self {
         let kind = match error {
-            CommandError::NotStarted { .. } | CommandError::TooMuch { .. } => StepErrorKind::Failed,
+            CommandError::NotStarted { .. }
+            | CommandError::TooMuch { .. }
+            | CommandError::Cancelled { .. } => StepErrorKind::Failed,
             CommandError::TimedOut { .. } => StepErrorKind::TimedOut,
         };
         Self { kind, message: error.to_string() }

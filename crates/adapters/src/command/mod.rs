@@ -1,24 +1,30 @@
 //! The one place that spawns processes: spawn, wait with a limit, hand back the captured bytes.
 
-use std::io::{Read, Write};
+mod cancel;
+mod groups;
+mod pipes;
+
+use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use thiserror::Error;
 
-/// A status of a large farm is about 1 MiB; what prints more than this is out of order, and 32 of them at
-/// once must not fill the memory.
-const STDOUT_LIMIT_BYTES: usize = 64 << 20;
-/// Of standard error only the end is of interest.
-const STDERR_LIMIT_BYTES: usize = 256 << 10;
+pub use cancel::CancelToken;
+pub use groups::end_all;
+pub(crate) use groups::{end_groups, forget_reaper, set_reaper};
+
+use groups::Group;
+use pipes::{Pipes, STDOUT_LIMIT_BYTES, Served};
+
 /// What a program left behind in the background may take to let go of our pipes.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 /// Between the polite signal and the other one.
-const TERM_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const TERM_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is seen whether all of a process group has ended.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of standard error that stand in an error message.
@@ -64,6 +70,12 @@ pub enum CommandError {
         limit: Duration,
         /// Its last words.
         stderr_tail: String,
+    },
+    /// Its [`CancelToken`] was cancelled, or the provisioner is ending; it was killed with all its children.
+    #[error("{program} was ended before it was done")]
+    Cancelled {
+        /// The program and its arguments.
+        program: String,
     },
     /// It printed more than anything of use can be.
     #[error("{program} printed more than {} MiB; is it the right program?", STDOUT_LIMIT_BYTES >> 20)]
@@ -132,44 +144,37 @@ impl Invocation {
             .unwrap_or_else(|_| self.words.join(" "))
     }
 
-    /// Runs it to its end, whatever its exit code.
+    /// Runs it to its end, whatever its exit code. In the [scope](CancelToken::scope) of a token until that is
+    /// cancelled.
     ///
     /// # Errors
-    /// When it cannot be started, or has not ended in time; it and its children are killed then.
+    /// When it cannot be started, has not ended in time, or is cancelled; it and its children are killed then.
     pub fn run(&self) -> Result<Output, CommandError> {
-        let mut child = self.spawn()?;
+        let (mut child, group) = self.spawn()?;
         tracing::debug!(command = self.command_line(), pid = child.id(), "started");
-        let stdout = Capture::start(child.stdout.take(), Kept::Start);
-        let stderr = Capture::start(child.stderr.take(), Kept::End);
-        if let Some(mut pipe) = child.stdin.take() {
-            let bytes = self.stdin.clone();
-            // A program that does not read its input ends the pipe; its exit code tells what it thought.
-            thread::spawn(move || pipe.write_all(&bytes));
+        let ended = self.attend(&mut child, &group).unwrap_or_else(|error| {
+            group.signal(Signal::KILL);
+            Err(self.not_started(&error))
+        });
+        if !matches!(child.try_wait(), Ok(Some(_))) {
+            // It was killed; one that hangs in the kernel may take its time.
+            thread::spawn(move || child.wait());
         }
-        match wait(child, self.limit) {
-            Waited::Ended(status) => Ok(Output {
-                code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-                stdout: stdout
-                    .finish_whole()
-                    .ok_or_else(|| CommandError::TooMuch { program: self.command_line() })?,
-                stderr: stderr.finish(),
-            }),
-            Waited::Killed => Err(CommandError::TimedOut {
-                program: self.command_line(),
-                limit: self.limit,
-                stderr_tail: tail(&stderr.finish()),
-            }),
-        }
+        ended
     }
 
-    fn spawn(&self) -> Result<Child, CommandError> {
+    fn spawn(&self) -> Result<(Child, Group), CommandError> {
+        if CancelToken::current().is_some_and(|token| token.is_cancelled()) {
+            return Err(CommandError::Cancelled { program: self.command_line() });
+        }
         let Some((program, args)) = self.words.split_first() else {
             return Err(CommandError::NotStarted {
                 program: "(nothing)".to_owned(),
                 reason: "the command is empty".to_owned(),
             });
         };
-        Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(args)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
@@ -177,13 +182,76 @@ impl Invocation {
             .stderr(Stdio::piped())
             // A group of its own: a time-out ends its children too, a terminal's Ctrl-C does not end it
             // in the middle of making a machine.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| CommandError::NotStarted {
-                program: program.clone(),
-                reason: error.to_string(),
-            })
+            .process_group(0);
+        Group::spawn(&mut command).map_err(|error| self.not_started(&error))
     }
+
+    fn not_started(&self, error: &io::Error) -> CommandError {
+        let program = self.words.first().cloned().unwrap_or_default();
+        CommandError::NotStarted { program, reason: error.to_string() }
+    }
+
+    /// Waits for `child` and takes what it prints; past the limit, or when it is cancelled, ends its group.
+    fn attend(&self, child: &mut Child, group: &Group) -> io::Result<Result<Output, CommandError>> {
+        let mut pipes = Pipes::of(child, self.stdin.clone())?;
+        let ended = pidfd_open(group.pid(), PidfdFlags::empty())?;
+        let cancelled = CancelToken::current().map(|token| token.waker()).transpose()?;
+        let mut events = vec![ended.as_fd()];
+        events.extend(cancelled.as_ref().map(|waker| waker.as_fd()));
+        let served = pipes.serve(&events, self.deadline())?;
+        if served == Served::Event(0) {
+            let status = child.wait()?;
+            pipes.serve(&[], Instant::now() + PIPE_PATIENCE)?;
+            return Ok(self.output(status, &mut pipes));
+        }
+        end_group(child, group, &mut pipes)?;
+        Ok(Err(match served {
+            Served::Event(_) => CommandError::Cancelled { program: self.command_line() },
+            Served::Closed | Served::TimedOut => CommandError::TimedOut {
+                program: self.command_line(),
+                limit: self.limit,
+                stderr_tail: tail(&pipes.take_errors()),
+            },
+        }))
+    }
+
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        // A limit beyond what the clock can say is none.
+        now.checked_add(self.limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
+    }
+
+    fn output(&self, status: ExitStatus, pipes: &mut Pipes) -> Result<Output, CommandError> {
+        if status.signal().is_some() && groups::is_ending() {
+            return Err(CommandError::Cancelled { program: self.command_line() });
+        }
+        Ok(Output {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            stdout: pipes
+                .take_output()
+                .ok_or_else(|| CommandError::TooMuch { program: self.command_line() })?,
+            stderr: pipes.take_errors(),
+        })
+    }
+}
+
+/// Ends all of `group`, first politely, and takes the last words of `child`.
+fn end_group(child: &mut Child, group: &Group, pipes: &mut Pipes) -> io::Result<()> {
+    group.signal(Signal::TERM);
+    let deadline = Instant::now() + TERM_PATIENCE;
+    // A child that has ended counts as one of its group until it is waited for.
+    while child.try_wait()?.is_none() || group.is_alive() {
+        if Instant::now() >= deadline {
+            // A child may outlive the program itself, and ignore the polite signal.
+            group.signal(Signal::KILL);
+            break;
+        }
+        if pipes.serve(&[], Instant::now() + GROUP_POLL_INTERVAL)? == Served::Closed {
+            thread::sleep(GROUP_POLL_INTERVAL);
+        }
+    }
+    pipes.serve(&[], Instant::now() + PIPE_PATIENCE)?;
+    Ok(())
 }
 
 impl Output {
@@ -204,135 +272,9 @@ fn tail(bytes: &[u8]) -> String {
     lines[lines.len().saturating_sub(STDERR_TAIL_LINES)..].join(" | ")
 }
 
-enum Waited {
-    Ended(ExitStatus),
-    Killed,
-}
-
-/// Waits for `child` and, past `limit`, ends its whole process group.
-fn wait(mut child: Child, limit: Duration) -> Waited {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let (sender, ended) = std::sync::mpsc::channel();
-    thread::spawn(move || sender.send(child.wait()));
-    if let Ok(Ok(status)) = ended.recv_timeout(limit) {
-        return Waited::Ended(status);
-    }
-    if let Some(group) = group {
-        // It may have ended by itself just now.
-        let _ = kill_process_group(group, Signal::TERM);
-        await_end(group, TERM_PATIENCE);
-        // A child may outlive the program itself, and ignore the polite signal.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let _ = ended.recv_timeout(PIPE_PATIENCE);
-    Waited::Killed
-}
-
-/// Waits until nobody of `group` is left, for `patience` at the most.
-fn await_end(group: Pid, patience: Duration) {
-    let deadline = Instant::now() + patience;
-    while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
-        thread::sleep(GROUP_POLL_INTERVAL);
-    }
-}
-
-/// Reads a stream in the background into a buffer that can be taken at any time.
-struct Capture {
-    state: Arc<(Mutex<Captured>, Condvar)>,
-}
-
-/// Which end of a stream that is too long is kept.
-#[derive(Clone, Copy)]
-enum Kept {
-    Start,
-    End,
-}
-
-struct Captured {
-    kept: Kept,
-    bytes: Vec<u8>,
-    is_cut: bool,
-    closed: bool,
-}
-
-impl Captured {
-    fn push(&mut self, chunk: &[u8]) {
-        match self.kept {
-            Kept::Start => {
-                let room = STDOUT_LIMIT_BYTES - self.bytes.len();
-                self.is_cut |= chunk.len() > room;
-                self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            }
-            Kept::End => {
-                self.bytes.extend_from_slice(chunk);
-                // Now and then, so that not every chunk moves what is kept.
-                if self.bytes.len() > 2 * STDERR_LIMIT_BYTES {
-                    self.trim();
-                }
-            }
-        }
-    }
-
-    fn trim(&mut self) {
-        self.bytes.drain(..self.bytes.len().saturating_sub(STDERR_LIMIT_BYTES));
-    }
-}
-
-impl Capture {
-    fn start(stream: Option<impl Read + Send + 'static>, kept: Kept) -> Self {
-        let captured = Captured { kept, bytes: Vec::new(), is_cut: false, closed: false };
-        let state = Arc::new((Mutex::new(captured), Condvar::new()));
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            let mut chunk = [0; 16 << 10];
-            let mut stream = stream;
-            while let Some(stream) = &mut stream {
-                let read = match stream.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(read) => read,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    Err(_) => break,
-                };
-                shared.0.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..read]);
-            }
-            shared.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-            shared.1.notify_all();
-        });
-        Self { state }
-    }
-
-    /// All that was read; `None` if it was too much.
-    fn finish_whole(self) -> Option<Vec<u8>> {
-        let mut captured = self.await_close();
-        (!captured.is_cut).then(|| std::mem::take(&mut captured.bytes))
-    }
-
-    /// The end of what was read.
-    fn finish(self) -> Vec<u8> {
-        let mut captured = self.await_close();
-        captured.trim();
-        std::mem::take(&mut captured.bytes)
-    }
-
-    /// The program has ended; something that it left in the background may hold the pipe open, and is not
-    /// waited for long.
-    fn await_close(&self) -> MutexGuard<'_, Captured> {
-        let deadline = Instant::now() + PIPE_PATIENCE;
-        let mut captured = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while !captured.closed {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            captured =
-                self.state.1.wait_timeout(captured, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        captured
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::pipes::STDERR_LIMIT_BYTES;
     use super::*;
 
     fn sh(script: &str, limit: Duration) -> Invocation {
@@ -399,13 +341,68 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_in_comes_out() {
+        let input = "0123456789abcdef\n".repeat(100_000);
+        let output = sh("cat; echo done >&2; exit 3", Duration::from_secs(20)).stdin(input.clone());
+        let output = output.run().unwrap();
+        assert_eq!((output.code, output.stderr_tail().as_str()), (3, "done"));
+        assert!(output.stdout == input.as_bytes(), "{} bytes", output.stdout.len());
+        let unread = sh("exec <&-; exit 7", Duration::from_secs(20)).stdin(input).run().unwrap();
+        assert_eq!(unread.code, 7);
+    }
+
+    #[test]
+    fn a_cancelled_program_is_ended_with_its_children() {
+        let pid_file = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("sleep 600 & echo $! >{}; wait", pid_file.path().display());
+        let token = CancelToken::new();
+        let began = Instant::now();
+        let error = thread::scope(|threads| {
+            let run = || token.scope(|| sh(&script, Duration::from_secs(600)).run());
+            let running = threads.spawn(run);
+            while std::fs::read_to_string(pid_file.path()).unwrap().is_empty() {
+                thread::yield_now();
+            }
+            token.cancel();
+            running.join().unwrap().unwrap_err()
+        });
+        assert!(error.to_string().ends_with("was ended before it was done"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(is_gone(pid_file.path()), "the child lives on");
+        let next = token.scope(|| sh("echo started", Duration::from_secs(1)).run().unwrap_err());
+        assert!(matches!(next, CommandError::Cancelled { .. }), "nothing more is started");
+        assert!(sh("exit 0", Duration::from_secs(9)).run().is_ok(), "outside the scope it is");
+    }
+
+    /// Threads and open files of this process.
+    fn held() -> (usize, usize) {
+        let count = |folder| std::fs::read_dir(folder).unwrap().count();
+        (count("/proc/self/task"), count("/proc/self/fd"))
+    }
+
+    /// Other tests of this process come and go: many children show what one leaves.
+    #[test]
+    fn children_in_the_background_keep_no_thread_and_no_descriptor_of_ours() {
+        let before = held();
+        let groups: Vec<i32> = thread::scope(|threads| {
+            let run = || sh("echo $$; sleep 60 & exit 0", Duration::from_secs(25)).run().unwrap();
+            let running: Vec<_> = (0..40).map(|_| threads.spawn(run)).collect();
+            let outputs = running.into_iter().map(|thread| thread.join().unwrap().stdout);
+            outputs.map(|group| String::from_utf8(group).unwrap().trim().parse().unwrap()).collect()
+        });
+        let after = held();
+        end_groups(&groups.into_iter().collect(), Duration::from_secs(5));
+        assert!(after.0 < before.0 + 30 && after.1 < before.1 + 30, "{before:?} {after:?}");
+    }
+
+    #[test]
     fn a_child_left_in_the_background_is_not_waited_for() {
         let began = Instant::now();
         let output = sh("echo $$; sleep 30 & exit 0", Duration::from_secs(25)).run().unwrap();
         assert!(output.succeeded());
         assert!(began.elapsed() < Duration::from_secs(20), "waited for the background process");
         let group = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-        kill_process_group(Pid::from_raw(group).unwrap(), Signal::KILL).unwrap();
+        end_groups(&[group].into(), Duration::from_secs(5));
     }
 
     #[test]
