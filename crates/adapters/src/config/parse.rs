@@ -13,6 +13,7 @@ use super::schedule::ScheduleEntry;
 use super::settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings, Timing};
 use super::system_type::{self, Defaults};
 use crate::providers::ProviderSettings;
+use crate::queue::without_login;
 
 const DEFAULT_TAG: &str = "hydra-provisioned";
 const DEFAULT_MACHINES_FILE: &str = "/var/lib/hydra/provisioner/machines";
@@ -191,7 +192,10 @@ fn queue(root: &Attrs<'_>) -> QueueSettings {
             queue.problem("url", "must be set, for example \"http://[::1]:8080\"");
         }
         Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
-            queue.problem("url", format!("must start with http:// or https://, is {url:?}"));
+            queue.problem(
+                "url",
+                format!("must start with http:// or https://, is {:?}", without_login(url)),
+            );
         }
         _ => {}
     }
