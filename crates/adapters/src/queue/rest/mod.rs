@@ -48,7 +48,7 @@ impl Source {
         let steps =
             self.server.get("/status/queues", deadline).and_then(|body| steps::parse(&body));
         let trouble = match &steps {
-            Ok(steps) => self.features.learn(&steps.derivations(), deadline),
+            Ok(steps) => self.features.learn(&steps.derivations(), asked_at, deadline),
             Err(_) => None,
         };
         let features_of = |derivation: &DrvPath| self.features.get(derivation).cloned();
