@@ -55,19 +55,21 @@
 
       services.hydra-provisioner = {
         enable = true;
-        interval = 5;
         # Nothing is built here: Hydra needs the machine.
         localJobs = 0;
         sshKeyFile = privateKey;
-        settings.systemTypes.${system} = {
-          provider.qemu = {
-            image = "${common.buildMachineImage}";
-            inherit (common.buildMachineImage) kernelParams;
-            memory = 1536;
-            authorizedKeys = [ keys.snakeOilPublicKey ];
+        settings = {
+          pollInterval = 5;
+          systemTypes.${system} = {
+            provider.qemu = {
+              image = "${common.buildMachineImage}";
+              inherit (common.buildMachineImage) kernelParams;
+              memory = 1536;
+              authorizedKeys = [ keys.snakeOilPublicKey ];
+            };
+            runnablesPerMachine = 1;
+            sshKey = privateKey;
           };
-          runnablesPerMachine = 1;
-          sshKey = privateKey;
         };
       };
       environment.systemPackages = [ pkgs.curl ];

@@ -14,7 +14,6 @@
         configFile = "/var/lib/test/conf.json";
         settings.systemTypes = lib.mkForce { };
         watch = true;
-        interval = 1;
         metricsAddress = "127.0.0.1:9478";
       };
       # Not before there is a configuration.
@@ -23,6 +22,7 @@
 
   testScript = common.script + ''
     good = {
+        "pollInterval": 1,
         "statusCommand": ["cat", "/var/lib/test/status.json"],
         "stateDir": "/var/lib/hydra-provisioner",
         "machinesFile": MACHINES,

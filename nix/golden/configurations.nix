@@ -63,10 +63,10 @@ in
 
   # And this one.
   watch = enabled {
-    interval = 60;
     metricsAddress = "127.0.0.1:9478";
     logFormat = "json";
     settings = {
+      pollInterval = 60;
       statusCommand = [ "/etc/hydra/queue-status" ];
       touchKeepAlive = false;
       systemTypes.x86_64-linux = ownProgram;

@@ -35,7 +35,7 @@ in
     }
   );
   state-outside-var-lib = withSettings (typed // { stateDir = "/srv/provisioner"; });
-  watch-with-a-word = enabled {
+  interval-with-watch = enabled {
     interval = "5min";
     settings = typed;
   };

@@ -88,8 +88,8 @@ in
         message = "${place}.settings.stateDir is ${settings.stateDir}, which systemd cannot make for the service. Choose a folder below /var/lib.";
       }
       {
-        assertion = cfg.watch -> lib.isInt cfg.interval;
-        message = "${place}.interval is \"${toString cfg.interval}\". Write a number of seconds, for example 300; only with watch = false it may be a time of systemd's.";
+        assertion = cfg.interval != null -> !cfg.watch;
+        message = "${place}.interval is for a timer (watch = false). With watch set settings.pollInterval instead: the time between two looks at the queue.";
       }
       {
         assertion = cfg.metricsAddress != null -> cfg.watch;

@@ -32,11 +32,16 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut limit = SLACK;
     let heartbeat = Heartbeat::start(limit);
     notify(&[NotifyState::Ready]);
-    let interval = Duration::from_secs(args.interval);
+    let mut interval = Duration::ZERO;
     loop {
         let began = Instant::now();
         let config = first.take().map_or_else(|| load(&args.conf), Ok);
         limit = config.as_ref().map_or(limit, longest_cycle);
+        interval = match (args.interval, &config) {
+            (Some(seconds), _) => Duration::from_secs(seconds),
+            (None, Ok(config)) => config.timing.poll_interval,
+            (None, Err(_)) => interval,
+        };
         heartbeat.expect_within(limit);
         let Cycle { exit, report } = run_cycle(args, config);
         metrics.count(exit, report.as_ref(), began.elapsed());

@@ -8,9 +8,9 @@ fail() {
   exit 1
 }
 
-# Runs its arguments until they succeed, for half a minute at the most.
+# Runs its arguments until they succeed, for `limit_seconds` at the most.
 wait_for() {
-  local end=$((SECONDS + 30))
+  local end=$((SECONDS + ${limit_seconds:-30}))
   until "$@"; do
     [ $SECONDS -lt $end ] || fail "waited in vain for: $*"
     sleep 0.1
