@@ -27,6 +27,8 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) const TERM_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is seen whether all of a process group has ended.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Words of a command line that stand in messages; Nix gets thousands of paths.
+const MOST_TOLD_WORDS: usize = 30;
 /// Lines of standard error that stand in an error message.
 const STDERR_TAIL_LINES: usize = 5;
 
@@ -140,8 +142,10 @@ impl Invocation {
 
     /// Program and arguments as a person would type them.
     pub fn command_line(&self) -> String {
-        shlex::try_join(self.words.iter().map(String::as_str))
-            .unwrap_or_else(|_| self.words.join(" "))
+        let (told, untold) = self.words.split_at(self.words.len().min(MOST_TOLD_WORDS));
+        let line = shlex::try_join(told.iter().map(String::as_str));
+        let line = line.unwrap_or_else(|_| told.join(" "));
+        if untold.is_empty() { line } else { format!("{line} (and {} more words)", untold.len()) }
     }
 
     /// Runs it to its end, whatever its exit code. In the [scope](CancelToken::scope) of a token until that is
@@ -279,6 +283,13 @@ mod tests {
 
     fn sh(script: &str, limit: Duration) -> Invocation {
         Invocation::new(&["sh".to_owned(), "-c".to_owned(), script.to_owned()], limit)
+    }
+
+    #[test]
+    fn a_command_line_of_thousands_of_words_is_cut() {
+        let words: Vec<_> = (0..5_030).map(|n| format!("/nix/store/{n}.drv")).collect();
+        let line = Invocation::new(&words, Duration::from_secs(1)).command_line();
+        assert!(line.ends_with("/nix/store/29.drv (and 5000 more words)"), "{line}");
     }
 
     #[test]
