@@ -135,6 +135,26 @@ in
     };
   };
 
+  hcloud = enabled {
+    credentials.hcloud-token = "/etc/secrets/hcloud-token";
+    settings.systemTypes.x86_64-linux = {
+      provider.hcloud = {
+        tokenFile = "/run/credentials/hydra-provisioner.service/hcloud-token";
+        serverTypes = [ "ccx33" ];
+        locations = [
+          "fsn1"
+          "nbg1"
+        ];
+        imageSelector = "role=hydra-builder";
+        networks = [ 7 ];
+        address = "private";
+        labels.team = "infra";
+        authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+      };
+      sshKey = "/etc/hydra/id_buildfarm";
+    };
+  };
+
   config-file = enabled { configFile = "/etc/hydra/conf.nix"; };
 
   newer-systemd = {

@@ -59,6 +59,14 @@ in
   provider-without-a-name = withType { provider = { }; };
   nixops-expr-and-command = withType (ownProgram // { nixopsExpr = "/etc/hydra/deployment.nix"; });
   nixops-without-deployment = withType { provider.nixops = { }; };
+  hcloud-without-image = withType {
+    provider.hcloud = {
+      tokenFile = "/run/token";
+      serverTypes = [ "ccx33" ];
+      locations = [ "fsn1" ];
+      authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    };
+  };
   qemu-without-keys = withType { provider.qemu.image = "/var/lib/images/build-machine"; };
   qemu-beside-an-sshd = {
     imports = [

@@ -19,10 +19,11 @@ let
       at = "${place}.settings.systemTypes.\"${name}\"";
       given = if type.provider == null then [ ] else providersOf type;
       provider = lib.mapAttrs (kind: _: lib.elem kind given) {
+        hcloud = null;
         nixops = null;
         qemu = null;
       };
-      inherit (type.provider) nixops qemu;
+      inherit (type.provider) hcloud nixops qemu;
       expr = if nixops.expr == null then type.nixopsExpr else nixops.expr;
     in
     [
@@ -32,7 +33,7 @@ let
       }
       {
         assertion = type.provider == null -> type.nixopsExpr != null;
-        message = "${at} has no provider. Set provider.command, provider.nixops, provider.qemu or nixopsExpr.";
+        message = "${at} has no provider. Set provider.command, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr.";
       }
       {
         assertion = type.provider != null -> builtins.length given == 1;
@@ -48,6 +49,14 @@ let
       {
         assertion = provider.nixops -> (expr == null) != (nixops.network == null);
         message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix).";
+      }
+      {
+        assertion = provider.hcloud -> (hcloud.image == null) != (hcloud.imageSelector == null);
+        message = "${at}.provider.hcloud must have either image (a name or number) or imageSelector (the newest snapshot with these labels).";
+      }
+      {
+        assertion = provider.hcloud -> hcloud.authorizedKeys != [ ] || hcloud.sshKeys != [ ];
+        message = "${at}.provider.hcloud lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile).";
       }
       {
         assertion = provider.qemu -> !takesEverywhere qemu.sshPort;

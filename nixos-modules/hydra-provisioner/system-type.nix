@@ -4,6 +4,7 @@
 let
   inherit (lib) mkOption types;
   quantities = import ./quantities.nix { inherit lib; };
+  clouds = import ./clouds.nix { inherit lib; };
   inherit (quantities) costLimits dollarsOption mebibytes;
 
   duration =
@@ -206,6 +207,11 @@ in
               type = types.nullOr (types.submodule commandProvider);
               default = null;
               description = "Machines from a program of your own.";
+            };
+            hcloud = mkOption {
+              type = types.nullOr (types.submodule clouds.hcloud);
+              default = null;
+              description = "Servers of Hetzner Cloud (docs/hetzner.md).";
             };
             nixops = mkOption {
               type = types.nullOr (types.submodule nixopsProvider);

@@ -1,7 +1,9 @@
 //! `conf.nix`: evaluated by Nix, checked, every problem reported at once.
 
+mod cloud;
 mod cost;
 mod evaluate;
+mod hcloud;
 mod parse;
 mod provider;
 mod quantities;

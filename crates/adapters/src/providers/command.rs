@@ -1,8 +1,7 @@
 //! The `command` provider: a program of the operator's, spoken to in JSON (protocol 1, `docs/provider-protocol.md`).
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
 use reconciler::world::StepErrorKind;
@@ -10,13 +9,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Provider, ProviderContext, ProviderError};
+use super::{Provider, ProviderContext, ProviderError, wait_until_up};
 use crate::command::{CommandError, Invocation};
 
 /// The exit code that says "not enough capacity now".
 const CAPACITY_EXIT_CODE: i32 = 3;
-/// How often a machine that is not up yet is looked at.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `provider.command` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,35 +125,12 @@ impl Provider for CommandProvider {
     }
 
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
-        let began = Instant::now();
-        let mut machine = machine.clone();
-        loop {
-            match machine.state {
-                MachineState::Up if machine.address.is_some() => return Ok(machine),
-                MachineState::Failed => {
-                    return Err(ProviderError::failed("it failed while it was starting"));
-                }
-                _ => {}
-            }
-            let left = limit.saturating_sub(began.elapsed());
-            if left <= POLL_INTERVAL {
-                return Err(ProviderError {
-                    kind: StepErrorKind::TimedOut,
-                    message: format!(
-                        "it was not up within {} s (its state is {}); see deployTimeout",
-                        limit.as_secs(),
-                        machine.state
-                    ),
-                });
-            }
-            thread::sleep(POLL_INTERVAL);
-            let name = machine.name.clone();
-            machine = self
-                .list(left)?
+        wait_until_up(machine, limit, |left| {
+            self.list(left)?
                 .into_iter()
-                .find(|listed| listed.name == name)
-                .ok_or_else(|| ProviderError::failed("it vanished while it was starting"))?;
-        }
+                .find(|listed| listed.name == machine.name)
+                .ok_or_else(|| ProviderError::failed("it vanished while it was starting"))
+        })
     }
 
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {

@@ -1,16 +1,25 @@
 //! How machines are made: one module a provider, all behind [`Provider`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineType, Resource, Tag};
+use planner::{Machine, MachineName, MachineState, MachineType, Resource, Tag};
 use reconciler::world::StepErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod cloud;
 pub mod command;
+pub mod hcloud;
+mod identity;
 pub mod nixops;
 pub mod qemu;
+
+pub use cloud::Login;
+
+/// How often a machine that is not up yet is looked at.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `systemTypes.<T>.provider` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +27,8 @@ pub mod qemu;
 pub enum ProviderSettings {
     /// A program of the operator's.
     Command(command::Settings),
+    /// Servers of Hetzner Cloud.
+    Hcloud(Box<hcloud::Settings>),
     /// NixOps.
     Nixops(nixops::Settings),
     /// Virtual machines on this host.
@@ -30,6 +41,9 @@ impl ProviderSettings {
     pub fn identity(&self) -> String {
         match self {
             Self::Command(settings) => format!("command {:?}", settings.program),
+            Self::Hcloud(settings) => {
+                format!("hcloud {} {}", settings.endpoint, settings.token_file.display())
+            }
             Self::Nixops(settings) => settings.identity(),
             Self::Qemu(settings) => format!("qemu {:?}", settings.state_dir),
         }
@@ -107,6 +121,41 @@ impl ProviderError {
     }
 }
 
+/// Looks at a machine every [`POLL_INTERVAL`] until it is up with an address.
+///
+/// # Errors
+/// When it fails, vanishes, or is not up within `limit`.
+fn wait_until_up(
+    machine: &Machine,
+    limit: Duration,
+    look: impl Fn(Duration) -> Result<Machine, ProviderError>,
+) -> Result<Machine, ProviderError> {
+    let began = Instant::now();
+    let mut machine = machine.clone();
+    loop {
+        match machine.state {
+            MachineState::Up if machine.address.is_some() => return Ok(machine),
+            MachineState::Failed => {
+                return Err(ProviderError::failed("it failed while it was starting"));
+            }
+            _ => {}
+        }
+        let left = limit.saturating_sub(began.elapsed());
+        if left <= POLL_INTERVAL {
+            return Err(ProviderError {
+                kind: StepErrorKind::TimedOut,
+                message: format!(
+                    "it was not up within {} s (its state is {}); see deployTimeout",
+                    limit.as_secs(),
+                    machine.state
+                ),
+            });
+        }
+        thread::sleep(POLL_INTERVAL);
+        machine = look(left)?;
+    }
+}
+
 /// What every provider is made with.
 #[derive(Clone, Debug)]
 pub struct ProviderContext {
@@ -128,6 +177,13 @@ pub fn build(
                 _ => None,
             });
             Some(Box::new(command::CommandProvider::new(context, first.program.clone(), options)))
+        }
+        ProviderSettings::Hcloud(_) => {
+            let settings = of_kind(types, |settings| match settings {
+                ProviderSettings::Hcloud(settings) => Some(settings.as_ref().clone()),
+                _ => None,
+            });
+            Some(Box::new(hcloud::HcloudProvider::new(context, settings)?))
         }
         ProviderSettings::Nixops(_) => {
             let settings = of_kind(types, |settings| match settings {
