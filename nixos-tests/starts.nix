@@ -55,5 +55,6 @@
         server.succeed(f"systemctl reset-failed {SERVICE}")
         write("/var/lib/test/conf.json", json.dumps(good))
         server.succeed(f"systemctl start {SERVICE}")
+        server.wait_for_unit(SERVICE)
   '';
 }
