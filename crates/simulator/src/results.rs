@@ -46,10 +46,12 @@ pub struct Results {
 pub struct Metrics {
     /// Steps that were built.
     pub built: u64,
-    /// Steps that were given up: tried too often, supported by no machine for too long, or needing such a step.
+    /// Steps that were given up: cancelled, tried too often, supported by no machine for too long, or needing such a step.
     pub failed: u64,
     /// Of these: supported by no machine for longer than the queue runner waits.
     pub unsupported: u64,
+    /// Of these: their build was cancelled.
+    pub cancelled: u64,
     /// Steps that have not ended.
     pub unfinished: u64,
     /// From when a step could be built until its last try began.
@@ -186,6 +188,7 @@ impl Steps<'_> {
         for (spec, record) in chosen() {
             first = first.min(spec.submit);
             metrics.unsupported += u64::from(record.phase == Phase::Unsupported);
+            metrics.cancelled += u64::from(record.phase == Phase::Cancelled);
             match record.phase {
                 Phase::Succeeded => metrics.built += 1,
                 phase if phase.is_final() => metrics.failed += 1,

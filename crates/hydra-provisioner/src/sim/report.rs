@@ -29,7 +29,7 @@ enum Unit {
 /// A number of one machine type or of all: its name in CSV, for people, its unit, its value.
 type Row<T> = (&'static str, &'static str, Unit, fn(&T) -> u128);
 
-const OF_TYPES: [Row<Metrics>; 26] = [
+const OF_TYPES: [Row<Metrics>; 27] = [
     ("costMicroDollars", "cost, $", Unit::Dollars, |m| m.cost_micro_dollars),
     ("paidMs", "machine hours paid", Unit::Hours, |m| m.paid.0.into()),
     ("busyMs", "  building", Unit::Hours, |m| m.busy.0.into()),
@@ -50,6 +50,7 @@ const OF_TYPES: [Row<Metrics>; 26] = [
     ("built", "steps built", Unit::Count, |m| m.built.into()),
     ("failed", "steps given up", Unit::Count, |m| m.failed.into()),
     ("unsupported", "  no machine for too long", Unit::Count, |m| m.unsupported.into()),
+    ("cancelled", "  build cancelled", Unit::Count, |m| m.cancelled.into()),
     ("unfinished", "steps not ended", Unit::Count, |m| m.unfinished.into()),
     ("created", "machines made", Unit::Count, |m| m.created.into()),
     ("lost", "machines lost", Unit::Count, |m| m.lost.into()),

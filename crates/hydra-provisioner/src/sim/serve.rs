@@ -34,6 +34,7 @@ enum Event {
     Submit,
     Finish(Start),
     Retry(StepIndex),
+    Dispatch,
     DispatchTimer,
 }
 
@@ -215,14 +216,18 @@ impl Played {
             Event::DispatchTimer => {
                 let timer = self.queue_runner.settings().dispatch_timer;
                 self.engine.schedule_in(timer, Event::DispatchTimer);
-                self.start_steps();
+                self.queue_runner.wake();
             }
+            Event::Dispatch => self.queue_runner.wake(),
         }
     }
 
     fn dispatch(&mut self) {
-        if self.queue_runner.take_wake() {
-            self.start_steps();
+        let now = self.engine.now();
+        match self.queue_runner.take_wake(now) {
+            Some(at) if at > now => self.engine.schedule(at, Event::Dispatch),
+            Some(_) => self.start_steps(),
+            None => {}
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Phase {
     Unsupported,
     /// A step it depends on did not succeed.
     DependencyFailed,
+    /// Its build was cancelled.
+    Cancelled,
 }
 
 impl Phase {
@@ -31,7 +33,11 @@ impl Phase {
     pub fn is_final(self) -> bool {
         match self {
             Self::Waiting | Self::Runnable | Self::Delayed | Self::Running => false,
-            Self::Succeeded | Self::Aborted | Self::Unsupported | Self::DependencyFailed => true,
+            Self::Succeeded
+            | Self::Aborted
+            | Self::Unsupported
+            | Self::DependencyFailed
+            | Self::Cancelled => true,
         }
     }
 }
@@ -112,7 +118,11 @@ impl Steps {
         while let Some(step) = failed.pop() {
             for dependent in workload.dependents_at(step.at()) {
                 if !self.get(*dependent).phase.is_final() {
-                    self.end(*dependent, Phase::DependencyFailed, now);
+                    let phase = match phase {
+                        Phase::Cancelled => phase,
+                        _ => Phase::DependencyFailed,
+                    };
+                    self.end(*dependent, phase, now);
                     failed.push(*dependent);
                 }
             }

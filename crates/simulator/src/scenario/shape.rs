@@ -50,6 +50,9 @@ pub struct WeightedKind {
     /// How often, compared with the others.
     #[serde(default = "one")]
     pub weight: u32,
+    /// How many cores it uses; one, or all of the machine with `big-parallel`, when it is not told.
+    #[serde(default)]
+    pub cores: Option<u16>,
 }
 
 fn one() -> u32 {
@@ -109,16 +112,19 @@ impl Shape {
                     0 => 0,
                     size => (id - first) / u64::from(size),
                 };
+                let (kind, cores) = layer.draw_kind(&mut dice.shapes);
                 steps.push(NewStep {
                     id,
                     submit,
                     duration: dice.durations.sample(&layer.duration).max(Millis(1)),
-                    kind: layer.draw_kind(&mut dice.shapes),
+                    kind,
                     jobset: work.jobset.clone(),
                     build: next.build + build,
                     global_priority: 0,
                     local_priority: work.priority,
                     dependencies: self.draw_needs(&below, &mut dice.shapes),
+                    cores,
+                    cancel: None,
                 });
             }
             below = begin..next.step;
@@ -137,7 +143,7 @@ impl Shape {
 }
 
 impl Layer {
-    fn draw_kind(&self, dice: &mut Random) -> DemandKey {
+    fn draw_kind(&self, dice: &mut Random) -> (DemandKey, Option<u16>) {
         let total: u64 = self.kinds.iter().map(|kind| u64::from(kind.weight)).sum();
         let mut left = dice.below(total);
         let kind = self.kinds.iter().find(|kind| {
@@ -146,13 +152,11 @@ impl Layer {
             left = left.saturating_sub(weight);
             is_it
         });
-        kind.map_or_else(
-            || DemandKey { system: System::new("builtin"), features: [].into() },
-            |kind| DemandKey {
-                system: kind.system.clone(),
-                features: kind.features.iter().cloned().collect(),
-            },
-        )
+        let Some(kind) = kind else {
+            return (DemandKey { system: System::new("builtin"), features: [].into() }, None);
+        };
+        let features = kind.features.iter().cloned().collect();
+        (DemandKey { system: kind.system.clone(), features }, kind.cores)
     }
 }
 

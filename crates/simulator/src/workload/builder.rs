@@ -35,6 +35,10 @@ pub struct NewStep {
     pub local_priority: i32,
     /// Steps that must be done before.
     pub dependencies: Vec<u64>,
+    /// How many cores it uses; `None`: one, or all of the machine where it requires `big-parallel`.
+    pub cores: Option<u16>,
+    /// When its build is cancelled, unless it has ended before.
+    pub cancel: Option<Millis>,
 }
 
 /// Steps that make no workload. `index` counts them as they were added, from 0.
@@ -99,6 +103,8 @@ pub struct WorkloadBuilder {
     steps: Vec<StepSpec>,
     /// The ids that steps need, one step's after the other's: as many as its [`StepSpec::dependencies`].
     needs: Vec<u64>,
+    /// When builds are cancelled, by the place of the step as added.
+    cancellations: Vec<(Millis, u32)>,
 }
 
 impl WorkloadBuilder {
@@ -129,7 +135,11 @@ impl WorkloadBuilder {
             jobset: self.jobset(&step.jobset)?,
             global_priority: step.global_priority,
             local_priority: step.local_priority,
+            cores: step.cores,
         };
+        if let Some(at) = step.cancel {
+            self.cancellations.push((at, count(index)));
+        }
         // There are never more classes than steps.
         let next_class = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
         let mut needs = step.dependencies;
@@ -152,7 +162,7 @@ impl WorkloadBuilder {
     /// # Errors
     /// With the first step that is twice there, depends on what is nowhere, or on itself.
     pub fn finish(self) -> Result<Workload, WorkloadError> {
-        let Self { kinds, jobsets, classes, mut steps, needs } = self;
+        let Self { kinds, jobsets, classes, mut steps, needs, cancellations } = self;
         let by_id = index_by_id(&steps)?;
         let mut order: Vec<u32> = (0..count(steps.len())).collect();
         order.sort_by_key(|&added| steps[added as usize].submit);
@@ -161,6 +171,9 @@ impl WorkloadBuilder {
             place[added as usize] = StepIndex(at);
         }
         let edges = edges(&steps, &needs, &by_id, &place)?;
+        let cancelled = |(at, added): (Millis, u32)| (at, place[added as usize]);
+        let mut cancellations: Vec<_> = cancellations.into_iter().map(cancelled).collect();
+        cancellations.sort_unstable();
         drop((by_id, needs));
 
         let mut first_dependent = vec![0_u32; steps.len() + 1];
@@ -177,7 +190,8 @@ impl WorkloadBuilder {
             classes.into_iter().map(|(class, number)| (number, class)).collect();
         by_number.sort_unstable();
         let classes = by_number.into_iter().map(|(_, class)| class).collect();
-        let workload = Workload { kinds, jobsets, classes, steps, first_dependent, dependents };
+        let workload =
+            Workload { kinds, jobsets, classes, steps, first_dependent, dependents, cancellations };
         match a_circle(&workload) {
             None => Ok(workload),
             Some(circle) => Err(WorkloadError::Cycle {
@@ -325,6 +339,8 @@ mod tests {
             global_priority: 0,
             local_priority: 0,
             dependencies: dependencies.to_vec(),
+            cores: None,
+            cancel: None,
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Workload {
     /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`.
     pub(crate) first_dependent: Vec<u32>,
     pub(crate) dependents: Vec<StepIndex>,
+    /// When builds are cancelled, in order: few are.
+    pub(crate) cancellations: Vec<(Millis, StepIndex)>,
 }
 
 /// No steps.
@@ -31,6 +33,7 @@ impl Default for Workload {
             steps: Vec::new(),
             first_dependent: vec![0],
             dependents: Vec::new(),
+            cancellations: Vec::new(),
         }
     }
 }
@@ -84,6 +87,8 @@ pub struct StepClass {
     pub global_priority: i32,
     /// `meta.schedulingPriority`.
     pub local_priority: i32,
+    /// How many cores it uses; `None`: as most steps of its kind do.
+    pub cores: Option<u16>,
 }
 
 impl Workload {
@@ -132,6 +137,11 @@ impl Workload {
     /// The ids of the steps that need `step`, in the order of their submission.
     pub fn dependents_of(&self, step: usize) -> impl Iterator<Item = u64> {
         self.dependents_at(step).iter().map(|dependent| self.steps[dependent.at()].id)
+    }
+
+    /// The steps whose builds are cancelled, by when.
+    pub fn cancellations(&self) -> &[(Millis, StepIndex)] {
+        &self.cancellations
     }
 
     /// When the last step is submitted.

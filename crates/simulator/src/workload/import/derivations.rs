@@ -84,6 +84,8 @@ fn steps_of(
             global_priority: 0,
             local_priority: 0,
             dependencies,
+            cores: None,
+            cancel: None,
         })?;
     }
     let left_out = match missing.len() {

@@ -185,6 +185,8 @@ impl HydraSteps {
             global_priority: row.global_priority,
             local_priority: row.priority,
             dependencies,
+            cores: None,
+            cancel: None,
         }
     }
 }

@@ -156,6 +156,8 @@ impl Job {
             global_priority: 0,
             local_priority: 0,
             dependencies: before.cloned().into_iter().flatten().collect(),
+            cores: None,
+            cancel: None,
         }
     }
 }
