@@ -427,7 +427,9 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{errors}");
-        assert!(!errors.contains("WARN"), "{errors}");
+        // The played queue runner's clock runs faster than ours, which is told.
+        let mut warnings = errors.lines().filter(|line| line.contains("WARN"));
+        assert!(warnings.all(|line| line.contains("ahead of our clock")), "{errors}");
         most = most.max(farm.machines().len());
         thread::sleep(Duration::from_millis(200));
     }
