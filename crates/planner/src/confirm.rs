@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
+use crate::escape::escape;
 use crate::matching::{SeenInQueue, UnknownBuilders, find_one};
 use crate::plan::AcceptsJobs;
 use crate::policy::Policy;
@@ -101,7 +102,9 @@ pub fn confirm_drained(look: &SecondLook<'_>, machine: &Machine) -> Result<(), P
 impl fmt::Display for PostponeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::QueueUnavailable(reason) => write!(f, "queue status unavailable: {reason}"),
+            Self::QueueUnavailable(reason) => {
+                write!(f, "queue status unavailable: {}", escape(reason))
+            }
             Self::Busy { jobs } => write!(f, "it has got {jobs} builds meanwhile"),
             Self::MayBeBuilder { builder } => write!(f, "{}", MayBe(builder)),
             Self::StillAcceptsJobs => {

@@ -199,13 +199,14 @@ impl Display for Warning {
             Self::Unlisted { machine_type, reason } => {
                 write!(
                     f,
-                    "machines of type {machine_type} could not be listed; none is created or released: {reason}"
+                    "machines of type {machine_type} could not be listed; none is created or released: {}",
+                    escape(reason)
                 )
             }
             Self::QueueUnavailable { reason } => {
-                write!(f, "queue status unavailable; nothing is released: {reason}")
+                write!(f, "queue status unavailable; nothing is released: {}", escape(reason))
             }
-            Self::Queue { message } => f.write_str(message),
+            Self::Queue { message } => f.write_str(&escape(message)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use planner::{MachineName, Plan, PostponeReason, Release, Snapshot};
+use planner::{MachineName, Plan, PostponeReason, Release, Snapshot, escape};
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Published, StepError};
@@ -129,11 +129,11 @@ impl Display for Report {
             writeln!(f, "  {name}: FAILED: {error}")?;
         }
         for (name, warning) in warnings {
-            writeln!(f, "  {name}: warning: {warning}")?;
+            writeln!(f, "  {name}: warning: {}", escape(warning))?;
         }
         writeln!(f, "  machines file: {publication}")?;
         for line in left_out {
-            writeln!(f, "  left out of the machines file: {line}")?;
+            writeln!(f, "  left out of the machines file: {}", escape(line))?;
         }
         for Postponed { name, reason } in postponed {
             writeln!(f, "  {name}: not released yet: {reason}")?;

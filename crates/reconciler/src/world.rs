@@ -157,7 +157,7 @@ pub struct Done {
 
 /// A step that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("cannot {step} it: {message}")]
+#[error("cannot {step} it: {}", planner::escape(message))]
 #[serde(rename_all = "camelCase")]
 pub struct StepError {
     /// Which.
@@ -194,10 +194,10 @@ pub enum Published {
 
 /// Publishing failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
+#[error("{}", planner::escape(.0))]
 pub struct PublishError(pub String);
 
 /// The intent log failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
+#[error("{}", planner::escape(.0))]
 pub struct LogError(pub String);

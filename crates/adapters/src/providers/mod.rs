@@ -15,6 +15,10 @@ pub mod hcloud;
 mod identity;
 pub mod nixops;
 pub mod qemu;
+mod told;
+mod wire;
+
+pub(crate) use told::check_host_key;
 
 pub use cloud::Login;
 
@@ -106,7 +110,7 @@ pub trait Provider: Send + Sync {
 
 /// A provider's failure.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{message}")]
+#[error("{}", planner::escape(message))]
 pub struct ProviderError {
     /// What a caller branches on.
     pub kind: StepErrorKind,
@@ -135,6 +139,9 @@ fn wait_until_up(
     loop {
         match machine.state {
             MachineState::Up if machine.address.is_some() => return Ok(machine),
+            MachineState::Up if !machine.problems.is_empty() => {
+                return Err(ProviderError::failed(machine.problems.join("; ")));
+            }
             MachineState::Failed => {
                 return Err(ProviderError::failed("it failed while it was starting"));
             }
@@ -144,15 +151,24 @@ fn wait_until_up(
         if left <= POLL_INTERVAL {
             return Err(ProviderError {
                 kind: StepErrorKind::TimedOut,
-                message: format!(
-                    "it was not up within {} s (its state is {}); see deployTimeout",
-                    limit.as_secs(),
-                    machine.state
-                ),
+                message: not_up(machine.state, limit),
             });
         }
         thread::sleep(POLL_INTERVAL);
         machine = look(left)?;
+    }
+}
+
+/// Why a machine in `state` cannot be used after `limit`.
+fn not_up(state: MachineState, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    match state {
+        MachineState::Up => {
+            format!("it is up but had no address within {seconds} s; see deployTimeout")
+        }
+        state => {
+            format!("it was not up within {seconds} s (its state is {state}); see deployTimeout")
+        }
     }
 }
 
