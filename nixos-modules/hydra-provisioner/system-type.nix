@@ -300,6 +300,12 @@ in
       example = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
       description = "The private key that the queue runner logs in with. The provisioner itself uses `services.hydra-provisioner.sshKeyFile`.";
     };
+    storeUri = mkOption {
+      type = types.nullOr field;
+      default = null;
+      example = "ssh-ng://{user}@{host}:{port}?max-connections=4";
+      description = "How a machine is written in the first column of the machines file; `{user}`, `{host}` and `{port}` are filled in. `null`: `USER@HOST`, or `ssh://USER@HOST:PORT` for other ports than 22.";
+    };
     supportedFeatures = mkOption {
       type = types.listOf listItem;
       default = [ ];

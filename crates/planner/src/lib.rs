@@ -25,6 +25,7 @@ mod render;
 mod retention;
 mod selection;
 mod snapshot;
+mod store_uri;
 mod time;
 
 pub use confirm::{PostponeReason, SecondLook, confirm_drained, confirm_idle};
@@ -46,4 +47,5 @@ pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
+pub use store_uri::StoreUri;
 pub use time::{Seconds, Timestamp};

@@ -4,6 +4,7 @@ mod cloud;
 mod cost;
 mod evaluate;
 mod hcloud;
+mod machines_file;
 mod parse;
 mod provider;
 mod quantities;
@@ -22,7 +23,8 @@ pub use parse::{option_names, parse};
 pub use reader::Problem;
 pub use schedule::ScheduleEntry;
 pub use settings::{
-    Config, Limits, MachinesFileSettings, QueueSettings, ScheduledPolicy, SshSettings, Timing,
+    Config, Limits, MachinesFileMode, MachinesFileSettings, MachinesFileTarget, QueueSettings,
+    ScheduledPolicy, SshSettings, Timing,
 };
 
 /// A configuration that cannot be used. Nothing has been touched.
