@@ -40,6 +40,31 @@ fn expect(cases: Vec<(Value, &[&str])>) {
 }
 
 #[test]
+fn problems_with_the_machines_file() {
+    expect(vec![
+        (
+            json!({ "machinesFileMode": "mine", "staticMachines": ["", "a b", "a\nb x", "[x y", "# c"] }),
+            &[
+                "machinesFileMode: must be \"own\" or \"takeover\", is \"mine\"",
+                "staticMachines: line 1 is empty",
+                "staticMachines: line 3 has a line break or control character; it must be one line",
+                "staticMachines: line 4 does not start with a machine: \"[x\" has characters that no host name has",
+            ],
+        ),
+        (
+            json!({ "machinesFileMode": "own", "updateCommand": ["cat"] }),
+            &["machinesFileMode: is for machinesFile, which is not written; remove it"],
+        ),
+        (
+            with_type("storeUri", json!("ssh://m")),
+            &[
+                "systemTypes.x86_64-linux.storeUri: must contain {host}; {user} and {port} are known too",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn problems_at_the_top() {
     expect(vec![
         (json!({}), &[]),
@@ -80,25 +105,6 @@ fn problems_at_the_top() {
         (
             json!({ "statusCommand": ["a"], "queue": { "url": "http://x" } }),
             &["queue: a Hydra has either queue.url (REST) or statusCommand (classic); remove one"],
-        ),
-        (
-            json!({ "machinesFileMode": "mine", "staticMachines": ["", "a b", "a\nb x", "[x y", "# c"] }),
-            &[
-                "machinesFileMode: must be \"own\" or \"takeover\", is \"mine\"",
-                "staticMachines: line 1 is empty",
-                "staticMachines: line 3 has a line break or control character; it must be one line",
-                "staticMachines: line 4 does not start with a machine: \"[x\" has characters that no host name has",
-            ],
-        ),
-        (
-            json!({ "machinesFileMode": "own", "updateCommand": ["cat"] }),
-            &["machinesFileMode: is for machinesFile, which is not written; remove it"],
-        ),
-        (
-            with_type("storeUri", json!("ssh://m")),
-            &[
-                "systemTypes.x86_64-linux.storeUri: must contain {host}; {user} and {port} are known too",
-            ],
         ),
         (json!({ "queue": {} }), &["queue.url: must be set, for example \"http://[::1]:8080\""]),
         (

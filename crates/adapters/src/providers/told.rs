@@ -98,7 +98,7 @@ fn checked(user: Option<String>) -> Result<Option<String>, String> {
     }
 }
 
-/// One line, `TYPE KEY [COMMENT]`: it goes into a known_hosts file, where a further line would be a further key.
+/// One line, `TYPE KEY [COMMENT]`: it goes into a `known_hosts` file, where a further line would be a further key.
 pub(crate) fn check_host_key(key: &str) -> Result<(), String> {
     let trimmed = key.trim();
     let mut words = trimmed.split(' ');
