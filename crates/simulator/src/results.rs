@@ -209,10 +209,10 @@ impl Steps<'_> {
     /// How many builds have ended, and how long these took.
     fn build_times(&self) -> (u64, Spread) {
         let mut by_build: Vec<u32> = (0..u32::MAX).take(self.specs.len()).collect();
-        by_build.sort_by_key(|&step| self.specs[step as usize].build);
+        by_build.sort_by_key(|&step| self.specs[step as usize].build());
         let mut times = Vec::new();
-        for build in
-            by_build.chunk_by(|&a, &b| self.specs[a as usize].build == self.specs[b as usize].build)
+        for build in by_build
+            .chunk_by(|&a, &b| self.specs[a as usize].build() == self.specs[b as usize].build())
         {
             let steps = || build.iter().map(|&step| step as usize);
             if steps().all(|step| self.records[step].phase.is_final()) {

@@ -236,7 +236,7 @@ impl Played {
         let mut starts = Vec::new();
         self.queue_runner.dispatch(now, &mut starts);
         for start in starts {
-            let duration = self.workload.steps()[start.step.position()].duration;
+            let duration = self.workload.steps()[start.step.position()].duration();
             let speed = self.listed.get(&start.host).map_or(1000, |offer| offer.speed_thousandths);
             let length = duration.0.saturating_mul(1000) / u64::from(speed.max(1));
             self.engine.schedule_in(Millis(length), Event::Finish(start));

@@ -110,11 +110,7 @@ impl QueueRunner {
         self.runnable_again.remove(&step);
         self.tally_of(step).running += 1;
         let record = self.steps.get_mut(step);
-        record.phase = Phase::Running;
-        record.started_at = now;
-        record.run += 1;
-        record.host = host.0;
-        let run = record.run;
+        let run = record.start(host, now);
         if let Some(builder) = self.builders.get_mut(&host) {
             builder.jobs.insert(step);
             builder.idle_since = None;

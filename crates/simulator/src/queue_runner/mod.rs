@@ -44,7 +44,7 @@ pub struct Start {
     /// The step.
     pub step: StepIndex,
     /// Which of its tries it is; stale ones are told apart by it.
-    pub run: u32,
+    pub run: u16,
     /// Where.
     pub host: Host,
 }
@@ -125,8 +125,12 @@ impl QueueRunner {
     /// A step's build enters the queue.
     pub fn submit(&mut self, step: StepIndex, now: Millis) {
         let record = self.steps.get_mut(step);
-        record.submitted = true;
-        if record.open_dependencies == 0 && record.phase == Phase::Waiting {
+        if record.phase != Phase::Future {
+            return;
+        }
+        let open = record.open_dependencies();
+        record.phase = Phase::Waiting;
+        if open == 0 {
             self.make_runnable(step, now);
         }
     }
@@ -135,9 +139,9 @@ impl QueueRunner {
     /// The classic dispatcher is not woken: until it runs, the status goes on telling of a runnable step.
     pub fn cancel(&mut self, step: StepIndex, now: Millis) -> Option<Start> {
         let record = self.steps.get(step);
-        let (phase, run, host) = (record.phase, record.run, Host(record.host));
+        let (phase, run, host) = (record.phase, record.run, record.host());
         match phase {
-            Phase::Waiting => {}
+            Phase::Future | Phase::Waiting => {}
             Phase::Runnable => {
                 let kind = self.kind_of(step);
                 self.ready.take(kind, |waiting, _| waiting == step);
@@ -263,7 +267,7 @@ impl QueueRunner {
             if matches!(record.phase, Phase::Runnable | Phase::Delayed | Phase::Running) {
                 record.phase = Phase::Runnable;
                 record.tries = 0;
-                record.run += 1;
+                record.run = record.run.wrapping_add(1);
                 self.count_runnable(step);
                 self.queue(step, now);
                 self.insert(step);
@@ -443,7 +447,7 @@ impl QueueRunner {
         let features = count(required.filter(|feature| !is_local(feature)).count());
         let class = workload.class_of(spec);
         let local = i64::from(class.local_priority);
-        let build = i64::try_from(spec.build).unwrap_or(i64::MAX);
+        let build = i64::try_from(spec.build()).unwrap_or(i64::MAX);
         let rest = match (self.settings.step_order, self.settings.protocol) {
             (StepOrder::Legacy, _) => [-local, build, 0, 0],
             (StepOrder::Current, Protocol::Classic) => [-local, -features, -dependents, build],
@@ -454,7 +458,7 @@ impl QueueRunner {
 
     fn leave_machine(&mut self, step: StepIndex, now: Millis) {
         let record = self.steps.get(step);
-        let (started, host) = (record.started_at, Host(record.host));
+        let (started, host) = (record.started_at, record.host());
         let workload = &self.steps.workload;
         let jobset = workload.class_of(&workload.steps[step.at()]).jobset;
         self.shares.add(jobset, started, now.since(started));

@@ -92,13 +92,13 @@ impl QueueRunner {
             let spec = &self.steps.workload.steps[StepIndex(at).at()];
             let system = self.steps.workload.kind_of(spec).system.as_str();
             let step = json!({
-                "drvPath": drv_path(spec.id),
+                "drvPath": drv_path(spec.id()),
                 "alreadyScheduled": record.phase == Phase::Running,
                 "runnable": true,
                 "finished": false,
                 "cancelled": false,
                 "tries": record.tries,
-                "lowestBuildId": spec.build,
+                "lowestBuildId": spec.build(),
             });
             queues.entry(system).or_default().push(step);
         }
@@ -119,14 +119,15 @@ impl QueueRunner {
                 env["preferLocalBuild"] = json!("1");
             }
             let derivation = json!({ "system": kind.system, "env": env });
-            (format!("/nix/store/{}", drv_path(spec.id)), derivation)
+            (format!("/nix/store/{}", drv_path(spec.id())), derivation)
         });
         shown.collect::<Map<_, _>>().into()
     }
 
     fn rest_machine(&self, host: Host, builder: &Builder, epoch: Epoch) -> Value {
         let steps = &self.steps.workload.steps;
-        let jobs: Vec<_> = builder.jobs.iter().map(|step| drv_path(steps[step.at()].id)).collect();
+        let jobs: Vec<_> =
+            builder.jobs.iter().map(|step| drv_path(steps[step.at()].id())).collect();
         json!({
             "systems": builder.offer.systems,
             "hostname": self.key(host),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Work;
 use crate::engine::{Distribution, Millis, Random};
-use crate::workload::NewStep;
+use crate::workload::{LONGEST_STEP, NewStep};
 
 /// The steps of one arrival: layer upon layer, as in nixpkgs, where few steps at the bottom (the standard
 /// environment) carry many in the middle (libraries) and most at the top (packages).
@@ -116,7 +116,7 @@ impl Shape {
                 steps.push(NewStep {
                     id,
                     submit,
-                    duration: dice.durations.sample(&layer.duration).max(Millis(1)),
+                    duration: dice.durations.sample(&layer.duration).clamp(Millis(1), LONGEST_STEP),
                     kind,
                     jobset: work.jobset.clone(),
                     build: next.build + build,
@@ -186,13 +186,14 @@ mod tests {
         let scenario = Scenario::parse(SCENARIO).unwrap();
         let workload = scenario.workload(Seed(1)).unwrap();
         assert_eq!(workload.steps().len(), 16);
+        let counts = workload.dependency_counts();
         for (at, step) in workload.steps().iter().enumerate() {
-            let bottom = step.id % 8 < 2;
-            assert_eq!(step.dependencies == 0, bottom, "{step:?}");
-            assert_eq!(step.duration, Millis::from_seconds(if bottom { 1 } else { 5 }));
-            assert_eq!(step.build, step.id / 4);
+            let bottom = step.id() % 8 < 2;
+            assert_eq!(counts[at] == 0, bottom, "{step:?}");
+            assert_eq!(step.duration(), Millis::from_seconds(if bottom { 1 } else { 5 }));
+            assert_eq!(step.build(), step.id() / 4);
             // Nothing needs a step of another arrival.
-            assert!(workload.dependents_of(at).all(|id| id / 8 == step.id / 8));
+            assert!(workload.dependents_of(at).all(|id| id / 8 == step.id() / 8));
         }
         assert_eq!(workload, scenario.workload(Seed(1)).unwrap());
         assert_ne!(workload, scenario.workload(Seed(2)).unwrap());

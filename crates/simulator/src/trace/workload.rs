@@ -136,7 +136,7 @@ pub fn write_workload(
     write_line(&mut out, &header)?;
     let mut dependencies = vec![Vec::new(); workload.steps().len()];
     for index in workload.indices() {
-        let id = workload.steps()[index.position()].id;
+        let id = workload.steps()[index.position()].id();
         for dependent in workload.dependents_at(index.position()) {
             dependencies[dependent.position()].push(id);
         }
@@ -146,13 +146,13 @@ pub fn write_workload(
     for (at, (spec, dependencies)) in workload.steps().iter().zip(dependencies).enumerate() {
         let (kind, class) = (workload.kind_of(spec), workload.class_of(spec));
         let step = Step {
-            id: spec.id,
+            id: spec.id(),
             submit: spec.submit,
             system: kind.system.clone(),
             features: kind.features.iter().cloned().collect(),
-            duration: spec.duration,
+            duration: spec.duration(),
             dependencies,
-            build: Some(spec.build),
+            build: Some(spec.build()),
             jobset: Some(workload.jobset_of(spec).name.clone()),
             global_priority: class.global_priority,
             local_priority: class.local_priority,

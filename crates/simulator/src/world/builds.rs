@@ -77,7 +77,7 @@ impl SimWorld {
     fn begin_build(&mut self, start: Start) {
         let now = self.now();
         let step = &self.workload.steps()[start.step.position()];
-        self.checker.note(now, Note::Build(step.id, start.host));
+        self.checker.note(now, Note::Build(step.id(), start.host));
         let id = self.cloud.at(start.host).filter(|&id| self.cloud.get(id).life() == Life::Up);
         let Some(id) = id else {
             self.engine.schedule_in(CONNECT_TIMEOUT, Event::ConnectFails(start));
@@ -85,7 +85,7 @@ impl SimWorld {
         };
         let job = Job {
             start,
-            length: step.duration.since(self.copying_of(start)),
+            length: step.duration().since(self.copying_of(start)),
             cores: self.cores_of(start.step),
             speed_thousandths: self.speed_thousandths(self.cloud.get(id)),
         };
@@ -131,7 +131,7 @@ impl SimWorld {
         if chance == 0 || !self.in_trouble() {
             return false;
         }
-        let index = (start.step.position() as u64) << 16 | u64::from(start.run & 0xffff);
+        let index = (start.step.position() as u64) << 16 | u64::from(start.run);
         self.seed.stream(Purpose::Step, index).chance(chance)
     }
 
@@ -163,7 +163,7 @@ impl SimWorld {
         }
         let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
         let percent = machine.map_or(0, |machine| u64::from(machine.model.copy_percent.min(100)));
-        let length = self.workload.steps()[start.step.position()].duration.0;
+        let length = self.workload.steps()[start.step.position()].duration().0;
         Millis(length.saturating_mul(percent) / 200)
     }
 

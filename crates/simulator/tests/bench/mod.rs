@@ -8,7 +8,7 @@ use std::sync::Arc;
 use planner::{DemandKey, Feature, System};
 use simulator::engine::{Millis, Purpose, Random, Seed};
 use simulator::queue_runner::{Epoch, Host, Offer, Phase, QueueRunner, Settings, Start};
-use simulator::workload::{NewStep, StepIndex, WorkloadBuilder};
+use simulator::workload::{NewStep, StepIndex, StepSpec, WorkloadBuilder};
 
 pub(crate) const EPOCH: Epoch = Epoch(planner::Timestamp(1_000_000));
 
@@ -73,7 +73,7 @@ impl Bench {
             builder.add(step).unwrap();
         }
         let workload = Arc::new(builder.finish().unwrap());
-        let ids = workload.steps().iter().map(|step| step.id).collect();
+        let ids = workload.steps().iter().map(StepSpec::id).collect();
         let mut queue_runner = QueueRunner::new(settings, Arc::clone(&workload));
         for index in workload.indices() {
             if workload.steps()[index.position()].submit == Millis::ZERO {
