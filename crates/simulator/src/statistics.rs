@@ -51,9 +51,52 @@ impl Estimate {
     }
 }
 
+/// How many values from the start on are of the warm-up, by MSER-5 (White, Cobb and Spratt 2000, "A comparison of
+/// five steady-state truncation heuristics for simulation"): of all places to cut, in batches of five and in the
+/// first half, that after which the mean is known best.
+#[allow(clippy::cast_precision_loss, reason = "there are never 2^53 steps")]
+pub fn mser5(values: impl IntoIterator<Item = u64>) -> usize {
+    let (mut batches, mut sum, mut count) = (Vec::new(), 0.0, 0_usize);
+    for value in values {
+        sum += value as f64;
+        count += 1;
+        if count.is_multiple_of(BATCH) {
+            batches.push(sum / BATCH as f64);
+            sum = 0.0;
+        }
+    }
+    let (mut sum, mut squares, mut best) = (0.0, 0.0, (f64::INFINITY, 0));
+    for (cut, batch) in batches.iter().enumerate().rev() {
+        sum += batch;
+        squares += batch * batch;
+        let left = (batches.len() - cut) as f64;
+        let error = (squares - sum * sum / left).max(0.0) / (left * left);
+        if cut <= batches.len() / 2 && error <= best.0 {
+            best = (error, cut);
+        }
+    }
+    best.1 * BATCH
+}
+
+/// The five of MSER-5.
+const BATCH: usize = 5;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A farm that begins empty: the first hundred waits are long, the others hover around 10.
+    #[test]
+    fn a_warm_up_is_found() {
+        let steady = (0..900_u64).map(|n| 8 + n * 7919 % 5);
+        let values: Vec<u64> = (0..100).map(|n| 1000 - 9 * n).chain(steady.clone()).collect();
+        let cut = mser5(values);
+        assert!((95..=110).contains(&cut), "{cut}");
+        assert!(mser5(steady) <= 450);
+        assert_eq!(mser5([7; 100]), 0, "nothing is gained by a cut");
+        assert_eq!(mser5([]), 0);
+        assert_eq!(mser5([1, 2, 3]), 0);
+    }
 
     /// From the NIST's table and from printed tables of five digits.
     #[test]
