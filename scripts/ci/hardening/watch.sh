@@ -31,6 +31,13 @@ restarted() { [ "$(show NRestarts)" = 1 ] && [ "$(show ActiveState)" = active ];
 wait_for restarted
 say "hung" "the watchdog has restarted it"
 
+pid=$(show MainPID)
+systemctl reload $unit
+[ "$(show ActiveState) $(show MainPID)" = "active $pid" ] || fail "a reload ended it"
+said() { journalctl -q -o cat -u $unit | grep -q 'reload'; }
+wait_for said
+say "reloaded" "the same process goes on"
+
 systemctl stop $unit
 [ "$(show Result)" = success ] || fail "stopped with $(show Result)"
 say "stopped" "$(journalctl -q -o cat -u $unit | grep -c 'stopping, as told by a signal') orderly end"
