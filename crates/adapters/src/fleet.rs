@@ -126,8 +126,14 @@ impl Fleet {
         let provider = self.provider_of(&done.machine)?;
         if step == Step::Create {
             self.ssh.forget(&done.machine.name);
+            let requested_at = self
+                .records
+                .get(&done.machine.name)
+                .and_then(|record| record.requested_at)
+                .unwrap_or_default();
+            let token = format!("{} {}", done.machine.name, requested_at.0);
             done.machine =
-                provider.create(&done.machine.name, &done.machine.machine_type, limit)?;
+                provider.create(&done.machine.name, &done.machine.machine_type, &token, limit)?;
         } else {
             provider.start(&done.machine, limit)?;
             done.machine.state = MachineState::Starting;

@@ -249,23 +249,27 @@ fn problems_of_a_provider() {
         (
             json!({ "systemTypes": { "a": {} } }),
             &[
-                "systemTypes.a: has no provider; set provider.command, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
+                "systemTypes.a: has no provider; set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
             ],
         ),
         (
             with_provider(&json!({})),
-            &["systemTypes.a.provider: must have exactly one of command, hcloud, nixops and qemu"],
+            &[
+                "systemTypes.a.provider: must have exactly one of command, ec2, hcloud, nixops and qemu",
+            ],
         ),
         (
             with_provider(&json!({ "comand": {} })),
             &[
-                "systemTypes.a.provider: must have exactly one of command, hcloud, nixops and qemu",
+                "systemTypes.a.provider: must have exactly one of command, ec2, hcloud, nixops and qemu",
                 "systemTypes.a.provider.comand: unknown option; did you mean command?",
             ],
         ),
         (
             with_provider(&json!({ "command": { "program": ["p"] }, "nixops": { "expr": "/e" } })),
-            &["systemTypes.a.provider: must have exactly one of command, hcloud, nixops and qemu"],
+            &[
+                "systemTypes.a.provider: must have exactly one of command, ec2, hcloud, nixops and qemu",
+            ],
         ),
         (
             with_provider(&json!({ "command": {} })),
@@ -426,7 +430,7 @@ fn all_problems_at_once() {
             "statusTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the string \"soon\"",
             "systemTypes.\"b c\": its name has the system \"b c\", which cannot stand in a machines file",
             "systemTypes.\"b c\".nixopsExpr: must be a string, is the number 1",
-            "systemTypes.a: has no provider; set provider.command, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
+            "systemTypes.a: has no provider; set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
             "systemTypes.a.maxjobs: unknown option; did you mean maxJobs?",
             "systemTypes.a.minMachines: is 3, above maxMachines 2",
             "systemTypes.a.runnablesPerMachine: must be from 1 to 4294967295, is 0",

@@ -30,12 +30,12 @@ struct Project {
 }
 
 impl Project {
-    fn new() -> Self {
+    fn new() -> Option<Self> {
         let project =
-            Self { emulator: Emulator::start("hetzner"), folder: tempfile::tempdir().unwrap() };
+            Self { emulator: Emulator::start("hetzner")?, folder: tempfile::tempdir().unwrap() };
         fs::write(project.path("token"), "test-token\n").unwrap();
         fs::create_dir_all(project.path("state")).unwrap();
-        project
+        Some(project)
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -110,7 +110,7 @@ fn x86() -> MachineType {
 
 #[test]
 fn it_keeps_the_promises_of_a_provider() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let config = parse(&project.config(&["x86_64-linux"])).unwrap();
     let mut fleet = Fleet::open(&config, Access::ReadWrite).unwrap();
     conformance::check(&mut fleet, "farm", &x86()).unwrap();
@@ -119,11 +119,11 @@ fn it_keeps_the_promises_of_a_provider() {
 
 #[test]
 fn a_server_is_what_its_labels_say() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let long = "x86_64-linux,i686-linux:benchmark,big-parallel,kvm,nixos-test,recursive-nix";
     let provider = project.provider_of("farm", &[long]);
     let machine_type = MachineType::new(long);
-    let made = provider.create(&name(0), &machine_type, LIMIT).unwrap();
+    let made = provider.create(&name(0), &machine_type, "t", LIMIT).unwrap();
     let host_key = made.host_key.clone().unwrap();
     let user_data = project.emulator.get("/user-data")["farm-0"].as_str().unwrap().to_owned();
     assert!(user_data.starts_with("host-name farm-0\nhost-key "), "{user_data}");
@@ -156,7 +156,7 @@ fn passing_faults() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let calls = [
         ("POST", "^/v1/servers$"),
         ("GET", "^/v1/servers$"),
@@ -171,8 +171,9 @@ fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
         project.emulator.faults(&json!([rule]));
         let what = format!("{fault} at {method} {path}");
         let provider = project.provider();
-        let made =
-            provider.create(&name(number), &x86(), LIMIT).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let made = provider
+            .create(&name(number), &x86(), "t", LIMIT)
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(made.name, name(number), "{what}");
         let up = until_up(&*provider);
         provider.stop(&up, LIMIT).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -189,23 +190,23 @@ fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
 
 #[test]
 fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let refuse = json!({ "method": "POST", "path": "^/v1/servers$", "status": 412, "code": "resource_unavailable" });
     project.emulator.faults(&json!([refuse]));
-    provider.create(&name(0), &x86(), LIMIT).unwrap();
+    provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
     let place = |server: &Value| {
         (server["server_type"]["name"].clone(), server["location"]["name"].clone())
     };
     assert_eq!(place(&project.servers()[0]), (json!("cx22"), json!("hel1")));
     // It is not asked for again at once.
-    provider.create(&name(1), &x86(), LIMIT).unwrap();
+    provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
     assert_eq!(project.emulator.requests("POST /v1/servers"), 3);
 }
 
 #[test]
 fn without_any_offer_each_is_named_with_its_reason() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let refuse = |code: &str, status: u32| {
         json!({
@@ -218,7 +219,7 @@ fn without_any_offer_each_is_named_with_its_reason() {
         refuse("resource_limit_exceeded", 403),
         refuse("placement_error", 412),
     ]));
-    let error = provider.create(&name(0), &x86(), LIMIT).unwrap_err();
+    let error = provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err();
     assert_eq!(error.kind, StepErrorKind::Capacity);
     for part in [
         "cx22 in fsn1: POST /servers: resource_unavailable (412)",
@@ -229,23 +230,23 @@ fn without_any_offer_each_is_named_with_its_reason() {
     ] {
         assert!(error.message.contains(part), "{part:?} is not in: {}", error.message);
     }
-    let again = provider.create(&name(0), &x86(), LIMIT).unwrap_err();
+    let again = provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err();
     assert!(again.message.contains("not asked for again for"), "{}", again.message);
     assert_eq!(project.emulator.requests("POST /v1/servers"), 4, "nothing was asked for again");
 }
 
 #[test]
 fn servers_of_others_are_never_touched() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     project.make_foreign("farm-0");
     let other = project.provider_of("other", &["x86_64-linux"]);
-    other.create(&MachineName::new("other-0"), &x86(), LIMIT).unwrap();
+    other.create(&MachineName::new("other-0"), &x86(), "t", LIMIT).unwrap();
 
     // Also where the API ignores our selector.
     project.emulator.faults(&json!([{ "ignore_labels": true }]));
     let provider = project.provider();
     assert_eq!(provider.list(LIMIT).unwrap(), vec![]);
-    let error = provider.create(&name(0), &x86(), LIMIT).unwrap_err();
+    let error = provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err();
     assert!(error.message.contains("a server named farm-0 without our labels"), "{error}");
     for machine_name in [name(0), MachineName::new("other-0")] {
         let machine = Machine::requested(machine_name, x86());
@@ -258,7 +259,7 @@ fn servers_of_others_are_never_touched() {
 
 #[test]
 fn what_cannot_pass_is_one_clear_line_at_once() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let cases = [
         (401, "unauthorized", "is the token in "),
@@ -270,7 +271,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
             let rule = json!({ "method": method, "path": path, "status": status, "code": code, "times": 9 });
             project.emulator.faults(&json!([rule]));
             let error = match method {
-                "POST" => provider.create(&name(0), &x86(), LIMIT).unwrap_err(),
+                "POST" => provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err(),
                 _ => provider.list(LIMIT).unwrap_err(),
             };
             assert_eq!(error.kind, StepErrorKind::Failed);
@@ -292,7 +293,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
 
 #[test]
 fn a_call_ends_within_its_limit() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let always = |what: Value| {
         let mut rule = json!({ "method": "GET", "path": ".", "times": 1000 });
@@ -314,14 +315,14 @@ fn a_call_ends_within_its_limit() {
 
 #[test]
 fn all_pages_are_read_or_none() {
-    let project = Project::new();
+    let Some(project) = Project::new() else { return };
     let provider = project.provider();
     std::thread::scope(|scope| {
         for worker in 0..8 {
             let provider = &provider;
             scope.spawn(move || {
                 for number in (0..120).filter(|number| number % 8 == worker) {
-                    provider.create(&name(number), &x86(), Duration::from_secs(120)).unwrap();
+                    provider.create(&name(number), &x86(), "t", Duration::from_secs(120)).unwrap();
                 }
             });
         }

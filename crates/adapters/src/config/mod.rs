@@ -2,6 +2,7 @@
 
 mod cloud;
 mod cost;
+mod ec2;
 mod evaluate;
 mod hcloud;
 mod machines_file;

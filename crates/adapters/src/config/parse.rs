@@ -40,7 +40,7 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
 
 /// Every option there is, as attribute paths; `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
-    let provider = json!({ "command": {}, "hcloud": {}, "nixops": {}, "qemu": {} });
+    let provider = json!({ "command": {}, "ec2": { "imageFilter": {}, "rootVolume": {} }, "hcloud": {}, "nixops": {}, "qemu": {} });
     let skeleton = json!({ "queue": {}, "systemTypes": { "T": {
         "provider": provider, "schedule": [{}],
     } } });

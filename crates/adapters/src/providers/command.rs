@@ -99,6 +99,7 @@ impl Provider for CommandProvider {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let options = match self.options.get(machine_type) {

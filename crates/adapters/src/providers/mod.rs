@@ -11,6 +11,7 @@ use thiserror::Error;
 
 mod cloud;
 pub mod command;
+pub mod ec2;
 pub mod hcloud;
 mod identity;
 pub mod nixops;
@@ -31,6 +32,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 pub enum ProviderSettings {
     /// A program of the operator's.
     Command(command::Settings),
+    /// Instances of Amazon EC2.
+    Ec2(Box<ec2::Settings>),
     /// Servers of Hetzner Cloud.
     Hcloud(Box<hcloud::Settings>),
     /// NixOps.
@@ -45,6 +48,7 @@ impl ProviderSettings {
     pub fn identity(&self) -> String {
         match self {
             Self::Command(settings) => format!("command {:?}", settings.program),
+            Self::Ec2(settings) => settings.identity(),
             Self::Hcloud(settings) => {
                 format!("hcloud {} {}", settings.endpoint, settings.token_file.display())
             }
@@ -72,7 +76,8 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Creates a machine; one of that name that is there already is the answer.
+    /// Creates a machine; one of that name that is there already is the answer. `token` is the same when the same
+    /// creation is asked for again, and another for each other one.
     ///
     /// # Errors
     /// With [`StepErrorKind::Capacity`] when there may be room later.
@@ -80,6 +85,7 @@ pub trait Provider: Send + Sync {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError>;
 
@@ -193,6 +199,13 @@ pub fn build(
                 _ => None,
             });
             Some(Box::new(command::CommandProvider::new(context, first.program.clone(), options)))
+        }
+        ProviderSettings::Ec2(_) => {
+            let settings = of_kind(types, |settings| match settings {
+                ProviderSettings::Ec2(settings) => Some(settings.as_ref().clone()),
+                _ => None,
+            });
+            Some(Box::new(ec2::Ec2Provider::new(context, settings)?))
         }
         ProviderSettings::Hcloud(_) => {
             let settings = of_kind(types, |settings| match settings {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use planner::Machine;
+use planner::{Machine, MachineName};
 
 /// A machine that was just made may be unknown to the cloud for so long.
 const UNSEEN_PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -22,6 +22,12 @@ struct Entry {
     machine: Machine,
     /// When it was made, until it is seen in a listing.
     unseen_since: Option<Instant>,
+}
+
+impl Entry {
+    fn is_new(&self) -> bool {
+        self.unseen_since.is_some_and(|since| since.elapsed() < UNSEEN_PATIENCE)
+    }
 }
 
 impl<Id: Ord> Default for Known<Id> {
@@ -42,6 +48,13 @@ impl<Id: Ord + Clone> Known<Id> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
+    /// The numbers of the machines called `name`, and whether each may be so new that the cloud does not know it.
+    pub(in crate::providers) fn ids_of(&self, name: &MachineName) -> Vec<(Id, bool)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = known.iter().filter(|(_, entry)| entry.machine.name == *name);
+        named.map(|(id, entry)| (id.clone(), entry.is_new())).collect()
+    }
+
     /// What a listing that is known to have begun at `began` means: `listed`, and of what it lacks whatever is still
     /// there by `look`'s word (`Ok(None)`: the cloud knows nothing of it).
     ///
@@ -57,10 +70,9 @@ impl<Id: Ord + Clone> Known<Id> {
         let missing = known.iter().filter(|(id, _)| !listed.contains_key(id));
         let mut unseen = BTreeMap::new();
         for (id, entry) in missing {
-            let is_new = entry.unseen_since.is_some_and(|since| since.elapsed() < UNSEEN_PATIENCE);
             match look(id)? {
                 Presence::There(machine) => _ = unseen.insert(id.clone(), *machine),
-                Presence::Unknown if is_new => {
+                Presence::Unknown if entry.is_new() => {
                     _ = unseen.insert(id.clone(), entry.machine.clone());
                 }
                 Presence::Unknown | Presence::Gone => {}
@@ -92,6 +104,5 @@ pub(in crate::providers) enum Presence {
     /// It was there and is not any more.
     Gone,
     /// There is none of that number, or not yet.
-    #[expect(dead_code, reason = "Hetzner always knows; EC2 does not")]
     Unknown,
 }

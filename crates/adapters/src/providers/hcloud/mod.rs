@@ -331,6 +331,7 @@ impl Provider for HcloudProvider {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let settings = self.types.get(machine_type).ok_or_else(|| {

@@ -183,6 +183,7 @@ impl Provider for NixopsProvider {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let _one_writer = self.state_file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -358,6 +358,7 @@ impl Provider for QemuProvider {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let folder = self.folder(name)?;
