@@ -135,6 +135,29 @@ in
     };
   };
 
+  ec2 = enabled {
+    settings.systemTypes."x86_64-linux:kvm" = {
+      provider.ec2 = {
+        region = "eu-central-1";
+        imageFilter = {
+          owner = "427812963091";
+          name = "nixos/25.11*";
+          architecture = "x86_64";
+        };
+        instanceTypes = [ "c8i.4xlarge" ];
+        subnets = [ "subnet-1" ];
+        purchase = [
+          "spot"
+          "on-demand"
+        ];
+        rootVolume.size = 200;
+        nestedVirtualization = true;
+        authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+      };
+      sshKey = "/etc/hydra/id_buildfarm";
+    };
+  };
+
   hcloud = enabled {
     credentials.hcloud-token = "/etc/secrets/hcloud-token";
     settings.systemTypes.x86_64-linux = {
@@ -248,6 +271,11 @@ in
         "builder.service"
       ];
     };
+  };
+
+  build-machine-ec2.services.hydra-build-machine = {
+    authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    metadata = "ec2";
   };
 
   build-machine = {

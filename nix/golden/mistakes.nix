@@ -59,6 +59,15 @@ in
   provider-without-a-name = withType { provider = { }; };
   nixops-expr-and-command = withType (ownProgram // { nixopsExpr = "/etc/hydra/deployment.nix"; });
   nixops-without-deployment = withType { provider.nixops = { }; };
+  ec2-with-two-images = withType {
+    provider.ec2 = {
+      region = "eu-central-1";
+      image = "ami-1";
+      imageParameter = "/ours/ami";
+      instanceTypes = [ "c7i.large" ];
+      authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    };
+  };
   hcloud-without-image = withType {
     provider.hcloud = {
       tokenFile = "/run/token";

@@ -208,6 +208,11 @@ in
               default = null;
               description = "Machines from a program of your own.";
             };
+            ec2 = mkOption {
+              type = types.nullOr (types.submodule clouds.ec2);
+              default = null;
+              description = "Instances of Amazon EC2 (docs/ec2.md).";
+            };
             hcloud = mkOption {
               type = types.nullOr (types.submodule clouds.hcloud);
               default = null;

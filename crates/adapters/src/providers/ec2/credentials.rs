@@ -1,5 +1,5 @@
 //! Signs requests, with the credentials that AWS' own programs would use: of the environment, a profile, SSO, a process, a
-//! web identity, a container, or the instance that this runs on (IMDSv2). `reqsign` knows how; it is asynchronous, and
+//! web identity, a container, or the instance that this runs on (its metadata). `reqsign` knows how; it is asynchronous, and
 //! gets what it needs of the world from here, where everything blocks.
 
 use std::time::Duration;

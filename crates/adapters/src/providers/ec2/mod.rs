@@ -242,11 +242,10 @@ impl Ec2Provider {
     ) -> Result<(), ProviderError> {
         loop {
             match self.change("TerminateInstances", id, patience) {
-                Ok(()) => break,
                 Err(Refused { meaning: Meaning::Gone, error }) if may_be_unknown_yet => {
                     patience.pause(LAG_PAUSE, &error.message)?;
                 }
-                Err(Refused { meaning: Meaning::Gone, .. }) => break,
+                Ok(()) | Err(Refused { meaning: Meaning::Gone, .. }) => break,
                 Err(refused) => return Err(refused.error),
             }
         }

@@ -43,6 +43,7 @@ impl<T> Default for Items<T> {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "EC2's own names")]
 pub(super) struct Instance {
     pub(super) instance_id: String,
     pub(super) instance_state: Named,
