@@ -4,6 +4,7 @@ pub mod atomic_file;
 pub mod command;
 pub mod config;
 pub mod fleet;
+mod host_name;
 pub mod lock;
 pub mod machines_file;
 mod nix;
