@@ -113,7 +113,7 @@ in
     def offered() -> list[str]:
         """The machines that Hydra is offered."""
         lines = server.succeed(f"cat {MACHINES}").splitlines()
-        return [line.split()[0].removeprefix("root@") for line in lines]
+        return [line.split()[0].removeprefix("root@") for line in lines if not line.startswith("#")]
 
 
     def expect(exist: dict[str, str], offer: list[str]) -> None:

@@ -72,7 +72,7 @@
     with subtest("the provider answers again: what is missing is created, and nothing twice"):
         server.succeed(f"rm /var/lib/test/hold {HELD}")
         started(30, "start")
-        server.wait_until_succeeds(f"test $(wc -l < {MACHINES}) = 2")
+        server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
         assert sorted(cloud().values()) == ["up", "up"], cloud()
         assert sorted(offered()) == sorted(cloud()), offered()
   '';

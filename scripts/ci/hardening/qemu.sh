@@ -16,7 +16,7 @@ echo "$configuration" >/etc/hydra-provisioner/conf.json
 systemctl start $unit
 offered() { grep -qs '^root@127\.91\.' /var/lib/hydra-provisioner/machines; }
 limit_seconds=180 wait_for offered
-say "the machines file" "$(cut -c 1-60 /var/lib/hydra-provisioner/machines)"
+say "the machines file" "$(grep '^root@' /var/lib/hydra-provisioner/machines | cut -c 1-60)"
 
 qemu=$(cat $machines/*/pid)
 grep -q '^NoNewPrivs:.1$' "/proc/$qemu/status" || fail "QEMU may get privileges"
@@ -26,7 +26,7 @@ grep -q '^CapEff:.0000000000000400$' "/proc/$qemu/status" || fail "QEMU has othe
 say "QEMU's user" "$(stat -c %U "/proc/$qemu")"
 [ "$(stat -c %U "/proc/$qemu")" = hydra-provisioner ] || fail "QEMU runs as somebody else"
 
-host=$(sed 's/^root@\([^ ]*\) .*/\1/' /var/lib/hydra-provisioner/machines)
+host=$(sed -n 's/^root@\([^ ]*\) .*/\1/p' /var/lib/hydra-provisioner/machines)
 login=(ssh -i /etc/hydra/id_buildfarm -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR)
 say "the machine answers" "$("${login[@]}" "root@$host" 'uname -n; nix-store --version')"
 
@@ -39,6 +39,6 @@ queue 0
 systemctl start $unit
 gone() { ! ls -A $machines | grep -q . && ! kill -0 "$qemu" 2>/dev/null; }
 limit_seconds=90 wait_for gone
-[ ! -s /var/lib/hydra-provisioner/machines ] || fail "it is still offered"
+! grep -q '^root@' /var/lib/hydra-provisioner/machines || fail "it is still offered"
 say "no work is left" "the machine is gone"
 systemctl stop $unit
