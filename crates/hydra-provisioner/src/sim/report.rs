@@ -319,7 +319,7 @@ fn show(value: f64, unit: Unit) -> String {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
-fn time(millis: f64) -> String {
+pub(super) fn time(millis: f64) -> String {
     let seconds = (millis / 1000.0) as u64;
     match seconds {
         0..60 => format!("{:.1}s", millis / 1000.0),
