@@ -76,11 +76,11 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
         Format::Json => print_json(&report::json(runs))?,
         Format::Csv => print(report::csv(runs))?,
     }
-    warn(runs)
+    Ok(warn(runs))
 }
 
 /// What the operator must know besides results.
-fn warn(runs: &[Run]) -> Result<Exit, Exit> {
+fn warn(runs: &[Run]) -> Exit {
     warn_of_unsupported(runs);
     let mut exit = Exit::Done;
     for run in runs {
@@ -105,7 +105,7 @@ fn warn(runs: &[Run]) -> Result<Exit, Exit> {
     if cut > 0 {
         exit = fail(Exit::Unexpected, &format!("{cut} of {} runs were cut short", runs.len()));
     }
-    Ok(exit)
+    exit
 }
 
 /// Most often the real queue runner was set to wait longer than the simulated one.

@@ -205,10 +205,10 @@ fn line(course: &[Point], values: &[f64], top: f64) -> String {
     shape
 }
 
-/// The next number above that begins with 1, 2, 4, 6 or 8: half of it is short too.
+/// The next number above that begins with 1, 1.5, 2, 3, 4, 6 or 8: half of it is short too.
 fn nice(value: f64) -> f64 {
     let power = 10_f64.powf(value.max(1e-9).log10().floor());
-    let steps = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].map(|step| step * power);
+    let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0].map(|step| step * power);
     steps.into_iter().find(|step| *step >= value).unwrap_or(10.0 * power)
 }
 
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn scales_end_at_short_numbers() {
-        for (value, end) in [(1.0, 1.0), (1.1, 2.0), (37.0, 40.0), (99.0, 100.0), (0.03, 0.04)] {
+        for (value, end) in [(1.0, 1.0), (1.1, 1.5), (37.0, 40.0), (99.0, 100.0), (0.03, 0.04)] {
             assert!((nice(value) - end).abs() < 1e-9, "{value}: {}", nice(value));
         }
         assert_eq!(short(Millis::from_hours(72)), "3 d");

@@ -37,7 +37,7 @@ pub(super) fn report(
     std::fs::write(output, text).map_err(|error| {
         fail(Exit::Unexpected, &format!("cannot write {}: {error}", output.display()))
     })?;
-    super::warn(&runs)
+    Ok(super::warn(&runs))
 }
 
 /// The runs of one configuration; the first of them is shown in detail.
