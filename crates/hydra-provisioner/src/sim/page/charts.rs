@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn scales_end_at_short_numbers() {
-        for (value, end) in [(1.0, 1.0), (1.1, 1.5), (37.0, 40.0), (99.0, 100.0), (0.03, 0.04)] {
+        for (value, end) in [(1.0, 1.0), (1.1, 1.5), (37.0, 40.0), (99.0, 100.0), (0.025, 0.03)] {
             assert!((nice(value) - end).abs() < 1e-9, "{value}: {}", nice(value));
         }
         assert_eq!(short(Millis::from_hours(72)), "3 d");
