@@ -161,3 +161,16 @@ fn a_page_is_written() {
     }
     assert!(text.contains("wait longer than the target of 10m00s"), "{text}");
 }
+
+/// When the provisioner first looks is chance too, and shown as a range.
+#[test]
+fn phases_of_the_first_look_are_a_range() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "run", "examples/sim/conf.nix", "sim-traces/nixpkgs-graph.jsonl.gz"]);
+    let output = command.args(["--phases", "4"]).current_dir(root()).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap().replace('\n', " ");
+    assert!(table.contains("seed 0, 4 phases each"), "{table}");
+    let (_, range) = table.split_once("wait mean ").unwrap();
+    let (least, rest) = range.split_once(" to ").unwrap();
+    assert_ne!(Some(least), rest.split(',').next(), "{table}");
+}

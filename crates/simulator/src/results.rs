@@ -35,6 +35,8 @@ pub enum WarmUp {
 pub struct Results {
     /// The seed.
     pub seed: u64,
+    /// When the provisioner first looked: chance that no seed draws.
+    pub first_cycle: Millis,
     /// Virtual time at the end.
     pub ended_at: Millis,
     /// Whether the farm came to rest: all steps ended, no machine left to release.
@@ -164,6 +166,7 @@ impl Results {
         });
         Self {
             seed,
+            first_cycle: simulation.first_cycle(),
             ended_at: world.now(),
             at_rest: simulation.is_at_rest(),
             warm_up: steps.from,

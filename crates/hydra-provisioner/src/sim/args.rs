@@ -210,6 +210,10 @@ pub(crate) struct Options {
     /// Run this many seeds, counted up from the first, and tell how sure the means are
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) seeds: u64,
+    /// Run each seed this many times, with the first look spread over the interval, and show from where to where results
+    /// go: when the provisioner looks is chance too
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) phases: u64,
     /// Machines, prices, queue runner, incidents and faults (JSON), instead of a scenario's own
     #[arg(long, value_name = "FILE")]
     pub(crate) farm: Option<PathBuf>,

@@ -64,7 +64,7 @@ pub(super) fn run_all(
     for trace in traces {
         for conf in confs {
             for seed in (trace.first_seed(options.seed)..).take(to_usize(options.seeds)) {
-                jobs.push((conf, trace, seed));
+                jobs.extend((0..options.phases.max(1)).map(|phase| (conf, trace, seed, phase)));
             }
         }
     }
@@ -74,8 +74,11 @@ pub(super) fn run_all(
     let pool = pool.map_err(|error| fail(Exit::Unexpected, &error))?;
     let runs = pool.install(|| {
         jobs.into_par_iter()
-            .map(|(conf, trace, seed)| {
-                let setup = trace.setup(conf, seed)?;
+            .map(|(conf, trace, seed, phase)| {
+                let mut setup = trace.setup(conf, seed)?;
+                let cycle = &mut setup.farm.cycle;
+                let later = cycle.interval.0.saturating_mul(phase) / options.phases.max(1);
+                cycle.first += Millis(later);
                 let mut run = simulate(setup.clone(), options, &stop, &progress);
                 if let (true, Some(results)) = (options.bound, &run.results) {
                     run.bracket = Some(bracket(&setup, Millis(results.total.wait.p95)));
