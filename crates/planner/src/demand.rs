@@ -125,7 +125,7 @@ pub(crate) fn size(pool: &PoolPolicy, demand: Option<&PoolDemand>, present: u32)
         allowed,
         allowed_by,
         present,
-        deferred: 0,
+        deferred: None,
         no_room: None,
     }
 }

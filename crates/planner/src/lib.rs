@@ -7,37 +7,45 @@
 //! Odd input never fails; it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
 mod admission;
-mod confirm;
 mod demand;
 mod endpoint;
 mod escape;
 mod host_pattern;
+mod health;
 mod machines_file;
 mod matching;
+mod memory;
 mod money;
 mod names;
 mod ownership;
+mod observed;
+mod phases;
 mod plan;
 mod planner;
 mod policy;
+mod release;
 mod render;
 mod retention;
 mod selection;
 mod snapshot;
 mod time;
+mod warnings;
 
-pub use confirm::{PostponeReason, SecondLook, confirm_drained, confirm_idle};
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
 pub use escape::escape;
 pub use host_pattern::HostPattern;
+pub use health::Unhealthy;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
+pub use memory::{
+    BackOff, BackOffKind, Failing, Leaving, Listed, Memory, Missing, Operation, Sequence, UnderWay,
+};
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
 pub use ownership::is_ours;
 pub use plan::{
-    AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
-    ReleaseReason, Sizing, Verdict, Warning,
+    AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
+    Release, ReleaseHow, ReleaseReason, Sizing, Verdict, Warning,
 };
 pub use planner::plan;
 pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
@@ -45,4 +53,5 @@ pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
+pub use release::{AwaitReason, ReleaseStep};
 pub use time::{Seconds, Timestamp};

@@ -50,7 +50,7 @@ impl<'a> UnknownBuilders<'a> {
 
     /// The busy builder that `machine` may be, of which `found` is known by its own names.
     pub(crate) fn may_be(self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
-        let is_told_apart = found.is_some() || machine.known_to_queue;
+        let is_told_apart = found.is_some() || machine.memory.known_to_queue;
         self.busy.filter(|_| may_build(machine.state) && !is_told_apart)
     }
 }
@@ -114,7 +114,7 @@ impl<'a> QueueMachines<'a> {
 /// Every place that the queue runner may know `machine` by.
 fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
     let now = machine.address.iter().chain(&machine.host_name);
-    let published = machine.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
+    let published = machine.memory.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
     now.map(|host| (host, Some(machine.ssh_port))).chain(published)
 }
 

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
+use crate::health::Unhealthy;
+use crate::memory::{BackOff, Operation};
 use crate::names::{MachineName, MachineType};
-use crate::snapshot::{DemandKey, Machine};
-use crate::time::Seconds;
+use crate::release::ReleaseStep;
+use crate::snapshot::DemandKey;
+use crate::time::{Seconds, Timestamp};
 
 /// The outcome of one planning. The fields from `provision` on are the phases, in the order of execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,14 +24,19 @@ pub struct Plan {
     pub provision: Vec<Provision>,
     /// Stopped machines to start again.
     pub start: Vec<MachineName>,
-    /// Machines to bring up to date and to touch `/run/keep-alive` on (after they were started).
+    /// Machines that are up, to bring up to date and to check.
     pub deploy: Vec<MachineName>,
-    /// Machines to publish as they were last seen, since their provider cannot be asked now.
-    pub publish_as_seen: Vec<Machine>,
-    /// Machines to drain, to look at once more, and to release if they are still idle.
+    /// Machines that are ready and may get builds: all that the machines file is to name.
+    pub publish: Vec<MachineName>,
+    /// Machines on their way out, each with its next step.
     pub release: Vec<Release>,
+    /// Machines that are ready and do not work.
+    pub unhealthy: BTreeMap<MachineName, Unhealthy>,
     /// Odd things that someone should look at.
     pub warnings: Vec<Warning>,
+    /// When the plan changes although nothing happens: a grace period ends, a back-off is over, paid time runs
+    /// out. `None`: never.
+    pub wake_at: Option<Timestamp>,
 }
 
 /// The arithmetic for one machine type.
@@ -47,10 +55,54 @@ pub struct Sizing {
     pub allowed_by: AllowedBy,
     /// Machines of this type in the snapshot, whatever their state.
     pub present: u32,
-    /// New machines that must wait for a later cycle (`maxCreatesPerCycle`).
-    pub deferred: u32,
+    /// New machines that have to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<Deferred>,
     /// Machines that must wait until there is room for them.
     pub no_room: Option<NoRoom>,
+}
+
+/// New machines that have to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deferred {
+    /// How many.
+    pub machines: u32,
+    /// What for.
+    pub reason: Deferral,
+}
+
+/// What a new machine waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Deferral {
+    /// Others of its type that are being created (`maxCreating`).
+    MaxCreating {
+        /// How many may be created at once.
+        at_once: u32,
+    },
+    /// Creations of the last five minutes (`maxCreatesPerCycle`).
+    CreationRate {
+        /// How many may begin in five minutes.
+        per_window: u32,
+        /// When the next may begin.
+        next: Timestamp,
+    },
+    /// Creations of the type failed.
+    BackOff(BackOff),
+    /// Our state cannot be written down.
+    NoStorage,
+}
+
+impl Deferral {
+    /// When it is over, where time alone ends it.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::MaxCreating { .. } | Self::NoStorage => None,
+            Self::CreationRate { next, .. } => Some(*next),
+            Self::BackOff(back_off) => Some(back_off.until),
+        }
+    }
 }
 
 /// Machines, new ones or stopped ones, that what they share has no room for.
@@ -110,6 +162,13 @@ pub enum Verdict {
         /// Why it goes.
         reason: ReleaseReason,
     },
+    /// It is being stopped or destroyed.
+    Ending {
+        /// Which of the two.
+        operation: Operation,
+        /// Since when.
+        since: Timestamp,
+    },
 }
 
 /// Why a machine that nothing wants stays.
@@ -126,12 +185,17 @@ pub enum KeepReason {
         left: Seconds,
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
-    NameShared,
+    DuplicateName,
     /// The queue runner does not list it by any name that we know, and shows a busy builder that is neither
     /// ours nor in `otherMachines`.
     MayBeBuilder {
         /// What the queue runner calls that builder.
         builder: Host,
+    },
+    /// It was destroyed, and its provider still lists it.
+    Destroyed {
+        /// When.
+        at: Timestamp,
     },
     /// It is building.
     Busy {
@@ -193,6 +257,23 @@ pub enum ReleaseReason {
         /// For how long.
         failing_for: Seconds,
     },
+    /// It was ready, but has not worked for too long.
+    Unhealthy {
+        /// What is wrong.
+        what: Unhealthy,
+        /// For how long.
+        unhealthy_for: Seconds,
+    },
+    /// Its provider does not list it any more: made sure that it is gone.
+    Vanished {
+        /// For how long.
+        missing_for: Seconds,
+    },
+    /// It was destroyed, and its provider still lists it.
+    StillListed {
+        /// When it was destroyed.
+        since: Timestamp,
+    },
     /// It was asked for, never seen, and is not wanted any more: made sure that it is gone.
     RequestAbandoned,
 }
@@ -206,7 +287,7 @@ pub struct Provision {
     /// Its type.
     #[serde(rename = "type")]
     pub machine_type: MachineType,
-    /// Whether an earlier cycle recorded the intent already.
+    /// Whether it failed before.
     pub attempt: Attempt,
 }
 
@@ -216,7 +297,7 @@ pub struct Provision {
 pub enum Attempt {
     /// For the first time.
     First,
-    /// An intent was found without a machine.
+    /// Creating it has failed, or its answer was lost.
     Again,
 }
 
@@ -230,6 +311,8 @@ pub struct Release {
     pub how: ReleaseHow,
     /// Why.
     pub reason: ReleaseReason,
+    /// What comes next.
+    pub step: ReleaseStep,
 }
 
 /// An odd thing that does not stop the planning.
@@ -242,6 +325,46 @@ pub enum Warning {
         kind: DemandKey,
         /// How many.
         runnable: u64,
+    },
+    /// A machine of ours is not in its provider's listing.
+    Missing {
+        /// Which.
+        name: MachineName,
+        /// For how long.
+        missing_for: Seconds,
+    },
+    /// A ready machine does not work.
+    Unhealthy {
+        /// Which.
+        name: MachineName,
+        /// What is wrong.
+        what: Unhealthy,
+    },
+    /// Most machines of a type do not work in the same way.
+    CommonCause {
+        /// The type.
+        machine_type: MachineType,
+    },
+    /// An operation failed and will be tried again.
+    Failing {
+        /// The machine.
+        name: MachineName,
+        /// The operation.
+        operation: Operation,
+        /// In its provider's words.
+        error: String,
+        /// When it is tried again.
+        retry_at: Timestamp,
+    },
+    /// What a provider lists that is not ours.
+    NotOurs {
+        /// Its name there.
+        name: MachineName,
+    },
+    /// Our state cannot be written down: nothing is created or released.
+    NoStorage {
+        /// Why.
+        reason: String,
     },
     /// Two machines of one name: only the first is looked at, and it is not released.
     DuplicateMachine {

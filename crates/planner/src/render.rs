@@ -4,15 +4,28 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::endpoint::Host;
 use crate::escape::escape;
+use crate::memory::{BackOff, BackOffKind};
 use crate::plan::{
-    AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
-    ReleaseReason, Sizing, Verdict, Warning,
+    AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
+    Release, ReleaseHow, ReleaseReason, Sizing, Verdict, Warning,
 };
+use crate::release::ReleaseStep;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { sizing, verdicts, provision, start, deploy, publish_as_seen, release, warnings } =
-            self;
+        let Self {
+            sizing,
+            verdicts,
+            provision,
+            start,
+            deploy,
+            publish: _,
+            release,
+            // Part of the warnings.
+            unhealthy: _,
+            warnings,
+            wake_at: _,
+        } = self;
         section(f, "machine types", "none", sizing.iter().map(|(t, s)| format!("{t}: {s}")))?;
         section(f, "machines", "none", verdicts.iter().map(|(n, v)| format!("{n}: {v}")))?;
         let actions = provision
@@ -20,7 +33,6 @@ impl Display for Plan {
             .map(Provision::to_string)
             .chain(start.iter().map(|name| format!("start {name}")))
             .chain(deploy.iter().map(|name| format!("deploy {name}")))
-            .chain(publish_as_seen.iter().map(|m| format!("publish {} as last seen", m.name)))
             .chain(release.iter().map(Release::to_string));
         section(f, "actions", "nothing to do", actions)?;
         if !warnings.is_empty() {
@@ -62,13 +74,44 @@ impl Display for Sizing {
             AllowedBy::MaxMachines => f.write_str(" (maxMachines)")?,
         }
         write!(f, ", has {present}")?;
-        if *deferred > 0 {
-            write!(f, ", {deferred} more in later cycles (maxCreatesPerCycle)")?;
+        if let Some(deferred) = deferred {
+            write!(f, ", {deferred}")?;
         }
         if let Some(NoRoom { machines, resource, free, needs }) = no_room {
             write!(f, ", no room for {machines} (each needs {needs}, free are {free} {resource})")?;
         }
         Ok(())
+    }
+}
+
+impl Display for Deferred {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { machines, reason } = self;
+        write!(f, "{machines} more ")?;
+        match reason {
+            Deferral::MaxCreating { at_once } => {
+                write!(f, "later ({at_once} at once are created, see maxCreating)")
+            }
+            Deferral::CreationRate { per_window, next } => {
+                write!(f, "from {next} on (maxCreatesPerCycle allows {per_window} in 5 minutes)")
+            }
+            Deferral::BackOff(back_off) => write!(f, "from {} on: {back_off}", back_off.until),
+            Deferral::NoStorage => f.write_str("once our state can be written down"),
+        }
+    }
+}
+
+impl Display for BackOff {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { kind, failures, until: _, error } = self;
+        match kind {
+            BackOffKind::Capacity => f.write_str("no capacity")?,
+            BackOffKind::Failure => f.write_str("creation failed")?,
+        }
+        if *failures > 1 {
+            write!(f, " {failures} times")?;
+        }
+        write!(f, ": {error}")
     }
 }
 
@@ -84,6 +127,7 @@ impl Display for Verdict {
                 }
             }
             Self::Release { how, reason } => write!(f, "{how}, {reason}"),
+            Self::Ending { operation, since } => write!(f, "{operation}, under way since {since}"),
         }
     }
 }
@@ -93,10 +137,16 @@ impl Display for KeepReason {
         match self {
             Self::ProviderUnavailable => f.write_str("its provider cannot be asked"),
             Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
-            Self::NameShared => f.write_str("another machine has the same name"),
+            Self::DuplicateName => f.write_str("another machine has the same name"),
             Self::MayBeBuilder { builder } => write!(f, "{}", MayBe(builder)),
+            Self::Destroyed { at } => {
+                write!(f, "destroyed at {at}, but its provider still lists it")
+            }
             Self::MuchPaidTimeLeft { left } => write!(f, "{left} are paid for (30m or more)"),
-            Self::Busy { jobs } => write!(f, "busy with {jobs} builds"),
+            Self::Busy { jobs } => match jobs {
+                1 => f.write_str("1 build running"),
+                jobs => write!(f, "{jobs} builds running"),
+            },
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
             }
@@ -151,6 +201,15 @@ impl Display for ReleaseReason {
             Self::NeverReady { failing_for } => {
                 write!(f, "its deployment has failed for {failing_for}")
             }
+            Self::Unhealthy { what, unhealthy_for } => {
+                write!(f, "unhealthy for {unhealthy_for}: {what}")
+            }
+            Self::Vanished { missing_for } => {
+                write!(f, "its provider has not listed it for {missing_for}")
+            }
+            Self::StillListed { since } => {
+                write!(f, "destroyed at {since}, but its provider still lists it")
+            }
             Self::RequestAbandoned => f.write_str("asked for but never seen, not needed any more"),
         }
     }
@@ -169,8 +228,14 @@ impl Display for Provision {
 
 impl Display for Release {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { name, how, reason } = self;
-        write!(f, "drain and {how} {name}: {reason}")
+        let Self { name, how, reason, step } = self;
+        match step {
+            ReleaseStep::Unlist | ReleaseStep::Drain => {
+                write!(f, "drain and {how} {name}: {reason}")
+            }
+            ReleaseStep::Await(wait) => write!(f, "drain and {how} {name}: {reason}; waits: {wait}"),
+            ReleaseStep::Release => write!(f, "{how} {name}: {reason}"),
+        }
     }
 }
 
@@ -182,6 +247,24 @@ impl Display for Warning {
                     f,
                     "cannot provision machines for {kind}: no type in systemTypes builds its {runnable} runnable steps"
                 )
+            }
+            Self::Missing { name, missing_for } => {
+                write!(f, "{name} is not in its provider's listing (for {missing_for})")
+            }
+            Self::Unhealthy { name, what } => write!(f, "{name} is unhealthy: {what}"),
+            Self::CommonCause { machine_type } => write!(
+                f,
+                "most machines of type {machine_type} are unhealthy in the same way: look at the queue runner and \
+                 the network first; none is replaced"
+            ),
+            Self::Failing { name, operation, error, retry_at } => {
+                write!(f, "cannot {operation} {name}, next try at {retry_at}: {error}")
+            }
+            Self::NotOurs { name } => {
+                write!(f, "{name} is not ours (its name or tag is another's); it is left alone")
+            }
+            Self::NoStorage { reason } => {
+                write!(f, "state cannot be written; nothing is created or released: {reason}")
             }
             Self::DuplicateMachine { name } => {
                 write!(

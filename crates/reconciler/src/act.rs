@@ -1,0 +1,86 @@
+//! Carries a plan out. Nothing is decided here.
+
+use planner::{
+    AcceptsJobs, Attempt, Leaving, Operation, Plan, ReleaseHow, ReleaseStep, Verdict,
+};
+
+use crate::history::Happening;
+use crate::reconciler::Reconciler;
+use crate::record::Record;
+
+impl Reconciler {
+    /// Remembers since when machines are on their way out, or unhealthy.
+    pub(crate) fn remember_verdicts(&mut self, plan: &Plan) {
+        for (name, verdict) in &plan.verdicts {
+            let Some(record) = self.records.get_mut(name) else { continue };
+            let memory = &mut record.machine.memory;
+            let is_unhealthy = plan.unhealthy.contains_key(name);
+            if is_unhealthy != memory.unhealthy_since.is_some() {
+                memory.unhealthy_since = is_unhealthy.then_some(self.now);
+                self.storage.touch(name);
+            }
+            match verdict {
+                Verdict::InUse | Verdict::Keep { accepts_jobs: AcceptsJobs::Yes, .. } => {
+                    if record.machine.memory.leaving.take().is_some() {
+                        self.storage.touch(name);
+                        self.note_of(name, Happening::TakenBack);
+                        self.changed = true;
+                    }
+                }
+                Verdict::Release { how, reason } if memory.leaving.is_none() => {
+                    memory.leaving = Some(Leaving { decided: self.moment, drained: None });
+                    self.storage.touch(name);
+                    self.note_of(name, Happening::Leaving { how: *how, reason: reason.clone() });
+                    self.questions.ask_soon();
+                    self.changed = true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Records intents, and begins the creations whose intents are recorded: a crash in between leaves a name
+    /// to resolve, not a machine that nobody knows.
+    pub(crate) fn create(&mut self, plan: &Plan) {
+        for provision in &plan.provision {
+            let name = &provision.name;
+            if provision.attempt == Attempt::First && !self.records.contains_key(name) {
+                let machine_type = provision.machine_type.clone();
+                let Some(provider) = self.configuration.providers.get(&machine_type) else { continue };
+                let record = Record::intent(name.clone(), machine_type, provider.clone(), self.now);
+                self.records.insert(name.clone(), record);
+                self.storage.touch(name);
+                self.note_of(name, Happening::Requested);
+            } else if self.storage.has(name) {
+                self.begin(name, Operation::Create);
+            }
+        }
+    }
+
+    pub(crate) fn start_and_deploy(&mut self, plan: &Plan) {
+        for name in &plan.start {
+            self.begin(name, Operation::Start);
+        }
+        for name in &plan.deploy {
+            self.begin(name, Operation::Deploy);
+        }
+    }
+
+    /// Takes the steps that the plan allows. Taking a machine out of the machines file is publishing.
+    pub(crate) fn release(&mut self, plan: &Plan) {
+        for release in &plan.release {
+            match (&release.step, release.how) {
+                (ReleaseStep::Unlist | ReleaseStep::Await(_), _) => {}
+                (ReleaseStep::Drain, _) => {
+                    self.begin(&release.name, Operation::Drain);
+                }
+                (ReleaseStep::Release, ReleaseHow::Stop) => {
+                    self.begin(&release.name, Operation::Stop);
+                }
+                (ReleaseStep::Release, ReleaseHow::Destroy) => {
+                    self.begin(&release.name, Operation::Destroy);
+                }
+            }
+        }
+    }
+}

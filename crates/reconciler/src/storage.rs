@@ -1,0 +1,140 @@
+//! What is still to be written down. While it cannot be, nothing is created or released.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{BackOff, MachineName, MachineType, Seconds, Timestamp};
+
+use crate::boundary::{BatchId, Effect};
+use crate::history::{Happening, HistoryEntry};
+use crate::reconciler::Reconciler;
+use crate::record::Change;
+
+/// How long after a failure writing is tried again.
+const RETRY_AFTER: Seconds = Seconds(10);
+/// History entries that are kept while they cannot be written; the oldest go first.
+const MOST_HISTORY: usize = 1000;
+
+/// What is still to be written down.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Storage {
+    machines: BTreeSet<MachineName>,
+    back_off: BTreeMap<MachineType, Option<BackOff>>,
+    history: Vec<HistoryEntry>,
+    last_batch: BatchId,
+    /// What is being written, in order.
+    under_way: BTreeMap<BatchId, Vec<Change>>,
+    /// Why writing failed, and when it is tried again.
+    failed: Option<(String, Timestamp)>,
+}
+
+impl Storage {
+    /// The record of a machine has changed, or is gone.
+    pub(crate) fn touch(&mut self, name: &MachineName) {
+        self.machines.insert(name.clone());
+    }
+
+    pub(crate) fn back_off(&mut self, machine_type: &MachineType, back_off: Option<BackOff>) {
+        self.back_off.insert(machine_type.clone(), back_off);
+    }
+
+    pub(crate) fn history(&mut self, entry: HistoryEntry) {
+        if self.history.len() >= MOST_HISTORY {
+            self.history.remove(0);
+        }
+        self.history.push(entry);
+    }
+
+    /// Whether the latest record of `name` is written down.
+    pub(crate) fn has(&self, name: &MachineName) -> bool {
+        let is_put = |change: &Change| matches!(change, Change::Put(record) if record.machine.name == *name);
+        !self.machines.contains(name) && !self.under_way.values().flatten().any(is_put)
+    }
+
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(error, _)| error.as_str())
+    }
+
+    pub(crate) fn retry_at(&self) -> Option<Timestamp> {
+        self.failed.as_ref().map(|(_, at)| *at)
+    }
+
+    pub(crate) fn shift(&mut self, seconds: i64) {
+        if let Some((_, at)) = &mut self.failed {
+            *at = at.shifted(seconds);
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_clean =
+            self.machines.is_empty() && self.back_off.is_empty() && self.history.is_empty();
+        self.under_way.is_empty() && (is_clean || self.failed.is_some())
+    }
+
+    /// What could not be written is to be written again. Later changes of the same thing win.
+    fn take_back(&mut self, changes: Vec<Change>) {
+        let mut history = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put(record) => {
+                    self.machines.insert(record.machine.name);
+                }
+                Change::Remove(name) => {
+                    self.machines.insert(name);
+                }
+                Change::BackOff(machine_type, back_off) => {
+                    self.back_off.entry(machine_type).or_insert(back_off);
+                }
+                Change::History(entry) => history.push(entry),
+            }
+        }
+        history.append(&mut self.history);
+        self.history = history;
+    }
+}
+
+impl Reconciler {
+    /// Hands out all changes since the last time.
+    pub(crate) fn write_down(&mut self) {
+        let storage = &mut self.storage;
+        if storage.retry_at().is_some_and(|at| self.now < at) {
+            return;
+        }
+        let mut changes = Vec::new();
+        for name in std::mem::take(&mut storage.machines) {
+            changes.push(match self.records.get(&name) {
+                Some(record) => Change::Put(Box::new(record.clone())),
+                None => Change::Remove(name),
+            });
+        }
+        let back_off = std::mem::take(&mut storage.back_off).into_iter();
+        changes.extend(back_off.map(|(machine_type, back_off)| Change::BackOff(machine_type, back_off)));
+        changes.extend(std::mem::take(&mut storage.history).into_iter().map(Change::History));
+        if changes.is_empty() {
+            return;
+        }
+        let batch = storage.last_batch.advance();
+        storage.under_way.insert(batch, changes.clone());
+        // Ahead of what is done because of it.
+        self.effects.push_front(Effect::Record { batch, changes });
+    }
+
+    pub(crate) fn recorded(&mut self, batch: BatchId, result: Result<(), String>) {
+        let Some(changes) = self.storage.under_way.remove(&batch) else { return };
+        self.changed = true;
+        match result {
+            Ok(()) => {
+                if self.storage.under_way.is_empty() && self.storage.failed.take().is_some() {
+                    self.note(None, None, Happening::StorageWorks);
+                }
+            }
+            Err(error) => {
+                self.storage.take_back(changes);
+                let is_new = self.storage.failed.is_none();
+                self.storage.failed = Some((error.clone(), self.now.after(RETRY_AFTER)));
+                if is_new {
+                    self.note(None, None, Happening::StorageFailed { error });
+                }
+            }
+        }
+    }
+}
