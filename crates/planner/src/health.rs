@@ -70,8 +70,7 @@ pub(crate) fn judge<'m, 'a: 'm>(
     pool: &PoolPolicy,
     now: Timestamp,
 ) -> bool {
-    let machines: Vec<_> =
-        machines.filter(|m| m.machine.memory.ready_since.is_some()).collect();
+    let machines: Vec<_> = machines.filter(|m| m.machine.memory.ready_since.is_some()).collect();
     let mut kinds: BTreeMap<u8, usize> = BTreeMap::new();
     for unhealthy in machines.iter().filter_map(|machine| machine.unhealthy.as_ref()) {
         *kinds.entry(kind(unhealthy)).or_default() += 1;

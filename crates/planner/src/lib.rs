@@ -10,15 +10,15 @@ mod admission;
 mod demand;
 mod endpoint;
 mod escape;
-mod host_pattern;
 mod health;
+mod host_pattern;
 mod machines_file;
 mod matching;
 mod memory;
 mod money;
 mod names;
-mod ownership;
 mod observed;
+mod ownership;
 mod phases;
 mod plan;
 mod planner;
@@ -33,8 +33,8 @@ mod warnings;
 
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
 pub use escape::escape;
-pub use host_pattern::HostPattern;
 pub use health::Unhealthy;
+pub use host_pattern::HostPattern;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
 pub use matching::jobs_of;
 pub use memory::{
@@ -49,9 +49,9 @@ pub use plan::{
 };
 pub use planner::plan;
 pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
+pub use release::{AwaitReason, ReleaseStep};
 pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
-pub use release::{AwaitReason, ReleaseStep};
 pub use time::{Seconds, Timestamp};

@@ -74,6 +74,8 @@ pub(crate) struct SeenInQueue {
     pub(crate) jobs: u64,
     pub(crate) accepts_jobs: AcceptsJobs,
     pub(crate) idle_since: Option<Timestamp>,
+    /// Until when the queue runner gives it nothing.
+    pub(crate) disabled_until: Option<Timestamp>,
 }
 
 impl<'a> QueueMachines<'a> {
@@ -137,6 +139,7 @@ fn together<'a>(
             jobs: entry.current_jobs,
             accepts_jobs: entry.accepts_jobs,
             idle_since: entry.idle_since,
+            disabled_until: entry.disabled_until,
         })
         .reduce(SeenInQueue::and)
 }
@@ -151,6 +154,7 @@ impl SeenInQueue {
                 self.accepts_jobs
             },
             idle_since: self.idle_since.max(other.idle_since),
+            disabled_until: self.disabled_until.max(other.disabled_until),
         }
     }
 }

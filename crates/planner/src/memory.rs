@@ -96,9 +96,7 @@ impl Memory {
 /// A moment in the order of what was asked and published. It grows by one with every question to the queue
 /// runner, every publication that ends and every drain that ends, so that "asked for after" has one meaning
 /// that no clock can bend.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sequence(pub u64);
 

@@ -1,10 +1,10 @@
 //! A machine with all that is known of it: its provider, the queue runner, the bill, and our memory.
 
-use crate::health::{Health, Unhealthy, diagnose};
 use crate::endpoint::Host;
+use crate::health::{Health, Unhealthy, diagnose};
 use crate::matching::{QueueMachines, SeenInQueue};
-use crate::policy::Policy;
 use crate::memory::Operation;
+use crate::policy::Policy;
 use crate::policy::PoolPolicy;
 use crate::snapshot::{Machine, MachineState, Snapshot};
 use crate::time::{Seconds, Timestamp};

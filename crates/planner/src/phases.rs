@@ -20,6 +20,9 @@ pub(crate) fn list_phases(
 ) -> Option<Timestamp> {
     let mut wake_at = None;
     for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
+        if observed.in_queue.is_some() && !observed.machine.memory.known_to_queue {
+            plan.recognized.insert(name.clone());
+        }
         if let Some(unhealthy) = &observed.unhealthy {
             plan.unhealthy.insert(name.clone(), unhealthy.clone());
             wake_at = earliest(wake_at, health_changes_at(observed, policy));

@@ -1,6 +1,6 @@
 //! What is to be done, as data: nothing is left to choose for whoever carries it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct Plan {
     pub publish: Vec<MachineName>,
     /// Machines on their way out, each with its next step.
     pub release: Vec<Release>,
+    /// Machines that the queue runner lists for the first time since they were started.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub recognized: BTreeSet<MachineName>,
     /// Machines that are ready and do not work.
     pub unhealthy: BTreeMap<MachineName, Unhealthy>,
     /// Odd things that someone should look at.

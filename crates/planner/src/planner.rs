@@ -50,8 +50,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         if let Some(pool) = pool {
             let sizing = size(pool, demand.as_ref(), count_existing(&machines));
             let back_off = snapshot.back_off.get(machine_type);
-            let selection =
-                select(pool, sizing.allowed, &machines, back_off, snapshot.taken_at);
+            let selection = select(pool, sizing.allowed, &machines, back_off, snapshot.taken_at);
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
@@ -78,7 +77,8 @@ fn judge_health(
     warnings: &mut Vec<Warning>,
 ) {
     let unhealthy = machines.iter().filter(|machine| machine.unhealthy.is_some());
-    let types: BTreeSet<_> = unhealthy.map(|machine| machine.machine.machine_type.clone()).collect();
+    let types: BTreeSet<_> =
+        unhealthy.map(|machine| machine.machine.machine_type.clone()).collect();
     for (machine_type, pool) in policy.pools.iter().filter(|(name, _)| types.contains(name)) {
         let of_type = machines.iter_mut().filter(|m| m.machine.machine_type == *machine_type);
         if health::judge(of_type, pool, snapshot.taken_at) {

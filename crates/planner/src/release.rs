@@ -8,8 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::{Listed, Sequence};
-use crate::plan::AcceptsJobs;
 use crate::observed::Observed;
+use crate::plan::AcceptsJobs;
 use crate::snapshot::{MachineKeys, Queue};
 
 /// The next step on a machine's way out.
@@ -85,11 +85,7 @@ fn rest(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
 
 /// Whether a status that was asked for after `taken_out` shows the machine out of the queue runner's reach.
 /// That it is idle was judged before.
-fn confirmed(
-    observed: &Observed<'_>,
-    asked: Sequence,
-    taken_out: Option<Sequence>,
-) -> ReleaseStep {
+fn confirmed(observed: &Observed<'_>, asked: Sequence, taken_out: Option<Sequence>) -> ReleaseStep {
     if taken_out.is_none_or(|taken_out| asked <= taken_out) {
         ReleaseStep::Await(AwaitReason::NewerStatus)
     } else if observed.accepts_jobs() {

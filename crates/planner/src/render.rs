@@ -21,6 +21,7 @@ impl Display for Plan {
             deploy,
             publish: _,
             release,
+            recognized: _,
             // Part of the warnings.
             unhealthy: _,
             warnings,
@@ -233,7 +234,9 @@ impl Display for Release {
             ReleaseStep::Unlist | ReleaseStep::Drain => {
                 write!(f, "drain and {how} {name}: {reason}")
             }
-            ReleaseStep::Await(wait) => write!(f, "drain and {how} {name}: {reason}; waits: {wait}"),
+            ReleaseStep::Await(wait) => {
+                write!(f, "drain and {how} {name}: {reason}; waits: {wait}")
+            }
             ReleaseStep::Release => write!(f, "{how} {name}: {reason}"),
         }
     }

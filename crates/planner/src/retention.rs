@@ -121,9 +121,9 @@ fn not_working(observed: &Observed<'_>, context: &Context<'_>) -> Option<Judgmen
         return Some(destroy(ReleaseReason::NeverReady { failing_for }));
     }
     match (observed.health, &observed.unhealthy) {
-        (Health::GivenUp { unhealthy_for }, Some(unhealthy)) => Some(destroy(
-            ReleaseReason::Unhealthy { what: unhealthy.clone(), unhealthy_for },
-        )),
+        (Health::GivenUp { unhealthy_for }, Some(unhealthy)) => {
+            Some(destroy(ReleaseReason::Unhealthy { what: unhealthy.clone(), unhealthy_for }))
+        }
         _ => None,
     }
 }
@@ -160,7 +160,10 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
         return keep(KeepReason::Busy { jobs: observed.jobs() }, accepts_jobs);
     }
     if leaves {
-        return release_live(context, idle_since(observed, context).map(|at| observed.now.since(at)));
+        return release_live(
+            context,
+            idle_since(observed, context).map(|at| observed.now.since(at)),
+        );
     }
     idle(observed, queue, context, accepts_jobs)
 }
@@ -207,8 +210,7 @@ fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestam
 /// Since when the machine has been idle: the latest of its last build, its start and its readiness.
 fn idle_since(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
     let memory = &observed.machine.memory;
-    let begin =
-        observed.machine.started_at.max(memory.ready_since).max(memory.known_since);
+    let begin = observed.machine.started_at.max(memory.ready_since).max(memory.known_since);
     let own = observed.in_queue.and_then(|seen| seen.idle_since);
     match begin {
         Some(_) => begin.max(own),
@@ -224,9 +226,7 @@ fn release_live(context: &Context<'_>, idle_for: Option<Seconds>) -> Judgment {
         Some(IdleAction::Stop) if context.reserve == Reserve::Full => {
             destroy(ReleaseReason::ReserveFull)
         }
-        Some(IdleAction::Stop) => {
-            release(ReleaseHow::Stop, ReleaseReason::Idle { idle_for })
-        }
+        Some(IdleAction::Stop) => release(ReleaseHow::Stop, ReleaseReason::Idle { idle_for }),
     }
 }
 

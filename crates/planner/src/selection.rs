@@ -6,8 +6,8 @@ use std::vec::IntoIter;
 
 use crate::memory::{BackOff, Operation};
 use crate::names::{MachineName, Tag};
-use crate::ownership::number;
 use crate::observed::Observed;
+use crate::ownership::number;
 use crate::plan::{Deferral, Deferred};
 use crate::policy::PoolPolicy;
 use crate::snapshot::MachineState;
@@ -115,12 +115,7 @@ fn preference<'a>(
         MachineState::Requested => 6,
         MachineState::Failed => 7,
     };
-    (
-        readiness,
-        Reverse(observed.jobs()),
-        Reverse(observed.paid_time_left),
-        &observed.machine.name,
-    )
+    (readiness, Reverse(observed.jobs()), Reverse(observed.paid_time_left), &observed.machine.name)
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u32 {

@@ -98,8 +98,8 @@ pub struct Machine {
     pub memory: Memory,
 }
 
-fn is_default(memory: &Memory) -> bool {
-    *memory == Memory::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn default_ssh_user() -> String {
@@ -199,6 +199,13 @@ pub enum QueueStatus {
 pub struct Queue {
     /// Seconds since the queue runner was started.
     pub uptime: Seconds,
+    /// When it made this answer, by *its* clock; `None` where it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// Seconds that its clock is ahead of ours (negative: behind); 0 where that is not known. Every other time
+    /// in here is by our clock already.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub clock_offset_seconds: i64,
     /// What waits and what runs, one entry per kind of step.
     pub demand: Vec<Demand>,
     /// The machines that the queue runner knows, ours and others.
@@ -284,4 +291,7 @@ pub struct QueueMachine {
     /// Since when it has had nothing to build; `None` while busy, or not told.
     #[serde(default)]
     pub idle_since: Option<Timestamp>,
+    /// Until when it gets no steps because of failures; `None` when it never failed. It may lie in the past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_until: Option<Timestamp>,
 }

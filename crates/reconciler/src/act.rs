@@ -1,8 +1,6 @@
 //! Carries a plan out. Nothing is decided here.
 
-use planner::{
-    AcceptsJobs, Attempt, Leaving, Operation, Plan, ReleaseHow, ReleaseStep, Verdict,
-};
+use planner::{AcceptsJobs, Attempt, Leaving, Operation, Plan, ReleaseHow, ReleaseStep, Verdict};
 
 use crate::history::Happening;
 use crate::reconciler::Reconciler;
@@ -14,6 +12,10 @@ impl Reconciler {
         for (name, verdict) in &plan.verdicts {
             let Some(record) = self.records.get_mut(name) else { continue };
             let memory = &mut record.machine.memory;
+            if plan.recognized.contains(name) {
+                memory.known_to_queue = true;
+                self.storage.touch(name);
+            }
             let is_unhealthy = plan.unhealthy.contains_key(name);
             if is_unhealthy != memory.unhealthy_since.is_some() {
                 memory.unhealthy_since = is_unhealthy.then_some(self.now);
@@ -46,7 +48,9 @@ impl Reconciler {
             let name = &provision.name;
             if provision.attempt == Attempt::First && !self.records.contains_key(name) {
                 let machine_type = provision.machine_type.clone();
-                let Some(provider) = self.configuration.providers.get(&machine_type) else { continue };
+                let Some(provider) = self.configuration.providers.get(&machine_type) else {
+                    continue;
+                };
                 let record = Record::intent(name.clone(), machine_type, provider.clone(), self.now);
                 self.records.insert(name.clone(), record);
                 self.storage.touch(name);

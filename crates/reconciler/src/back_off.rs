@@ -62,7 +62,10 @@ mod tests {
         let machine_type = MachineType::new("x86_64-linux");
         for (failures, about) in [(1, 10), (2, 20), (3, 40), (7, 640), (8, 900), (40, 900)] {
             let wait = after_creation(7, &machine_type, BackOffKind::Failure, failures).0;
-            assert!((about - about / 10..=about + about / 10 + 1).contains(&wait), "{failures}: {wait}");
+            assert!(
+                (about - about / 10..=about + about / 10 + 1).contains(&wait),
+                "{failures}: {wait}"
+            );
         }
         let capacity = after_creation(7, &machine_type, BackOffKind::Capacity, 1).0;
         assert!((54..=67).contains(&capacity), "{capacity}");

@@ -122,7 +122,7 @@ impl Reconciler {
         let mut listed = BTreeSet::new();
         for machine in machines {
             let name = machine.name.clone();
-            if !is_ours(&self.configuration.policy.tag, &name) {
+            if !is_ours(&self.configuration.policy.tag, &name, machine.tag.as_ref()) {
                 not_ours.insert(name);
             } else if listed.insert(name.clone()) {
                 self.take_over_machine(id, machine, asked, &mut duplicates);
@@ -145,9 +145,8 @@ impl Reconciler {
         duplicates: &mut BTreeMap<MachineName, Machine>,
     ) {
         let name = machine.name.clone();
-        let is_configured = |id: &ProviderId| {
-            self.providers.get(id).is_some_and(|provider| provider.is_configured)
-        };
+        let is_configured =
+            |id: &ProviderId| self.providers.get(id).is_some_and(|provider| provider.is_configured);
         let Some(record) = self.records.get(&name) else {
             self.records.insert(name.clone(), Record::found(machine, id.clone(), self.now));
             self.storage.touch(&name);
@@ -240,7 +239,8 @@ impl Record {
     fn is_ahead_of(&self, asked: Sequence) -> bool {
         let under_way = self.machine.memory.under_way.map(|under_way| under_way.operation);
         let changes_state = under_way.is_some_and(|operation| {
-            matches!(operation, Operation::Create | Operation::Start) || operation.ends_the_machine()
+            matches!(operation, Operation::Create | Operation::Start)
+                || operation.ends_the_machine()
         });
         changes_state || self.touched > asked
     }

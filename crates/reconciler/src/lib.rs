@@ -21,7 +21,8 @@ mod view;
 
 pub use boundary::{
     BatchId, Configuration, Done, Effect, Event, Listing, ListingId, OperationError,
-    OperationErrorKind, OperationId, ProviderId, PublicationId, Published, QuestionId, Task, Timing,
+    OperationErrorKind, OperationId, ProviderId, PublicationId, Published, QuestionId, Task,
+    Timing,
 };
 pub use history::{Happening, HistoryEntry};
 pub use reconciler::Reconciler;

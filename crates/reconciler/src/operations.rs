@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, BackOffKind, Failing, Machine, MachineName, MachineState, Operation, Seconds, Timestamp,
-    UnderWay,
+    BackOff, BackOffKind, Failing, Machine, MachineName, MachineState, Operation, Seconds,
+    Timestamp, UnderWay,
 };
 
 use crate::back_off;
@@ -181,12 +181,14 @@ impl Reconciler {
                 record.exists = true;
                 record.booting_since = Some(now);
                 record.machine.memory.ready_since = None;
+                record.machine.memory.known_to_queue = false;
                 Some(Happening::Created { took })
             }
             Operation::Start => {
                 record.machine.state = MachineState::Starting;
                 record.booting_since = Some(now);
                 record.machine.memory.ready_since = None;
+                record.machine.memory.known_to_queue = false;
                 Some(Happening::Started { took })
             }
             Operation::Deploy => {

@@ -67,7 +67,11 @@ impl Reconciler {
             return;
         }
         for entry in &file.entries {
-            self.will_be_listed(&entry.machine.name, Endpoint::of(&entry.machine));
+            let port = Some(entry.machine.ssh_port);
+            self.will_be_listed(
+                &entry.machine.name,
+                Endpoint { host: entry.address.clone(), port },
+            );
         }
         let publication = self.publication.last.advance();
         self.publication.under_way = Some((publication, file.clone()));
@@ -82,10 +86,10 @@ impl Reconciler {
     }
 
     /// From the moment when a file that names it is on its way, a machine may get builds.
-    fn will_be_listed(&mut self, name: &MachineName, endpoint: Option<Endpoint>) {
+    fn will_be_listed(&mut self, name: &MachineName, endpoint: Endpoint) {
         let Some(record) = self.records.get_mut(name) else { return };
         let memory = &mut record.machine.memory;
-        let is_new = endpoint.is_some_and(|endpoint| memory.published.insert(endpoint));
+        let is_new = memory.published.insert(endpoint);
         if memory.listed != Listed::Now || is_new {
             memory.listed = Listed::Now;
             self.storage.touch(name);

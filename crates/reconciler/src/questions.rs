@@ -209,23 +209,26 @@ impl Reconciler {
     }
 
     fn awaits_newer_status(&self) -> bool {
-        let awaits = |step: &ReleaseStep| matches!(step, ReleaseStep::Unlist | ReleaseStep::Await(_));
+        let awaits =
+            |step: &ReleaseStep| matches!(step, ReleaseStep::Unlist | ReleaseStep::Await(_));
         self.plan.release.iter().any(|release| awaits(&release.step))
     }
 
     /// Whether a machine that is on its way out waits for an answer that may still come in this run: one to a
     /// question that was asked after it could get no more builds.
     pub(crate) fn awaits_confirmation(&self) -> bool {
-        self.plan.release.iter().filter_map(|release| self.records.get(&release.name)).any(|record| {
-            let memory = &record.machine.memory;
-            let since = match memory.listed {
-                planner::Listed::NoMore(at) => Some(at),
-                planner::Listed::Now | planner::Listed::Never => {
-                    memory.leaving.map(|leaving| leaving.drained.unwrap_or(leaving.decided))
-                }
-            };
-            since.is_some_and(|since| self.questions.answered <= since)
-        })
+        self.plan.release.iter().filter_map(|release| self.records.get(&release.name)).any(
+            |record| {
+                let memory = &record.machine.memory;
+                let since = match memory.listed {
+                    planner::Listed::NoMore(at) => Some(at),
+                    planner::Listed::Now | planner::Listed::Never => {
+                        memory.leaving.map(|leaving| leaving.drained.unwrap_or(leaving.decided))
+                    }
+                };
+                since.is_some_and(|since| self.questions.answered <= since)
+            },
+        )
     }
 }
 

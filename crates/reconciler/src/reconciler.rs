@@ -235,3 +235,7 @@ impl Reconciler {
         self.note(Some(name.clone()), machine_type, what);
     }
 }
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, Leaving, Listed, Machine, MachineName, MachineState, MachineType, Seconds, Sequence, Timestamp,
+    BackOff, Endpoint, Leaving, Listed, Machine, MachineName, MachineState, MachineType, Seconds,
+    Sequence, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,14 @@ impl Record {
         machine.memory.known_since = Some(now);
         // Whether an earlier provisioner of ours published it is not known: it has to be unlisted first.
         machine.memory.listed = Listed::Now;
-        Self { exists: true, was_listed: true, booting_since: Some(now), ..Self::of(machine, provider) }
+        let known = machine.host_name.clone().map(|host| Endpoint { host, port: None });
+        machine.memory.published.extend(known);
+        Self {
+            exists: true,
+            was_listed: true,
+            booting_since: Some(now),
+            ..Self::of(machine, provider)
+        }
     }
 
     fn of(machine: Machine, provider: ProviderId) -> Self {
@@ -86,7 +94,9 @@ impl Record {
     /// Takes over how a provider, or the machine itself, describes it.
     pub(crate) fn describe(&mut self, machine: Machine) {
         let mut memory = std::mem::take(&mut self.machine.memory);
-        memory.host_names.extend(machine.host_name.clone());
+        // A machine that was renamed may still be known by its earlier name.
+        let host_name = machine.host_name.clone();
+        memory.published.extend(host_name.map(|host| Endpoint { host, port: None }));
         self.machine = Machine { memory, ..machine };
     }
 

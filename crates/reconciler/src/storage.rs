@@ -46,7 +46,8 @@ impl Storage {
 
     /// Whether the latest record of `name` is written down.
     pub(crate) fn has(&self, name: &MachineName) -> bool {
-        let is_put = |change: &Change| matches!(change, Change::Put(record) if record.machine.name == *name);
+        let is_put =
+            |change: &Change| matches!(change, Change::Put(record) if record.machine.name == *name);
         !self.machines.contains(name) && !self.under_way.values().flatten().any(is_put)
     }
 
@@ -107,7 +108,9 @@ impl Reconciler {
             });
         }
         let back_off = std::mem::take(&mut storage.back_off).into_iter();
-        changes.extend(back_off.map(|(machine_type, back_off)| Change::BackOff(machine_type, back_off)));
+        changes.extend(
+            back_off.map(|(machine_type, back_off)| Change::BackOff(machine_type, back_off)),
+        );
         changes.extend(std::mem::take(&mut storage.history).into_iter().map(Change::History));
         if changes.is_empty() {
             return;

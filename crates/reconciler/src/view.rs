@@ -46,7 +46,9 @@ impl Reconciler {
         let records = self.records.values().filter(|record| record.provider == *id);
         configured
             .map(|(machine_type, _)| machine_type)
-            .chain(records.filter(|record| record.exists).map(|record| &record.machine.machine_type))
+            .chain(
+                records.filter(|record| record.exists).map(|record| &record.machine.machine_type),
+            )
             .collect()
     }
 
@@ -61,7 +63,8 @@ impl Reconciler {
                 .map(|record| &record.machine.machine_type)
                 .collect();
             resources.extend(provider.resources.iter().map(|resource| {
-                let needs = begun.iter().filter_map(|machine_type| resource.needs.get(*machine_type));
+                let needs =
+                    begun.iter().filter_map(|machine_type| resource.needs.get(*machine_type));
                 let free = resource.free.saturating_sub(needs.sum());
                 Resource { free, ..resource.clone() }
             }));
