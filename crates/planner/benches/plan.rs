@@ -43,6 +43,7 @@ fn snapshot(machines: u64) -> Snapshot {
         accepts_jobs: AcceptsJobs::Yes,
         current_jobs: u64::from(number % 4 == 1),
         idle_since: (number % 4 != 1).then(|| Timestamp(NOW.0 - number % 5000)),
+        disabled_until: None,
     };
     let demand = |number: u64| Demand {
         kind: DemandKey {
@@ -53,19 +54,13 @@ fn snapshot(machines: u64) -> Snapshot {
         running: 1,
         last_active: None,
     };
-    Snapshot {
-        taken_at: NOW,
-        machines: (0..machines).map(machine).collect(),
-        unlisted: BTreeMap::new(),
-        resources: Vec::new(),
-        queue: QueueStatus::Up(Queue {
-            uptime: Seconds(1_000_000),
-            demand: (0..TYPES).map(demand).collect(),
-            machines: (0..machines).map(queue_machine).collect(),
-            keys: MachineKeys::Address,
-            warnings: Vec::new(),
-        }),
-    }
+    let queue = QueueStatus::Up(Queue {
+        uptime: Seconds(1_000_000),
+        demand: (0..TYPES).map(demand).collect(),
+        machines: (0..machines).map(queue_machine).collect(),
+        ..Queue::default()
+    });
+    Snapshot { machines: (0..machines).map(machine).collect(), ..Snapshot::new(NOW, queue) }
 }
 
 fn bench(criterion: &mut Criterion) {

@@ -124,10 +124,12 @@ impl<'a> Planning<'a> {
     ) {
         for observed in &selection.chosen {
             let state = observed.machine.state;
-            let comes_up = matches!(
-                state,
-                MachineState::Requested | MachineState::Stopped | MachineState::Stopping
-            );
+            // What is under way already has its room.
+            let comes_up = observed.operation().is_none()
+                && matches!(
+                    state,
+                    MachineState::Requested | MachineState::Stopped | MachineState::Stopping
+                );
             if comes_up && !self.admit(machine_type, &mut sizing.no_room) {
                 self.verdicts[observed.index] = Some(retention::keep_for_room());
                 continue;

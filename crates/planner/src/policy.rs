@@ -83,9 +83,6 @@ pub struct PoolPolicy {
     /// Runnable steps that make one machine worth having.
     #[serde(default = "defaults::runnables_per_machine")]
     pub runnables_per_machine: NonZeroU32,
-    /// New machines in one cycle, so that a wrong number cannot empty a purse at once.
-    #[serde(default = "defaults::one")]
-    pub max_creates_per_cycle: u32,
     /// `maxCreating`: machines that are being created at the same time; at least 1.
     #[serde(default = "defaults::max_creating")]
     pub max_creating: u32,
@@ -173,7 +170,6 @@ impl PoolPolicy {
             max_machines: defaults::one(),
             ignored_runnables: 0,
             runnables_per_machine: defaults::runnables_per_machine(),
-            max_creates_per_cycle: defaults::one(),
             max_creating: defaults::max_creating(),
             creates_per_5_minutes: None,
             fallback: None,

@@ -9,7 +9,7 @@ use crate::plan::{
     AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
     Release, ReleaseHow, ReleaseReason, Sizing, Verdict, Warning,
 };
-use crate::release::ReleaseStep;
+use crate::release::{AwaitReason, ReleaseStep};
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -231,7 +231,10 @@ impl Display for Release {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { name, how, reason, step } = self;
         match step {
-            ReleaseStep::Unlist | ReleaseStep::Drain => {
+            // Only just decided, or being looked at again.
+            ReleaseStep::Unlist
+            | ReleaseStep::Drain
+            | ReleaseStep::Await(AwaitReason::NewerStatus) => {
                 write!(f, "drain and {how} {name}: {reason}")
             }
             ReleaseStep::Await(wait) => {

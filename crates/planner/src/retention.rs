@@ -93,7 +93,7 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
     }
 }
 
-/// A machine whose end has begun, or is over.
+/// A machine whose end has begun, or is only just over.
 fn ending(observed: &Observed<'_>) -> Option<Judgment> {
     let memory = &observed.machine.memory;
     if let Some(under_way) = memory.under_way.filter(|it| it.operation.ends_the_machine()) {
@@ -102,17 +102,17 @@ fn ending(observed: &Observed<'_>) -> Option<Judgment> {
     }
     let destroyed_at = memory.destroyed_at?;
     let again_at = destroyed_at.after(DESTROYED_PATIENCE);
-    Some(if observed.now < again_at {
-        keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at)
-    } else {
-        destroy(ReleaseReason::StillListed { since: destroyed_at })
-    })
+    (observed.now < again_at)
+        .then(|| keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at))
 }
 
 /// A machine that is gone or has not worked for so long that it is given up. What builds is kept.
 fn not_working(observed: &Observed<'_>, context: &Context<'_>) -> Option<Judgment> {
     if observed.jobs() > 0 {
         return None;
+    }
+    if let Some(since) = observed.machine.memory.destroyed_at {
+        return Some(destroy(ReleaseReason::StillListed { since }));
     }
     if let Some(missing_for) = observed.vanished_for() {
         return Some(destroy(ReleaseReason::Vanished { missing_for }));

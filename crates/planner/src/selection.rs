@@ -89,7 +89,7 @@ fn creations_allowed(
         .collect();
     let by_rate = per_window.saturating_sub(count(recent.iter()));
     if by_rate < by_number {
-        let next = recent.iter().min().map_or(now, |oldest| oldest.after(CREATION_WINDOW));
+        let next = recent.into_iter().min().unwrap_or(now).after(CREATION_WINDOW);
         (by_rate, Some(Deferral::CreationRate { per_window, next }))
     } else {
         (by_number, Some(most_creating))

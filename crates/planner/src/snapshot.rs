@@ -43,6 +43,23 @@ pub struct Snapshot {
     pub queue_asked: Sequence,
 }
 
+impl Snapshot {
+    /// No machines, and nothing to remember.
+    pub fn new(taken_at: Timestamp, queue: QueueStatus) -> Self {
+        Self {
+            taken_at,
+            machines: Vec::new(),
+            unlisted: BTreeMap::new(),
+            resources: Vec::new(),
+            back_off: BTreeMap::new(),
+            not_ours: BTreeSet::new(),
+            storage_error: None,
+            queue,
+            queue_asked: Sequence(0),
+        }
+    }
+}
+
 /// Something that running machines share: a host's memory, a quota.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
