@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use planner::{
-    AcceptsJobs, Attempt, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature,
-    Host, HostPattern, IdleAction, Leaving, Listed, Machine, MachineKeys, MachineName,
-    MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue,
-    QueueMachine, QueueStatus, ReleaseStep, Resource, Seconds, Sequence, Snapshot, System, Tag,
-    Timestamp, UnderWay, Verdict, jobs_of, plan,
+    AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature, Host,
+    HostPattern, IdleAction, Leaving, Listed, Machine, MachineKeys, MachineName, MachineState,
+    MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue, QueueMachine,
+    QueueStatus, ReleaseStep, Resource, Seconds, Sequence, Snapshot, System, Tag, Timestamp,
+    UnderWay, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -366,19 +366,20 @@ proptest! {
     #[test]
     fn limits_hold_and_new_names_are_new(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
-        let mut names: BTreeSet<_> = snapshot.machines.iter().map(|m| &m.name).collect();
+        let names: BTreeSet<_> = snapshot.machines.iter().map(|m| &m.name).collect();
+        let mut provisioned = BTreeSet::new();
         let mut asked: BTreeMap<&MachineType, u32> = BTreeMap::new();
         for provision in &plan.provision {
             *asked.entry(&provision.machine_type).or_default() += 1;
-            if provision.attempt == Attempt::First {
-                prop_assert!(names.insert(&provision.name), "{} twice", provision.name);
-            }
+            prop_assert!(provisioned.insert(&provision.name), "{} twice", provision.name);
+            let known = snapshot.machines.iter().find(|machine| machine.name == provision.name);
+            prop_assert!(known.is_none_or(|machine| machine.state == MachineState::Requested));
         }
         for (machine_type, pool) in &policy.pools {
             let sizing = plan.sizing.get(machine_type);
             prop_assert!(sizing.is_none_or(|sizing| sizing.allowed <= pool.max_machines));
             let first = plan.provision.iter().filter(|p| {
-                p.machine_type == *machine_type && p.attempt == Attempt::First
+                p.machine_type == *machine_type && !names.contains(&p.name)
             });
             let first = u32::try_from(first.count()).unwrap();
             prop_assert!(first <= pool.max_creating);
