@@ -76,7 +76,7 @@ fn creations_allowed(
     let creating = count(machines.iter().filter(|machine| {
         machine.is_being_created() || machine.machine.state == MachineState::Requested
     }));
-    let at_once = if back_off.is_some() { 1 } else { pool.max_creating };
+    let at_once = if back_off.is_some() { pool.max_creating.min(1) } else { pool.max_creating };
     let by_number = at_once.saturating_sub(creating);
     let most_creating = Deferral::MaxCreating { at_once };
     let Some(per_window) = pool.creates_per_5_minutes else {
