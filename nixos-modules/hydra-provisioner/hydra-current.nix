@@ -16,7 +16,8 @@ let
   queueRunner = lib.getAttrFromPath place config.services;
   inherit (queueRunner) rest settings;
   at = "services.${lib.concatStringsSep "." place}.settings";
-  comesUpWithin = cfg.settings.createTimeout + cfg.settings.deployTimeout;
+  inherit (import ./quantities.nix { inherit lib; }) seconds;
+  comesUpWithin = seconds cfg.settings.createTimeout + seconds cfg.settings.deployTimeout;
 in
 {
   services = lib.mkMerge [

@@ -3,15 +3,18 @@
 
 let
   inherit (lib) mkOption types;
+  quantities = import ./quantities.nix { inherit lib; };
+  inherit (quantities) costLimits;
 
   absolutePath = types.strMatching "/.*";
   command = types.nonEmptyListOf types.str;
 
-  seconds =
+  duration =
     default: description:
     mkOption {
-      type = types.ints.positive;
-      inherit default description;
+      type = quantities.duration;
+      inherit default;
+      description = "Seconds, or a text such as `\"10m\"`: ${description}";
     };
 in
 {
@@ -70,6 +73,13 @@ in
       description = "Where the current (Rust) queue runner is asked; `null` for a classic one.";
     };
 
+    otherMachines = mkOption {
+      type = types.listOf types.nonEmptyStr;
+      default = [ ];
+      example = [ "mac-*.example.org" ];
+      description = "Hosts of build machines that are not the provisioner's, as the queue runner shows them; `*` stands for any text.";
+    };
+
     machinesFile = mkOption {
       type = types.nullOr absolutePath;
       default = null;
@@ -116,10 +126,22 @@ in
       description = "Further arguments for every `ssh`.";
     };
 
-    maxCreatesPerCycle = mkOption {
+    maxCreating = mkOption {
       type = types.ints.positive;
-      default = 1;
-      description = "How many machines of one type are created in one cycle at the most; a type can have its own.";
+      default = 5;
+      description = "How many machines of one type are being created at the same time at the most; a type can have its own.";
+    };
+
+    maxCreatesPerCycle = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      description = "The old limit: how many machines of one type are created within 5 minutes at the most; a type can have its own.";
+    };
+
+    maxMachines = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      description = "How many machines of all types together there are at the most.";
     };
 
     parallelism = mkOption {
@@ -128,9 +150,15 @@ in
       description = "How many machines are worked on at the same time.";
     };
 
-    createTimeout = seconds 900 "Seconds that the creation or start of one machine may take.";
-    deployTimeout = seconds 1800 "Seconds that the deployment of one machine may take, its waiting to be up included.";
-    releaseTimeout = seconds 600 "Seconds that the drain, stop or destruction of one machine may take.";
-    statusTimeout = seconds 60 "Seconds that one look at the queue, one list of machines or one `updateCommand` may take.";
-  };
+    createTimeout = duration 900 "what the creation or start of one machine may take.";
+    deployTimeout = duration 1800 "what the deployment of one machine may take, its waiting to be up included.";
+    releaseTimeout = duration 600 "what the drain, stop or destruction of one machine may take.";
+    statusTimeout = duration 60 "what one look at the queue, one list of machines or one `updateCommand` may take.";
+
+    pollInterval = duration 10 "from one look at the queue to the next.";
+    listInterval = duration 60 "from one list of a provider's machines to the next.";
+    keepAliveInterval = duration 300 "from one touch of a machine's `/run/keep-alive` to the next. Well below the time-out of the module auto-shutdown.";
+    maxStatusAge = duration 120 "how old a status of the queue may be; an older one counts as none.";
+  }
+  // costLimits "All machines together";
 }

@@ -3,6 +3,54 @@
 
 let
   inherit (lib) mkOption types;
+  quantities = import ./quantities.nix { inherit lib; };
+  inherit (quantities) costLimits dollarsOption mebibytes;
+
+  duration =
+    description:
+    mkOption {
+      type = types.nullOr quantities.duration;
+      default = null;
+      description = "Seconds, or a text such as `\"10m\"`: ${description}";
+    };
+  idleTimeout = mkOption {
+    type = types.nullOr (types.either (types.enum [ "auto" ]) quantities.duration);
+    default = null;
+    description = "Seconds, a text such as `\"10m\"`, or `\"auto\"`: how long an idle machine is kept for work that may yet come. `\"auto\"`: as long as a new machine takes to be ready.";
+  };
+  targetWait = duration "how long a runnable step may wait on average; decides how many machines there are. `null`: 300, or nothing where `runnablesPerMachine` is set.";
+
+  scheduleEntry.options = {
+    days = mkOption {
+      type = types.nullOr (types.strMatching "[a-zA-Z, -]+");
+      default = null;
+      example = "mon-fri";
+      description = "Days on which these settings count. `null`: every day.";
+    };
+    hours = mkOption {
+      type = types.nullOr (types.strMatching "[0-9]+:[0-9]+ *- *[0-9]+:[0-9]+");
+      default = null;
+      example = "07:00-19:00";
+      description = "Hours in which these settings count; a range that ends before it begins goes on into the next day. `null`: all day.";
+    };
+    timeZone = mkOption {
+      type = types.nullOr types.nonEmptyStr;
+      default = null;
+      example = "Europe/Berlin";
+      description = "The time zone of `days` and `hours`. `null`: UTC.";
+    };
+    minMachines = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      description = "Takes the place of the type's own.";
+    };
+    maxMachines = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      description = "Takes the place of the type's own.";
+    };
+    inherit idleTimeout targetWait;
+  };
 
   absolutePath = types.strMatching "/.*";
   command = types.nonEmptyListOf types.str;
@@ -78,9 +126,9 @@ let
       description = "Kernel parameters after the provisioner's own.";
     };
     memory = mkOption {
-      type = types.ints.positive;
+      type = mebibytes;
       default = 2048;
-      description = "MiB of each machine.";
+      description = "MiB of each machine, or a text such as `\"4G\"`.";
     };
     cores = mkOption {
       type = types.ints.positive;
@@ -117,9 +165,9 @@ let
       description = "The machines' folders. Types with the same one share a host's memory and cores. `null`: `qemu` in `settings.stateDir`.";
     };
     hostMemory = mkOption {
-      type = types.nullOr types.ints.unsigned;
+      type = types.nullOr mebibytes;
       default = null;
-      description = "MiB that all running machines may have together. `null`: three quarters of the host's.";
+      description = "MiB, or a text such as `\"64G\"`, that all running machines may have together. `null`: three quarters of the host's.";
     };
     hostCores = mkOption {
       type = types.nullOr types.ints.unsigned;
@@ -142,9 +190,9 @@ let
       description = "Whether new machines start from a snapshot of one that has booted.";
     };
     idleTimeout = mkOption {
-      type = types.ints.positive;
+      type = quantities.duration;
       default = 3600;
-      description = "Seconds after the provisioner's last visit at which an idle machine powers itself off.";
+      description = "Seconds, or a text such as `\"1h\"`, after the provisioner's last visit at which an idle machine powers itself off.";
     };
   };
 in
@@ -199,14 +247,34 @@ in
       description = "How many runnable steps are left to machines that the provisioner did not make.";
     };
     runnablesPerMachine = mkOption {
-      type = types.ints.positive;
-      default = 10;
-      description = "How many of the other runnable steps justify one machine.";
+      type = types.nullOr types.ints.positive;
+      default = null;
+      description = "The original's rule, in place of `targetWait`: how many of the other runnable steps justify one machine.";
     };
     maxCreatesPerCycle = mkOption {
       type = types.nullOr types.ints.positive;
       default = null;
-      description = "How many machines of this type are created in one cycle at the most. `null`: the value for all types.";
+      description = "How many machines of this type are created within 5 minutes at the most. `null`: the value for all types.";
+    };
+    maxCreating = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = null;
+      description = "How many machines of this type are being created at the same time at the most. `null`: the value for all types.";
+    };
+    fallback = mkOption {
+      type = types.nullOr (types.listOf types.nonEmptyStr);
+      default = null;
+      example = [ "x86_64-linux:on-demand" ];
+      description = "Types that get this type's work while it has no capacity, in order. `null`: all that can build it, the cheapest first.";
+    };
+    dollarsPerHour = dollarsOption "What one machine costs for each hour that it runs.";
+    inherit idleTimeout targetWait;
+    keepLast = duration "how long the last machine of this type is kept idle, where that is longer than `idleTimeout`.";
+    healthTimeout = duration "how long a machine that does not work still counts as capacity. `null`: 600.";
+    schedule = mkOption {
+      type = types.nullOr (types.listOf (types.submodule scheduleEntry));
+      default = null;
+      description = "Other settings at certain hours; of several entries that count at the same time the first does.";
     };
 
     maxJobs = mkOption {
@@ -238,15 +306,8 @@ in
       default = false;
       description = "Whether an idle machine is stopped and kept in reserve, rather than destroyed.";
     };
-    gracePeriod = mkOption {
-      type = types.ints.unsigned;
-      default = 0;
-      description = "Seconds that an idle machine is kept ready for more work.";
-    };
-    giveUpAfter = mkOption {
-      type = types.ints.unsigned;
-      default = 3600;
-      description = "Seconds for which the deployments of an idle machine may fail before it is destroyed and replaced.";
-    };
-  };
+    gracePeriod = duration "the old name of `idleTimeout`.";
+    giveUpAfter = duration "how long the deployments of an idle machine may fail before it is destroyed and replaced. `null`: 3600.";
+  }
+  // costLimits "The machines of this type together";
 }

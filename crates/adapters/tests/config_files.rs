@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adapters::config::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings, load};
+use adapters::config::{
+    Config, HourlyCost, Limits, MachinesFileSettings, QueueSettings, SshSettings, Timing, load,
+};
 use adapters::providers::{ProviderSettings, command, nixops};
 use planner::{
-    Feature, IdleAction, MachineType, Policy, PoolPolicy, Seconds, SpeedFactor, System, Tag,
+    CostLimits, Feature, HostPattern, IdleAction, IdleTimeout, MachineType, Money, Policy,
+    PoolPolicy, Seconds, SpeedFactor, System, Tag, Timestamp,
 };
 use serde_json::json;
 
@@ -48,6 +52,8 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         state_dir: "/var/lib/hydra-provisioner".into(),
         ssh: classic_ssh(),
         limits: Limits::default(),
+        timing: Timing::default(),
+        schedules: BTreeMap::new(),
         warnings: Vec::new(),
     }
 }
@@ -134,12 +140,9 @@ fn the_example_of_the_original() {
     assert_eq!(loaded("original-readme.nix"), expected);
 }
 
-fn everything() -> Config {
-    let kvm = MachineType::new("x86_64-linux,i686-linux:kvm,benchmark");
-    let aarch64 = MachineType::new("aarch64-linux");
-    let arm = MachineType::new("armv7l-linux");
+fn kvm_pool() -> PoolPolicy {
     let features = |names: &[&str]| names.iter().map(|&name| Feature::new(name)).collect();
-    let kvm_pool = PoolPolicy {
+    PoolPolicy {
         systems: vec![System::new("x86_64-linux"), System::new("i686-linux")],
         mandatory_features: features(&["kvm", "benchmark"]),
         supported_features: features(&["big-parallel"]),
@@ -148,16 +151,39 @@ fn everything() -> Config {
         ignored_runnables: 5,
         runnables_per_machine: NonZeroU32::new(3).unwrap(),
         max_creates_per_cycle: 2,
+        creates_per_5_minutes: Some(2),
+        max_creating: 3,
+        fallback: Some(vec![MachineType::new("aarch64-linux")]),
+        dollars_per_hour: Some(Money(11_600)),
+        cost_limits: CostLimits {
+            hourly: Some(Money(1_000_000)),
+            daily: Some(Money(2_000_000)),
+            monthly: Some(Money(3_000_000)),
+        },
+        target_wait: Some(Seconds(240)),
         idle_action: IdleAction::Stop,
         grace_period: Seconds(600),
+        idle_timeout: IdleTimeout::After(Seconds(600)),
+        keep_last: Seconds(86_400),
+        health_timeout: Seconds(120),
         give_up_after: Seconds(1800),
         max_jobs: 4,
         speed_factor: SpeedFactor { thousandths: 1250 },
         ssh_key: Some("/srv/key".to_owned()),
-        ..PoolPolicy::new(Vec::new())
-    };
-    let plain = |machine_type: &MachineType| PoolPolicy {
+    }
+}
+
+fn everything() -> Config {
+    let kvm = MachineType::new("x86_64-linux,i686-linux:kvm,benchmark");
+    let aarch64 = MachineType::new("aarch64-linux");
+    let arm = MachineType::new("armv7l-linux");
+    let plain = |machine_type: &MachineType, dollars: u64, idle_timeout| PoolPolicy {
         max_creates_per_cycle: 7,
+        creates_per_5_minutes: Some(7),
+        max_creating: 8,
+        target_wait: Some(Seconds(300)),
+        dollars_per_hour: Some(Money(dollars * 1_000_000)),
+        idle_timeout,
         ..PoolPolicy::new(vec![System::new(machine_type.as_str())])
     };
     let command = command::Settings {
@@ -172,15 +198,24 @@ fn everything() -> Config {
         state_file: Some("/srv/state.nixops".into()),
     };
     Config {
-        policy: Policy::new(
-            Tag::new("farm.1"),
-            [
-                (kvm.clone(), kvm_pool),
-                (aarch64.clone(), plain(&aarch64)),
-                (arm.clone(), plain(&arm)),
-            ]
-            .into(),
-        ),
+        policy: Policy {
+            max_machines: Some(40),
+            other_machines: vec![HostPattern::new("mac-*")],
+            cost_limits: CostLimits {
+                hourly: Some(Money(12_500_000)),
+                daily: Some(Money(99_900_000)),
+                monthly: Some(Money(1_000_000_000)),
+            },
+            ..Policy::new(
+                Tag::new("farm.1"),
+                [
+                    (kvm.clone(), kvm_pool()),
+                    (aarch64.clone(), plain(&aarch64, 0, IdleTimeout::Auto)),
+                    (arm.clone(), plain(&arm, 2, IdleTimeout::default())),
+                ]
+                .into(),
+            )
+        },
         providers: [
             (kvm, ProviderSettings::Command(command)),
             (aarch64, ProviderSettings::Nixops(nixops2)),
@@ -209,14 +244,55 @@ fn everything() -> Config {
             release_timeout: Duration::from_secs(13),
             status_timeout: Duration::from_secs(14),
         },
+        timing: Timing {
+            poll_interval: Duration::from_secs(15),
+            list_interval: Duration::from_secs(120),
+            keep_alive_interval: Duration::from_secs(90),
+            max_status_age: Duration::from_secs(3600),
+        },
+        schedules: BTreeMap::new(),
         warnings: Vec::new(),
     }
 }
 
 #[test]
 fn every_option_from_nix_and_from_json() {
-    assert_eq!(loaded("everything.nix"), everything());
-    assert_eq!(loaded("everything.json"), everything());
+    assert_eq!(loaded("everything.nix"), loaded("everything.json"));
+    let config = Config { schedules: BTreeMap::new(), ..loaded("everything.nix") };
+    assert_eq!(config, everything());
+}
+
+/// On Friday, 27 November 2026, until and from 22:00 in Berlin.
+#[test]
+fn a_schedule_takes_the_place_of_a_type_s_settings() {
+    const TEN_AT_NIGHT: Timestamp = Timestamp(1_795_813_200);
+    const SIX_IN_THE_MORNING: Timestamp = Timestamp(1_795_842_000);
+    let config = loaded("everything.nix");
+    let before = config.policy_at(Timestamp(TEN_AT_NIGHT.0 - 1));
+    assert_eq!((&before.policy, before.until), (&config.policy, Some(TEN_AT_NIGHT)));
+    let night = config.policy_at(TEN_AT_NIGHT);
+    let mut expected = config.policy.clone();
+    let pool = expected.pools.values_mut().find(|pool| pool.max_jobs == 4).unwrap();
+    (pool.min_machines, pool.max_machines) = (2, 12);
+    pool.target_wait = Some(Seconds(60));
+    (pool.idle_timeout, pool.grace_period) = (IdleTimeout::Auto, Seconds(0));
+    assert_eq!((night.policy, night.until), (expected, Some(SIX_IN_THE_MORNING)));
+}
+
+/// 12 machines for $0.0116 at night, one for nothing, one for $2.
+#[test]
+fn the_most_that_a_configuration_costs_per_hour() {
+    let cost = |config: &Config| config.hourly_cost();
+    let mut config = loaded("everything.nix");
+    assert_eq!(cost(&config), Some(HourlyCost { most: Money(2_139_200), unpriced: Vec::new() }));
+    config.policy.max_machines = Some(2);
+    assert_eq!(cost(&config).unwrap().most, Money(2_011_600), "the dearest two");
+    config.policy.cost_limits.hourly = Some(Money(1_500_000));
+    assert_eq!(cost(&config).unwrap().most, Money(1_500_000));
+    for pool in config.policy.pools.values_mut() {
+        pool.dollars_per_hour = None;
+    }
+    assert_eq!(cost(&config), None);
 }
 
 /// With a REST queue nothing is written unless asked for, and builders are stopped and started by unit.

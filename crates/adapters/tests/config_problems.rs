@@ -109,7 +109,9 @@ fn problems_at_the_top() {
         (json!({ "parallelism": 0 }), &["parallelism: must be from 1 to 1024, is 0"]),
         (
             json!({ "createTimeout": 0.5 }),
-            &["createTimeout: must be a whole number, is the number 0.5"],
+            &[
+                "createTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the number 0.5",
+            ],
         ),
         (
             json!({ "maxCreatesPerCycle": 0 }),
@@ -286,6 +288,102 @@ fn problems_of_a_provider() {
 }
 
 #[test]
+fn durations_sizes_and_dollars() {
+    expect(vec![
+        (json!({ "pollInterval": "1h30m", "maxStatusAge": "2 days" }), &[]),
+        (
+            json!({ "pollInterval": 0, "listInterval": "0s", "createTimeout": "11y", "deployTimeout": 1.5 }),
+            &[
+                "createTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the string \"11y\"",
+                "deployTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the number 1.5",
+                "listInterval: must be from 1 to 315360000 seconds, is \"0s\"",
+                "pollInterval: must be from 1 to 315360000, is 0",
+            ],
+        ),
+        (
+            json!({ "maxHourlyCost": -1, "maxDailyCost": "$5", "maxMonthlyCost": [] }),
+            &[
+                "maxDailyCost: must be a number of dollars such as 0.96 or \"0.0116\", is \"$5\"",
+                "maxHourlyCost: must be a number of dollars such as 0.96 or \"0.0116\", is \"-1\"",
+                "maxMonthlyCost: must be a number of dollars, is a list",
+            ],
+        ),
+        (
+            with_provider(
+                &json!({ "qemu": { "image": "/i", "authorizedKeys": ["k"], "memory": "4", "hostMemory": "64 GB" } }),
+            ),
+            &[
+                "systemTypes.a.provider.qemu.hostMemory: must be a whole number of MiB, or a text such as \"512M\" or \"4G\", is the string \"64 GB\"",
+            ],
+        ),
+        (with_type("idleTimeout", json!("auto")), &[]),
+        (
+            json!({ "systemTypes": { "a": { "nixopsExpr": "/d.nix", "gracePeriod": 1, "idleTimeout": 1 } } }),
+            &[
+                "systemTypes.a.gracePeriod: is the old name of idleTimeout, which is set too; remove it",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn schedules() {
+    let problem =
+        |entry: Value| problems(&with_type("schedule", json!([{ "minMachines": 1 }, entry])));
+    let place = "systemTypes.x86_64-linux.schedule[2]";
+    assert_eq!(problem(json!({ "days": "sat,sun", "maxMachines": 9 })), [""; 0]);
+    for (entry, expected) in [
+        (
+            json!({ "days": "weekends", "hours": "7-19", "timeZone": "Berlin", "minMachines": 1 }),
+            vec![
+                ".days: must be such as \"mon-fri\" or \"sat,sun\", is \"weekends\"",
+                ".hours: must be such as \"07:00-19:00\" or \"22:00-06:00\", is \"7-19\"",
+                ".timeZone: must be a name of the IANA time zone database such as \"Europe/Berlin\" or \"UTC\", is \"Berlin\"",
+            ],
+        ),
+        (
+            json!({ "day": "mon" }),
+            vec![
+                ": changes nothing; set minMachines, maxMachines, targetWait or idleTimeout to something else than the type has",
+                ".day: unknown option; did you mean days?",
+            ],
+        ),
+        (
+            json!({ "minMachines": 2 }),
+            vec![": has minMachines 2 above maxMachines 1 at these hours"],
+        ),
+    ] {
+        let expected: Vec<_> = expected.iter().map(|text| format!("{place}{text}")).collect();
+        assert_eq!(problem(entry.clone()), expected, "{entry}");
+    }
+    expect(vec![(
+        with_type("schedule", json!([7])),
+        &["systemTypes.x86_64-linux.schedule[1]: must be an attribute set, is the number 7"],
+    )]);
+}
+
+#[test]
+fn types_that_must_match_each_other() {
+    let types = |fallback: &[&str], price: Value| {
+        json!({ "maxDailyCost": 5, "systemTypes": {
+            "a:k,l": { "nixopsExpr": "/d.nix", "dollarsPerHour": 1, "fallback": fallback },
+            "b": { "nixopsExpr": "/d.nix", "dollarsPerHour": price },
+        } })
+    };
+    expect(vec![
+        (types(&["b"], json!(0)), &[]),
+        (
+            types(&["c", "a:l,k"], Value::Null),
+            &[
+                "systemTypes.\"a:k,l\".fallback: names c, which is no type in systemTypes",
+                "systemTypes.\"a:k,l\".fallback: names the type itself; remove it",
+                "systemTypes.b.dollarsPerHour: must be set, since a limit in dollars counts this type too (0 for machines that cost nothing)",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn all_problems_at_once() {
     let config = json!({
         "tagg": "x",
@@ -300,7 +398,7 @@ fn all_problems_at_once() {
         problems(&config),
         [
             "queue.url: must be a string, is the number 7",
-            "statusTimeout: must be a whole number, is the string \"soon\"",
+            "statusTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the string \"soon\"",
             "systemTypes.\"b c\": its name has the system \"b c\", which cannot stand in a machines file",
             "systemTypes.\"b c\".nixopsExpr: must be a string, is the number 1",
             "systemTypes.a: has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",

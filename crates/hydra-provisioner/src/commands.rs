@@ -16,7 +16,7 @@ use crate::args::{Args, Command, Generate, RunArgs};
 use crate::exit::Exit;
 use crate::sim::sim;
 use crate::watch::watch;
-use crate::{generate, status_table};
+use crate::{check, generate, status_table};
 
 /// Either way, how the run ended.
 type Ended = Result<Exit, Exit>;
@@ -150,9 +150,7 @@ fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
 }
 
 fn check(conf: &Path) -> Ended {
-    let config = load(conf)?;
-    let types = config.policy.pools.len();
-    print(format!("{}: good, {types} system types\n", conf.display()))?;
+    print(check::verdict(conf, &load(conf)?))?;
     Ok(Exit::Done)
 }
 

@@ -132,6 +132,23 @@ fn every_problem_of_a_configuration_is_told_and_nothing_touched() {
 }
 
 #[test]
+fn a_good_configuration_is_said_to_be_good_with_its_highest_cost() {
+    let farm = Farm::new(&json!({}));
+    let output = farm.run(&["check"]);
+    let good = format!("{}: good, 1 system type\n", farm.conf().display());
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), good));
+    let mut conf: serde_json::Value =
+        serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    let types = conf["systemTypes"].as_object_mut().unwrap();
+    types.insert("aarch64-linux".to_owned(), types["x86_64-linux"].clone());
+    types["x86_64-linux"]["dollarsPerHour"] = json!(0.096);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+    let said = stdout(&farm.run(&["check"]));
+    let cost = said.lines().nth(1).unwrap();
+    assert_eq!(cost, "at most $2.88 per hour, without aarch64-linux (no dollarsPerHour)");
+}
+
+#[test]
 fn without_queue_status_nothing_is_released() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(1);

@@ -9,9 +9,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use planner::{
-    AcceptsJobs, Demand, DemandKey, Host, Machine, MachineKeys, MachineName, MachineState,
-    MachineType, Policy, PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System,
-    Tag, Timestamp, plan,
+    Demand, DemandKey, Host, Machine, MachineName, MachineState, MachineType, Policy, PoolPolicy,
+    Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp, plan,
 };
 
 const TYPES: u64 = 200;
@@ -38,21 +37,17 @@ fn snapshot(machines: u64) -> Snapshot {
         )
     };
     let queue_machine = |number: u64| QueueMachine {
-        host: Host::new(format!("host-{number}.example.org")),
-        port: None,
-        accepts_jobs: AcceptsJobs::Yes,
         current_jobs: u64::from(number % 4 == 1),
         idle_since: (number % 4 != 1).then(|| Timestamp(NOW.0 - number % 5000)),
-        disabled_until: None,
+        ..QueueMachine::new(Host::new(format!("host-{number}.example.org")))
     };
     let demand = |number: u64| Demand {
-        kind: DemandKey {
-            system: System::new(format!("system-{number}")),
-            features: std::collections::BTreeSet::new(),
-        },
         runnable: machines / TYPES * 5,
         running: 1,
-        last_active: None,
+        ..Demand::none_of(DemandKey {
+            system: System::new(format!("system-{number}")),
+            features: std::collections::BTreeSet::new(),
+        })
     };
     let queue = QueueStatus::Up(Queue {
         uptime: Seconds(1_000_000),

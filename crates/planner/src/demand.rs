@@ -9,6 +9,12 @@ use crate::policy::{Policy, PoolPolicy};
 use crate::snapshot::{Demand, DemandKey, QueueStatus};
 use crate::time::Timestamp;
 
+/// How classic Hydra tells of a step with `preferLocalBuild` (`createStep` in `queue-monitor.cc`). It does not ask
+/// it of a machine (`Machine::supportsStep` in `state.hh`): any machine of the system builds such a step, and one
+/// with the mandatory feature `local` builds nothing else. Every other feature is asked for by its name, those that
+/// Nix itself knows too (`kvm`, `nixos-test`, `recursive-nix`, `uid-range`, `ca-derivations`), by both queue runners.
+const PREFERS_LOCAL_BUILD: &str = "local";
+
 /// The steps that one pool serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PoolDemand {
@@ -27,14 +33,15 @@ pub(crate) fn demand_by_pool<'a>(
     let QueueStatus::Up(queue) = queue else {
         return pools;
     };
+    // A canceled step is counted by kind until the classic dispatcher runs again (`State::doDispatch` alone
+    // writes these counts), which may take minutes; the total is counted when the queue runner is asked.
+    let most = queue.runnable_total.unwrap_or(u64::MAX);
     for demand in &queue.demand {
         match pool_for(policy, &demand.kind) {
-            Some(pool) => pools.entry(pool).or_default().add(demand),
-            None if demand.runnable > 0 && !is_built_by_the_queue_runner(&demand.kind) => {
-                warnings.push(Warning::NoPoolFor {
-                    kind: demand.kind.clone(),
-                    runnable: demand.runnable,
-                });
+            Some(pool) => pools.entry(pool).or_default().add(demand, most),
+            None if demand.runnable.min(most) > 0 => {
+                let runnable = demand.runnable.min(most);
+                warnings.push(Warning::NoPoolFor { kind: demand.kind.clone(), runnable });
             }
             None => {}
         }
@@ -43,8 +50,9 @@ pub(crate) fn demand_by_pool<'a>(
 }
 
 impl PoolDemand {
-    fn add(&mut self, demand: &Demand) {
-        self.runnable = self.runnable.saturating_add(demand.runnable);
+    /// At `most` so many steps can be runnable.
+    fn add(&mut self, demand: &Demand, most: u64) {
+        self.runnable = self.runnable.saturating_add(demand.runnable).min(most);
         self.running = self.running.saturating_add(demand.running);
         self.last_active = self.last_active.max(demand.last_active);
     }
@@ -67,7 +75,9 @@ fn affinity(pool: &PoolPolicy, kind: &DemandKey) -> Option<(SystemMatch, Reverse
     let system = system_match(pool, &kind.system)?;
     let mandatory_met = pool.mandatory_features.is_subset(&kind.features);
     let offered = kind.features.iter().all(|feature| {
-        pool.mandatory_features.contains(feature) || pool.supported_features.contains(feature)
+        feature.as_str() == PREFERS_LOCAL_BUILD
+            || pool.mandatory_features.contains(feature)
+            || pool.supported_features.contains(feature)
     });
     (mandatory_met && offered).then_some((
         system,
@@ -95,11 +105,6 @@ fn system_match(pool: &PoolPolicy, system: &System) -> Option<SystemMatch> {
 /// An x86_64-linux machine builds for i686-linux too, so that nobody needs machines for it.
 pub(crate) fn builds_i686(systems: &[System]) -> bool {
     systems.iter().any(|system| system.as_str() == "x86_64-linux")
-}
-
-/// `local` steps run on the queue runner's own host.
-fn is_built_by_the_queue_runner(kind: &DemandKey) -> bool {
-    kind.system.as_str() == "local"
 }
 
 /// Sizes one pool: `ceil((runnable - ignored) / runnablesPerMachine)`, within its limits.

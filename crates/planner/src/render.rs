@@ -148,6 +148,9 @@ impl Display for KeepReason {
                 1 => f.write_str("1 build running"),
                 jobs => write!(f, "{jobs} builds running"),
             },
+            Self::OutputsBeingCopied { steps } => {
+                write!(f, "it built lately, and outputs of {steps} steps are being copied")
+            }
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
             }

@@ -115,10 +115,6 @@ pub struct Machine {
     pub memory: Memory,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 fn default_ssh_user() -> String {
     "root".to_owned()
 }
@@ -225,6 +221,17 @@ pub struct Queue {
     pub clock_offset_seconds: i64,
     /// What waits and what runs, one entry per kind of step.
     pub demand: Vec<Demand>,
+    /// Steps of all kinds that could start at once, counted when the answer was made. The counts by kind may be
+    /// older and count steps that were canceled since: this is the most that can be true of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runnable_total: Option<u64>,
+    /// Runnable steps that no machine known to the queue runner can build.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unsupported_steps: u64,
+    /// Steps under way beyond those that the machines' `current_jobs` tell of: their outputs are being copied
+    /// from machines that no longer count them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub copying_steps: u64,
     /// The machines that the queue runner knows, ours and others.
     pub machines: Vec<QueueMachine>,
     /// What it calls them by.
@@ -233,6 +240,10 @@ pub struct Queue {
     /// What the adapter found odd in the answer; copied into the plan.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a queue runner calls machines by.
@@ -290,6 +301,17 @@ pub struct Demand {
     /// When such a step last ran; `None` when never, or not told.
     #[serde(default)]
     pub last_active: Option<Timestamp>,
+    /// How long the waiting steps have waited since they became runnable, in seconds, all added up; `None` where
+    /// the queue runner does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u64>,
+}
+
+impl Demand {
+    /// No steps of `kind`.
+    pub fn none_of(kind: DemandKey) -> Self {
+        Self { kind, runnable: 0, running: 0, last_active: None, wait_seconds: None }
+    }
 }
 
 /// A machine as the queue runner sees it.
@@ -303,12 +325,47 @@ pub struct QueueMachine {
     pub port: Option<u16>,
     /// Whether it could be given a step now: listed (classic), connected (REST).
     pub accepts_jobs: AcceptsJobs,
-    /// Steps that it is building.
+    /// Steps that it is building; 1 where the queue runner's count cannot be read: in doubt it is busy.
     pub current_jobs: u64,
-    /// Since when it has had nothing to build; `None` while busy, or not told.
+    /// Since when it has had nothing to build; `None` while busy, when it never built, or not told.
     #[serde(default)]
     pub idle_since: Option<Timestamp>,
     /// Until when it gets no steps because of failures; `None` when it never failed. It may lie in the past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_until: Option<Timestamp>,
+    /// Failures (to connect, for the classic queue runner) since it last worked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub consecutive_failures: u64,
+    /// When it last failed; `None` when never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// Steps that it has finished; `None` where not told. A classic queue runner counts by address: a new machine
+    /// at an old address goes on with the old one's numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_done: Option<u64>,
+    /// How long those steps took together, copying included; `None` where not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_step_time: Option<Seconds>,
+    /// How much of that was building.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_build_time: Option<Seconds>,
+}
+
+impl QueueMachine {
+    /// A machine that has never built and would take a step now.
+    pub fn new(host: Host) -> Self {
+        Self {
+            host,
+            port: None,
+            accepts_jobs: AcceptsJobs::Yes,
+            current_jobs: 0,
+            idle_since: None,
+            disabled_until: None,
+            consecutive_failures: 0,
+            last_failure: None,
+            steps_done: None,
+            total_step_time: None,
+            total_build_time: None,
+        }
+    }
 }

@@ -177,12 +177,12 @@ fn queue_machines() -> impl Strategy<Value = QueueMachine> {
     ];
     (hosts, option::of(select(vec![22_u16, 2222])), any::<bool>(), 0..3_u64, option::of(times()))
         .prop_map(|(host, port, accepts, current_jobs, idle_since)| QueueMachine {
-            host,
             port,
             accepts_jobs: if accepts { AcceptsJobs::Yes } else { AcceptsJobs::No },
             current_jobs,
             idle_since,
             disabled_until: idle_since,
+            ..QueueMachine::new(host)
         })
 }
 
@@ -190,20 +190,23 @@ fn demands() -> impl Strategy<Value = Demand> {
     let counts = prop_oneof![0..40_u64, Just(u64::MAX)];
     (systems(), features(), counts, 0..3_u64, option::of(times())).prop_map(
         |(system, features, runnable, running, last_active)| Demand {
-            kind: DemandKey { system, features },
             runnable,
             running,
             last_active,
+            ..Demand::none_of(DemandKey { system, features })
         },
     )
 }
 
 fn queues() -> impl Strategy<Value = QueueStatus> {
     let keys = select(vec![MachineKeys::Address, MachineKeys::HostName]);
-    let up = (0..10_000_u64, vec(demands(), 0..6), vec(queue_machines(), 0..10), keys).prop_map(
-        |(uptime, demand, machines, keys)| {
+    let totals = (option::of(0..40_u64), 0..3_u64);
+    let lists = (vec(demands(), 0..6), vec(queue_machines(), 0..10));
+    let up = (0..10_000_u64, totals, lists, keys).prop_map(
+        |(uptime, (runnable_total, copying_steps), (demand, machines), keys)| {
             let uptime = Seconds(uptime);
-            QueueStatus::Up(Queue { uptime, demand, machines, keys, ..Queue::default() })
+            let queue = Queue { uptime, demand, machines, keys, ..Queue::default() };
+            QueueStatus::Up(Queue { runnable_total, copying_steps, ..queue })
         },
     );
     prop_oneof![8 => up, 1 => Just(QueueStatus::Unavailable("down".to_owned()))]

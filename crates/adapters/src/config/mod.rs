@@ -1,9 +1,12 @@
 //! `conf.nix`: evaluated by Nix, checked, every problem reported at once.
 
+mod cost;
 mod evaluate;
 mod parse;
 mod provider;
+mod quantities;
 mod reader;
+mod schedule;
 mod settings;
 mod system_type;
 
@@ -12,9 +15,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub use cost::HourlyCost;
 pub use parse::{option_names, parse};
 pub use reader::Problem;
-pub use settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings};
+pub use schedule::ScheduleEntry;
+pub use settings::{
+    Config, Limits, MachinesFileSettings, QueueSettings, ScheduledPolicy, SshSettings, Timing,
+};
 
 /// A configuration that cannot be used. Nothing has been touched.
 #[derive(Debug, Error)]

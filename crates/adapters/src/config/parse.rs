@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use planner::{Policy, Tag};
+use planner::{CostLimits, HostPattern, MachineType, Policy, PoolPolicy, Tag};
 use serde_json::{Value, json};
 
+use super::quantities::LONGEST_SECONDS;
 use super::reader::{Attrs, Findings, Problem};
-use super::settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings};
-use super::system_type;
+use super::schedule::ScheduleEntry;
+use super::settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings, Timing};
+use super::system_type::{self, Defaults};
+use crate::providers::ProviderSettings;
 
 const DEFAULT_TAG: &str = "hydra-provisioned";
 const DEFAULT_MACHINES_FILE: &str = "/var/lib/hydra/provisioner/machines";
@@ -35,48 +38,112 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
     }
 }
 
-/// Every option there is, as attribute paths; `T` stands for a type's name.
+/// Every option there is, as attribute paths; `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
     let provider = json!({ "command": {}, "nixops": {}, "qemu": {} });
-    let skeleton = json!({ "queue": {}, "systemTypes": { "T": { "provider": provider } } });
+    let skeleton = json!({ "queue": {}, "systemTypes": { "T": {
+        "provider": provider, "schedule": [{}],
+    } } });
     let findings = Findings::default();
     if let Some(root) = Attrs::root(&findings, &skeleton) {
         read(&root);
     }
-    findings.into_options()
+    findings.into_options().iter().map(|name| name.replace("[1]", ".*")).collect()
 }
 
 fn read(root: &Attrs<'_>) -> Config {
     let queue = queue(root);
-    let mut pools = BTreeMap::new();
-    let mut providers = BTreeMap::new();
-    let max_creates_per_cycle = root.count("maxCreatesPerCycle", 1).unwrap_or(1);
-    if let Some(types) = root.attrs("systemTypes") {
-        for (name, attrs) in types.entries() {
-            let Some(attrs) = attrs else { continue };
-            let machine_type = planner::MachineType::new(name);
-            if pools.contains_key(&machine_type) {
-                attrs.own_problem(format!(
-                    "means the same machines as another type ({machine_type}); remove one of them"
-                ));
-            }
-            let (pool, provider) = system_type::read(name, &attrs, max_creates_per_cycle);
-            pools.insert(machine_type.clone(), pool);
-            // Without one a problem has been noted, and nobody will see this configuration.
-            providers.extend(provider.map(|provider| (machine_type, provider)));
-            attrs.finish();
-        }
-    }
+    let cost_limits = system_type::cost_limits(root);
+    let types = types(root, cost_limits);
+    let mut policy = Policy::new(tag(root), types.pools);
+    policy.other_machines = other_machines(root);
+    policy.max_machines = root.count("maxMachines", 0);
+    policy.cost_limits = cost_limits;
     Config {
-        policy: Policy::new(tag(root), pools),
-        providers,
+        policy,
+        schedules: types.schedules,
+        providers: types.providers,
         machines_file: machines_file(root, &queue),
         state_dir: root.absolute_path("stateDir").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         ssh: ssh(root, &queue),
         limits: limits(root),
+        timing: timing(root),
         queue,
         warnings: Vec::new(),
     }
+}
+
+/// `systemTypes`, by what is said of each type.
+#[derive(Default)]
+struct Types {
+    pools: BTreeMap<MachineType, PoolPolicy>,
+    providers: BTreeMap<MachineType, ProviderSettings>,
+    schedules: BTreeMap<MachineType, Vec<ScheduleEntry>>,
+}
+
+fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
+    let mut types = Types::default();
+    let defaults = Defaults {
+        max_creates_per_cycle: root.count("maxCreatesPerCycle", 1),
+        max_creating: root.count("maxCreating", 1),
+    };
+    let mut read = Vec::new();
+    for (name, attrs) in root.attrs("systemTypes").iter().flat_map(Attrs::entries) {
+        let Some(attrs) = attrs else { continue };
+        let machine_type = MachineType::new(name);
+        let found = system_type::read(name, &attrs, defaults);
+        if types.pools.insert(machine_type.clone(), found.pool).is_some() {
+            attrs.own_problem(format!(
+                "means the same machines as another type ({machine_type}); remove one of them"
+            ));
+        }
+        if !found.schedule.is_empty() {
+            types.schedules.insert(machine_type.clone(), found.schedule);
+        }
+        // Without one a problem has been noted, and nobody will see this configuration.
+        types.providers.extend(found.provider.map(|provider| (machine_type.clone(), provider)));
+        read.push((machine_type, attrs));
+    }
+    for (machine_type, attrs) in read {
+        check_against_the_farm(&machine_type, &attrs, &types.pools, farm_limits);
+        attrs.finish();
+    }
+    types
+}
+
+/// What a type must say to match the other types and the farm.
+fn check_against_the_farm(
+    machine_type: &MachineType,
+    attrs: &Attrs<'_>,
+    pools: &BTreeMap<MachineType, PoolPolicy>,
+    farm_limits: CostLimits,
+) {
+    let Some(pool) = pools.get(machine_type) else { return };
+    for other in pool.fallback.iter().flatten() {
+        if other == machine_type {
+            attrs.problem("fallback", "names the type itself; remove it");
+        } else if !pools.contains_key(other) {
+            attrs.problem("fallback", format!("names {other}, which is no type in systemTypes"));
+        }
+    }
+    let has_limit = [farm_limits, pool.cost_limits] != [CostLimits::default(); 2];
+    if has_limit && attrs.get("dollarsPerHour").is_none() && pool.max_machines > 0 {
+        attrs.problem(
+            "dollarsPerHour",
+            "must be set, since a limit in dollars counts this type too (0 for machines that cost nothing)",
+        );
+    }
+}
+
+fn other_machines(root: &Attrs<'_>) -> Vec<HostPattern> {
+    let hosts = root.texts("otherMachines").unwrap_or_default();
+    if hosts.iter().any(|host| host.trim().is_empty()) {
+        root.problem(
+            "otherMachines",
+            "must be hosts or patterns such as \"mac-*\", has an empty one",
+        );
+    }
+    hosts.into_iter().map(HostPattern::new).collect()
 }
 
 /// The tag starts machine names, which become host names and file names.
@@ -182,17 +249,28 @@ fn ssh(root: &Attrs<'_>, queue: &QueueSettings) -> SshSettings {
 }
 
 fn limits(root: &Attrs<'_>) -> Limits {
-    /// Ten years: a limit that is none.
-    const LONGEST_SECONDS: u64 = 10 * 365 * 86_400;
     let default = Limits::default();
-    let seconds =
-        |name, default| root.number(name, 1..=LONGEST_SECONDS).map_or(default, Duration::from_secs);
     let parallelism = root.number("parallelism", 1..=1024).map(usize::try_from);
     Limits {
         parallelism: parallelism.and_then(Result::ok).unwrap_or(default.parallelism),
-        create_timeout: seconds("createTimeout", default.create_timeout),
-        deploy_timeout: seconds("deployTimeout", default.deploy_timeout),
-        release_timeout: seconds("releaseTimeout", default.release_timeout),
-        status_timeout: seconds("statusTimeout", default.status_timeout),
+        create_timeout: duration(root, "createTimeout", default.create_timeout),
+        deploy_timeout: duration(root, "deployTimeout", default.deploy_timeout),
+        release_timeout: duration(root, "releaseTimeout", default.release_timeout),
+        status_timeout: duration(root, "statusTimeout", default.status_timeout),
     }
+}
+
+fn timing(root: &Attrs<'_>) -> Timing {
+    let default = Timing::default();
+    Timing {
+        poll_interval: duration(root, "pollInterval", default.poll_interval),
+        list_interval: duration(root, "listInterval", default.list_interval),
+        keep_alive_interval: duration(root, "keepAliveInterval", default.keep_alive_interval),
+        max_status_age: duration(root, "maxStatusAge", default.max_status_age),
+    }
+}
+
+fn duration(root: &Attrs<'_>, name: &'static str, default: Duration) -> Duration {
+    root.seconds(name, 1..=LONGEST_SECONDS)
+        .map_or(default, |seconds| Duration::from_secs(seconds.0))
 }

@@ -98,20 +98,23 @@ fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<String>) -> Option<Provid
     settings.kernel = attrs.absolute_path("kernel");
     settings.initrd = attrs.absolute_path("initrd");
     settings.kernel_params = attrs.texts("kernelParams").unwrap_or_default();
-    settings.memory = attrs.count("memory", 1).unwrap_or(settings.memory);
+    let memory = attrs.mebibytes("memory", 1..=u64::from(u32::MAX));
+    settings.memory = memory.and_then(|size| size.try_into().ok()).unwrap_or(settings.memory);
     settings.cores = attrs.count("cores", 1).unwrap_or(settings.cores);
     settings.accelerator = accelerator(&attrs).unwrap_or(settings.accelerator);
     settings.machine_type = attrs.text("machineType").unwrap_or(settings.machine_type);
     settings.program = attrs.text("program").unwrap_or(settings.program);
     settings.extra_args = attrs.texts("extraArgs").unwrap_or_default();
     settings.state_dir = attrs.absolute_path("stateDir");
-    settings.host_memory = attrs.number("hostMemory", 0..=u64::MAX);
+    settings.host_memory = attrs.mebibytes("hostMemory", 0..=u64::MAX);
     settings.host_cores = attrs.number("hostCores", 0..=u64::MAX);
     settings.ssh_port = attrs
         .number("sshPort", 1..=u64::from(u16::MAX))
         .and_then(|port| port.try_into().ok())
         .unwrap_or(settings.ssh_port);
-    settings.idle_timeout = attrs.count("idleTimeout", 1).unwrap_or(settings.idle_timeout);
+    let idle_timeout = attrs.seconds("idleTimeout", 1..=u64::from(u32::MAX));
+    settings.idle_timeout =
+        idle_timeout.and_then(|length| length.0.try_into().ok()).unwrap_or(settings.idle_timeout);
     settings.authorized_keys = attrs.texts("authorizedKeys").unwrap_or_default();
     settings.authorized_key_file = ssh_key.map(|key| PathBuf::from(format!("{key}.pub")));
     if settings.authorized_keys.is_empty() && settings.authorized_key_file.is_none() {

@@ -109,6 +109,17 @@ impl<'a> Attrs<'a> {
         Self::at(self.findings, self.place(name), self.get(name)?)
     }
 
+    /// The attribute sets of a list; those that are none are problems.
+    pub(super) fn items(&self, name: &'static str) -> Vec<Attrs<'a>> {
+        let Some(value) = self.get(name) else { return Vec::new() };
+        let Some(items) = value.as_array() else {
+            return self.mismatch(name, "a list of attribute sets", value).unwrap_or_default();
+        };
+        let place = |index| format!("{}[{}]", self.place(name), index + 1);
+        let read = |(index, item)| Self::at(self.findings, place(index), item);
+        items.iter().enumerate().filter_map(read).collect()
+    }
+
     pub(super) fn flag(&self, name: &'static str) -> Option<bool> {
         let value = self.get(name)?;
         value.as_bool().or_else(|| self.mismatch(name, "true or false", value))
@@ -176,14 +187,23 @@ impl<'a> Attrs<'a> {
         } else if value.as_i64().is_none() {
             return self.mismatch(name, "a whole number", value);
         }
-        let (least, most) = range.into_inner();
-        self.problem(
-            name,
-            match most {
-                u64::MAX => format!("must be {least} or more, is {value}"),
-                _ => format!("must be from {least} to {most}, is {value}"),
-            },
-        );
+        self.out_of_range(name, "", &range, &value.to_string())
+    }
+
+    /// Notes that a quantity in `unit`, which starts with a blank or is empty, is not in `range`.
+    pub(super) fn out_of_range<T>(
+        &self,
+        name: &str,
+        unit: &str,
+        range: &RangeInclusive<u64>,
+        shown: &str,
+    ) -> Option<T> {
+        let least = range.start();
+        let message = match range.end() {
+            &u64::MAX => format!("must be {least} or more{unit}, is {shown}"),
+            most => format!("must be from {least} to {most}{unit}, is {shown}"),
+        };
+        self.problem(name, message);
         None
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use planner::{MachineType, Policy};
+use planner::{MachineType, Policy, Timestamp};
 use reconciler::limits;
 
+use super::schedule::ScheduleEntry;
 use crate::providers::ProviderSettings;
 
 /// A checked configuration.
@@ -14,6 +15,8 @@ use crate::providers::ProviderSettings;
 pub struct Config {
     /// What the planner needs.
     pub policy: Policy,
+    /// What counts for a type at certain hours, first match first; types without a schedule are left out.
+    pub schedules: BTreeMap<MachineType, Vec<ScheduleEntry>>,
     /// How the machines of each type are made; the same keys as `policy.pools`.
     pub providers: BTreeMap<MachineType, ProviderSettings>,
     /// Where the queue runner is asked.
@@ -26,8 +29,34 @@ pub struct Config {
     pub ssh: SshSettings,
     /// How much is done at once and how long it may take.
     pub limits: Limits,
+    /// How often the world is looked at.
+    pub timing: Timing,
     /// What the operator should know but need not mend (an option under its old name).
     pub warnings: Vec<String>,
+}
+
+/// The policy at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledPolicy {
+    /// With the settings that the schedules have for that time.
+    pub policy: Policy,
+    /// When the next one takes its place; `None` without schedules.
+    pub until: Option<Timestamp>,
+}
+
+impl Config {
+    /// The policy at `now`: of each type's schedule the first entry that counts then is put over its settings.
+    pub fn policy_at(&self, now: Timestamp) -> ScheduledPolicy {
+        let mut policy = self.policy.clone();
+        for (machine_type, schedule) in &self.schedules {
+            let active = schedule.iter().find(|entry| entry.is_active(now));
+            if let (Some(entry), Some(pool)) = (active, policy.pools.get_mut(machine_type)) {
+                entry.apply(pool);
+            }
+        }
+        let entries = self.schedules.values().flatten();
+        ScheduledPolicy { policy, until: entries.filter_map(|entry| entry.next_change(now)).min() }
+    }
 }
 
 /// Where the queue runner is asked.
@@ -94,6 +123,30 @@ impl Default for Limits {
             deploy_timeout: limits::DEPLOY_TIMEOUT,
             release_timeout: limits::RELEASE_TIMEOUT,
             status_timeout: limits::STATUS_TIMEOUT,
+        }
+    }
+}
+
+/// How often the world is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// `pollInterval` (default 10 s): from one look at the queue to the next.
+    pub poll_interval: Duration,
+    /// `listInterval` (default 60 s): from one listing of a provider's machines to the next.
+    pub list_interval: Duration,
+    /// `keepAliveInterval` (default 300 s): from one touch of a machine's `/run/keep-alive` to the next.
+    pub keep_alive_interval: Duration,
+    /// `maxStatusAge` (default 120 s): an older status of the queue is as good as none.
+    pub max_status_age: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(10),
+            list_interval: Duration::from_secs(60),
+            keep_alive_interval: Duration::from_secs(300),
+            max_status_age: Duration::from_secs(120),
         }
     }
 }

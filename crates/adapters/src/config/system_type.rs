@@ -3,35 +3,100 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use planner::{Feature, IdleAction, PoolPolicy, Seconds, SpeedFactor, System};
+use planner::{
+    CostLimits, Feature, IdleAction, IdleTimeout, MachineType, PoolPolicy, Seconds, SpeedFactor,
+    System,
+};
 
 use super::provider;
+use super::quantities::LONGEST_SECONDS;
 use super::reader::Attrs;
+use super::schedule::{self, ScheduleEntry};
 use crate::providers::ProviderSettings;
 
-/// Reads one type. The provider is `None` where a problem with it was noted.
-pub(super) fn read(
-    name: &str,
-    attrs: &Attrs<'_>,
-    max_creates_per_cycle: u32,
-) -> (PoolPolicy, Option<ProviderSettings>) {
+/// `targetWait` where a type does not say how many machines it wants in the original's words.
+const DEFAULT_TARGET_WAIT: Seconds = Seconds::from_minutes(5);
+
+/// What the farm says for all of its types.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    /// `maxCreatesPerCycle` at the top.
+    pub(super) max_creates_per_cycle: Option<u32>,
+    /// `maxCreating` at the top.
+    pub(super) max_creating: Option<u32>,
+}
+
+/// One type as the configuration has it.
+pub(super) struct SystemType {
+    pub(super) pool: PoolPolicy,
+    /// `None` where a problem with it was noted.
+    pub(super) provider: Option<ProviderSettings>,
+    pub(super) schedule: Vec<ScheduleEntry>,
+}
+
+/// Reads one type.
+pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemType {
     let (systems, features) = name.split_once(':').unwrap_or((name, ""));
     let systems = names(attrs, "system", systems).into_iter().map(System::new).collect();
     let features = if name.contains(':') { names(attrs, "feature", features) } else { Vec::new() };
     let mut pool = PoolPolicy::new(systems);
     pool.mandatory_features = features.into_iter().map(Feature::new).collect();
     pool.supported_features = supported_features(attrs);
-    pool.max_creates_per_cycle =
-        attrs.count("maxCreatesPerCycle", 1).unwrap_or(max_creates_per_cycle);
     read_sizes(attrs, &mut pool);
+    read_creation_limits(attrs, defaults, &mut pool);
+    read_times(attrs, &mut pool);
     read_machines_file_fields(attrs, &mut pool);
+    pool.dollars_per_hour = attrs.dollars("dollarsPerHour");
+    pool.cost_limits = cost_limits(attrs);
+    let fallback = attrs.texts("fallback");
+    pool.fallback = fallback.map(|types| types.into_iter().map(MachineType::new).collect());
     if attrs.flag("stopOnIdle") == Some(true) {
         pool.idle_action = IdleAction::Stop;
     }
-    let give_up_after = attrs.number("giveUpAfter", 0..=u64::MAX);
-    pool.give_up_after = give_up_after.map_or(pool.give_up_after, Seconds);
-    pool.grace_period = Seconds(attrs.number("gracePeriod", 0..=u64::MAX).unwrap_or(0));
-    (pool, provider::read(attrs))
+    let schedule = schedule::read(attrs, &pool);
+    SystemType { pool, provider: provider::read(attrs), schedule }
+}
+
+fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPolicy) {
+    let per_cycle = attrs.count("maxCreatesPerCycle", 1).or(defaults.max_creates_per_cycle);
+    pool.max_creates_per_cycle = per_cycle.unwrap_or(pool.max_creates_per_cycle);
+    pool.creates_per_5_minutes = per_cycle;
+    let creating = attrs.count("maxCreating", 1).or(defaults.max_creating);
+    pool.max_creating = creating.unwrap_or(pool.max_creating);
+}
+
+fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
+    let seconds = |name| attrs.seconds(name, 0..=u64::MAX);
+    pool.give_up_after = seconds("giveUpAfter").unwrap_or(pool.give_up_after);
+    pool.health_timeout = seconds("healthTimeout").unwrap_or(pool.health_timeout);
+    pool.keep_last = seconds("keepLast").unwrap_or(pool.keep_last);
+    let grace_period = seconds("gracePeriod").map(IdleTimeout::After);
+    let idle_timeout = attrs.idle_timeout("idleTimeout");
+    if attrs.get("gracePeriod").is_some() && attrs.get("idleTimeout").is_some() {
+        attrs.problem("gracePeriod", "is the old name of idleTimeout, which is set too; remove it");
+    }
+    set_idle_timeout(pool, idle_timeout.or(grace_period).unwrap_or_default());
+    let target_wait = attrs.seconds("targetWait", 1..=LONGEST_SECONDS);
+    let is_original = attrs.get("runnablesPerMachine").is_some();
+    pool.target_wait = target_wait.or((!is_original).then_some(DEFAULT_TARGET_WAIT));
+}
+
+/// Sets what the two settings of one meaning say.
+pub(super) fn set_idle_timeout(pool: &mut PoolPolicy, idle_timeout: IdleTimeout) {
+    pool.idle_timeout = idle_timeout;
+    pool.grace_period = match idle_timeout {
+        IdleTimeout::After(length) => length,
+        IdleTimeout::Auto => Seconds(0),
+    };
+}
+
+/// `maxHourlyCost`, `maxDailyCost` and `maxMonthlyCost` of the farm or of a type.
+pub(super) fn cost_limits(attrs: &Attrs<'_>) -> CostLimits {
+    CostLimits {
+        hourly: attrs.dollars("maxHourlyCost"),
+        daily: attrs.dollars("maxDailyCost"),
+        monthly: attrs.dollars("maxMonthlyCost"),
+    }
 }
 
 fn read_sizes(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {

@@ -1,12 +1,15 @@
-//! Reads what others write: a wrongly typed detail is a warning, never the loss of the whole answer.
+//! Reads what others write: a wrongly typed detail is a warning, never the loss of the whole answer, and never
+//! a zero.
 
 use planner::{Seconds, Timestamp};
 use serde_json::{Map, Value};
 
 /// Warnings that are told in full; a farm of odd entries must not drown a plan.
 const MOST_WARNINGS: usize = 20;
-/// Characters of a foreign name that stand in a message.
-const MOST_NAME_CHARS: usize = 120;
+/// Characters of a foreign name or value that stand in a message.
+const MOST_QUOTED_CHARS: usize = 120;
+/// A later time is not in seconds, or damaged: the year 2200.
+const LATEST_TIME: Timestamp = Timestamp(7_258_118_400);
 
 /// What was odd in an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,10 @@ impl Warnings {
         }
     }
 
+    pub(super) fn extend(&mut self, texts: impl IntoIterator<Item = String>) {
+        texts.into_iter().for_each(|text| self.add(text));
+    }
+
     pub(super) fn into_lines(self) -> Vec<String> {
         let mut lines = self.told;
         if self.untold > 0 {
@@ -35,46 +42,115 @@ impl Warnings {
 
 /// A foreign name for a message: quoted, so that control characters cannot reach a terminal, and cut.
 pub(super) fn quoted(name: &str) -> String {
-    let cut: String = name.chars().take(MOST_NAME_CHARS).collect();
+    let cut: String = name.chars().take(MOST_QUOTED_CHARS).collect();
     let dots = if cut.len() < name.len() { "..." } else { "" };
     format!("{cut:?}{dots}")
 }
 
-/// A count: a fraction is rounded up (half a job is a job), a negative one is zero. `None` where `value`
-/// is no number.
+/// A foreign value for a message.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// An object of an answer, with its place there for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    /// Such as `machines."root@10.0.0.1".`; empty for the whole answer.
+    place: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(map: &'a Map<String, Value>, place: &'a str) -> Self {
+        Self { map, place }
+    }
+
+    /// The count at `key`; `None` where there is none.
+    ///
+    /// # Errors
+    /// When what stands there is no count.
+    pub(super) fn count(&self, key: &str) -> Result<Option<u64>, String> {
+        let Some(value) = self.map.get(key) else { return Ok(None) };
+        match count(value) {
+            Some(count) => Ok(Some(count)),
+            None => Err(format!("{}{key} is {}, not a count", self.place, shown(value))),
+        }
+    }
+
+    /// As [`Fields::count`]; what is no count is `None` too, with a warning.
+    pub(super) fn count_if_told(&self, key: &str, warnings: &mut Warnings) -> Option<u64> {
+        self.count(key).unwrap_or_else(|problem| {
+            warnings.add(format!("queue status: {problem}; it is left out"));
+            None
+        })
+    }
+
+    /// A time in seconds since 1970, by the clock of whoever wrote it. Hydra writes 0 for "never", which is
+    /// `None`, as is what makes no sense, with a warning.
+    pub(super) fn time(&self, key: &str, warnings: &mut Warnings) -> Option<Timestamp> {
+        let value = self.map.get(key).filter(|value| !value.is_null())?;
+        match whole(value, f64::floor) {
+            Some(0) => None,
+            Some(seconds) if seconds < LATEST_TIME.0 => Some(Timestamp(seconds)),
+            _ => {
+                let (place, value) = (self.place, shown(value));
+                warnings.add(format!(
+                    "queue status: {place}{key} is {value}, not a time in seconds; it is left out"
+                ));
+                None
+            }
+        }
+    }
+
+    /// A truth; `None` where there is none.
+    ///
+    /// # Errors
+    /// When what stands there is no truth.
+    pub(super) fn truth(&self, key: &str) -> Result<Option<bool>, String> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(truth)) => Ok(Some(*truth)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+            Some(other) => {
+                Err(format!("{}{key} is {}, neither true nor false", self.place, shown(other)))
+            }
+        }
+    }
+
+    /// A length of time in units of which `per_second` make one second; `None` where there is none.
+    pub(super) fn seconds(&self, key: &str, per_second: u64) -> Option<Seconds> {
+        let length = whole(self.map.get(key)?, f64::floor)?;
+        Some(Seconds(length / per_second))
+    }
+}
+
+/// A count: a fraction is rounded up (half a job is a job). `None` where `value` is no number, or negative.
 pub(super) fn count(value: &Value) -> Option<u64> {
     whole(value, f64::ceil)
 }
 
-/// The count at `key`; zero where there is none, with a warning where it is no number.
-pub(super) fn count_at(
-    map: &Map<String, Value>,
-    key: &str,
-    place: &str,
-    warnings: &mut Warnings,
-) -> u64 {
-    let Some(value) = map.get(key) else { return 0 };
-    count(value).unwrap_or_else(|| {
-        warnings.add(format!("queue status: {place}.{key} is not a number; it counts as 0"));
-        0
-    })
-}
-
-/// Seconds at `key`, fractions cut off; zero where there are none.
-pub(super) fn seconds(map: &Map<String, Value>, key: &str) -> Seconds {
-    Seconds(map.get(key).and_then(|value| whole(value, f64::floor)).unwrap_or(0))
-}
-
-/// A time at `key`; Hydra writes 0 for "never".
-pub(super) fn timestamp(map: &Map<String, Value>, key: &str) -> Option<Timestamp> {
-    let seconds = map.get(key).and_then(|value| whole(value, f64::floor))?;
-    (seconds > 0).then_some(Timestamp(seconds))
-}
-
+/// A number, or a text that is one.
 fn whole(value: &Value, round: fn(f64) -> f64) -> Option<u64> {
-    // The cast saturates: what is too large is the largest number, what is negative is zero.
+    if let Some(text) = value.as_str() {
+        let text = text.trim();
+        let is_plain = text.starts_with(|first: char| first.is_ascii_digit())
+            && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let number = is_plain.then_some(text)?;
+        return number.parse().ok().or_else(|| round_up_to(number.parse().ok()?, round));
+    }
+    value.as_u64().or_else(|| round_up_to(value.as_f64()?, round))
+}
+
+fn round_up_to(number: f64, round: fn(f64) -> f64) -> Option<u64> {
+    // The cast saturates: what is too large is the largest number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    value.as_u64().or_else(|| value.as_f64().map(|number| round(number) as u64))
+    (number >= 0.0).then(|| round(number) as u64)
 }
 
 #[cfg(test)]
@@ -84,24 +160,60 @@ mod tests {
     #[test]
     fn numbers_of_all_kinds() {
         for (json, as_count, as_seconds) in [
-            ("3", Some(3), 3),
-            ("3.0", Some(3), 3),
-            ("0.5", Some(1), 0),
-            ("-2", Some(0), 0),
-            ("-0.5", Some(0), 0),
-            ("1e300", Some(u64::MAX), u64::MAX),
-            ("18446744073709551615", Some(u64::MAX), u64::MAX),
-            ("\"3\"", None, 0),
-            ("null", None, 0),
-            ("true", None, 0),
-            ("[1]", None, 0),
+            ("3", Some(3), Some(3)),
+            ("3.0", Some(3), Some(3)),
+            ("0.5", Some(1), Some(0)),
+            ("-0.0", Some(0), Some(0)),
+            ("\"7\"", Some(7), Some(7)),
+            ("\" 7 \\n\"", Some(7), Some(7)),
+            ("\"7.5\"", Some(8), Some(7)),
+            ("\"18446744073709551615\"", Some(u64::MAX), Some(u64::MAX)),
+            ("\"99999999999999999999\"", Some(u64::MAX), Some(u64::MAX)),
+            ("1e300", Some(u64::MAX), Some(u64::MAX)),
+            ("18446744073709551615", Some(u64::MAX), Some(u64::MAX)),
+            ("-2", None, None),
+            ("-0.5", None, None),
+            ("\"-1\"", None, None),
+            ("\"\"", None, None),
+            ("\".\"", None, None),
+            ("\"1.2.3\"", None, None),
+            ("\"inf\"", None, None),
+            ("\"NaN\"", None, None),
+            ("\"0x7\"", None, None),
+            ("\"seven\"", None, None),
+            ("null", None, None),
+            ("true", None, None),
+            ("[1]", None, None),
         ] {
             let value: Value = serde_json::from_str(json).unwrap();
             assert_eq!(count(&value), as_count, "{json}");
             let map = Map::from_iter([("n".to_owned(), value)]);
-            assert_eq!(seconds(&map, "n"), Seconds(as_seconds), "{json}");
-            let time = (as_seconds > 0).then_some(Timestamp(as_seconds));
-            assert_eq!(timestamp(&map, "n"), time, "{json}");
+            let fields = Fields::new(&map, "");
+            assert_eq!(fields.seconds("n", 1), as_seconds.map(Seconds), "{json}");
+            assert_eq!(fields.count("n").ok().flatten(), as_count, "{json}");
+        }
+    }
+
+    #[test]
+    fn times_of_all_kinds() {
+        for (json, time, is_odd) in [
+            ("1795589428", Some(1_795_589_428), false),
+            ("1795589428.9", Some(1_795_589_428), false),
+            ("\"1795589428\"", Some(1_795_589_428), false),
+            ("0", None, false),
+            ("0.5", None, false),
+            ("null", None, false),
+            ("1795589428000", None, true),
+            ("5", Some(5), false),
+            ("-1", None, true),
+            ("\"soon\"", None, true),
+            ("[]", None, true),
+        ] {
+            let map = Map::from_iter([("t".to_owned(), serde_json::from_str(json).unwrap())]);
+            let mut warnings = Warnings::default();
+            let read = Fields::new(&map, "x.").time("t", &mut warnings);
+            assert_eq!(read, time.map(Timestamp), "{json}");
+            assert_eq!(!warnings.into_lines().is_empty(), is_odd, "{json}");
         }
     }
 
@@ -115,6 +227,6 @@ mod tests {
         assert_eq!(lines.len(), MOST_WARNINGS + 1);
         assert_eq!(lines[MOST_WARNINGS], "queue status: and 980 more such oddities");
         assert_eq!(quoted("a\u{1b}[2J"), "\"a\\u{1b}[2J\"");
-        assert_eq!(quoted(&"x".repeat(9999)).len(), MOST_NAME_CHARS + 5);
+        assert_eq!(quoted(&"x".repeat(9999)).len(), MOST_QUOTED_CHARS + 5);
     }
 }

@@ -2,6 +2,7 @@
 
 mod builtin;
 pub mod classic;
+mod clock;
 pub mod derivations;
 mod features;
 mod lenient;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use reconciler::world::QueueSource;
 
+use self::builtin::system_for;
+pub use self::clock::Asked;
 use self::features::FeatureCache;
 use crate::config::QueueSettings;
 use crate::lock::Access;

@@ -22,13 +22,14 @@ impl QueueRunner {
     pub fn status(&self, now: Millis, epoch: Epoch) -> Queue {
         Queue {
             uptime: Seconds(now.since(self.started_at).whole_seconds()),
+            time: Some(epoch.at(now)),
             demand: self.demand(epoch),
             machines: self.machines(epoch),
             keys: match self.settings.protocol {
                 Protocol::Classic => MachineKeys::Address,
                 Protocol::Rest => MachineKeys::HostName,
             },
-            warnings: Vec::new(),
+            ..Queue::default()
         }
     }
 
@@ -37,13 +38,13 @@ impl QueueRunner {
         let mut demand: Vec<_> = kinds
             .filter(|(_, tally)| self.is_told(tally))
             .map(|(kind, tally)| Demand {
-                kind: kind.clone(),
                 runnable: tally.runnable,
                 running: tally.running,
                 last_active: tally
                     .last_active
                     .filter(|_| self.tells_last_active(tally))
                     .map(|at| epoch.at(at)),
+                ..Demand::none_of(kind.clone())
             })
             .collect();
         demand.sort_by(|a, b| a.kind.cmp(&b.kind));
@@ -68,11 +69,10 @@ impl QueueRunner {
             .builders
             .iter()
             .map(|(host, builder)| QueueMachine {
-                host: planner::Host::new(self.key(*host)),
-                port: None,
                 accepts_jobs: self.accepts_jobs(builder),
                 current_jobs: builder.current_jobs(),
                 idle_since: builder.idle_since.map(|at| epoch.at(at)),
+                ..QueueMachine::new(planner::Host::new(self.key(*host)))
             })
             .collect();
         machines.sort_by(|a, b| a.host.cmp(&b.host));

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{Demand, DemandKey, MachineKeys, Queue, System};
+use planner::{Demand, DemandKey, MachineKeys, Queue, System, Timestamp};
 
-use super::status::Status;
+use super::status::{Counts, Status};
 use super::steps::{Phase, Step, Steps};
-use crate::queue::builtin::system_for;
 use crate::queue::derivations::{DrvPath, Features};
+use crate::queue::system_for;
 
 /// Puts both answers together. `trouble` is why Nix did not tell the features of all steps.
 ///
@@ -17,12 +17,19 @@ use crate::queue::derivations::{DrvPath, Features};
 /// too, where no builder of the system has room, to fewer than wait where a dispatch used up the room, and
 /// not at all once the queue has become empty. The answer in `rest-building` says 1 where 3 wait. A step
 /// that failed and waits for its next try (`nrRunnableDisabled`) counts as waiting: it will need a machine.
+///
+/// How long steps have waited is counted from their `runnableSince`: `avgRunnableTime` is never set, and
+/// `waitTimeMs` adds up what each step had waited when it was put into the queue, which is nothing
+/// (`BuildQueue::insert_new_jobs` in the same file).
+///
+/// # Errors
+/// When waiting steps could be taken for none.
 pub(super) fn queue(
     status: Status,
     steps: Result<Steps, String>,
     features_of: impl Fn(&DrvPath) -> Option<Features>,
     trouble: Option<&str>,
-) -> Queue {
+) -> Result<Queue, String> {
     let mut warnings = status.warnings.into_lines();
     let mut listed = match steps {
         Ok(steps) => {
@@ -36,11 +43,12 @@ pub(super) fn queue(
             BTreeMap::new()
         }
     };
-    let mut tally = Tally::default();
+    let mut tally = Tally { now: status.clock.time, ..Tally::default() };
     for (system, counts) in status.counts {
-        match listed.remove(&system) {
-            Some(steps) => tally.add_steps(&system, &steps, &features_of),
-            None => tally.add(&system, BTreeSet::new(), counts.waiting, counts.running),
+        match (listed.remove(&system), counts) {
+            (Some(steps), _) => tally.add_steps(&system, &steps, &features_of),
+            (None, Ok(counts)) => tally.add_counts(&system, counts),
+            (None, Err(problem)) => return Err(problem),
         }
     }
     for (system, steps) in listed {
@@ -49,27 +57,40 @@ pub(super) fn queue(
     warnings.extend(tally.warning(trouble));
     let demand = tally.by_kind.into_values().collect();
     let keys = MachineKeys::HostName;
-    Queue { uptime: status.uptime, demand, machines: status.machines, keys, warnings }
+    Ok(Queue {
+        uptime: status.uptime,
+        time: status.clock.time,
+        clock_offset_seconds: status.clock.offset_seconds,
+        demand,
+        runnable_total: status.runnable,
+        unsupported_steps: status.unsupported,
+        // A builder's step ends when its outputs are uploaded.
+        copying_steps: 0,
+        machines: status.machines,
+        keys,
+        warnings,
+    })
 }
 
 #[derive(Debug, Default)]
 struct Tally {
     by_kind: BTreeMap<DemandKey, Demand>,
+    /// When the answer was made, by the queue runner's clock.
+    now: Option<Timestamp>,
     /// Waiting steps whose features are not known.
     unknown: u64,
 }
 
 impl Tally {
-    fn add(&mut self, system: &System, features: Features, waiting: u64, running: u64) {
+    fn of_kind(&mut self, system: &System, features: Features) -> &mut Demand {
         let kind = DemandKey { system: system_for(system.as_str()), features };
-        let demand = self.by_kind.entry(kind.clone()).or_insert(Demand {
-            kind,
-            runnable: 0,
-            running: 0,
-            last_active: None,
-        });
-        demand.runnable = demand.runnable.saturating_add(waiting);
-        demand.running = demand.running.saturating_add(running);
+        self.by_kind.entry(kind.clone()).or_insert_with(|| Demand::none_of(kind))
+    }
+
+    fn add_counts(&mut self, system: &System, counts: Counts) {
+        let demand = self.of_kind(system, BTreeSet::new());
+        demand.runnable = demand.runnable.saturating_add(counts.waiting);
+        demand.running = demand.running.saturating_add(counts.running);
     }
 
     fn add_steps(
@@ -78,17 +99,22 @@ impl Tally {
         steps: &[Step],
         features_of: impl Fn(&DrvPath) -> Option<Features>,
     ) {
-        self.add(system, BTreeSet::new(), 0, 0);
+        self.of_kind(system, BTreeSet::new());
         for step in steps {
             let features = step.derivation.as_ref().and_then(&features_of);
-            let (waiting, running) = match step.phase {
-                Phase::Waiting => (1, 0),
-                Phase::Running => (0, 1),
-            };
-            if features.is_none() {
-                self.unknown += waiting;
+            let is_unknown = features.is_none();
+            let waited = self.now.zip(step.runnable_since).map(|(now, since)| now.since(since).0);
+            let demand = self.of_kind(system, features.unwrap_or_default());
+            match step.phase {
+                Phase::Running => demand.running += 1,
+                Phase::Waiting => {
+                    demand.runnable += 1;
+                    let sum = demand.wait_seconds.unwrap_or(0);
+                    demand.wait_seconds =
+                        waited.map(|waited| sum.saturating_add(waited)).or(demand.wait_seconds);
+                    self.unknown += u64::from(is_unknown);
+                }
             }
-            self.add(system, features.unwrap_or_default(), waiting, running);
         }
     }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use planner::{Queue, QueueStatus};
 use reconciler::world::QueueSource;
 
+use super::clock::Asked;
 use super::derivations::{DrvPath, Features};
 use super::features::FeatureCache;
 
@@ -44,14 +45,16 @@ impl Source {
     fn look(&mut self) -> Result<Queue, String> {
         let deadline = Instant::now() + self.limit;
         // The machines first: what begins between the two answers is then waiting in one, or both.
-        let status = status::parse(&self.get("/status", deadline)?)?;
+        let asked_at = crate::world::now();
+        let status = self.get("/status", deadline)?;
+        let status = status::parse(&status, Asked::until_now(asked_at))?;
         let steps = self.get("/status/queues", deadline).and_then(|body| steps::parse(&body));
         let trouble = match &steps {
             Ok(steps) => self.features.learn(&steps.derivations(), deadline),
             Err(_) => None,
         };
         let features_of = |derivation: &DrvPath| self.features.get(derivation).cloned();
-        Ok(demand::queue(status, steps, features_of, trouble.as_deref()))
+        demand::queue(status, steps, features_of, trouble.as_deref())
     }
 
     fn get(&self, path: &str, deadline: Instant) -> Result<Vec<u8>, String> {
@@ -78,16 +81,17 @@ impl QueueSource for Source {
 }
 
 /// Reads the bodies of `/status` and `/status/queues` (or why that is not to be had), with
-/// `features_of` what is known of derivations.
+/// `features_of` what is known of derivations. They were `asked` for then.
 pub fn read(
     status: &[u8],
     queues: Result<&[u8], String>,
+    asked: Asked,
     features_of: impl Fn(&DrvPath) -> Option<Features>,
 ) -> QueueStatus {
-    match status::parse(status) {
-        Ok(status) => {
-            QueueStatus::Up(demand::queue(status, queues.and_then(steps::parse), features_of, None))
-        }
+    let queue = status::parse(status, asked)
+        .and_then(|status| demand::queue(status, queues.and_then(steps::parse), features_of, None));
+    match queue {
+        Ok(queue) => QueueStatus::Up(queue),
         Err(reason) => QueueStatus::Unavailable(reason),
     }
 }

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System};
+use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::queue::lenient::{Warnings, count, count_at, quoted, seconds, timestamp};
+use crate::queue::clock::{Asked, Clock};
+use crate::queue::lenient::{Fields, Warnings, quoted};
 
 /// What `/status` says.
 #[derive(Debug)]
 pub(super) struct Status {
     pub(super) uptime: Seconds,
-    pub(super) counts: BTreeMap<System, Counts>,
+    pub(super) clock: Clock,
+    pub(super) counts: BTreeMap<System, Result<Counts, String>>,
+    pub(super) runnable: Option<u64>,
+    pub(super) unsupported: u64,
     pub(super) machines: Vec<QueueMachine>,
     pub(super) warnings: Warnings,
 }
@@ -29,7 +33,7 @@ pub(super) struct Counts {
 ///
 /// # Errors
 /// When it cannot be relied on: the queue runner is not up, or a busy machine could be missed.
-pub(super) fn parse(body: &[u8]) -> Result<Status, String> {
+pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
     let status: Map<String, Value> = serde_json::from_slice(body)
         .map_err(|error| format!("/status is not a JSON object: {error}"))?;
     let runner = status
@@ -46,67 +50,123 @@ pub(super) fn parse(body: &[u8]) -> Result<Status, String> {
         .and_then(Value::as_object)
         .ok_or("/status has no object machines: builds could be missed")?;
     let mut warnings = Warnings::default();
+    let fields = Fields::new(runner, "queueRunner.");
+    let clock = Clock::new(time(runner, &mut warnings), asked, &mut warnings);
     let counts = match runner.get("queueStats") {
-        None => BTreeMap::new(),
-        Some(Value::Object(systems)) => counts(systems, &mut warnings),
+        None | Some(Value::Null) => BTreeMap::new(),
+        Some(Value::Object(systems)) => counts(systems),
         Some(_) => return Err("queueStats of /status is not an object".to_owned()),
     };
-    let machines = listed.iter().map(|(key, entry)| queue_machine(key, entry, &mut warnings));
+    let machines =
+        listed.iter().map(|(key, entry)| queue_machine(key, entry, clock, &mut warnings));
     let mut machines: Vec<_> = machines.collect();
-    suspect_hidden_builders(runner, &mut machines, &mut warnings);
-    Ok(Status { uptime: seconds(runner, "uptime"), counts, machines, warnings })
+    suspect_hidden_builders(fields, &mut machines, &mut warnings);
+    let unsupported = fields.count_if_told("nrUnsupportedSteps", &mut warnings).unwrap_or(0);
+    let aborted = fields.count_if_told("nrUnsupportedStepsAborted", &mut warnings);
+    warnings.extend(aborted.filter(|aborted| *aborted > 0).map(aborted_warning));
+    Ok(Status {
+        uptime: fields.seconds("uptime", 1).unwrap_or(Seconds(0)),
+        clock,
+        counts,
+        // Steps being built are runnable too (`Steps::len_runnable` in `state/step.rs`).
+        runnable: fields.count_if_told("runnableCount", &mut warnings),
+        unsupported,
+        machines,
+        warnings,
+    })
 }
 
-fn counts(systems: &Map<String, Value>, warnings: &mut Warnings) -> BTreeMap<System, Counts> {
-    let mut counts = BTreeMap::new();
-    for (system, stats) in systems {
-        let place = format!("queueStats.{}", quoted(system));
-        let Some(stats) = stats.as_object() else {
-            warnings.add(format!("queue status: {place} is not an object; it is skipped"));
-            continue;
-        };
-        // Not `totalRunnable`: it counts the steps that are building too.
-        let waiting = count_at(stats, "nrRunnableWaiting", &place, warnings);
-        let running = count_at(stats, "activeRunnable", &place, warnings);
-        counts.insert(System::new(system), Counts { waiting, running });
+/// `time` is RFC 3339 with a fraction of a second.
+fn time(runner: &Map<String, Value>, warnings: &mut Warnings) -> Option<Timestamp> {
+    let time = parse_time(runner.get("time")?);
+    if time.is_none() {
+        warnings.add("queue status: queueRunner.time is not a time; it is left out".to_owned());
     }
-    counts
+    time
+}
+
+/// Cuts off the fraction of the second.
+pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
+    let time: jiff::Timestamp = value.as_str()?.parse().ok()?;
+    u64::try_from(time.as_second()).ok().map(Timestamp)
+}
+
+/// `State::abort_unsupported` in `state/mod.rs`.
+fn aborted_warning(aborted: u64) -> String {
+    format!(
+        "queue status: {aborted} steps were aborted since the queue runner's start because no builder supported \
+         them for maxUnsupportedTimeInS (120 by default); it must be longer than a machine takes to be made"
+    )
+}
+
+fn counts(systems: &Map<String, Value>) -> BTreeMap<System, Result<Counts, String>> {
+    let read = |(system, stats): (&String, &Value)| {
+        let place = format!("queueStats.{}", quoted(system));
+        let stats = stats.as_object().ok_or_else(|| format!("{place} is not an object"))?;
+        let place = format!("{place}.");
+        let fields = Fields::new(stats, &place);
+        // Not `totalRunnable`: it counts the steps that are building too.
+        let waiting = fields.count("nrRunnableWaiting")?.unwrap_or(0);
+        let running = fields.count("activeRunnable")?.unwrap_or(0);
+        Ok(Counts { waiting, running })
+    };
+    systems.iter().map(|entry| (System::new(entry.0), read(entry))).collect()
 }
 
 /// A builder's key is what `gethostname` says there (`hydra-builder/src/state.rs`; no option changes it).
-fn queue_machine(host_name: &str, entry: &Value, warnings: &mut Warnings) -> QueueMachine {
+fn queue_machine(
+    host_name: &str,
+    entry: &Value,
+    clock: Clock,
+    warnings: &mut Warnings,
+) -> QueueMachine {
     let empty = Map::new();
     let stats = entry.get("stats").and_then(Value::as_object).unwrap_or(&empty);
-    let listed = entry.get("jobs").and_then(Value::as_array).map_or(0, Vec::len) as u64;
-    let counted = stats.get("currentJobs").and_then(count).unwrap_or_else(|| {
-        warnings.add(format!(
-            "queue status: machines.{} does not tell its currentJobs; it is taken for busy",
-            quoted(host_name)
-        ));
-        1
-    });
-    let current_jobs = counted.max(listed);
+    let place = format!("machines.{}.stats.", quoted(host_name));
+    let fields = Fields::new(stats, &place);
+    let current_jobs = jobs(entry, fields, &place, warnings);
+    let idle_since = clock.ours(fields.time("idleSince", warnings));
     QueueMachine {
-        host: Host::new(host_name),
-        port: None,
         // A builder is listed as long as it is connected, and may be given a step at any time. There is
         // no draining: on SIGTERM it aborts its builds and hangs up (`stop_application` in
         // `hydra-builder/src/main.rs`), so that only an idle one may be stopped.
         accepts_jobs: AcceptsJobs::Yes,
         current_jobs,
-        idle_since: timestamp(stats, "idleSince").filter(|_| current_jobs == 0),
+        idle_since: idle_since.filter(|_| current_jobs == 0),
+        disabled_until: clock.ours(fields.time("disabledUntil", warnings)),
+        consecutive_failures: fields.count_if_told("consecutiveFailures", warnings).unwrap_or(0),
+        last_failure: clock.ours(fields.time("lastFailure", warnings)),
+        steps_done: fields.count_if_told("nrStepsDone", warnings),
+        total_step_time: fields.seconds("totalStepTimeMs", 1000),
+        total_build_time: fields.seconds("totalStepBuildTimeMs", 1000),
+        ..QueueMachine::new(Host::new(host_name))
     }
+}
+
+/// What is counted, or listed where that is more. A step is listed until its outputs are uploaded
+/// (`complete_build` in `server/grpc.rs` comes after that).
+fn jobs(entry: &Value, stats: Fields<'_>, place: &str, warnings: &mut Warnings) -> u64 {
+    let problem = match stats.count("currentJobs") {
+        Ok(Some(counted)) => {
+            let listed = entry.get("jobs").and_then(Value::as_array).map_or(0, Vec::len);
+            return counted.max(listed as u64);
+        }
+        Ok(None) => format!("{place}currentJobs is not told"),
+        Err(problem) => problem,
+    };
+    warnings.add(format!("queue status: {problem}; the machine is taken for busy"));
+    1
 }
 
 /// The queue runner knows builders by a number of its own and lists them by host name (`status::get` in
 /// `server/http.rs`), so that of two with the same name only one is seen. The other may be building: until
 /// it is told apart, no builder counts as idle.
 fn suspect_hidden_builders(
-    runner: &Map<String, Value>,
+    runner: Fields<'_>,
     machines: &mut [QueueMachine],
     warnings: &mut Warnings,
 ) {
-    let total = runner.get("machinesTotal").and_then(count).unwrap_or(0);
+    let total = runner.count_if_told("machinesTotal", warnings).unwrap_or(0);
     let hidden = total.saturating_sub(machines.len() as u64);
     if hidden == 0 {
         return;

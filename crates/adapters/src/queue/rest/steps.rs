@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::System;
+use planner::{System, Timestamp};
 use serde_json::{Map, Value};
 
+use super::status::parse_time;
 use crate::queue::derivations::DrvPath;
 use crate::queue::lenient::{Warnings, quoted};
 
@@ -21,6 +22,8 @@ pub(super) struct Step {
     /// `None` where the answer's `drvPath` is no derivation.
     pub(super) derivation: Option<DrvPath>,
     pub(super) phase: Phase,
+    /// Since when it could have been built, by the queue runner's clock.
+    pub(super) runnable_since: Option<Timestamp>,
 }
 
 /// Where a step is.
@@ -76,5 +79,6 @@ fn read_step(step: &Value, place: &str, warnings: &mut Warnings) -> Option<Step>
         .inspect_err(|problem| warnings.add(format!("queue status: a step in {place}: {problem}")))
         .ok();
     let phase = if is("alreadyScheduled") { Phase::Running } else { Phase::Waiting };
-    Some(Step { derivation, phase })
+    let runnable_since = fields.get("runnableSince").and_then(parse_time);
+    Some(Step { derivation, phase, runnable_since })
 }

@@ -22,11 +22,21 @@
   ];
   touchKeepAlive = false;
   maxCreatesPerCycle = 7;
+  otherMachines = [ "mac-*" ];
+  maxCreating = 8;
+  maxMachines = 40;
+  maxHourlyCost = 12.5;
+  maxDailyCost = "99.90";
+  maxMonthlyCost = 1000;
   parallelism = 3;
   createTimeout = 11;
   deployTimeout = 12;
   releaseTimeout = 13;
   statusTimeout = 14;
+  pollInterval = 15;
+  listInterval = "2m";
+  keepAliveInterval = "1m30s";
+  maxStatusAge = "1h";
   systemTypes = {
     "x86_64-linux,i686-linux:kvm,benchmark" = {
       provider.command = {
@@ -49,14 +59,41 @@
       sshKey = "/srv/key";
       stopOnIdle = true;
       gracePeriod = 600;
-      giveUpAfter = 1800;
+      giveUpAfter = "30m";
+      healthTimeout = 120;
+      keepLast = "1d";
+      targetWait = 240;
+      maxCreating = 3;
+      dollarsPerHour = 0.0116;
+      maxHourlyCost = 1;
+      maxDailyCost = 2;
+      maxMonthlyCost = 3;
+      fallback = [ "aarch64-linux" ];
+      schedule = [
+        {
+          days = "mon-fri";
+          hours = "22:00-06:00";
+          timeZone = "Europe/Berlin";
+          minMachines = 2;
+          maxMachines = 12;
+          targetWait = "1m";
+          idleTimeout = "auto";
+        }
+      ];
     };
-    aarch64-linux.provider.nixops = {
-      program = [ "nixops2" ];
-      network = "/srv/network";
-      nixPath = [ "nixpkgs=/srv/nixpkgs" ];
-      stateFile = "/srv/state.nixops";
+    aarch64-linux = {
+      dollarsPerHour = 0;
+      idleTimeout = "auto";
+      provider.nixops = {
+        program = [ "nixops2" ];
+        network = "/srv/network";
+        nixPath = [ "nixpkgs=/srv/nixpkgs" ];
+        stateFile = "/srv/state.nixops";
+      };
     };
-    armv7l-linux.provider.nixops.expr = "/srv/arm.nix";
+    armv7l-linux = {
+      dollarsPerHour = "2";
+      provider.nixops.expr = "/srv/arm.nix";
+    };
   };
 }

@@ -1,0 +1,63 @@
+//! What a configuration could cost.
+
+use std::cmp::Reverse;
+
+use planner::{MachineType, Money, PoolPolicy};
+
+use super::settings::Config;
+
+/// The most that a configuration could cost per hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HourlyCost {
+    /// With as many machines as there may be, within all limits, of the types whose price is known.
+    pub most: Money,
+    /// Types without `dollarsPerHour` that may have machines; they come on top.
+    pub unpriced: Vec<MachineType>,
+}
+
+impl Config {
+    /// The most that this configuration could cost per hour; `None` where no type has a price.
+    pub fn hourly_cost(&self) -> Option<HourlyCost> {
+        let mut priced = Vec::new();
+        let mut unpriced = Vec::new();
+        for (machine_type, pool) in &self.policy.pools {
+            let machines = self.most_machines(machine_type, pool);
+            match pool.dollars_per_hour {
+                Some(price) => priced.push((price, machines, pool)),
+                None if machines > 0 => unpriced.push(machine_type.clone()),
+                None => {}
+            }
+        }
+        if priced.is_empty() {
+            return None;
+        }
+        // The dearest machines first, as long as the farm may have more.
+        priced.sort_by_key(|(price, ..)| Reverse(*price));
+        let mut room = self.policy.max_machines.unwrap_or(u32::MAX);
+        let (mut most, mut least) = (Money(0), Money(0));
+        for (price, machines, pool) in priced {
+            let machines = machines.min(room);
+            room -= machines;
+            let wanted_anyway = price.times(pool.min_machines.into());
+            let cost = price.times(machines.into());
+            most = most.plus(within(cost, pool.cost_limits.hourly, wanted_anyway));
+            least = least.plus(wanted_anyway);
+        }
+        Some(HourlyCost { most: within(most, self.policy.cost_limits.hourly, least), unpriced })
+    }
+
+    /// At any hour of its schedule.
+    fn most_machines(&self, machine_type: &MachineType, pool: &PoolPolicy) -> u32 {
+        let schedule = self.schedules.get(machine_type).into_iter().flatten();
+        schedule.fold(pool.max_machines, |most, entry| {
+            let mut scheduled = pool.clone();
+            entry.apply(&mut scheduled);
+            most.max(scheduled.max_machines)
+        })
+    }
+}
+
+/// What remains of `cost` within `limit`, which does not cut `minMachines`.
+fn within(cost: Money, limit: Option<Money>, wanted_anyway: Money) -> Money {
+    limit.map_or(cost, |limit| cost.min(limit.max(wanted_anyway)))
+}

@@ -1,0 +1,105 @@
+//! The machines of the machines files.
+
+use planner::{AcceptsJobs, Demand, Endpoint, QueueMachine};
+use serde_json::{Map, Value};
+
+use super::Listed;
+use crate::queue::clock::Clock;
+use crate::queue::lenient::{Fields, Warnings, quoted};
+
+/// Reads `machines`.
+///
+/// # Errors
+/// When a busy machine could be missed.
+pub(super) fn read(
+    status: &Map<String, Value>,
+    demand: &[Demand],
+    clock: Clock,
+    warnings: &mut Warnings,
+) -> Result<Listed, String> {
+    let mut listed = Listed { machines: Vec::new(), told_jobs: 0 };
+    match status.get("machines") {
+        Some(Value::Object(machines)) => {
+            for (key, entry) in machines {
+                let (machine, told_jobs) = queue_machine(key, entry, clock, warnings);
+                listed.machines.push(machine);
+                listed.told_jobs = listed.told_jobs.saturating_add(told_jobs);
+            }
+        }
+        None | Some(Value::Null) => none_is_listed(status, demand)?,
+        Some(_) => return Err("machines of the queue status is not an object".to_owned()),
+    }
+    Ok(listed)
+}
+
+/// From January 2023 to April 2025 the key is absent until a machine is listed; what has been listed once stays
+/// so. Nothing can be active then.
+fn none_is_listed(status: &Map<String, Value>, demand: &[Demand]) -> Result<(), String> {
+    let fields = Fields::new(status, "");
+    let is_zero = |key| fields.count(key).map(|count| count.unwrap_or(0) == 0);
+    let idle = is_zero("nrActiveSteps")?
+        && is_zero("nrStepsBuilding")?
+        && demand.iter().all(|demand| demand.running == 0);
+    let types_are_told = status.get("machineTypes").is_some_and(Value::is_object);
+    let is_told = types_are_told || status.contains_key("nrActiveSteps");
+    if idle && is_told {
+        Ok(())
+    } else {
+        Err("the queue status has no object machines: builds could be missed".to_owned())
+    }
+}
+
+/// The machine, and how many jobs it is told to have; 0 where that cannot be read.
+fn queue_machine(
+    key: &str,
+    entry: &Value,
+    clock: Clock,
+    warnings: &mut Warnings,
+) -> (QueueMachine, u64) {
+    // The key is the first column of the machines file (`machine->sshName`, later `storeUri.render()`).
+    let Endpoint { host, port } = Endpoint::new(key);
+    let place = format!("machines.{}.", quoted(key));
+    let empty = Map::new();
+    let fields = Fields::new(entry.as_object().unwrap_or(&empty), &place);
+    let told_jobs = jobs(fields, &place, warnings);
+    let current_jobs = told_jobs.unwrap_or(1);
+    let idle_since = clock.ours(fields.time("idleSince", warnings));
+    let machine = QueueMachine {
+        port,
+        accepts_jobs: accepts_jobs(fields, &place, warnings),
+        current_jobs,
+        idle_since: idle_since.filter(|_| current_jobs == 0),
+        disabled_until: clock.ours(fields.time("disabledUntil", warnings)),
+        consecutive_failures: fields.count_if_told("consecutiveFailures", warnings).unwrap_or(0),
+        last_failure: clock.ours(fields.time("lastFailure", warnings)),
+        steps_done: fields.count_if_told("nrStepsDone", warnings),
+        total_step_time: fields.seconds("totalStepTime", 1),
+        total_build_time: fields.seconds("totalStepBuildTime", 1),
+        ..QueueMachine::new(host)
+    };
+    (machine, told_jobs.unwrap_or(0))
+}
+
+/// `None`, with a warning, where they are not told.
+fn jobs(fields: Fields<'_>, place: &str, warnings: &mut Warnings) -> Option<u64> {
+    let problem = match fields.count("currentJobs") {
+        Ok(Some(jobs)) => return Some(jobs),
+        Ok(None) => format!("{place}currentJobs is not told"),
+        Err(problem) => problem,
+    };
+    warnings.add(format!("queue status: {problem}; the machine is taken for busy"));
+    None
+}
+
+/// A machine that left the machines file stays listed with `enabled: false`; every release tells. In doubt it may
+/// still be given steps.
+fn accepts_jobs(fields: Fields<'_>, place: &str, warnings: &mut Warnings) -> AcceptsJobs {
+    let problem = match fields.truth("enabled") {
+        Ok(Some(true)) => return AcceptsJobs::Yes,
+        Ok(Some(false)) => return AcceptsJobs::No,
+        Ok(None) => format!("{place}enabled is not told"),
+        Err(problem) => problem,
+    };
+    warnings.add(format!("queue status: {problem}; the machine is taken for enabled"));
+    AcceptsJobs::Yes
+}

@@ -1,0 +1,133 @@
+//! Classic Hydra: `hydra-queue-runner --status` (`State::dumpStatus`, before 2022-11 `getStatus`, and
+//! `State::showStatus` in the C++ `hydra-queue-runner/hydra-queue-runner.cc`, up to March 2026).
+//!
+//! What its releases leave out means something:
+//! - January 2023 to April 2025: no `machines` before the first machine is listed (`a5b17d06` mends that);
+//! - February to June 2023: `machineTypes` is always empty (`5c35d1be` mends that);
+//! - from February 2023 on: no `lastActive` and no `waitTime` by type, which are written to a copy.
+
+mod demand;
+mod machines;
+
+use std::time::Duration;
+
+use planner::{MachineKeys, Queue, QueueMachine, QueueStatus, Seconds};
+use reconciler::world::QueueSource;
+use serde_json::{Map, Value};
+
+use super::clock::{Asked, Clock};
+use super::lenient::{Fields, Warnings, quoted};
+use crate::command::{Invocation, Output};
+
+/// Asks a command.
+#[derive(Clone, Debug)]
+pub struct Source {
+    command: Vec<String>,
+    limit: Duration,
+}
+
+impl Source {
+    /// `command` prints the status within `limit`.
+    pub fn new(command: Vec<String>, limit: Duration) -> Self {
+        Self { command, limit }
+    }
+}
+
+impl QueueSource for Source {
+    fn queue_status(&mut self) -> QueueStatus {
+        let invocation = Invocation::new(&self.command, self.limit);
+        let asked_at = crate::world::now();
+        match invocation.run() {
+            Err(error) => QueueStatus::Unavailable(format!("statusCommand: {error}")),
+            Ok(output) if !output.succeeded() => {
+                QueueStatus::Unavailable(not_to_be_trusted(&invocation.command_line(), &output))
+            }
+            Ok(output) => parse(&output.stdout, Asked::until_now(asked_at)),
+        }
+    }
+}
+
+/// A queue runner that does not answer within 5 s has its last known status printed before the command
+/// fails: a machine that is idle there may be building by now. So what was printed is not looked at.
+fn not_to_be_trusted(command_line: &str, output: &Output) -> String {
+    let said = output.stderr_tail();
+    let said = if said.is_empty() { "it said nothing on standard error".to_owned() } else { said };
+    let printed = if output.stdout.is_empty() { "" } else { ", what it printed may be wrong" };
+    format!("statusCommand {command_line} ended with exit code {}{printed}: {said}", output.code)
+}
+
+/// Reads what the command printed when it was `asked`. Absent and unknown keys are fine, details that make no
+/// sense become [`Queue::warnings`]; all is [`QueueStatus::Unavailable`] where a busy machine could be missed
+/// or waiting steps be taken for none.
+pub fn parse(bytes: &[u8], asked: Asked) -> QueueStatus {
+    match read(bytes, asked) {
+        Ok(queue) => QueueStatus::Up(queue),
+        Err(reason) => QueueStatus::Unavailable(reason),
+    }
+}
+
+fn read(bytes: &[u8], asked: Asked) -> Result<Queue, String> {
+    let status: Map<String, Value> = serde_json::from_slice(bytes)
+        .map_err(|error| format!("the queue status is not a JSON object: {error}"))?;
+    is_up(&status)?;
+    let mut warnings = Warnings::default();
+    let fields = Fields::new(&status, "");
+    let clock = Clock::new(fields.time("time", &mut warnings), asked, &mut warnings);
+    let demand = demand::read(&status, clock, &mut warnings)?;
+    let listed = machines::read(&status, &demand, clock, &mut warnings)?;
+    let runnable_total = fields.count_if_told("nrRunnableSteps", &mut warnings);
+    demand::is_told_by_type(&demand, runnable_total)?;
+    let unsupported_steps = fields.count_if_told("nrUnsupportedSteps", &mut warnings).unwrap_or(0);
+    warnings.extend(aborted(unsupported_steps, runnable_total));
+    Ok(Queue {
+        uptime: fields.seconds("uptime", 1).unwrap_or(Seconds(0)),
+        time: clock.time,
+        clock_offset_seconds: clock.offset_seconds,
+        demand,
+        runnable_total,
+        unsupported_steps,
+        copying_steps: copying_steps(fields, listed.told_jobs, &mut warnings),
+        machines: listed.machines,
+        keys: MachineKeys::Address,
+        warnings: warnings.into_lines(),
+    })
+}
+
+fn is_up(status: &Map<String, Value>) -> Result<(), String> {
+    match status.get("status").and_then(Value::as_str) {
+        Some("up") => Ok(()),
+        Some("down") => Err("the queue runner is down".to_owned()),
+        Some(other) => Err(format!("the queue runner is {}", quoted(other))),
+        None => Err("the queue status does not say whether the runner is up".to_owned()),
+    }
+}
+
+/// Steps that are active on no machine's account. Since April 2025 a machine's job ends when its outputs begin
+/// to be copied from it (`reservation.reset()` in `State::buildRemote`, `build-remote.cc`), the step only after
+/// that. `told_jobs` are the jobs of all machines, as far as they are told.
+fn copying_steps(status: Fields<'_>, told_jobs: u64, warnings: &mut Warnings) -> u64 {
+    match status.count("nrActiveSteps") {
+        Ok(active) => active.unwrap_or(0).saturating_sub(told_jobs),
+        Err(problem) => {
+            warnings.add(format!("queue status: {problem}; outputs may be being copied"));
+            1
+        }
+    }
+}
+
+/// `State::abortUnsupported` (`dispatcher.cc`) counts the steps that no machine supports, and takes those out of
+/// the runnable ones that it aborts.
+fn aborted(unsupported: u64, runnable: Option<u64>) -> Option<String> {
+    let gone = unsupported.checked_sub(runnable?).filter(|gone| *gone > 0)?;
+    Some(format!(
+        "queue status: {unsupported} steps had no machine that supports them, and {gone} of them wait no more: \
+         they were canceled, or aborted (status 9, \"unsupported system type\"); max_unsupported_time in \
+         hydra.conf (0 by default) must be longer than a machine takes to be made"
+    ))
+}
+
+/// What is told of the machines.
+struct Listed {
+    machines: Vec<QueueMachine>,
+    told_jobs: u64,
+}

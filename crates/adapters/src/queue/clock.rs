@@ -1,0 +1,104 @@
+//! The queue runner's clock beside ours: its times are told to the planner by our clock.
+
+use planner::{Seconds, Timestamp};
+
+use super::lenient::Warnings;
+
+/// Between two clocks this many seconds are nothing to speak of.
+const MOST_OFFSET_SECONDS: u64 = 30;
+
+/// Between which times of our clock an answer was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Just before the question.
+    pub from: Timestamp,
+    /// When the answer was there.
+    pub to: Timestamp,
+}
+
+impl Asked {
+    /// Answered within the second `now`.
+    pub fn at(now: Timestamp) -> Self {
+        Self { from: now, to: now }
+    }
+
+    /// Asked at `from`, answered just now.
+    pub(super) fn until_now(from: Timestamp) -> Self {
+        Self { from, to: crate::world::now() }
+    }
+
+    /// How many seconds `theirs`, read while the answer was made, is ahead of our clock; 0 where both may agree.
+    fn offset_of(self, theirs: Timestamp) -> i64 {
+        let ahead = theirs.since(self.to);
+        let behind = self.from.since(theirs);
+        let whole = |length: Seconds| i64::try_from(length.0).unwrap_or(i64::MAX);
+        whole(ahead) - whole(behind)
+    }
+}
+
+/// Turns the times of one answer into ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// When the answer was made, by the queue runner's clock.
+    pub(super) time: Option<Timestamp>,
+    /// Seconds that it is ahead of ours; 0 where not known.
+    pub(super) offset_seconds: i64,
+}
+
+impl Clock {
+    /// Of an answer that says it was made at `time`.
+    pub(super) fn new(time: Option<Timestamp>, asked: Asked, warnings: &mut Warnings) -> Self {
+        let offset_seconds = time.map_or(0, |time| asked.offset_of(time));
+        let difference = Seconds(offset_seconds.unsigned_abs());
+        if difference.0 > MOST_OFFSET_SECONDS {
+            let side = if offset_seconds > 0 { "ahead of" } else { "behind" };
+            warnings.add(format!(
+                "queue status: its time is {difference} {side} our clock: set both hosts' clocks (NTP), or, if \
+                 statusCommand prints what was stored before, ask the queue runner itself; idle times are \
+                 taken by its clock"
+            ));
+        }
+        Self { time, offset_seconds }
+    }
+
+    /// A time of the answer by our clock; `None` for none, or before 1970.
+    pub(super) fn ours(self, theirs: Option<Timestamp>) -> Option<Timestamp> {
+        theirs?.0.checked_add_signed(self.offset_seconds.checked_neg()?).map(Timestamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_took_a_while_may_have_been_made_at_any_time_of_it() {
+        let asked = Asked { from: Timestamp(1000), to: Timestamp(1005) };
+        for (theirs, offset) in
+            [(1000, 0), (1003, 0), (1005, 0), (1006, 1), (999, -1), (4600, 3595), (0, -1000)]
+        {
+            assert_eq!(asked.offset_of(Timestamp(theirs)), offset, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn times_come_out_by_our_clock() {
+        for (time, theirs, ours, warned) in [
+            (Some(1_000_000), 999_940, Some(999_940), false),
+            (Some(1_000_030), 1_000_000, Some(999_970), false),
+            (Some(1_000_031), 1_000_000, Some(999_969), true),
+            // An hour behind, idle for a minute: a minute is what comes out.
+            (Some(996_400), 996_340, Some(999_940), true),
+            (Some(1_003_600), 1_003_540, Some(999_940), true),
+            (None, 999_940, Some(999_940), false),
+            (Some(u64::MAX), 5, None, true),
+        ] {
+            let mut warnings = Warnings::default();
+            let asked = Asked::at(Timestamp(1_000_000));
+            let clock = Clock::new(time.map(Timestamp), asked, &mut warnings);
+            assert_eq!(clock.ours(Some(Timestamp(theirs))), ours.map(Timestamp), "{time:?}");
+            assert_eq!(!warnings.into_lines().is_empty(), warned, "{time:?}");
+        }
+        assert_eq!(Clock::default().ours(None), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! What is made of answers, real ones and odd ones.
+
+use adapters::queue::derivations::DrvPath;
+use planner::{AcceptsJobs, Host, Seconds, Timestamp};
+
+/// When the samples in `rest-queued` were taken.
+const NOW: u64 = 1_795_473_493;
+
+use super::{demand, known, read_at, reason, sample, up};
+
+#[test]
+fn real_answers() {
+    for (folder, now, uptime, expected, machines) in [
+        (
+            "rest-queued",
+            1_795_473_493,
+            23,
+            &[
+                "aarch64-linux 1+0",
+                "i686-linux 1+0",
+                "x86_64-linux 2+0",
+                "x86_64-linux:benchmark 1+0",
+                "x86_64-linux:big-parallel,kvm 1+0",
+            ][..],
+            &[][..],
+        ),
+        // `nrRunnableWaiting` of x86_64-linux says 1 here, `totalRunnable` 4: three wait.
+        (
+            "rest-building",
+            1_795_473_771,
+            302,
+            &[
+                "aarch64-linux 1+0",
+                "i686-linux 0+1",
+                "x86_64-linux 1+1",
+                "x86_64-linux:benchmark 1+0",
+                "x86_64-linux:big-parallel,kvm 1+0",
+            ],
+            &[("vm", 2, None)],
+        ),
+        (
+            "rest-after",
+            1_795_473_785,
+            315,
+            &["aarch64-linux 1+0", "x86_64-linux:big-parallel,kvm 1+0"],
+            &[("vm", 0, Some(Timestamp(1_795_473_782)))],
+        ),
+        (
+            "rest-gone",
+            1_795_473_788,
+            319,
+            &["aarch64-linux 1+0", "x86_64-linux:big-parallel,kvm 1+0"],
+            &[],
+        ),
+    ] {
+        let status = sample(folder, "status.json");
+        let queue = up(read_at(now, &status, Ok(&sample(folder, "status-queues.json")), known));
+        assert_eq!(demand(&queue), expected, "{folder}");
+        assert_eq!(queue.uptime.0, uptime, "{folder}");
+        let seen: Vec<_> = queue
+            .machines
+            .iter()
+            .map(|machine| (machine.host.clone(), machine.current_jobs, machine.idle_since))
+            .collect();
+        let machines: Vec<_> =
+            machines.iter().map(|(host, jobs, idle)| (Host::new(host), *jobs, *idle)).collect();
+        assert_eq!(seen, machines, "{folder}");
+        assert!(queue.machines.iter().all(|machine| machine.accepts_jobs == AcceptsJobs::Yes));
+        assert_eq!(queue.warnings, [""; 0], "{folder}");
+    }
+}
+
+#[test]
+fn without_the_lists_the_counts_of_the_last_dispatch_stand_in() {
+    let queue =
+        up(read_at(NOW, &sample("rest-queued", "status.json"), Err("GET x: 404".into()), known));
+    assert_eq!(demand(&queue), ["aarch64-linux 1+0", "i686-linux 1+0", "x86_64-linux 4+0"]);
+    assert_eq!(
+        queue.warnings,
+        [
+            "which features the waiting steps require is not known, all count as requiring none: GET x: 404"
+        ]
+    );
+}
+
+#[test]
+fn unknown_features_count_as_none_with_a_warning() {
+    let status = sample("rest-queued", "status.json");
+    let queues = sample("rest-queued", "status-queues.json");
+    let only_b = |path: &DrvPath| known(path).filter(|features| features.len() == 2);
+    let queue = up(read_at(NOW, &status, Ok(&queues), only_b));
+    assert_eq!(
+        demand(&queue),
+        [
+            "aarch64-linux 1+0",
+            "i686-linux 1+0",
+            "x86_64-linux 3+0",
+            "x86_64-linux:big-parallel,kvm 1+0"
+        ]
+    );
+    assert_eq!(queue.warnings.len(), 1);
+    assert!(queue.warnings[0].starts_with("the features that 5 waiting steps require"));
+}
+
+#[test]
+fn only_what_waits_or_runs_counts() {
+    let path = "2innw8daj996r0wv56czrlgksjpykl70-b.drv";
+    let status = br#"{"queueRunner":{"status":"up","queueStats":{"s":{"totalRunnable":9,"nrRunnableWaiting":9}}},"machines":{}}"#;
+    for (flags, expected) in [
+        (r#""runnable":true"#, &["s:big-parallel,kvm 1+0"][..]),
+        (r#""runnable":true,"alreadyScheduled":true"#, &["s:big-parallel,kvm 0+1"]),
+        (r#""runnable":false"#, &[]),
+        (r#""alreadyScheduled":false"#, &[]),
+        (r#""runnable":true,"finished":true"#, &[]),
+        (r#""runnable":true,"cancelled":true"#, &[]),
+        (r#""runnable":"true""#, &[]),
+    ] {
+        let queues = format!(r#"{{"queues":{{"s":[{{"drvPath":"{path}",{flags}}}]}}}}"#);
+        let queue = up(read_at(NOW, status, Ok(queues.as_bytes()), known));
+        assert_eq!(demand(&queue), expected, "{flags}");
+        assert_eq!(queue.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn odd_details_are_warnings_and_err_towards_busy() {
+    let status = br#"{"queueRunner":{"status":"up","machinesTotal":5,
+        "queueStats":{"s":{"nrRunnableWaiting":3,"activeRunnable":1},"t":[],"u":{"nrRunnableWaiting":"2"}}},
+      "machines":{"a":{"stats":{"currentJobs":0,"idleSince":5},"jobs":["p"]},
+                  "b":{"jobs":[]},"c":7,"d":{"stats":{"currentJobs":0.0,"idleSince":5}},"e":{"stats":{"currentJobs":-1}}}}"#;
+    let queues = br#"{"queues":{"s":"none","t":[7,{"runnable":true,"drvPath":"--help"}]}}"#;
+    let queue = up(read_at(NOW, status, Ok(queues), known));
+    assert_eq!(demand(&queue), ["s 3+1", "t 1+0", "u 2+0"]);
+    let jobs: Vec<_> = queue.machines.iter().map(|machine| machine.current_jobs).collect();
+    assert_eq!(jobs, [1, 1, 1, 0, 1]);
+    assert_eq!(
+        queue.warnings[..6],
+        [
+            "queue status: machines.\"b\".stats.currentJobs is not told; the machine is taken for busy",
+            "queue status: machines.\"c\".stats.currentJobs is not told; the machine is taken for busy",
+            "queue status: machines.\"e\".stats.currentJobs is -1, not a count; the machine is taken for busy",
+            "queue status: queues.\"s\" is not a list; it is skipped",
+            "queue status: a step in queues.\"t\" is not an object; it is skipped",
+            "queue status: a step in queues.\"t\": \"--help\" is not a store path: invalid store path hash length",
+        ]
+    );
+}
+
+#[test]
+fn builders_that_hide_behind_one_host_name_are_not_idle() {
+    let status = br#"{"queueRunner":{"status":"up","machinesTotal":2},"machines":{"a":{"stats":{"currentJobs":0,"idleSince":5}}}}"#;
+    let queue = up(read_at(NOW, status, Ok(br#"{"queues":{}}"#), known));
+    assert_eq!((queue.machines[0].current_jobs, queue.machines[0].idle_since), (1, None));
+    assert!(queue.warnings[0].starts_with("queue status: 2 builders are connected but 1 listed"));
+}
+
+/// The step e waited for 24 s (`avgRunnableTime` and `waitTimeMs` of the same answer: 0 and 50 ms).
+#[test]
+fn waits_and_totals() {
+    let queues = sample("rest-queued", "status-queues.json");
+    let queue = up(read_at(NOW, &sample("rest-queued", "status.json"), Ok(&queues), known));
+    let waits: Vec<_> = queue.demand.iter().map(|demand| demand.wait_seconds).collect();
+    assert_eq!(waits, [Some(24), Some(24), Some(48), Some(24), Some(24)]);
+    assert_eq!((queue.runnable_total, queue.unsupported_steps), (Some(6), 6));
+    assert_eq!((queue.time, queue.clock_offset_seconds), (Some(Timestamp(NOW)), 0));
+}
+
+#[test]
+fn times_are_told_by_our_clock() {
+    let status = sample("rest-after", "status.json");
+    for (ahead, warned) in [(0_i64, false), (30, false), (-31, true), (7200, true)] {
+        let now = 1_795_473_785_u64.checked_add_signed(-ahead).unwrap();
+        let queue = up(read_at(now, &status, Ok(br#"{"queues":{}}"#), known));
+        assert_eq!(queue.clock_offset_seconds, ahead);
+        assert_eq!(queue.machines[0].idle_since, Some(Timestamp(now - 3)));
+        assert_eq!(queue.warnings.iter().any(|line| line.contains("our clock")), warned);
+    }
+}
+
+#[test]
+fn failures_and_step_times() {
+    let status = br#"{"queueRunner":{"status":"up","nrUnsupportedStepsAborted":2},"machines":{"a":{"stats":
+        {"currentJobs":0,"lastFailure":1700000000,"disabledUntil":0,"consecutiveFailures":3,"nrStepsDone":4,
+         "totalStepTimeMs":9999,"totalStepBuildTimeMs":"8000"}}}}"#;
+    let queue = up(read_at(NOW, status, Ok(br#"{"queues":{}}"#), known));
+    let machine = &queue.machines[0];
+    assert_eq!((machine.consecutive_failures, machine.steps_done), (3, Some(4)));
+    assert_eq!(machine.last_failure, Some(Timestamp(1_700_000_000)));
+    assert_eq!(machine.disabled_until, None);
+    assert_eq!(machine.total_step_time, Some(Seconds(9)));
+    assert_eq!(machine.total_build_time, Some(Seconds(8)));
+    assert!(queue.warnings[0].contains("maxUnsupportedTimeInS"), "{:?}", queue.warnings);
+}
+
+#[test]
+fn what_cannot_be_relied_on() {
+    for (status, expected) in [
+        ("[]", "/status is not a JSON object: "),
+        ("{}", "/status has no queueRunner: is this the REST server of Hydra's queue runner?"),
+        (r#"{"queueRunner":{}}"#, "/status does not say whether the queue runner is up"),
+        (r#"{"queueRunner":{"status":"stopping"}}"#, "the queue runner is \"stopping\""),
+        (
+            r#"{"queueRunner":{"status":"up"}}"#,
+            "/status has no object machines: builds could be missed",
+        ),
+        (
+            r#"{"queueRunner":{"status":"up","queueStats":1},"machines":{}}"#,
+            "queueStats of /status is not an object",
+        ),
+        // Steps that are neither listed nor can be counted are not none.
+        (
+            r#"{"queueRunner":{"status":"up","queueStats":{"s":[]}},"machines":{}}"#,
+            "queueStats.\"s\" is not an object",
+        ),
+        (
+            r#"{"queueRunner":{"status":"up","queueStats":{"s":{"nrRunnableWaiting":-1}}},"machines":{}}"#,
+            "queueStats.\"s\".nrRunnableWaiting is -1, not a count",
+        ),
+    ] {
+        let why = reason(read_at(NOW, status.as_bytes(), Ok(b"{}"), known));
+        assert!(why.starts_with(expected), "{why}");
+    }
+}
