@@ -1,6 +1,8 @@
 //! Carries a plan out. Nothing is decided here.
 
-use planner::{AcceptsJobs, Attempt, Leaving, Operation, Plan, ReleaseHow, ReleaseStep, Verdict};
+use planner::{
+    AcceptsJobs, Attempt, Leaving, Listed, Operation, Plan, ReleaseHow, ReleaseStep, Verdict,
+};
 
 use crate::history::Happening;
 use crate::reconciler::Reconciler;
@@ -32,8 +34,11 @@ impl Reconciler {
                 Verdict::Release { how, reason } if memory.leaving.is_none() => {
                     memory.leaving = Some(Leaving { decided: self.moment, drained: None });
                     self.storage.touch(name);
+                    // One that is listed has to be unlisted first: that asks when it is done.
+                    if memory.listed != Listed::Now || self.publication.is_not_wanted() {
+                        self.questions.ask_soon();
+                    }
                     self.note_of(name, Happening::Leaving { how: *how, reason: reason.clone() });
-                    self.questions.ask_soon();
                     self.changed = true;
                 }
                 _ => {}

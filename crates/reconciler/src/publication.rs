@@ -36,6 +36,11 @@ impl Publication {
         self.under_way.is_none() && (self.current.is_some() || self.failed.is_some())
     }
 
+    /// Whether builders register themselves.
+    pub(crate) fn is_not_wanted(&self) -> bool {
+        self.outcome == Some(Published::NotWanted)
+    }
+
     pub(crate) fn shift(&mut self, seconds: i64) {
         if let Some((_, at)) = &mut self.failed {
             *at = at.shifted(seconds);
@@ -151,7 +156,9 @@ impl Reconciler {
             if published == Published::Changed {
                 self.note_of(&name, Happening::Unlisted);
             }
-            self.questions.ask_soon();
+            if published != Published::NotWanted {
+                self.questions.ask_soon();
+            }
         }
     }
 }
