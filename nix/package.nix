@@ -43,6 +43,9 @@ rustPlatform.buildRustPackage {
     makeBinaryWrapper
   ];
 
+  # Their emulators of clouds come from PyPI, which no sandbox reaches. (scripts/ci/check-package reads this line.)
+  postPatch = "rm -f crates/adapters/tests/{hcloud,ec2}.rs";
+
   # Tests evaluate Nix files, connect with ssh, run the example provider, and kill the program at system calls.
   nativeCheckInputs = [
     nix

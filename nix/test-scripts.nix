@@ -1,5 +1,5 @@
-# The Python of the NixOS tests by test, for checks where there is no nixpkgs to run them (scripts/check-nix,
-# scripts/check-scenarios).
+# The Python of the NixOS tests by test, for checks where there is no nixpkgs to run them (scripts/ci/check-nix,
+# scripts/ci/check-scenarios).
 let
   runNixOSTest =
     {

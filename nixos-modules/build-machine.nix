@@ -63,6 +63,17 @@ in
       description = "Whether the machine is whom the systemd credential `hydra-provisioner.identity` says, given to it by its hypervisor: host name, host key, further authorised keys and the idle timeout (docs/qemu.md, \"Identity\"). Without it the machine makes its own host key.";
     };
 
+    metadata = mkOption {
+      type = types.nullOr (
+        types.enum [
+          "ec2"
+          "hetzner"
+        ]
+      );
+      default = null;
+      description = "The cloud whose metadata service has the identity document as user data, as `provider.ec2` and `provider.hcloud` hand it in. The private host key is in it: nobody but root may ask the service from then on. `null`: the document comes as a credential.";
+    };
+
     keyOptions = mkOption {
       type = types.singleLineStr;
       internal = true;

@@ -65,11 +65,10 @@ in
     };
 
     interval = mkOption {
-      type = types.either types.ints.positive types.nonEmptyStr;
-      default = if cfg.watch then 30 else 300;
-      defaultText = lib.literalExpression "if watch then 30 else 300";
-      example = 60;
-      description = "Seconds from one look at the queue to the next. Without `watch`: from the end of a cycle to the start of the next one; may also be a time as in systemd.time(7), such as `5min`.";
+      type = types.nullOr (types.either types.ints.positive types.nonEmptyStr);
+      default = null;
+      example = "5min";
+      description = "With `watch = false`: seconds, or a time as in systemd.time(7), from the end of a cycle to the start of the next one. `null`: 300. (With `watch` the time between two looks at the queue is `settings.pollInterval`.)";
     };
 
     watch = mkOption {

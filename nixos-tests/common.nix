@@ -1,5 +1,5 @@
 # What the tests share: a server with a queue that the test makes up and machines that are files, and the words that
-# their scripts are written in. Scripts that use these run in CI too, on Debian (scripts/check-scenarios).
+# their scripts are written in. Scripts that use these run in CI too, on Debian (scripts/ci/check-scenarios).
 { nixosModules, buildMachineImage }:
 
 let
@@ -34,7 +34,7 @@ in
           touchKeepAlive = false;
           maxCreatesPerCycle = 3;
           # One after the other: what a test holds back is the first.
-          parallelism = 1;
+          parallelism = lib.mkDefault 1;
           systemTypes.x86_64-linux = {
             provider.command.program = [
               "${pkgs.python3}/bin/python3"
@@ -75,12 +75,15 @@ in
         busy: list[str] = [],
         idle: list[str] = [],
         disabled: list[str] = [],
+        others: dict[str, int] = {},
     ) -> None:
         """What the queue runner says from now on: steps that wait; since when nothing was built (None: it does not know);
-        since when it runs; machines that build, that are idle, and that are so and no longer in its machines file."""
+        since when it runs; machines that build, that are idle, and that are so and no longer in its machines file;
+        steps that wait by other type."""
         now = int(server.succeed("date +%s"))
         since = 0 if idle_seconds is None else now - idle_seconds
         types = {"x86_64-linux": {"runnable": runnable, "running": len(busy), "lastActive": since}}
+        types |= {name: {"runnable": count, "running": 0, "lastActive": since} for name, count in others.items()}
         known = {
             f"root@{host}": {"enabled": host not in disabled, "currentJobs": int(host in busy), "idleSince": since}
             for host in busy + idle + disabled
@@ -110,7 +113,7 @@ in
     def offered() -> list[str]:
         """The machines that Hydra is offered."""
         lines = server.succeed(f"cat {MACHINES}").splitlines()
-        return [line.split()[0].removeprefix("root@") for line in lines]
+        return [line.split()[0].removeprefix("root@") for line in lines if not line.startswith("#")]
 
 
     def expect(exist: dict[str, str], offer: list[str]) -> None:

@@ -1,4 +1,4 @@
-# The service starts, runs cycles and serves metrics; a wrong configuration is refused, in words, and not tried again.
+# The service starts, runs cycles, serves metrics and is reloaded; a wrong configuration is refused, in words, and not tried again.
 { common, ... }:
 
 {
@@ -14,7 +14,6 @@
         configFile = "/var/lib/test/conf.json";
         settings.systemTypes = lib.mkForce { };
         watch = true;
-        interval = 1;
         metricsAddress = "127.0.0.1:9478";
       };
       # Not before there is a configuration.
@@ -23,6 +22,7 @@
 
   testScript = common.script + ''
     good = {
+        "pollInterval": 1,
         "statusCommand": ["cat", "/var/lib/test/status.json"],
         "stateDir": "/var/lib/hydra-provisioner",
         "machinesFile": MACHINES,
@@ -36,6 +36,11 @@
         server.wait_for_unit(SERVICE)
         server.wait_for_open_port(9478)
         server.wait_until_succeeds("curl -sf http://127.0.0.1:9478/metrics | grep '^hydra_provisioner_cycles'")
+
+    with subtest("it is reloaded, and goes on as the same process"):
+        process = server.get_unit_property(SERVICE, "MainPID")
+        server.succeed(f"systemctl reload {SERVICE}")
+        assert server.get_unit_property(SERVICE, "MainPID") == process
 
     with subtest("it ends in order"):
         server.succeed(f"systemctl stop {SERVICE}")
@@ -55,5 +60,6 @@
         server.succeed(f"systemctl reset-failed {SERVICE}")
         write("/var/lib/test/conf.json", json.dumps(good))
         server.succeed(f"systemctl start {SERVICE}")
+        server.wait_for_unit(SERVICE)
   '';
 }

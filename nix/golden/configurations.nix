@@ -1,5 +1,5 @@
 # The configurations whose units and settings are kept beside this file. Where a package is needed: `pkgs`.
-# `test-NAME` is the server of nixos-tests/NAME.nix (scripts/check-scenarios).
+# `test-NAME` is the server of nixos-tests/NAME.nix (scripts/ci/check-scenarios).
 { pkgs }:
 
 let
@@ -42,7 +42,7 @@ in
     };
   };
 
-  # `scripts/check-hardening` runs this one: the queue is a file, the "machines" are files too.
+  # `scripts/ci/check-hardening` runs this one: the queue is a file, the "machines" are files too.
   command = enabled {
     watch = false;
     settings = {
@@ -63,10 +63,10 @@ in
 
   # And this one.
   watch = enabled {
-    interval = 60;
     metricsAddress = "127.0.0.1:9478";
     logFormat = "json";
     settings = {
+      pollInterval = 60;
       statusCommand = [ "/etc/hydra/queue-status" ];
       touchKeepAlive = false;
       systemTypes.x86_64-linux = ownProgram;
@@ -132,6 +132,49 @@ in
       authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
       warmStart = true;
       idleTimeout = 900;
+    };
+  };
+
+  ec2 = enabled {
+    settings.systemTypes."x86_64-linux:kvm" = {
+      provider.ec2 = {
+        region = "eu-central-1";
+        imageFilter = {
+          owner = "427812963091";
+          name = "nixos/25.11*";
+          architecture = "x86_64";
+        };
+        instanceTypes = [ "c8i.4xlarge" ];
+        subnets = [ "subnet-1" ];
+        purchase = [
+          "spot"
+          "on-demand"
+        ];
+        rootVolume.size = 200;
+        nestedVirtualization = true;
+        authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+      };
+      sshKey = "/etc/hydra/id_buildfarm";
+    };
+  };
+
+  hcloud = enabled {
+    credentials.hcloud-token = "/etc/secrets/hcloud-token";
+    settings.systemTypes.x86_64-linux = {
+      provider.hcloud = {
+        tokenFile = "/run/credentials/hydra-provisioner.service/hcloud-token";
+        serverTypes = [ "ccx33" ];
+        locations = [
+          "fsn1"
+          "nbg1"
+        ];
+        imageSelector = "role=hydra-builder";
+        networks = [ 7 ];
+        address = "private";
+        labels.team = "infra";
+        authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+      };
+      sshKey = "/etc/hydra/id_buildfarm";
     };
   };
 
@@ -230,6 +273,11 @@ in
     };
   };
 
+  build-machine-ec2.services.hydra-build-machine = {
+    authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    metadata = "ec2";
+  };
+
   build-machine = {
     services.hydra-build-machine.authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
     services.auto-shutdown.timeout = 1800;
@@ -238,6 +286,7 @@ in
   test-auto-shutdown = testServer "auto-shutdown";
   test-crash = testServer "crash";
   test-drain = testServer "drain";
+  test-never-waits = testServer "never-waits";
   test-queue-down = testServer "queue-down";
   test-rest = testServer "rest";
   test-starts = testServer "starts";

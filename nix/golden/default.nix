@@ -1,4 +1,4 @@
-# Everything that `scripts/golden-units` writes: for each configuration its units and what else it sets, the messages
+# Everything that `scripts/ci/golden-units` writes: for each configuration its units and what else it sets, the messages
 # of the mistakes, and the page of options. `lib` is nixpkgs' library; the rest of NixOS is ./stand-in.nix.
 { lib }:
 

@@ -35,7 +35,7 @@ in
     }
   );
   state-outside-var-lib = withSettings (typed // { stateDir = "/srv/provisioner"; });
-  watch-with-a-word = enabled {
+  interval-with-watch = enabled {
     interval = "5min";
     settings = typed;
   };
@@ -59,6 +59,23 @@ in
   provider-without-a-name = withType { provider = { }; };
   nixops-expr-and-command = withType (ownProgram // { nixopsExpr = "/etc/hydra/deployment.nix"; });
   nixops-without-deployment = withType { provider.nixops = { }; };
+  ec2-with-two-images = withType {
+    provider.ec2 = {
+      region = "eu-central-1";
+      image = "ami-1";
+      imageParameter = "/ours/ami";
+      instanceTypes = [ "c7i.large" ];
+      authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    };
+  };
+  hcloud-without-image = withType {
+    provider.hcloud = {
+      tokenFile = "/run/token";
+      serverTypes = [ "ccx33" ];
+      locations = [ "fsn1" ];
+      authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+    };
+  };
   qemu-without-keys = withType { provider.qemu.image = "/var/lib/images/build-machine"; };
   qemu-beside-an-sshd = {
     imports = [

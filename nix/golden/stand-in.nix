@@ -100,6 +100,7 @@ in
       "getent"
       "gnugrep"
       "gnused"
+      "iproute2"
       "nixops"
       "perl"
       "procps"

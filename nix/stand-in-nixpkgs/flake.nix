@@ -1,5 +1,5 @@
 # In place of nixpkgs where that cannot be had: enough to evaluate the structure of our flake, and no more.
-# Packages are empty derivations of the right name. `scripts/check-nix` uses it.
+# Packages are empty derivations of the right name. `scripts/ci/check-nix` uses it.
 {
   outputs =
     { self }:

@@ -15,6 +15,30 @@ let
 
   program = pkgs.writeText "hydra-identity" (builtins.readFile ../../scripts/image/identity);
   identity = "${pkgs.perl}/bin/perl ${program}";
+  takeCredential = ''
+    if [ -e "$CREDENTIALS_DIRECTORY/${credential}" ]; then
+      ${identity} <"$CREDENTIALS_DIRECTORY/${credential}"
+    fi
+  '';
+  # Prints the user data; it may take a moment until the network is there.
+  ask = "curl --silent --show-error --fail --retry 30 --retry-delay 1 --retry-all-errors --max-time 10";
+  userData = {
+    ec2 = ''
+      token=$(${ask} -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token)
+      ${ask} -H "X-aws-ec2-metadata-token: $token" http://169.254.169.254/latest/user-data
+    '';
+    hetzner = "${ask} http://169.254.169.254/hetzner/v1/userdata";
+  };
+  # Fixed-output derivations have a network, and the document has the private host key.
+  takeUserData = ''
+    ip rule show | grep -q 169.254.169.254 || ip rule add to 169.254.169.254 uidrange 1-4294967294 prohibit
+    umask 077
+    (
+      ${userData.${cfg.metadata}}
+    ) >/run/hydra-provisioner.user-data
+    ${identity} </run/hydra-provisioner.user-data
+    rm /run/hydra-provisioner.user-data
+  '';
   service = {
     environment = {
       AUTHORIZED_KEYS_FILE = authorizedKeys;
@@ -26,6 +50,10 @@ let
     path = [
       pkgs.coreutils
       config.systemd.package
+    ]
+    ++ lib.optionals (cfg.metadata != null) [
+      pkgs.curl
+      pkgs.iproute2
     ];
   };
 in
@@ -41,6 +69,8 @@ in
     systemd.services.hydra-identity = service // {
       description = "Identity given by hydra-provisioner";
       wantedBy = [ "multi-user.target" ];
+      wants = lib.optional (cfg.metadata != null) "network-online.target";
+      after = lib.optional (cfg.metadata != null) "network-online.target";
       before = [
         "sshd.service"
         "sshd-keygen.service"
@@ -54,11 +84,7 @@ in
         StandardOutput = "journal+console";
         StandardError = "journal+console";
       };
-      script = ''
-        if [ -e "$CREDENTIALS_DIRECTORY/${credential}" ]; then
-          ${identity} <"$CREDENTIALS_DIRECTORY/${credential}"
-        fi
-      '';
+      script = if cfg.metadata == null then takeCredential else takeUserData;
     };
 
     # The port is there only in machines that are made ready for a snapshot, or come from one.

@@ -19,10 +19,17 @@ let
       at = "${place}.settings.systemTypes.\"${name}\"";
       given = if type.provider == null then [ ] else providersOf type;
       provider = lib.mapAttrs (kind: _: lib.elem kind given) {
+        ec2 = null;
+        hcloud = null;
         nixops = null;
         qemu = null;
       };
-      inherit (type.provider) nixops qemu;
+      inherit (type.provider)
+        ec2
+        hcloud
+        nixops
+        qemu
+        ;
       expr = if nixops.expr == null then type.nixopsExpr else nixops.expr;
     in
     [
@@ -32,7 +39,7 @@ let
       }
       {
         assertion = type.provider == null -> type.nixopsExpr != null;
-        message = "${at} has no provider. Set provider.command, provider.nixops, provider.qemu or nixopsExpr.";
+        message = "${at} has no provider. Set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr.";
       }
       {
         assertion = type.provider != null -> builtins.length given == 1;
@@ -48,6 +55,33 @@ let
       {
         assertion = provider.nixops -> (expr == null) != (nixops.network == null);
         message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix).";
+      }
+      {
+        assertion =
+          provider.ec2
+          ->
+            lib.count (image: image != null) [
+              ec2.image
+              ec2.imageParameter
+              ec2.imageFilter
+            ] == 1;
+        message = "${at}.provider.ec2 must have exactly one of image (an id), imageParameter (an SSM parameter's name) and imageFilter (the newest of an owner with a name).";
+      }
+      {
+        assertion = provider.ec2 -> ec2.subnets == [ ] || ec2.zones == [ ];
+        message = "${at}.provider.ec2 has both subnets and zones. Remove one: each subnet is in a zone.";
+      }
+      {
+        assertion = provider.ec2 -> ec2.authorizedKeys != [ ] || ec2.keyName != null;
+        message = "${at}.provider.ec2 lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile).";
+      }
+      {
+        assertion = provider.hcloud -> (hcloud.image == null) != (hcloud.imageSelector == null);
+        message = "${at}.provider.hcloud must have either image (a name or number) or imageSelector (the newest snapshot with these labels).";
+      }
+      {
+        assertion = provider.hcloud -> hcloud.authorizedKeys != [ ] || hcloud.sshKeys != [ ];
+        message = "${at}.provider.hcloud lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile).";
       }
       {
         assertion = provider.qemu -> !takesEverywhere qemu.sshPort;
@@ -88,8 +122,8 @@ in
         message = "${place}.settings.stateDir is ${settings.stateDir}, which systemd cannot make for the service. Choose a folder below /var/lib.";
       }
       {
-        assertion = cfg.watch -> lib.isInt cfg.interval;
-        message = "${place}.interval is \"${toString cfg.interval}\". Write a number of seconds, for example 300; only with watch = false it may be a time of systemd's.";
+        assertion = cfg.interval != null -> !cfg.watch;
+        message = "${place}.interval is for a timer (watch = false). With watch set settings.pollInterval instead: the time between two looks at the queue.";
       }
       {
         assertion = cfg.metricsAddress != null -> cfg.watch;

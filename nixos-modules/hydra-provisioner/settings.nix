@@ -86,6 +86,24 @@ in
       description = "The machines file that is written for a classic queue runner. The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set.";
     };
 
+    machinesFileMode = mkOption {
+      type = types.nullOr (
+        types.enum [
+          "own"
+          "takeover"
+        ]
+      );
+      default = null;
+      description = "Which files `machinesFile` may replace: `own`, those that the provisioner wrote and empty ones (`null` means this too), or `takeover`, any.";
+    };
+
+    staticMachines = mkOption {
+      type = types.listOf types.nonEmptyStr;
+      default = [ ];
+      example = [ "builder@mac-1.example.org aarch64-darwin /etc/hydra/id_mac 4" ];
+      description = "Lines that are put first in the machines file: machines that the provisioner did not make. Their hosts count as `otherMachines`.";
+    };
+
     updateCommand = mkOption {
       type = types.nullOr command;
       default = null;

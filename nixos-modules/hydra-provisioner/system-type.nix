@@ -4,6 +4,7 @@
 let
   inherit (lib) mkOption types;
   quantities = import ./quantities.nix { inherit lib; };
+  clouds = import ./clouds.nix { inherit lib; };
   inherit (quantities) costLimits dollarsOption mebibytes;
 
   duration =
@@ -207,6 +208,16 @@ in
               default = null;
               description = "Machines from a program of your own.";
             };
+            ec2 = mkOption {
+              type = types.nullOr (types.submodule clouds.ec2);
+              default = null;
+              description = "Instances of Amazon EC2 (docs/ec2.md).";
+            };
+            hcloud = mkOption {
+              type = types.nullOr (types.submodule clouds.hcloud);
+              default = null;
+              description = "Servers of Hetzner Cloud (docs/hetzner.md).";
+            };
             nixops = mkOption {
               type = types.nullOr (types.submodule nixopsProvider);
               default = null;
@@ -293,6 +304,12 @@ in
       default = null;
       example = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
       description = "The private key that the queue runner logs in with. The provisioner itself uses `services.hydra-provisioner.sshKeyFile`.";
+    };
+    storeUri = mkOption {
+      type = types.nullOr field;
+      default = null;
+      example = "ssh-ng://{user}@{host}:{port}?max-connections=4";
+      description = "How a machine is written in the first column of the machines file; `{user}`, `{host}` and `{port}` are filled in. `null`: `USER@HOST`, or `ssh://USER@HOST:PORT` for other ports than 22.";
     };
     supportedFeatures = mkOption {
       type = types.listOf listItem;

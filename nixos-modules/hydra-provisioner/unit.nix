@@ -59,11 +59,7 @@ let
     cfg.logFormat
   ]
   ++ lib.optionals cfg.watch (
-    [
-      "--watch"
-      "--interval"
-      (toString cfg.interval)
-    ]
+    [ "--watch" ]
     ++ lib.optionals (cfg.metricsAddress != null) [
       "--metrics"
       cfg.metricsAddress
@@ -127,7 +123,7 @@ in
       timerConfig = {
         # The first right away; after that however long a cycle takes, none is skipped and none overlaps.
         OnActiveSec = "1s";
-        OnUnitInactiveSec = cfg.interval;
+        OnUnitInactiveSec = if cfg.interval == null then 300 else cfg.interval;
         AccuracySec = "1s";
       };
     };

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{EndpointError, Host, Machine, MachineName, MachineState, MachineType};
+use planner::{Endpoint, Host, Machine, MachineName, MachineState, MachineType, Tag, is_ours};
 use reconciler::world::{
     Done, Intent, IntentLog, Inventory, LogError, MachineProvider, Outcome, Step, StepError, Task,
 };
 
 use crate::config::{Config, Limits, SshSettings};
+use crate::host_name::{OwnName, own_name};
 use crate::lock::Access;
 use crate::providers::{Provider, ProviderContext, ProviderError, ProviderSettings, build};
 use crate::records::{Deployment, Record, Records};
@@ -25,11 +26,11 @@ const SSH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Run on a machine so that it does not power itself off. Machines whose keys may run only certain commands
 /// have to allow this one (nixos-modules/build-machine.nix), and the next.
 pub const TOUCH_KEEP_ALIVE: [&str; 2] = ["touch", "/run/keep-alive"];
-/// Run on a machine to hear what it calls itself.
-pub const ASK_HOST_NAME: [&str; 2] = ["uname", "-n"];
+pub use crate::host_name::ASK_HOST_NAME;
 
 /// Lists and changes machines through their providers, several at a time.
 pub struct Fleet {
+    tag: Tag,
     records: Records,
     providers: BTreeMap<String, Box<dyn Provider>>,
     /// The types of each provider, by its identity: the configured ones, and those that remembered machines
@@ -58,6 +59,7 @@ impl Fleet {
         let groups = groups(config, &records);
         let keys = config.policy.pools.iter();
         Ok(Self {
+            tag: config.policy.tag.clone(),
             providers: providers(config, &groups),
             configured: config.providers.clone(),
             records,
@@ -126,8 +128,14 @@ impl Fleet {
         let provider = self.provider_of(&done.machine)?;
         if step == Step::Create {
             self.ssh.forget(&done.machine.name);
+            let requested_at = self
+                .records
+                .get(&done.machine.name)
+                .and_then(|record| record.requested_at)
+                .unwrap_or_default();
+            let token = format!("{} {}", done.machine.name, requested_at.0);
             done.machine =
-                provider.create(&done.machine.name, &done.machine.machine_type, limit)?;
+                provider.create(&done.machine.name, &done.machine.machine_type, &token, limit)?;
         } else {
             provider.start(&done.machine, limit)?;
             done.machine.state = MachineState::Starting;
@@ -171,22 +179,22 @@ impl Fleet {
     fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
         let machine = &mut done.machine;
         let earlier = self.records.get(&machine.name).and_then(|record| record.host_name.clone());
-        let is_told = machine.host_name.is_some() && machine.host_name != earlier;
-        if is_told {
-            return;
-        }
+        let told = machine.host_name.clone();
         let asked = self
             .ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline)
             .map_err(|error| error.to_string());
-        match asked.and_then(|printed| host_name(&printed)) {
-            Ok(host_name) => {
+        match asked.and_then(|printed| own_name(&printed, told.as_ref())) {
+            Ok(OwnName { host_name, contradiction }) => {
                 let mut learnt = self.learnt_names.lock().unwrap_or_else(PoisonError::into_inner);
                 learnt.insert(machine.name.clone(), host_name.clone());
+                let known = told.filter(|told| *told != host_name);
+                machine.published.extend(known.map(|host| Endpoint { host, port: None }));
                 machine.host_name = Some(host_name);
+                done.warnings.extend(contradiction);
             }
-            Err(reason) if earlier.is_some() => {
+            Err(reason) if earlier.is_some() || told.is_some() => {
                 tracing::debug!(machine = %machine.name, "cannot ask for its host name: {reason}");
-                machine.host_name = earlier;
+                machine.host_name = earlier.or(told);
             }
             Err(reason) => {
                 let warning =
@@ -238,17 +246,6 @@ impl Fleet {
     }
 }
 
-/// The one word that `uname -n` printed.
-fn host_name(printed: &[u8]) -> Result<Host, String> {
-    let text = String::from_utf8_lossy(printed);
-    match text.split_whitespace().collect::<Vec<_>>()[..] {
-        [host_name] => {
-            host_name.parse().map_err(|error: EndpointError| format!("`uname -n` on it: {error}"))
-        }
-        _ => Err(format!("`uname -n` on it printed {text:?}")),
-    }
-}
-
 /// Whether `machine` is among `machines`: the provider's program may only have moved.
 fn is_listed(machines: &[Machine], machine: &Machine) -> bool {
     machines.iter().any(|other| other.name == machine.name && other.address == machine.address)
@@ -259,6 +256,20 @@ fn is_listed(machines: &[Machine], machine: &Machine) -> bool {
 enum Freshness {
     WasUp,
     JustStarted,
+}
+
+/// Adds what is remembered of `machine`: every place that it was ever known by, and its own word for its name.
+fn recollect(machine: &mut Machine, record: &Record) {
+    machine.failing_since = record.failing_since;
+    let told = machine.host_name.clone();
+    machine.host_name = record.host_name.clone().or(told.clone());
+    let seen = record.last_seen.iter();
+    for before in seen {
+        let at = |host: &Host, port| Endpoint { host: host.clone(), port };
+        let address = before.address.as_ref().map(|host| at(host, Some(before.ssh_port)));
+        let names = before.host_name.iter().chain(&told).map(|host| at(host, None));
+        machine.published.extend(before.published.iter().cloned().chain(address).chain(names));
+    }
 }
 
 fn groups(config: &Config, records: &Records) -> Groups {
@@ -299,13 +310,11 @@ impl MachineProvider for Fleet {
                     if !self.is_configured(&identity) {
                         machines.retain(|machine| !is_listed(&inventory.machines, machine));
                     }
+                    machines.retain(|machine| self.is_ours(machine));
                     for machine in &mut machines {
-                        let record = self.records.get(&machine.name);
-                        machine.failing_since = record.and_then(|record| record.failing_since);
-                        machine.host_name = machine
-                            .host_name
-                            .take()
-                            .or_else(|| record.and_then(|record| record.host_name.clone()));
+                        if let Some(record) = self.records.get(&machine.name) {
+                            recollect(machine, record);
+                        }
                     }
                     self.remember(&identity, &machines);
                     inventory.machines.extend(machines);
@@ -390,6 +399,15 @@ impl Fleet {
             };
             self.records.insert(machine.name.clone(), record);
         }
+    }
+
+    /// Whether a machine that a provider lists is this provisioner's; others are left alone.
+    fn is_ours(&self, machine: &Machine) -> bool {
+        let is_ours = is_ours(&self.tag, &machine.name, machine.tag.as_ref());
+        if !is_ours {
+            tracing::warn!(machine = %machine.name, "it is not ours and is left alone");
+        }
+        is_ours
     }
 
     fn is_configured(&self, identity: &str) -> bool {

@@ -1,17 +1,28 @@
 //! One provisioner at a time on one state directory.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, test_kill_process};
 use thiserror::Error;
 
 use crate::atomic_file::create_folder;
 
+/// For others nothing: whoever can open the file can lock it, and so keep us from running.
+const MODE: u32 = 0o600;
+/// How long the children of a holder that was killed may take to end.
+const CHILDREN_PATIENCE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Holds the lock until it is dropped or the process ends, however it ends (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    path: PathBuf,
+    file: File,
 }
 
 /// What one may do in the state directory.
@@ -45,43 +56,93 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock of `state_dir` and writes `holder` (who, since when) into it for others to read.
+    /// Takes the lock of `state_dir` and writes `details` (what runs, since when) into it for others to read, after
+    /// this process's id. Where the last holder was killed, its children are waited for, for a few seconds.
     ///
     /// # Errors
-    /// [`LockError::Held`] when another process has it; never waits.
-    pub fn acquire(state_dir: &Path, holder: &str) -> Result<Self, LockError> {
+    /// [`LockError::Held`] when another process has it.
+    pub fn acquire(state_dir: &Path, details: &str) -> Result<Self, LockError> {
         let path = state_dir.join("lock");
-        match Self::try_acquire(&path, holder) {
-            Ok(Ok(lock)) => Ok(lock),
-            Ok(Err(holder)) => Err(LockError::Held { path, holder }),
-            Err(source) => Err(LockError::Unusable { path, source }),
+        let deadline = Instant::now() + CHILDREN_PATIENCE;
+        loop {
+            match Self::try_acquire(&path, details) {
+                Ok(Attempt::Acquired(lock)) => return Ok(lock),
+                Ok(Attempt::Replaced) => {}
+                Ok(Attempt::HeldBy(holder)) if has_ended(&holder) && Instant::now() < deadline => {
+                    thread::sleep(POLL_INTERVAL);
+                }
+                Ok(Attempt::HeldBy(holder)) => return Err(LockError::Held { path, holder }),
+                Err(source) => return Err(LockError::Unusable { path, source }),
+            }
         }
     }
 
-    /// The lock, or what its holder wrote.
-    fn try_acquire(path: &Path, holder: &str) -> io::Result<Result<Self, String>> {
+    fn try_acquire(path: &Path, details: &str) -> io::Result<Attempt> {
         if let Some(directory) = path.parent() {
             create_folder(directory)?;
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(MODE);
+        let mut file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 file.take(4096).read_to_string(&mut holder)?;
-                return Ok(Err(match holder.trim() {
+                return Ok(Attempt::HeldBy(match holder.trim() {
                     "" => "a process that has just started".to_owned(),
                     holder => holder.to_owned(),
                 }));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
+        let lock = Self { path: path.to_owned(), file: file.try_clone()? };
+        if !lock.is_still_ours() {
+            // Someone has deleted the folder, and perhaps locked a new one, between our opening and locking.
+            return Ok(Attempt::Replaced);
+        }
+        file.set_permissions(Permissions::from_mode(MODE))?;
         file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "{holder}")?;
-        Ok(Ok(Self { _file: file }))
+        writeln!(file, "pid {}, {details}", std::process::id())?;
+        Ok(Attempt::Acquired(lock))
     }
+
+    /// Whether the lock file is still the one that we have locked. It is not when someone has deleted the state
+    /// directory: another run may have a new one then, so nothing must be done any more. To be asked before
+    /// anything that has an effect.
+    pub fn is_still_ours(&self) -> bool {
+        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        let (ours, there) = (&self.file.metadata(), &fs::metadata(&self.path));
+        matches!((ours, there), (Ok(ours), Ok(there)) if identity(ours) == identity(there))
+    }
+
+    /// The lock for a process that outlives this one: it is held until that has ended too, or this is dropped.
+    pub(crate) fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // For those that it is shared with too. If it fails it ends with the process.
+        let _unlocked = self.file.unlock();
+    }
+}
+
+enum Attempt {
+    Acquired(Lock),
+    /// The file that was locked is no longer the one at its path.
+    Replaced,
+    /// With what the holder wrote.
+    HeldBy(String),
+}
+
+/// Whether the process that wrote `holder` is gone, and only its children hold the lock.
+fn has_ended(holder: &str) -> bool {
+    let id = holder.strip_prefix("pid ").and_then(|rest| rest.split(',').next());
+    let id = id.and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
+    id.is_some_and(|id| test_kill_process(id) == Err(rustix::io::Errno::SRCH))
 }
 
 #[cfg(test)]
@@ -91,13 +152,56 @@ mod tests {
     #[test]
     fn the_second_is_told_who_holds_it_and_the_next_gets_it() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Lock::acquire(directory.path(), "pid 1, run a.nix").unwrap();
-        let error = Lock::acquire(directory.path(), "pid 2").unwrap_err();
+        let first = Lock::acquire(directory.path(), "run a.nix").unwrap();
+        let error = Lock::acquire(directory.path(), "run b.nix").unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("another run holds {}/lock: pid 1, run a.nix", directory.path().display())
+            format!(
+                "another run holds {}/lock: pid {}, run a.nix",
+                directory.path().display(),
+                std::process::id()
+            )
         );
         drop(first);
-        Lock::acquire(directory.path(), "pid 3").unwrap();
+        Lock::acquire(directory.path(), "run c.nix").unwrap();
+    }
+
+    #[test]
+    fn nobody_else_can_open_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        fs::write(&path, "of an older version").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let _lock = Lock::acquire(directory.path(), "").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_deleted_folder_takes_the_lock_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let state_dir = directory.path().join("state");
+        let first = Lock::acquire(&state_dir, "first").unwrap();
+        assert!(first.is_still_ours());
+        fs::remove_dir_all(&state_dir).unwrap();
+        assert!(!first.is_still_ours());
+        let second = Lock::acquire(&state_dir, "second").unwrap();
+        assert!(!first.is_still_ours() && second.is_still_ours());
+    }
+
+    #[test]
+    fn the_children_of_a_holder_that_was_killed_are_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::acquire(directory.path(), "killed").unwrap();
+        let path = directory.path().join("lock");
+        let gone = std::process::Command::new("true").spawn().unwrap();
+        let id = gone.id();
+        gone.wait_with_output().unwrap();
+        fs::write(&path, format!("pid {id}, killed")).unwrap();
+        thread::scope(|threads| {
+            let next = threads.spawn(|| Lock::acquire(directory.path(), "next"));
+            thread::sleep(Duration::from_millis(200));
+            drop(lock);
+            next.join().unwrap().unwrap();
+        });
     }
 }

@@ -1,17 +1,22 @@
 //! Writes the machines file (`parseMachines` in Nix's `machines.cc`; `parse_machines` in Hydra's C++ queue runner).
 
 use std::fmt::Write as _;
-use std::fs;
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use planner::{Destination, Feature, Machine, MachinesFile, MachinesFileEntry};
+use planner::{Feature, MachinesFile};
 use reconciler::world::{MachinesFileSink, PublishError, Published};
 
 use crate::atomic_file;
 use crate::command::Invocation;
-use crate::config::MachinesFileSettings;
+use crate::config::{MachinesFileMode, MachinesFileSettings, MachinesFileTarget};
+
+/// What a file of ours begins with. Both queue runners and Nix take `#` for a comment.
+const MARK: &str = "# Written by hydra-provisioner";
+const HEADER: &str = "# Written by hydra-provisioner, which replaces it; machines of your own go into staticMachines\n";
 
 /// Publishes the machines file where the operator wants it.
 #[derive(Clone, Debug)]
@@ -29,23 +34,16 @@ impl Sink {
 
 impl MachinesFileSink for Sink {
     fn publish(&mut self, file: &MachinesFile) -> Result<Published, PublishError> {
-        let text = render(file);
-        match &self.settings {
-            MachinesFileSettings::NotWanted => Ok(Published::NotWanted),
-            MachinesFileSettings::File(path) => {
-                if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
-                    return Ok(Published::Unchanged);
-                }
-                atomic_file::write(path, text.as_bytes(), 0o644).map_err(|error| {
-                    PublishError(format!(
-                        "cannot write {}: {error}; see machinesFile",
-                        path.display()
-                    ))
-                })?;
-                Ok(Published::Changed)
+        let lines = render(file, &self.settings.static_machines);
+        match &self.settings.target {
+            MachinesFileTarget::NotWanted => Ok(Published::NotWanted),
+            MachinesFileTarget::File(path) => {
+                replace(path, &format!("{HEADER}{lines}"), self.settings.mode).map_err(|problem| {
+                    PublishError(format!("cannot write {}: {problem}", path.display()))
+                })
             }
-            MachinesFileSettings::Command(words) => {
-                let invocation = Invocation::new(words, self.limit).stdin(text);
+            MachinesFileTarget::Command(words) => {
+                let invocation = Invocation::new(words, self.limit).stdin(lines);
                 let output = invocation.run().map_err(|error| PublishError(error.to_string()))?;
                 if output.succeeded() {
                     Ok(Published::Changed)
@@ -62,15 +60,50 @@ impl MachinesFileSink for Sink {
     }
 }
 
-/// One machine a line, in eight columns.
-pub fn render(file: &MachinesFile) -> String {
+/// Replaces the file at `path`, or the one that a symlink there leads to, unless somebody else wrote it.
+fn replace(path: &Path, text: &str, mode: MachinesFileMode) -> Result<Published, String> {
+    let see = |error: io::Error| format!("{error}; see machinesFile");
+    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let path = if is_link {
+        let target = fs::canonicalize(path);
+        target.map_err(|error| format!("it is a symlink that leads nowhere: {error}; remove it"))?
+    } else {
+        path.to_owned()
+    };
+    let old = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        old => old.map_err(see)?,
+    };
+    if old == text.as_bytes() {
+        return Ok(Published::Unchanged);
+    }
+    if mode == MachinesFileMode::Own && !is_ours(&old) {
+        return Err("it was not written by hydra-provisioner, and would be lost; move its machines to \
+                    staticMachines and set machinesFileMode to \"takeover\", or name another machinesFile"
+            .to_owned());
+    }
+    atomic_file::write(&path, text.as_bytes(), 0o644).map_err(see)?;
+    Ok(Published::Changed)
+}
+
+/// Whether a file is one of ours, or empty.
+fn is_ours(text: &[u8]) -> bool {
+    text.trim_ascii().is_empty() || text.starts_with(MARK.as_bytes())
+}
+
+/// The static lines as they are, then one machine a line, in eight columns.
+pub fn render(file: &MachinesFile, static_machines: &[String]) -> String {
     let mut text = String::new();
+    for line in static_machines {
+        text.push_str(line);
+        text.push('\n');
+    }
     for entry in &file.entries {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{} {} {} {} {} {} {} {}",
-            store_uri(entry),
+            entry.store_uri,
             entry.systems.iter().map(planner::System::as_str).collect::<Vec<_>>().join(","),
             entry.ssh_key.as_deref().unwrap_or("-"),
             entry.max_jobs,
@@ -87,12 +120,6 @@ pub fn render(file: &MachinesFile) -> String {
     text
 }
 
-/// `user@address` as in the original; a port other than ssh's own needs the URI form.
-fn store_uri(entry: &MachinesFileEntry) -> String {
-    let Machine { ssh_user, ssh_port, .. } = &entry.machine;
-    Destination::new(ssh_user, entry.address.clone(), *ssh_port).to_string()
-}
-
 fn list(features: &[Feature]) -> String {
     if features.is_empty() {
         return "-".to_owned();
@@ -102,15 +129,16 @@ fn list(features: &[Feature]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use planner::{MachineName, MachineType, SpeedFactor, System};
+    use planner::{Machine, MachineName, MachineType, MachinesFileEntry, SpeedFactor, System};
 
     use super::*;
 
-    fn entry(address: &str, port: u16) -> MachinesFileEntry {
+    fn entry(address: &str) -> MachinesFileEntry {
         let machine = Machine::requested(MachineName::new("m"), MachineType::new("t"));
         MachinesFileEntry {
-            machine: Machine { ssh_port: port, ..machine },
+            machine,
             address: planner::Host::new(address),
+            store_uri: format!("root@{address}"),
             systems: vec![System::new("x86_64-linux"), System::new("i686-linux")],
             ssh_key: None,
             max_jobs: 4,
@@ -121,30 +149,61 @@ mod tests {
     }
 
     #[test]
-    fn first_columns_for_all_addresses() {
-        for (address, port, uri) in [
-            ("10.0.0.7", 22, "root@10.0.0.7"),
-            ("m.example.org", 2222, "ssh://root@m.example.org:2222"),
-            // As Nix 2.8 and ssh take it; newer Nix does too.
-            ("2001:db8::7", 22, "root@2001:db8::7"),
-            ("2001:db8::7", 2222, "ssh://root@[2001:db8::7]:2222"),
-        ] {
-            assert_eq!(store_uri(&entry(address, port)), uri);
-        }
-    }
-
-    #[test]
     fn all_columns() {
-        let mut entry = entry("10.0.0.7", 22);
+        let mut entry = entry("10.0.0.7");
         entry.ssh_key = Some("/keys/id".to_owned());
         entry.supported_features = ["benchmark", "kvm"].map(Feature::new).into();
         entry.mandatory_features = vec![Feature::new("kvm")];
         entry.machine.host_key = Some("ssh-ed25519 AAAA comment\n".to_owned());
         let file = MachinesFile { entries: vec![entry], left_out: Vec::new() };
         assert_eq!(
-            render(&file),
-            "root@10.0.0.7 x86_64-linux,i686-linux /keys/id 4 1.5 benchmark,kvm kvm \
+            render(&file, &["mac-1 aarch64-darwin".to_owned(), "# the other one".to_owned()]),
+            "mac-1 aarch64-darwin\n# the other one\n\
+             root@10.0.0.7 x86_64-linux,i686-linux /keys/id 4 1.5 benchmark,kvm kvm \
              c3NoLWVkMjU1MTkgQUFBQSBjb21tZW50\n"
         );
+    }
+
+    fn write(folder: &Path, before: Option<&str>, mode: MachinesFileMode) -> (bool, String) {
+        let path = folder.join("machines");
+        let _absent = fs::remove_file(&path);
+        if let Some(before) = before {
+            fs::write(&path, before).unwrap();
+        }
+        let is_written = replace(&path, &format!("{HEADER}new\n"), mode).is_ok();
+        (is_written, fs::read_to_string(path).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_left_alone() {
+        use MachinesFileMode::{Own, Takeover};
+        let folder = tempfile::tempdir().unwrap();
+        let new = format!("{HEADER}new\n");
+        for (before, mode, is_written) in [
+            (None, Own, true),
+            (Some(""), Own, true),
+            (Some(" \n\n"), Own, true),
+            (Some("# Written by hydra-provisioner, in other words\nold\n"), Own, true),
+            (Some("mac-1 aarch64-darwin\n"), Own, false),
+            (Some("# mine\n"), Own, false),
+            (Some("mac-1 aarch64-darwin\n"), Takeover, true),
+        ] {
+            let expected = if is_written { new.as_str() } else { before.unwrap_or_default() };
+            let seen = write(folder.path(), before, mode);
+            assert_eq!(seen, (is_written, expected.to_owned()), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn symlinks_are_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let problem = replace(&link, "new\n", MachinesFileMode::Own).unwrap_err();
+        assert!(problem.starts_with("it is a symlink that leads nowhere"), "{problem}");
+        fs::write(&target, "").unwrap();
+        replace(&link, "new\n", MachinesFileMode::Own).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(target).unwrap(), "new\n");
     }
 }

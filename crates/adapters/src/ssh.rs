@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use planner::{Machine, MachineName};
+use planner::{Machine, MachineName, escape};
 use thiserror::Error;
 
 use crate::command::Invocation;
+use crate::providers::check_host_key;
 
 /// What ssh(1) ends with when it could not connect or log in.
 const CONNECTION_FAILED: i32 = 255;
@@ -25,7 +26,7 @@ pub struct Ssh {
 #[derive(Debug, Error)]
 pub enum SshError {
     /// The machine does not answer ssh, or does not let us in.
-    #[error("ssh to {place}: {message}")]
+    #[error("ssh to {}: {}", escape(place), escape(message))]
     NotConnected {
         /// `user@address:port`.
         place: String,
@@ -33,7 +34,7 @@ pub enum SshError {
         message: String,
     },
     /// It answers, but the command did not work, or something here went wrong.
-    #[error("{0}")]
+    #[error("{}", escape(.0))]
     Failed(String),
 }
 
@@ -104,6 +105,7 @@ impl Ssh {
         let alias = plain(&machine.name);
         let path = self.known_hosts_dir.join(&alias);
         if let Some(host_key) = &machine.host_key {
+            check_host_key(host_key).map_err(io::Error::other)?;
             let line = format!("{alias} {}\n", host_key.trim());
             if fs::read_to_string(&path).ok().as_deref() != Some(&line) {
                 crate::atomic_file::write(&path, line.as_bytes(), 0o600)?;

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use adapters::config::{
-    Config, HourlyCost, Limits, MachinesFileSettings, QueueSettings, SshSettings, Timing, load,
+    Config, HourlyCost, Limits, MachinesFileMode, MachinesFileSettings, MachinesFileTarget,
+    QueueSettings, SshSettings, Timing, load,
 };
 use adapters::providers::{ProviderSettings, command, nixops};
 use planner::{
     CostLimits, Feature, HostPattern, IdleAction, IdleTimeout, MachineType, Money, Policy,
-    PoolPolicy, Seconds, SpeedFactor, System, Tag, Timestamp,
+    PoolPolicy, Seconds, SpeedFactor, StoreUri, System, Tag, Timestamp,
 };
 use serde_json::json;
 
@@ -48,7 +49,12 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         policy: Policy::new(Tag::new(tag), [(machine_type.clone(), pool)].into()),
         providers: [(machine_type, provider)].into(),
         queue: QueueSettings::Classic { command: words(&["hydra-queue-runner", "--status"]) },
-        machines_file: MachinesFileSettings::File("/var/lib/hydra/provisioner/machines".into()),
+        machines_file: MachinesFileSettings {
+            mode: MachinesFileMode::Takeover,
+            ..MachinesFileSettings::to(MachinesFileTarget::File(
+                "/var/lib/hydra/provisioner/machines".into(),
+            ))
+        },
         state_dir: "/var/lib/hydra-provisioner".into(),
         ssh: classic_ssh(),
         limits: Limits::default(),
@@ -78,9 +84,9 @@ fn hydra_nixos_org_of_2015() {
         ["PGPASSFILE=/var/lib/hydra/pgpass-queue-runner", "hydra-queue-runner", "--status"];
     let expected = Config {
         queue: QueueSettings::Classic { command: words(&[&remote[..], &status].concat()) },
-        machines_file: MachinesFileSettings::Command(words(
+        machines_file: MachinesFileSettings::to(MachinesFileTarget::Command(words(
             &[&remote[..], &["cat > /var/lib/hydra/provisioned.machines"]].concat(),
-        )),
+        ))),
         ..hydra_nixos_org(
             12,
             "/var/lib/hydra/queue-runner/.ssh/id_buildfarm",
@@ -97,9 +103,9 @@ fn hydra_nixos_org_of_2016() {
         ["PGPASSFILE=/var/lib/hydra/pgpass-queue-runner", "hydra-queue-runner", "--status"];
     let expected = Config {
         queue: QueueSettings::Classic { command: words(&[&remote[..], &status].concat()) },
-        machines_file: MachinesFileSettings::Command(words(
+        machines_file: MachinesFileSettings::to(MachinesFileTarget::Command(words(
             &[&remote[..], &["cat > /var/lib/hydra/provisioner/machines"]].concat(),
-        )),
+        ))),
         ..hydra_nixos_org(
             24,
             "/var/lib/hydra/queue-runner/.ssh/id_buildfarm",
@@ -126,11 +132,11 @@ fn the_example_of_the_original() {
         ..PoolPolicy::new(vec![System::new("x86_64-linux")])
     };
     let expected = Config {
-        machines_file: MachinesFileSettings::Command(words(&[
+        machines_file: MachinesFileSettings::to(MachinesFileTarget::Command(words(&[
             "/bin/sh",
             "-c",
             "cat > /var/lib/hydra/provisioner/machines",
-        ])),
+        ]))),
         warnings: vec![
             "sshCommand: is the original README's wrong name for statusCommand; please rename it"
                 .to_owned(),
@@ -170,6 +176,7 @@ fn kvm_pool() -> PoolPolicy {
         max_jobs: 4,
         speed_factor: SpeedFactor { thousandths: 1250 },
         ssh_key: Some("/srv/key".to_owned()),
+        store_uri: Some(StoreUri::new("ssh-ng://{user}@{host}:{port}?compress=true")),
     }
 }
 
@@ -200,7 +207,7 @@ fn everything() -> Config {
     Config {
         policy: Policy {
             max_machines: Some(40),
-            other_machines: vec![HostPattern::new("mac-*")],
+            other_machines: vec![HostPattern::new("mac-*"), HostPattern::new("mac-1.example.org")],
             cost_limits: CostLimits {
                 hourly: Some(Money(12_500_000)),
                 daily: Some(Money(99_900_000)),
@@ -229,7 +236,11 @@ fn everything() -> Config {
             url: "https://hydra.example.org".to_owned(),
             nix_command: words(&["nix", "--store", "/srv"]),
         },
-        machines_file: MachinesFileSettings::File("/srv/machines".into()),
+        machines_file: MachinesFileSettings {
+            target: MachinesFileTarget::File("/srv/machines".into()),
+            mode: MachinesFileMode::Takeover,
+            static_machines: words(&["root@mac-1.example.org:2222 aarch64-darwin - 4", "# more"]),
+        },
         state_dir: "/srv/provisioner".into(),
         ssh: SshSettings {
             touch_keep_alive: false,
@@ -251,7 +262,11 @@ fn everything() -> Config {
             max_status_age: Duration::from_secs(3600),
         },
         schedules: BTreeMap::new(),
-        warnings: Vec::new(),
+        warnings: vec![
+            "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \
+             this machines file, and older ones (2.8) refuse all of it; newer ones and Hydra take it"
+                .to_owned(),
+        ],
     }
 }
 
@@ -303,7 +318,7 @@ fn a_rest_queue_has_its_own_defaults() {
     fs::write(&file, r#"{ "queue": { "url": "http://[::1]:8080/" } }"#).unwrap();
     let config = load(&file).unwrap();
     let unit = |verb| Some(words(&["systemctl", verb, "hydra-queue-builder-dev.service"]));
-    assert_eq!(config.machines_file, MachinesFileSettings::NotWanted);
+    assert_eq!(config.machines_file, MachinesFileSettings::to(MachinesFileTarget::NotWanted));
     assert_eq!(config.ssh.drain_command, unit("stop"));
     assert_eq!(config.ssh.resume_command, unit("start"));
     let rest =

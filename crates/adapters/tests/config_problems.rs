@@ -40,6 +40,31 @@ fn expect(cases: Vec<(Value, &[&str])>) {
 }
 
 #[test]
+fn problems_with_the_machines_file() {
+    expect(vec![
+        (
+            json!({ "machinesFileMode": "mine", "staticMachines": ["", "a b", "a\nb x", "[x y", "# c"] }),
+            &[
+                "machinesFileMode: must be \"own\" or \"takeover\", is \"mine\"",
+                "staticMachines: line 1 is empty",
+                "staticMachines: line 3 has a line break or control character; it must be one line",
+                "staticMachines: line 4 does not start with a machine: \"[x\" has characters that no host name has",
+            ],
+        ),
+        (
+            json!({ "machinesFileMode": "own", "updateCommand": ["cat"] }),
+            &["machinesFileMode: is for machinesFile, which is not written; remove it"],
+        ),
+        (
+            with_type("storeUri", json!("ssh://m")),
+            &[
+                "systemTypes.x86_64-linux.storeUri: must contain {host}; {user} and {port} are known too",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn problems_at_the_top() {
     expect(vec![
         (json!({}), &[]),
@@ -224,23 +249,27 @@ fn problems_of_a_provider() {
         (
             json!({ "systemTypes": { "a": {} } }),
             &[
-                "systemTypes.a: has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",
+                "systemTypes.a: has no provider; set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
             ],
         ),
         (
             with_provider(&json!({})),
-            &["systemTypes.a.provider: must have exactly one of command, nixops and qemu"],
+            &[
+                "systemTypes.a.provider: must have exactly one of command, ec2, hcloud, nixops and qemu",
+            ],
         ),
         (
             with_provider(&json!({ "comand": {} })),
             &[
-                "systemTypes.a.provider: must have exactly one of command, nixops and qemu",
+                "systemTypes.a.provider: must have exactly one of command, ec2, hcloud, nixops and qemu",
                 "systemTypes.a.provider.comand: unknown option; did you mean command?",
             ],
         ),
         (
             with_provider(&json!({ "command": { "program": ["p"] }, "nixops": { "expr": "/e" } })),
-            &["systemTypes.a.provider: must have exactly one of command, nixops and qemu"],
+            &[
+                "systemTypes.a.provider: must have exactly one of command, ec2, hcloud, nixops and qemu",
+            ],
         ),
         (
             with_provider(&json!({ "command": {} })),
@@ -401,7 +430,7 @@ fn all_problems_at_once() {
             "statusTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the string \"soon\"",
             "systemTypes.\"b c\": its name has the system \"b c\", which cannot stand in a machines file",
             "systemTypes.\"b c\".nixopsExpr: must be a string, is the number 1",
-            "systemTypes.a: has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",
+            "systemTypes.a: has no provider; set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
             "systemTypes.a.maxjobs: unknown option; did you mean maxJobs?",
             "systemTypes.a.minMachines: is 3, above maxMachines 2",
             "systemTypes.a.runnablesPerMachine: must be from 1 to 4294967295, is 0",

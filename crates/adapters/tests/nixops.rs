@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use adapters::config::parse;
 use adapters::fleet::Fleet;
 use adapters::lock::Access;
-use planner::{Host, Machine, MachineName, MachineState, MachineType};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag};
 use reconciler::conformance;
 use reconciler::world::{MachineProvider, Outcome, Step, Task};
 use serde_json::{Value, json};
@@ -100,6 +100,7 @@ fn a_deployed_machine_is_described() {
         let expected = Machine {
             state: MachineState::Up,
             address: Some(Host::new("10.0.0.48")),
+            tag: Some(Tag::new("farm")),
             host_key: Some("ssh-ed25519 AAAA48".to_owned()),
             ..Machine::requested(MachineName::new("farm-0"), MachineType::new(TYPE))
         };
@@ -150,6 +151,8 @@ fn deployments_of_others_are_not_seen_and_not_touched() {
                      "resources": { "machine": { "state": "3" } } },
             "u-2": { "name": "website", "resources": { "web": { "state": "3" } } },
             "u-3": { "resources": {} },
+            "u-4": { "name": "farm-0", "resources": { "machine": { "state": "3" } } },
+            "u-5": { "name": "farm-0", "args": "{\"database\": \"true\"}", "resources": {} },
         });
         nixops.set_state(&others);
         assert_eq!(nixops.fleet().list().machines, []);

@@ -172,9 +172,10 @@ fn read_rest(status: &[u8], queues: &[u8]) {
     }
 }
 
-/// Four tests of 2,500 mutated samples each.
+/// Four tests of 2,500 mutated samples each, or as many as `PROPTEST_CASES` says.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 2_500, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(2_500), failure_persistence: None, ..default }
 }
 
 proptest! {

@@ -71,13 +71,13 @@ pub(crate) struct RunArgs {
     /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
     #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
     pub(crate) conf: PathBuf,
-    /// Stay and run a cycle every INTERVAL, until SIGTERM (tells systemd when ready, and its watchdog)
+    /// Stay and look at the queue every pollInterval, until SIGTERM (tells systemd when ready, and its watchdog)
     #[arg(long)]
     pub(crate) watch: bool,
-    /// With --watch: seconds from the start of one cycle to the start of the next
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch",
+    /// With --watch: seconds from one look at the queue to the next, in place of pollInterval
+    #[arg(long, value_name = "SECONDS", requires = "watch",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) interval: u64,
+    pub(crate) interval: Option<u64>,
     /// With --watch: serve Prometheus metrics at http://ADDRESS:PORT/metrics
     #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -89,7 +89,7 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// `run CONF` and nothing else.
     pub(crate) fn once(conf: PathBuf) -> Self {
-        Self { conf, watch: false, interval: 0, metrics: None, record: None }
+        Self { conf, watch: false, interval: None, metrics: None, record: None }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use adapters::config::{self, Config};
 use adapters::lock::{Access, Lock, LockError};
+use adapters::reaper::Reaper;
 use adapters::world::RealWorld;
 use planner::{QueueStatus, Snapshot};
 use reconciler::Report;
@@ -105,15 +106,17 @@ fn record(file: &Path, report: &Report) -> Result<(), Exit> {
 }
 
 fn cycle(conf: &Path, config: &Config) -> Result<Report, Exit> {
-    let holder = format!(
-        "pid {}, running {} since {}",
-        std::process::id(),
+    let details = format!(
+        "running {} since {}",
         conf.display(),
         jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| jiff::Timestamp::now())
     );
-    let _lock = Lock::acquire(&config.state_dir, &holder).map_err(|error| match error {
+    let lock = Lock::acquire(&config.state_dir, &details).map_err(|error| match error {
         LockError::Held { .. } => fail(Exit::Locked, &error),
         LockError::Unusable { .. } => fail(Exit::Unexpected, &error),
+    })?;
+    let _reaper = Reaper::start(&lock).map_err(|error| {
+        fail(Exit::Unexpected, &format!("cannot start our own program: {error}"))
     })?;
     let mut world = open(config, Access::ReadWrite)?;
     let report = reconciler::cycle(&config.policy, &mut world)

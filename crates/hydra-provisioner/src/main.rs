@@ -14,6 +14,10 @@ mod watch;
 use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == adapters::reaper::ARGUMENT) {
+        adapters::reaper::serve();
+        return std::process::ExitCode::SUCCESS;
+    }
     match args::Args::try_parse() {
         Ok(args) => {
             logging::start(&args.logging);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use adapters::config::Config;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::RunArgs;
@@ -23,7 +23,7 @@ const SLACK: Duration = Duration::from_secs(300);
 /// The configuration is read anew for every cycle. A bad one is an error at the start; later it is logged
 /// and nothing is done until it is mended.
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
-    let stop = stop_signals().map_err(|error| fail(Exit::Unexpected, &error))?;
+    let signals = signals().map_err(|error| fail(Exit::Unexpected, &error))?;
     let mut metrics = Metrics::default();
     if let Some(address) = args.metrics {
         metrics.serve(address).map_err(|error| fail(Exit::Unexpected, &error))?;
@@ -32,11 +32,16 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut limit = SLACK;
     let heartbeat = Heartbeat::start(limit);
     notify(&[NotifyState::Ready]);
-    let interval = Duration::from_secs(args.interval);
+    let mut interval = Duration::ZERO;
     loop {
         let began = Instant::now();
         let config = first.take().map_or_else(|| load(&args.conf), Ok);
         limit = config.as_ref().map_or(limit, longest_cycle);
+        interval = match (args.interval, &config) {
+            (Some(seconds), _) => Duration::from_secs(seconds),
+            (None, Ok(config)) => config.timing.poll_interval,
+            (None, Err(_)) => interval,
+        };
         heartbeat.expect_within(limit);
         let Cycle { exit, report } = run_cycle(args, config);
         metrics.count(exit, report.as_ref(), began.elapsed());
@@ -44,9 +49,9 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
 
         let pause = interval.saturating_sub(began.elapsed());
         heartbeat.expect_within(pause + SLACK);
-        match stop.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+        match signals.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) | Ok(Wanted::Reload) => {}
+            Ok(Wanted::Stop) | Err(RecvTimeoutError::Disconnected) => {
                 tracing::info!("stopping, as told by a signal");
                 notify(&[NotifyState::Stopping]);
                 return Ok(Exit::Done);
@@ -55,23 +60,51 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     }
 }
 
-/// Receives once a signal asked for an orderly end. The second one ends the program at once, which is
-/// safe at any moment.
-fn stop_signals() -> std::io::Result<Receiver<()>> {
+/// What a signal asks for.
+enum Wanted {
+    /// SIGHUP: a cycle now, with the configuration as it is now.
+    Reload,
+    /// SIGTERM or SIGINT: an orderly end.
+    Stop,
+}
+
+/// Receives what signals ask for. The second one that asks for an end ends the program at once, which is safe
+/// at any moment.
+fn signals() -> std::io::Result<Receiver<Wanted>> {
     let (sender, receiver) = mpsc::channel();
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
     thread::spawn(move || {
-        let mut pending = signals.forever();
-        if let Some(signal) = pending.next() {
-            tracing::info!("signal {signal}: the current cycle may end; once more kills");
+        let mut is_stopping = false;
+        for signal in &mut signals {
+            let wanted = match signal {
+                SIGHUP => {
+                    tell_reloaded();
+                    Wanted::Reload
+                }
+                _ if is_stopping => {
+                    let _killed = signal_hook::low_level::emulate_default_handler(signal);
+                    return;
+                }
+                _ => {
+                    tracing::info!("signal {signal}: the current cycle may end; once more kills");
+                    is_stopping = true;
+                    Wanted::Stop
+                }
+            };
             // A watch that has ended by itself needs no telling.
-            let _ended = sender.send(());
-        }
-        if let Some(again) = pending.next() {
-            let _killed = signal_hook::low_level::emulate_default_handler(again);
+            let _ended = sender.send(wanted);
         }
     });
     Ok(receiver)
+}
+
+/// Tells systemd that a reload is over: the next cycle reads the configuration, however long the current one takes.
+fn tell_reloaded() {
+    tracing::info!("reload: the next cycle takes the configuration as it is now");
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+        notify(&[NotifyState::Ready]);
+    }
 }
 
 /// How long a cycle of this configuration takes if every part of it takes as long as it may.

@@ -130,3 +130,41 @@ fn a_machine_whose_name_nobody_tells_is_kept_and_says_why() {
     let kept = stdout(&run(&farm));
     assert!(kept.contains("it may be its-own-name, which is building"), "{kept}");
 }
+
+/// What a provider tells wrongly is not believed: the machine's own word counts, and a warning says so.
+#[test]
+fn a_host_name_that_a_provider_tells_wrongly_is_found_out() {
+    let cell = Arc::new(Mutex::new(status(1, &json!({}))));
+    let farm = silent_farm(&cell);
+    let provider = "sh \"$(dirname \"$0\")/provider\" \"$(dirname \"$0\")\" \"$1\" |
+        sed 's/\"host_name\": \"[^\"]*\"/\"host_name\": \"wrong.example.org\"/g'";
+    script(&farm, "silent-provider", provider);
+    script(&farm, "ssh", "case \"$*\" in *'uname -n') echo Its-Own-Name ;; esac");
+    let made = run(&farm);
+    let said = format!("{}{}", stdout(&made), stderr(&made));
+    assert!(said.contains("wrong.example.org, the machine itself says its-own-name"), "{said}");
+
+    // It builds: nothing becomes of it, whether it can be asked again or not.
+    for answer in ["case \"$*\" in *'uname -n') echo Its-Own-Name ;; esac", "exit 1"] {
+        script(&farm, "ssh", answer);
+        *cell.lock().unwrap() = status(0, &builder(1));
+        run(&farm);
+        assert_eq!(farm.machines().len(), 1);
+    }
+}
+
+/// Told names that nobody is listed under do not make a machine one that is seen to be idle.
+#[test]
+fn a_told_name_alone_does_not_release_a_machine_while_somebody_unknown_builds() {
+    let cell = Arc::new(Mutex::new(status(1, &json!({}))));
+    let farm = silent_farm(&cell);
+    let provider = "sh \"$(dirname \"$0\")/provider\" \"$(dirname \"$0\")\" \"$1\"";
+    script(&farm, "silent-provider", provider);
+    script(&farm, "ssh", "exit 0");
+    run(&farm);
+    for _ in 0..3 {
+        *cell.lock().unwrap() = status(0, &builder(1));
+        run(&farm);
+        assert_eq!(farm.machines().len(), 1);
+    }
+}

@@ -107,6 +107,45 @@ fn processors_of_a_log_are_work() {
     }
 }
 
+/// A farm that waits for what never comes is not a result: what waits is told, and why.
+#[test]
+fn what_never_comes_to_rest_is_told() {
+    let riscv = TWO_STEPS
+        .replace("x86_64-linux\",\"duration\":60000,", "riscv64-linux\",\"duration\":60000,");
+    let (_folder, [trace]) = files([("work.jsonl", &riscv)]);
+    let (table, errors) = expect(&["run", CONF, &trace], 4);
+    assert!(errors.contains("did not come to rest in 30 days"), "{errors}");
+    let why = "steps of riscv64-linux: 1 wait for a machine: no machine type builds them";
+    assert!(errors.contains(why), "{errors}");
+    assert!(!errors.contains("machines that are left"), "{errors}");
+    assert!(table.contains("did not come to rest"), "{table}");
+}
+
+#[test]
+fn tables_say_what_they_rest_on_in_80_columns() {
+    let (_folder, [farm]) = files([(
+        "farm.json",
+        r#"{"machines":{"aarch64-linux":{"tariff":{"billing":"perStartedHour","price":[[0,340000]]}}}}"#,
+    )]);
+    let trace = "sim-traces/flapping.json";
+    let run = ["run", CONF, trace, "--seeds", "2", "--farm", &farm, "--warm-up", "mser5"];
+    let (table, _) = expect(&run, 0);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    for line in [
+        "Price of aarch64-linux: $0.34 an hour, by the hour begun",
+        "Price of x86_64-linux: $0.10 an hour, by the second, 60 s at least",
+        "while it is stopped (assumed).",
+        "tries that were lost count.",
+    ] {
+        assert!(table.replace('\n', " ").contains(line), "{line} is not in {table}");
+    }
+    let cut = ["run", CONF, trace, "--warm-up", "7200", "--format", "json"];
+    let results: serde_json::Value = serde_json::from_str(&expect(&cut, 0).0).unwrap();
+    assert_eq!(results[0]["results"]["warmUp"], 7_200_000);
+    let (_, errors) = expect(&["run", CONF, trace, "--warm-up", "x"], 2);
+    assert!(errors.contains("must be a number of seconds, or mser5"), "{errors}");
+}
+
 /// Each configuration may have an interval and a farm of its own.
 #[test]
 fn surroundings_are_compared_like_configurations() {

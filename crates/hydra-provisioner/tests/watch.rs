@@ -45,9 +45,13 @@ fn watch(farm: &Farm, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-fn terminate(child: &mut Child) -> Option<i32> {
+fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+}
+
+fn terminate(child: &mut Child) -> Option<i32> {
+    signal(child, "-TERM");
     child.wait().unwrap().code()
 }
 
@@ -120,6 +124,23 @@ fn the_current_cycle_may_end_before_the_end() {
     manager.expect("READY=1");
     assert_eq!(terminate(&mut child), Some(0));
     assert_eq!(farm.machines_file().len(), 1, "the machine was made and published");
+}
+
+/// SIGHUP starts a cycle at once, with the configuration as it is then; systemd is told as `Type=notify-reload` wants it.
+#[test]
+fn a_reload_starts_a_cycle() {
+    let farm = Farm::new(&json!({}));
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "3600"]);
+    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
+    farm.set_runnable(1);
+    signal(&child, "-HUP");
+    let told = manager.expect("RELOADING=1");
+    assert!(told.contains("MONOTONIC_USEC="), "{told}");
+    manager.expect("READY=1");
+    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
+    assert_eq!(farm.machines().len(), 1);
+    assert_eq!(terminate(&mut child), Some(0));
 }
 
 #[test]

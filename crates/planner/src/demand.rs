@@ -12,7 +12,8 @@ use crate::time::Timestamp;
 /// How classic Hydra tells of a step with `preferLocalBuild` (`createStep` in `queue-monitor.cc`). It does not ask
 /// it of a machine (`Machine::supportsStep` in `state.hh`): any machine of the system builds such a step, and one
 /// with the mandatory feature `local` builds nothing else. Every other feature is asked for by its name, those that
-/// Nix itself knows too (`kvm`, `nixos-test`, `recursive-nix`, `uid-range`, `ca-derivations`), by both queue runners.
+/// Nix itself knows too (`kvm`, `nixos-test`, `recursive-nix`, `uid-range`, `ca-derivations`), by both queue runners. (The
+/// classic one asks for `ca-derivations` by itself where output paths are not known beforehand; the other does not.)
 const PREFERS_LOCAL_BUILD: &str = "local";
 
 /// The steps that one pool serves.

@@ -7,6 +7,7 @@
 //! Odd input never fails; it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
 mod admission;
+mod copying;
 mod demand;
 mod endpoint;
 mod escape;
@@ -28,6 +29,7 @@ mod render;
 mod retention;
 mod selection;
 mod snapshot;
+mod store_uri;
 mod time;
 mod warnings;
 
@@ -54,4 +56,5 @@ pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
+pub use store_uri::StoreUri;
 pub use time::{Seconds, Timestamp};

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
-use crate::endpoint::Host;
-use crate::escape::escape;
+use crate::endpoint::{Endpoint, Host};
 use crate::names::{Feature, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
+use crate::store_uri::first_column;
 
 /// The machines that may get builds, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct MachinesFileEntry {
     pub machine: Machine,
     /// Host name or address.
     pub address: Host,
+    /// Column 1, which reads back as this machine's address and port.
+    pub store_uri: String,
     /// What it builds for.
     pub systems: Vec<System>,
     /// Path of the private key on the queue runner's host.
@@ -39,6 +41,13 @@ pub struct MachinesFileEntry {
     pub supported_features: Vec<Feature>,
     /// Features that a step must require, sorted.
     pub mandatory_features: Vec<Feature>,
+}
+
+impl MachinesFileEntry {
+    /// The place under which the queue runner will know it.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { host: self.address.clone(), port: Some(self.machine.ssh_port) }
+    }
 }
 
 /// The machines file for `machines`, each of which may get builds.
@@ -64,16 +73,11 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
         .get(&machine.machine_type)
         .ok_or_else(|| format!("its type {} is not configured", machine.machine_type))?;
     let address = machine.address.clone().ok_or("its provider tells no address for it")?;
-    if !address.is_readable() {
-        return Err(format!("its address \"{}\" is no host", escape(&address.to_string())));
-    }
-    let user = &machine.ssh_user;
-    if !is_one_field(user) {
-        return Err(format!("its ssh user {user:?} cannot stand in a machines file"));
-    }
+    let store_uri = first_column(pool.store_uri.as_ref(), machine, &address)?;
     Ok(MachinesFileEntry {
         machine: machine.clone(),
         address,
+        store_uri,
         systems: systems(pool),
         ssh_key: pool.ssh_key.clone(),
         max_jobs: pool.max_jobs,
@@ -85,11 +89,6 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
             .collect(),
         mandatory_features: pool.mandatory_features.iter().cloned().collect(),
     })
-}
-
-/// Fields are separated by blanks, and `#` starts a comment (Nix, `parseMachines`).
-fn is_one_field(value: &str) -> bool {
-    !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
 }
 
 fn systems(pool: &PoolPolicy) -> Vec<System> {

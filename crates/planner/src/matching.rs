@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
 use crate::plan::AcceptsJobs;
@@ -13,6 +14,8 @@ const LOCAL_HOST: &str = "localhost";
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
+    /// `None` while the status is unavailable.
+    queue: Option<&'a Queue>,
     /// Each with its host beside it, where a search finds it without a look elsewhere.
     by_host: Vec<(&'a Host, &'a QueueMachine)>,
     unknown_builders: UnknownBuilders<'a>,
@@ -44,7 +47,7 @@ impl<'a> UnknownBuilders<'a> {
         let is_other =
             |host: &Host| *host == local || others.iter().any(|other| other.matches(host));
         let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
-        let busy = queue.machines.iter().filter(|entry| entry.current_jobs > 0);
+        let busy = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
         Self { busy: busy.filter(unknown).map(|entry| &entry.host).min() }
     }
 
@@ -86,11 +89,13 @@ impl<'a> QueueMachines<'a> {
         others: &[HostPattern],
     ) -> Self {
         let QueueStatus::Up(queue) = status else {
-            return Self { by_host: Vec::new(), unknown_builders: UnknownBuilders::default() };
+            let unknown_builders = UnknownBuilders::default();
+            return Self { queue: None, by_host: Vec::new(), unknown_builders };
         };
         let mut by_host: Vec<_> = queue.machines.iter().map(|entry| (&entry.host, entry)).collect();
         by_host.sort_by_key(|(host, _)| *host);
-        Self { by_host, unknown_builders: UnknownBuilders::of(queue, ours, others) }
+        let unknown_builders = UnknownBuilders::of(queue, ours, others);
+        Self { queue: Some(queue), by_host, unknown_builders }
     }
 
     fn entries(&self, host: &Host) -> impl Iterator<Item = &'a QueueMachine> {
@@ -109,7 +114,7 @@ impl<'a> QueueMachines<'a> {
     /// fit (another user, an older entry), the machine is as busy as all of them together: in doubt it stays.
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
         let hosts: BTreeSet<_> = places(machine).map(|(host, _)| host).collect();
-        together(machine, hosts.into_iter().flat_map(|host| self.entries(host)))
+        together(self.queue?, machine, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }
 
@@ -122,11 +127,12 @@ fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
 
 /// As [`QueueMachines::find`], for one machine only: without sorting.
 pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> {
-    together(machine, queue.machines.iter())
+    together(queue, machine, queue.machines.iter())
 }
 
-/// What those of `entries` say together that stand for a place of `machine`.
+/// What those of `entries` of `queue` say together that stand for a place of `machine`.
 fn together<'a>(
+    queue: &Queue,
     machine: &Machine,
     entries: impl Iterator<Item = &'a QueueMachine>,
 ) -> Option<SeenInQueue> {
@@ -136,7 +142,7 @@ fn together<'a>(
     entries
         .filter(is_its)
         .map(|entry| SeenInQueue {
-            jobs: entry.current_jobs,
+            jobs: jobs(queue, entry),
             accepts_jobs: entry.accepts_jobs,
             idle_since: entry.idle_since,
             disabled_until: entry.disabled_until,
@@ -159,7 +165,8 @@ impl SeenInQueue {
     }
 }
 
-/// How many steps `machine` is building, by whatever name the queue runner knows it; `None` if by none.
+/// How many steps `machine` is building, or one while its outputs may be being copied, by whatever name the
+/// queue runner knows it; `None` if by none.
 pub fn jobs_of(queue: &Queue, machine: &Machine) -> Option<u64> {
     find_one(queue, machine).map(|seen| seen.jobs)
 }

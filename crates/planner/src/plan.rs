@@ -205,11 +205,6 @@ pub enum KeepReason {
         /// How many steps.
         jobs: u64,
     },
-    /// It built lately, and outputs are being copied from some machine.
-    OutputsBeingCopied {
-        /// Of how many steps.
-        steps: u64,
-    },
     /// It was used within the grace period.
     RecentlyUsed {
         /// How long ago.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::host_pattern::HostPattern;
 use crate::money::Money;
 use crate::names::{Feature, MachineType, System, Tag};
+use crate::store_uri::StoreUri;
 use crate::time::Seconds;
 
 /// The operator's intent: one pool of machines per machine type.
@@ -130,6 +131,9 @@ pub struct PoolPolicy {
     /// Path of the SSH private key on the queue runner's host (machines file, column 3).
     #[serde(default)]
     pub ssh_key: Option<String>,
+    /// How the machines are written in the machines file, column 1; `None` for `user@host` as far as that says all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_uri: Option<StoreUri>,
 }
 
 mod defaults {
@@ -185,6 +189,7 @@ impl PoolPolicy {
             max_jobs: defaults::one(),
             speed_factor: SpeedFactor::default(),
             ssh_key: None,
+            store_uri: None,
         }
     }
 }

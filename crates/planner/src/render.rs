@@ -148,9 +148,6 @@ impl Display for KeepReason {
                 1 => f.write_str("1 build running"),
                 jobs => write!(f, "{jobs} builds running"),
             },
-            Self::OutputsBeingCopied { steps } => {
-                write!(f, "it built lately, and outputs of {steps} steps are being copied")
-            }
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
             }
@@ -291,13 +288,14 @@ impl Display for Warning {
             Self::Unlisted { machine_type, reason } => {
                 write!(
                     f,
-                    "machines of type {machine_type} could not be listed; none is created or released: {reason}"
+                    "machines of type {machine_type} could not be listed; none is created or released: {}",
+                    escape(reason)
                 )
             }
             Self::QueueUnavailable { reason } => {
-                write!(f, "queue status unavailable; nothing is released: {reason}")
+                write!(f, "queue status unavailable; nothing is released: {}", escape(reason))
             }
-            Self::Queue { message } => f.write_str(message),
+            Self::Queue { message } => f.write_str(&escape(message)),
         }
     }
 }

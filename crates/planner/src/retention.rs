@@ -18,10 +18,6 @@ const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
 /// A provider that still lists a destroyed machine after this long is asked again to destroy it.
 const DESTROYED_PATIENCE: Seconds = Seconds::from_minutes(10);
 
-/// How long outputs may be copied from a machine that the queue runner calls idle. From April 2025 on the C++
-/// one gives a machine's place back before it copies (`build-remote.cc`).
-const COPY_PATIENCE: Seconds = Seconds::from_minutes(30);
-
 /// What the rules look at besides the machine.
 pub(crate) struct Context<'a> {
     pub(crate) queue: &'a QueueStatus,
@@ -83,9 +79,6 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         // The queue runner knows better than the provider: what builds is never released.
         return keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No);
     }
-    if let Some(judgment) = outputs_being_copied(observed, queue) {
-        return judgment;
-    }
     if let Some(judgment) = not_working(observed, context) {
         return judgment;
     }
@@ -111,15 +104,6 @@ fn ending(observed: &Observed<'_>) -> Option<Judgment> {
     let again_at = destroyed_at.after(DESTROYED_PATIENCE);
     (observed.now < again_at)
         .then(|| keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at))
-}
-
-/// While outputs are copied from some machine that is told as idle, it may be any that built lately.
-fn outputs_being_copied(observed: &Observed<'_>, queue: &Queue) -> Option<Judgment> {
-    let steps = queue.copying_steps;
-    let idle_since = observed.in_queue.filter(|seen| seen.jobs == 0)?.idle_since?;
-    let over_at = idle_since.after(COPY_PATIENCE);
-    (steps > 0 && observed.now < over_at)
-        .then(|| keep(KeepReason::OutputsBeingCopied { steps }, as_it_is(observed)).until(over_at))
 }
 
 /// A machine that is gone or has not worked for so long that it is given up. What builds is kept.

@@ -242,6 +242,14 @@ pub struct Queue {
     pub warnings: Vec<String>,
 }
 
+impl Queue {
+    /// When it made this answer, by our clock; `None` where it does not tell.
+    pub fn answered_at(&self) -> Option<Timestamp> {
+        let ours = self.time?.0.checked_add_signed(self.clock_offset_seconds.checked_neg()?);
+        ours.map(Timestamp)
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

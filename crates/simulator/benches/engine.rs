@@ -1,5 +1,5 @@
 //! An M/M/8 queue at 87.5 % load: on a bare binary heap, and on the engine. Both draw the same numbers.
-//! `scripts/bench-simulator` adds SimPy and prints the ratios.
+//! `scripts/ci/bench-simulator` adds SimPy and prints the ratios.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 

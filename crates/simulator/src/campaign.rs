@@ -143,6 +143,8 @@ impl Knobs {
                 global_priority: i32::from(shapes.chance(20_000)),
                 local_priority: 100,
                 dependencies,
+                cores: None,
+                cancel: None,
             };
             // Ids are in order and dependencies point backwards: nothing can be refused.
             let _refused = builder.add(step);

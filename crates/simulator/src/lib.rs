@@ -11,5 +11,6 @@ pub mod scenario;
 pub mod simulation;
 pub mod statistics;
 pub mod trace;
+pub mod waiting;
 pub mod workload;
 pub mod world;

@@ -9,12 +9,25 @@ use crate::cloud::Usage;
 use crate::engine::Millis;
 use crate::queue_runner::{Phase, StepRecord};
 use crate::simulation::Simulation;
+use crate::statistics::mser5;
 use crate::workload::StepSpec;
 use crate::world::Provisioning;
 
 /// A step shorter than this counts as this long for its slowdown, lest a second's wait of a tiny step weigh
 /// like an hour's: Feitelson and Rudolph, "Metrics and Benchmarking for Parallel Job Scheduling", 1998.
 const SLOWDOWN_BOUND: Millis = Millis::from_seconds(10);
+
+/// What of the beginning does not count for waits and slowdowns: a farm begins without machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WarmUp {
+    /// Everything counts.
+    #[default]
+    Nothing,
+    /// Steps submitted before then.
+    Until(Millis),
+    /// What MSER-5 finds in the waits, in the order of submission.
+    Mser5,
+}
 
 /// What came of one simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +39,8 @@ pub struct Results {
     pub ended_at: Millis,
     /// Whether the farm came to rest: all steps ended, no machine left to release.
     pub at_rest: bool,
+    /// Waits and slowdowns are of steps submitted from then on.
+    pub warm_up: Millis,
     /// Cycles of the provisioner.
     pub cycles: u64,
     /// Rules that were broken; there should be none, ever.
@@ -46,10 +61,12 @@ pub struct Results {
 pub struct Metrics {
     /// Steps that were built.
     pub built: u64,
-    /// Steps that were given up: tried too often, supported by no machine for too long, or needing such a step.
+    /// Steps that were given up: cancelled, tried too often, supported by no machine for too long, or needing such a step.
     pub failed: u64,
     /// Of these: supported by no machine for longer than the queue runner waits.
     pub unsupported: u64,
+    /// Of these: their build was cancelled.
+    pub cancelled: u64,
     /// Steps that have not ended.
     pub unfinished: u64,
     /// From when a step could be built until its last try began.
@@ -121,9 +138,15 @@ impl Results {
 
     /// Of `simulation`, as far as it has come.
     pub fn of(seed: u64, simulation: &Simulation) -> Self {
+        Self::after(WarmUp::Nothing, seed, simulation)
+    }
+
+    /// As [`Self::of`], without the waits and slowdowns of the warm-up. Costs are of the whole.
+    pub fn after(warm_up: WarmUp, seed: u64, simulation: &Simulation) -> Self {
         let world = simulation.world();
-        let steps =
-            Steps { specs: world.workload().steps(), records: world.queue_runner().records() };
+        let (specs, records) = (world.workload().steps(), world.queue_runner().records());
+        let mut steps = Steps { specs, records, from: Millis::ZERO };
+        steps.from = steps.end_of(warm_up);
         let (builds, build_times) = steps.build_times();
         let usage = world.usage();
         let provisioning = world.provisioning();
@@ -141,6 +164,7 @@ impl Results {
             seed,
             ended_at: world.now(),
             at_rest: simulation.is_at_rest(),
+            warm_up: steps.from,
             cycles: simulation.cycles(),
             violations: world.violations().len(),
             builds,
@@ -172,9 +196,27 @@ fn sum<'a>(usage: impl Iterator<Item = &'a Usage>) -> Usage {
 struct Steps<'a> {
     specs: &'a [StepSpec],
     records: &'a [StepRecord],
+    /// Waits and slowdowns are of steps submitted from then on.
+    from: Millis,
 }
 
 impl Steps<'_> {
+    fn end_of(&self, warm_up: WarmUp) -> Millis {
+        match warm_up {
+            WarmUp::Nothing => Millis::ZERO,
+            WarmUp::Until(time) => time,
+            WarmUp::Mser5 => {
+                let built = || {
+                    let steps = self.specs.iter().zip(self.records);
+                    steps.filter(|(_, record)| record.phase == Phase::Succeeded)
+                };
+                let cut = mser5(built().map(|(_, record)| wait(record).0));
+                let first = built().nth(cut).filter(|_| cut > 0);
+                first.map_or(Millis::ZERO, |(spec, _)| spec.submit)
+            }
+        }
+    }
+
     /// Of the steps whose places `belongs` says to.
     fn metrics(&self, belongs: impl Fn(usize) -> bool) -> Metrics {
         let mut metrics = Metrics::default();
@@ -186,6 +228,7 @@ impl Steps<'_> {
         for (spec, record) in chosen() {
             first = first.min(spec.submit);
             metrics.unsupported += u64::from(record.phase == Phase::Unsupported);
+            metrics.cancelled += u64::from(record.phase == Phase::Cancelled);
             match record.phase {
                 Phase::Succeeded => metrics.built += 1,
                 phase if phase.is_final() => metrics.failed += 1,
@@ -196,7 +239,10 @@ impl Steps<'_> {
             }
         }
         metrics.makespan = last.since(first);
-        let built = || chosen().map(|(_, record)| record).filter(|r| r.phase == Phase::Succeeded);
+        let built = || {
+            let counted = chosen().filter(|(spec, _)| spec.submit >= self.from);
+            counted.map(|(_, record)| record).filter(|r| r.phase == Phase::Succeeded)
+        };
         metrics.wait = Spread::of(&mut built().map(|record| wait(record).0).collect::<Vec<_>>());
         metrics.bounded_slowdown =
             Spread::of(&mut built().map(bounded_slowdown).collect::<Vec<_>>());
@@ -206,10 +252,10 @@ impl Steps<'_> {
     /// How many builds have ended, and how long these took.
     fn build_times(&self) -> (u64, Spread) {
         let mut by_build: Vec<u32> = (0..u32::MAX).take(self.specs.len()).collect();
-        by_build.sort_by_key(|&step| self.specs[step as usize].build);
+        by_build.sort_by_key(|&step| self.specs[step as usize].build());
         let mut times = Vec::new();
-        for build in
-            by_build.chunk_by(|&a, &b| self.specs[a as usize].build == self.specs[b as usize].build)
+        for build in by_build
+            .chunk_by(|&a, &b| self.specs[a as usize].build() == self.specs[b as usize].build())
         {
             let steps = || build.iter().map(|&step| step as usize);
             if steps().all(|step| self.records[step].phase.is_final()) {

@@ -127,7 +127,7 @@ impl Simulation {
             let first = records.into_iter().find(|(record, _)| !record.phase.is_final());
             if let Some((record, step)) = first {
                 let kind = workload.kind_of(step);
-                let _ = write!(text, " (first: {} of {kind}, {:?})", step.id, record.phase);
+                let _ = write!(text, " (first: {} of {kind}, {:?})", step.id(), record.phase);
             }
         }
         for machine in self.world.machines() {

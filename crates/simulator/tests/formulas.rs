@@ -42,6 +42,8 @@ fn workload(seed: Seed, steps: u64, gap: u64, service: u64) -> Arc<Workload> {
             global_priority: 0,
             local_priority: 0,
             dependencies: Vec::new(),
+            cores: None,
+            cancel: None,
         };
         builder.add(step).unwrap();
     }

@@ -2,119 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod bench;
 
-use planner::{AcceptsJobs, DemandKey, Feature, System};
-use simulator::engine::{Millis, Purpose, Random, Seed};
-use simulator::queue_runner::{Epoch, Host, Offer, Phase, Protocol, QueueRunner, Settings, Start};
-use simulator::workload::{NewStep, WorkloadBuilder};
-
-const EPOCH: Epoch = Epoch(planner::Timestamp(1_000_000));
-
-fn seconds(seconds: u64) -> Millis {
-    Millis::from_seconds(seconds)
-}
-
-fn kind(text: &str) -> DemandKey {
-    let (system, features) = text.split_once(':').unwrap_or((text, ""));
-    let features = features.split(',').filter(|name| !name.is_empty()).map(Feature::new);
-    DemandKey { system: System::new(system), features: features.collect() }
-}
-
-fn step(id: u64, needs: &str, dependencies: &[u64]) -> NewStep {
-    NewStep {
-        id,
-        submit: Millis::ZERO,
-        duration: seconds(10),
-        kind: kind(needs),
-        jobset: "p:j".to_owned(),
-        build: id,
-        global_priority: 0,
-        local_priority: 0,
-        dependencies: dependencies.to_vec(),
-    }
-}
-
-fn offer(needs: &str, mandatory: &str, max_jobs: u32, speed_thousandths: u32) -> Offer {
-    let kind = kind(needs);
-    Offer {
-        systems: vec![kind.system],
-        supported_features: kind.features.into_iter().collect(),
-        mandatory_features: mandatory
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(Feature::new)
-            .collect(),
-        max_jobs,
-        speed_thousandths,
-    }
-}
-
-/// A queue runner with all its steps submitted, which starts what it can when told to.
-struct Bench {
-    queue_runner: QueueRunner,
-    ids: Vec<u64>,
-    now: Millis,
-    random: Random,
-    running: BTreeMap<u64, Start>,
-}
-
-impl Bench {
-    fn new(settings: Settings, steps: Vec<NewStep>, shares: &[(&str, u32)]) -> Self {
-        let mut builder = WorkloadBuilder::new();
-        for (jobset, shares) in shares {
-            builder.set_shares(jobset, *shares).unwrap();
-        }
-        for step in steps {
-            builder.add(step).unwrap();
-        }
-        let workload = Arc::new(builder.finish().unwrap());
-        let ids = workload.steps().iter().map(|step| step.id).collect();
-        let mut queue_runner = QueueRunner::new(settings, Arc::clone(&workload));
-        for index in workload.indices() {
-            queue_runner.submit(index, Millis::ZERO);
-        }
-        let random = Seed(1).stream(Purpose::Test, 0);
-        Self { queue_runner, ids, now: Millis::ZERO, random, running: BTreeMap::new() }
-    }
-
-    fn list(&mut self, machines: &[(u32, Offer)]) {
-        let lines = machines.iter().map(|(host, offer)| (Host(*host), offer.clone())).collect();
-        self.queue_runner.read_machines_file(&lines);
-    }
-
-    /// Ids and hosts of the steps that are started, in order.
-    fn dispatch(&mut self) -> Vec<(u64, u32)> {
-        let mut starts = Vec::new();
-        self.queue_runner.dispatch(self.now, &mut starts);
-        starts
-            .into_iter()
-            .map(|start| {
-                let id = self.ids[start.step.position()];
-                self.running.insert(id, start);
-                (id, start.host.0)
-            })
-            .collect()
-    }
-
-    fn finish(&mut self, id: u64) {
-        let start = self.running.remove(&id).unwrap();
-        self.queue_runner.succeeded(start, self.now);
-    }
-
-    /// After how many seconds it is tried again.
-    fn abort(&mut self, id: u64) -> Option<u64> {
-        let start = self.running.remove(&id).unwrap();
-        let at = self.queue_runner.aborted(start, self.now, &mut self.random)?;
-        Some(at.since(self.now).whole_seconds())
-    }
-
-    fn phase(&self, id: u64) -> Phase {
-        let at = self.ids.iter().position(|known| *known == id).unwrap();
-        self.queue_runner.records()[at].phase
-    }
-}
+use bench::{Bench, EPOCH, offer, seconds, step};
+use planner::AcceptsJobs;
+use simulator::engine::Millis;
+use simulator::queue_runner::{Host, Phase, Protocol, Settings};
+use simulator::workload::NewStep;
 
 #[test]
 fn steps_run_when_their_dependencies_are_done() {
@@ -292,6 +186,7 @@ fn a_restart_forgets_machines_and_queues_again_what_ran() {
     bench.dispatch();
     bench.now = seconds(5);
     bench.queue_runner.restart(bench.now);
+    bench.dispatch();
     let status = bench.queue_runner.status(seconds(8), EPOCH);
     assert_eq!((status.uptime.0, status.machines.len(), status.demand[0].runnable), (3, 0, 1));
     bench.finish(1);

@@ -30,6 +30,8 @@ fn workload(steps: &[(u64, u64)]) -> Arc<Workload> {
             global_priority: 0,
             local_priority: 0,
             dependencies: Vec::new(),
+            cores: None,
+            cancel: None,
         };
         builder.add(step).unwrap();
     }

@@ -36,9 +36,9 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
             path,
             &format!("{error}; install Nix (Debian: the package nix-bin), or give a .json file"),
         ),
-        CommandError::TimedOut { .. } | CommandError::TooMuch { .. } => {
-            unusable(path, &error.to_string())
-        }
+        CommandError::TimedOut { .. }
+        | CommandError::TooMuch { .. }
+        | CommandError::Cancelled { .. } => unusable(path, &error.to_string()),
     })?;
     if output.succeeded() {
         return Ok(output.stdout);

@@ -1,7 +1,11 @@
 //! `conf.nix`: evaluated by Nix, checked, every problem reported at once.
 
+mod cloud;
 mod cost;
+mod ec2;
 mod evaluate;
+mod hcloud;
+mod machines_file;
 mod parse;
 mod provider;
 mod quantities;
@@ -20,7 +24,8 @@ pub use parse::{option_names, parse};
 pub use reader::Problem;
 pub use schedule::ScheduleEntry;
 pub use settings::{
-    Config, Limits, MachinesFileSettings, QueueSettings, ScheduledPolicy, SshSettings, Timing,
+    Config, Limits, MachinesFileMode, MachinesFileSettings, MachinesFileTarget, QueueSettings,
+    ScheduledPolicy, SshSettings, Timing,
 };
 
 /// A configuration that cannot be used. Nothing has been touched.

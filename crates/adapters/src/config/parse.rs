@@ -1,21 +1,21 @@
 //! The options at the top of `conf.nix`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use planner::{CostLimits, HostPattern, MachineType, Policy, PoolPolicy, Tag};
 use serde_json::{Value, json};
 
+use super::machines_file;
 use super::quantities::LONGEST_SECONDS;
 use super::reader::{Attrs, Findings, Problem};
 use super::schedule::ScheduleEntry;
-use super::settings::{Config, Limits, MachinesFileSettings, QueueSettings, SshSettings, Timing};
+use super::settings::{Config, Limits, QueueSettings, SshSettings, Timing};
 use super::system_type::{self, Defaults};
 use crate::providers::ProviderSettings;
+use crate::queue::without_login;
 
 const DEFAULT_TAG: &str = "hydra-provisioned";
-const DEFAULT_MACHINES_FILE: &str = "/var/lib/hydra/provisioner/machines";
 const DEFAULT_STATE_DIR: &str = "/var/lib/hydra-provisioner";
 /// The unit of Hydra's NixOS module `nixos-modules/builder-module.nix`.
 const BUILDER_UNIT: &str = "hydra-queue-builder-dev.service";
@@ -40,7 +40,7 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
 
 /// Every option there is, as attribute paths; `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
-    let provider = json!({ "command": {}, "nixops": {}, "qemu": {} });
+    let provider = json!({ "command": {}, "ec2": { "imageFilter": {}, "rootVolume": {} }, "hcloud": {}, "nixops": {}, "qemu": {} });
     let skeleton = json!({ "queue": {}, "systemTypes": { "T": {
         "provider": provider, "schedule": [{}],
     } } });
@@ -56,14 +56,17 @@ fn read(root: &Attrs<'_>) -> Config {
     let cost_limits = system_type::cost_limits(root);
     let types = types(root, cost_limits);
     let mut policy = Policy::new(tag(root), types.pools);
+    let machines_file = machines_file::read(root, &queue);
+    machines_file::warn_of_decimals(root, &queue, &machines_file, &policy.pools);
     policy.other_machines = other_machines(root);
+    policy.other_machines.extend(machines_file::static_hosts(&machines_file));
     policy.max_machines = root.count("maxMachines", 0);
     policy.cost_limits = cost_limits;
     Config {
         policy,
         schedules: types.schedules,
         providers: types.providers,
-        machines_file: machines_file(root, &queue),
+        machines_file,
         state_dir: root.absolute_path("stateDir").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         ssh: ssh(root, &queue),
         limits: limits(root),
@@ -191,7 +194,10 @@ fn queue(root: &Attrs<'_>) -> QueueSettings {
             queue.problem("url", "must be set, for example \"http://[::1]:8080\"");
         }
         Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
-            queue.problem("url", format!("must start with http:// or https://, is {url:?}"));
+            queue.problem(
+                "url",
+                format!("must start with http:// or https://, is {:?}", without_login(url)),
+            );
         }
         _ => {}
     }
@@ -200,25 +206,6 @@ fn queue(root: &Attrs<'_>) -> QueueSettings {
     QueueSettings::Rest {
         url: url.unwrap_or_default().trim_end_matches('/').to_owned(),
         nix_command,
-    }
-}
-
-fn machines_file(root: &Attrs<'_>, queue: &QueueSettings) -> MachinesFileSettings {
-    let file = root.absolute_path("machinesFile");
-    let command = root.command("updateCommand");
-    match (file, command) {
-        (Some(file), Some(_)) => {
-            root.problem("updateCommand", "machinesFile is set too; remove one of them");
-            MachinesFileSettings::File(file)
-        }
-        (Some(file), None) => MachinesFileSettings::File(file),
-        (None, Some(command)) => MachinesFileSettings::Command(command),
-        (None, None) => match queue {
-            QueueSettings::Classic { .. } => {
-                MachinesFileSettings::File(PathBuf::from(DEFAULT_MACHINES_FILE))
-            }
-            QueueSettings::Rest { .. } => MachinesFileSettings::NotWanted,
-        },
     }
 }
 

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::reader::Attrs;
+use super::{ec2, hcloud};
 use crate::providers::{ProviderSettings, command, nixops, qemu};
+
+/// What `provider` may have, one of them.
+const KINDS: [&str; 5] = ["command", "ec2", "hcloud", "nixops", "qemu"];
 
 /// Reads the provider of a type; `None` where a problem was noted.
 pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
@@ -21,7 +25,7 @@ pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
             None if has_expr || attrs.get("provider").is_some() => None,
             None => {
                 attrs.own_problem(
-                    "has no provider; set provider.command, provider.nixops, provider.qemu or nixopsExpr",
+                    "has no provider; set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
                 );
                 None
             }
@@ -29,16 +33,30 @@ pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
     };
     let found: Vec<_> = [
         command_provider(&provider),
+        ec2::read(&provider, attrs.text("sshKey")),
+        hcloud::read(&provider, attrs.text("sshKey")),
         nixops_provider(&provider, expr, nix_path),
         qemu_provider(&provider, attrs.text("sshKey")),
     ]
     .into_iter()
     .flatten()
     .collect();
-    let given =
-        ["command", "nixops", "qemu"].iter().filter(|name| provider.get(name).is_some()).count();
+    let given = KINDS.iter().filter(|name| provider.get(name).is_some()).count();
     if given != 1 {
-        attrs.problem("provider", "must have exactly one of command, nixops and qemu");
+        attrs.problem("provider", "must have exactly one of command, ec2, hcloud, nixops and qemu");
+    }
+    if provider.get("hcloud").is_some() && attrs.flag("stopOnIdle") == Some(true) {
+        attrs.warning(
+            "stopOnIdle",
+            "a server of Hetzner Cloud that is off costs as much as one that is on",
+        );
+    }
+    if let Some(ProviderSettings::Ec2(settings)) =
+        found.iter().find(|kind| matches!(kind, ProviderSettings::Ec2(_)))
+        && settings.purchase.contains(&crate::providers::ec2::Purchase::Spot)
+        && attrs.flag("stopOnIdle") == Some(true)
+    {
+        attrs.warning("stopOnIdle", "a spot instance cannot be stopped: an idle one is destroyed");
     }
     if has_expr && provider.get("nixops").is_none() {
         attrs.problem("nixopsExpr", "is for the provider nixops, but another one is set");

@@ -76,15 +76,42 @@ pub enum QueueSettings {
     },
 }
 
+/// The machines file: where it goes and what is in it beside our machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachinesFileSettings {
+    /// Where it goes.
+    pub target: MachinesFileTarget,
+    /// `machinesFileMode`: which files may be replaced.
+    pub mode: MachinesFileMode,
+    /// `staticMachines`: lines that are put first.
+    pub static_machines: Vec<String>,
+}
+
+impl MachinesFileSettings {
+    /// Nothing beside our machines, and nobody else's file.
+    pub fn to(target: MachinesFileTarget) -> Self {
+        Self { target, mode: MachinesFileMode::Own, static_machines: Vec::new() }
+    }
+}
+
 /// Where the machines file goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MachinesFileSettings {
+pub enum MachinesFileTarget {
     /// `machinesFile`: written whole or not at all.
     File(PathBuf),
     /// `updateCommand`: gets it on standard input; never run through a shell.
     Command(Vec<String>),
     /// With a REST queue and no `machinesFile`: builders register themselves.
     NotWanted,
+}
+
+/// Which files may be replaced by a machines file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachinesFileMode {
+    /// Those that this program wrote, and empty ones.
+    Own,
+    /// Any.
+    Takeover,
 }
 
 /// What is done on the machines over ssh.

@@ -8,6 +8,7 @@ use planner::{
     System,
 };
 
+use super::machines_file;
 use super::provider;
 use super::quantities::LONGEST_SECONDS;
 use super::reader::Attrs;
@@ -119,6 +120,7 @@ fn read_sizes(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
 fn read_machines_file_fields(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     pool.max_jobs = attrs.count("maxJobs", 1).unwrap_or(pool.max_jobs);
     pool.speed_factor = speed_factor(attrs).unwrap_or(pool.speed_factor);
+    pool.store_uri = machines_file::store_uri(attrs);
     pool.ssh_key = attrs.text("sshKey");
     if let Some(key) = &pool.ssh_key
         && !is_one_field(key)

@@ -1,22 +1,19 @@
 //! The `command` provider: a program of the operator's, spoken to in JSON (protocol 1, `docs/provider-protocol.md`).
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
+use planner::{Machine, MachineName, MachineType, Tag};
 use reconciler::world::StepErrorKind;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Provider, ProviderContext, ProviderError};
+use super::{Provider, ProviderContext, ProviderError, wait_until_up, wire};
 use crate::command::{CommandError, Invocation};
+use crate::world::now;
 
 /// The exit code that says "not enough capacity now".
 const CAPACITY_EXIT_CODE: i32 = 3;
-/// How often a machine that is not up yet is looked at.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `provider.command` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,19 +43,21 @@ impl CommandProvider {
         Self { tag: context.tag.clone(), program, options }
     }
 
-    fn call<T: DeserializeOwned>(
+    /// Runs the program and has its answer read.
+    fn call<T>(
         &self,
         verb: &str,
         request: &Value,
         limit: Duration,
+        read: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, ProviderError> {
         let invocation = Invocation::new(&self.program, limit).arg(verb).stdin(request.to_string());
         let output = invocation.run().map_err(ProviderError::from)?;
         let command = invocation.command_line();
         match output.code {
-            0 => serde_json::from_slice(&output.stdout).map_err(|error| {
+            0 => read(&output.stdout).map_err(|problem| {
                 ProviderError::failed(format!(
-                    "{command} printed what is not protocol 1's answer to {verb}: {error}"
+                    "{command} printed what is not protocol 1's answer to {verb}: {problem}"
                 ))
             }),
             CAPACITY_EXIT_CODE => Err(ProviderError {
@@ -74,14 +73,16 @@ impl CommandProvider {
 
     fn change(&self, verb: &str, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
         let request = json!({ "protocol": 1, "tag": self.tag, "name": machine.name });
-        self.call::<serde::de::IgnoredAny>(verb, &request, limit).map(|_| ())
+        self.call(verb, &request, limit, wire::done)
     }
 }
 
 impl From<CommandError> for ProviderError {
     fn from(error: CommandError) -> Self {
         let kind = match error {
-            CommandError::NotStarted { .. } | CommandError::TooMuch { .. } => StepErrorKind::Failed,
+            CommandError::NotStarted { .. }
+            | CommandError::TooMuch { .. }
+            | CommandError::Cancelled { .. } => StepErrorKind::Failed,
             CommandError::TimedOut { .. } => StepErrorKind::TimedOut,
         };
         Self { kind, message: error.to_string() }
@@ -91,14 +92,14 @@ impl From<CommandError> for ProviderError {
 impl Provider for CommandProvider {
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let request = json!({ "protocol": 1, "tag": self.tag });
-        let answer: ListAnswer = self.call("list", &request, limit)?;
-        Ok(answer.machines.into_iter().map(Machine::from).collect())
+        self.call("list", &request, limit, |stdout| wire::machines(stdout, now()))
     }
 
     fn create(
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let options = match self.options.get(machine_type) {
@@ -108,8 +109,8 @@ impl Provider for CommandProvider {
         let request = json!({
             "protocol": 1, "tag": self.tag, "name": name, "type": machine_type, "options": options,
         });
-        let answer: CreateAnswer = self.call("create", &request, limit)?;
-        let machine = Machine::from(answer.machine);
+        let machine =
+            self.call("create", &request, limit, |stdout| wire::created(stdout, now()))?;
         if machine.name != *name || machine.machine_type != *machine_type {
             return Err(ProviderError::failed(format!(
                 "{} was asked to create {name} of type {machine_type} and answered with {} of type {}",
@@ -126,35 +127,12 @@ impl Provider for CommandProvider {
     }
 
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
-        let began = Instant::now();
-        let mut machine = machine.clone();
-        loop {
-            match machine.state {
-                MachineState::Up if machine.address.is_some() => return Ok(machine),
-                MachineState::Failed => {
-                    return Err(ProviderError::failed("it failed while it was starting"));
-                }
-                _ => {}
-            }
-            let left = limit.saturating_sub(began.elapsed());
-            if left <= POLL_INTERVAL {
-                return Err(ProviderError {
-                    kind: StepErrorKind::TimedOut,
-                    message: format!(
-                        "it was not up within {} s (its state is {}); see deployTimeout",
-                        limit.as_secs(),
-                        machine.state
-                    ),
-                });
-            }
-            thread::sleep(POLL_INTERVAL);
-            let name = machine.name.clone();
-            machine = self
-                .list(left)?
+        wait_until_up(machine, limit, |left| {
+            self.list(left)?
                 .into_iter()
-                .find(|listed| listed.name == name)
-                .ok_or_else(|| ProviderError::failed("it vanished while it was starting"))?;
-        }
+                .find(|listed| listed.name == machine.name)
+                .ok_or_else(|| ProviderError::failed("it vanished while it was starting"))
+        })
     }
 
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
@@ -163,73 +141,5 @@ impl Provider for CommandProvider {
 
     fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
         self.change("destroy", machine, limit)
-    }
-}
-
-#[derive(Deserialize)]
-struct ListAnswer {
-    machines: Vec<WireMachine>,
-}
-
-#[derive(Deserialize)]
-struct CreateAnswer {
-    machine: WireMachine,
-}
-
-/// A machine in protocol 1. Unknown keys are allowed, so that a program can say more than we know.
-#[derive(Deserialize)]
-struct WireMachine {
-    name: MachineName,
-    #[serde(rename = "type")]
-    machine_type: MachineType,
-    state: WireState,
-    #[serde(default)]
-    address: Option<String>,
-    #[serde(default)]
-    host_name: Option<String>,
-    #[serde(default)]
-    ssh_user: Option<String>,
-    #[serde(default)]
-    ssh_port: Option<u16>,
-    #[serde(default)]
-    host_key: Option<String>,
-    #[serde(default)]
-    started_at: Option<Timestamp>,
-    #[serde(default)]
-    next_charge_at: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WireState {
-    Creating,
-    Starting,
-    Up,
-    Stopping,
-    Stopped,
-    Failed,
-}
-
-impl From<WireMachine> for Machine {
-    fn from(wire: WireMachine) -> Self {
-        let wish = Self::requested(wire.name, wire.machine_type);
-        Self {
-            state: match wire.state {
-                WireState::Creating => MachineState::Creating,
-                WireState::Starting => MachineState::Starting,
-                WireState::Up => MachineState::Up,
-                WireState::Stopping => MachineState::Stopping,
-                WireState::Stopped => MachineState::Stopped,
-                WireState::Failed => MachineState::Failed,
-            },
-            address: wire.address.map(Host::new),
-            host_name: wire.host_name.map(Host::new),
-            ssh_user: wire.ssh_user.unwrap_or_else(|| wish.ssh_user.clone()),
-            ssh_port: wire.ssh_port.unwrap_or(wish.ssh_port),
-            host_key: wire.host_key,
-            started_at: wire.started_at,
-            next_charge_at: wire.next_charge_at,
-            ..wish
-        }
     }
 }

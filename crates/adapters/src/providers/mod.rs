@@ -1,16 +1,30 @@
 //! How machines are made: one module a provider, all behind [`Provider`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineType, Resource, Tag};
+use planner::{Machine, MachineName, MachineState, MachineType, Resource, Tag};
 use reconciler::world::StepErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod cloud;
 pub mod command;
+pub mod ec2;
+pub mod hcloud;
+mod identity;
 pub mod nixops;
 pub mod qemu;
+mod told;
+mod wire;
+
+pub(crate) use told::check_host_key;
+
+pub use cloud::Login;
+
+/// How often a machine that is not up yet is looked at.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `systemTypes.<T>.provider` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +32,10 @@ pub mod qemu;
 pub enum ProviderSettings {
     /// A program of the operator's.
     Command(command::Settings),
+    /// Instances of Amazon EC2.
+    Ec2(Box<ec2::Settings>),
+    /// Servers of Hetzner Cloud.
+    Hcloud(Box<hcloud::Settings>),
     /// NixOps.
     Nixops(nixops::Settings),
     /// Virtual machines on this host.
@@ -30,6 +48,10 @@ impl ProviderSettings {
     pub fn identity(&self) -> String {
         match self {
             Self::Command(settings) => format!("command {:?}", settings.program),
+            Self::Ec2(settings) => settings.identity(),
+            Self::Hcloud(settings) => {
+                format!("hcloud {} {}", settings.endpoint, settings.token_file.display())
+            }
             Self::Nixops(settings) => settings.identity(),
             Self::Qemu(settings) => format!("qemu {:?}", settings.state_dir),
         }
@@ -54,7 +76,8 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Creates a machine; one of that name that is there already is the answer.
+    /// Creates a machine; one of that name that is there already is the answer. `token` is the same when the same
+    /// creation is asked for again, and another for each other one.
     ///
     /// # Errors
     /// With [`StepErrorKind::Capacity`] when there may be room later.
@@ -62,6 +85,7 @@ pub trait Provider: Send + Sync {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError>;
 
@@ -92,7 +116,7 @@ pub trait Provider: Send + Sync {
 
 /// A provider's failure.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{message}")]
+#[error("{}", planner::escape(message))]
 pub struct ProviderError {
     /// What a caller branches on.
     pub kind: StepErrorKind,
@@ -104,6 +128,53 @@ impl ProviderError {
     /// Any failure that a caller does not branch on.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: StepErrorKind::Failed, message: message.into() }
+    }
+}
+
+/// Looks at a machine every [`POLL_INTERVAL`] until it is up with an address.
+///
+/// # Errors
+/// When it fails, vanishes, or is not up within `limit`.
+fn wait_until_up(
+    machine: &Machine,
+    limit: Duration,
+    look: impl Fn(Duration) -> Result<Machine, ProviderError>,
+) -> Result<Machine, ProviderError> {
+    let began = Instant::now();
+    let mut machine = machine.clone();
+    loop {
+        match machine.state {
+            MachineState::Up if machine.address.is_some() => return Ok(machine),
+            MachineState::Up if !machine.problems.is_empty() => {
+                return Err(ProviderError::failed(machine.problems.join("; ")));
+            }
+            MachineState::Failed => {
+                return Err(ProviderError::failed("it failed while it was starting"));
+            }
+            _ => {}
+        }
+        let left = limit.saturating_sub(began.elapsed());
+        if left <= POLL_INTERVAL {
+            return Err(ProviderError {
+                kind: StepErrorKind::TimedOut,
+                message: not_up(machine.state, limit),
+            });
+        }
+        thread::sleep(POLL_INTERVAL);
+        machine = look(left)?;
+    }
+}
+
+/// Why a machine in `state` cannot be used after `limit`.
+fn not_up(state: MachineState, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    match state {
+        MachineState::Up => {
+            format!("it is up but had no address within {seconds} s; see deployTimeout")
+        }
+        state => {
+            format!("it was not up within {seconds} s (its state is {state}); see deployTimeout")
+        }
     }
 }
 
@@ -128,6 +199,20 @@ pub fn build(
                 _ => None,
             });
             Some(Box::new(command::CommandProvider::new(context, first.program.clone(), options)))
+        }
+        ProviderSettings::Ec2(_) => {
+            let settings = of_kind(types, |settings| match settings {
+                ProviderSettings::Ec2(settings) => Some(settings.as_ref().clone()),
+                _ => None,
+            });
+            Some(Box::new(ec2::Ec2Provider::new(context, settings)?))
+        }
+        ProviderSettings::Hcloud(_) => {
+            let settings = of_kind(types, |settings| match settings {
+                ProviderSettings::Hcloud(settings) => Some(settings.as_ref().clone()),
+                _ => None,
+            });
+            Some(Box::new(hcloud::HcloudProvider::new(context, settings)?))
         }
         ProviderSettings::Nixops(_) => {
             let settings = of_kind(types, |settings| match settings {

@@ -17,9 +17,14 @@ const STORE_DIR: &str = "/nix/store";
 /// Bytes of paths in one call. Linux allows 128 KiB in one argument (all of them, once `queue.nixCommand`
 /// goes through `ssh` and a shell).
 const BATCH_BYTES: usize = 96 << 10;
-/// Calls in one look. Each path that is not in the store costs several; a store that has none of them (on
-/// another host than the queue runner's) must not take a minute of every cycle.
+/// Calls in one look. Each path that is not in the store costs one; a store that has none of them (on another
+/// host than the queue runner's) must not take a minute of a cycle.
 const MOST_CALLS: u32 = 64;
+/// Refusals after which paths are asked for in ever smaller parts, until one is shown. After as many more nothing
+/// of this store is shown at all.
+const MOST_OF_ONE: u32 = 16;
+/// Characters of Nix's words that stand in a message.
+const MOST_MESSAGE_CHARS: usize = 600;
 
 /// The features that a derivation requires.
 pub type Features = BTreeSet<Feature>;
@@ -64,10 +69,65 @@ pub(super) struct Nix {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) features: BTreeMap<DrvPath, Features>,
-    /// Derivations that Nix was asked for on their own and could not show.
+    /// Derivations that Nix cannot show.
     pub(super) refused: BTreeSet<DrvPath>,
+    /// Those that it could not show on their own, without saying that it is because of them.
+    suspects: Vec<DrvPath>,
     /// The first reason.
     pub(super) trouble: Option<String>,
+    /// Whether Nix shows nothing at all.
+    pub(super) in_vain: bool,
+}
+
+/// How long Nix is asked for smaller and smaller parts while it shows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// After one refusal it is enough.
+    Little,
+    Much,
+}
+
+impl Patience {
+    fn most_refusals(self) -> u32 {
+        match self {
+            Self::Little => 1,
+            Self::Much => 2 * MOST_OF_ONE,
+        }
+    }
+}
+
+impl Told {
+    /// Notes what of `batch` Nix refused, as far as its `message` tells. What is left is to be asked for next, the
+    /// last first, where `many` were refused in halves.
+    fn tell_apart(
+        &mut self,
+        mut batch: Vec<DrvPath>,
+        message: &str,
+        many: bool,
+    ) -> Vec<Vec<DrvPath>> {
+        let before = self.refused.len();
+        self.refused.extend(batch.extract_if(.., |path| message.contains(&path.base_name())));
+        let named_none = self.refused.len() == before;
+        let mut left = Vec::new();
+        if named_none && batch.len() == 1 {
+            self.suspects.append(&mut batch);
+        } else if named_none || many {
+            left.push(batch.split_off(batch.len() / 2));
+        }
+        left.push(batch);
+        left.retain(|batch| !batch.is_empty());
+        left
+    }
+
+    /// A Nix that shows none and names none is in trouble itself: no derivation is to blame.
+    fn finished(mut self) -> Self {
+        if !self.features.is_empty() {
+            self.refused.extend(self.suspects.drain(..));
+        } else if self.trouble.is_some() && self.refused.is_empty() {
+            self.in_vain = true;
+        }
+        self
+    }
 }
 
 impl Nix {
@@ -75,29 +135,42 @@ impl Nix {
         Self { command, verb: &["derivation", "show"] }
     }
 
+    pub(super) fn command(&self) -> &[String] {
+        &self.command
+    }
+
     /// The features of `derivations`, as far as Nix can tell them before `deadline`.
-    pub(super) fn features(&mut self, derivations: &[DrvPath], deadline: Instant) -> Told {
+    ///
+    /// One path that Nix cannot show fails the whole call. Its message names that path, so that the others are
+    /// asked for again without it, or, where it names none or many were refused, in halves.
+    pub(super) fn features(
+        &mut self,
+        derivations: &[DrvPath],
+        patience: Patience,
+        deadline: Instant,
+    ) -> Told {
         let mut told = Told::default();
-        let mut batches = in_batches(derivations);
+        let mut batches: Vec<_> = in_batches(derivations).into_iter().map(<[_]>::to_vec).collect();
         batches.reverse();
+        let mut refusals = 0;
         for _ in 0..MOST_CALLS {
-            let Some(batch) = batches.pop() else { return told };
-            match self.show(batch, deadline) {
+            let Some(batch) = batches.pop() else { break };
+            match self.show(&batch, deadline) {
                 Ok(shown) => told.features.extend(
                     shown.into_iter().filter(|(path, _)| batch.binary_search(path).is_ok()),
                 ),
                 Err(Refusal::ByNix(message)) => {
-                    told.trouble.get_or_insert(message);
-                    // One path that is not in the store fails the whole call: narrow it down.
-                    if let [refused] = batch {
-                        told.refused.insert(refused.clone());
-                    } else {
-                        let (left, right) = batch.split_at(batch.len() / 2);
-                        batches.extend([right, left]);
+                    told.trouble.get_or_insert_with(|| shortened(&message));
+                    refusals += 1;
+                    let many = told.features.is_empty() && refusals >= MOST_OF_ONE;
+                    batches.extend(told.tell_apart(batch, &message, many));
+                    if told.features.is_empty() && refusals >= patience.most_refusals() {
+                        told.in_vain = true;
+                        break;
                     }
                 }
                 Err(Refusal::NotRun(message)) => {
-                    told.trouble = Some(message);
+                    told.trouble = Some(shortened(&message));
                     return told;
                 }
             }
@@ -105,7 +178,7 @@ impl Nix {
         if !batches.is_empty() {
             told.trouble.get_or_insert_with(|| "there are too many to ask for at once".to_owned());
         }
-        told
+        told.finished()
     }
 
     /// `nix derivation show`, or `nix show-derivation` where that is not known yet (before Nix 2.14).
@@ -139,6 +212,17 @@ impl Nix {
             .arg("--offline")
             .args(batch.iter().map(DrvPath::full))
     }
+}
+
+/// A message that fits into a line: what failed to run is told with all its paths.
+fn shortened(message: &str) -> String {
+    let length = message.chars().count();
+    if length <= MOST_MESSAGE_CHARS {
+        return message.to_owned();
+    }
+    let start: String = message.chars().take(MOST_MESSAGE_CHARS / 2).collect();
+    let end: String = message.chars().skip(length - MOST_MESSAGE_CHARS / 2).collect();
+    format!("{start} ... {end}")
 }
 
 enum Refusal {

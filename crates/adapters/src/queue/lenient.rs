@@ -47,6 +47,19 @@ pub(super) fn quoted(name: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
+/// The object that `bytes` are, which are called `what` in messages.
+///
+/// # Errors
+/// When they are none, with how they begin.
+pub(super) fn object(bytes: &[u8], what: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MOST_QUOTED_CHARS)]);
+        let start =
+            if start.trim().is_empty() { "nothing".to_owned() } else { quoted(start.trim()) };
+        format!("{what} is not a JSON object: {error}; it is {start}")
+    })
+}
+
 /// A foreign value for a message.
 fn shown(value: &Value) -> String {
     match value {

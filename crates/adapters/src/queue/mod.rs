@@ -16,6 +16,7 @@ use reconciler::world::QueueSource;
 use self::builtin::system_for;
 pub use self::clock::Asked;
 use self::features::FeatureCache;
+pub(crate) use self::rest::without_login;
 use crate::config::QueueSettings;
 use crate::lock::Access;
 
@@ -33,7 +34,7 @@ pub fn source(
         }
         QueueSettings::Rest { url, nix_command } => {
             let features = FeatureCache::open(state_dir, nix_command.clone(), access);
-            Box::new(rest::Source::new(url.clone(), limit, features))
+            Box::new(rest::Source::new(url, limit, features))
         }
     }
 }

@@ -209,6 +209,12 @@ fn what_cannot_be_relied_on() {
             if expected.ends_with(": ") { why.starts_with(expected) } else { why == expected };
         assert!(matches, "{why}");
     }
+    let why = reason(parse(b"bash: hydra-queue-runner: command not found\n\x1b[2J"));
+    assert!(
+        why.ends_with(r#"; it is "bash: hydra-queue-runner: command not found\n\u{1b}[2J""#),
+        "{why}"
+    );
+    assert!(reason(parse(b" \n")).ends_with("; it is nothing"));
     let nested = format!(r#"{{"status":"up","machines":{deep}"#);
     assert!(reason(parse(nested.as_bytes())).contains("recursion limit exceeded"));
 }

@@ -73,7 +73,7 @@ fn known(path: &DrvPath) -> Option<Features> {
     Some(features(words))
 }
 
-/// What a server does with one request.
+/// What a server does with one request: its path, and what it logs in with if it does.
 type Answer = fn(&str, &mut TcpStream);
 
 /// Serves on a loopback port; the thread ends with the test's process.
@@ -86,8 +86,14 @@ fn server(answer: Answer) -> String {
             thread::spawn(move || {
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
                 let Some(Ok(request)) = lines.next() else { return };
-                lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
-                answer(request.split(' ').nth(1).unwrap(), &mut stream);
+                let headers = lines.map_while(|line| line.ok().filter(|line| !line.is_empty()));
+                let mut asked = request.split(' ').nth(1).unwrap().to_owned();
+                for header in headers {
+                    if let Some(login) = header.to_lowercase().strip_prefix("authorization: ") {
+                        asked = format!("{asked} {}", &header[header.len() - login.len()..]);
+                    }
+                }
+                answer(&asked, &mut stream);
             });
         }
     });

@@ -37,24 +37,26 @@ fn one_missing_derivation_does_not_lose_the_others() {
     assert!(warning.starts_with("the features that 1 waiting steps require"), "{warning}");
     assert!(warning.ends_with("error: path base is not valid"), "{warning}");
     let before = calls(scratch.path()).len();
-    up(source.queue_status());
-    assert_eq!(calls(scratch.path()).len(), before + 1, "only the missing one is asked again");
+    let queue = up(source.queue_status());
+    assert_eq!(calls(scratch.path()).len(), before, "a refusal is remembered");
+    assert!(queue.warnings[0].ends_with("asked again after 10m00s"), "{:?}", queue.warnings);
 }
 
 #[test]
 fn a_nix_that_cannot_be_used_leaves_the_counts() {
-    let scratch = tempfile::tempdir().unwrap();
     let expected = ["aarch64-linux 1+0", "i686-linux 1+0", "x86_64-linux 4+0"];
     for (script, end) in [
         ("echo 'not json'", "nix did not print a JSON object: expected ident at line 1 column 2"),
         ("echo 'error: no store' >&2; exit 1", "error: no store"),
         ("echo '{}'", "nix did not show their derivations"),
     ] {
+        let scratch = tempfile::tempdir().unwrap();
         let nix = fake_nix(scratch.path(), script);
         let queue = up(source(server(queued), &nix, scratch.path(), MINUTE).queue_status());
         assert_eq!(demand(&queue), expected);
         assert!(queue.warnings[0].ends_with(end), "{:?}", queue.warnings);
     }
+    let scratch = tempfile::tempdir().unwrap();
     let nowhere = scratch.path().join("nowhere");
     let queue = up(source(server(queued), &nowhere, scratch.path(), MINUTE).queue_status());
     assert_eq!(demand(&queue), expected);
@@ -125,4 +127,78 @@ fn features_are_not_remembered_without_the_lock() {
         assert_eq!(demand(&queue), ["x86_64-linux:kvm 1+0"]);
         assert_eq!(state_dir.exists(), remembered, "{access:?}");
     }
+}
+
+/// 60 derivations that are not in the store, as Nix says it, among 60 that are.
+#[test]
+fn many_missing_derivations_are_learnt_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let script = format!(
+        "for path; do case $path in *-missing.drv)\n\
+         echo \"error: path '$path' is not a valid store path\" >&2; exit 1;; esac; done\n{SHOW_ALL}"
+    );
+    let nix = fake_nix(scratch.path(), &script);
+    let hash = |n: usize| format!("2innw8daj996r0wv56czrlgksj{:06}", 100 * n).replace('2', "x");
+    let names = |n| if n % 2 == 0 { "missing" } else { "b" };
+    let steps: Vec<_> = (0..120).map(|n| step(&format!("{}-{}.drv", hash(n), names(n)))).collect();
+    let queues = format!(r#"{{"queues":{{"x86_64-linux":[{}]}}}}"#, steps.join(","));
+    let nix_command = vec![nix.to_str().unwrap().to_owned()];
+    let mut calls_before = 0;
+    for (look, expected_calls) in [(0, 61..=64), (1, 0..=20), (2, 0..=0)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let queues = queues.clone();
+        let server = thread::spawn(move || answer(&listener, &queues));
+        // A process of its own each time: what was learnt is read from the disk.
+        let settings = QueueSettings::Rest { url, nix_command: nix_command.clone() };
+        let source = queue::source(&settings, MINUTE, scratch.path(), Access::ReadWrite);
+        let queue = up({ source }.queue_status());
+        server.join().unwrap();
+        let calls = calls(scratch.path()).len();
+        assert!(expected_calls.contains(&(calls - calls_before)), "{calls} calls by look {look}");
+        calls_before = calls;
+        if look > 0 {
+            assert_eq!(demand(&queue), ["x86_64-linux 60+0", "x86_64-linux:kvm 60+0"]);
+        }
+    }
+}
+
+/// A Nix that shows nothing is asked once in a look, and for everything as soon as it works again.
+#[test]
+fn a_nix_in_trouble_is_not_asked_over_and_over() {
+    let scratch = tempfile::tempdir().unwrap();
+    let trouble = "echo 'error: cannot connect to socket' >&2; exit 1";
+    let nix = fake_nix(scratch.path(), trouble);
+    let url = server(queued);
+    let mut before = 0;
+    for expected_calls in [1..=16, 1..=1, 1..=1] {
+        let mut source = source(url.clone(), &nix, scratch.path(), MINUTE);
+        let queue = up(source.queue_status());
+        assert!(queue.warnings[0].ends_with("cannot connect to socket"), "{:?}", queue.warnings);
+        let calls = calls(scratch.path()).len();
+        assert!(expected_calls.contains(&(calls - before)), "{} calls", calls - before);
+        before = calls;
+    }
+    fake_nix(scratch.path(), SHOW_ALL);
+    let queue = up(source(url, &nix, scratch.path(), MINUTE).queue_status());
+    assert!(demand(&queue).contains(&"x86_64-linux:kvm 1+0".to_owned()));
+    assert_eq!(queue.warnings, [""; 0]);
+}
+
+/// A call with thousands of paths is not repeated in a message.
+#[test]
+fn a_message_does_not_tell_all_paths() {
+    let scratch = tempfile::tempdir().unwrap();
+    let nix = fake_nix(scratch.path(), "exec sleep 600");
+    let hash = |n: usize| format!("xinnw8daj996r0wv56czrlgksj{n:06}").replace('2', "x");
+    let steps: Vec<_> = (0..5_000).map(|n| step(&format!("{}-b.drv", hash(n)))).collect();
+    let queues = format!(r#"{{"queues":{{"x86_64-linux":[{}]}}}}"#, steps.join(","));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || answer(&listener, &queues));
+    let queue = up(source(url, &nix, scratch.path(), Duration::from_secs(2)).queue_status());
+    server.join().unwrap();
+    assert_eq!(demand(&queue), ["x86_64-linux 5000+0"]);
+    let warning = &queue.warnings[0];
+    assert!(warning.len() < 1000 && warning.contains("was killed"), "{warning}");
 }

@@ -90,3 +90,37 @@ fn a_server_without_lists_of_steps_still_tells_the_counts() {
     );
     assert_eq!(calls(scratch.path()), [""; 0]);
 }
+
+/// What logs in is sent, and told in no message.
+#[test]
+fn a_password_is_never_told() {
+    fn asks(path: &str, stream: &mut TcpStream) {
+        match path {
+            // "farm:secret/@"
+            "/status Basic ZmFybTpzZWNyZXQvQA==" => queued("/status", stream),
+            _ => send(stream, "401", b""),
+        }
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let nix = scratch.path().join("nix");
+    let place = server(asks).replace("http://", "");
+    let url = format!("http://farm:secret%2F%40@{place}");
+    let queue = up(source(url, &nix, scratch.path(), MINUTE).queue_status());
+    let told = queue.warnings.join(" ");
+    assert!(
+        told.contains(&format!("GET http://{place}/status/queues: http status: 401")),
+        "{told}"
+    );
+    assert!(!told.contains("secret"), "{told}");
+    for url in [
+        format!("http://farm:secret@{place}"),
+        "http://farm:secret@127.0.0.1:1".to_owned(),
+        "http://farm:secret@a b".to_owned(),
+        "http://farm:secret@[".to_owned(),
+        "http://farm:secret/x@127.0.0.1:1".to_owned(),
+        "https://farm:secret@127.0.0.1:99999".to_owned(),
+    ] {
+        let why = reason(source(url, &nix, scratch.path(), MINUTE).queue_status());
+        assert!(why.starts_with("queue.url: GET http") && !why.contains("secret"), "{why}");
+    }
+}

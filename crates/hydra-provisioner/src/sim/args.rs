@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use simulator::engine::Millis;
+use simulator::results::WarmUp;
+
 use super::conf::ConfArg;
 use super::hydra_database::Database;
 
@@ -183,12 +186,27 @@ pub(crate) struct Options {
     /// Seconds from the start of one cycle to the start of the next
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) interval: Option<u64>,
+    /// Leave the beginning, when the farm has no machines yet, out of waits and slowdowns: seconds from the start, or
+    /// `mser5`, which finds the place by itself. Costs are of the whole
+    #[arg(long, value_name = "SECONDS|mser5", value_parser = warm_up, default_value = "0", hide_default_value = true)]
+    pub(crate) warm_up: WarmUp,
     /// Threads; results do not depend on it
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) threads: usize,
     /// How results are printed
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
+}
+
+fn warm_up(text: &str) -> Result<WarmUp, String> {
+    match text {
+        "0" => Ok(WarmUp::Nothing),
+        "mser5" => Ok(WarmUp::Mser5),
+        seconds => seconds
+            .parse()
+            .map(|seconds| WarmUp::Until(Millis::from_seconds(seconds)))
+            .map_err(|_| "must be a number of seconds, or mser5".to_owned()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

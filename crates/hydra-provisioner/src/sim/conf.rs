@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use adapters::config::{Config, QueueSettings};
+use simulator::cloud::{PriceSeries, Tariff};
 use simulator::engine::Millis;
 use simulator::queue_runner::Settings;
 use simulator::world::{Farm, Limits};
@@ -122,6 +123,14 @@ impl Conf {
     pub(super) fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
         let told = self.farm.as_ref().map(|(_, farm)| farm);
         let mut farm = told.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
+        // What the configuration knows of prices counts where the farm does not tell them.
+        for (name, pool) in &self.config.policy.pools {
+            let Some(price) = pool.dollars_per_hour else { continue };
+            let model = farm.machines.entry(name.clone()).or_default();
+            if model.tariff == Tariff::default() {
+                model.tariff.price = PriceSeries::constant(price.0);
+            }
+        }
         if let Some(seconds) = self.interval {
             farm.cycle.interval = Millis::from_seconds(seconds);
         }

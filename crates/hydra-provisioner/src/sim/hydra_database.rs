@@ -296,7 +296,7 @@ mod tests {
         let path = std::env::var_os("PATH").unwrap();
         let mut all = debian.chain(std::env::split_paths(&path)).map(|folder| folder.join(name));
         all.find(|program| program.exists())
-            .unwrap_or_else(|| panic!("{name} is not there; run scripts/setup"))
+            .unwrap_or_else(|| panic!("{name} is not there; run scripts/ci/setup"))
     }
 
     #[derive(Parser)]
@@ -329,12 +329,12 @@ mod tests {
         assert_eq!(workload.last_submission().whole_seconds(), 29_999 * 60);
         let first: Vec<_> = workload.steps()[..2]
             .iter()
-            .map(|step| (workload.kind_of(step).to_string(), step.duration.whole_seconds()))
+            .map(|step| (workload.kind_of(step).to_string(), step.duration().whole_seconds()))
             .collect();
         assert_eq!(first, [("aarch64-linux".to_owned(), 30), ("x86_64-linux".to_owned(), 60)]);
         assert_eq!(workload.dependents_of(0).collect::<Vec<_>>(), [2]);
         let step = &workload.steps()[1];
-        assert_eq!((workload.class_of(step).local_priority, step.build), (100, 1));
+        assert_eq!((workload.class_of(step).local_priority, step.build()), (100, 1));
         let shares: Vec<_> =
             workload.jobsets().iter().map(|jobset| (jobset.name.as_str(), jobset.shares)).collect();
         assert_eq!(shares, [("nixpkgs:trunk", 70), ("nixos:small", 30)]);

@@ -5,6 +5,8 @@ mod conf;
 mod hydra_database;
 mod import;
 mod input;
+mod layout;
+mod prices;
 mod report;
 mod runs;
 mod serve;
@@ -80,6 +82,13 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
                 ),
             );
         }
+    }
+    for run in runs.iter().filter(|run| !run.waits.is_empty()) {
+        let seed = run.results.as_ref().map_or(0, |results| results.seed);
+        let (conf, trace, waits) = (&run.conf, &run.trace, run.waits.join("; "));
+        let message =
+            format!("{conf} on {trace}, seed {seed}: did not come to rest in 30 days: {waits}");
+        exit = fail(Exit::SomeFailed, &message);
     }
     let cut = runs.iter().filter(|run| run.completion == Completion::CutShort).count();
     if cut > 0 {

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets};
 use planner::MachineType;
 use serde_json::json;
 use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
 
+use super::layout::{Grid, wrapped};
 use super::runs::{Completion, Run};
 
 /// How a number is shown.
@@ -29,7 +29,7 @@ enum Unit {
 /// A number of one machine type or of all: its name in CSV, for people, its unit, its value.
 type Row<T> = (&'static str, &'static str, Unit, fn(&T) -> u128);
 
-const OF_TYPES: [Row<Metrics>; 26] = [
+const OF_TYPES: [Row<Metrics>; 27] = [
     ("costMicroDollars", "cost, $", Unit::Dollars, |m| m.cost_micro_dollars),
     ("paidMs", "machine hours paid", Unit::Hours, |m| m.paid.0.into()),
     ("busyMs", "  building", Unit::Hours, |m| m.busy.0.into()),
@@ -50,10 +50,11 @@ const OF_TYPES: [Row<Metrics>; 26] = [
     ("built", "steps built", Unit::Count, |m| m.built.into()),
     ("failed", "steps given up", Unit::Count, |m| m.failed.into()),
     ("unsupported", "  no machine for too long", Unit::Count, |m| m.unsupported.into()),
+    ("cancelled", "  build cancelled", Unit::Count, |m| m.cancelled.into()),
     ("unfinished", "steps not ended", Unit::Count, |m| m.unfinished.into()),
     ("created", "machines made", Unit::Count, |m| m.created.into()),
     ("lost", "machines lost", Unit::Count, |m| m.lost.into()),
-    ("churn", "made + started + stopped + destroyed", Unit::Count, |m| m.churn.into()),
+    ("churn", "machine changes", Unit::Count, |m| m.churn.into()),
     ("underMs", "time with too few machines", Unit::Time, |m| m.under_provisioned.0.into()),
     ("overMs", "time with too many machines", Unit::Time, |m| m.over_provisioned.0.into()),
 ];
@@ -119,12 +120,14 @@ pub(super) fn tables_by_type(runs: &[Run]) -> String {
 /// A table a trace: configurations side by side, then how the later ones differ from the first.
 pub(super) fn tables_by_conf(runs: &[Run]) -> String {
     let note =
-        "* the 95 % interval of the difference, seed by seed, leaves out zero: it is no chance\n";
+        "* The 95 % interval of the difference, seed by seed, leaves out zero: it is no chance.";
+    let letters = |at: usize| u32::try_from(at).ok().and_then(|at| char::from_u32(65 + at));
     tables(runs, note, |runs| {
         let mut columns: Vec<_> = runs
             .chunk_by(|a, b| a.conf == b.conf)
-            .map(|runs| Column {
-                name: runs.first().map(|run| run.conf.clone()).unwrap_or_default(),
+            .enumerate()
+            .map(|(at, runs)| Column {
+                name: letters(at).filter(|_| at < 26).map_or_else(|| at.to_string(), String::from),
                 runs: runs.iter().filter_map(|run| run.results.as_ref()).collect(),
                 less: None,
                 kind: None,
@@ -153,7 +156,7 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
         let begun: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
         let Some(first) = begun.first() else { continue };
         let trace = runs.first().map_or("", |run| run.trace.as_str());
-        let _ = writeln!(text, "{trace}: {}", what_ran(runs, first));
+        text += &wrapped(&format!("{trace}: {}", what_ran(runs, first)));
         let mut columns = columns(runs);
         let varies = vary(runs);
         if !varies {
@@ -161,8 +164,16 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
                 column.runs.truncate(1);
             }
         }
-        let _ = writeln!(text, "{}", table(&columns));
-        text += if varies { note } else { "" };
+        if columns.iter().any(|column| column.less.is_some()) {
+            let confs = runs.chunk_by(|a, b| a.conf == b.conf).filter_map(|runs| runs.first());
+            for (column, run) in columns.iter().zip(confs) {
+                let _ = writeln!(text, "{}: {}", column.name, run.conf);
+            }
+        }
+        text += &rows(&columns).to_text();
+        text += &wrapped(if varies { note } else { "" });
+        text += &wrapped(WAIT);
+        text += &assumptions(runs);
         text.push('\n');
     }
     text
@@ -203,27 +214,44 @@ fn seeds(runs: &[Run]) -> usize {
     runs.chunk_by(|a, b| a.conf == b.conf).next().map_or(0, <[Run]>::len)
 }
 
-fn table(columns: &[Column<'_>]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([""].into_iter().chain(columns.iter().map(|column| column.name.as_str())));
+const WAIT: &str =
+    "Wait: from when a step could be built until its last try began; tries that were lost count.";
+
+/// What the numbers rest on that no measurement told.
+fn assumptions(runs: &[Run]) -> String {
+    let mut text = String::new();
+    let warm_ups: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
+    if let Some(longest) = warm_ups.iter().map(|results| results.warm_up.0).max().filter(|m| *m > 0)
+    {
+        let longest = show(to_float(longest.into()), Unit::Time);
+        text += &wrapped(&format!(
+            "Warm-up: waits and slowdowns are without steps submitted in the first {longest} (at most); costs are whole."
+        ));
+    }
+    for runs in runs.chunk_by(|a, b| a.prices == b.prices) {
+        for price in runs.first().map(|run| &run.prices).into_iter().flatten() {
+            text += &wrapped(&format!("Price of {price}."));
+        }
+    }
+    text
+}
+
+fn rows(columns: &[Column<'_>]) -> Grid {
+    let mut grid = Grid::new(columns.iter().map(|column| column.name.as_str()));
     for (_, name, unit, value) in &OF_TYPES {
         let cells = columns
             .iter()
             .map(|column| column.cell(*unit, |run| metrics(run, column.kind).map(value)));
-        table.add_row([(*name).to_owned()].into_iter().chain(cells));
+        grid.add(name, cells.collect());
     }
     for (_, name, unit, value) in &OF_ALL {
         let cells = columns.iter().map(|column| match column.kind {
             None => column.cell(*unit, |run| Some(value(run))),
             Some(_) => String::new(),
         });
-        table.add_row([(*name).to_owned()].into_iter().chain(cells));
+        grid.add(name, cells.collect());
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+    grid
 }
 
 fn metrics<'a>(results: &'a Results, kind: Option<&MachineType>) -> Option<&'a Metrics> {

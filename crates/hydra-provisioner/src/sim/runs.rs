@@ -9,12 +9,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use simulator::engine::Millis;
-use simulator::results::Results;
+use simulator::results::{Results, WarmUp};
 use simulator::simulation::{Setup, Simulation};
+use simulator::waiting::what_waits;
 use simulator::world::Farm;
 
 use super::conf::Conf;
 use super::input::Trace;
+use super::prices;
 use crate::commands::fail;
 use crate::exit::Exit;
 use crate::sim::args::Options;
@@ -29,6 +31,10 @@ pub(super) struct Run {
     /// `None`: it was not begun before the user's Ctrl-C.
     pub(super) results: Option<Results>,
     pub(super) completion: Completion,
+    /// Of a whole run that did not come to rest: what waits, and why.
+    pub(super) waits: Vec<String>,
+    /// What a machine of each type costs, in words.
+    pub(super) prices: Vec<String>,
     /// The first broken rule, with what led to it.
     pub(super) violation: Option<String>,
 }
@@ -64,7 +70,7 @@ pub(super) fn run_all(
         jobs.into_par_iter()
             .map(|(conf, trace, seed)| {
                 let setup = trace.setup(conf, seed)?;
-                let mut run = simulate(setup, &stop, &progress);
+                let mut run = simulate(setup, options.warm_up, &stop, &progress);
                 run.conf.clone_from(&conf.name);
                 run.trace.clone_from(&trace.name);
                 Ok(run)
@@ -94,7 +100,7 @@ fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
 }
 
 /// One run, to its end or the user's signal. The bar goes by thousandths of a run.
-fn simulate(setup: Setup, stop: &AtomicBool, progress: &ProgressBar) -> Run {
+fn simulate(setup: Setup, warm_up: WarmUp, stop: &AtomicBool, progress: &ProgressBar) -> Run {
     let seed = setup.seed.0;
     let last = setup.workload.last_submission();
     let mut run = Run {
@@ -102,6 +108,8 @@ fn simulate(setup: Setup, stop: &AtomicBool, progress: &ProgressBar) -> Run {
         trace: String::new(),
         results: None,
         completion: Completion::CutShort,
+        waits: Vec::new(),
+        prices: prices::of(&setup),
         violation: None,
     };
     if stop.load(Ordering::Relaxed) {
@@ -122,9 +130,12 @@ fn simulate(setup: Setup, stop: &AtomicBool, progress: &ProgressBar) -> Run {
     progress.inc(1000 - shown);
     if !stop.load(Ordering::Relaxed) {
         run.completion = Completion::Whole;
+        if !simulation.is_at_rest() {
+            run.waits = what_waits(&simulation);
+        }
     }
     run.violation = simulation.world().violations().first().map(ToString::to_string);
-    run.results = Some(Results::of(seed, &simulation));
+    run.results = Some(Results::after(warm_up, seed, &simulation));
     run
 }
 

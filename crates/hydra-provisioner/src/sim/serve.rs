@@ -34,6 +34,7 @@ enum Event {
     Submit,
     Finish(Start),
     Retry(StepIndex),
+    Dispatch,
     DispatchTimer,
 }
 
@@ -215,14 +216,18 @@ impl Played {
             Event::DispatchTimer => {
                 let timer = self.queue_runner.settings().dispatch_timer;
                 self.engine.schedule_in(timer, Event::DispatchTimer);
-                self.start_steps();
+                self.queue_runner.wake();
             }
+            Event::Dispatch => self.queue_runner.wake(),
         }
     }
 
     fn dispatch(&mut self) {
-        if self.queue_runner.take_wake() {
-            self.start_steps();
+        let now = self.engine.now();
+        match self.queue_runner.take_wake(now) {
+            Some(at) if at > now => self.engine.schedule(at, Event::Dispatch),
+            Some(_) => self.start_steps(),
+            None => {}
         }
     }
 
@@ -231,7 +236,7 @@ impl Played {
         let mut starts = Vec::new();
         self.queue_runner.dispatch(now, &mut starts);
         for start in starts {
-            let duration = self.workload.steps()[start.step.position()].duration;
+            let duration = self.workload.steps()[start.step.position()].duration();
             let speed = self.listed.get(&start.host).map_or(1000, |offer| offer.speed_thousandths);
             let length = duration.0.saturating_mul(1000) / u64::from(speed.max(1));
             self.engine.schedule_in(Millis(length), Event::Finish(start));

@@ -111,11 +111,11 @@ impl Farm {
         names
     }
 
-    /// Lines of the machines file.
+    /// Lines of the machines file, without comments.
     pub fn machines_file(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("machines-file")).unwrap_or_default();
         assert!(text.is_empty() || text.ends_with('\n'), "the machines file is cut off: {text:?}");
-        text.lines().map(str::to_owned).collect()
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
 }
 

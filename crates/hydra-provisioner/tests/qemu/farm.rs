@@ -130,7 +130,7 @@ impl Farm {
         let mut command = match nix {
             Nix::Ours => Command::new("sh"),
             Nix::Newer => {
-                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/nix-2.26");
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/ci/nix-2.26");
                 let mut command = Command::new(script);
                 command.args(["--bind", &self.folder.path().display().to_string(), "sh"]);
                 command

@@ -1,7 +1,7 @@
 //! The whole product on real machines: real QEMU, a real Debian guest, real ssh, real Nix builds.
 //!
 //! Needs root, an image by `scripts/build-image` (its directory in `HYDRA_PROVISIONER_IMAGE`) and some minutes;
-//! `scripts/e2e-qemu` runs it. Without KVM a machine takes about 40 s from start to ssh.
+//! `scripts/ci/e2e-qemu` runs it. Without KVM a machine takes about 40 s from start to ssh.
 
 #![cfg(feature = "qemu-tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]

@@ -38,7 +38,7 @@ fn one_that_hydra_has_disabled_is_warned_of_then_replaced_and_given_up() {
     }
     assert_eq!(harness.file, ["farm-1"]);
     let gone = [
-        planner::QueueMachine {
+        QueueMachine {
             accepts_jobs: planner::AcceptsJobs::No,
             ..disabled_by_hydra(0, hours_ahead)
         },

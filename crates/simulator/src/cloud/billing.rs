@@ -140,6 +140,11 @@ impl PriceSeries {
         }
     }
 
+    /// The first price and how many come after it.
+    pub fn first_and_others(&self) -> (u64, usize) {
+        (self.at(Millis::ZERO), self.0.len().saturating_sub(1))
+    }
+
     fn at(&self, time: Millis) -> u64 {
         self.0.iter().rev().find(|(from, _)| *from <= time).map_or(0, |(_, price)| *price)
     }

@@ -2,9 +2,9 @@
 
 use planner::{MachineName, MachineType};
 
-use super::{Cost, MachineModel};
+use super::{Cost, MachineModel, Sharing};
 use crate::engine::{Millis, Random};
-use crate::queue_runner::Host;
+use crate::queue_runner::{Host, Start};
 
 /// Where a machine really is, whatever anyone knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub struct SimMachine {
     pub max_jobs: u32,
     /// Counts changes of its life, so that what was scheduled for an earlier one is known to be stale.
     pub generation: u32,
+    /// The steps on it.
+    pub(super) sharing: Sharing,
     life: Life,
     /// It has been deployed once at least, before or after any stop.
     has_system: bool,
@@ -158,6 +160,7 @@ impl SimMachine {
             drained: false,
             max_jobs: 0,
             generation: 0,
+            sharing: Sharing::default(),
             life: Life::Creating,
             has_system: false,
             restarted: false,
@@ -201,6 +204,11 @@ impl SimMachine {
         };
         let deploy = deploy.clone();
         self.random.sample(&deploy)
+    }
+
+    /// Whether the step ends on it now.
+    pub fn is_due(&self, start: Start, now: Millis) -> bool {
+        self.sharing.is_due(start, now)
     }
 
     /// What it counts for now.
@@ -266,6 +274,7 @@ impl SimMachine {
             usage.busy += now.since(since);
         }
         self.jobs = 0;
+        self.sharing.clear();
         let ready = self.ready_since.take();
         self.deployed = false;
         let Some(since) = self.paid_since.take() else { return };

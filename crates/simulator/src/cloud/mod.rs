@@ -3,16 +3,19 @@
 mod billing;
 mod machine;
 mod model;
+mod sharing;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use planner::{Machine, MachineName, MachineState, MachineType};
 
 use crate::engine::{Millis, Purpose, Seed};
-use crate::queue_runner::{Epoch, Host};
+use crate::queue_runner::{Epoch, Host, Start};
+use crate::workload::StepIndex;
 pub use billing::{BillingModel, Cost, PriceSeries, Tariff, TariffError};
 pub use machine::{Capacity, Life, SimMachine, Usage};
 pub use model::{MachineModel, Spot};
+pub use sharing::{Job, Share, Sharing};
 
 /// An address is given to another machine only after this time, as clouds do.
 const ADDRESS_QUARANTINE: Millis = Millis::from_minutes(10);
@@ -95,11 +98,44 @@ impl Cloud {
         &mut self.machines[id.0 as usize]
     }
 
-    /// A step that had been on the machine for `length` ends there.
-    pub fn end_job(&mut self, id: MachineId, now: Millis, length: Millis) {
+    /// A step begins on the machine. Whenever steps of the machine are to end at another time than was said before,
+    /// it is added to `due`.
+    pub fn begin_job(
+        &mut self,
+        id: MachineId,
+        job: Job,
+        now: Millis,
+        due: &mut Vec<(Start, Millis)>,
+    ) {
+        let machine = &mut self.machines[id.0 as usize];
+        machine.begin_job(now);
+        machine.sharing.begin(machine.model.share(), job, now, due);
+    }
+
+    /// A step that had been on the machine for `length` ends there, if it was there. `due` as in [`Self::begin_job`].
+    pub fn end_job(
+        &mut self,
+        id: MachineId,
+        step: StepIndex,
+        now: Millis,
+        length: Millis,
+        due: &mut Vec<(Start, Millis)>,
+    ) {
         let machine = &mut self.machines[id.0 as usize];
         let usage = self.usage.entry(machine.kind.clone()).or_default();
-        machine.end_job(now, length, usage);
+        if machine.sharing.end(machine.model.share(), step, now, due) {
+            machine.end_job(now, length, usage);
+        }
+    }
+
+    /// Everything that ran on the machine ended there, whoever knows of it; each with how long it had been there.
+    pub fn lose_jobs(&mut self, id: MachineId, now: Millis, lengths: impl Iterator<Item = Millis>) {
+        let machine = &mut self.machines[id.0 as usize];
+        let usage = self.usage.entry(machine.kind.clone()).or_default();
+        machine.sharing.clear();
+        for length in lengths {
+            machine.end_job(now, length, usage);
+        }
     }
 
     /// The usage of a type, to be counted up.

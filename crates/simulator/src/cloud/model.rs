@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Tariff;
+use super::{Share, Tariff};
 use crate::engine::{Distribution, Millis};
 
 /// How machines of one type behave when nothing goes wrong, and what they cost.
@@ -31,6 +31,11 @@ pub struct MachineModel {
     pub destroy: Distribution,
     /// How long draining a REST builder takes.
     pub drain: Distribution,
+    /// How many cores it has: steps that want more at once slow each other down.
+    pub cores: u32,
+    /// How much of a step's time is not building, in percent: inputs and outputs are copied, or it waits to be copied.
+    /// On a real Hydra 30 % of the steps' time was. Neither other steps nor the machine's speed change that part.
+    pub copy_percent: u32,
     /// What it costs.
     pub tariff: Tariff,
     /// Whether and when the provider takes it away.
@@ -60,6 +65,8 @@ impl Default for MachineModel {
             stop: Distribution::fixed_seconds(30),
             destroy: Distribution::fixed_seconds(5),
             drain: Distribution::fixed_seconds(2),
+            cores: 4,
+            copy_percent: 30,
             tariff: Tariff::default(),
             spot: None,
         }
@@ -80,6 +87,8 @@ impl MachineModel {
             stop,
             destroy,
             drain,
+            cores: _,
+            copy_percent: _,
             tariff: _,
             spot,
         } = &mut self;
@@ -90,6 +99,11 @@ impl MachineModel {
             *times = times.of_machine(number);
         }
         self
+    }
+
+    /// What its steps share.
+    pub fn share(&self) -> Share {
+        Share { cores: self.cores, copy_percent: self.copy_percent }
     }
 
     /// Every distribution, by its name in a file.
@@ -104,6 +118,8 @@ impl MachineModel {
             stop,
             destroy,
             drain,
+            cores: _,
+            copy_percent: _,
             tariff: _,
             spot,
         } = self;

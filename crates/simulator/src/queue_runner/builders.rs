@@ -50,10 +50,17 @@ pub struct Offer {
 impl Offer {
     /// `Machine::supportsStep` of the C++ queue runner, `get_machine_for_system` of the Rust one.
     pub fn supports(&self, kind: &DemandKey) -> bool {
+        let supports = |feature| is_local(feature) || self.supported_features.contains(feature);
         self.systems.contains(&kind.system)
             && self.mandatory_features.iter().all(|feature| kind.features.contains(feature))
-            && kind.features.iter().all(|feature| self.supported_features.contains(feature))
+            && kind.features.iter().all(supports)
     }
+}
+
+/// `preferLocalBuild`: the classic queue runner shows it as a feature of the step, which no machine need offer, but
+/// which serves those that have it as a mandatory one (`Machine::supportsStep` in `state.hh`).
+pub(super) fn is_local(feature: &Feature) -> bool {
+    feature.as_str() == "local"
 }
 
 /// Whether steps may be started on it.
@@ -71,7 +78,10 @@ pub(super) struct Builder {
     pub(super) offer: Offer,
     /// Kinds of steps that it supports.
     pub(super) kinds: Vec<u16>,
+    /// What holds its slots.
     pub(super) jobs: BTreeSet<StepIndex>,
+    /// What was built on it and is copied from it, without a slot.
+    pub(super) copying: BTreeSet<StepIndex>,
     /// Since when it has no job; `None` while busy, and for a classic one that never had any.
     pub(super) idle_since: Option<Millis>,
     pub(super) steps_done: u64,
@@ -86,6 +96,7 @@ impl Builder {
             listed: Listed::Yes,
             kinds: Vec::new(),
             jobs: BTreeSet::new(),
+            copying: BTreeSet::new(),
             idle_since,
             steps_done: 0,
             consecutive_failures: 0,
@@ -168,6 +179,10 @@ mod tests {
             (offer("a", "kvm,big", "kvm"), "a", "big", false),
             (offer("a", "kvm,big", "kvm"), "a", "", false),
             (offer("a", "kvm,big", "kvm"), "a", "big,kvm", true),
+            (offer("a", "", ""), "a", "local", true),
+            (offer("a", "", ""), "a", "kvm,local", false),
+            (offer("a", "local", "local"), "a", "", false),
+            (offer("a", "local", "local"), "a", "local", true),
         ] {
             let kind = DemandKey {
                 system: System::new(system),

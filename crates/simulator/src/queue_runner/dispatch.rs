@@ -1,34 +1,50 @@
 //! Who builds what.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use planner::System;
 
 use super::builders::Builder;
-use super::{Host, Phase, Protocol, QueueRunner, Start};
+use super::{Host, Phase, Protocol, QueueRunner, Ready, Start, Systems};
 use crate::engine::Millis;
 use crate::workload::StepIndex;
 
+/// How long the REST dispatcher sleeps after each dispatch ("coalesce trigger bursts").
+const REST_BETWEEN_DISPATCHES: Millis = Millis(500);
+
 impl QueueRunner {
-    /// Whether something happened that makes it dispatch; asking clears it.
-    pub fn take_wake(&mut self) -> bool {
-        std::mem::take(&mut self.wake)
+    /// Makes it dispatch as soon as it does: something happened, or the REST timer has come.
+    pub fn wake(&mut self) {
+        self.wake = true;
+    }
+
+    /// When it is to dispatch, if something happened that makes it, and it was not told before. The REST one sleeps
+    /// after each dispatch, and what happens meanwhile is for the next (`start_dispatch_loop`).
+    pub fn take_wake(&mut self, now: Millis) -> Option<Millis> {
+        if !std::mem::take(&mut self.wake) || self.planned.is_some_and(|at| at > now) {
+            return None;
+        }
+        let at = self.rests_until.max(now);
+        self.planned = Some(at);
+        Some(at)
     }
 
     /// Gives waiting steps to machines until steps or places run out, then aborts what no machine has
     /// supported for too long. The steps that were started are added to `starts`.
     pub fn dispatch(&mut self, now: Millis, starts: &mut Vec<Start>) {
-        if self.ready.is_empty() {
-            return;
+        self.planned = None;
+        if self.settings.protocol == Protocol::Rest {
+            self.rests_until = now + REST_BETWEEN_DISPATCHES;
         }
-        self.shares.prune(now);
-        match self.settings.protocol {
-            Protocol::Classic => self.dispatch_by_machine(now, starts),
-            Protocol::Rest => self.dispatch_by_step(now, starts),
+        if !self.ready.is_empty() {
+            self.shares.prune(now);
+            match self.settings.protocol {
+                Protocol::Classic => self.dispatch_by_machine(now, starts),
+                Protocol::Rest => self.dispatch_by_step(now, starts),
+            }
+            self.abort_unsupported(now);
         }
-        self.abort_unsupported(now);
+        for tally in &mut self.tallies {
+            tally.runnable_told = tally.runnable;
+        }
     }
 
     /// `doDispatch`: the best machine takes the first step that it supports; then all again, since the
@@ -42,7 +58,9 @@ impl QueueRunner {
             else {
                 return;
             };
-            let Some(step) = self.ready.pop_first(&builder.kinds, &self.shares) else { return };
+            let shares = &self.shares;
+            let step = self.ready.pop_first(&builder.kinds, |jobset| shares.used(jobset));
+            let Some(step) = step else { return };
             starts.push(self.start(step, host, now));
         }
     }
@@ -50,29 +68,25 @@ impl QueueRunner {
     /// `Queues::process`: system by system, the steps in order, each to the first builder with room for it
     /// (`get_machine_for_system`).
     fn dispatch_by_step(&mut self, now: Millis, starts: &mut Vec<Start>) {
-        let mut by_system: BTreeMap<&System, Vec<u16>> = BTreeMap::new();
-        let workload = Arc::clone(&self.steps.workload);
-        for (at, kind) in (0_u16..).zip(&workload.kinds) {
-            by_system.entry(&kind.system).or_default().push(at);
-        }
-        for kinds in by_system.values() {
+        let mut systems = std::mem::replace(&mut self.systems, Systems::new(&[]));
+        systems.sort(&self.shares);
+        for queue in systems.queues() {
             loop {
-                let served: Vec<u16> = kinds
+                let served: Vec<u16> = queue
+                    .kinds
                     .iter()
                     .copied()
                     .filter(|&kind| {
                         self.ready.has(kind) && self.first_with_room(kind, now).is_some()
                     })
                     .collect();
-                let Some(step) = self.ready.pop_first(&served, &self.shares) else { break };
-                let Some(host) =
-                    self.first_with_room(workload.class_of(&workload.steps[step.at()]).kind, now)
-                else {
-                    break;
-                };
+                let step = self.ready.pop_first(&served, |jobset| queue.used(jobset));
+                let Some(step) = step else { break };
+                let Some(host) = self.first_with_room(self.kind_of(step), now) else { break };
                 starts.push(self.start(step, host, now));
             }
         }
+        self.systems = systems;
     }
 
     /// First fit: load decides only in which order builders were put when one joined.
@@ -93,13 +107,10 @@ impl QueueRunner {
 
     fn start(&mut self, step: StepIndex, host: Host, now: Millis) -> Start {
         self.uncount_runnable(step);
+        self.runnable_again.remove(&step);
         self.tally_of(step).running += 1;
         let record = self.steps.get_mut(step);
-        record.phase = Phase::Running;
-        record.started_at = now;
-        record.run += 1;
-        record.host = host.0;
-        let run = record.run;
+        let run = record.start(host, now);
         if let Some(builder) = self.builders.get_mut(&host) {
             builder.jobs.insert(step);
             builder.idle_since = None;
@@ -108,26 +119,46 @@ impl QueueRunner {
     }
 
     /// `abortUnsupported` of both: machines that are disabled or gone from the machines file count as
-    /// support; builders that are gone do not.
+    /// support; builders that are gone do not. A step counts from when it was last seen to be supported while it
+    /// waited here, or else from [`Self::support_counts_from`].
     fn abort_unsupported(&mut self, now: Millis) {
         let Some(limit) = self.settings.max_unsupported else { return };
         for kind in (0_u16..).take(self.tallies.len()) {
             if !self.ready.has(kind) {
                 continue;
             }
+            let is_supported = self.builders.values().any(|builder| builder.kinds.contains(&kind));
             let tally = &mut self.tallies[usize::from(kind)];
-            if self.builders.values().any(|builder| builder.kinds.contains(&kind)) {
+            if is_supported {
                 tally.supported_at = Some(now);
+                tally.unsupported_from = now + limit;
             }
-            let supported = tally.supported_at.is_some_and(|at| at + limit > now);
-            if supported || now < limit {
+            if now < tally.unsupported_from {
                 continue;
             }
-            for step in self.ready.take_older(kind, now.since(limit)) {
+            for step in self.take_unsupported(kind, now, limit) {
                 self.uncount_runnable(step);
                 self.steps.fail(step, Phase::Unsupported, now);
             }
         }
+    }
+
+    /// Takes the steps whose time is over, and notes when that of the others is.
+    fn take_unsupported(&mut self, kind: u16, now: Millis, limit: Millis) -> Vec<StepIndex> {
+        let supported_at = self.tallies[usize::from(kind)].supported_at;
+        let mut next = Millis::NEVER;
+        let mut ready = std::mem::replace(&mut self.ready, Ready::new(0));
+        let taken = ready.take(kind, |step, since| {
+            let seen = supported_at.filter(|at| *at >= since);
+            let until = seen.unwrap_or_else(|| self.support_counts_from(step)) + limit;
+            if until > now {
+                next = next.min(until);
+            }
+            until <= now
+        });
+        self.ready = ready;
+        self.tallies[usize::from(kind)].unsupported_from = next;
+        taken
     }
 }
 

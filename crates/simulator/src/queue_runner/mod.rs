@@ -8,27 +8,28 @@
 mod builders;
 mod dispatch;
 mod ready;
+mod settings;
 mod shares;
 mod status;
 mod status_json;
-
 mod steps;
+mod systems;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 use crate::engine::{Millis, Random};
 use crate::workload::{StepIndex, Workload};
-use builders::{Builder, Listed};
+use builders::{Builder, Listed, is_local};
 pub use builders::{Host, Offer};
 use ready::{Rank, Ready};
+pub use settings::{Protocol, Reservation, Settings, StepOrder};
 use shares::Shares;
 pub use status::Epoch;
 use steps::Steps;
 pub use steps::{Phase, StepRecord};
+use systems::Systems;
 
 /// `retryInterval` in `state.hh`, `default_retry_interval` in `config.rs`.
 const RETRY_INTERVAL: Millis = Millis::from_seconds(60);
@@ -37,83 +38,13 @@ const RETRY_BACK_OFF: u64 = 3;
 /// `maxTries` in `state.hh`, `default_max_tries` in `config.rs`.
 const MAX_TRIES: u8 = 5;
 
-/// Which of the two queue runners it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// C++: reads machines files, is asked with `--status`.
-    Classic,
-    /// Rust: builders register themselves, status over REST.
-    Rest,
-}
-
-/// The queue runner's own settings. In a file what is not told is as in [`Self::CLASSIC`] or [`Self::REST`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", from = "SettingsInFile")]
-pub struct Settings {
-    /// Classic or REST.
-    pub protocol: Protocol,
-    /// How long a step may wait without any machine that supports it before it is aborted: REST
-    /// `maxUnsupportedTimeInS` (its default is 120 s), classic `max_unsupported_time`. `None`: for ever.
-    pub max_unsupported: Option<Millis>,
-    /// REST `dispatchTriggerTimerInS` (its default is 120 s).
-    pub dispatch_timer: Millis,
-}
-
-impl Settings {
-    /// A classic queue runner that never gives a step up: its own default of 0 s aborts every step of a
-    /// farm that scales from zero, so nobody who scales leaves it at that.
-    pub const CLASSIC: Self = Self {
-        protocol: Protocol::Classic,
-        max_unsupported: None,
-        dispatch_timer: Millis::from_seconds(120),
-    };
-    /// A current queue runner with its own defaults.
-    pub const REST: Self = Self {
-        protocol: Protocol::Rest,
-        max_unsupported: Some(Millis::from_seconds(120)),
-        dispatch_timer: Millis::from_seconds(120),
-    };
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SettingsInFile {
-    protocol: Protocol,
-    /// The outer one: whether it is told at all; `null` is for ever.
-    #[serde(default, deserialize_with = "told")]
-    #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
-    max_unsupported: Option<Option<Millis>>,
-    #[serde(default)]
-    dispatch_timer: Option<Millis>,
-}
-
-#[allow(clippy::option_option, reason = "JSON tells null from nothing")]
-fn told<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Millis>>, D::Error> {
-    Option::deserialize(value).map(Some)
-}
-
-impl From<SettingsInFile> for Settings {
-    fn from(file: SettingsInFile) -> Self {
-        let default = match file.protocol {
-            Protocol::Classic => Self::CLASSIC,
-            Protocol::Rest => Self::REST,
-        };
-        Self {
-            protocol: file.protocol,
-            max_unsupported: file.max_unsupported.unwrap_or(default.max_unsupported),
-            dispatch_timer: file.dispatch_timer.unwrap_or(default.dispatch_timer),
-        }
-    }
-}
-
 /// A step that was given to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The step.
     pub step: StepIndex,
     /// Which of its tries it is; stale ones are told apart by it.
-    pub run: u32,
+    pub run: u16,
     /// Where.
     pub host: Host,
 }
@@ -131,20 +62,35 @@ pub struct QueueRunner {
     /// What hosts are called whose machines are not ours.
     names: BTreeMap<Host, String>,
     tallies: Vec<Tally>,
+    /// REST: the queues by system, in the order in which they were sorted last.
+    systems: Systems,
+    /// Classic: since when steps that are tried again have been runnable.
+    runnable_again: BTreeMap<StepIndex, Millis>,
     started_at: Millis,
     /// Something happened that makes it dispatch.
     wake: bool,
+    /// REST: no dispatch before then, since the last one has just been.
+    rests_until: Millis,
+    /// When the next dispatch was announced.
+    planned: Option<Millis>,
 }
 
 /// The counts of one kind of step.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     runnable: u64,
+    /// Classic: what `runnable` was when the dispatcher last ran, which is what the status tells.
+    runnable_told: u64,
+    /// Steps that hold a slot.
     running: u64,
+    /// Steps that were built and whose outputs are copied, without a slot.
+    copying: u64,
     /// When such a step last ended.
     last_active: Option<Millis>,
     /// When a dispatch last saw a machine for it.
     supported_at: Option<Millis>,
+    /// No step of it can have been without support for too long before then.
+    unsupported_from: Millis,
     /// Sum over the runnable steps of when they became so, for the waiting time.
     runnable_since_sum: u128,
 }
@@ -166,8 +112,12 @@ impl QueueRunner {
             joined: Vec::new(),
             names: BTreeMap::new(),
             tallies: vec![Tally::default(); workload.kinds.len()],
+            systems: Systems::new(&workload.kinds),
+            runnable_again: BTreeMap::new(),
             started_at: Millis::ZERO,
             wake: false,
+            rests_until: Millis::ZERO,
+            planned: None,
             steps: Steps::new(workload),
         }
     }
@@ -175,9 +125,68 @@ impl QueueRunner {
     /// A step's build enters the queue.
     pub fn submit(&mut self, step: StepIndex, now: Millis) {
         let record = self.steps.get_mut(step);
-        record.submitted = true;
-        if record.open_dependencies == 0 && record.phase == Phase::Waiting {
+        if record.phase != Phase::Future {
+            return;
+        }
+        let open = record.open_dependencies();
+        record.phase = Phase::Waiting;
+        if open == 0 {
             self.make_runnable(step, now);
+        }
+    }
+
+    /// A step's build is cancelled, and with it all that needs the step. Returns what is to be ended on a machine.
+    /// The classic dispatcher is not woken: until it runs, the status goes on telling of a runnable step.
+    pub fn cancel(&mut self, step: StepIndex, now: Millis) -> Option<Start> {
+        let record = self.steps.get(step);
+        let (phase, run, host) = (record.phase, record.run, record.host());
+        match phase {
+            Phase::Future | Phase::Waiting => {}
+            Phase::Runnable => {
+                let kind = self.kind_of(step);
+                self.ready.take(kind, |waiting, _| waiting == step);
+                self.uncount_runnable(step);
+            }
+            Phase::Delayed => self.uncount_runnable(step),
+            Phase::Running => self.leave_machine(step, now),
+            phase if phase.is_final() => return None,
+            _ => {}
+        }
+        self.steps.fail(step, Phase::Cancelled, now);
+        (phase == Phase::Running).then_some(Start { step, run, host })
+    }
+
+    /// A step was built and its outputs are copied from now on: with [`Reservation::UntilBuilt`] it gives its slot
+    /// back. Returns whether it does.
+    pub fn copying(&mut self, start: Start, now: Millis) -> bool {
+        let early = self.settings.reservation == Reservation::UntilBuilt
+            && self.settings.protocol == Protocol::Classic;
+        let Some(builder) = self.builders.get_mut(&start.host) else { return false };
+        if !early || !builder.jobs.remove(&start.step) {
+            return false;
+        }
+        builder.copying.insert(start.step);
+        if builder.jobs.is_empty() {
+            builder.idle_since = Some(now);
+        }
+        let tally = self.tally_of(start.step);
+        tally.running -= 1;
+        tally.copying += 1;
+        tally.last_active = Some(now);
+        self.wake = true;
+        true
+    }
+
+    /// Whether the outputs of that try are copied.
+    pub fn is_copying(&self, start: Start) -> bool {
+        let builder = self.builders.get(&start.host);
+        builder.is_some_and(|builder| builder.copying.contains(&start.step))
+    }
+
+    /// A machine was reached: what went wrong before counts no more (the handshake in `State::buildRemote`).
+    pub fn connected(&mut self, host: Host) {
+        if let Some(builder) = self.builders.get_mut(&host) {
+            builder.consecutive_failures = 0;
         }
     }
 
@@ -189,7 +198,6 @@ impl QueueRunner {
         self.leave_machine(start.step, now);
         if let Some(builder) = self.builders.get_mut(&start.host) {
             builder.steps_done += 1;
-            builder.consecutive_failures = 0;
         }
         for runnable in self.steps.succeed(start.step, now) {
             self.make_runnable(runnable, now);
@@ -211,6 +219,10 @@ impl QueueRunner {
         }
         record.phase = Phase::Delayed;
         let delay = back_off(u32::from(record.tries));
+        if self.settings.protocol == Protocol::Classic {
+            // `makeRunnable` again, at once; the dispatcher passes it over until its time has come.
+            self.runnable_again.insert(start.step, now);
+        }
         self.count_runnable(start.step);
         // Only the C++ one adds `rand() % 10`.
         let dice = match self.settings.protocol {
@@ -247,14 +259,18 @@ impl QueueRunner {
         self.joined.clear();
         self.ready = Ready::new(self.tallies.len());
         self.tallies = vec![Tally::default(); self.tallies.len()];
+        self.systems = Systems::new(&self.steps.workload.kinds);
+        self.runnable_again.clear();
+        (self.rests_until, self.planned) = (Millis::ZERO, None);
         for step in self.steps.workload.indices() {
             let record = self.steps.get_mut(step);
             if matches!(record.phase, Phase::Runnable | Phase::Delayed | Phase::Running) {
                 record.phase = Phase::Runnable;
                 record.tries = 0;
-                record.run += 1;
+                record.run = record.run.wrapping_add(1);
                 self.count_runnable(step);
                 self.queue(step, now);
+                self.insert(step);
             }
         }
         self.wake = true;
@@ -307,7 +323,8 @@ impl QueueRunner {
 
     /// What is being built on `host`.
     pub fn jobs_on(&self, host: Host) -> Vec<Start> {
-        let jobs = self.builders.get(&host).map(|builder| &builder.jobs).into_iter().flatten();
+        let builder = self.builders.get(&host).into_iter();
+        let jobs = builder.flat_map(|builder| builder.jobs.iter().chain(&builder.copying));
         jobs.map(|&step| Start { step, run: self.steps.get(step).run, host }).collect()
     }
 
@@ -358,27 +375,53 @@ impl QueueRunner {
         record.runnable_at = now;
         self.count_runnable(step);
         self.queue(step, now);
+        self.insert(step);
         self.wake = true;
     }
 
+    /// REST: a new step sorts the queue of its system anew.
+    fn insert(&mut self, step: StepIndex) {
+        let kind = self.kind_of(step);
+        self.systems.insert(kind);
+    }
+
+    /// Since when the status counts it as runnable.
+    fn runnable_since(&self, step: StepIndex) -> Millis {
+        let again = self.runnable_again.get(&step).copied();
+        again.unwrap_or(self.steps.get(step).runnable_at)
+    }
+
     fn count_runnable(&mut self, step: StepIndex) {
-        let since = self.steps.get(step).runnable_at;
+        let since = self.runnable_since(step);
         let tally = self.tally_of(step);
         tally.runnable += 1;
         tally.runnable_since_sum += u128::from(since.0);
     }
 
     fn uncount_runnable(&mut self, step: StepIndex) {
-        let since = self.steps.get(step).runnable_at;
+        let since = self.runnable_since(step);
         let tally = self.tally_of(step);
         tally.runnable -= 1;
         tally.runnable_since_sum -= u128::from(since.0);
     }
 
-    fn tally_of(&mut self, step: StepIndex) -> &mut Tally {
+    fn kind_of(&self, step: StepIndex) -> u16 {
         let workload = &self.steps.workload;
-        let kind = workload.class_of(&workload.steps[step.at()]).kind;
+        workload.class_of(&workload.steps[step.at()]).kind
+    }
+
+    fn tally_of(&mut self, step: StepIndex) -> &mut Tally {
+        let kind = self.kind_of(step);
         &mut self.tallies[usize::from(kind)]
+    }
+
+    /// When support for a step counts from, until a machine is seen that supports it: classic, from when its build
+    /// was loaded; REST, from when it became runnable.
+    fn support_counts_from(&self, step: StepIndex) -> Millis {
+        match self.settings.protocol {
+            Protocol::Classic => self.steps.workload.steps[step.at()].submit.max(self.started_at),
+            Protocol::Rest => self.steps.get(step).runnable_at.max(self.started_at),
+        }
     }
 
     fn queue(&mut self, step: StepIndex, now: Millis) {
@@ -386,6 +429,11 @@ impl QueueRunner {
         let workload = &self.steps.workload;
         let class = workload.class_of(&workload.steps[step.at()]);
         self.ready.push(class.kind, class.jobset, rank, now);
+        if let Some(limit) = self.settings.max_unsupported {
+            let from = self.support_counts_from(step) + limit;
+            let tally = self.tally_of(step);
+            tally.unsupported_from = tally.unsupported_from.min(from);
+        }
     }
 
     /// Below global priority and shares, classic: local priority, features required, dependents, build
@@ -395,24 +443,32 @@ impl QueueRunner {
         let spec = &workload.steps[step.at()];
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let dependents = count(workload.dependents_at(step.at()).len());
-        let features = count(workload.kind_of(spec).features.len());
+        let required = workload.kind_of(spec).features.iter();
+        let features = count(required.filter(|feature| !is_local(feature)).count());
         let class = workload.class_of(spec);
         let local = i64::from(class.local_priority);
-        let build = i64::try_from(spec.build).unwrap_or(i64::MAX);
-        let rest = match self.settings.protocol {
-            Protocol::Classic => [-local, -features, -dependents, build],
-            Protocol::Rest => [-dependents, -local, build, 0],
+        let build = i64::try_from(spec.build()).unwrap_or(i64::MAX);
+        let rest = match (self.settings.step_order, self.settings.protocol) {
+            (StepOrder::Legacy, _) => [-local, build, 0, 0],
+            (StepOrder::Current, Protocol::Classic) => [-local, -features, -dependents, build],
+            (StepOrder::Current, Protocol::Rest) => [-dependents, -local, build, 0],
         };
         Rank { global_priority: Reverse(class.global_priority), rest, step }
     }
 
     fn leave_machine(&mut self, step: StepIndex, now: Millis) {
         let record = self.steps.get(step);
-        let (started, host) = (record.started_at, Host(record.host));
+        let (started, host) = (record.started_at, record.host());
         let workload = &self.steps.workload;
         let jobset = workload.class_of(&workload.steps[step.at()]).jobset;
         self.shares.add(jobset, started, now.since(started));
+        let builder = self.builders.get_mut(&host);
+        let copied = builder.is_some_and(|builder| builder.copying.remove(&step));
         let tally = self.tally_of(step);
+        if copied {
+            tally.copying -= 1;
+            return;
+        }
         tally.running -= 1;
         tally.last_active = Some(now);
         if let Some(builder) = self.builders.get_mut(&host) {

@@ -7,7 +7,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::shares::Shares;
 use crate::engine::Millis;
 use crate::workload::StepIndex;
 
@@ -48,12 +47,16 @@ impl Ready {
         self.waiting += 1;
     }
 
-    /// Takes the step that goes first among `kinds`.
-    pub(super) fn pop_first(&mut self, kinds: &[u16], shares: &Shares) -> Option<StepIndex> {
+    /// Takes the step that goes first among `kinds`, by how much of its share its jobset has `used`.
+    pub(super) fn pop_first(
+        &mut self,
+        kinds: &[u16],
+        used: impl Fn(u16) -> u64 + Copy,
+    ) -> Option<StepIndex> {
         let heads = kinds.iter().flat_map(|&kind| {
             self.by_kind[usize::from(kind)].iter().filter_map(move |(&jobset, heap)| {
                 let Reverse((rank, _)) = heap.peek()?;
-                let order = (rank.global_priority, shares.used(jobset), rank.rest, rank.step);
+                let order = (rank.global_priority, used(jobset), rank.rest, rank.step);
                 Some((order, kind, jobset))
             })
         });
@@ -68,16 +71,20 @@ impl Ready {
         Some(rank.step)
     }
 
-    /// Takes the steps of `kind` that have waited since `limit` or before.
-    pub(super) fn take_older(&mut self, kind: u16, limit: Millis) -> Vec<StepIndex> {
+    /// Takes the steps of `kind` that `is_taken` says to, by step and since when it waits here.
+    pub(super) fn take(
+        &mut self,
+        kind: u16,
+        mut is_taken: impl FnMut(StepIndex, Millis) -> bool,
+    ) -> Vec<StepIndex> {
         let mut taken = Vec::new();
         self.by_kind[usize::from(kind)].retain(|_, heap| {
             heap.retain(|Reverse((rank, since))| {
-                let stays = *since > limit;
-                if !stays {
+                let goes = is_taken(rank.step, *since);
+                if goes {
                     taken.push(rank.step);
                 }
-                stays
+                !goes
             });
             !heap.is_empty()
         });

@@ -59,4 +59,10 @@ impl Shares {
         let used = &self.jobsets[usize::from(jobset)];
         used.seconds.saturating_mul(1_000_000) / used.shares
     }
+
+    /// As [`Self::used`], of all jobsets.
+    pub(super) fn copy_used(&self, used: &mut Vec<u64>) {
+        used.clear();
+        used.extend((0..).take(self.jobsets.len()).map(|jobset| self.used(jobset)));
+    }
 }

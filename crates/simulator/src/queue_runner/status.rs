@@ -24,6 +24,8 @@ impl QueueRunner {
             uptime: Seconds(now.since(self.started_at).whole_seconds()),
             time: Some(epoch.at(now)),
             demand: self.demand(epoch),
+            runnable_total: Some(self.all_runnable()),
+            copying_steps: self.tallies.iter().map(|tally| tally.copying).sum(),
             machines: self.machines(epoch),
             keys: match self.settings.protocol {
                 Protocol::Classic => MachineKeys::Address,
@@ -38,7 +40,7 @@ impl QueueRunner {
         let mut demand: Vec<_> = kinds
             .filter(|(_, tally)| self.is_told(tally))
             .map(|(kind, tally)| Demand {
-                runnable: tally.runnable,
+                runnable: self.runnable_told(tally),
                 running: tally.running,
                 last_active: tally
                     .last_active
@@ -51,9 +53,22 @@ impl QueueRunner {
         demand
     }
 
+    /// The classic status tells what its dispatcher saw last, the REST one what is.
+    pub(super) fn runnable_told(&self, tally: &Tally) -> u64 {
+        match self.settings.protocol {
+            Protocol::Classic => tally.runnable_told,
+            Protocol::Rest => tally.runnable,
+        }
+    }
+
+    /// `nrRunnableSteps`: counted when it is asked for.
+    pub(super) fn all_runnable(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.runnable).sum()
+    }
+
     /// The classic one goes on telling of types that it has seen work of, the REST one lists steps.
     pub(super) fn is_told(&self, tally: &Tally) -> bool {
-        let work = tally.runnable > 0 || tally.running > 0;
+        let work = self.runnable_told(tally) > 0 || tally.running > 0;
         match self.settings.protocol {
             Protocol::Classic => work || tally.last_active.is_some(),
             Protocol::Rest => work,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use planner::Feature;
 use serde_json::{Map, Value, json};
 
-use super::builders::{Builder, Listed};
+use super::builders::{Builder, Listed, is_local};
 use super::status::Epoch;
 use super::{Host, Phase, QueueRunner, Tally};
 use crate::engine::Millis;
@@ -20,7 +20,9 @@ impl QueueRunner {
         let kinds = self.steps.workload.kinds.iter().zip(&self.tallies);
         let types: Map<_, _> = kinds
             .filter(|(_, tally)| self.is_told(tally))
-            .map(|(kind, tally)| (kind.to_string(), classic_type(tally, now, epoch)))
+            .map(|(kind, tally)| {
+                (kind.to_string(), classic_type(tally, self.runnable_told(tally), now, epoch))
+            })
             .collect();
         let machines: Map<_, _> = self
             .builders
@@ -32,8 +34,9 @@ impl QueueRunner {
             "time": epoch.at(now).0,
             "uptime": now.since(self.started_at).whole_seconds(),
             "nrUnfinishedSteps": self.unfinished(),
-            "nrRunnableSteps": self.tallies.iter().map(|tally| tally.runnable).sum::<u64>(),
-            "nrActiveSteps": self.tallies.iter().map(|tally| tally.running).sum::<u64>(),
+            "nrRunnableSteps": self.all_runnable(),
+            "nrActiveSteps": self.tallies.iter().map(|t| t.running + t.copying).sum::<u64>(),
+            "nrStepsCopyingFrom": self.tallies.iter().map(|tally| tally.copying).sum::<u64>(),
             "machineTypes": types,
             "machines": machines,
             "jobsets": {},
@@ -89,13 +92,13 @@ impl QueueRunner {
             let spec = &self.steps.workload.steps[StepIndex(at).at()];
             let system = self.steps.workload.kind_of(spec).system.as_str();
             let step = json!({
-                "drvPath": drv_path(spec.id),
+                "drvPath": drv_path(spec.id()),
                 "alreadyScheduled": record.phase == Phase::Running,
                 "runnable": true,
                 "finished": false,
                 "cancelled": false,
                 "tries": record.tries,
-                "lowestBuildId": spec.build,
+                "lowestBuildId": spec.build(),
             });
             queues.entry(system).or_default().push(step);
         }
@@ -109,17 +112,22 @@ impl QueueRunner {
         let steps = self.steps.records.iter().zip(&workload.steps);
         let shown = steps.filter(|(record, _)| alive(record.phase)).map(|(_, spec)| {
             let kind = workload.kind_of(spec);
-            let features: Vec<_> = kind.features.iter().map(Feature::as_str).collect();
-            let env = json!({ "requiredSystemFeatures": features.join(" ") });
+            let required = kind.features.iter().filter(|feature| !is_local(feature));
+            let features: Vec<_> = required.map(Feature::as_str).collect();
+            let mut env = json!({ "requiredSystemFeatures": features.join(" ") });
+            if kind.features.iter().any(is_local) {
+                env["preferLocalBuild"] = json!("1");
+            }
             let derivation = json!({ "system": kind.system, "env": env });
-            (format!("/nix/store/{}", drv_path(spec.id)), derivation)
+            (format!("/nix/store/{}", drv_path(spec.id())), derivation)
         });
         shown.collect::<Map<_, _>>().into()
     }
 
     fn rest_machine(&self, host: Host, builder: &Builder, epoch: Epoch) -> Value {
         let steps = &self.steps.workload.steps;
-        let jobs: Vec<_> = builder.jobs.iter().map(|step| drv_path(steps[step.at()].id)).collect();
+        let jobs: Vec<_> =
+            builder.jobs.iter().map(|step| drv_path(steps[step.at()].id())).collect();
         json!({
             "systems": builder.offer.systems,
             "hostname": self.key(host),
@@ -141,9 +149,9 @@ impl QueueRunner {
     }
 }
 
-fn classic_type(tally: &Tally, now: Millis, epoch: Epoch) -> Value {
-    let mut value = json!({ "runnable": tally.runnable, "running": tally.running });
-    if tally.runnable > 0 {
+fn classic_type(tally: &Tally, runnable: u64, now: Millis, epoch: Epoch) -> Value {
+    let mut value = json!({ "runnable": runnable, "running": tally.running });
+    if runnable > 0 {
         value["waitTime"] = json!(waited(tally, now) / 1000);
     }
     if tally.running == 0 {

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use super::Host;
 use crate::engine::Millis;
 use crate::workload::{StepIndex, Workload};
 
 /// Where a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Its build is not in the queue yet, or its dependencies are not done.
+    /// Its build is not in the queue yet.
+    Future,
+    /// Its dependencies are not done.
     Waiting,
     /// A machine could take it.
     Runnable,
@@ -24,14 +27,20 @@ pub enum Phase {
     Unsupported,
     /// A step it depends on did not succeed.
     DependencyFailed,
+    /// Its build was cancelled.
+    Cancelled,
 }
 
 impl Phase {
     /// Whether nothing more happens to the step.
     pub fn is_final(self) -> bool {
         match self {
-            Self::Waiting | Self::Runnable | Self::Delayed | Self::Running => false,
-            Self::Succeeded | Self::Aborted | Self::Unsupported | Self::DependencyFailed => true,
+            Self::Future | Self::Waiting | Self::Runnable | Self::Delayed | Self::Running => false,
+            Self::Succeeded
+            | Self::Aborted
+            | Self::Unsupported
+            | Self::DependencyFailed
+            | Self::Cancelled => true,
         }
     }
 }
@@ -47,13 +56,36 @@ pub struct StepRecord {
     pub started_at: Millis,
     /// When it reached its final phase.
     pub ended_at: Millis,
+    /// While it waits for its dependencies: how many there are. While it runs: on which host. There may be tens of
+    /// millions of records, and no step needs both.
+    open_dependencies_or_host: u32,
+    /// Counts its tries, so that what was scheduled for an earlier one is known to be stale.
+    pub(super) run: u16,
     /// Tries that failed.
     pub tries: u8,
-    pub(super) open_dependencies: u32,
-    pub(super) submitted: bool,
-    /// Counts its tries, so that what was scheduled for an earlier one is known to be stale.
-    pub(super) run: u32,
-    pub(super) host: u32,
+}
+
+impl StepRecord {
+    pub(super) fn open_dependencies(&self) -> u32 {
+        match self.phase {
+            Phase::Future | Phase::Waiting => self.open_dependencies_or_host,
+            _ => 0,
+        }
+    }
+
+    /// Where it runs.
+    pub(super) fn host(&self) -> Host {
+        Host(self.open_dependencies_or_host)
+    }
+
+    /// It runs there from `now` on. Returns which of its tries it is.
+    pub(super) fn start(&mut self, host: Host, now: Millis) -> u16 {
+        self.phase = Phase::Running;
+        self.started_at = now;
+        self.run = self.run.wrapping_add(1);
+        self.open_dependencies_or_host = host.0;
+        self.run
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -67,17 +99,15 @@ pub(super) struct Steps {
 impl Steps {
     pub(super) fn new(workload: Arc<Workload>) -> Self {
         let record = |dependencies| StepRecord {
-            phase: Phase::Waiting,
+            phase: Phase::Future,
             runnable_at: Millis::NEVER,
             started_at: Millis::NEVER,
             ended_at: Millis::NEVER,
-            tries: 0,
-            open_dependencies: dependencies,
-            submitted: false,
+            open_dependencies_or_host: dependencies,
             run: 0,
-            host: 0,
+            tries: 0,
         };
-        let records: Vec<_> = workload.steps.iter().map(|step| record(step.dependencies)).collect();
+        let records: Vec<_> = workload.dependency_counts().into_iter().map(record).collect();
         Self { unfinished: records.len(), records, workload }
     }
 
@@ -97,8 +127,11 @@ impl Steps {
         dependents
             .filter(|dependent| {
                 let record = self.get_mut(**dependent);
-                record.open_dependencies -= 1;
-                record.open_dependencies == 0 && record.submitted && record.phase == Phase::Waiting
+                match record.phase {
+                    Phase::Future | Phase::Waiting => record.open_dependencies_or_host -= 1,
+                    _ => return false,
+                }
+                record.open_dependencies_or_host == 0 && record.phase == Phase::Waiting
             })
             .copied()
             .collect()
@@ -112,7 +145,11 @@ impl Steps {
         while let Some(step) = failed.pop() {
             for dependent in workload.dependents_at(step.at()) {
                 if !self.get(*dependent).phase.is_final() {
-                    self.end(*dependent, Phase::DependencyFailed, now);
+                    let phase = match phase {
+                        Phase::Cancelled => phase,
+                        _ => Phase::DependencyFailed,
+                    };
+                    self.end(*dependent, phase, now);
                     failed.push(*dependent);
                 }
             }

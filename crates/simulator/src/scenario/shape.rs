@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Work;
 use crate::engine::{Distribution, Millis, Random};
-use crate::workload::NewStep;
+use crate::workload::{LONGEST_STEP, NewStep};
 
 /// The steps of one arrival: layer upon layer, as in nixpkgs, where few steps at the bottom (the standard
 /// environment) carry many in the middle (libraries) and most at the top (packages).
@@ -50,6 +50,9 @@ pub struct WeightedKind {
     /// How often, compared with the others.
     #[serde(default = "one")]
     pub weight: u32,
+    /// How many cores it uses; one, or all of the machine with `big-parallel`, when it is not told.
+    #[serde(default)]
+    pub cores: Option<u16>,
 }
 
 fn one() -> u32 {
@@ -109,16 +112,19 @@ impl Shape {
                     0 => 0,
                     size => (id - first) / u64::from(size),
                 };
+                let (kind, cores) = layer.draw_kind(&mut dice.shapes);
                 steps.push(NewStep {
                     id,
                     submit,
-                    duration: dice.durations.sample(&layer.duration).max(Millis(1)),
-                    kind: layer.draw_kind(&mut dice.shapes),
+                    duration: dice.durations.sample(&layer.duration).clamp(Millis(1), LONGEST_STEP),
+                    kind,
                     jobset: work.jobset.clone(),
                     build: next.build + build,
                     global_priority: 0,
                     local_priority: work.priority,
                     dependencies: self.draw_needs(&below, &mut dice.shapes),
+                    cores,
+                    cancel: None,
                 });
             }
             below = begin..next.step;
@@ -137,7 +143,7 @@ impl Shape {
 }
 
 impl Layer {
-    fn draw_kind(&self, dice: &mut Random) -> DemandKey {
+    fn draw_kind(&self, dice: &mut Random) -> (DemandKey, Option<u16>) {
         let total: u64 = self.kinds.iter().map(|kind| u64::from(kind.weight)).sum();
         let mut left = dice.below(total);
         let kind = self.kinds.iter().find(|kind| {
@@ -146,13 +152,11 @@ impl Layer {
             left = left.saturating_sub(weight);
             is_it
         });
-        kind.map_or_else(
-            || DemandKey { system: System::new("builtin"), features: [].into() },
-            |kind| DemandKey {
-                system: kind.system.clone(),
-                features: kind.features.iter().cloned().collect(),
-            },
-        )
+        let Some(kind) = kind else {
+            return (DemandKey { system: System::new("builtin"), features: [].into() }, None);
+        };
+        let features = kind.features.iter().cloned().collect();
+        (DemandKey { system: kind.system.clone(), features }, kind.cores)
     }
 }
 
@@ -182,13 +186,14 @@ mod tests {
         let scenario = Scenario::parse(SCENARIO).unwrap();
         let workload = scenario.workload(Seed(1)).unwrap();
         assert_eq!(workload.steps().len(), 16);
+        let counts = workload.dependency_counts();
         for (at, step) in workload.steps().iter().enumerate() {
-            let bottom = step.id % 8 < 2;
-            assert_eq!(step.dependencies == 0, bottom, "{step:?}");
-            assert_eq!(step.duration, Millis::from_seconds(if bottom { 1 } else { 5 }));
-            assert_eq!(step.build, step.id / 4);
+            let bottom = step.id() % 8 < 2;
+            assert_eq!(counts[at] == 0, bottom, "{step:?}");
+            assert_eq!(step.duration(), Millis::from_seconds(if bottom { 1 } else { 5 }));
+            assert_eq!(step.build(), step.id() / 4);
             // Nothing needs a step of another arrival.
-            assert!(workload.dependents_of(at).all(|id| id / 8 == step.id / 8));
+            assert!(workload.dependents_of(at).all(|id| id / 8 == step.id() / 8));
         }
         assert_eq!(workload, scenario.workload(Seed(1)).unwrap());
         assert_ne!(workload, scenario.workload(Seed(2)).unwrap());

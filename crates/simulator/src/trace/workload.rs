@@ -48,6 +48,12 @@ struct Step {
     global_priority: i32,
     #[serde(default, skip_serializing_if = "is_zero")]
     local_priority: i32,
+    /// Cores that it uses; one, or all of the machine with `big-parallel`, when it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cores: Option<u16>,
+    /// When its build is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancel: Option<Millis>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -104,6 +110,8 @@ impl From<Step> for NewStep {
             global_priority: step.global_priority,
             local_priority: step.local_priority,
             dependencies: step.dependencies,
+            cores: step.cores,
+            cancel: step.cancel,
         }
     }
 }
@@ -128,24 +136,28 @@ pub fn write_workload(
     write_line(&mut out, &header)?;
     let mut dependencies = vec![Vec::new(); workload.steps().len()];
     for index in workload.indices() {
-        let id = workload.steps()[index.position()].id;
+        let id = workload.steps()[index.position()].id();
         for dependent in workload.dependents_at(index.position()) {
             dependencies[dependent.position()].push(id);
         }
     }
-    for (spec, dependencies) in workload.steps().iter().zip(dependencies) {
+    let cancelled: BTreeMap<_, _> =
+        workload.cancellations().iter().map(|(at, step)| (step.position(), *at)).collect();
+    for (at, (spec, dependencies)) in workload.steps().iter().zip(dependencies).enumerate() {
         let (kind, class) = (workload.kind_of(spec), workload.class_of(spec));
         let step = Step {
-            id: spec.id,
+            id: spec.id(),
             submit: spec.submit,
             system: kind.system.clone(),
             features: kind.features.iter().cloned().collect(),
-            duration: spec.duration,
+            duration: spec.duration(),
             dependencies,
-            build: Some(spec.build),
+            build: Some(spec.build()),
             jobset: Some(workload.jobset_of(spec).name.clone()),
             global_priority: class.global_priority,
             local_priority: class.local_priority,
+            cores: class.cores,
+            cancel: cancelled.get(&at).copied(),
         };
         write_line(&mut out, &step)?;
     }
@@ -207,7 +219,7 @@ mod tests {
             ),
             (
                 format!("{HEADER}\n{}\n", one.replace("id", "no at line 7")),
-                "t:2: column 15: unknown field `no at line 7`, expected one of `id`, `submit`, `system`, `features`, `duration`, `dependencies`, `build`, `jobset`, `globalPriority`, `localPriority`",
+                "t:2: column 15: unknown field `no at line 7`, expected one of `id`, `submit`, `system`, `features`, `duration`, `dependencies`, `build`, `jobset`, `globalPriority`, `localPriority`, `cores`, `cancel`",
             ),
             (
                 format!("{HEADER}\n{}\n", one.replace(":1000", ":-5")),
@@ -224,7 +236,7 @@ mod tests {
             ),
             (
                 format!("{HEADER}\n[]\n"),
-                "t:2: column 2: invalid length 0, expected struct Step with 10 elements",
+                "t:2: column 2: invalid length 0, expected struct Step with 12 elements",
             ),
         ] {
             let error = read_workload("t", text.as_bytes()).unwrap_err();

@@ -35,6 +35,10 @@ pub struct NewStep {
     pub local_priority: i32,
     /// Steps that must be done before.
     pub dependencies: Vec<u64>,
+    /// How many cores it uses; `None`: one, or all of the machine where it requires `big-parallel`.
+    pub cores: Option<u16>,
+    /// When its build is cancelled, unless it has ended before.
+    pub cancel: Option<Millis>,
 }
 
 /// Steps that make no workload. `index` counts them as they were added, from 0.
@@ -66,6 +70,16 @@ pub enum WorkloadError {
         /// The ids of the circle; each needs the next, the last the first.
         steps: Vec<u64>,
     },
+    /// A number that is too large.
+    #[error("its {what} is {value}, at most {} is possible", u32::MAX)]
+    TooLarge {
+        /// The step.
+        index: usize,
+        /// Id, build, duration (in milliseconds).
+        what: &'static str,
+        /// What it is.
+        value: u64,
+    },
     /// More than there are numbers for.
     #[error("there are too many {what}, at most {limit} are possible")]
     TooMany {
@@ -85,6 +99,7 @@ impl WorkloadError {
             Self::Duplicate { index, .. }
             | Self::UnknownDependency { index, .. }
             | Self::Cycle { index, .. }
+            | Self::TooLarge { index, .. }
             | Self::TooMany { index, .. } => *index,
         }
     }
@@ -97,8 +112,12 @@ pub struct WorkloadBuilder {
     jobsets: Vec<Jobset>,
     classes: BTreeMap<StepClass, u32>,
     steps: Vec<StepSpec>,
-    /// The ids that steps need, one step's after the other's: as many as its [`StepSpec::dependencies`].
-    needs: Vec<u64>,
+    /// The ids that steps need, one step's after the other's.
+    needs: Vec<u32>,
+    /// How many of these each step has.
+    needs_of: Vec<u32>,
+    /// When builds are cancelled, by the place of the step as added.
+    cancellations: Vec<(Millis, u32)>,
 }
 
 impl WorkloadBuilder {
@@ -129,20 +148,36 @@ impl WorkloadBuilder {
             jobset: self.jobset(&step.jobset)?,
             global_priority: step.global_priority,
             local_priority: step.local_priority,
+            cores: step.cores,
         };
+        if let Some(at) = step.cancel {
+            self.cancellations.push((at, count(index)));
+        }
         // There are never more classes than steps.
         let next_class = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
-        let mut needs = step.dependencies;
+        let small = |what, value| {
+            u32::try_from(value).map_err(|_| WorkloadError::TooLarge { index, what, value })
+        };
+        self.steps.push(StepSpec {
+            id: small("id", step.id)?,
+            submit: step.submit,
+            duration: small("duration", step.duration.0)?,
+            build: small("build", step.build)?,
+            class: *self.classes.entry(class).or_insert(next_class),
+        });
+        // What is too large for an id is unknown.
+        let id = step.id;
+        let needs = step.dependencies.into_iter().map(|dependency| {
+            u32::try_from(dependency).map_err(|_| WorkloadError::UnknownDependency {
+                index,
+                id,
+                dependency,
+            })
+        });
+        let mut needs = needs.collect::<Result<Vec<_>, _>>()?;
         needs.sort_unstable();
         needs.dedup();
-        self.steps.push(StepSpec {
-            id: step.id,
-            submit: step.submit,
-            duration: step.duration,
-            build: step.build,
-            class: *self.classes.entry(class).or_insert(next_class),
-            dependencies: u32::try_from(needs.len()).unwrap_or(u32::MAX),
-        });
+        self.needs_of.push(count(needs.len()));
         self.needs.extend(needs);
         Ok(())
     }
@@ -152,7 +187,7 @@ impl WorkloadBuilder {
     /// # Errors
     /// With the first step that is twice there, depends on what is nowhere, or on itself.
     pub fn finish(self) -> Result<Workload, WorkloadError> {
-        let Self { kinds, jobsets, classes, mut steps, needs } = self;
+        let Self { kinds, jobsets, classes, mut steps, needs, needs_of, cancellations } = self;
         let by_id = index_by_id(&steps)?;
         let mut order: Vec<u32> = (0..count(steps.len())).collect();
         order.sort_by_key(|&added| steps[added as usize].submit);
@@ -160,8 +195,11 @@ impl WorkloadBuilder {
         for (at, &added) in (0_u32..).zip(&order) {
             place[added as usize] = StepIndex(at);
         }
-        let edges = edges(&steps, &needs, &by_id, &place)?;
-        drop((by_id, needs));
+        let edges = edges(&steps, (&needs, &needs_of), &by_id, &place)?;
+        let cancelled = |(at, added): (Millis, u32)| (at, place[added as usize]);
+        let mut cancellations: Vec<_> = cancellations.into_iter().map(cancelled).collect();
+        cancellations.sort_unstable();
+        drop((by_id, needs, needs_of));
 
         let mut first_dependent = vec![0_u32; steps.len() + 1];
         for (dependency, _) in &edges {
@@ -177,12 +215,13 @@ impl WorkloadBuilder {
             classes.into_iter().map(|(class, number)| (number, class)).collect();
         by_number.sort_unstable();
         let classes = by_number.into_iter().map(|(_, class)| class).collect();
-        let workload = Workload { kinds, jobsets, classes, steps, first_dependent, dependents };
+        let workload =
+            Workload { kinds, jobsets, classes, steps, first_dependent, dependents, cancellations };
         match a_circle(&workload) {
             None => Ok(workload),
             Some(circle) => Err(WorkloadError::Cycle {
                 index: order[circle[0]] as usize,
-                steps: circle.into_iter().map(|step| workload.steps[step].id).collect(),
+                steps: circle.into_iter().map(|step| workload.steps[step].id()).collect(),
             }),
         }
     }
@@ -228,17 +267,21 @@ fn find_or_add<T>(
 /// (dependency, dependent), sorted.
 fn edges(
     steps: &[StepSpec],
-    needs: &[u64],
-    by_id: &[(u64, u32)],
+    (needs, needs_of): (&[u32], &[u32]),
+    by_id: &[(u32, u32)],
     place: &[StepIndex],
 ) -> Result<Vec<(StepIndex, StepIndex)>, WorkloadError> {
     let mut edges = Vec::with_capacity(needs.len());
     let mut needs = needs.iter();
-    for (index, step) in steps.iter().enumerate() {
-        for &dependency in needs.by_ref().take(step.dependencies as usize) {
-            let found = by_id
-                .binary_search_by_key(&dependency, |&(id, _)| id)
-                .map_err(|_| WorkloadError::UnknownDependency { index, id: step.id, dependency })?;
+    for (index, (step, count)) in steps.iter().zip(needs_of).enumerate() {
+        for &dependency in needs.by_ref().take(*count as usize) {
+            let found = by_id.binary_search_by_key(&dependency, |&(id, _)| id).map_err(|_| {
+                WorkloadError::UnknownDependency {
+                    index,
+                    id: step.id(),
+                    dependency: dependency.into(),
+                }
+            })?;
             edges.push((place[by_id[found].1 as usize], place[index]));
         }
     }
@@ -246,12 +289,14 @@ fn edges(
     Ok(edges)
 }
 
-fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u64, u32)>, WorkloadError> {
+fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u32, u32)>, WorkloadError> {
     let mut by_id: Vec<_> = (0..).zip(steps).map(|(at, step)| (step.id, at)).collect();
     by_id.sort_unstable();
     match by_id.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         None => Ok(by_id),
-        Some(pair) => Err(WorkloadError::Duplicate { index: pair[1].1 as usize, id: pair[1].0 }),
+        Some(pair) => {
+            Err(WorkloadError::Duplicate { index: pair[1].1 as usize, id: pair[1].0.into() })
+        }
     }
 }
 
@@ -263,7 +308,7 @@ fn count(steps: usize) -> u32 {
 /// Takes away what depends on nothing that is left (Kahn 1962); what stays hangs on a circle. Returns the
 /// places of the steps of one circle, each before the one it needs.
 fn a_circle(workload: &Workload) -> Option<Vec<usize>> {
-    let mut open: Vec<u32> = workload.steps.iter().map(|step| step.dependencies).collect();
+    let mut open = workload.dependency_counts();
     let mut free: Vec<_> = workload.indices().filter(|step| open[step.at()] == 0).collect();
     let mut done = 0;
     while let Some(step) = free.pop() {
@@ -325,6 +370,8 @@ mod tests {
             global_priority: 0,
             local_priority: 0,
             dependencies: dependencies.to_vec(),
+            cores: None,
+            cancel: None,
         }
     }
 
@@ -340,12 +387,11 @@ mod tests {
     fn steps_are_ordered_and_linked() {
         let workload =
             finish(&[step(7, 5, &[3, 3]), step(3, 9, &[]), step(1, 0, &[7, 3])]).unwrap();
-        let ids: Vec<_> = workload.steps().iter().map(|step| step.id).collect();
+        let ids: Vec<_> = workload.steps().iter().map(StepSpec::id).collect();
         assert_eq!(ids, [1, 7, 3]);
         assert_eq!(workload.dependents_of(2).collect::<Vec<_>>(), [1, 7]);
         assert_eq!(workload.dependents_of(1).collect::<Vec<_>>(), [1]);
-        assert_eq!(workload.steps()[0].dependencies, 2);
-        assert_eq!(workload.steps()[1].dependencies, 1, "named twice, needed once");
+        assert_eq!(workload.dependency_counts(), [2, 1, 0], "named twice, needed once");
     }
 
     /// No machine offers the system `builtin`, and the real queue runners build such steps all the same.
@@ -354,6 +400,24 @@ mod tests {
         let kind = DemandKey { system: System::new("builtin"), features: BTreeSet::new() };
         let workload = finish(&[NewStep { kind, ..step(1, 0, &[]) }]).unwrap();
         assert_eq!(workload.kinds()[0].to_string(), "x86_64-linux");
+    }
+
+    /// 24 bytes a step, of which there may be tens of millions.
+    #[test]
+    fn steps_are_small() {
+        assert_eq!(size_of::<StepSpec>(), 24);
+        assert_eq!(size_of::<crate::queue_runner::StepRecord>(), 32);
+        let long = NewStep { duration: Millis(1 << 32), ..step(1, 0, &[]) };
+        let many = NewStep { build: 1 << 32, ..step(1, 0, &[]) };
+        for (step, message) in [
+            (step(1 << 32, 0, &[]), "its id is 4294967296, at most 4294967295 is possible"),
+            (step(1, 0, &[1 << 32]), "step 1 depends on 4294967296, which is unknown"),
+            (long, "its duration is 4294967296, at most 4294967295 is possible"),
+            (many, "its build is 4294967296, at most 4294967295 is possible"),
+        ] {
+            let error = WorkloadBuilder::new().add(step).unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.index()), (message, 0));
+        }
     }
 
     #[test]

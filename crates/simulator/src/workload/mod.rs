@@ -19,6 +19,8 @@ pub struct Workload {
     /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`.
     pub(crate) first_dependent: Vec<u32>,
     pub(crate) dependents: Vec<StepIndex>,
+    /// When builds are cancelled, in order: few are.
+    pub(crate) cancellations: Vec<(Millis, StepIndex)>,
 }
 
 /// No steps.
@@ -31,6 +33,7 @@ impl Default for Workload {
             steps: Vec::new(),
             first_dependent: vec![0],
             dependents: Vec::new(),
+            cancellations: Vec::new(),
         }
     }
 }
@@ -59,20 +62,37 @@ pub struct Jobset {
     pub shares: u32,
 }
 
+/// No step is longer than 49 days: its length has 32 bits, as identifiers have, since there may be tens of millions.
+pub const LONGEST_STEP: Millis = Millis(u32::MAX as u64);
+
 /// One build step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepSpec {
-    /// The number it has in its trace.
-    pub id: u64,
     /// When its build enters the queue.
     pub submit: Millis,
-    /// How long it builds on a machine of speed 1.
-    pub duration: Millis,
-    /// The build that it belongs to: of equal priority, lower ones go first.
-    pub build: u64,
-    /// Its place in [`Workload::classes`]: there may be tens of millions of steps, of few classes.
+    pub(crate) id: u32,
+    pub(crate) build: u32,
+    /// In milliseconds.
+    pub(crate) duration: u32,
+    /// Its place in [`Workload::classes`], of which there are few.
     pub(crate) class: u32,
-    pub(crate) dependencies: u32,
+}
+
+impl StepSpec {
+    /// The number it has in its trace.
+    pub fn id(&self) -> u64 {
+        self.id.into()
+    }
+
+    /// The build that it belongs to: of equal priority, lower ones go first.
+    pub fn build(&self) -> u64 {
+        self.build.into()
+    }
+
+    /// How long it builds on a machine of speed 1.
+    pub fn duration(&self) -> Millis {
+        Millis(self.duration.into())
+    }
 }
 
 /// What steps have in common.
@@ -84,6 +104,8 @@ pub struct StepClass {
     pub global_priority: i32,
     /// `meta.schedulingPriority`.
     pub local_priority: i32,
+    /// How many cores it uses; `None`: as most steps of its kind do.
+    pub cores: Option<u16>,
 }
 
 impl Workload {
@@ -131,7 +153,21 @@ impl Workload {
 
     /// The ids of the steps that need `step`, in the order of their submission.
     pub fn dependents_of(&self, step: usize) -> impl Iterator<Item = u64> {
-        self.dependents_at(step).iter().map(|dependent| self.steps[dependent.at()].id)
+        self.dependents_at(step).iter().map(|dependent| self.steps[dependent.at()].id())
+    }
+
+    /// The steps whose builds are cancelled, by when.
+    pub fn cancellations(&self) -> &[(Millis, StepIndex)] {
+        &self.cancellations
+    }
+
+    /// By step: how many others it needs.
+    pub(crate) fn dependency_counts(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.steps.len()];
+        for dependent in &self.dependents {
+            counts[dependent.at()] += 1;
+        }
+        counts
     }
 
     /// When the last step is submitted.

@@ -4,9 +4,10 @@ use super::SimWorld;
 use super::checker::Note;
 use super::event::Event;
 use super::probe::offer;
-use crate::cloud::{Life, MachineId, SimMachine};
+use crate::cloud::{Cloud, Job, Life, MachineId, SimMachine};
 use crate::engine::{Millis, Purpose};
-use crate::queue_runner::{Host, Protocol, Start};
+use crate::queue_runner::{Host, Protocol, Reservation, Start};
+use crate::workload::StepIndex;
 
 /// How often the classic queue runner looks whether the machines file has changed (`monitorMachinesFile`
 /// in `hydra-queue-runner.cc`).
@@ -30,6 +31,35 @@ impl SimWorld {
         }
     }
 
+    /// Builds that are cancelled by now leave the queue.
+    pub(super) fn cancel(&mut self) {
+        let now = self.now();
+        let workload = std::sync::Arc::clone(&self.workload);
+        while let Some((at, step)) = workload.cancellations().get(self.cancelled).copied() {
+            if at > now {
+                self.engine.schedule(at, Event::Cancel);
+                return;
+            }
+            self.cancelled += 1;
+            if let Some(start) = self.queue_runner.cancel(step, now) {
+                self.leave_machine(start);
+            }
+        }
+    }
+
+    /// Steps are given to machines, now or when the dispatcher wakes up, if something happened that makes it.
+    pub(super) fn dispatch_when_due(&mut self) {
+        let now = self.now();
+        if !self.queue_runner_is_up {
+            return;
+        }
+        match self.queue_runner.take_wake(now) {
+            Some(at) if at > now => self.engine.schedule(at, Event::Dispatch),
+            Some(_) => self.dispatch(),
+            None => {}
+        }
+    }
+
     /// Steps are given to machines.
     pub(super) fn dispatch(&mut self) {
         if !self.queue_runner_is_up {
@@ -47,23 +77,52 @@ impl SimWorld {
     fn begin_build(&mut self, start: Start) {
         let now = self.now();
         let step = &self.workload.steps()[start.step.position()];
-        self.checker.note(now, Note::Build(step.id, start.host));
+        self.checker.note(now, Note::Build(step.id(), start.host));
         let id = self.cloud.at(start.host).filter(|&id| self.cloud.get(id).life() == Life::Up);
         let Some(id) = id else {
             self.engine.schedule_in(CONNECT_TIMEOUT, Event::ConnectFails(start));
             return;
         };
-        let speed = self.speed_thousandths(self.cloud.get(id));
-        let length = Millis((step.duration.0.saturating_mul(1000) / speed).max(1));
+        let job = Job {
+            start,
+            length: step.duration().since(self.copying_of(start)),
+            cores: self.cores_of(start.step),
+            speed_thousandths: self.speed_thousandths(self.cloud.get(id)),
+        };
         let pool = self.probe.place_of(&self.cloud.get(id).kind);
         self.built_on[start.step.position()] = pool.unwrap_or(super::NOWHERE);
-        self.change(id, |cloud| cloud.get_mut(id).begin_job(now));
+        self.queue_runner.connected(start.host);
+        self.change_jobs(id, |cloud, due| cloud.begin_job(id, job, now, due));
         if self.build_fails(start) {
             // Somewhere on its way; half of it is as good as any.
-            self.engine.schedule_in(Millis(length.0 / 2), Event::ConnectFails(start));
-        } else {
-            self.engine.schedule_in(length, Event::Finish(start));
+            let length = job.length.0.saturating_mul(1000) / job.speed_thousandths.max(1);
+            self.engine.schedule_in(Millis(length / 2), Event::ConnectFails(start));
         }
+    }
+
+    /// Steps that require `big-parallel` take all there are, others one, unless the trace tells.
+    fn cores_of(&self, step: StepIndex) -> Option<u32> {
+        let spec = &self.workload.steps()[step.position()];
+        let told = self.workload.class_of(spec).cores.map(u32::from);
+        let is_big = || {
+            let mut features = self.workload.kind_of(spec).features.iter();
+            features.any(|feature| feature.as_str() == "big-parallel")
+        };
+        told.or_else(|| if is_big() { None } else { Some(1) })
+    }
+
+    /// Changes what runs on a machine; its steps end when that makes them.
+    fn change_jobs(
+        &mut self,
+        id: MachineId,
+        change: impl FnOnce(&mut Cloud, &mut Vec<(Start, Millis)>),
+    ) {
+        let mut due = std::mem::take(&mut self.due);
+        self.change(id, |cloud| change(cloud, &mut due));
+        for (start, at) in due.drain(..) {
+            self.engine.schedule(at, Event::Finish(start));
+        }
+        self.due = due;
     }
 
     /// By the step's own dice, so that the order of events shifts nothing.
@@ -72,7 +131,7 @@ impl SimWorld {
         if chance == 0 || !self.in_trouble() {
             return false;
         }
-        let index = (start.step.position() as u64) << 16 | u64::from(start.run & 0xffff);
+        let index = (start.step.position() as u64) << 16 | u64::from(start.run);
         self.seed.stream(Purpose::Step, index).chance(chance)
     }
 
@@ -82,11 +141,30 @@ impl SimWorld {
     }
 
     pub(super) fn finish(&mut self, start: Start) {
-        if self.queue_runner.is_current(start) {
-            self.leave_machine(start);
-            let now = self.now();
+        let now = self.now();
+        let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
+        let is_due = machine.is_some_and(|machine| machine.is_due(start, now));
+        if !self.queue_runner.is_current(start) || !(is_due || self.queue_runner.is_copying(start))
+        {
+            return;
+        }
+        self.leave_machine(start);
+        if self.queue_runner.copying(start, now) {
+            self.engine.schedule_in(self.copying_of(start), Event::Finish(start));
+        } else {
             self.queue_runner.succeeded(start, now);
         }
+    }
+
+    /// How long a step's outputs are copied without a slot: they are taken to be half of what is copied.
+    fn copying_of(&self, start: Start) -> Millis {
+        if self.farm.queue_runner.reservation == Reservation::UntilCopied {
+            return Millis::ZERO;
+        }
+        let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
+        let percent = machine.map_or(0, |machine| u64::from(machine.model.copy_percent.min(100)));
+        let length = self.workload.steps()[start.step.position()].duration().0;
+        Millis(length.saturating_mul(percent) / 200)
     }
 
     /// The classic queue runner holds it against the machine.
@@ -121,7 +199,26 @@ impl SimWorld {
         let now = self.now();
         let began = self.queue_runner.records()[start.step.position()].started_at;
         if let Some(id) = self.cloud.at(start.host) {
-            self.change(id, |cloud| cloud.end_job(id, now, now.since(began)));
+            let length = now.since(began);
+            self.change_jobs(id, |cloud, due| cloud.end_job(id, start.step, now, length, due));
+        }
+    }
+
+    /// The builds on a machine that died or stopped answering without a word are lost; the classic queue runner
+    /// notices it later.
+    pub(super) fn lose_builds_silently(&mut self, id: MachineId) {
+        let delay = self.farm.queue_runner.loss_noticed_after;
+        if self.farm.is_rest() || delay == Millis::ZERO {
+            return self.lose_builds(id);
+        }
+        let now = self.now();
+        let starts = self.queue_runner.jobs_on(self.cloud.get(id).host);
+        let records = self.queue_runner.records();
+        let began = |start: &Start| records[start.step.position()].started_at;
+        let lengths: Vec<_> = starts.iter().map(|start| now.since(began(start))).collect();
+        self.change(id, |cloud| cloud.lose_jobs(id, now, lengths.into_iter()));
+        for start in starts {
+            self.engine.schedule_in(delay, Event::ConnectFails(start));
         }
     }
 
@@ -162,7 +259,7 @@ impl SimWorld {
     }
 
     pub(super) fn dispatch_timer(&mut self) {
-        self.dispatch();
+        self.queue_runner.wake();
         self.engine.schedule_in(self.farm.queue_runner.dispatch_timer, Event::DispatchTimer);
     }
 

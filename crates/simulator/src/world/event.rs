@@ -10,13 +10,15 @@ use crate::workload::StepIndex;
 pub(super) enum Event {
     /// The next builds enter the queue.
     Submit,
-    /// A step is done, if its machine still builds it.
+    /// The next builds are cancelled.
+    Cancel,
+    /// A step is done, if its machine still builds it and is not slower or faster than was thought.
     Finish(Start),
     /// A machine that a step was given to did not answer.
     ConnectFails(Start),
     /// The delay of a step that failed is over.
     Retry(StepIndex),
-    /// A machine that was disabled may be tried again.
+    /// A machine that was disabled may be tried again, or the REST dispatcher has slept.
     Dispatch,
     /// The classic queue runner reads the machines file again.
     ReadFile,

@@ -120,6 +120,12 @@ impl Farm {
                     problems.push(format!("machines.{name}.{field}: {error}"));
                 }
             }
+            if model.cores == 0 {
+                problems.push(format!("machines.{name}.cores: must be at least 1"));
+            }
+            if model.copy_percent > 100 {
+                problems.push(format!("machines.{name}.copyPercent: at most 100"));
+            }
             if let Err(error) = model.tariff.price.check() {
                 problems.push(format!("machines.{name}.tariff.price: {error}"));
             }

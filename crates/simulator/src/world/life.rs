@@ -35,7 +35,7 @@ impl SimWorld {
             Turn::Off => self.enter(id, Life::Stopped),
             Turn::Gone => self.enter(id, Life::Gone),
             Turn::Breaks(length) => {
-                self.lose_builds(id);
+                self.lose_builds_silently(id);
                 self.enter(id, Life::Unreachable);
                 self.expect(id, length, Turn::Heals);
             }
@@ -93,7 +93,7 @@ impl SimWorld {
 
     /// A machine is there no more, or no good, without the provisioner's doing.
     fn lose(&mut self, id: MachineId, life: Life) {
-        self.lose_builds(id);
+        self.lose_builds_silently(id);
         self.enter(id, life);
         self.count_lost(id);
     }

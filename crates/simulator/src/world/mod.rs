@@ -53,6 +53,10 @@ pub struct SimWorld {
     reading: bool,
     /// Reused for every dispatch.
     starts: Vec<Start>,
+    /// Reused for every change of what a machine's steps share.
+    due: Vec<(Start, Millis)>,
+    /// How many builds that were cancelled have been.
+    cancelled: usize,
     cloud: Cloud,
     /// By step: the place of its machine's type in the policy, where it was last tried.
     built_on: Vec<u16>,
@@ -120,6 +124,8 @@ impl SimWorld {
             queue_runner_is_up: true,
             reading: false,
             starts: Vec::new(),
+            due: Vec::new(),
+            cancelled: 0,
             built_on: vec![NOWHERE; workload.steps().len()],
             cloud: Cloud::new(seed, farm.machines.clone()),
             file: BTreeMap::new(),
@@ -238,6 +244,9 @@ impl SimWorld {
         if let Some(first) = self.workload.steps().first() {
             self.engine.schedule(first.submit, Event::Submit);
         }
+        if let Some((first, _)) = self.workload.cancellations().first() {
+            self.engine.schedule(*first, Event::Cancel);
+        }
         if self.farm.is_rest() {
             self.engine.schedule(self.farm.queue_runner.dispatch_timer, Event::DispatchTimer);
         }
@@ -263,7 +272,8 @@ impl SimWorld {
                 let now = self.now();
                 self.queue_runner.retry(step, now);
             }
-            Event::Dispatch => self.dispatch(),
+            Event::Dispatch => self.queue_runner.wake(),
+            Event::Cancel => self.cancel(),
             Event::ReadFile => self.read_file(),
             Event::DispatchTimer => self.dispatch_timer(),
             Event::QueueRunnerDown(length) => self.queue_runner_down(length),
@@ -276,9 +286,7 @@ impl SimWorld {
                 self.incidents_now.remove(&at);
             }
         }
-        if self.queue_runner_is_up && self.queue_runner.take_wake() {
-            self.dispatch();
-        }
+        self.dispatch_when_due();
     }
 
     /// Changes a machine and counts what that means for its type.

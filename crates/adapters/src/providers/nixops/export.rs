@@ -1,8 +1,10 @@
 //! Reads `nixops export --all`: deployments, their arguments and resources (`Deployment.export` and
 //! `ResourceState.export` in NixOps' `deployment.py` and `resources/__init__.py`).
 
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Timestamp};
+use planner::{Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
 use serde_json::{Map, Value};
+
+use crate::providers::told::Told;
 
 /// The machine that every deployment declares.
 const RESOURCE: &str = "machine";
@@ -19,6 +21,8 @@ pub(super) struct Deployment {
     /// The string argument `type`, once set.
     pub(super) machine_type: Option<String>,
     attributes: Map<String, Value>,
+    /// Whether it has neither arguments nor resources: as `create` makes it.
+    pub(super) is_blank: bool,
 }
 
 /// All deployments in an export.
@@ -42,6 +46,7 @@ pub(super) fn parse(stdout: &[u8]) -> Result<Vec<Deployment>, String> {
                 machine_type: string_argument("type"),
                 name: deployment.get("name").and_then(Value::as_str).map(str::to_owned),
                 attributes: machine_attributes(deployment),
+                is_blank: args.is_empty() && has_no_resources(deployment),
                 uuid,
             })
         })
@@ -55,6 +60,14 @@ fn arguments(uuid: &str, deployment: &Map<String, Value>) -> Result<Map<String, 
             .map_err(|error| format!("the args of deployment {uuid} are not JSON: {error}")),
         Some(Value::Object(args)) => Ok(args.clone()),
         _ => Ok(Map::new()),
+    }
+}
+
+fn has_no_resources(deployment: &Map<String, Value>) -> bool {
+    match deployment.get("resources") {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(resources)) => resources.is_empty(),
+        Some(_) => false,
     }
 }
 
@@ -95,16 +108,21 @@ impl Deployment {
     pub(super) fn machine(&self, now: Timestamp) -> Option<Machine> {
         let name = MachineName::new(self.name.clone()?);
         let wish = Machine::requested(name, MachineType::new(self.machine_type.clone()?));
-        Some(Machine {
+        let mut machine = Machine {
             state: self.state(),
-            address: self.address(),
-            ssh_user: self.attribute("targetUser").unwrap_or_else(|| wish.ssh_user.clone()),
-            ssh_port: self.number("targetPort").unwrap_or(wish.ssh_port),
-            host_key: self.host_key(),
+            tag: self.tag.as_deref().map(Tag::new),
             started_at: self.number("startTime").map(Timestamp),
             next_charge_at: self.next_charge_at(now),
             ..wish
-        })
+        };
+        let told = Told {
+            address: self.address(),
+            ssh_user: self.attribute("targetUser"),
+            ssh_port: self.number("targetPort"),
+            host_key: self.host_key(),
+        };
+        told.apply(&mut machine);
+        Some(machine)
     }
 
     /// `ResourceState` in NixOps' `resources/__init__.py` and `backends/__init__.py`.
@@ -122,14 +140,14 @@ impl Deployment {
     }
 
     /// `get_ssh_name` of the backends: EC2's private address if told to use it, else the first there is.
-    fn address(&self) -> Option<Host> {
+    fn address(&self) -> Option<String> {
         let uses_private =
             self.attribute("ec2.usePrivateIpAddress").is_some_and(|flag| flag == "1");
         let mut names = ["targetHost", "publicIpv4", "hetzner.mainIpv4", "privateIpv4"];
         if uses_private {
             names.reverse();
         }
-        names.iter().find_map(|name| self.attribute(name)).map(Host::new)
+        names.iter().find_map(|name| self.attribute(name))
     }
 
     /// `ec2.publicHostKey`, `gce.publicHostKey` and their like; the `none` backend knows none.

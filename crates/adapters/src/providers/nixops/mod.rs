@@ -89,8 +89,8 @@ impl NixopsProvider {
         })
     }
 
-    /// The deployment of `name`: ours, else one that was made but not tagged yet. Names are not unique in
-    /// NixOps.
+    /// The deployment of `name`: ours, else one that was made but neither tagged nor deployed yet. Names are not
+    /// unique in NixOps: any other is somebody's own.
     fn find(
         &self,
         name: &MachineName,
@@ -102,7 +102,7 @@ impl NixopsProvider {
             .filter(|deployment| deployment.name.as_deref() == Some(name.as_str()))
             .partition(|deployment| deployment.tag.is_some());
         let ours = tagged.into_iter().find(|d| d.tag.as_deref() == Some(self.tag.as_str()));
-        Ok(ours.or_else(|| untagged.into_iter().next()))
+        Ok(ours.or_else(|| untagged.into_iter().find(|deployment| deployment.is_blank)))
     }
 
     fn add_nix_path(&self, machine_type: &MachineType, mut invocation: Invocation) -> Invocation {
@@ -183,6 +183,7 @@ impl Provider for NixopsProvider {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let _one_writer = self.state_file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -288,6 +288,7 @@ fn machine(folder: &Folder, spec: &Spec, state: MachineState) -> Machine {
     let wish = Machine::requested(spec.name.clone(), spec.machine_type.clone());
     Machine {
         state,
+        tag: Some(spec.tag.clone()),
         address: Some(Host::new(&spec.address)),
         host_name: Some(Host::new(spec.name.as_str())),
         ssh_port: spec.settings.ssh_port,
@@ -357,6 +358,7 @@ impl Provider for QemuProvider {
         &self,
         name: &MachineName,
         machine_type: &MachineType,
+        _token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
         let folder = self.folder(name)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::providers::ProviderError;
+use crate::providers::{ProviderError, identity};
 
 /// What a type's machines are made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,21 +118,11 @@ impl Settings {
     /// # Errors
     /// When there is none, or the file cannot be read.
     pub(super) fn all_authorized_keys(&self) -> Result<Vec<String>, ProviderError> {
-        let mut keys = self.authorized_keys.clone();
-        if let Some(path) = &self.authorized_key_file {
-            match std::fs::read_to_string(path) {
-                Ok(text) => keys.extend(text.lines().map(str::to_owned)),
-                Err(_) if !keys.is_empty() => {}
-                Err(error) => {
-                    return Err(ProviderError::failed(format!(
-                        "cannot read the public key {}: {error}; it is made from sshKey with `ssh-keygen -y`, or set provider.qemu.authorizedKeys",
-                        path.display()
-                    )));
-                }
-            }
-        }
-        keys.retain(|key| !key.trim().is_empty());
-        Ok(keys)
+        identity::authorized_keys(
+            &self.authorized_keys,
+            self.authorized_key_file.as_deref(),
+            "provider.qemu.authorizedKeys",
+        )
     }
 }
 

@@ -16,7 +16,7 @@ use reconciler::world::QueueSource;
 use serde_json::{Map, Value};
 
 use super::clock::{Asked, Clock};
-use super::lenient::{Fields, Warnings, quoted};
+use super::lenient::{Fields, Warnings, object, quoted};
 use crate::command::{Invocation, Output};
 
 /// Asks a command.
@@ -67,8 +67,7 @@ pub fn parse(bytes: &[u8], asked: Asked) -> QueueStatus {
 }
 
 fn read(bytes: &[u8], asked: Asked) -> Result<Queue, String> {
-    let status: Map<String, Value> = serde_json::from_slice(bytes)
-        .map_err(|error| format!("the queue status is not a JSON object: {error}"))?;
+    let status = object(bytes, "the queue status")?;
     is_up(&status)?;
     let mut warnings = Warnings::default();
     let fields = Fields::new(&status, "");

@@ -10,6 +10,7 @@
 //!   names that system.
 
 mod demand;
+mod server;
 mod status;
 mod steps;
 
@@ -18,56 +19,40 @@ use std::time::{Duration, Instant};
 use planner::{Queue, QueueStatus};
 use reconciler::world::QueueSource;
 
+use self::server::Server;
+pub(crate) use self::server::without_login;
 use super::clock::Asked;
 use super::derivations::{DrvPath, Features};
 use super::features::FeatureCache;
 
-/// `/status/queues` takes some 250 bytes a step: half a million of them.
-const BODY_LIMIT_BYTES: u64 = 128 << 20;
-
 /// Asks a REST server, and Nix for the features of the steps it tells of.
 #[derive(Debug)]
 pub struct Source {
-    url: String,
+    server: Server,
     limit: Duration,
-    agent: ureq::Agent,
     features: FeatureCache,
 }
 
 impl Source {
     /// `url` has no slash at its end. `limit` is for one look: all requests and all of Nix together.
-    pub(super) fn new(url: String, limit: Duration, features: FeatureCache) -> Self {
-        // No proxy of the environment: the queue runner is on this host or in this network.
-        let agent = ureq::Agent::config_builder().proxy(None).build().into();
-        Self { url, limit, agent, features }
+    pub(super) fn new(url: &str, limit: Duration, features: FeatureCache) -> Self {
+        Self { server: Server::new(url), limit, features }
     }
 
     fn look(&mut self) -> Result<Queue, String> {
         let deadline = Instant::now() + self.limit;
         // The machines first: what begins between the two answers is then waiting in one, or both.
         let asked_at = crate::world::now();
-        let status = self.get("/status", deadline)?;
+        let status = self.server.get("/status", deadline)?;
         let status = status::parse(&status, Asked::until_now(asked_at))?;
-        let steps = self.get("/status/queues", deadline).and_then(|body| steps::parse(&body));
+        let steps =
+            self.server.get("/status/queues", deadline).and_then(|body| steps::parse(&body));
         let trouble = match &steps {
-            Ok(steps) => self.features.learn(&steps.derivations(), deadline),
+            Ok(steps) => self.features.learn(&steps.derivations(), asked_at, deadline),
             Err(_) => None,
         };
         let features_of = |derivation: &DrvPath| self.features.get(derivation).cloned();
         demand::queue(status, steps, features_of, trouble.as_deref())
-    }
-
-    fn get(&self, path: &str, deadline: Instant) -> Result<Vec<u8>, String> {
-        let url = format!("{}{path}", self.url);
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(format!("GET {url}: no time was left of {} s", self.limit.as_secs_f32()));
-        }
-        let request = self.agent.get(&url).config().timeout_global(Some(left)).build();
-        let body = request.call().and_then(|mut response| {
-            response.body_mut().with_config().limit(BODY_LIMIT_BYTES).read_to_vec()
-        });
-        body.map_err(|error| format!("GET {url}: {error}"))
     }
 }
 

@@ -6,7 +6,7 @@ use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::queue::clock::{Asked, Clock};
-use crate::queue::lenient::{Fields, Warnings, quoted};
+use crate::queue::lenient::{Fields, Warnings, object, quoted};
 
 /// What `/status` says.
 #[derive(Debug)]
@@ -34,8 +34,7 @@ pub(super) struct Counts {
 /// # Errors
 /// When it cannot be relied on: the queue runner is not up, or a busy machine could be missed.
 pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
-    let status: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| format!("/status is not a JSON object: {error}"))?;
+    let status = object(body, "/status")?;
     let runner = status
         .get("queueRunner")
         .and_then(Value::as_object)

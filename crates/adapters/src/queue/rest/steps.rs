@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{System, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::status::parse_time;
 use crate::queue::derivations::DrvPath;
-use crate::queue::lenient::{Warnings, quoted};
+use crate::queue::lenient::{Warnings, object, quoted};
 
 /// What `/status/queues` says; a system whose list makes no sense is left out.
 #[derive(Debug)]
@@ -44,8 +44,7 @@ impl Steps {
 /// # Errors
 /// When it has no queues.
 pub(super) fn parse(body: &[u8]) -> Result<Steps, String> {
-    let answer: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| format!("/status/queues is not a JSON object: {error}"))?;
+    let answer = object(body, "/status/queues")?;
     let queues = answer
         .get("queues")
         .and_then(Value::as_object)

@@ -3,6 +3,11 @@
   tag = "farm.1";
   stateDir = "/srv/provisioner";
   machinesFile = "/srv/machines";
+  machinesFileMode = "takeover";
+  staticMachines = [
+    "root@mac-1.example.org:2222 aarch64-darwin - 4"
+    "# more"
+  ];
   queue = {
     url = "https://hydra.example.org/";
     nixCommand = [
@@ -57,6 +62,7 @@
       speedFactor = 1.25;
       supportedFeatures = [ "big-parallel" ];
       sshKey = "/srv/key";
+      storeUri = "ssh-ng://{user}@{host}:{port}?compress=true";
       stopOnIdle = true;
       gracePeriod = 600;
       giveUpAfter = "30m";

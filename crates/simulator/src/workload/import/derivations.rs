@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{ImportError, Imported, aterm};
 use crate::engine::{Distribution, Millis, Random};
-use crate::workload::{NewStep, WorkloadBuilder};
+use crate::workload::{LONGEST_STEP, NewStep, WorkloadBuilder};
 
 /// One derivation as far as it matters here.
 struct Derivation {
@@ -77,13 +77,15 @@ fn steps_of(
         builder.add(NewStep {
             id,
             submit: Millis::ZERO,
-            duration: random.sample(durations),
+            duration: random.sample(durations).min(LONGEST_STEP),
             kind: derivation.kind.clone(),
             jobset: jobset.to_owned(),
             build: builds.get(&id).copied().unwrap_or(id),
             global_priority: 0,
             local_priority: 0,
             dependencies,
+            cores: None,
+            cancel: None,
         })?;
     }
     let left_out = match missing.len() {
@@ -182,7 +184,12 @@ mod tests {
         steps
             .map(|(at, step)| {
                 let dependents: Vec<_> = workload.dependents_of(at).collect();
-                format!("{} {} {} -> {dependents:?}", step.id, workload.kind_of(step), step.build)
+                format!(
+                    "{} {} {} -> {dependents:?}",
+                    step.id(),
+                    workload.kind_of(step),
+                    step.build()
+                )
             })
             .collect()
     }

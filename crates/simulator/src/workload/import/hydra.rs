@@ -185,6 +185,8 @@ impl HydraSteps {
             global_priority: row.global_priority,
             local_priority: row.priority,
             dependencies,
+            cores: None,
+            cancel: None,
         }
     }
 }
@@ -270,9 +272,10 @@ mod tests {
         let steps = workload.steps().iter().enumerate();
         steps
             .map(|(at, step)| {
-                let (submit, length) = (step.submit.whole_seconds(), step.duration.whole_seconds());
+                let (submit, length) =
+                    (step.submit.whole_seconds(), step.duration().whole_seconds());
                 let dependents: Vec<_> = workload.dependents_of(at).collect();
-                format!("{} {} {submit}+{length} -> {dependents:?}", step.id, step.build)
+                format!("{} {} {submit}+{length} -> {dependents:?}", step.id(), step.build())
             })
             .collect()
     }

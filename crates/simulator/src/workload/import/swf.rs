@@ -156,6 +156,8 @@ impl Job {
             global_priority: 0,
             local_priority: 0,
             dependencies: before.cloned().into_iter().flatten().collect(),
+            cores: None,
+            cancel: None,
         }
     }
 }
@@ -194,8 +196,9 @@ mod tests {
         steps
             .map(|(at, step)| {
                 let dependents: Vec<_> = workload.dependents_of(at).collect();
-                let (submit, length) = (step.submit.whole_seconds(), step.duration.whole_seconds());
-                format!("{} {} {submit}+{length} -> {dependents:?}", step.id, step.build)
+                let (submit, length) =
+                    (step.submit.whole_seconds(), step.duration().whole_seconds());
+                format!("{} {} {submit}+{length} -> {dependents:?}", step.id(), step.build())
             })
             .collect()
     }
@@ -223,7 +226,7 @@ mod tests {
     fn processors_are_work() {
         let imported = swf(TRACE.as_bytes(), &kind(), Processors::Steps).unwrap();
         let steps = imported.workload.steps();
-        let seconds: u64 = steps.iter().map(|step| step.duration.whole_seconds()).sum();
+        let seconds: u64 = steps.iter().map(|step| step.duration().whole_seconds()).sum();
         assert_eq!(seconds, 128 * 1451 + 128 * 3726 + 7 + 7);
         assert_eq!(steps.len(), 128 + 128 + 1 + 1);
         let dependents = |at| imported.workload.dependents_of(at).collect::<Vec<_>>();

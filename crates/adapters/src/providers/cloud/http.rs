@@ -1,0 +1,51 @@
+//! Requests to a cloud: one at a time, with a time limit; what an answer means is the caller's matter.
+
+use std::time::Duration;
+
+use ureq::http;
+
+/// What a listing of a thousand instances takes, many times over.
+const BODY_LIMIT_BYTES: u64 = 64 << 20;
+
+/// An answer of any status.
+#[derive(Debug)]
+pub(in crate::providers) struct Answer {
+    pub(in crate::providers) status: u16,
+    pub(in crate::providers) headers: http::HeaderMap,
+    pub(in crate::providers) body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header that is a number.
+    pub(in crate::providers) fn number(&self, header: &str) -> Option<u64> {
+        self.headers.get(header)?.to_str().ok()?.trim().parse().ok()
+    }
+}
+
+/// An agent that takes every status as an answer. The environment's proxy is used, except for what is no `https`: that
+/// is a server of our own.
+pub(in crate::providers) fn agent(endpoint: &str) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0);
+    if endpoint.starts_with("https:") {
+        config.build().into()
+    } else {
+        config.proxy(None).build().into()
+    }
+}
+
+/// Sends `request` and reads the whole answer.
+///
+/// # Errors
+/// With the reason, when no whole answer came; whether the request had an effect is then not known.
+pub(in crate::providers) fn send(
+    agent: &ureq::Agent,
+    request: http::Request<Vec<u8>>,
+    limit: Duration,
+) -> Result<Answer, String> {
+    let request = agent.configure_request(request).timeout_global(Some(limit)).build();
+    let mut response = agent.run(request).map_err(|error| error.to_string())?;
+    let read = response.body_mut().with_config().limit(BODY_LIMIT_BYTES).read_to_vec();
+    let body = read.map_err(|error| format!("the answer broke off: {error}"))?;
+    let (parts, _) = response.into_parts();
+    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+}

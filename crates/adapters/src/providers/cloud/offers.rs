@@ -1,0 +1,122 @@
+//! Offers: what a machine can be had as, and which are left alone for a while.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reconciler::world::StepErrorKind;
+
+use crate::providers::ProviderError;
+
+/// How long an offer without capacity is not asked for again, as in Karpenter.
+const SET_ASIDE_FOR: Duration = Duration::from_secs(3 * 60);
+
+/// Why an offer was not taken.
+#[derive(Debug)]
+pub(in crate::providers) enum Refusal {
+    /// Not to be had now (capacity, quota): the next offer is tried.
+    NotNow(String),
+    /// Anything else ends the creation.
+    Other(ProviderError),
+}
+
+impl From<ProviderError> for Refusal {
+    fn from(error: ProviderError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// The offers that were without capacity a short while ago, with the reason.
+#[derive(Debug)]
+pub(in crate::providers) struct SetAside<O>(Mutex<BTreeMap<O, (Instant, String)>>);
+
+impl<O: Ord> Default for SetAside<O> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<O: Ord + Clone + Display> SetAside<O> {
+    fn reason(&self, offer: &O) -> Option<String> {
+        let mut offers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        offers.retain(|_, (since, _)| since.elapsed() < SET_ASIDE_FOR);
+        offers.get(offer).map(|(since, reason)| {
+            let left = SET_ASIDE_FOR.saturating_sub(since.elapsed()).as_secs();
+            format!("{reason} (not asked for again for {left} s)")
+        })
+    }
+
+    fn add(&self, offer: O, reason: String) {
+        let mut offers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        offers.insert(offer, (Instant::now(), reason));
+    }
+
+    /// Tries the offers in their order until one is taken.
+    ///
+    /// # Errors
+    /// With [`StepErrorKind::Capacity`] and each offer's reason when none can be had now; with the first failure of
+    /// another kind.
+    pub(in crate::providers) fn first_to_be_had<T>(
+        &self,
+        offers: &[O],
+        mut attempt: impl FnMut(&O) -> Result<T, Refusal>,
+    ) -> Result<T, ProviderError> {
+        let mut reasons = String::new();
+        for offer in offers {
+            let reason = match self.reason(offer) {
+                Some(reason) => reason,
+                None => match attempt(offer) {
+                    Ok(taken) => return Ok(taken),
+                    Err(Refusal::Other(error)) => return Err(error),
+                    Err(Refusal::NotNow(reason)) => {
+                        tracing::warn!(%offer, "not to be had now: {reason}");
+                        self.add(offer.clone(), reason.clone());
+                        reason
+                    }
+                },
+            };
+            // Writing to a string cannot fail.
+            let _ = write!(reasons, "; {offer}: {reason}");
+        }
+        Err(ProviderError {
+            kind: StepErrorKind::Capacity,
+            message: format!(
+                "no offer can be had now{}",
+                if reasons.is_empty() { "; none is configured" } else { &reasons }
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_offer_is_tried_and_the_one_without_capacity_is_left_alone() {
+        let set_aside = SetAside::default();
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let taken = set_aside.first_to_be_had(&["a", "b"], |offer| {
+                asked.push(*offer);
+                match *offer {
+                    "a" => Err(Refusal::NotNow("sold out".to_owned())),
+                    other => Ok(other),
+                }
+            });
+            assert_eq!(taken.unwrap(), "b");
+        }
+        assert_eq!(asked, ["a", "b", "b"]);
+    }
+
+    #[test]
+    fn when_none_is_left_each_is_named() {
+        let refuse = |offer: &&str| -> Result<(), Refusal> {
+            Err(Refusal::NotNow(format!("no room for {offer}")))
+        };
+        let error = SetAside::default().first_to_be_had(&["a", "b"], refuse).unwrap_err();
+        assert_eq!(error.kind, StepErrorKind::Capacity);
+        assert_eq!(error.message, "no offer can be had now; a: no room for a; b: no room for b");
+    }
+}

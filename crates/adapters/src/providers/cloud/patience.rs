@@ -1,0 +1,94 @@
+//! How long, and how often, a call is repeated.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reconciler::world::StepErrorKind;
+
+use crate::providers::ProviderError;
+
+/// The first pause between two tries is about this long, each further one twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// One request may take this long; a server that takes longer has lost it.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is left of the time for one call of the provider, and how often something was tried in it.
+#[derive(Debug)]
+pub(in crate::providers) struct Patience {
+    limit: Duration,
+    deadline: Instant,
+    pauses: u32,
+}
+
+impl Patience {
+    /// For a call that may take `limit`.
+    pub(in crate::providers) fn new(limit: Duration) -> Self {
+        Self { limit, deadline: Instant::now() + limit, pauses: 0 }
+    }
+
+    /// How long the next request may take.
+    pub(in crate::providers) fn request_limit(&self) -> Duration {
+        self.left().clamp(Duration::from_millis(1), REQUEST_LIMIT)
+    }
+
+    pub(in crate::providers) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits before the next try, `at_least` so long, longer after each: half of the pause is left to chance, so that
+    /// many callers do not come back at the same moment.
+    ///
+    /// # Errors
+    /// With `reason`, when there is no time left for another try.
+    pub(in crate::providers) fn pause(
+        &mut self,
+        at_least: Duration,
+        reason: &str,
+    ) -> Result<(), ProviderError> {
+        let longest = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(10)).min(LONGEST_PAUSE);
+        let pause = at_least.max(longest.mul_f64(0.5 + random_fraction() / 2.0));
+        if pause >= self.left() {
+            return Err(ProviderError {
+                kind: StepErrorKind::TimedOut,
+                message: format!(
+                    "no answer that could be used within {} s, after {} tries; the last one: {reason}",
+                    self.limit.as_secs(),
+                    self.pauses + 1
+                ),
+            });
+        }
+        self.pauses += 1;
+        thread::sleep(pause);
+        Ok(())
+    }
+}
+
+/// From 0 to 1. The hasher's keys are random, which is all that is needed here.
+fn random_fraction() -> f64 {
+    let sample = RandomState::new().hash_one(0) >> 40;
+    f64::from(u32::try_from(sample).unwrap_or(0)) / f64::from(1 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_are_spread_over_the_whole_range() {
+        let fractions: Vec<_> = (0..1000).map(|_| random_fraction()).collect();
+        assert!(fractions.iter().all(|fraction| (0.0..1.0).contains(fraction)));
+        assert!(fractions.iter().any(|fraction| *fraction < 0.1));
+        assert!(fractions.iter().any(|fraction| *fraction > 0.9));
+    }
+
+    #[test]
+    fn no_pause_goes_beyond_the_limit() {
+        let mut patience = Patience::new(Duration::from_millis(10));
+        let error = patience.pause(Duration::from_secs(1), "503").unwrap_err();
+        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert!(error.message.contains("after 1 tries; the last one: 503"), "{error}");
+    }
+}

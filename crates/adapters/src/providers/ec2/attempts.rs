@@ -1,0 +1,78 @@
+//! Which offer a creation asked for last, written down before it is asked for: after a crash the very same request is
+//! repeated first, since it may have had its effect.
+
+use std::path::{Path, PathBuf};
+
+use planner::{MachineName, Tag};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::credentials::hex;
+use super::request::Offer;
+use crate::atomic_file;
+use crate::providers::ProviderError;
+
+/// The last attempt of one creation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Attempt {
+    /// The creation's own token.
+    pub(super) token: String,
+    pub(super) offer: Offer,
+    /// Counts the instances of this offer that were gone before they were seen.
+    pub(super) number: u32,
+}
+
+impl Attempt {
+    /// What EC2 knows it by: at most 64 characters.
+    pub(super) fn client_token(&self, tag: &Tag, name: &MachineName) -> String {
+        let Self { token, offer, number } = self;
+        hex(&Sha256::digest(format!("{tag}\n{name}\n{token}\n{offer}\n{number}")))
+    }
+}
+
+/// A file a machine.
+#[derive(Debug)]
+pub(super) struct Attempts(PathBuf);
+
+impl Attempts {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self(state_dir.join("ec2-attempts"))
+    }
+
+    fn file(&self, name: &MachineName) -> PathBuf {
+        self.0.join(format!("{}.json", name.as_str().replace('/', "_")))
+    }
+
+    /// The last attempt of the creation `token`. One that cannot be read is none: what it made is still found by its
+    /// tags.
+    pub(super) fn last(&self, name: &MachineName, token: &str) -> Option<Attempt> {
+        let text = std::fs::read(self.file(name)).ok()?;
+        let attempt: Attempt = serde_json::from_slice(&text).ok()?;
+        (attempt.token == token).then_some(attempt)
+    }
+
+    /// Writes an attempt down, durably.
+    ///
+    /// # Errors
+    /// When it may not outlive a crash; nothing is to be asked for then.
+    pub(super) fn record(
+        &self,
+        name: &MachineName,
+        attempt: &Attempt,
+    ) -> Result<(), ProviderError> {
+        let file = self.file(name);
+        let text = serde_json::to_vec(attempt).unwrap_or_default();
+        std::fs::create_dir_all(&self.0)
+            .and_then(|()| atomic_file::write(&file, &text, 0o600))
+            .map_err(|error| {
+                ProviderError::failed(format!("cannot write {}: {error}", file.display()))
+            })
+    }
+
+    /// Forgets a machine that is gone.
+    pub(super) fn forget(&self, name: &MachineName) {
+        // Left behind, it would be ignored.
+        let _ = std::fs::remove_file(self.file(name));
+    }
+}

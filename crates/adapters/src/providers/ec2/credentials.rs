@@ -1,0 +1,132 @@
+//! Signs requests, with the credentials that AWS' own programs would use: of the environment, a profile, SSO, a process, a
+//! web identity, a container, or the instance that this runs on (its metadata). `reqsign` knows how; it is asynchronous, and
+//! gets what it needs of the world from here, where everything blocks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqsign_aws_v4::{
+    Credential, DefaultCredentialProvider, ProfileCredentialProvider, RequestSigner,
+};
+use reqsign_core::{
+    CommandExecute, CommandOutput, Context, Error, FileRead, HttpSend, OsEnv, Result, Signer,
+};
+use sha2::{Digest as _, Sha256};
+use ureq::http::{Request, Response};
+
+use super::settings::Settings;
+use crate::command::Invocation;
+use crate::providers::ProviderError;
+
+/// The instance's own metadata service answers at once, or is not there.
+const CREDENTIAL_REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// A program may have to ask somewhere.
+const CREDENTIAL_COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// Signs requests to EC2.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    signer: Signer<Credential>,
+}
+
+impl Credentials {
+    /// Nothing is read yet. Credentials are kept until shortly before they end.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let context = Context::new()
+            .with_env(OsEnv)
+            .with_file_read(Files)
+            .with_http_send(Http)
+            .with_command_execute(Programs);
+        let mut chain = DefaultCredentialProvider::builder();
+        if let Some(profile) = &settings.profile {
+            chain = chain.with_profile(profile);
+        }
+        if let Some(file) = &settings.credentials_file {
+            let mut provider =
+                ProfileCredentialProvider::new().with_credentials_file(file.display().to_string());
+            if let Some(profile) = &settings.profile {
+                provider = provider.with_profile(profile);
+            }
+            // What is said in conf.nix comes before what happens to be in the environment.
+            chain = chain.no_env().profile(provider);
+        }
+        let signer =
+            Signer::new(context, chain.build(), RequestSigner::new("ec2", &settings.region));
+        Self { signer }
+    }
+
+    /// Signs `request`.
+    ///
+    /// # Errors
+    /// When there are no credentials.
+    pub(super) fn sign(
+        &self,
+        request: Request<Vec<u8>>,
+    ) -> std::result::Result<Request<Vec<u8>>, ProviderError> {
+        let (mut parts, body) = request.into_parts();
+        if let Ok(digest) = hex(&Sha256::digest(&body)).parse() {
+            parts.headers.insert("x-amz-content-sha256", digest);
+        }
+        pollster::block_on(self.signer.sign(&mut parts, None)).map_err(|error| {
+            ProviderError::failed(format!(
+                "no AWS credentials: {error}; see docs/ec2.md, \"Credentials\""
+            ))
+        })?;
+        Ok(Request::from_parts(parts, body))
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[derive(Debug)]
+struct Files;
+
+impl FileRead for Files {
+    async fn file_read(&self, path: &str) -> Result<Vec<u8>> {
+        std::fs::read(path)
+            .map_err(|error| Error::unexpected(format!("cannot read {path}: {error}")))
+    }
+}
+
+#[derive(Debug)]
+struct Http;
+
+impl HttpSend for Http {
+    async fn http_send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        let agent: ureq::Agent =
+            config.timeout_global(Some(CREDENTIAL_REQUEST_LIMIT)).build().into();
+        let (parts, body) = request.into_parts();
+        let answer = agent
+            .run(Request::from_parts(parts, body.to_vec()))
+            .and_then(|mut response| Ok((response.body_mut().read_to_vec()?, response)));
+        let (body, response) = answer
+            .map_err(|error| Error::unexpected(format!("cannot ask for credentials: {error}")))?;
+        Ok(Response::from_parts(response.into_parts().0, Bytes::from(body)))
+    }
+}
+
+#[derive(Debug)]
+struct Programs;
+
+impl CommandExecute for Programs {
+    async fn command_execute<'a>(
+        &'a self,
+        program: &'a str,
+        arguments: &'a [&'a str],
+    ) -> Result<CommandOutput> {
+        let output = Invocation::new(&[program.to_owned()], CREDENTIAL_COMMAND_LIMIT)
+            .args(arguments.iter().copied())
+            .run()
+            .map_err(|error| Error::unexpected(error.to_string()))?;
+        Ok(CommandOutput { status: output.code, stdout: output.stdout, stderr: output.stderr })
+    }
+}

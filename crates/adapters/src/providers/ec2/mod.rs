@@ -1,0 +1,390 @@
+//! The `ec2` provider: instances of Amazon EC2 (`docs/ec2.md`).
+//!
+//! An instance's tags are all there is to know of it: whose it is, its machine's name and type, its public host key. A
+//! client token makes one instance of a creation that is asked for twice.
+
+mod api;
+mod attempts;
+mod credentials;
+mod request;
+mod settings;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag};
+
+pub use self::settings::{Address, Image, Place, Purchase, RootVolume, Settings};
+
+use self::api::{Call, Client, Meaning, Refused};
+use self::attempts::{Attempt, Attempts};
+use self::request::{HOST_KEY, NAME, Offer, TAG, TYPE, VALUE_LIMIT, offers, run_instances, tags};
+use self::wire::Instance;
+use super::cloud::{Known, NewMachine, Patience, Presence, Refusal, SetAside};
+use super::{Provider, ProviderContext, ProviderError, wait_until_up};
+
+/// As many as the API gives at once.
+const PAGE_SIZE: &str = "1000";
+/// How long an image that was looked for is used.
+const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
+/// Between two looks for something that is there, but not told of yet.
+const LAG_PAUSE: Duration = Duration::from_secs(1);
+/// So many instances may be gone before they are seen.
+const MOST_ATTEMPTS: u32 = 5;
+/// Of an instance that is not gone.
+const STATES: [&str; 4] = ["pending", "running", "stopping", "stopped"];
+
+/// Makes instances in one region, as one account.
+pub struct Ec2Provider {
+    tag: Tag,
+    state_dir: PathBuf,
+    types: BTreeMap<MachineType, Settings>,
+    client: Client,
+    attempts: Attempts,
+    set_aside: SetAside<Offer>,
+    known: Known<String>,
+    images: Mutex<BTreeMap<Image, (Instant, String)>>,
+}
+
+impl Ec2Provider {
+    /// For `types`, which have the same region and credentials. `None` for no types.
+    pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
+        let first = types.values().next()?;
+        Some(Self {
+            tag: context.tag.clone(),
+            state_dir: context.state_dir.clone(),
+            client: Client::new(first),
+            attempts: Attempts::new(&context.state_dir),
+            types,
+            set_aside: SetAside::default(),
+            known: Known::default(),
+            images: Mutex::default(),
+        })
+    }
+
+    /// The image's id, or what EC2 takes for one.
+    fn image(&self, image: &Image, patience: &mut Patience) -> Result<String, ProviderError> {
+        let (owner, name, architecture) = match image {
+            Image::Id(id) => return Ok(id.clone()),
+            Image::Parameter(name) => return Ok(format!("resolve:ssm:{name}")),
+            Image::Newest { owner, name, architecture } => (owner, name, architecture),
+        };
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, id)) = images.get(image)
+            && since.elapsed() < IMAGE_VALID_FOR
+        {
+            return Ok(id.clone());
+        }
+        let mut call = Call::new("DescribeImages")
+            .with("Owner.1", owner)
+            .filter(1, "name", &[name])
+            .filter(2, "state", &["available"]);
+        if let Some(architecture) = architecture {
+            call = call.filter(3, "architecture", &[architecture]);
+        }
+        let answer: wire::DescribeImages =
+            self.client.call(&call, patience).map_err(|refused| refused.error)?;
+        let newest = answer.images_set.item.into_iter().max_by_key(|one| one.creation_date.clone());
+        let id = newest.map(|one| one.image_id).ok_or_else(|| {
+            ProviderError::failed(format!(
+                "no image of {owner} is called {name:?} in this region; see provider.ec2.imageFilter"
+            ))
+        })?;
+        images.insert(image.clone(), (Instant::now(), id.clone()));
+        Ok(id)
+    }
+
+    fn describe(&self, call: &Call, patience: &mut Patience) -> Result<Vec<Instance>, Refused> {
+        let mut instances = Vec::new();
+        let mut page = call.clone();
+        loop {
+            let answer: wire::DescribeInstances = self.client.call(&page, patience)?;
+            let next_token = answer.next_token.clone();
+            instances.extend(answer.into_instances());
+            if next_token.is_empty() {
+                return Ok(instances);
+            }
+            page = call.clone().with("NextToken", next_token);
+        }
+    }
+
+    /// Our instances that are not gone.
+    fn ours(&self) -> Call {
+        Call::new("DescribeInstances")
+            .filter(1, &format!("tag:{TAG}"), &[self.tag.as_str()])
+            .filter(2, "instance-state-name", &STATES)
+    }
+
+    /// Those of one name: one, unless something went wrong.
+    fn of_name(
+        &self,
+        name: &MachineName,
+        patience: &mut Patience,
+    ) -> Result<Vec<(Instance, Machine)>, ProviderError> {
+        let call = self.ours().filter(3, &format!("tag:{NAME}"), &[name.as_str()]);
+        let found = self.describe(&call, patience).map_err(|refused| refused.error)?;
+        Ok(found
+            .into_iter()
+            .filter_map(|instance| {
+                let machine = self.machine(&instance)?;
+                (machine.name == *name).then_some((instance, machine))
+            })
+            .collect())
+    }
+
+    /// The instance as a machine, if it is ours and to stay.
+    fn machine(&self, instance: &Instance) -> Option<Machine> {
+        if instance.tag(TAG)? != self.tag.as_str() {
+            return None;
+        }
+        let name = MachineName::new(instance.tag(NAME)?);
+        let machine_type = MachineType::new(instance.tag(TYPE)?);
+        let settings = self.types.get(&machine_type).or_else(|| self.types.values().next());
+        let address = settings.map(|settings| settings.address).unwrap_or_default();
+        Some(Machine {
+            state: instance.state()?,
+            address: instance.address(address).map(Host::new),
+            host_name: Some(Host::new(name.as_str())),
+            host_key: instance.tag(HOST_KEY).map(str::to_owned),
+            started_at: instance.started_at(),
+            ..Machine::requested(name, machine_type)
+        })
+    }
+
+    fn look(&self, id: &str, patience: &mut Patience) -> Result<Presence, ProviderError> {
+        let call = Call::new("DescribeInstances").with("InstanceId.1", id);
+        match self.describe(&call, patience) {
+            Ok(found) => Ok(match found.first() {
+                Some(instance) => self
+                    .machine(instance)
+                    .map_or(Presence::Gone, |machine| Presence::There(Box::new(machine))),
+                None => Presence::Unknown,
+            }),
+            Err(Refused { meaning: Meaning::Gone, .. }) => Ok(Presence::Unknown),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    /// Asks for one instance as `attempt` says; a token that was used has its instance already.
+    fn take(
+        &self,
+        name: &MachineName,
+        call: &Call,
+        mut attempt: Attempt,
+        patience: &mut Patience,
+    ) -> Result<Instance, Refusal> {
+        loop {
+            self.attempts.record(name, &attempt)?;
+            let token = attempt.client_token(&self.tag, name);
+            let call = call.clone().with("ClientToken", &token);
+            let made = match self.client.call::<wire::Reservation>(&call, patience) {
+                Ok(reservation) => reservation.instances_set.item.into_iter().next(),
+                Err(Refused { meaning: Meaning::NotNow | Meaning::Quota, error }) => {
+                    return Err(Refusal::NotNow(error.message));
+                }
+                Err(Refused { meaning: Meaning::Exists, error }) => {
+                    // By an earlier run, with another host key.
+                    let by_token =
+                        Call::new("DescribeInstances").filter(1, "client-token", &[&token]);
+                    let found =
+                        self.describe(&by_token, patience).map_err(|refused| refused.error)?;
+                    if found.is_empty() {
+                        patience.pause(LAG_PAUSE, &error.message)?;
+                        continue;
+                    }
+                    found.into_iter().next()
+                }
+                Err(Refused { error, .. }) => return Err(Refusal::Other(error)),
+            };
+            match made {
+                Some(instance) if instance.state().is_some() => return Ok(instance),
+                _ if attempt.number < MOST_ATTEMPTS => attempt.number += 1,
+                _ => {
+                    return Err(Refusal::NotNow(format!(
+                        "{MOST_ATTEMPTS} instances were gone as soon as they were made"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Changes one instance; one that is in a state between two others is waited for.
+    ///
+    /// # Errors
+    /// With [`Meaning::Gone`] when there is none of that id.
+    fn change(
+        &self,
+        action: &'static str,
+        id: &str,
+        patience: &mut Patience,
+    ) -> Result<(), Refused> {
+        let call = Call::new(action).with("InstanceId.1", id);
+        loop {
+            match self.client.call::<wire::Done>(&call, patience) {
+                Ok(_) => return Ok(()),
+                Err(Refused { meaning: Meaning::WrongState, error }) => {
+                    patience.pause(LAG_PAUSE, &error.message)?;
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+    }
+
+    /// One `TerminateInstances` an instance: a single wrong id would fail the whole call.
+    fn terminate(
+        &self,
+        id: &str,
+        may_be_unknown_yet: bool,
+        patience: &mut Patience,
+    ) -> Result<(), ProviderError> {
+        loop {
+            match self.change("TerminateInstances", id, patience) {
+                Err(Refused { meaning: Meaning::Gone, error }) if may_be_unknown_yet => {
+                    patience.pause(LAG_PAUSE, &error.message)?;
+                }
+                Ok(()) | Err(Refused { meaning: Meaning::Gone, .. }) => break,
+                Err(refused) => return Err(refused.error),
+            }
+        }
+        self.known.forget(&id.to_owned());
+        Ok(())
+    }
+
+    fn existing(
+        &self,
+        machine: &Machine,
+        patience: &mut Patience,
+    ) -> Result<(Instance, Machine), ProviderError> {
+        let mut found = self.of_name(&machine.name, patience)?;
+        found.pop().ok_or_else(|| ProviderError::failed("it is gone"))
+    }
+}
+
+/// What EC2 would refuse anyway, said more clearly.
+fn check_tags(tags: &[(String, String)]) -> Result<(), ProviderError> {
+    match tags.iter().find(|(_, value)| value.chars().count() > VALUE_LIMIT) {
+        None => Ok(()),
+        Some((key, _)) => Err(ProviderError::failed(format!(
+            "the tag {key} would be longer than the {VALUE_LIMIT} characters that EC2 allows"
+        ))),
+    }
+}
+
+impl Provider for Ec2Provider {
+    fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
+        let mut patience = Patience::new(limit);
+        let began = Instant::now();
+        let call = self.ours().with("MaxResults", PAGE_SIZE);
+        let instances = self.describe(&call, &mut patience).map_err(|refused| refused.error)?;
+        let listed = instances
+            .iter()
+            .filter_map(|instance| Some((instance.instance_id.clone(), self.machine(instance)?)))
+            .collect();
+        self.known.complete(began, listed, |id| self.look(id, &mut patience))
+    }
+
+    fn create(
+        &self,
+        name: &MachineName,
+        machine_type: &MachineType,
+        token: &str,
+        limit: Duration,
+    ) -> Result<Machine, ProviderError> {
+        let settings = self.types.get(machine_type).ok_or_else(|| {
+            ProviderError::failed(format!("the type {machine_type} is not configured"))
+        })?;
+        let mut patience = Patience::new(limit);
+        // By an earlier run that did not hear the answer.
+        if let Some((instance, machine)) = self.of_name(name, &mut patience)?.pop() {
+            if machine.machine_type != *machine_type {
+                return Err(ProviderError::failed(format!(
+                    "{} was made for the type {}",
+                    instance.instance_id, machine.machine_type
+                )));
+            }
+            self.known.made(instance.instance_id, machine.clone());
+            return Ok(machine);
+        }
+        let image = self.image(&settings.image, &mut patience)?;
+        let option = "provider.ec2.authorizedKeys";
+        let new = NewMachine::new(name, name.as_str(), &settings.login, &self.state_dir, option)?;
+        let tags = tags(settings, &self.tag, name, machine_type, &new);
+        check_tags(&tags)?;
+
+        let last = self.attempts.last(name, token);
+        let mut offers = offers(settings);
+        if let Some(last) = &last {
+            // First, since it may have been answered.
+            offers.sort_by_key(|offer| *offer != last.offer);
+        }
+        let instance = self.set_aside.first_to_be_had(&offers, |offer| {
+            let number =
+                last.as_ref().filter(|last| last.offer == *offer).map_or(0, |last| last.number);
+            let attempt = Attempt { token: token.to_owned(), offer: offer.clone(), number };
+            let call = run_instances(settings, offer, &image, &tags, &new);
+            self.take(name, &call, attempt, &mut patience)
+        })?;
+        // The answer of a creation may lack the tags that were asked for.
+        let machine = self.machine(&instance).unwrap_or_else(|| Machine {
+            state: MachineState::Starting,
+            host_name: Some(Host::new(name.as_str())),
+            host_key: Some(new.host_key.line().to_owned()),
+            started_at: instance.started_at(),
+            ..Machine::requested(name.clone(), machine_type.clone())
+        });
+        tracing::info!(
+            machine = %name,
+            instance = instance.instance_id,
+            instance_type = instance.instance_type,
+            zone = instance.placement.availability_zone,
+            spot = instance.is_spot(),
+            "created"
+        );
+        self.known.made(instance.instance_id, machine.clone());
+        Ok(machine)
+    }
+
+    fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let mut patience = Patience::new(limit);
+        let (instance, _) = self.existing(machine, &mut patience)?;
+        self.change("StartInstances", &instance.instance_id, &mut patience)
+            .map_err(|refused| refused.error)
+    }
+
+    fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
+        wait_until_up(machine, limit, |limit| {
+            let mut patience = Patience::new(limit);
+            Ok(self.existing(machine, &mut patience)?.1)
+        })
+    }
+
+    /// A spot instance cannot be stopped: it is terminated.
+    fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let mut patience = Patience::new(limit);
+        let (instance, _) = self.existing(machine, &mut patience)?;
+        if instance.is_spot() {
+            return self.terminate(&instance.instance_id, false, &mut patience);
+        }
+        self.change("StopInstances", &instance.instance_id, &mut patience)
+            .map_err(|refused| refused.error)
+    }
+
+    fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let mut patience = Patience::new(limit);
+        let known = self.known.ids_of(&machine.name);
+        let listed = self.of_name(&machine.name, &mut patience)?;
+        let listed: BTreeSet<_> =
+            listed.into_iter().map(|(instance, _)| instance.instance_id).collect();
+        for id in &listed {
+            self.terminate(id, false, &mut patience)?;
+        }
+        for (id, is_new) in known.into_iter().filter(|(id, _)| !listed.contains(id)) {
+            self.terminate(&id, is_new, &mut patience)?;
+        }
+        self.attempts.forget(&machine.name);
+        Ok(())
+    }
+}

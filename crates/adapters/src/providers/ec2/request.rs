@@ -1,0 +1,149 @@
+//! What is asked of `RunInstances`.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use planner::{MachineName, MachineType, Tag};
+use serde::{Deserialize, Serialize};
+
+use super::api::Call;
+use super::settings::{Address, Place, Purchase, Settings};
+use crate::providers::cloud::NewMachine;
+
+/// Tags of instances: whose it is.
+pub(super) const TAG: &str = "hydra-provisioner:tag";
+/// Its machine's name.
+pub(super) const NAME: &str = "hydra-provisioner:name";
+/// Its machine's type.
+pub(super) const TYPE: &str = "hydra-provisioner:type";
+/// Its public host key.
+pub(super) const HOST_KEY: &str = "hydra-provisioner:host-key";
+/// Longest value of a tag.
+pub(super) const VALUE_LIMIT: usize = 256;
+
+/// What an instance can be had as.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Offer {
+    pub(super) purchase: Purchase,
+    pub(super) instance_type: String,
+    pub(super) place: Place,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} in {}", self.purchase, self.instance_type, self.place)
+    }
+}
+
+/// How it is paid for is the most important choice, then the type, then the place.
+pub(super) fn offers(settings: &Settings) -> Vec<Offer> {
+    let mut offers = Vec::new();
+    for purchase in &settings.purchase {
+        for instance_type in &settings.instance_types {
+            for place in &settings.places {
+                offers.push(Offer {
+                    purchase: *purchase,
+                    instance_type: instance_type.clone(),
+                    place: place.clone(),
+                });
+            }
+        }
+    }
+    offers
+}
+
+/// The call for one instance, but for its token.
+pub(super) fn run_instances(
+    settings: &Settings,
+    offer: &Offer,
+    image: &str,
+    tags: &[(String, String)],
+    new: &NewMachine,
+) -> Call {
+    let mut call = Call::new("RunInstances")
+        .with("MinCount", "1")
+        .with("MaxCount", "1")
+        .with("ImageId", image)
+        .with("InstanceType", &offer.instance_type)
+        .with("UserData", BASE64.encode(&new.user_data))
+        // A machine that powers itself off has ended its cost.
+        .with("InstanceInitiatedShutdownBehavior", "terminate")
+        .with("MetadataOptions.HttpTokens", "required")
+        .with("MetadataOptions.HttpPutResponseHopLimit", "1");
+    if offer.purchase == Purchase::Spot {
+        // One-time, terminated when it is taken back: nothing is left behind.
+        call = call
+            .with("InstanceMarketOptions.MarketType", "spot")
+            .with("InstanceMarketOptions.SpotOptions.SpotInstanceType", "one-time")
+            .with("InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior", "terminate");
+    }
+    if settings.nested_virtualization {
+        call = call.with("CpuOptions.NestedVirtualization", "enabled");
+    }
+    if let Some(name) = &settings.key_name {
+        call = call.with("KeyName", name);
+    }
+    if let Some(name) = &settings.instance_profile {
+        call = call.with("IamInstanceProfile.Name", name);
+    }
+    if let Some(volume) = &settings.root_volume {
+        call = call
+            .with("BlockDeviceMapping.1.DeviceName", &volume.device)
+            .with("BlockDeviceMapping.1.Ebs.VolumeSize", volume.size.to_string())
+            .with("BlockDeviceMapping.1.Ebs.VolumeType", &volume.volume_type)
+            .with("BlockDeviceMapping.1.Ebs.DeleteOnTermination", "true");
+        if volume.encrypted {
+            call = call.with("BlockDeviceMapping.1.Ebs.Encrypted", "true");
+        }
+    }
+    tagged(placed(call, settings, &offer.place), tags)
+}
+
+fn placed(call: Call, settings: &Settings, place: &Place) -> Call {
+    match place {
+        Place::Subnet(subnet) => {
+            let is_public = settings.address == Address::Public;
+            call.with("NetworkInterface.1.DeviceIndex", "0")
+                .with("NetworkInterface.1.SubnetId", subnet)
+                .with("NetworkInterface.1.AssociatePublicIpAddress", is_public.to_string())
+                .list("NetworkInterface.1.SecurityGroupId", &settings.security_groups)
+        }
+        Place::Zone(zone) => call
+            .with("Placement.AvailabilityZone", zone)
+            .list("SecurityGroupId", &settings.security_groups),
+        Place::Anywhere => call.list("SecurityGroupId", &settings.security_groups),
+    }
+}
+
+fn tagged(mut call: Call, tags: &[(String, String)]) -> Call {
+    for (number, resource) in [(1, "instance"), (2, "volume")] {
+        call = call.with(format!("TagSpecification.{number}.ResourceType"), resource);
+        for (index, (key, value)) in tags.iter().enumerate() {
+            let prefix = format!("TagSpecification.{number}.Tag.{}", index + 1);
+            call = call.with(format!("{prefix}.Key"), key).with(format!("{prefix}.Value"), value);
+        }
+    }
+    call
+}
+
+/// The tags of a machine.
+pub(super) fn tags(
+    settings: &Settings,
+    tag: &Tag,
+    name: &MachineName,
+    machine_type: &MachineType,
+    new: &NewMachine,
+) -> Vec<(String, String)> {
+    let ours = [
+        ("Name", name.as_str()),
+        (TAG, tag.as_str()),
+        (NAME, name.as_str()),
+        (TYPE, machine_type.as_str()),
+        (HOST_KEY, new.host_key.line()),
+    ];
+    let ours = ours.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let theirs = settings.tags.iter().map(|(key, value)| (key.clone(), value.clone()));
+    ours.chain(theirs).collect()
+}

@@ -1,0 +1,202 @@
+//! What EC2 says, as far as it matters here (API version 2016-11-15). Elements that are not known are skipped.
+
+use jiff::Timestamp as Instant;
+use planner::{MachineState, Timestamp};
+use serde::Deserialize;
+
+use super::settings::Address;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeInstances {
+    #[serde(default)]
+    reservation_set: Items<Reservation>,
+    #[serde(default)]
+    pub(super) next_token: String,
+}
+
+impl DescribeInstances {
+    pub(super) fn into_instances(self) -> impl Iterator<Item = Instance> {
+        self.reservation_set.item.into_iter().flat_map(|one| one.instances_set.item)
+    }
+}
+
+/// Also the answer of `RunInstances`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Reservation {
+    #[serde(default)]
+    pub(super) instances_set: Items<Instance>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Items<T> {
+    #[serde(default = "Vec::new")]
+    pub(super) item: Vec<T>,
+}
+
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        Self { item: Vec::new() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "EC2's own names")]
+pub(super) struct Instance {
+    pub(super) instance_id: String,
+    pub(super) instance_state: Named,
+    #[serde(default)]
+    pub(super) instance_type: String,
+    launch_time: Option<Instant>,
+    #[serde(default)]
+    ip_address: String,
+    #[serde(default)]
+    private_ip_address: String,
+    #[serde(default)]
+    pub(super) placement: Placement,
+    #[serde(default)]
+    instance_lifecycle: String,
+    #[serde(default)]
+    pub(super) tag_set: Items<TagItem>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Named {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Placement {
+    #[serde(default)]
+    pub(super) availability_zone: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TagItem {
+    pub(super) key: String,
+    #[serde(default)]
+    pub(super) value: String,
+}
+
+impl Instance {
+    pub(super) fn tag(&self, key: &str) -> Option<&str> {
+        self.tag_set.item.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str())
+    }
+
+    /// `None` where it is being destroyed or is gone: terminated instances are told of for an hour.
+    pub(super) fn state(&self) -> Option<MachineState> {
+        Some(match self.instance_state.name.as_str() {
+            "pending" => MachineState::Starting,
+            "running" => MachineState::Up,
+            "stopping" => MachineState::Stopping,
+            "stopped" => MachineState::Stopped,
+            "shutting-down" | "terminated" => return None,
+            _ => MachineState::Unreachable,
+        })
+    }
+
+    /// When it was started the last time.
+    pub(super) fn started_at(&self) -> Option<Timestamp> {
+        self.launch_time.and_then(|time| u64::try_from(time.as_second()).ok()).map(Timestamp)
+    }
+
+    pub(super) fn address(&self, wanted: Address) -> Option<&str> {
+        let address = match wanted {
+            Address::Public => &self.ip_address,
+            Address::Private => &self.private_ip_address,
+        };
+        (!address.is_empty()).then_some(address.as_str())
+    }
+
+    pub(super) fn is_spot(&self) -> bool {
+        self.instance_lifecycle == "spot"
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeImages {
+    #[serde(default)]
+    pub(super) images_set: Items<ImageItem>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageItem {
+    pub(super) image_id: String,
+    /// Sorts by time as it is.
+    #[serde(default)]
+    pub(super) creation_date: String,
+}
+
+/// An answer of which only the success matters.
+#[derive(Debug, Deserialize)]
+pub(super) struct Done {}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Problem {
+    pub(super) errors: ProblemList,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ProblemList {
+    pub(super) error: ProblemText,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ProblemText {
+    pub(super) code: String,
+    #[serde(default)]
+    pub(super) message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_read_and_the_unknown_skipped() {
+        let xml = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+              <requestId>1</requestId>
+              <reservationSet><item><reservationId>r-1</reservationId><ownerId>1</ownerId><groupSet/>
+                <instancesSet><item>
+                  <instanceId>i-1</instanceId><imageId>ami-1</imageId>
+                  <instanceState><code>16</code><name>running</name></instanceState>
+                  <privateDnsName/><instanceType>c8i.large</instanceType>
+                  <launchTime>2026-11-25T10:32:03.000Z</launchTime>
+                  <placement><availabilityZone>eu-central-1a</availabilityZone><tenancy>default</tenancy></placement>
+                  <privateIpAddress>10.0.0.7</privateIpAddress><ipAddress>192.0.2.7</ipAddress>
+                  <tagSet><item><key>a</key><value>1 &amp; 2</value></item><item><key>b</key><value/></item></tagSet>
+                  <instanceLifecycle>spot</instanceLifecycle>
+                </item></instancesSet></item></reservationSet>
+              <nextToken>more</nextToken>
+            </DescribeInstancesResponse>"#;
+        let answer: DescribeInstances = quick_xml::de::from_str(xml).unwrap();
+        assert_eq!(answer.next_token, "more");
+        let instance = answer.into_instances().next().unwrap();
+        assert_eq!(instance.state(), Some(MachineState::Up));
+        assert_eq!((instance.tag("a"), instance.tag("b")), (Some("1 & 2"), Some("")));
+        assert_eq!(instance.address(Address::Public), Some("192.0.2.7"));
+        assert_eq!(instance.started_at(), Some(Timestamp(1_795_602_723)));
+        assert!(instance.is_spot());
+    }
+
+    #[test]
+    fn no_instances_and_errors_are_read() {
+        let none: DescribeInstances =
+            quick_xml::de::from_str("<R><reservationSet/><requestId>1</requestId></R>").unwrap();
+        assert_eq!(none.into_instances().count(), 0);
+        let problem: Problem = quick_xml::de::from_str(
+            "<Response><Errors><Error><Code>VcpuLimitExceeded</Code><Message>No.</Message></Error></Errors><RequestID>1</RequestID></Response>",
+        )
+        .unwrap();
+        assert_eq!(problem.errors.error.code, "VcpuLimitExceeded");
+    }
+}

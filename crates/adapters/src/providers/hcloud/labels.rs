@@ -1,0 +1,189 @@
+//! What is written on a server: whose it is, and as what it was made.
+//!
+//! A label's value has at most 63 letters, digits, `-`, `_` and `.`, the first and last of which is a letter or digit.
+//! Whatever else a name or type has is written as `Z` and its two hexadecimal digits, and a type that is still too long
+//! goes over several labels.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use planner::{MachineName, MachineType, Tag};
+
+use crate::providers::cloud::HostKey;
+
+/// The label of the provisioner that a server belongs to.
+const TAG: &str = "hydra-provisioner/tag";
+const NAME: &str = "hydra-provisioner/name";
+/// Followed by nothing, `-1`, `-2`...
+const TYPE: &str = "hydra-provisioner/type";
+const HOST_KEY: &str = "hydra-provisioner/host-key";
+
+const VALUE_LIMIT: usize = 63;
+
+/// The labels of a machine.
+pub(super) fn labels(
+    tag: &Tag,
+    name: &MachineName,
+    machine_type: &MachineType,
+    host_key: &HostKey,
+) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        (TAG.to_owned(), encode(tag.as_str())),
+        (NAME.to_owned(), encode(name.as_str())),
+        (HOST_KEY.to_owned(), host_key.label()),
+    ]);
+    for (index, part) in parts(machine_type.as_str()).enumerate() {
+        labels.insert(type_label(index), part);
+    }
+    labels
+}
+
+/// Selects the servers of `tag`.
+pub(super) fn selector(tag: &Tag) -> String {
+    format!("{TAG}=={}", encode(tag.as_str()))
+}
+
+/// A machine as its labels describe it.
+#[derive(Debug)]
+pub(super) struct Labeled {
+    pub(super) name: MachineName,
+    pub(super) machine_type: MachineType,
+    pub(super) host_key: Option<String>,
+}
+
+/// Reads the labels of one of our servers; `None` for any other.
+pub(super) fn read(labels: &BTreeMap<String, String>, tag: &Tag) -> Option<Labeled> {
+    if labels.get(TAG)? != &encode(tag.as_str()) {
+        return None;
+    }
+    let machine_type: String = (0..)
+        .map_while(|index| labels.get(&type_label(index)))
+        .map(|part| decode(part))
+        .collect::<Option<_>>()?;
+    Some(Labeled {
+        name: MachineName::new(decode(labels.get(NAME)?)?),
+        machine_type: MachineType::new(machine_type),
+        host_key: labels
+            .get(HOST_KEY)
+            .and_then(|label| HostKey::from_label(label))
+            .map(|key| key.line().to_owned()),
+    })
+}
+
+fn type_label(index: usize) -> String {
+    if index == 0 { TYPE.to_owned() } else { format!("{TYPE}-{index}") }
+}
+
+/// Cuts `text` into pieces that each fit into a value.
+fn parts(text: &str) -> impl Iterator<Item = String> {
+    // No byte takes more than three.
+    let bytes = text.as_bytes();
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let mut length = rest.len().min(VALUE_LIMIT);
+        while length > 0 && encode_bytes(&rest[..length]).len() > VALUE_LIMIT {
+            length -= 1;
+        }
+        let (part, later) = rest.split_at(length);
+        rest = later;
+        (length > 0).then(|| encode_bytes(part))
+    })
+}
+
+fn encode(text: &str) -> String {
+    encode_bytes(text.as_bytes())
+}
+
+fn encode_bytes(bytes: &[u8]) -> String {
+    let mut value = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        let is_at_an_end = index == 0 || index + 1 == bytes.len();
+        match byte {
+            b'Z' => value.push_str("Z5a"),
+            byte if byte.is_ascii_alphanumeric() => value.push(char::from(*byte)),
+            b'-' | b'_' | b'.' if !is_at_an_end => value.push(char::from(*byte)),
+            byte => {
+                // Writing to a string cannot fail.
+                let _ = write!(value, "Z{byte:02x}");
+            }
+        }
+    }
+    value
+}
+
+/// What [`encode`] made; `None` for anything that it cannot have made.
+fn decode(value: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = value.as_bytes();
+    while let Some((first, later)) = rest.split_first() {
+        rest = later;
+        if *first == b'Z' {
+            let (digits, later) = rest.split_at_checked(2)?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = later;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A name for the server: a host's, and the only one of its name in the project.
+pub(super) fn server_name(name: &MachineName) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' };
+    name.as_str().chars().map(plain).collect::<String>().trim_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> HostKey {
+        HostKey::from_label(&format!("k{}k", "A".repeat(43))).unwrap()
+    }
+
+    fn is_value(text: &str) -> bool {
+        let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        text.len() <= VALUE_LIMIT
+            && end(text.chars().next())
+            && end(text.chars().last())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    }
+
+    #[test]
+    fn a_type_can_be_read_in_the_console() {
+        let machine_type = MachineType::new("x86_64-linux:big-parallel,kvm");
+        let labels = labels(&Tag::new("farm"), &MachineName::new("farm-0"), &machine_type, &key());
+        assert_eq!(labels[TYPE], "x86_64-linuxZ3abig-parallelZ2ckvm");
+        assert_eq!(labels[NAME], "farm-0");
+    }
+
+    #[test]
+    fn servers_of_others_are_not_read() {
+        let name = MachineName::new("farm-0");
+        let ours = labels(&Tag::new("farm"), &name, &MachineType::new("x86_64-linux"), &key());
+        assert!(read(&ours, &Tag::new("farm")).is_some());
+        assert!(read(&ours, &Tag::new("far")).is_none());
+        assert!(read(&BTreeMap::new(), &Tag::new("farm")).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn labels_are_values_and_are_read_back(
+            tag in "[A-Za-z0-9._-]{1,15}",
+            machine_type in "[ -~]{1,200}",
+        ) {
+            let (tag, machine_type) = (Tag::new(tag), MachineType::new(machine_type));
+            let name = MachineName::new(format!("{}-0", tag.as_str()));
+            let labels = labels(&tag, &name, &machine_type, &key());
+            for value in labels.values() {
+                prop_assert!(is_value(value), "{value:?}");
+            }
+            let read = read(&labels, &tag).unwrap();
+            prop_assert_eq!(read.name, name);
+            prop_assert_eq!(read.machine_type.as_str(), machine_type.as_str());
+            prop_assert_eq!(read.host_key, Some(key().line().to_owned()));
+        }
+    }
+}

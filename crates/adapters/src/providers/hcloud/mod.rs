@@ -1,0 +1,414 @@
+//! The `hcloud` provider: servers of Hetzner Cloud (`docs/hetzner.md`).
+//!
+//! A server's labels are all there is to know of it: whose it is, its machine's name and type, its public host key.
+//! Names of servers are unique in a project, so that asking twice for one cannot make two.
+
+mod api;
+mod labels;
+mod prices;
+mod settings;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+pub use self::settings::{Address, ENDPOINT, Image, Settings};
+
+use self::api::{Client, Meaning, Refused};
+use self::prices::Prices;
+use self::wire::{Server, Status};
+use super::cloud::{Known, NewMachine, Patience, Presence, Refusal, SetAside};
+use super::{Provider, ProviderContext, ProviderError, wait_until_up};
+
+/// As many as the API gives at once.
+const PAGE_SIZE: u32 = 50;
+/// Billing is by the started hour.
+const BILLED_SECONDS: u64 = 3600;
+/// Between two looks at a server that shuts down.
+const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the newest snapshot of a selector is used before it is looked for again.
+const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
+/// A server that is off but locked within this of its creation is about to boot.
+const FIRST_BOOT_SECONDS: u64 = 120;
+
+/// Makes servers in one project.
+pub struct HcloudProvider {
+    tag: Tag,
+    state_dir: PathBuf,
+    types: BTreeMap<MachineType, Settings>,
+    client: Client,
+    set_aside: SetAside<Offer>,
+    known: Known<u64>,
+    prices: Prices,
+    images: Mutex<BTreeMap<String, (Instant, u64)>>,
+}
+
+/// What a server can be had as.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Offer {
+    server_type: String,
+    location: String,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.server_type, self.location)
+    }
+}
+
+impl HcloudProvider {
+    /// For `types`, which have the same endpoint and token. `None` for no types.
+    pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
+        let first = types.values().next()?;
+        Some(Self {
+            tag: context.tag.clone(),
+            state_dir: context.state_dir.clone(),
+            client: Client::new(&first.endpoint, first.token_file.clone()),
+            types,
+            set_aside: SetAside::default(),
+            known: Known::default(),
+            prices: Prices::default(),
+            images: Mutex::default(),
+        })
+    }
+
+    /// What the API is to make, but for the offer.
+    fn wish(
+        &self,
+        name: &MachineName,
+        machine_type: &MachineType,
+        settings: &Settings,
+        patience: &mut Patience,
+    ) -> Result<Value, ProviderError> {
+        let server_name = labels::server_name(name);
+        let option = "provider.hcloud.authorizedKeys";
+        let new = NewMachine::new(name, &server_name, &settings.login, &self.state_dir, option)?;
+        let mut all_labels = settings.labels.clone();
+        all_labels.extend(labels::labels(&self.tag, name, machine_type, &new.host_key));
+        let firewalls: Vec<_> =
+            settings.firewalls.iter().map(|number| json!({ "firewall": number })).collect();
+        let mut wish = json!({
+            "name": server_name,
+            "image": self.image(settings, patience)?,
+            "user_data": new.user_data,
+            "labels": all_labels,
+            "ssh_keys": settings.ssh_keys,
+            "networks": settings.networks,
+            "firewalls": firewalls,
+            "public_net": {
+                "enable_ipv4": settings.address == Address::Ipv4,
+                "enable_ipv6": settings.address != Address::Private,
+            },
+        });
+        if let Some(number) = settings.placement_group {
+            wish["placement_group"] = json!(number);
+        }
+        Ok(wish)
+    }
+
+    /// The image's name or number.
+    fn image(&self, settings: &Settings, patience: &mut Patience) -> Result<Value, ProviderError> {
+        let selector = match &settings.image {
+            Image::Name(name) => return Ok(json!(name)),
+            Image::Newest(selector) => selector,
+        };
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, number)) = images.get(selector)
+            && since.elapsed() < IMAGE_VALID_FOR
+        {
+            return Ok(json!(number));
+        }
+        let path = format!(
+            "/images?type=snapshot&status=available&sort=created:desc&per_page=1&label_selector={}",
+            encoded(selector)
+        );
+        let list: wire::ImageList = self
+            .client
+            .call(&Method::GET, &path, None, patience)
+            .map_err(|refused| refused.error)?;
+        let number = list.images.first().map(|image| image.id).ok_or_else(|| {
+            ProviderError::failed(format!(
+                "no snapshot has the labels {selector:?}; see provider.hcloud.imageSelector"
+            ))
+        })?;
+        images.insert(selector.clone(), (Instant::now(), number));
+        Ok(json!(number))
+    }
+
+    /// Asks for `wish` as `offer`. A server of that name that is there already is the answer if it is ours.
+    fn take(
+        &self,
+        offer: &Offer,
+        wish: &Value,
+        name: &MachineName,
+        patience: &mut Patience,
+    ) -> Result<Server, Refusal> {
+        let mut wish = wish.clone();
+        wish["server_type"] = json!(offer.server_type);
+        wish["location"] = json!(offer.location);
+        loop {
+            let made = self.client.call(&Method::POST, "/servers", Some(&wish), patience);
+            let Refused { meaning, error } = match made {
+                Ok(wire::OneServer { server }) => return Ok(server),
+                Err(refused) => refused,
+            };
+            match meaning {
+                Meaning::NotNow | Meaning::Quota => return Err(Refusal::NotNow(error.message)),
+                Meaning::Exists => match self.of_name(name, patience)? {
+                    Found::Ours(server) => return Ok(*server),
+                    Found::Going | Found::Nothing => {
+                        patience.pause(Duration::ZERO, &error.message)?;
+                    }
+                    Found::Foreign(server_name) => {
+                        return Err(Refusal::Other(ProviderError::failed(format!(
+                            "the project has a server named {server_name} without our labels; rename or delete it, or set another tag"
+                        ))));
+                    }
+                },
+                _ => return Err(Refusal::Other(error)),
+            }
+        }
+    }
+
+    /// Looks for the one server that has our machine's name.
+    fn of_name(&self, name: &MachineName, patience: &mut Patience) -> Result<Found, ProviderError> {
+        let server_name = labels::server_name(name);
+        let path = format!("/servers?name={}", encoded(&server_name));
+        let list: wire::ServerList = self
+            .client
+            .call(&Method::GET, &path, None, patience)
+            .map_err(|refused| refused.error)?;
+        let Some(server) = list.servers.into_iter().find(|server| server.name == server_name)
+        else {
+            return Ok(Found::Nothing);
+        };
+        let ours = labels::read(&server.labels, &self.tag).is_some_and(|read| read.name == *name);
+        Ok(match (ours, server.status) {
+            (false, _) => Found::Foreign(server_name),
+            (true, Status::Deleting) => Found::Going,
+            (true, _) => Found::Ours(Box::new(server)),
+        })
+    }
+
+    /// The server as a machine, if it is ours and to stay.
+    fn machine(&self, server: &Server) -> Option<Machine> {
+        if server.status == Status::Deleting {
+            return None;
+        }
+        let read = labels::read(&server.labels, &self.tag)?;
+        let settings = self.types.get(&read.machine_type).or_else(|| self.types.values().next());
+        let address = settings.map(|settings| settings.address).unwrap_or_default();
+        let created_at = server.created_at();
+        let now = crate::world::now();
+        let billed_hours = (now.0.saturating_sub(created_at.0) / BILLED_SECONDS).saturating_add(1);
+        Some(Machine {
+            state: state(server, now),
+            address: server.address(address).map(Host::new),
+            host_name: Some(Host::new(&server.name)),
+            host_key: read.host_key,
+            started_at: Some(created_at),
+            next_charge_at: Some(Timestamp(created_at.0 + billed_hours * BILLED_SECONDS)),
+            ..Machine::requested(read.name, read.machine_type)
+        })
+    }
+
+    fn pages(&self, patience: &mut Patience) -> Result<Vec<Server>, ProviderError> {
+        let selector = encoded(&labels::selector(&self.tag));
+        let mut servers = Vec::new();
+        let mut page = 1;
+        loop {
+            let path = format!(
+                "/servers?label_selector={selector}&sort=id:asc&per_page={PAGE_SIZE}&page={page}"
+            );
+            let list: wire::ServerList = self
+                .client
+                .call(&Method::GET, &path, None, patience)
+                .map_err(|refused| refused.error)?;
+            servers.extend(list.servers);
+            match list.meta.pagination.next_page {
+                Some(next) if next > page => page = next,
+                _ => return Ok(servers),
+            }
+        }
+    }
+
+    fn look(&self, id: u64, patience: &mut Patience) -> Result<Presence, ProviderError> {
+        let path = format!("/servers/{id}");
+        match self.client.call::<wire::OneServer>(&Method::GET, &path, None, patience) {
+            Ok(wire::OneServer { server }) => Ok(self
+                .machine(&server)
+                .map_or(Presence::Gone, |machine| Presence::There(Box::new(machine)))),
+            Err(Refused { meaning: Meaning::Gone, .. }) => Ok(Presence::Gone),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    /// Our server of that name, which has to be there.
+    fn existing(
+        &self,
+        machine: &Machine,
+        patience: &mut Patience,
+    ) -> Result<Server, ProviderError> {
+        match self.of_name(&machine.name, patience)? {
+            Found::Ours(server) => Ok(*server),
+            _ => Err(ProviderError::failed("it is gone")),
+        }
+    }
+
+    fn act(&self, id: u64, action: &str, patience: &mut Patience) -> Result<(), ProviderError> {
+        let path = format!("/servers/{id}/actions/{action}");
+        let answer: Result<serde::de::IgnoredAny, _> =
+            self.client.call(&Method::POST, &path, None, patience);
+        answer.map(|_| ()).map_err(|refused| refused.error)
+    }
+}
+
+/// What has the name of one of our machines.
+enum Found {
+    Ours(Box<Server>),
+    /// It is being deleted; the name is not free yet.
+    Going,
+    Nothing,
+    /// A server of this name that is not ours.
+    Foreign(String),
+}
+
+fn state(server: &Server, now: Timestamp) -> MachineState {
+    let is_new = now.0.saturating_sub(server.created_at().0) < FIRST_BOOT_SECONDS;
+    match server.status {
+        Status::Initializing => MachineState::Creating,
+        Status::Starting => MachineState::Starting,
+        Status::Off if server.locked && is_new => MachineState::Starting,
+        Status::Running => MachineState::Up,
+        Status::Stopping | Status::Deleting => MachineState::Stopping,
+        Status::Off => MachineState::Stopped,
+        Status::Unknown => MachineState::Unreachable,
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// Every server type in every location, the type being the more important choice.
+fn offers(settings: &Settings) -> Vec<Offer> {
+    let of_type = |server_type: &String| {
+        let server_type = server_type.clone();
+        settings.locations.iter().map(move |location| Offer {
+            server_type: server_type.clone(),
+            location: location.clone(),
+        })
+    };
+    settings.server_types.iter().flat_map(of_type).collect()
+}
+
+impl Provider for HcloudProvider {
+    fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
+        let mut patience = Patience::new(limit);
+        let began = Instant::now();
+        let servers = self.pages(&mut patience)?;
+        let listed =
+            servers.iter().filter_map(|server| Some((server.id, self.machine(server)?))).collect();
+        let machines = self.known.complete(began, listed, |id| self.look(*id, &mut patience))?;
+        self.prices.refresh(&self.client, &mut patience);
+        Ok(machines)
+    }
+
+    /// The identity service touches it (`nixosModules.build-machine`); other images need not have it.
+    fn boots_with_keep_alive(&self) -> bool {
+        false
+    }
+
+    fn create(
+        &self,
+        name: &MachineName,
+        machine_type: &MachineType,
+        _token: &str,
+        limit: Duration,
+    ) -> Result<Machine, ProviderError> {
+        let settings = self.types.get(machine_type).ok_or_else(|| {
+            ProviderError::failed(format!("the type {machine_type} is not configured"))
+        })?;
+        let mut patience = Patience::new(limit);
+        let wish = self.wish(name, machine_type, settings, &mut patience)?;
+        let server = self.set_aside.first_to_be_had(&offers(settings), |offer| {
+            self.take(offer, &wish, name, &mut patience)
+        })?;
+        let machine = self.machine(&server).ok_or_else(|| {
+            ProviderError::failed("the API's answer has none of the labels that were asked for")
+        })?;
+        if machine.machine_type != *machine_type {
+            return Err(ProviderError::failed(format!(
+                "the server {} was made for the type {}",
+                server.name, machine.machine_type
+            )));
+        }
+        let (server_type, location) = server.place();
+        let offer = Offer {
+            server_type: server_type.to_owned(),
+            location: location.unwrap_or("an unknown location").to_owned(),
+        };
+        let hourly = self.prices.hourly(&offer).map(|price| price.to_string());
+        tracing::info!(machine = %name, server = server.id, %offer, hourly, "created");
+        self.known.made(server.id, machine.clone());
+        Ok(machine)
+    }
+
+    fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let mut patience = Patience::new(limit);
+        let server = self.existing(machine, &mut patience)?;
+        self.act(server.id, "poweron", &mut patience)
+    }
+
+    fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
+        wait_until_up(machine, limit, |limit| {
+            let server = self.existing(machine, &mut Patience::new(limit))?;
+            self.machine(&server).ok_or_else(|| ProviderError::failed("it is gone"))
+        })
+    }
+
+    /// Asks the machine to shut down; after half of the time its power is cut.
+    fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let mut patience = Patience::new(limit);
+        let mut asked = None;
+        loop {
+            let server = self.existing(machine, &mut patience)?;
+            let wanted = if patience.left() < limit / 2 { "poweroff" } else { "shutdown" };
+            if server.status == Status::Off {
+                return Ok(());
+            }
+            if asked != Some(wanted) {
+                self.act(server.id, wanted, &mut patience)?;
+                asked = Some(wanted);
+                // An emulated or idle one is off at once.
+                continue;
+            }
+            patience.pause(SHUTDOWN_POLL_INTERVAL, "it is still on")?;
+        }
+    }
+
+    fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        let mut patience = Patience::new(limit);
+        let Found::Ours(server) = self.of_name(&machine.name, &mut patience)? else {
+            return Ok(());
+        };
+        let path = format!("/servers/{}", server.id);
+        let answer: Result<serde::de::IgnoredAny, _> =
+            self.client.call(&Method::DELETE, &path, None, &mut patience);
+        match answer {
+            Ok(_) | Err(Refused { meaning: Meaning::Gone, .. }) => {
+                self.known.forget(&server.id);
+                Ok(())
+            }
+            Err(refused) => Err(refused.error),
+        }
+    }
+}

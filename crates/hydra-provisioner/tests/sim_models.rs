@@ -1,0 +1,118 @@
+//! What the models of machines and of the queue runner change in a simulation, as a user sees it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+const CONF: &str = r#"{
+  tag = "sim"; statusCommand = [ "false" ];
+  systemTypes.x86_64-linux = {
+    provider.command.program = [ "false" ];
+    maxMachines = 1; runnablesPerMachine = 1; maxJobs = 16; gracePeriod = 60;
+    supportedFeatures = [ "big-parallel" ];
+  };
+}"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The numbers of all types together, of `steps` (JSON, ids are added) on `farm`.
+fn run(steps: &[Value], farm: &Value) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut trace = "{\"format\":\"hydra-provisioner-workload\",\"version\":1}\n".to_owned();
+    for (id, step) in (1..).zip(steps) {
+        let mut step = step.clone();
+        step["id"] = json!(id);
+        step["system"] = json!("x86_64-linux");
+        writeln!(trace, "{step}").unwrap();
+    }
+    fs::write(path("conf.nix"), CONF).unwrap();
+    fs::write(path("work.jsonl"), trace).unwrap();
+    fs::write(path("farm.json"), farm.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "run"]).arg(path("conf.nix")).arg(path("work.jsonl"));
+    command.arg("--farm").arg(path("farm.json")).args(["--format", "json"]);
+    let output = command.current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()[0]["results"]["total"].clone()
+}
+
+fn machine(model: &Value) -> Value {
+    json!({ "machines": { "x86_64-linux": model }, "queueRunner": { "protocol": "classic" } })
+}
+
+/// Sixteen steps at once on four cores take four times as long, but for what is copied.
+#[test]
+fn steps_slow_each_other_down() {
+    let steps = vec![json!({ "submit": 0, "duration": 600_000 }); 16];
+    let makespan = |model: Value| run(&steps, &machine(&model))["makespan"].as_u64().unwrap();
+    let alone = makespan(json!({ "cores": 16 }));
+    let slowed = makespan(json!({ "cores": 4, "copyPercent": 0 }));
+    assert_eq!(slowed - alone, 3 * 600_000);
+    let copying = makespan(json!({ "cores": 4, "copyPercent": 30 }));
+    // 11.2 cores wanted, 4 there: 30 % as before, 70 % 2.8 times as long.
+    assert_eq!((copying - alone + 500) / 1000, 756);
+    assert_eq!(makespan(json!({})), copying, "these are the defaults");
+}
+
+#[test]
+fn big_parallel_steps_take_all_cores_unless_told() {
+    let makespan = |step: Value| {
+        let other = json!({ "submit": 0, "duration": 600_000 });
+        let model = json!({ "cores": 4, "copyPercent": 0 });
+        run(&[step, other], &machine(&model))["makespan"].as_u64().unwrap()
+    };
+    let big = |mut step: Value| {
+        step["features"] = json!(["big-parallel"]);
+        step
+    };
+    let step = json!({ "submit": 0, "duration": 600_000 });
+    let usual = makespan(step.clone());
+    assert_eq!(makespan(big(step)) - usual, 150_000, "five cores wanted of four");
+    assert_eq!(makespan(big(json!({ "submit": 0, "duration": 600_000, "cores": 2 }))), usual);
+}
+
+/// A spot machine that goes without a word keeps its steps until the loss is noticed.
+#[test]
+fn a_silent_loss_is_noticed_late() {
+    let makespan = |noticed: u64| {
+        let spot = json!({ "life": { "inOrder": [200_000, 100_000_000] }, "notice": 0 });
+        let mut farm = machine(&json!({ "spot": spot }));
+        farm["queueRunner"]["lossNoticedAfter"] = json!(noticed);
+        farm["cycle"] = json!({ "interval": 30_000 });
+        run(&[json!({ "submit": 0, "duration": 300_000 })], &farm)["makespan"].as_u64().unwrap()
+    };
+    let (at_once, late) = (makespan(0), makespan(600_000));
+    assert!(late >= at_once + 450_000, "{at_once} {late}");
+}
+
+#[test]
+fn builds_are_cancelled() {
+    let steps = [
+        json!({ "submit": 0, "duration": 3_600_000, "cancel": 600_000 }),
+        json!({ "submit": 0, "duration": 1000, "cancel": 86_400_000 }),
+        json!({ "submit": 1000, "duration": 1000, "dependencies": [1] }),
+    ];
+    let total = run(&steps, &json!({}));
+    assert_eq!((&total["built"], &total["cancelled"]), (&json!(1), &json!(2)));
+    assert!(total["busy"].as_u64().unwrap() < 600_000, "it ends on its machine: {total}");
+}
+
+/// With the queue runners since April 2024 a machine's slot is free while outputs are copied.
+#[test]
+fn a_slot_is_free_while_outputs_are_copied() {
+    let steps = vec![json!({ "submit": 0, "duration": 100_000 }); 17];
+    let wait = |reservation: &str| {
+        let mut farm = machine(&json!({ "cores": 64, "copyPercent": 40 }));
+        farm["queueRunner"]["reservation"] = json!(reservation);
+        run(&steps, &farm)["wait"]["max"].as_u64().unwrap()
+    };
+    assert_eq!(wait("untilCopied") - wait("untilBuilt"), 20_000);
+}

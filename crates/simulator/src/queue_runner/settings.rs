@@ -1,0 +1,119 @@
+//! Which queue runner it is, and how it is set.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::engine::Millis;
+
+/// Which of the two queue runners it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// C++: reads machines files, is asked with `--status`.
+    Classic,
+    /// Rust: builders register themselves, status over REST.
+    Rest,
+}
+
+/// In which order steps of the same global priority and share go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepOrder {
+    /// Classic since April 2024: local priority, features required, dependents, build. REST (`WithRdeps`, its
+    /// default): dependents, local priority, build.
+    Current,
+    /// Classic up to 2024, REST `Legacy`: local priority, build.
+    Legacy,
+}
+
+/// How long a step of the classic queue runner holds its slot of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reservation {
+    /// Until its outputs are copied: up to 2024.
+    UntilCopied,
+    /// Until the copying begins ("release machine reservation while copying outputs", April 2024): then the machine
+    /// shows fewer jobs than it has to do with.
+    UntilBuilt,
+}
+
+/// The queue runner's own settings. In a file what is not told is as in [`Self::CLASSIC`] or [`Self::REST`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", from = "SettingsInFile")]
+pub struct Settings {
+    /// Classic or REST.
+    pub protocol: Protocol,
+    /// How long a step may wait without any machine that supports it before it is aborted: REST
+    /// `maxUnsupportedTimeInS` (its default is 120 s), classic `max_unsupported_time`. `None`: for ever.
+    pub max_unsupported: Option<Millis>,
+    /// REST `dispatchTriggerTimerInS` (its default is 120 s).
+    pub dispatch_timer: Millis,
+    /// In which order steps go.
+    pub step_order: StepOrder,
+    /// Classic: how long a step holds its slot.
+    pub reservation: Reservation,
+    /// Classic: how long it takes to notice that a machine died without a word. A closed connection is noticed at
+    /// once; one to a host that is not there any more only when TCP or the step's time limit gives up: minutes.
+    pub loss_noticed_after: Millis,
+}
+
+impl Settings {
+    /// A classic queue runner that never gives a step up: its own default of 0 s aborts every step of a
+    /// farm that scales from zero, so nobody who scales leaves it at that.
+    pub const CLASSIC: Self = Self {
+        protocol: Protocol::Classic,
+        max_unsupported: None,
+        dispatch_timer: Millis::from_seconds(120),
+        step_order: StepOrder::Current,
+        reservation: Reservation::UntilCopied,
+        loss_noticed_after: Millis::ZERO,
+    };
+    /// A current queue runner with its own defaults.
+    pub const REST: Self = Self {
+        protocol: Protocol::Rest,
+        max_unsupported: Some(Millis::from_seconds(120)),
+        dispatch_timer: Millis::from_seconds(120),
+        step_order: StepOrder::Current,
+        reservation: Reservation::UntilCopied,
+        loss_noticed_after: Millis::ZERO,
+    };
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SettingsInFile {
+    protocol: Protocol,
+    /// The outer one: whether it is told at all; `null` is for ever.
+    #[serde(default, deserialize_with = "told")]
+    #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
+    max_unsupported: Option<Option<Millis>>,
+    #[serde(default)]
+    dispatch_timer: Option<Millis>,
+    #[serde(default)]
+    step_order: Option<StepOrder>,
+    #[serde(default)]
+    reservation: Option<Reservation>,
+    #[serde(default)]
+    loss_noticed_after: Option<Millis>,
+}
+
+#[allow(clippy::option_option, reason = "JSON tells null from nothing")]
+fn told<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Millis>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl From<SettingsInFile> for Settings {
+    fn from(file: SettingsInFile) -> Self {
+        let default = match file.protocol {
+            Protocol::Classic => Self::CLASSIC,
+            Protocol::Rest => Self::REST,
+        };
+        Self {
+            protocol: file.protocol,
+            max_unsupported: file.max_unsupported.unwrap_or(default.max_unsupported),
+            dispatch_timer: file.dispatch_timer.unwrap_or(default.dispatch_timer),
+            step_order: file.step_order.unwrap_or(default.step_order),
+            reservation: file.reservation.unwrap_or(default.reservation),
+            loss_noticed_after: file.loss_noticed_after.unwrap_or(default.loss_noticed_after),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The REST queue runner's queues: one a system, sorted only when steps are inserted (`BuildQueue::insert_new_jobs`);
+//! until then steps go in the order of the shares at that time.
+
+use planner::{DemandKey, System};
+
+use super::shares::Shares;
+
+#[derive(Clone, Debug)]
+pub(super) struct Systems {
+    queues: Vec<SystemQueue>,
+    /// By kind of step: the place of its system's queue.
+    queue_of: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SystemQueue {
+    system: System,
+    pub(super) kinds: Vec<u16>,
+    /// By jobset: how much of its share it had used when the queue was sorted.
+    used: Vec<u64>,
+    inserted: bool,
+}
+
+impl Systems {
+    pub(super) fn new(kinds: &[DemandKey]) -> Self {
+        let mut queues: Vec<SystemQueue> = Vec::new();
+        for (at, kind) in (0_u16..).zip(kinds) {
+            match queues.iter_mut().find(|queue| queue.system == kind.system) {
+                Some(queue) => queue.kinds.push(at),
+                None => queues.push(SystemQueue {
+                    system: kind.system.clone(),
+                    kinds: vec![at],
+                    used: Vec::new(),
+                    inserted: true,
+                }),
+            }
+        }
+        queues.sort_by(|a, b| a.system.cmp(&b.system));
+        let queue_of = |kind: &DemandKey| queues.iter().position(|q| q.system == kind.system);
+        let queue_of = kinds.iter().filter_map(queue_of).collect();
+        Self { queues, queue_of }
+    }
+
+    /// A new step of that kind.
+    pub(super) fn insert(&mut self, kind: u16) {
+        let queue = self.queue_of.get(usize::from(kind)).copied();
+        if let Some(queue) = queue.and_then(|at| self.queues.get_mut(at)) {
+            queue.inserted = true;
+        }
+    }
+
+    /// Sorts what has new steps.
+    pub(super) fn sort(&mut self, shares: &Shares) {
+        for queue in self.queues.iter_mut().filter(|queue| queue.inserted) {
+            queue.inserted = false;
+            shares.copy_used(&mut queue.used);
+        }
+    }
+
+    /// The queues by system.
+    pub(super) fn queues(&self) -> &[SystemQueue] {
+        &self.queues
+    }
+}
+
+impl SystemQueue {
+    /// How much of its share a jobset had used when the queue was sorted.
+    pub(super) fn used(&self, jobset: u16) -> u64 {
+        self.used.get(usize::from(jobset)).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,30 @@
+# Nix builds as a member of nixbld, or (auto-allocate-uids) as one of its own 2^23 users from 872415232 on.
+building() {
+  pgrep -G nixbld >/dev/null ||
+    ps -eo uid= | while read -r uid; do
+      [ "$uid" -lt 872415232 ] || [ "$uid" -ge 880803840 ] || echo "$uid"
+    done | grep -q .
+}
+
+# A build over ssh (nix-store --serve) is such a login too.
+logged_in() {
+  loginctl list-sessions --no-legend | grep -q .
+}
+
+# Who made this machine may have said how long it may be idle (docs/qemu.md, "Identity").
+timeout_seconds() {
+  cat /run/hydra-provisioner/idle-timeout 2>/dev/null || echo "$TIMEOUT_SECONDS"
+}
+
+[ -e "$KEEP_ALIVE_FILE" ] || touch "$KEEP_ALIVE_FILE"
+while true; do
+  timeout=$(timeout_seconds)
+  sleep $((timeout < 60 ? timeout : 60))
+  # A file that somebody removed counts as touched now, an unknown state as busy.
+  if [ ! -e "$KEEP_ALIVE_FILE" ] || building || logged_in; then
+    touch "$KEEP_ALIVE_FILE"
+  elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$timeout" ]; then
+    echo "powering off after $timeout seconds of idleness..."
+    systemctl poweroff
+  fi
+done

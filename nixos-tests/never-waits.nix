@@ -1,0 +1,79 @@
+# A provider that hangs holds up nobody: machines of other types are created and offered, metrics are served, a reload and
+# the end of the service take seconds. What was asked for is created once, by whoever runs next.
+{ common, ... }:
+
+{
+  name = "hydra-provisioner-never-waits";
+
+  nodes.server =
+    {
+      config,
+      lib,
+      pkgs,
+      ...
+    }:
+    let
+      inherit (config.services.hydra-provisioner.settings) systemTypes;
+    in
+    {
+      imports = [ common.server ];
+      environment.systemPackages = [ pkgs.curl ];
+      services.hydra-provisioner = {
+        watch = true;
+        metricsAddress = "127.0.0.1:9478";
+        settings = {
+          pollInterval = 1;
+          listInterval = 1;
+          parallelism = 8;
+          systemTypes."x86_64-linux:kvm" = {
+            inherit (systemTypes.x86_64-linux) provider;
+            runnablesPerMachine = 1;
+          };
+        };
+      };
+      # Not before there is a queue.
+      systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
+    };
+
+  testScript = common.script + ''
+    HELD = "/var/lib/hydra-provisioner/held"
+    metrics = "curl -sf --max-time 2 http://127.0.0.1:9478/metrics"
+
+
+    def started(seconds: int, command: str) -> None:
+        server.succeed(f"timeout {seconds} systemctl {command} {SERVICE}")
+
+
+    queue(1)
+    write("/var/lib/test/hold", "x86_64-linux")
+    started(30, "start")
+
+    with subtest("the provider hangs while it creates a machine"):
+        server.wait_for_file(HELD)
+        assert cloud() == {}
+
+    with subtest("a machine of another type is created and offered meanwhile"):
+        queue(1, others={"x86_64-linux:kvm": 1})
+        server.wait_until_succeeds(f"grep -sF kvm {MACHINES}")
+        assert list(cloud().values()) == ["up"], cloud()
+        assert offered() == list(cloud()), offered()
+
+    with subtest("metrics are served meanwhile"):
+        server.succeed(f"{metrics} | grep '^hydra_provisioner'")
+
+    with subtest("a reload does not wait"):
+        started(5, "reload")
+        assert server.get_unit_property(SERVICE, "ActiveState") == "active"
+
+    with subtest("nor does the end of the service"):
+        started(5, "stop")
+        assert server.get_unit_property(SERVICE, "Result") == "success"
+
+    with subtest("the provider answers again: what is missing is created, and nothing twice"):
+        server.succeed(f"rm /var/lib/test/hold {HELD}")
+        started(30, "start")
+        server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
+        assert sorted(cloud().values()) == ["up", "up"], cloud()
+        assert sorted(offered()) == sorted(cloud()), offered()
+  '';
+}

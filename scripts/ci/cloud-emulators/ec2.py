@@ -1,0 +1,165 @@
+"""The EC2 API, emulated by `moto` (PyPI), behind `microburst` (PyPI), which makes faults. What moto lacks is added after
+the public description of the API: `ClientToken` and the filter by it, and a listing that lags behind.
+
+`POST /_microburst/rules` sets faults (see microburst's own description). `POST /emulator` sets `tokens` (false: they are
+ignored, as moto itself does), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
+that there are none) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from xml.etree import ElementTree
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request, Response
+
+
+def failure(code: str, message: str, status: int = 400) -> Response:
+    body = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>r</RequestID></Response>"
+    return Response(body, status, content_type="text/xml")
+
+
+class Wrapper:
+    def __init__(self) -> None:
+        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.lock = threading.Lock()
+        self.made: dict[str, float] = {}
+        self.tokens: dict[str, tuple[dict, str, bytes]] = {}
+        self.settings = {"tokens": True, "lagSeconds": 0}
+        self.requests: list[str] = []
+
+    def __call__(self, environ, start_response):
+        request = Request(environ)
+        if request.path == "/emulator":
+            return self.control(request)(environ, start_response)
+        form = request.form.to_dict()
+        action = form.get("Action", "")
+        if action:
+            self.requests.append(action)
+        answer = self.answer(request, form, action)
+        return answer(environ, start_response)
+
+    def control(self, request) -> Response:
+        if request.method == "POST":
+            self.settings |= json.loads(request.get_data())
+            self.requests = []
+        return Response(json.dumps({"requests": self.requests}), content_type="application/json")
+
+    def inner(self, request, form: dict) -> Response:
+        builder = EnvironBuilder(path=request.path, method=request.method, headers=dict(request.headers), data=form)
+        return Response.from_app(self.moto, builder.get_environ())
+
+    def is_hidden(self, instance: str) -> bool:
+        return time.time() - self.made.get(instance, 0) < self.settings["lagSeconds"]
+
+    def answer(self, request, form: dict, action: str) -> Response:
+        if action == "RunInstances":
+            # One after the other: two calls with one token are one.
+            with self.lock:
+                return self.run(request, form)
+        if action == "DescribeInstances":
+            return self.describe(request, form)
+        if action == "TerminateInstances" and self.is_hidden(form.get("InstanceId.1", "")):
+            return failure("InvalidInstanceID.NotFound", f"The instance ID '{form['InstanceId.1']}' does not exist")
+        return self.inner(request, form)
+
+    def run(self, request, form: dict) -> Response:
+        token = form.get("ClientToken") if self.settings["tokens"] else None
+        wish = {key: value for key, value in form.items() if key != "ClientToken"}
+        if token in self.tokens:
+            wished, instance, body = self.tokens[token]
+            if wished != wish:
+                return failure("IdempotentParameterMismatch", "The client token was used with other parameters")
+            # As it is now.
+            described = self.inner(request, {"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": instance})
+            state = re.search(rb"<instanceState>.*?</instanceState>", described.get_data(), re.S)
+            if state:
+                body = re.sub(rb"<instanceState>.*?</instanceState>", state.group(0), body, flags=re.S)
+            return Response(body, 200, content_type="text/xml")
+        answer = self.inner(request, form)
+        if answer.status_code == 200:
+            body = answer.get_data()
+            instance = re.search(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", body).group(1).decode()
+            self.made[instance] = time.time()
+            if token:
+                self.tokens[token] = (wish, instance, body)
+        return answer
+
+    def describe(self, request, form: dict) -> Response:
+        form = self.without_token_filter(form)
+        answer = self.inner(request, form)
+        if answer.status_code != 200 or not self.settings["lagSeconds"]:
+            return answer
+        root = ElementTree.fromstring(answer.get_data())
+        reservations = root.find("{*}reservationSet")
+        for reservation in list(reservations):
+            instance = reservation.find("{*}instancesSet/{*}item/{*}instanceId")
+            if instance is not None and self.is_hidden(instance.text):
+                reservations.remove(reservation)
+        return Response(ElementTree.tostring(root), 200, content_type="text/xml")
+
+    def without_token_filter(self, form: dict) -> dict:
+        """As a filter by what the token made."""
+        form = dict(form)
+        for key, value in list(form.items()):
+            match = re.fullmatch(r"Filter\.(\d+)\.Name", key)
+            if match and value == "client-token":
+                wanted = f"Filter.{match.group(1)}.Value.1"
+                form[key] = "instance-id"
+                form[wanted] = self.tokens[form[wanted]][1] if form[wanted] in self.tokens else "i-none"
+        return form
+
+
+class QuietHandler(MotoRequestHandler):
+    def log(self, *_) -> None:
+        pass
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def start_microburst(upstream: str) -> tuple[subprocess.Popen, str]:
+    """Its first call loads the service's model: that is not left to the tests."""
+    port = free_port()
+    command = [sys.executable, "-m", "microburst", "--upstream", upstream, "--port", str(port), "--no-resign"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"{url}/_microburst/health").read()
+            break
+        except OSError:
+            time.sleep(0.05)
+    headers = {
+        "authorization": "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0",
+        "content-type": "application/x-www-form-urlencoded",
+    }
+    body = b"Action=DescribeInstances&Version=2016-11-15"
+    urllib.request.urlopen(urllib.request.Request(url, body, headers)).read()
+    return process, url
+
+
+def main() -> None:
+    os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+    wrapper = Wrapper()
+    server = make_server("127.0.0.1", 0, wrapper, threaded=True, request_handler=QuietHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    process, url = start_microburst(f"http://127.0.0.1:{server.port}")
+    print(f"listening on {url}", flush=True)
+    sys.stdin.buffer.read()
+    process.kill()
+    process.wait()
+
+
+main()

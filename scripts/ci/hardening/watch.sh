@@ -1,0 +1,50 @@
+# In the container: `run --watch` as a service: ready, metrics, the watchdog, an orderly end, and a bad configuration.
+. /check/common.sh
+
+open_folders
+unit=hydra-provisioner.service
+metrics() {
+  exec 3<>/dev/tcp/127.0.0.1/9478 || return
+  printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+  cat <&3
+}
+
+# Nobody waits five minutes for a watchdog here.
+mkdir -p /run/systemd/system/$unit.d
+printf '[Service]\nWatchdogSec=3s\nRestartSec=1s\n' >/run/systemd/system/$unit.d/shorter.conf
+systemctl daemon-reload
+
+# Returns when the service has said that it is ready.
+systemctl start $unit
+[ "$(show ActiveState)" = active ] || fail "not active"
+after_a_cycle() { [ "$(show StatusText)" = "last cycle: done" ]; }
+wait_for after_a_cycle
+say "after the first cycle" "$(show StatusText); $(cat /var/lib/hydra-provisioner/machines)"
+! grep -v '^refused' /var/lib/hydra-provisioner/attempts || fail "not refused"
+say "metrics" "$(metrics | grep '^hydra_provisioner_cycles')"
+
+# Longer than the watchdog: it is told that we live.
+sleep 5
+[ "$(show NRestarts)" = 0 ] || fail "restarted though it lives"
+kill -STOP "$(show MainPID)"
+restarted() { [ "$(show NRestarts)" = 1 ] && [ "$(show ActiveState)" = active ]; }
+wait_for restarted
+say "hung" "the watchdog has restarted it"
+
+pid=$(show MainPID)
+systemctl reload $unit
+[ "$(show ActiveState) $(show MainPID)" = "active $pid" ] || fail "a reload ended it"
+said() { journalctl -q -o cat -u $unit | grep -q 'reload'; }
+wait_for said
+say "reloaded" "the same process goes on"
+
+systemctl stop $unit
+[ "$(show Result)" = success ] || fail "stopped with $(show Result)"
+say "stopped" "$(journalctl -q -o cat -u $unit | grep -c 'stopping, as told by a signal') orderly end"
+
+umount /etc/hydra-provisioner/conf.json
+echo '{ "systemTypes": { "x86_64-linux": {} } }' >/etc/hydra-provisioner/conf.json
+! systemctl start $unit 2>/dev/null || fail "a bad configuration was accepted"
+sleep 2
+[ "$(show ActiveState)" = failed ] || fail "restarted with a bad configuration: $(show ActiveState)"
+say "a bad configuration" "$(journalctl -q -o cat -u $unit | grep 'has no provider' | tail -n 1)"
