@@ -14,9 +14,10 @@ use crate::atomic_file;
 use crate::command::Invocation;
 use crate::config::{MachinesFileMode, MachinesFileSettings, MachinesFileTarget};
 
-/// What a file of ours begins with. Both queue runners and Nix take `#` for a comment.
+/// What a file of ours begins with. Both queue runners and Nix take `#` for a comment, but older Nix (2.8) ends lines at
+/// `;` too.
 const MARK: &str = "# Written by hydra-provisioner";
-const HEADER: &str = "# Written by hydra-provisioner, which replaces it; machines of your own go into staticMachines\n";
+const HEADER: &str = "# Written by hydra-provisioner, which replaces it. Machines of your own go into staticMachines.\n";
 
 /// Publishes the machines file where the operator wants it.
 #[derive(Clone, Debug)]

@@ -116,3 +116,26 @@ fn a_slot_is_free_while_outputs_are_copied() {
     };
     assert_eq!(wait("untilCopied") - wait("untilBuilt"), 20_000);
 }
+
+/// The bracket holds what was simulated, and is told as a ratio to it.
+#[test]
+fn results_are_shown_as_ratios_to_the_bound() {
+    let trace = "sim-traces/endless-build.json";
+    let sim = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        let output = command.arg("sim").args(args).current_dir(root()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let conf = "examples/sim/conf.nix";
+    let json = sim(&["bound", conf, trace, "--wait", "0,3600", "--format", "json"]);
+    let bounds: Value = serde_json::from_str(&json).unwrap();
+    let [tight, loose] = [0, 1].map(|at| bounds[0]["bounds"][at]["least"].as_f64().unwrap());
+    assert!(0.0 < loose && loose <= tight, "{json}");
+    let table = sim(&["bound", conf, trace, "--wait", "3600"]);
+    assert!(table.contains("at least, $  clairvoyant, $"), "{table}");
+    let table = sim(&["run", conf, trace, "--bound"]).replace('\n', " ");
+    let (_, ratio) = table.split_once("conf.nix costs ").unwrap();
+    let ratio: f64 = ratio.split(' ').next().unwrap().parse().unwrap();
+    assert!((1.0..2.0).contains(&ratio), "{table}");
+}

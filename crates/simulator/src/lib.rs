@@ -1,6 +1,7 @@
 //! The virtual world: `planner` and `reconciler` as they are, on a virtual clock, against a model of the
 //! queue runner, of machines that fail, and of the bill.
 
+pub mod bound;
 pub mod campaign;
 pub mod cloud;
 pub mod engine;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use planner::PoolPolicy;
-
 use crate::queue_runner::{Offer, Phase};
 use crate::simulation::Simulation;
 
@@ -22,7 +20,8 @@ pub fn what_waits(simulation: &Simulation) -> Vec<String> {
         .into_iter()
         .map(|(kind, phases)| {
             let name = &workload.kinds()[kind];
-            let built = simulation.policy().pools.values().any(|pool| offer(pool).supports(name));
+            let built =
+                simulation.policy().pools.values().any(|pool| Offer::from(pool).supports(name));
             let why = if built { "" } else { ": no machine type builds them" };
             let counts =
                 phases.into_iter().map(|(phase, count)| format!("{count} {}", word(phase)));
@@ -55,17 +54,5 @@ fn word(phase: Phase) -> &'static str {
         | Phase::Unsupported
         | Phase::DependencyFailed
         | Phase::Cancelled => "ended",
-    }
-}
-
-/// What a machine of the type offers.
-fn offer(pool: &PoolPolicy) -> Offer {
-    let features = pool.supported_features.union(&pool.mandatory_features);
-    Offer {
-        systems: pool.systems.clone(),
-        supported_features: features.cloned().collect(),
-        mandatory_features: pool.mandatory_features.iter().cloned().collect(),
-        max_jobs: pool.max_jobs.max(1),
-        speed_thousandths: pool.speed_factor.thousandths.max(1),
     }
 }

@@ -227,6 +227,9 @@ fn seconds(value: &Value) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use serde_json::json;
 
     use super::*;
@@ -350,6 +353,36 @@ mod tests {
         ] {
             let problem = machines(answer.as_bytes(), NOW).unwrap_err();
             assert!(problem.contains(error), "{problem}");
+        }
+    }
+
+    const SAMPLE: &str = r#"{"machines":[{"name":"t-0","type":"x","tag":"t","state":"up","address":"root@[2001:db8::4]:22","host_name":"h","ssh_user":"root","ssh_port":22,"host_key":"ssh-ed25519 AAAA","started_at":1795470000.5,"next_charge_at":"2026-11-23T21:40:00Z"}]}"#;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 50_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever becomes of an answer, nothing panics, and what is used can be written down as it is.
+        #[test]
+        fn no_answer_is_too_odd(edits in vec((any::<Index>(), 0..4_u8, any::<u8>()), 1..4)) {
+            let mut bytes = SAMPLE.as_bytes().to_vec();
+            for (at, how, byte) in edits {
+                let at = at.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
+                match how {
+                    0 if !bytes.is_empty() => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    2 if !bytes.is_empty() => drop(bytes.remove(at)),
+                    _ => {}
+                }
+            }
+            for machine in machines(&bytes, NOW).unwrap_or_default() {
+                prop_assert!(machine.address.is_none_or(|host| host.is_readable()));
+                prop_assert!(machine.host_key.is_none_or(|key| !key.contains(char::is_control)));
+                prop_assert!(!machine.ssh_user.starts_with('-'));
+                let latest = NOW.after(LONGEST_CHARGE);
+                let times = [machine.started_at, machine.next_charge_at];
+                prop_assert!(times.into_iter().flatten().all(|time| (EARLIEST..=latest).contains(&time)));
+                prop_assert!(machine.problems.iter().all(|text| !text.contains(char::is_control)));
+            }
         }
     }
 }

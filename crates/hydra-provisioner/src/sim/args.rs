@@ -35,6 +35,19 @@ pub(crate) enum Sim {
         #[command(flatten)]
         options: Options,
     },
+    /// What the work costs at least, whoever decides, for how long a step may wait; and what who knows the future pays
+    Bound {
+        /// conf.nix, or a .json file: the machine types
+        conf: ConfArg,
+        /// Workloads or scenarios
+        #[arg(required = true, value_name = "TRACE")]
+        traces: Vec<PathBuf>,
+        /// 95 % of the steps wait at most this many seconds; several are separated by commas
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 60, 300, 900, 3600])]
+        wait: Vec<u64>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Draw farms, work and trouble from seeds and watch that no rule is broken
     Campaign {
         /// The first seed
@@ -190,6 +203,9 @@ pub(crate) struct Options {
     /// `mser5`, which finds the place by itself. Costs are of the whole
     #[arg(long, value_name = "SECONDS|mser5", value_parser = warm_up, default_value = "0", hide_default_value = true)]
     pub(crate) warm_up: WarmUp,
+    /// Say also how many times what it costs at least each configuration costs (see `sim bound`)
+    #[arg(long)]
+    pub(crate) bound: bool,
     /// Threads; results do not depend on it
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) threads: usize,

@@ -1,6 +1,7 @@
 //! `sim`: the very same planner and cycle on a virtual clock.
 
 pub(crate) mod args;
+mod bound;
 mod conf;
 mod hydra_database;
 mod import;
@@ -35,6 +36,7 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
             let runs = simulate(&confs, &traces, &options)?;
             show(&runs, &options, report::tables_by_conf)
         }
+        Sim::Bound { conf, traces, wait, options } => bound::bound(&conf, &traces, &wait, &options),
         Sim::Campaign { seed, seeds, knobs } => campaign(seed, seeds, knobs),
         Sim::Replay { conf, recording } => replay(&conf, &recording),
         Sim::Generate { scenario, seed, output } => generate(&scenario, seed, &output),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use planner::MachineType;
 use serde_json::json;
+use simulator::bound::Bracket;
 use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
 
@@ -173,6 +174,7 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
         text += &rows(&columns).to_text();
         text += &wrapped(if varies { note } else { "" });
         text += &wrapped(WAIT);
+        text += &bounds(runs);
         text += &assumptions(runs);
         text.push('\n');
     }
@@ -216,6 +218,29 @@ fn seeds(runs: &[Run]) -> usize {
 
 const WAIT: &str =
     "Wait: from when a step could be built until its last try began; tries that were lost count.";
+
+/// How many times what it costs at least each configuration costs, on average over the seeds.
+fn bounds(runs: &[Run]) -> String {
+    let mut text = String::new();
+    for runs in runs.chunk_by(|a, b| a.conf == b.conf) {
+        let ratios = |of: fn(&Bracket) -> f64| {
+            let ratio = |run: &Run| {
+                let cost = run.results.as_ref()?.total.cost_micro_dollars;
+                Some(to_float(cost) / 1e6 / of(run.bracket.as_ref()?).max(f64::MIN_POSITIVE))
+            };
+            Estimate::of(&runs.iter().filter_map(ratio).collect::<Vec<_>>()).mean
+        };
+        let Some(run) = runs.first().filter(|run| run.bracket.is_some()) else { continue };
+        text += &wrapped(&format!(
+            "{} costs {:.2} times what the work costs at least when steps wait as long, and {:.2} times what who knows \
+             the future pays.",
+            run.conf,
+            ratios(|bracket| bracket.least),
+            ratios(|bracket| bracket.clairvoyant)
+        ));
+    }
+    text
+}
 
 /// What the numbers rest on that no measurement told.
 fn assumptions(runs: &[Run]) -> String {

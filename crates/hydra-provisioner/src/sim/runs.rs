@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use simulator::bound::{Bracket, bracket};
 use simulator::engine::Millis;
 use simulator::results::{Results, WarmUp};
 use simulator::simulation::{Setup, Simulation};
@@ -33,6 +34,8 @@ pub(super) struct Run {
     pub(super) completion: Completion,
     /// Of a whole run that did not come to rest: what waits, and why.
     pub(super) waits: Vec<String>,
+    /// What the work costs at least when steps wait as long as they did.
+    pub(super) bracket: Option<Bracket>,
     /// What a machine of each type costs, in words.
     pub(super) prices: Vec<String>,
     /// The first broken rule, with what led to it.
@@ -70,7 +73,10 @@ pub(super) fn run_all(
         jobs.into_par_iter()
             .map(|(conf, trace, seed)| {
                 let setup = trace.setup(conf, seed)?;
-                let mut run = simulate(setup, options.warm_up, &stop, &progress);
+                let mut run = simulate(setup.clone(), options.warm_up, &stop, &progress);
+                if let (true, Some(results)) = (options.bound, &run.results) {
+                    run.bracket = Some(bracket(&setup, Millis(results.total.wait.p95)));
+                }
                 run.conf.clone_from(&conf.name);
                 run.trace.clone_from(&trace.name);
                 Ok(run)
@@ -109,6 +115,7 @@ fn simulate(setup: Setup, warm_up: WarmUp, stop: &AtomicBool, progress: &Progres
         results: None,
         completion: Completion::CutShort,
         waits: Vec::new(),
+        bracket: None,
         prices: prices::of(&setup),
         violation: None,
     };

@@ -159,9 +159,15 @@ impl Farm {
         entries(&self.path("state/qemu/machines"))
     }
 
+    /// The machines file, without comments.
+    pub(crate) fn machines_file(&self) -> String {
+        let file = fs::read_to_string(self.path("machines")).unwrap();
+        file.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
+    }
+
     /// What `command` prints on each machine of the machines file, whose host keys are checked.
     pub(crate) fn on_each(&self, command: &str) -> Vec<String> {
-        let file = fs::read_to_string(self.path("machines")).unwrap();
+        let file = self.machines_file();
         let on = |line: &str| {
             let fields: Vec<_> = line.split(' ').collect();
             let address = fields[0].strip_prefix("root@").unwrap();

@@ -40,7 +40,7 @@ fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
 
     let report = farm.cycle();
     assert!(report.contains("e2e-0: destroy done"), "{report}");
-    assert_eq!(fs::read_to_string(farm.path("machines")).unwrap(), "");
+    assert_eq!(farm.machines_file(), "");
     farm.expect_nothing_left();
 }
 

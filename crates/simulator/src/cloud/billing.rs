@@ -140,6 +140,11 @@ impl PriceSeries {
         }
     }
 
+    /// The least of them.
+    pub fn least(&self) -> u64 {
+        self.0.iter().map(|(_, price)| *price).min().unwrap_or(0)
+    }
+
     /// The first price and how many come after it.
     pub fn first_and_others(&self) -> (u64, usize) {
         (self.at(Millis::ZERO), self.0.len().saturating_sub(1))

@@ -111,6 +111,41 @@ impl Distribution {
         }
     }
 
+    /// Nothing shorter is ever drawn.
+    pub fn least(&self) -> Millis {
+        match self {
+            Self::Fixed(length) => *length,
+            Self::Uniform { min, .. } | Self::Pareto { min, .. } => *min,
+            Self::Exponential { .. } | Self::LogNormal { .. } => Millis::ZERO,
+            Self::Recorded(values) | Self::InOrder(values) => {
+                values.iter().min().copied().unwrap_or_default()
+            }
+        }
+    }
+
+    /// The mean, in seconds.
+    pub fn mean_seconds(&self) -> f64 {
+        let millis = match self {
+            Self::Fixed(length) | Self::Exponential { mean: length } => to_f64(*length),
+            Self::Uniform { min, max } => f64::midpoint(to_f64(*min), to_f64(*max)),
+            Self::LogNormal { median, sigma } => to_f64(*median) * libm::exp(sigma * sigma / 2.0),
+            Self::Pareto { min, alpha, max } => {
+                // Of what is cut to `max`.
+                let (min, ratio) = (to_f64(*min), to_f64(*max) / to_f64(*min).max(1.0));
+                if (alpha - 1.0).abs() < 1e-9 {
+                    min * (1.0 + libm::log(ratio))
+                } else {
+                    min * (alpha - libm::pow(ratio, 1.0 - alpha)) / (alpha - 1.0)
+                }
+            }
+            Self::Recorded(values) | Self::InOrder(values) => {
+                let count = u32::try_from(values.len()).unwrap_or(u32::MAX).max(1);
+                values.iter().map(|value| to_f64(*value)).sum::<f64>() / f64::from(count)
+            }
+        };
+        millis / 1000.0
+    }
+
     /// What it is for the machine of that number, from 0.
     #[must_use]
     pub fn of_machine(&self, number: u64) -> Self {
@@ -219,6 +254,9 @@ mod tests {
             let draws = draws(&distribution);
             let near = |seen: u64, expected: u64| seen.abs_diff(expected) * 50 <= expected;
             let seen_mean = draws.iter().sum::<u64>() / N;
+            let told = distribution.mean_seconds() * 1000.0;
+            assert!(near(round(told).0, mean), "{distribution:?}: told {told}");
+            assert!(distribution.least() <= Millis(draws[0]), "{distribution:?}");
             assert!(near(seen_mean, mean), "{distribution:?}: mean {seen_mean}");
             let (seen_median, seen_ninety) = (draws[50_000], draws[90_000]);
             assert!(near(seen_median, median), "{distribution:?}: median {seen_median}");

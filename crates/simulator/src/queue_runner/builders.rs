@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use planner::{DemandKey, Feature, System};
+use planner::{DemandKey, Feature, PoolPolicy, System};
 
 use crate::engine::{Millis, Random};
 use crate::workload::StepIndex;
@@ -45,6 +45,20 @@ pub struct Offer {
     pub max_jobs: u32,
     /// Relative speed in thousandths; at least 1.
     pub speed_thousandths: u32,
+}
+
+/// What a machine of the type offers.
+impl From<&PoolPolicy> for Offer {
+    fn from(pool: &PoolPolicy) -> Self {
+        let features = pool.supported_features.union(&pool.mandatory_features);
+        Self {
+            systems: pool.systems.clone(),
+            supported_features: features.cloned().collect(),
+            mandatory_features: pool.mandatory_features.iter().cloned().collect(),
+            max_jobs: pool.max_jobs.max(1),
+            speed_thousandths: pool.speed_factor.thousandths.max(1),
+        }
+    }
 }
 
 impl Offer {

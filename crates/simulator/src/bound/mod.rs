@@ -1,0 +1,141 @@
+//! What the work costs at least, and what someone who knows the future could do it for: the truth is between.
+//!
+//! Method and proof are in `docs/simulator.md`. All numbers here are `f64`: a bound is not part of any decision.
+
+mod clairvoyant;
+mod relaxation;
+mod work;
+
+use std::collections::BTreeMap;
+
+use planner::{MachineType, Policy};
+use serde::Serialize;
+
+use crate::cloud::{MachineModel, Tariff};
+use crate::engine::{Distribution, Millis};
+use crate::simulation::Setup;
+use work::{Group, groups};
+
+/// What is known of the cost of some work when at most one step in twenty waits longer than `wait`. Dollars.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bracket {
+    /// The 95th percentile of the waits.
+    pub wait: Millis,
+    /// Nobody can do it for less.
+    pub least: f64,
+    /// Who knows the future can do it for this.
+    pub clairvoyant: f64,
+    /// Steps that no machine type builds: they are left out.
+    pub left_out: u64,
+}
+
+/// What one machine of a type can do at best.
+#[derive(Clone, Debug)]
+struct Kind {
+    /// Dollars for a second of it: the least there is.
+    price: f64,
+    /// What it really costs.
+    tariff: Tariff,
+    /// Paid seconds before its first step: the least that they can be.
+    start: f64,
+    /// The same, as it is to be expected of a new machine.
+    usual_start: f64,
+    /// Steps at once that do not slow each other down.
+    free_slots: usize,
+    /// Seconds of recorded step time that it can do in a second, all slots together.
+    throughput: f64,
+    /// Seconds that it takes for a second of recorded step time.
+    stretch: f64,
+}
+
+/// Brackets the cost of the setup's work, whoever decides and however: only what machines cost and can do, the limit
+/// on waits, and that nothing can be built before it is submitted and what it needs is done are kept.
+pub fn bracket(setup: &Setup, wait: Millis) -> Bracket {
+    let kinds = kinds(setup);
+    let (groups, left_out) = groups(setup, &kinds);
+    let wait_seconds = seconds(wait);
+    let exempt = exempt(groups.iter().map(|group| group.steps.len()).sum());
+    let least = groups.iter().map(|group| {
+        let relaxed = relaxation::least(group, wait_seconds, exempt);
+        relaxed.max(chain(group))
+    });
+    let clairvoyant = clairvoyant::cost(setup, &groups, wait_seconds);
+    Bracket { wait, least: least.sum(), clairvoyant, left_out }
+}
+
+/// How many of `steps` may wait longer: percentiles are by nearest rank.
+fn exempt(steps: usize) -> usize {
+    steps - (steps * 95).div_ceil(100)
+}
+
+/// While the steps of the longest chain are built, one machine runs at least, which was started before.
+fn chain(group: &Group) -> f64 {
+    let longest = group.steps.iter().map(|step| step.chain).fold(0.0, f64::max);
+    let least =
+        |value: fn(&Kind) -> f64| group.kinds.iter().map(value).fold(f64::INFINITY, f64::min);
+    if group.steps.is_empty() {
+        return 0.0;
+    }
+    longest * least(|kind| kind.price * kind.stretch) + least(|kind| kind.price * kind.start)
+}
+
+fn kinds(setup: &Setup) -> BTreeMap<MachineType, Kind> {
+    let Policy { pools, .. } = &setup.policy;
+    let usual = MachineModel::default();
+    pools
+        .iter()
+        .map(|(name, pool)| {
+            let model = setup.farm.machines.get(name).unwrap_or(&usual);
+            let copies = f64::from(model.copy_percent.min(100)) / 100.0;
+            let speed = f64::from(pool.speed_factor.thousandths.max(1)) / 1000.0;
+            let (slots, cores) = (f64::from(pool.max_jobs.max(1)), f64::from(model.cores.max(1)));
+            // Steps of one core each; others only take more.
+            let crowded = (cores / (slots * (1.0 - copies)).max(f64::MIN_POSITIVE)).min(1.0);
+            let stretch = |speed: f64| copies + (1.0 - copies) / speed;
+            let early = match setup.farm.queue_runner.reservation {
+                crate::queue_runner::Reservation::UntilBuilt => 1.0 - copies / 2.0,
+                crate::queue_runner::Reservation::UntilCopied => 1.0,
+            };
+            let free = cores / (1.0 - copies).max(f64::MIN_POSITIVE);
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it saturates"
+            )]
+            let free_slots = slots.min(free.floor()).max(1.0) as usize;
+            let kind = Kind {
+                price: dollars(model.tariff.price.least()) / 3600.0,
+                tariff: model.tariff.clone(),
+                start: start(model),
+                usual_start: model.boot.mean_seconds() + model.first_deploy.mean_seconds(),
+                free_slots,
+                throughput: slots / stretch(speed * crowded) / early,
+                stretch: stretch(speed),
+            };
+            (name.clone(), kind)
+        })
+        .collect()
+}
+
+/// The least that a machine is paid for before it builds.
+fn start(model: &MachineModel) -> f64 {
+    let boot = [Some(&model.boot), model.restart.as_ref()];
+    let deploy = [Some(&model.first_deploy), Some(&model.redeploy), model.restart_deploy.as_ref()];
+    let least = |times: &[Option<&Distribution>]| {
+        let times = times.iter().flatten().map(|time| seconds(time.least()));
+        times.fold(f64::INFINITY, f64::min)
+    };
+    // A machine that is never stopped is deployed as new; one that was is at least deployed again.
+    least(&boot) + least(&deploy)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "amounts below a billion dollars are exact")]
+fn dollars(micro_dollars: u64) -> f64 {
+    micro_dollars as f64 / 1e6
+}
+
+#[allow(clippy::cast_precision_loss, reason = "lengths below 285,000 years are exact")]
+fn seconds(length: Millis) -> f64 {
+    length.0 as f64 / 1000.0
+}

@@ -1,0 +1,138 @@
+//! The steps as a bound sees them: when they can be built at the earliest, and how much they are.
+
+use std::collections::BTreeMap;
+
+use planner::MachineType;
+
+use super::{Kind, seconds};
+use crate::queue_runner::Offer;
+use crate::simulation::Setup;
+
+/// A step. Times in seconds, of a machine of speed 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// It cannot be built before.
+    pub(super) release: f64,
+    pub(super) length: f64,
+    /// It needs no other: it can be built from when it is submitted, and its wait counts from there.
+    pub(super) is_root: Root,
+    /// The time of the longest chain of steps of its own group that ends with it.
+    pub(super) chain: f64,
+    /// Its place in the workload.
+    pub(super) place: usize,
+}
+
+/// Whether a step needs others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Root {
+    Yes,
+    No,
+}
+
+/// Steps and the machine types that build them: no step of it is built by others, and no type builds others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) kinds: Vec<Kind>,
+    /// In the order of the workload.
+    pub(super) steps: Vec<Step>,
+}
+
+/// The groups, and how many steps no type builds.
+pub(super) fn groups(setup: &Setup, kinds: &BTreeMap<MachineType, Kind>) -> (Vec<Group>, u64) {
+    let types: Vec<_> = kinds.values().cloned().collect();
+    let builders = builders(setup);
+    let group_of = components(&builders, types.len());
+    // By kind of step: its group, and how long its steps take at best.
+    let of_kinds: Vec<_> = builders
+        .iter()
+        .map(|own| {
+            let fastest = own.iter().map(|at| types[*at].stretch).fold(f64::INFINITY, f64::min);
+            own.first().map(|at| (group_of[*at], fastest))
+        })
+        .collect();
+    let steps = steps(setup, &of_kinds);
+    let count = group_of.iter().max().map_or(0, |last| last + 1);
+    let mut groups = vec![Group::default(); count];
+    for (kind, group) in types.into_iter().zip(&group_of) {
+        groups[*group].kinds.push(kind);
+    }
+    let workload = &setup.workload;
+    let mut left_out = 0;
+    for (step, spec) in steps.into_iter().zip(workload.steps()) {
+        match of_kinds[usize::from(workload.class_of(spec).kind)] {
+            Some((group, _)) => groups[group].steps.push(step),
+            None => left_out += 1,
+        }
+    }
+    groups.retain(|group| !group.steps.is_empty());
+    (groups, left_out)
+}
+
+/// By kind of step: the places of the types that build it.
+fn builders(setup: &Setup) -> Vec<Vec<usize>> {
+    let offers: Vec<_> = setup.policy.pools.values().map(Offer::from).collect();
+    let kinds = setup.workload.kinds().iter();
+    kinds
+        .map(|kind| {
+            let offers = offers.iter().enumerate();
+            offers.filter(|(_, offer)| offer.supports(kind)).map(|(at, _)| at).collect()
+        })
+        .collect()
+}
+
+/// By type: its group. Types that build the same kind of step are in one.
+fn components(builders: &[Vec<usize>], types: usize) -> Vec<usize> {
+    let mut group: Vec<usize> = (0..types).collect();
+    for together in builders {
+        for pair in together.windows(2) {
+            let (keep, gone) = (group[pair[0]], group[pair[1]]);
+            for one in group.iter_mut().filter(|one| **one == gone) {
+                *one = keep;
+            }
+        }
+    }
+    let mut names: Vec<usize> = group.clone();
+    names.sort_unstable();
+    names.dedup();
+    group.iter().map(|one| names.iter().position(|name| name == one).unwrap_or(0)).collect()
+}
+
+/// Dependencies are done in the best case: each at once, on the fastest type that builds it.
+fn steps(setup: &Setup, of_kinds: &[Option<(usize, f64)>]) -> Vec<Step> {
+    let workload = &setup.workload;
+    let of = |at: usize| of_kinds[usize::from(workload.class_of(&workload.steps()[at]).kind)];
+    let mut open = workload.dependency_counts();
+    let mut steps: Vec<Step> = workload
+        .steps()
+        .iter()
+        .enumerate()
+        .map(|(place, spec)| Step {
+            release: seconds(spec.submit),
+            length: seconds(spec.duration()),
+            is_root: if open[place] == 0 { Root::Yes } else { Root::No },
+            chain: seconds(spec.duration()),
+            place,
+        })
+        .collect();
+    let mut free: Vec<usize> = (0..steps.len()).filter(|at| open[*at] == 0).collect();
+    while let Some(at) = free.pop() {
+        // What nobody builds holds up nobody here: a bound may be too low.
+        let stretch = of(at).map_or(0.0, |(_, stretch)| stretch);
+        let done = steps[at].release + steps[at].length * stretch;
+        let chain = steps[at].chain;
+        for dependent in workload.dependents_at(at) {
+            let is_same_group =
+                of(dependent.position()).map(|own| own.0) == of(at).map(|own| own.0);
+            let step = &mut steps[dependent.position()];
+            step.release = step.release.max(done);
+            if is_same_group {
+                step.chain = step.chain.max(chain + step.length);
+            }
+            open[dependent.position()] -= 1;
+            if open[dependent.position()] == 0 {
+                free.push(dependent.position());
+            }
+        }
+    }
+    steps
+}
