@@ -14,7 +14,7 @@ use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, ProviderError, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
 use reconciler::conformance;
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde_json::{Value, json};
 
 use emulator::Emulator;
@@ -223,7 +223,7 @@ fn a_creation_that_is_asked_for_again_after_a_crash_makes_one_instance() {
         account.emulator_is(&json!({ "tokens": tokens, "lagSeconds": lag_seconds }));
         let first =
             account.provider().create(&name(number), &x86(), "t", Duration::from_millis(200));
-        assert_eq!(first.unwrap_err().kind, StepErrorKind::TimedOut);
+        assert_eq!(first.unwrap_err().kind, OperationErrorKind::TimedOut);
         account.emulator_is(&json!({}));
         let made = account.provider().create(&name(number), &x86(), "t", LIMIT).unwrap();
         account.emulator_is(&json!({ "lagSeconds": 0 }));
@@ -277,7 +277,7 @@ fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
         refuse("InstanceLimitExceeded", 400),
     ]));
     let error = provider.create(&name(1), &x86(), "t", LIMIT).unwrap_err();
-    assert_eq!(error.kind, StepErrorKind::Capacity);
+    assert_eq!(error.kind, OperationErrorKind::Capacity);
     for part in [
         "spot c7i.large in eu-central-1a: RunInstances: InsufficientInstanceCapacity: as the test wants it (not asked for again for",
         "on-demand c7i.large in eu-central-1a: RunInstances: VcpuLimitExceeded: as the test wants it (raise the quota",
@@ -306,7 +306,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
                 "RunInstances" => provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err(),
                 _ => provider.list(LIMIT).unwrap_err(),
             };
-            assert_eq!(error.kind, StepErrorKind::Failed);
+            assert_eq!(error.kind, OperationErrorKind::Failed);
             assert!(error.message.starts_with(&format!("{operation}: {code}: ")), "{error}");
             assert!(error.message.contains(advice), "{error}");
         }
@@ -351,7 +351,7 @@ fn a_call_ends_within_its_limit() {
         account.fault("DescribeInstances", 1000, &what);
         let began = Instant::now();
         let error = provider.list(SHORT).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert_eq!(error.kind, OperationErrorKind::TimedOut);
         assert!(error.message.contains(said), "{error}");
         assert!(began.elapsed() < SHORT * 2, "{:?}", began.elapsed());
     }

@@ -14,7 +14,7 @@ use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
 use reconciler::conformance;
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde_json::{Value, json};
 
 use emulator::Emulator;
@@ -220,7 +220,7 @@ fn without_any_offer_each_is_named_with_its_reason() {
         refuse("placement_error", 412),
     ]));
     let error = provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err();
-    assert_eq!(error.kind, StepErrorKind::Capacity);
+    assert_eq!(error.kind, OperationErrorKind::Capacity);
     for part in [
         "cx22 in fsn1: POST /servers: resource_unavailable (412)",
         "cx22 in hel1: POST /servers: resource_limit_exceeded (403)",
@@ -274,7 +274,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
                 "POST" => provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err(),
                 _ => provider.list(LIMIT).unwrap_err(),
             };
-            assert_eq!(error.kind, StepErrorKind::Failed);
+            assert_eq!(error.kind, OperationErrorKind::Failed);
             assert!(error.message.contains(code) && error.message.contains(advice), "{error}");
             assert!(
                 !error.message.contains("test-token") && !error.message.contains('\n'),
@@ -307,7 +307,7 @@ fn a_call_ends_within_its_limit() {
         project.emulator.faults(&always(what));
         let began = Instant::now();
         let error = provider.list(SHORT).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert_eq!(error.kind, OperationErrorKind::TimedOut);
         assert!(error.message.contains(said), "{error}");
         assert!(began.elapsed() < SHORT * 2, "{:?}", began.elapsed());
     }

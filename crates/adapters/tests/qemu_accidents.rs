@@ -11,7 +11,7 @@ use adapters::config::parse;
 use adapters::fleet::Fleet;
 use adapters::lock::Access;
 use planner::{Machine, MachineName, MachineState, MachineType};
-use reconciler::world::{Done, MachineProvider as _, Step, StepError, StepErrorKind, Task};
+use reconciler::world::{Done, MachineProvider as _, Step, StepError, OperationErrorKind, Task};
 use serde_json::json;
 
 const TYPE: &str = "x86_64-linux";
@@ -178,7 +178,7 @@ fn two_provisioners_share_a_host_and_not_each_others_machines() {
                 made += 1;
                 assert!(addresses.insert(done.machine.address.unwrap()), "an address each");
             }
-            Err(error) => assert_eq!(error.kind, StepErrorKind::Capacity, "{error}"),
+            Err(error) => assert_eq!(error.kind, OperationErrorKind::Capacity, "{error}"),
         }
     }
     assert_eq!(made, 2, "there is room for two");

@@ -91,7 +91,8 @@ impl Observed<'_> {
     pub(crate) fn failing_too_long(&self, pool: &PoolPolicy) -> Option<Seconds> {
         let failing = self.machine.memory.failing.as_ref()?;
         let failing_for = self.now.since(failing.since);
-        let never_ready = self.machine.state.is_live() && self.machine.memory.ready_since.is_none();
+        let exists = self.machine.state != MachineState::Requested;
+        let never_ready = exists && self.machine.memory.ready_since.is_none();
         let idle = never_ready && self.jobs() == 0 && self.may_be.is_none();
         (idle && failing_for >= pool.give_up_after).then_some(failing_for)
     }

@@ -10,6 +10,7 @@ use planner::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::limits;
 use crate::record::Change;
 
 macro_rules! id {
@@ -184,7 +185,7 @@ pub struct Done {
 
 /// An operation that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("{message}")]
+#[error("{}", planner::escape(message))]
 #[serde(rename_all = "camelCase")]
 pub struct OperationError {
     /// What a caller branches on.
@@ -275,10 +276,10 @@ impl Default for Timing {
             list_interval: Seconds(60),
             keep_alive_interval: Some(Seconds(300)),
             max_status_age: Seconds(120),
-            create_timeout: Seconds(900),
-            deploy_timeout: Seconds(1800),
-            release_timeout: Seconds(600),
-            parallelism: 32,
+            create_timeout: Seconds(limits::CREATE_TIMEOUT.as_secs()),
+            deploy_timeout: Seconds(limits::DEPLOY_TIMEOUT.as_secs()),
+            release_timeout: Seconds(limits::RELEASE_TIMEOUT.as_secs()),
+            parallelism: limits::PARALLELISM,
         }
     }
 }

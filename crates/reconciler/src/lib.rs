@@ -10,6 +10,7 @@ mod boundary;
 pub mod conformance;
 mod history;
 mod inventory;
+pub mod limits;
 mod operations;
 mod provider;
 mod publication;
@@ -24,6 +25,6 @@ pub use boundary::{
     OperationErrorKind, OperationId, ProviderId, PublicationId, Published, QuestionId, Task,
     Timing,
 };
-pub use history::{Happening, HistoryEntry};
-pub use reconciler::Reconciler;
+pub use history::{Happening, HistoryEntry, Severity};
+pub use reconciler::{Planner, Reconciler};
 pub use record::{Change, Record, State};

@@ -75,8 +75,12 @@ impl Questions {
         self.quick_questions = 0;
     }
 
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
     pub(crate) fn are_settled(&self) -> bool {
-        self.is_answered && self.asked.is_none() && self.ask_at.is_none()
+        self.asked.is_none() && self.ask_at.is_none()
     }
 
     pub(crate) fn shift(&mut self, seconds: i64) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
-    BackOff, MachineName, MachineType, Plan, Policy, Sequence, Snapshot, Timestamp, plan,
+    BackOff, MachineName, MachineType, Plan, Policy, Seconds, Sequence, Snapshot, Timestamp, plan,
 };
 
 use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
@@ -14,6 +14,10 @@ use crate::publication::Publication;
 use crate::questions::Questions;
 use crate::record::{Record, State};
 use crate::storage::Storage;
+
+/// How long the first plan waits for the queue runner and the providers: what is begun before everything is
+/// known may have to be taken back. Later nothing waits for anything.
+const FIRST_LOOK_PATIENCE: Seconds = Seconds(30);
 
 /// The signature of a planner. The simulator's tests put another one in to see planted bugs found.
 pub type Planner = fn(&Policy, &Snapshot) -> Plan;
@@ -34,6 +38,8 @@ pub struct Reconciler {
     pub(crate) questions: Questions,
     pub(crate) publication: Publication,
     pub(crate) storage: Storage,
+    /// Until then the first plan waits for the first answers.
+    pub(crate) first_plan_at: Timestamp,
     /// Whether anything has changed that a plan may depend on.
     pub(crate) changed: bool,
     /// The plan that was last carried out.
@@ -58,6 +64,7 @@ impl Reconciler {
             questions: Questions::default(),
             publication: Publication::default(),
             storage: Storage::default(),
+            first_plan_at: now.after(FIRST_LOOK_PATIENCE),
             changed: true,
             plan: Plan::default(),
             effects: VecDeque::new(),
@@ -95,7 +102,8 @@ impl Reconciler {
         self.give_up_what_hangs();
         self.note_slow_boots();
         let due = earliest(self.plan.wake_at, self.publication.retry_at());
-        if self.changed || due.is_some_and(|at| at <= now) {
+        let has_looked = self.first_plan_at <= now || self.has_looked();
+        if has_looked && (self.changed || due.is_some_and(|at| at <= now)) {
             self.changed = false;
             let plan = (self.planner)(&self.configuration.policy, &self.snapshot());
             self.remember_verdicts(&plan);
@@ -117,7 +125,9 @@ impl Reconciler {
 
     /// When [`act`](Self::act) has something to do although nothing happens.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let first_plan_at = Some(self.first_plan_at).filter(|at| *at > self.now && self.changed);
         [
+            first_plan_at,
             self.plan.wake_at,
             self.next_hang(),
             self.next_boot_timeout(),
@@ -146,13 +156,19 @@ impl Reconciler {
         self.operations.ids()
     }
 
+    /// Whether the queue runner and every provider have answered once, or failed to.
+    pub fn has_looked(&self) -> bool {
+        self.questions.is_answered()
+            && self.providers.values().all(|provider| provider.answer.is_some())
+    }
+
     /// Whether the queue runner, the providers and every machine that something was begun with have been waited
     /// for: a run that is not to stay can end.
     pub fn is_settled(&self) -> bool {
         self.effects.is_empty()
             && !self.changed
             && self.operations.is_empty()
-            && self.providers.values().all(|provider| provider.answer.is_some())
+            && self.has_looked()
             && self.questions.are_settled()
             && self.publication.is_settled()
             && self.storage.is_settled()

@@ -12,7 +12,7 @@ mod machines;
 use std::time::Duration;
 
 use planner::{MachineKeys, Queue, QueueMachine, QueueStatus, Seconds};
-use reconciler::world::QueueSource;
+use crate::queue::QueueSource;
 use serde_json::{Map, Value};
 
 use super::clock::{Asked, Clock};

@@ -17,7 +17,7 @@ mod steps;
 use std::time::{Duration, Instant};
 
 use planner::{Queue, QueueStatus};
-use reconciler::world::QueueSource;
+use crate::queue::QueueSource;
 
 use self::server::Server;
 pub(crate) use self::server::without_login;
