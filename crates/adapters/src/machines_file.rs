@@ -41,9 +41,8 @@ impl Sink {
         match &self.settings.target {
             MachinesFileTarget::NotWanted => Ok(Published::NotWanted),
             MachinesFileTarget::File(path) => {
-                replace(path, &format!("{HEADER}{lines}"), self.settings.mode).map_err(|problem| {
-                    format!("cannot write {}: {problem}", path.display())
-                })
+                replace(path, &format!("{HEADER}{lines}"), self.settings.mode)
+                    .map_err(|problem| format!("cannot write {}: {problem}", path.display()))
             }
             MachinesFileTarget::Command(words) => {
                 let invocation = Invocation::new(words, self.limit).stdin(lines);

@@ -13,8 +13,8 @@ use adapters::fleet::Fleet;
 use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, ProviderError, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
-use reconciler::conformance;
 use reconciler::OperationErrorKind;
+use reconciler::conformance;
 use serde_json::{Value, json};
 
 use emulator::Emulator;

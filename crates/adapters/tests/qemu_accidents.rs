@@ -11,7 +11,7 @@ use adapters::config::parse;
 use adapters::fleet::Fleet;
 use adapters::lock::Access;
 use planner::{Machine, MachineName, MachineState, MachineType};
-use reconciler::world::{Done, MachineProvider as _, Step, StepError, OperationErrorKind, Task};
+use reconciler::world::{Done, MachineProvider as _, OperationErrorKind, Step, StepError, Task};
 use serde_json::json;
 
 const TYPE: &str = "x86_64-linux";

@@ -60,7 +60,6 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
 
 fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPolicy) {
     let per_cycle = attrs.count("maxCreatesPerCycle", 1).or(defaults.max_creates_per_cycle);
-    pool.max_creates_per_cycle = per_cycle.unwrap_or(pool.max_creates_per_cycle);
     pool.creates_per_5_minutes = per_cycle;
     let creating = attrs.count("maxCreating", 1).or(defaults.max_creating);
     pool.max_creating = creating.unwrap_or(pool.max_creating);

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Provider, ProviderContext, ProviderError, wait_until_up, wire};
+use crate::clock::now;
 use crate::command::{CommandError, Invocation};
-use crate::world::now;
 
 /// The exit code that says "not enough capacity now".
 const CAPACITY_EXIT_CODE: i32 = 3;

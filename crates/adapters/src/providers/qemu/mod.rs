@@ -260,7 +260,9 @@ fn in_use(known: &[(Folder, Spec)]) -> BTreeMap<MachineName, Share> {
 }
 
 fn state(folder: &Folder, spec: &Spec) -> MachineState {
-    let Some(process) = Process::of(folder) else { return state_when_off(folder, spec) };
+    if Process::of(folder).is_none() {
+        return state_when_off(folder, spec);
+    }
     let run_state =
         Monitor::connect(&folder.monitor_socket()).and_then(|mut monitor| monitor.run_state());
     match run_state {
