@@ -156,7 +156,6 @@ fn kvm_pool() -> PoolPolicy {
         max_machines: 9,
         ignored_runnables: 5,
         runnables_per_machine: NonZeroU32::new(3).unwrap(),
-        max_creates_per_cycle: 2,
         creates_per_5_minutes: Some(2),
         max_creating: 3,
         fallback: Some(vec![MachineType::new("aarch64-linux")]),
@@ -185,7 +184,6 @@ fn everything() -> Config {
     let aarch64 = MachineType::new("aarch64-linux");
     let arm = MachineType::new("armv7l-linux");
     let plain = |machine_type: &MachineType, dollars: u64, idle_timeout| PoolPolicy {
-        max_creates_per_cycle: 7,
         creates_per_5_minutes: Some(7),
         max_creating: 8,
         target_wait: Some(Seconds(300)),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod direct;
 mod emulator;
 
 use std::collections::BTreeSet;
@@ -9,14 +10,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, ProviderError, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
 use reconciler::OperationErrorKind;
 use reconciler::conformance;
 use serde_json::{Value, json};
 
+use direct::Direct;
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -127,9 +127,8 @@ fn it_keeps_the_promises_of_a_provider() {
     let Some(account) = Account::new() else { return };
     for tokens in [true, false] {
         account.emulator_is(&json!({ "tokens": tokens }));
-        let config = parse(&account.config(&json!({}))).unwrap();
-        let mut fleet = Fleet::open(&config, Access::ReadWrite).unwrap();
-        conformance::check(&mut fleet, "farm", &x86()).unwrap();
+        let mut provider = Direct::of(&account.config(&json!({})));
+        conformance::check(&mut provider, "farm", &x86()).unwrap();
         assert_eq!(account.instances(), [""; 0]);
     }
 }

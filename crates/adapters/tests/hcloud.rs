@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod direct;
 mod emulator;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,14 +10,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
 use reconciler::OperationErrorKind;
 use reconciler::conformance;
 use serde_json::{Value, json};
 
+use direct::Direct;
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -111,9 +111,8 @@ fn x86() -> MachineType {
 #[test]
 fn it_keeps_the_promises_of_a_provider() {
     let Some(project) = Project::new() else { return };
-    let config = parse(&project.config(&["x86_64-linux"])).unwrap();
-    let mut fleet = Fleet::open(&config, Access::ReadWrite).unwrap();
-    conformance::check(&mut fleet, "farm", &x86()).unwrap();
+    let mut provider = Direct::of(&project.config(&["x86_64-linux"]));
+    conformance::check(&mut provider, "farm", &x86()).unwrap();
     assert_eq!(project.servers(), Vec::<Value>::new());
 }
 
