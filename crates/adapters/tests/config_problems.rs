@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use adapters::config::{option_names, parse};
-use adapters::fleet::{ASK_HOST_NAME, TOUCH_KEEP_ALIVE};
+use adapters::driver::{ASK_HOST_NAME, TOUCH_KEEP_ALIVE};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -120,6 +120,15 @@ impl Observed<'_> {
         memory.under_way.is_none() && retry_at <= self.now
     }
 
+    /// As [`Self::may_be_operated`], for its way out: what failed on its way in has not to be waited out.
+    pub(crate) fn may_be_released(&self) -> bool {
+        let memory = &self.machine.memory;
+        let failing = memory.failing.as_ref().filter(|failing| {
+            failing.operation == Operation::Drain || failing.operation.ends_the_machine()
+        });
+        memory.under_way.is_none() && failing.is_none_or(|failing| failing.retry_at <= self.now)
+    }
+
     /// Whether it is being made or boots for the first time.
     pub(crate) fn is_being_created(&self) -> bool {
         self.operation() == Some(Operation::Create)

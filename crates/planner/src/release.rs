@@ -45,7 +45,7 @@ pub(crate) fn next_step(observed: &Observed<'_>, queue: &Queue, asked: Sequence)
         MachineKeys::HostName => rest(observed, asked),
     };
     let is_operation = matches!(step, ReleaseStep::Drain | ReleaseStep::Release);
-    if is_operation && !observed.may_be_operated() {
+    if is_operation && !observed.may_be_released() {
         ReleaseStep::Await(AwaitReason::Operation)
     } else {
         step

@@ -213,7 +213,8 @@ impl Reconciler {
             .records
             .values()
             .filter(|record| record.provider == *id && !listed.contains(&record.machine.name))
-            .filter(|record| record.exists && !record.is_ahead_of(asked))
+            .filter(|record| record.exists || record.machine.memory.destroyed_at.is_some())
+            .filter(|record| !record.is_ahead_of(asked))
             .map(|record| record.machine.name.clone())
             .collect();
         for name in unlisted {

@@ -83,11 +83,9 @@ impl Reconciler {
         self.effects.push_back(Effect::Publish { publication, file: Box::new(file) });
     }
 
-    /// Before every provider has answered once, a file could be missing machines that were never forgotten.
+    /// Without a memory, a file that is written before every provider has answered once could be missing machines.
     fn may_publish(&self) -> bool {
-        self.providers.values().all(|provider| {
-            provider.answer.is_some() || self.records.values().any(|record| record.exists)
-        })
+        self.remembers || self.providers.values().all(|provider| provider.answer.is_some())
     }
 
     /// From the moment when a file that names it is on its way, a machine may get builds.

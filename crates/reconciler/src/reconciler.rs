@@ -38,6 +38,8 @@ pub struct Reconciler {
     pub(crate) questions: Questions,
     pub(crate) publication: Publication,
     pub(crate) storage: Storage,
+    /// Whether an earlier run wrote machines down.
+    pub(crate) remembers: bool,
     /// Until then the first plan waits for the first answers.
     pub(crate) first_plan_at: Timestamp,
     /// Whether anything has changed that a plan may depend on.
@@ -51,8 +53,10 @@ impl Reconciler {
     /// A provisioner that remembers `state`. Jitter comes from `seed`. Nothing is done before
     /// [`act`](Self::act) is called.
     pub fn new(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
+        let remembers = !state.records.is_empty();
         let records = state.records.into_iter().map(Record::restored);
         let mut reconciler = Self {
+            remembers,
             planner: plan,
             seed,
             now,
@@ -125,9 +129,9 @@ impl Reconciler {
 
     /// When [`act`](Self::act) has something to do although nothing happens.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let first_plan_at = Some(self.first_plan_at).filter(|at| *at > self.now && self.changed);
+        let plan_at = if self.has_looked() { self.now } else { self.first_plan_at.max(self.now) };
         [
-            first_plan_at,
+            Some(plan_at).filter(|_| self.changed),
             self.plan.wake_at,
             self.next_hang(),
             self.next_boot_timeout(),

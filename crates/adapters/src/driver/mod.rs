@@ -20,6 +20,7 @@ use reconciler::{
 use crate::clock::Clock;
 use crate::command::CancelToken;
 use crate::config::{Config, ScheduledPolicy};
+pub use crate::host_name::ASK_HOST_NAME;
 use crate::lock::Access;
 use crate::machines_file::Sink;
 use crate::queue::{self, QueueSource};

@@ -141,7 +141,8 @@ impl Harness {
             while let Some(effect) = self.reconciler.poll_effect() {
                 handled |= self.carry_out(effect);
             }
-            if !handled {
+            let is_due = self.reconciler.poll_timeout().is_some_and(|at| at.0 <= self.now);
+            if !handled && !is_due {
                 return;
             }
         }

@@ -61,16 +61,38 @@ fn one_providers_silence_holds_up_no_other_type() {
     let arm = ProviderId("arm".to_owned());
     configuration.providers.insert(MachineType::new("aarch64-linux"), arm.clone());
     let mut harness = Harness::of(configuration, State::default());
-    for (listing, provider) in std::mem::take(&mut harness.listings) {
-        if provider != arm {
-            harness.tell(Event::Listed { listing, provider, result: Ok(Listing::default()) });
-        }
+    let (of_arm, others) = std::mem::take(&mut harness.listings)
+        .into_iter()
+        .partition::<Vec<_>, _>(|(_, p)| *p == arm);
+    for (listing, provider) in others {
+        harness.tell(Event::Listed { listing, provider, result: Ok(Listing::default()) });
     }
     harness.act();
     harness.queue(1, &[]);
+    assert!(harness.operations.is_empty(), "the first plan waits for the first answers");
+    harness.pass(30);
     harness.end(Operation::Create, 0, Ok(up(0)));
     harness.end(Operation::Deploy, 0, Ok(up(0)));
-    assert_eq!(harness.file, ["farm-0"], "arm has not answered yet");
+    assert_eq!(harness.file, [""; 0], "its machines may be in the file");
+    for (listing, provider) in std::mem::take(&mut harness.listings).into_iter().chain(of_arm) {
+        let result = if provider == arm {
+            Err("no answer".to_owned())
+        } else {
+            Ok(Listing { machines: vec![up(0)], ..Listing::default() })
+        };
+        harness.tell(Event::Listed { listing, provider, result });
+    }
+    harness.act();
+    assert_eq!(harness.file, ["farm-0"]);
+    harness.pass(60);
+    for (listing, provider) in std::mem::take(&mut harness.listings) {
+        if provider != arm {
+            let result = Ok(Listing { machines: vec![up(0)], ..Listing::default() });
+            harness.tell(Event::Listed { listing, provider, result });
+        }
+    }
+    harness.queue(2, &[]);
+    assert_eq!(harness.under_way(), ["create farm-1"], "arm hangs and holds up nothing");
 }
 
 #[test]
