@@ -139,3 +139,38 @@ fn results_are_shown_as_ratios_to_the_bound() {
     let ratio: f64 = ratio.split(' ').next().unwrap().parse().unwrap();
     assert!((1.0..2.0).contains(&ratio), "{table}");
 }
+
+/// One file, readable without anything from elsewhere.
+#[test]
+fn a_page_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let trace = "sim-traces/burst.json";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "report", "examples/sim/conf.nix", "examples/sim/conf.nix,interval=30"]);
+    command.args(["--trace", trace, "--target", "600", "--output"]).arg(&page);
+    let output = command.current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.len() < 2_000_000, "{}", text.len());
+    for words in ["It costs <b>$", "Machines over time", "By jobset", "Fairness", "<svg", "B: "] {
+        assert!(text.contains(words), "{words} is not in the page");
+    }
+    for outside in ["<script", "http:", "https:", "url(", "@import", "NaN", "inf"] {
+        assert!(!text.contains(outside), "{outside} is in the page");
+    }
+    assert!(text.contains("wait longer than the target of 10m00s"), "{text}");
+}
+
+/// When the provisioner first looks is chance too, and shown as a range.
+#[test]
+fn phases_of_the_first_look_are_a_range() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "run", "examples/sim/conf.nix", "sim-traces/nixpkgs-graph.jsonl.gz"]);
+    let output = command.args(["--phases", "4"]).current_dir(root()).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap().replace('\n', " ");
+    assert!(table.contains("seed 0, 4 phases each"), "{table}");
+    let (_, range) = table.split_once("wait mean ").unwrap();
+    let (least, rest) = range.split_once(" to ").unwrap();
+    assert_ne!(Some(least), rest.split(',').next(), "{table}");
+}

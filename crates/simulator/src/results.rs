@@ -35,6 +35,8 @@ pub enum WarmUp {
 pub struct Results {
     /// The seed.
     pub seed: u64,
+    /// When the provisioner first looked: chance that no seed draws.
+    pub first_cycle: Millis,
     /// Virtual time at the end.
     pub ended_at: Millis,
     /// Whether the farm came to rest: all steps ended, no machine left to release.
@@ -77,6 +79,8 @@ pub struct Metrics {
     pub makespan: Millis,
     /// Millionths of a dollar.
     pub cost_micro_dollars: u128,
+    /// Of that: the disks of stopped machines.
+    pub stopped_micro_dollars: u128,
     /// Machines made.
     pub created: u64,
     /// Machines that went away or broke by themselves.
@@ -162,6 +166,7 @@ impl Results {
         });
         Self {
             seed,
+            first_cycle: simulation.first_cycle(),
             ended_at: world.now(),
             at_rest: simulation.is_at_rest(),
             warm_up: steps.from,
@@ -268,12 +273,12 @@ impl Steps<'_> {
     }
 }
 
-fn wait(record: &StepRecord) -> Millis {
+pub(crate) fn wait(record: &StepRecord) -> Millis {
     record.started_at.since(record.runnable_at)
 }
 
 /// In thousandths.
-fn bounded_slowdown(record: &StepRecord) -> u64 {
+pub(crate) fn bounded_slowdown(record: &StepRecord) -> u64 {
     let length = record.ended_at.since(record.started_at);
     let bounded = length.max(SLOWDOWN_BOUND);
     ((wait(record) + length).0.saturating_mul(1000) / bounded.0).max(1000)
@@ -282,6 +287,7 @@ fn bounded_slowdown(record: &StepRecord) -> u64 {
 impl Metrics {
     fn set_usage(&mut self, usage: &Usage) {
         self.cost_micro_dollars = usage.cost.micro_dollars();
+        self.stopped_micro_dollars = usage.stopped_cost.micro_dollars();
         self.created = usage.created;
         self.lost = usage.lost;
         self.churn = usage.created + usage.started + usage.stopped + usage.destroyed;

@@ -31,6 +31,7 @@ pub struct Setup {
 pub struct Simulation {
     policy: Policy,
     interval: Millis,
+    first_cycle: Millis,
     next_cycle: Millis,
     cycles: u64,
     world: SimWorld,
@@ -42,6 +43,7 @@ impl Simulation {
         let Setup { seed, policy, limits, farm, workload } = setup;
         Self {
             interval: Millis(farm.cycle.interval.0.max(1)),
+            first_cycle: farm.cycle.first,
             next_cycle: farm.cycle.first,
             cycles: 0,
             world: SimWorld::new(seed, policy.clone(), limits, farm, workload),
@@ -67,6 +69,11 @@ impl Simulation {
     /// When the next cycle begins.
     pub fn next_cycle(&self) -> Millis {
         self.next_cycle
+    }
+
+    /// When the first cycle began.
+    pub fn first_cycle(&self) -> Millis {
+        self.first_cycle
     }
 
     /// How many cycles there were.

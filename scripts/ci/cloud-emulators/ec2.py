@@ -2,13 +2,15 @@
 the public description of the API: `ClientToken` and the filter by it, and a listing that lags behind.
 
 `POST /_microburst/rules` sets faults (see microburst's own description). `POST /emulator` sets `tokens` (false: they are
-ignored, as moto itself does), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
+ignored, as moto itself does), `kill` (`{pid, at, after}`: that process is killed at the so many-th request from now on,
+before or after its effect, and has no answer), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
 that there are none) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
 """
 
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -34,7 +36,7 @@ class Wrapper:
         self.lock = threading.Lock()
         self.made: dict[str, float] = {}
         self.tokens: dict[str, tuple[dict, str, bytes]] = {}
-        self.settings = {"tokens": True, "lagSeconds": 0}
+        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None}
         self.requests: list[str] = []
 
     def __call__(self, environ, start_response):
@@ -45,7 +47,13 @@ class Wrapper:
         action = form.get("Action", "")
         if action:
             self.requests.append(action)
+        kill = self.settings["kill"] if len(self.requests) == (self.settings["kill"] or {}).get("at") else None
+        if kill and not kill["after"]:
+            os.kill(kill["pid"], signal.SIGKILL)
+            return failure("Unavailable", "It is dead anyway", 503)(environ, start_response)
         answer = self.answer(request, form, action)
+        if kill:
+            os.kill(kill["pid"], signal.SIGKILL)
         return answer(environ, start_response)
 
     def control(self, request) -> Response:

@@ -4,13 +4,16 @@
 `POST /faults` takes a list of rules, which replace the earlier ones; the first that fits a request is applied:
 `method`, `path` (a regular expression), `times` (default 1), `skip` (let so many pass first), and what happens: `status`
 and `code` (an answer without effect), `lost` (the effect happens, the answer breaks off), `reset` (neither), `seconds`
-(waits, before anything else). `GET /requests` tells which requests came: `METHOD PATH` each.
+(waits, before anything else). `POST /kill` takes `{pid, at, after}`: that process is killed at the so many-th request
+from now on, before or after its effect. `POST /age` takes the seconds that every server is to be old. `GET /requests` tells which requests came: `METHOD PATH` each.
 """
 
 import asyncio
+import datetime
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -46,6 +49,8 @@ for number, name in enumerate(PRICES, 1):
 LABELS: dict[int, dict] = {}
 PLACES: dict[int, str] = {}
 USER_DATA: dict[str, str] = {}
+# Seconds that every server says to be old, if set.
+AGE: list[int] = []
 
 plain_server = schemas.server_to_hcloud
 
@@ -54,6 +59,9 @@ def server_with_labels(row) -> dict:
     server = plain_server(row)
     server["labels"] = LABELS.get(row.id, {})
     server["location"] = LOCATIONS[PLACES.get(row.id, "fsn1")]
+    if AGE:
+        created = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=AGE[0])
+        server["created"] = created.isoformat(timespec="seconds")
     return server
 
 
@@ -93,7 +101,8 @@ class Wrapper:
     def __init__(self) -> None:
         self.rules: list[dict] = []
         self.requests: list[str] = []
-        self.remaining = 3600
+        self.remaining = 1_000_000
+        self.kill: dict = {}
         self.ignores_labels = False
 
     async def inner(self, scope, body: bytes) -> tuple[int, dict]:
@@ -161,6 +170,10 @@ class Wrapper:
             case "POST", "/faults":
                 self.rules, self.requests = json.loads(body), []
                 self.ignores_labels = any(rule.get("ignore_labels") for rule in self.rules)
+            case "POST", "/age":
+                AGE[:] = [json.loads(body)]
+            case "POST", "/kill":
+                self.kill, self.requests = json.loads(body), []
             case "GET", "/requests":
                 return {"requests": self.requests}
             case "GET", "/user-data":
@@ -195,6 +208,11 @@ class Wrapper:
             await respond(send, 200, reply, {})
             return
         self.requests.append(f"{scope['method']} {scope['path']}")
+        kill = self.kill if len(self.requests) == self.kill.get("at") else {}
+        if kill and not kill["after"]:
+            os.kill(kill["pid"], signal.SIGKILL)
+            await respond(send, 503, {}, {}, broken=True)
+            return
         rule = self.fault(scope)
         await asyncio.sleep(rule.get("seconds", 0))
         if rule.get("reset"):
@@ -204,8 +222,10 @@ class Wrapper:
             status, reply = rule["status"], error(rule.get("code", "server_error"), rule.get("message", "as the test wants it"))
         else:
             status, reply = await self.answer(scope, body)
+        if kill:
+            os.kill(kill["pid"], signal.SIGKILL)
         self.remaining = max(0, self.remaining - 1)
-        limits = {"RateLimit-Limit": "3600", "RateLimit-Remaining": str(self.remaining), "RateLimit-Reset": "0"}
+        limits = {"RateLimit-Limit": "1000000", "RateLimit-Remaining": str(self.remaining), "RateLimit-Reset": "0"}
         await respond(send, status, reply, limits, broken=rule.get("lost", False))
 
 

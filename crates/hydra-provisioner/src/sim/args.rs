@@ -48,6 +48,23 @@ pub(crate) enum Sim {
         #[command(flatten)]
         options: Options,
     },
+    /// One page (HTML, nothing else needed) about configurations on the same work, to look at and to pass on
+    Report {
+        /// conf.nix or .json files, each with its own interval and farm where told
+        #[arg(required = true, value_name = "CONF[,interval=SECONDS][,farm=FILE]")]
+        confs: Vec<ConfArg>,
+        /// A workload or a scenario
+        #[arg(long, value_name = "TRACE")]
+        trace: PathBuf,
+        /// Where the page is written
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Waits longer than this many seconds are counted
+        #[arg(long, default_value_t = 300)]
+        target: u64,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Draw farms, work and trouble from seeds and watch that no rule is broken
     Campaign {
         /// The first seed
@@ -193,6 +210,10 @@ pub(crate) struct Options {
     /// Run this many seeds, counted up from the first, and tell how sure the means are
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) seeds: u64,
+    /// Run each seed this many times, with the first look spread over the interval, and show from where to where results
+    /// go: when the provisioner looks is chance too
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) phases: u64,
     /// Machines, prices, queue runner, incidents and faults (JSON), instead of a scenario's own
     #[arg(long, value_name = "FILE")]
     pub(crate) farm: Option<PathBuf>,
@@ -203,6 +224,9 @@ pub(crate) struct Options {
     /// `mser5`, which finds the place by itself. Costs are of the whole
     #[arg(long, value_name = "SECONDS|mser5", value_parser = warm_up, default_value = "0", hide_default_value = true)]
     pub(crate) warm_up: WarmUp,
+    /// Write down the course of things, and compare waits with this.
+    #[arg(skip)]
+    pub(crate) detail: Option<Millis>,
     /// Say also how many times what it costs at least each configuration costs (see `sim bound`)
     #[arg(long)]
     pub(crate) bound: bool,

@@ -7,6 +7,7 @@ mod hydra_database;
 mod import;
 mod input;
 mod layout;
+mod page;
 mod prices;
 mod report;
 mod runs;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use simulator::campaign::{Knobs, trial};
-use simulator::engine::Seed;
+use simulator::engine::{Millis, Seed};
 use simulator::trace::{RecordingReader, write_workload};
 
 use crate::commands::{fail, load, print, print_json};
@@ -37,6 +38,9 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
             show(&runs, &options, report::tables_by_conf)
         }
         Sim::Bound { conf, traces, wait, options } => bound::bound(&conf, &traces, &wait, &options),
+        Sim::Report { confs, trace, output, target, options } => {
+            page::report(&confs, &trace, &output, Millis::from_seconds(target), options)
+        }
         Sim::Campaign { seed, seeds, knobs } => campaign(seed, seeds, knobs),
         Sim::Replay { conf, recording } => replay(&conf, &recording),
         Sim::Generate { scenario, seed, output } => generate(&scenario, seed, &output),
@@ -72,6 +76,11 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
         Format::Json => print_json(&report::json(runs))?,
         Format::Csv => print(report::csv(runs))?,
     }
+    Ok(warn(runs))
+}
+
+/// What the operator must know besides results.
+fn warn(runs: &[Run]) -> Exit {
     warn_of_unsupported(runs);
     let mut exit = Exit::Done;
     for run in runs {
@@ -96,7 +105,7 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
     if cut > 0 {
         exit = fail(Exit::Unexpected, &format!("{cut} of {} runs were cut short", runs.len()));
     }
-    Ok(exit)
+    exit
 }
 
 /// Most often the real queue runner was set to wait longer than the simulated one.

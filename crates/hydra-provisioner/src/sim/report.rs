@@ -92,10 +92,10 @@ impl Column<'_> {
         let differences: Vec<_> = self
             .runs
             .iter()
-            .filter_map(|run| {
-                let other = less.iter().find(|other| other.seed == run.seed)?;
-                Some(value(run)? - value(other)?)
-            })
+            // Both are in the order of seed and phase.
+            .zip(less)
+            .filter(|(run, other)| run.seed == other.seed)
+            .filter_map(|(run, other)| Some(value(run)? - value(other)?))
             .collect();
         show_difference(Estimate::of(&differences), unit)
     }
@@ -174,6 +174,7 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
         text += &rows(&columns).to_text();
         text += &wrapped(if varies { note } else { "" });
         text += &wrapped(WAIT);
+        text += &phases(runs);
         text += &bounds(runs);
         text += &assumptions(runs);
         text.push('\n');
@@ -182,14 +183,16 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
 }
 
 fn what_ran(runs: &[Run], first: &Results) -> String {
-    let mut text = match seeds(runs) {
-        1 => format!("seed {}", first.seed),
+    let (seeds, phases) = seeds_and_phases(runs);
+    let each = if phases > 1 { format!(", {phases} phases each") } else { String::new() };
+    let mut text = match seeds {
+        1 => format!("seed {}{each}", first.seed),
         many if !vary(runs) => format!(
             "{many} seeds from {} on, all with the same results: nothing in this trace and farm is left to chance, \
              one seed tells as much",
             first.seed
         ),
-        many => format!("{many} seeds from {} on, means ± 95 % confidence", first.seed),
+        many => format!("{many} seeds from {} on{each}, means ± 95 % confidence", first.seed),
     };
     let cut = runs.iter().filter(|run| run.completion == Completion::CutShort).count();
     if cut > 0 {
@@ -212,8 +215,42 @@ fn vary(runs: &[Run]) -> bool {
     })
 }
 
-fn seeds(runs: &[Run]) -> usize {
-    runs.chunk_by(|a, b| a.conf == b.conf).next().map_or(0, <[Run]>::len)
+/// How many seeds, and how many phases of each.
+fn seeds_and_phases(runs: &[Run]) -> (usize, usize) {
+    let of_conf = runs.chunk_by(|a, b| a.conf == b.conf).next().unwrap_or_default();
+    let results: Vec<_> = of_conf.iter().filter_map(|run| run.results.as_ref()).collect();
+    let seeds = results.chunk_by(|a, b| a.seed == b.seed).count();
+    (seeds, results.len() / seeds.max(1))
+}
+
+/// From where to where results go by when the provisioner first looks, on average over the seeds.
+fn phases(runs: &[Run]) -> String {
+    let (_, phases) = seeds_and_phases(runs);
+    let mut text = String::new();
+    if phases < 2 {
+        return text;
+    }
+    for runs in runs.chunk_by(|a, b| a.conf == b.conf) {
+        let results: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
+        let range = |unit, number: fn(&Metrics) -> u128| {
+            let mean = |phase: usize| {
+                let values = results.iter().skip(phase).step_by(phases);
+                let values = values.map(|one| to_float(number(&one.total))).collect::<Vec<_>>();
+                Estimate::of(&values).mean
+            };
+            let means = (0..phases).map(mean);
+            let least = means.clone().fold(f64::INFINITY, f64::min);
+            format!("{} to {}", show(least, unit), show(means.fold(0.0, f64::max), unit))
+        };
+        text += &wrapped(&format!(
+            "{}, by when it first looks: cost $ {}, wait mean {}, p95 {}.",
+            runs.first().map_or("", |run| run.conf.as_str()),
+            range(Unit::Dollars, |m| m.cost_micro_dollars),
+            range(Unit::Time, |m| m.wait.mean.into()),
+            range(Unit::Time, |m| m.wait.p95.into())
+        ));
+    }
+    text
 }
 
 const WAIT: &str =
@@ -319,7 +356,7 @@ fn show(value: f64, unit: Unit) -> String {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
-fn time(millis: f64) -> String {
+pub(super) fn time(millis: f64) -> String {
     let seconds = (millis / 1000.0) as u64;
     match seconds {
         0..60 => format!("{:.1}s", millis / 1000.0),

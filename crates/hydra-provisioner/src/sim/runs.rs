@@ -9,8 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use simulator::bound::{Bracket, bracket};
+use simulator::detail::{Detail, Recorder};
 use simulator::engine::Millis;
-use simulator::results::{Results, WarmUp};
+use simulator::results::Results;
 use simulator::simulation::{Setup, Simulation};
 use simulator::waiting::what_waits;
 use simulator::world::Farm;
@@ -36,6 +37,8 @@ pub(super) struct Run {
     pub(super) waits: Vec<String>,
     /// What the work costs at least when steps wait as long as they did.
     pub(super) bracket: Option<Bracket>,
+    /// What a page shows beside the results.
+    pub(super) detail: Option<Detail>,
     /// What a machine of each type costs, in words.
     pub(super) prices: Vec<String>,
     /// The first broken rule, with what led to it.
@@ -61,7 +64,7 @@ pub(super) fn run_all(
     for trace in traces {
         for conf in confs {
             for seed in (trace.first_seed(options.seed)..).take(to_usize(options.seeds)) {
-                jobs.push((conf, trace, seed));
+                jobs.extend((0..options.phases.max(1)).map(|phase| (conf, trace, seed, phase)));
             }
         }
     }
@@ -71,9 +74,12 @@ pub(super) fn run_all(
     let pool = pool.map_err(|error| fail(Exit::Unexpected, &error))?;
     let runs = pool.install(|| {
         jobs.into_par_iter()
-            .map(|(conf, trace, seed)| {
-                let setup = trace.setup(conf, seed)?;
-                let mut run = simulate(setup.clone(), options.warm_up, &stop, &progress);
+            .map(|(conf, trace, seed, phase)| {
+                let mut setup = trace.setup(conf, seed)?;
+                let cycle = &mut setup.farm.cycle;
+                let later = cycle.interval.0.saturating_mul(phase) / options.phases.max(1);
+                cycle.first += Millis(later);
+                let mut run = simulate(setup.clone(), options, &stop, &progress);
                 if let (true, Some(results)) = (options.bound, &run.results) {
                     run.bracket = Some(bracket(&setup, Millis(results.total.wait.p95)));
                 }
@@ -106,7 +112,7 @@ fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
 }
 
 /// One run, to its end or the user's signal. The bar goes by thousandths of a run.
-fn simulate(setup: Setup, warm_up: WarmUp, stop: &AtomicBool, progress: &ProgressBar) -> Run {
+fn simulate(setup: Setup, options: &Options, stop: &AtomicBool, progress: &ProgressBar) -> Run {
     let seed = setup.seed.0;
     let last = setup.workload.last_submission();
     let mut run = Run {
@@ -116,6 +122,7 @@ fn simulate(setup: Setup, warm_up: WarmUp, stop: &AtomicBool, progress: &Progres
         completion: Completion::CutShort,
         waits: Vec::new(),
         bracket: None,
+        detail: None,
         prices: prices::of(&setup),
         violation: None,
     };
@@ -124,9 +131,13 @@ fn simulate(setup: Setup, warm_up: WarmUp, stop: &AtomicBool, progress: &Progres
     }
     let limit = last + PATIENCE;
     let mut simulation = Simulation::new(setup);
+    let mut recorder = Recorder::default();
     let mut shown = 0;
     while simulation.next_cycle() <= limit && !stop.load(Ordering::Relaxed) {
         simulation.cycle();
+        if options.detail.is_some() {
+            recorder.look(&simulation);
+        }
         let share = simulation.world().now().0.saturating_mul(1000) / last.0.max(1);
         progress.inc(share.min(1000) - shown);
         shown = share.min(1000);
@@ -142,7 +153,10 @@ fn simulate(setup: Setup, warm_up: WarmUp, stop: &AtomicBool, progress: &Progres
         }
     }
     run.violation = simulation.world().violations().first().map(ToString::to_string);
-    run.results = Some(Results::after(warm_up, seed, &simulation));
+    let results = Results::after(options.warm_up, seed, &simulation);
+    run.detail =
+        options.detail.map(|target| Detail::of(recorder, target, results.warm_up, &simulation));
+    run.results = Some(results);
     run
 }
 

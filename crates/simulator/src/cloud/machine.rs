@@ -60,6 +60,8 @@ pub struct Usage {
     pub offered: Millis,
     /// What it cost, disks included.
     pub cost: Cost,
+    /// Of that: the disks of stopped machines.
+    pub stopped_cost: Cost,
 }
 
 impl Usage {
@@ -81,6 +83,7 @@ impl Usage {
         self.building += other.building;
         self.offered += other.offered;
         self.cost += other.cost;
+        self.stopped_cost += other.stopped_cost;
     }
 }
 
@@ -287,7 +290,9 @@ impl SimMachine {
 
     fn settle_stopped(&mut self, now: Millis, usage: &mut Usage) {
         if let Some(since) = self.stopped_since.take() {
-            usage.cost += self.model.tariff.stopped(since, now);
+            let cost = self.model.tariff.stopped(since, now);
+            usage.cost += cost;
+            usage.stopped_cost += cost;
         }
     }
 }

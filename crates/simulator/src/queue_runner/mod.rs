@@ -343,6 +343,12 @@ impl QueueRunner {
         self.tallies[kind].runnable
     }
 
+    /// How many steps wait for a machine or for their next try, and how many are built.
+    pub fn waiting_and_running(&self) -> (u64, u64) {
+        let add = |sum: (u64, u64), one: &Tally| (sum.0 + one.runnable, sum.1 + one.running);
+        self.tallies.iter().fold((0, 0), add)
+    }
+
     /// Whether a step that waits could be given to a machine now or later.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()

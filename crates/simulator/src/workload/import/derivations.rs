@@ -147,9 +147,22 @@ fn derivation(value: &Value) -> Result<Derivation, String> {
     Ok(Derivation { kind, inputs: inputs.keys().cloned().collect() })
 }
 
+/// What it requires, and `local` where it prefers to be built locally (`preferLocalBuild`), as the classic queue
+/// runner shows it.
+fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
+    let mut features = required_features(value)?;
+    let attributes = [value.get("env"), value.get("structuredAttrs")];
+    let is_true = |attribute: &Value| *attribute == Value::Bool(true) || *attribute == "1";
+    let prefers_local = |of: &Value| of.get("preferLocalBuild").is_some_and(is_true);
+    if attributes.into_iter().flatten().any(prefers_local) {
+        features.insert(Feature::new("local"));
+    }
+    Ok(features)
+}
+
 /// `requiredSystemFeatures`: words in the environment, or a list where attributes are structured (inside
 /// the JSON text `__json`, or under `structuredAttrs` since Nix 2.29).
-fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
+fn required_features(value: &Value) -> Result<BTreeSet<Feature>, String> {
     const NAME: &str = "requiredSystemFeatures";
     let env = value.get("env");
     let structured = match env.and_then(|env| env.get("__json")).and_then(Value::as_str) {
@@ -198,6 +211,7 @@ mod tests {
     const OLD: &str = r#"{
       "/nix/store/a-lib.drv": { "system": "x86_64-linux", "inputDrvs": { "/nix/store/z-boot.drv": ["out"] },
         "env": { "requiredSystemFeatures": "big-parallel kvm", "name": "lib" } },
+      "/nix/store/e-text.drv": { "system": "x86_64-linux", "inputDrvs": {}, "env": { "preferLocalBuild": "1" } },
       "/nix/store/b-app.drv": { "system": "x86_64-linux", "inputDrvs": { "/nix/store/a-lib.drv": ["out"], "/nix/store/c-src.drv": ["out"] }, "env": {} },
       "/nix/store/c-src.drv": { "system": "builtin", "inputDrvs": {}, "env": {} },
       "/nix/store/d-other.drv": { "system": "aarch64-linux", "inputDrvs": { "/nix/store/c-src.drv": ["out"] },
@@ -214,6 +228,7 @@ mod tests {
                 "2 x86_64-linux 2 -> []",
                 "3 x86_64-linux 2 -> [2, 4]",
                 "4 aarch64-linux:kvm 4 -> []",
+                "5 x86_64-linux:local 5 -> []",
             ]
         );
         assert_eq!(imported.left_out, ["1 inputs that are not in the file, taken for built"]);

@@ -1,0 +1,326 @@
+//! `sim report`: one page about configurations on the same work. No script, nothing from elsewhere.
+
+mod charts;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use simulator::detail::{Detail, Waits};
+use simulator::engine::Millis;
+use simulator::results::{Metrics, Results};
+use simulator::statistics::Estimate;
+
+use super::args::Options;
+use super::conf::ConfArg;
+use super::report::time;
+use super::runs::Run;
+use crate::commands::fail;
+use crate::exit::Exit;
+
+const STYLE: &str = include_str!("style.css");
+/// Groups beyond these are left to `--format json`.
+const MOST_GROUPS: usize = 20;
+
+/// Simulates, writes the page, and returns the runs.
+pub(super) fn report(
+    confs: &[ConfArg],
+    trace: &Path,
+    output: &Path,
+    target: Millis,
+    mut options: Options,
+) -> Result<Exit, Exit> {
+    options.detail = Some(target);
+    options.bound = true;
+    let runs = super::simulate(confs, &[PathBuf::from(trace)], &options)?;
+    let text = page(&runs, trace).into_string();
+    std::fs::write(output, text).map_err(|error| {
+        fail(Exit::Unexpected, &format!("cannot write {}: {error}", output.display()))
+    })?;
+    Ok(super::warn(&runs))
+}
+
+/// The runs of one configuration; the first of them is shown in detail.
+struct Shown<'a> {
+    letter: String,
+    run: &'a Run,
+    results: &'a Results,
+    detail: &'a Detail,
+    all: Vec<&'a Run>,
+}
+
+impl Shown<'_> {
+    fn mean(&self, value: impl Fn(&Run) -> Option<f64>) -> Estimate {
+        Estimate::of(&self.all.iter().filter_map(|run| value(run)).collect::<Vec<_>>())
+    }
+
+    fn of_results(&self, value: fn(&Results) -> f64) -> Estimate {
+        self.mean(|run| run.results.as_ref().map(value))
+    }
+}
+
+fn page(runs: &[Run], trace: &Path) -> Markup {
+    let shown: Vec<_> = runs
+        .chunk_by(|a, b| a.conf == b.conf)
+        .enumerate()
+        .filter_map(|(at, runs)| {
+            let run = runs.first()?;
+            let letter = u32::try_from(at).ok().filter(|at| *at < 26);
+            let letter = letter.and_then(|at| char::from_u32(65 + at));
+            Some(Shown {
+                letter: letter.map_or_else(|| at.to_string(), String::from),
+                run,
+                results: run.results.as_ref()?,
+                detail: run.detail.as_ref()?,
+                all: runs.iter().collect(),
+            })
+        })
+        .collect();
+    let name = trace.file_name().unwrap_or_default().to_string_lossy();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Build farm on " (name) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+            }
+            body { main {
+                h1 { "What would " (name) " cost, and how long would builds wait?" }
+                p.soft { (about(&shown)) }
+                @for one in &shown { (headline(one, shown.len() > 1)) }
+                @if shown.len() > 1 { (comparison(&shown)) }
+                @for one in &shown { (course(one, shown.len() > 1)) }
+                (assumptions(&shown))
+            } }
+        }
+    }
+}
+
+fn about(shown: &[Shown<'_>]) -> String {
+    let Some(first) = shown.first() else { return "No run was begun.".to_owned() };
+    let results = first.results;
+    let length = time(float(results.total.makespan.0));
+    let mut text = format!(
+        "A simulation by hydra-provisioner: {} steps of {} builds over {length}, seed {}.",
+        results.total.built, results.builds, results.seed
+    );
+    if first.all.len() > 1 {
+        let _ = write!(
+            text,
+            " Tables that compare show means of {} seeds with 95 % intervals; the rest is of the first seed.",
+            first.all.len()
+        );
+    }
+    text
+}
+
+/// What someone wants to know who reads only this.
+fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
+    let (results, total) = (one.results, &one.results.total);
+    let cost = dollars(total);
+    let each = cost / float(total.built.max(1));
+    let [building, idle, booting] =
+        [total.busy, total.idle, total.booting].map(|part| percent(part.0, total.paid.0));
+    let late = percent(one.detail.all.late, one.detail.all.steps);
+    let wait = |millis: u64| time(float(millis));
+    html! {
+        div.headline {
+            p.name { @if is_one_of_many { b { (one.letter) ": " } } (one.run.conf) }
+            p {
+                "It costs " b { (format!("${cost:.2}")) } (format!(" (${each:.4} a step). "))
+                "Half of the steps wait less than " b { (wait(total.wait.p50)) } ", one in twenty longer than "
+                b { (wait(total.wait.p95)) } "; " (late) " wait longer than the target of "
+                (wait(one.detail.target.0)) ". Of the machine time that is paid, " (building) " is building, " (idle)
+                " idle and " (booting) " booting. " (total.created) " machines are made"
+                @if total.lost > 0 { ", " (total.lost) " are lost" } "."
+                @if total.failed > 0 { " " (total.failed) " steps are given up." }
+                @if !results.at_rest { " It does not come to rest: " (one.run.waits.join("; ")) "." }
+            }
+            @if let Some(bracket) = &one.run.bracket {
+                p {
+                    (format!(
+                        "Nobody could do it for less than ${:.2} with this wait, and who knows the future pays ${:.2}: it costs {:.2} and {:.2} times as much.",
+                        bracket.least, bracket.clairvoyant,
+                        cost / bracket.least.max(f64::MIN_POSITIVE),
+                        cost / bracket.clairvoyant.max(f64::MIN_POSITIVE)
+                    ))
+                }
+            }
+        }
+    }
+}
+
+fn comparison(shown: &[Shown<'_>]) -> Markup {
+    let points: Vec<_> = shown
+        .iter()
+        .map(|one| {
+            let wait = one.of_results(|r| float(r.total.wait.p95) / 1000.0).mean;
+            (one.letter.clone(), wait, one.of_results(|r| dollars(&r.total)).mean)
+        })
+        .collect();
+    let ratio = |one: &Shown<'_>| {
+        one.mean(|run| {
+            let least = run.bracket.as_ref()?.least.max(f64::MIN_POSITIVE);
+            Some(dollars(&run.results.as_ref()?.total) / least)
+        })
+    };
+    html! {
+        h2 { "Configurations compared" }
+        div.wide { table {
+            thead { tr {
+                th { "" } th { "cost" } th { "wait, p95" } th { "wait, p99" } th { "building" }
+                th { "machines made" } th { "times the least" }
+            } }
+            tbody { @for one in shown { tr {
+                td { b { (one.letter) } " " (breakable(&one.run.conf)) }
+                td { (estimate(one.of_results(|r| dollars(&r.total)), |v| format!("${v:.2}"))) }
+                td { (estimate(one.of_results(|r| float(r.total.wait.p95)), time)) }
+                td { (estimate(one.of_results(|r| float(r.total.wait.p99)), time)) }
+                td { (percent(one.results.total.busy.0, one.results.total.paid.0)) }
+                td { (estimate(one.of_results(|r| float(r.total.created)), |v| format!("{v:.0}"))) }
+                td { (estimate(ratio(one), |v| format!("{v:.2}"))) }
+            } } }
+        } }
+        figure {
+            figcaption { "Cost (up) and wait that one step in twenty exceeds (right). Blue: no other is better in both." }
+            (charts::pareto(&points))
+        }
+    }
+}
+
+/// How it went, what the money went into, who waited.
+fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
+    let detail = one.detail;
+    html! {
+        @if is_one_of_many { h2.name { (one.letter) ": " (one.run.conf) } }
+        h2 { "What the money goes into" }
+        (split(&one.results.total))
+        h2 { "Machines over time" }
+        figure { (charts::machines(&detail.course)) }
+        h2 { "The queue over time" }
+        figure { (charts::queue(&detail.course)) }
+        h2 { "Waits" }
+        figure {
+            figcaption {
+                "Share of the steps that waited no longer than so long; dashed: the target of "
+                (time(float(detail.target.0))) "."
+            }
+            (charts::waits(&detail.quantiles, detail.target))
+        }
+        (groups("machine type", &detail.by_type))
+        (groups("jobset", &detail.by_jobset))
+        @if let Some(fairness) = detail.fairness() {
+            p {
+                "Fairness between jobsets: " b { (format!("{fairness:.2}")) }
+                " (Jain's index of their mean slowdowns; 1: all are served alike)."
+            }
+        }
+        (groups("priority", &detail.by_priority))
+    }
+}
+
+/// By the time that machines were paid for; disks of stopped machines are billed by themselves.
+fn split(total: &Metrics) -> Markup {
+    let stopped = total.stopped_micro_dollars;
+    let running = wide(total.cost_micro_dollars.saturating_sub(stopped)) / 1e6;
+    let part = |time: Millis| running * float(time.0) / float(total.paid.0.max(1));
+    let parts = [
+        ("building", "building", part(total.busy)),
+        ("idle", "idle", part(total.idle)),
+        ("booting or being deployed", "booting", part(total.booting)),
+        ("stopped (disks)", "stopped", wide(stopped) / 1e6),
+    ];
+    html! {
+        figure {
+            div.legend {
+                @for (name, class, value) in parts.iter().filter(|part| part.2 > 0.0) {
+                    span { i class=(class) {} (name) " " b { (format!("${value:.2}")) } }
+                }
+            }
+            (charts::bar(&parts))
+            figcaption {
+                "Shares of the machine time that is paid. Slots of ready machines are used to "
+                (format!("{:.0} %", float(total.utilisation) / 10.0)) "."
+            }
+        }
+    }
+}
+
+fn groups(what: &str, groups: &[Waits]) -> Markup {
+    let mut largest: Vec<_> = groups.iter().collect();
+    largest.sort_by_key(|group| std::cmp::Reverse(group.steps));
+    let left_out = largest.len().saturating_sub(MOST_GROUPS);
+    largest.truncate(MOST_GROUPS);
+    html! {
+        h3 { "By " (what) }
+        div.wide { table {
+            thead { tr {
+                th { (what) } th { "steps" } th { "median" } th { "p95" } th { "p99" } th { "longest" }
+                th { "over the target" } th { "slowdown" }
+            } }
+            tbody { @for group in largest { tr {
+                td { (group.name) } td { (group.steps) }
+                @for wait in [group.wait.p50, group.wait.p95, group.wait.p99, group.wait.max] {
+                    td { (time(float(wait))) }
+                }
+                td { (percent(group.late, group.steps)) }
+                td { (format!("{:.2}", float(group.slowdown) / 1000.0)) }
+            } } }
+        } }
+        @if left_out > 0 { p.soft { "and " (left_out) " smaller ones" } }
+    }
+}
+
+fn assumptions(shown: &[Shown<'_>]) -> Markup {
+    let warm_up = shown.iter().map(|one| one.results.warm_up).max().unwrap_or_default();
+    html! {
+        h2 { "What this rests on" }
+        ul {
+            @for one in shown { @for price in &one.run.prices {
+                li { @if shown.len() > 1 { (one.letter) ": " } "price of " (price) }
+            } }
+            li { "a wait is from when a step could be built until its last try began: tries that were lost count" }
+            li { "slowdown: (wait + build time) / build time, build times below 10 s counted as 10 s" }
+            @if warm_up > Millis::ZERO {
+                li { "waits are without steps submitted in the first " (time(float(warm_up.0))) }
+            }
+            @for one in shown { @if let Some(left_out) = one.run.bracket.map(|b| b.left_out).filter(|n| *n > 0) {
+                li { "the least cost leaves out " (left_out) " steps that no machine type builds" }
+            } }
+            li { "models and bounds: docs/simulator.md of hydra-provisioner" }
+        }
+    }
+}
+
+/// May be broken at its marks.
+fn breakable(name: &str) -> Markup {
+    html! { @for part in name.split_inclusive([',', '/']) { (part) wbr; } }
+}
+
+fn estimate(estimate: Estimate, show: impl Fn(f64) -> String) -> String {
+    match estimate.half_width.filter(|half_width| *half_width > 0.0) {
+        None => show(estimate.mean),
+        Some(half_width) => format!("{} ± {}", show(estimate.mean), show(half_width)),
+    }
+}
+
+fn dollars(metrics: &Metrics) -> f64 {
+    wide(metrics.cost_micro_dollars) / 1e6
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    format!("{:.1} %", float(part) / float(whole.max(1)) * 100.0)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+fn wide(value: u128) -> f64 {
+    value as f64
+}
