@@ -66,7 +66,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct RunArgs {
     /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
     #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
@@ -81,7 +81,10 @@ pub(crate) struct RunArgs {
     /// With --watch: serve Prometheus metrics at http://ADDRESS:PORT/metrics
     #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Append what each cycle saw and decided to FILE, for `sim replay`
+    /// Without --watch: how many seconds to wait for what was begun (by default as long as operations may take)
+    #[arg(long, value_name = "SECONDS", conflicts_with = "watch")]
+    pub(crate) wait: Option<u64>,
+    /// Append what was seen and decided to FILE, for `sim replay`
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 }
@@ -89,7 +92,7 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// `run CONF` and nothing else.
     pub(crate) fn once(conf: PathBuf) -> Self {
-        Self { conf, watch: false, interval: None, metrics: None, record: None }
+        Self { conf, watch: false, interval: None, metrics: None, wait: None, record: None }
     }
 }
 
@@ -110,9 +113,9 @@ pub(crate) enum Generate {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one cycle: look, plan, act, and print the plan and what came of it
+    /// Look, plan, act until what was begun has ended, and print the plan and what came of it
     Run(RunArgs),
-    /// Say what a cycle would do and why, machine by machine, and do nothing
+    /// Say what would be done and why, machine by machine, and do nothing
     Plan {
         /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
         #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
@@ -126,6 +129,24 @@ pub(crate) enum Command {
         /// Print the snapshot that would be planned for as JSON, and no plan
         #[arg(long, conflicts_with_all = ["json", "snapshot"])]
         print_snapshot: bool,
+    },
+    /// Show what happened: machines created, ready, released and why, failures
+    History {
+        /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+        #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
+        conf: PathBuf,
+        /// From when on: 90s, 10m, 2h, 1d ago
+        #[arg(long, value_name = "LENGTH", default_value = "1d", value_parser = crate::history::length)]
+        since: u64,
+        /// Of this machine only
+        #[arg(long, value_name = "NAME")]
+        machine: Option<String>,
+        /// Failures only
+        #[arg(long)]
+        failed: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Check the configuration and do nothing else
     Check {

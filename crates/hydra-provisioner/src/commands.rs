@@ -6,15 +6,13 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use adapters::config::{self, Config};
-use adapters::lock::{Access, Lock, LockError};
-use adapters::reaper::Reaper;
-use adapters::world::RealWorld;
 use planner::{QueueStatus, Snapshot};
-use reconciler::Report;
-use simulator::trace::{Observation, append_observation, recording_header};
 
 use crate::args::{Args, Command, Generate, RunArgs};
 use crate::exit::Exit;
+use crate::history::{Wanted, history};
+use crate::look::look;
+use crate::run::run_once;
 use crate::sim::sim;
 use crate::watch::watch;
 use crate::{check, generate, status_table};
@@ -32,8 +30,8 @@ pub(crate) fn run(args: Args) -> Exit {
     }
     let ended = match (args.command, args.conf) {
         (Some(Command::Run(args)), _) if args.watch => watch(&args),
-        (Some(Command::Run(args)), _) => Ok(run_once(&args)),
-        (None, Some(conf)) => Ok(run_once(&RunArgs::once(conf))),
+        (Some(Command::Run(args)), _) => run_once(&args),
+        (None, Some(conf)) => run_once(&RunArgs::once(conf)),
         (Some(Command::Generate(what)), _) => generate(what),
         (Some(Command::Plan { conf, json, snapshot, print_snapshot }), _) => {
             let output = match (json, print_snapshot) {
@@ -42,6 +40,9 @@ pub(crate) fn run(args: Args) -> Exit {
                 (false, false) => PlanOutput::Text,
             };
             plan(&conf, snapshot.as_deref(), output)
+        }
+        (Some(Command::History { conf, since, machine, failed, json }), _) => {
+            history(&conf, &Wanted { since, machine: machine.as_deref(), failed, json })
         }
         (Some(Command::Check { conf }), _) => check(&conf),
         (Some(Command::Sim(what)), _) => sim(what),
@@ -57,74 +58,6 @@ enum PlanOutput {
     Text,
     Json,
     Snapshot,
-}
-
-/// How a cycle ended, and its account if it came that far.
-pub(crate) struct Cycle {
-    pub(crate) exit: Exit,
-    pub(crate) report: Option<Report>,
-}
-
-fn run_once(args: &RunArgs) -> Exit {
-    run_cycle(args, load(&args.conf)).exit
-}
-
-/// Runs one cycle of `config`, if it is good, and prints its report.
-pub(crate) fn run_cycle(args: &RunArgs, config: Result<Config, Exit>) -> Cycle {
-    match config.and_then(|config| cycle(&args.conf, &config)) {
-        Err(exit) => Cycle { exit, report: None },
-        Ok(report) => {
-            let recorded = args.record.as_deref().map_or(Ok(()), |file| record(file, &report));
-            let exit = match &report.snapshot.queue {
-                _ if recorded.is_err() => Exit::Unexpected,
-                _ if !report.succeeded() => Exit::SomeFailed,
-                QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
-                QueueStatus::Up(_) => Exit::Done,
-            };
-            let printed = print(&report);
-            Cycle { exit: printed.map_or_else(|closed| closed, |()| exit), report: Some(report) }
-        }
-    }
-}
-
-/// Appends to a recording what was seen and decided. What went before it stays whatever happens.
-fn record(file: &Path, report: &Report) -> Result<(), Exit> {
-    let observation = Observation { snapshot: report.snapshot.clone(), plan: report.plan.clone() };
-    // A line is written at once, so that a crash leaves no half of one.
-    let mut line = Vec::new();
-    let mut append = || {
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(file)?;
-        if file.metadata()?.len() == 0 {
-            recording_header(&mut line)?;
-        }
-        append_observation(&observation, &mut line)?;
-        file.write_all(&line)
-    };
-    append().map_err(|error: io::Error| {
-        fail(Exit::Unexpected, &format!("cannot record to {}: {error}", file.display()))
-    })
-}
-
-fn cycle(conf: &Path, config: &Config) -> Result<Report, Exit> {
-    let details = format!(
-        "running {} since {}",
-        conf.display(),
-        jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| jiff::Timestamp::now())
-    );
-    let lock = Lock::acquire(&config.state_dir, &details).map_err(|error| match error {
-        LockError::Held { .. } => fail(Exit::Locked, &error),
-        LockError::Unusable { .. } => fail(Exit::Unexpected, &error),
-    })?;
-    let _reaper = Reaper::start(&lock).map_err(|error| {
-        fail(Exit::Unexpected, &format!("cannot start our own program: {error}"))
-    })?;
-    let mut world = open(config, Access::ReadWrite)?;
-    let report = reconciler::cycle(&config.policy, &mut world)
-        .map_err(|error| fail(Exit::Unexpected, &error))?;
-    for warning in &report.plan.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(report)
 }
 
 fn generate(what: Generate) -> Ended {
@@ -178,16 +111,6 @@ pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
         tracing::warn!("{}: {warning}", conf.display());
     }
     Ok(config)
-}
-
-fn open(config: &Config, access: Access) -> Result<RealWorld, Exit> {
-    RealWorld::open(config, access).map_err(|error| fail(Exit::Unexpected, &error))
-}
-
-/// Looks at the world without changing it: without the lock, and so without writing anything down.
-fn look(config: &Config) -> Result<Snapshot, Exit> {
-    let mut world = open(config, Access::ReadOnly)?;
-    reconciler::observe(&mut world).map_err(|error| fail(Exit::Unexpected, &error))
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
-    BackOff, MachineName, MachineType, Plan, Policy, Seconds, Sequence, Snapshot, Timestamp, plan,
+    BackOff, MachineName, MachineType, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Timestamp, plan,
 };
 
 use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
@@ -148,6 +148,11 @@ impl Reconciler {
     /// The plan that was last carried out.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The queue as it was last told.
+    pub fn queue(&self) -> &QueueStatus {
+        &self.questions.status
     }
 
     /// The records of all machines.

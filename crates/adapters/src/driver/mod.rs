@@ -159,7 +159,10 @@ impl Driver {
     ) -> Ended {
         loop {
             self.look_at_the_clock();
-            self.reconciler.act(self.clock.now());
+            // Who only looks has seen enough then, and plans by itself.
+            if self.mode == Mode::Act || !self.reconciler.has_looked() {
+                self.reconciler.act(self.clock.now());
+            }
             while let Some(effect) = self.reconciler.poll_effect() {
                 self.carry_out(effect);
             }
