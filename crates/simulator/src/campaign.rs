@@ -6,9 +6,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use planner::{
-    DemandKey, Feature, IdleAction, MachineType, Plan, Policy, PoolPolicy, Seconds, Snapshot,
-    System, Tag,
+    DemandKey, Feature, IdleAction, MachineType, Policy, PoolPolicy, Seconds, System, Tag,
 };
+use reconciler::Planner;
 use serde::Serialize;
 
 use crate::cloud::{BillingModel, MachineModel, Spot, Tariff};
@@ -51,23 +51,20 @@ pub struct Trial {
     pub violations: Vec<Violation>,
     /// When it came to rest or was given up.
     pub ended_at: Millis,
-    /// Cycles that it took.
-    pub cycles: u64,
+    /// How often the provisioner's loop turned.
+    pub turns: u64,
     /// Machines that were made.
     pub created: u64,
 }
 
-/// Runs the trial of `seed`, with `plan` as the planner.
-pub fn trial(seed: Seed, plan: impl Fn(&Policy, &Snapshot) -> Plan) -> Trial {
+/// Runs the trial of `seed`, with `planner`.
+pub fn trial(seed: Seed, planner: Planner) -> Trial {
     let knobs = Knobs::draw(seed);
-    let mut simulation = Simulation::new(knobs.setup());
-    let limit = knobs.farm.faults.until.max(knobs.submitted_within) + REST_WITHIN;
-    let mut at_rest = false;
-    while !at_rest && simulation.next_cycle() <= limit {
-        simulation.cycle_with(&plan);
-        at_rest = simulation.world().now() > knobs.farm.faults.until && simulation.is_at_rest();
-    }
-    if !at_rest {
+    let mut simulation = Simulation::new(knobs.setup()).with_planner(planner);
+    let trouble_ends = knobs.farm.faults.until;
+    simulation.advance(trouble_ends);
+    let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN;
+    if !simulation.run_until(limit) {
         let what = format!("still waits for: {}", simulation.what_it_waits_for());
         simulation.world_mut().report_violation(Rule::Converge, what);
     }
@@ -75,7 +72,7 @@ pub fn trial(seed: Seed, plan: impl Fn(&Policy, &Snapshot) -> Plan) -> Trial {
     Trial {
         violations: world.violations().to_vec(),
         ended_at: world.now(),
-        cycles: simulation.cycles(),
+        turns: simulation.turns(),
         created: world.usage().values().map(|usage| usage.created).sum(),
         knobs,
     }
@@ -196,7 +193,7 @@ fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Featur
     pool.min_machines = small(2).min(max_machines);
     pool.max_machines = max_machines;
     pool.runnables_per_machine = NonZeroU32::MIN.saturating_add(small(12));
-    pool.max_creates_per_cycle = 1 + small(4);
+    pool.max_creating = 1 + small(4);
     pool.grace_period = Seconds(u64::from(small(3)) * 600);
     pool.max_jobs = 1 + small(3);
     pool.speed_factor.thousandths = 500 * (1 + small(3));
@@ -223,13 +220,16 @@ fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
         machines,
         queue_runner: if classic { Settings::CLASSIC } else { rest },
         cycle: CycleTiming {
-            interval: Millis::from_seconds(dice.between(30, 600)),
+            interval: Millis::from_seconds(dice.between(5, 300)),
+            list_interval: Millis::from_seconds(dice.between(10, 600)),
             first: Millis::ZERO,
         },
         incidents: draw_incidents(dice, until),
         faults: Faults {
             until,
             list_fails: small_chance(dice, 200_000),
+            list_is_empty: small_chance(dice, 20_000),
+            slow_answers: small_chance(dice, 300_000),
             listed_after: minutes(dice.below(20)),
             no_queue_status: small_chance(dice, 200_000),
             publish_fails: small_chance(dice, 200_000),
@@ -312,10 +312,10 @@ fn kind(system: &str, features: &[&str]) -> DemandKey {
 /// The seed first: it is all that is needed to see it again.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { knobs, violations, ended_at, cycles, created } = self;
+        let Self { knobs, violations, ended_at, turns, created } = self;
         writeln!(
             f,
-            "seed {}: {} steps, {cycles} cycles, {created} machines made, ended at {ended_at}, {} violations",
+            "seed {}: {} steps, {turns} turns, {created} machines made, ended at {ended_at}, {} violations",
             knobs.seed,
             knobs.steps,
             violations.len()

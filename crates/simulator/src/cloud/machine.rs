@@ -112,14 +112,10 @@ pub struct SimMachine {
     pub random: Random,
     /// The provider lists it from then on.
     pub visible_from: Millis,
-    /// Whether the provisioner has been shown it.
-    pub was_listed: bool,
     /// Whether its provider was told to stop or destroy it, and it was not started again.
     pub released: bool,
     /// It has been deployed since its last boot.
     pub deployed: bool,
-    /// Since when every deployment has failed.
-    pub failing_since: Option<Millis>,
     /// REST: the builder was stopped by a drain.
     pub drained: bool,
     /// Steps at once; 0 until it was published or deployed.
@@ -156,10 +152,8 @@ impl SimMachine {
             model,
             random,
             visible_from: now,
-            was_listed: false,
             released: false,
             deployed: false,
-            failing_since: None,
             drained: false,
             max_jobs: 0,
             generation: 0,

@@ -190,7 +190,6 @@ impl Cloud {
             let next = machine.model.tariff.next_charge_at(since, now);
             described.next_charge_at = next.map(|at| epoch.at(at));
         }
-        described.failing_since = machine.failing_since.map(|since| epoch.at(since));
         described
     }
 
