@@ -69,10 +69,9 @@ fn kill_at_call(farm: &Farm, variable: &str, call: u32) -> ExitStatus {
     farm.command(&["run"]).env(variable, call.to_string()).output().unwrap().status
 }
 
-/// The provisioner writes its records and the machines file on its main thread, which is all that strace
-/// follows: what it kills is the provisioner, never a provider.
-#[test]
-fn killed_at_any_system_call_that_changes_a_file() {
+/// Kills a run at its system calls of one kind. On the main thread, which is all that strace follows else: what it
+/// kills is the provisioner, never a provider. With `path` on all threads, where the call is about that file.
+fn survive_kills_at(call: &str, path: Option<&str>) {
     let probe = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
     if !probe.expect("strace is installed (scripts/ci/setup)").status.success() {
         #[allow(clippy::print_stderr, reason = "says why nothing was tested")]
@@ -81,22 +80,43 @@ fn killed_at_any_system_call_that_changes_a_file() {
         }
         return;
     }
-    for call in ["fsync", "rename", "write", "openat"] {
-        let killed = survive_every_kill(|farm, moment| {
-            let mut strace = Command::new("strace");
-            // Every call of the first few, then ever larger steps: most openat calls load libraries.
-            let when = if call == "openat" { moment * 4 } else { moment };
-            strace
-                .args(["-qq", "-o", "/dev/null", "-e"])
-                .arg(format!("trace={call}"))
-                .arg("-e")
-                .arg(format!("inject={call}:signal=SIGKILL:when={when}"))
-                .arg(env!("CARGO_BIN_EXE_hydra-provisioner"))
-                .arg("run")
-                .arg(farm.conf());
-            let output = Farm::with_environment(strace).output();
-            output.expect("strace is installed (scripts/ci/setup)").status
-        });
-        assert!(killed >= 1, "no run was killed at {call}");
-    }
+    let killed = survive_every_kill(|farm, moment| {
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null"]);
+        if let Some(path) = path {
+            strace.arg("-f").arg("-P").arg(farm.path(path));
+        }
+        // The first calls, then in ever larger steps.
+        let when = moment * moment;
+        strace
+            .args(["-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:signal=SIGKILL:when={when}")])
+            .arg(env!("CARGO_BIN_EXE_hydra-provisioner"))
+            .arg("run")
+            .arg(farm.conf());
+        let output = Farm::with_environment(strace).output();
+        output.expect("strace is installed (scripts/ci/setup)").status
+    });
+    assert!(killed >= 1, "no run was killed at {call}");
+}
+
+#[test]
+fn killed_while_the_state_is_made_durable() {
+    survive_kills_at("fsync", None);
+}
+
+#[test]
+fn killed_while_the_state_is_written() {
+    survive_kills_at("pwrite64", None);
+}
+
+#[test]
+fn killed_while_a_file_is_opened() {
+    survive_kills_at("openat", None);
+}
+
+/// It has a thread of its own, and nobody else touches it.
+#[test]
+fn killed_while_the_machines_file_is_replaced() {
+    survive_kills_at("rename", Some("machines-file"));
 }
