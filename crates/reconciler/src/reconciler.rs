@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
-    BackOff, MachineName, MachineType, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Timestamp, plan,
+    BackOff, MachineName, MachineType, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot,
+    Timestamp, plan,
 };
 
 use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
