@@ -24,13 +24,13 @@ impl Recorder {
     }
 
     pub(crate) fn note(&mut self, reconciler: &Reconciler) {
-        let Some(file) = &self.file else { return };
+        let (Some(file), Some(seen)) = (&self.file, reconciler.seen()) else { return };
         let plan = reconciler.plan();
         if self.last.as_ref() == Some(plan) {
             return;
         }
         self.last = Some(plan.clone());
-        let observation = Observation { snapshot: reconciler.snapshot(), plan: plan.clone() };
+        let observation = Observation { snapshot: seen.clone(), plan: plan.clone() };
         if let Err(error) = append(file, &observation) {
             let what = format!("cannot record to {}: {error}", file.display());
             self.result = Err(fail(Exit::Unexpected, &what));

@@ -57,7 +57,10 @@ fn longest_wait(config: &Config) -> Duration {
 struct Account {
     recorder: Recorder,
     is_plan_printed: bool,
+    /// Results that stand after the plan.
+    lines: Vec<String>,
     has_failed: bool,
+    has_published: bool,
     printed: Result<(), Exit>,
 }
 
@@ -66,28 +69,38 @@ impl Account {
         Self {
             recorder: Recorder::new(args.record.clone()),
             is_plan_printed: false,
+            lines: Vec::new(),
             has_failed: false,
+            has_published: false,
             printed: Ok(()),
         }
     }
 
     fn step(&mut self, reconciler: &Reconciler, happened: &[HistoryEntry]) {
-        if !reconciler.has_looked() {
-            return;
+        self.recorder.note(reconciler);
+        self.has_failed |= happened.iter().any(|entry| is_failure(&entry.what));
+        let published = reconciler.published_file().map(|(_, published)| published);
+        self.has_published |= published == Some(Published::Changed);
+        self.lines.extend(happened.iter().filter_map(result_line));
+        if reconciler.has_looked() {
+            self.print_plan(reconciler);
+            self.print_lines();
         }
-        if !self.is_plan_printed {
-            self.is_plan_printed = true;
+    }
+
+    /// The first plan; later ones are told of by what comes of them.
+    fn print_plan(&mut self, reconciler: &Reconciler) {
+        if !std::mem::replace(&mut self.is_plan_printed, true) {
             for warning in &reconciler.plan().warnings {
                 tracing::warn!("{warning}");
             }
             self.print(&format!("{}results\n", reconciler.plan()));
         }
-        self.recorder.note(reconciler);
-        for entry in happened {
-            self.has_failed |= is_failure(&entry.what);
-            if let Some(line) = result_line(entry) {
-                self.print(&format!("  {line}\n"));
-            }
+    }
+
+    fn print_lines(&mut self) {
+        for line in std::mem::take(&mut self.lines) {
+            self.print(&format!("  {line}\n"));
         }
     }
 
@@ -98,31 +111,9 @@ impl Account {
     }
 
     fn close(mut self, reconciler: &Reconciler, ended: Ended) -> Result<Exit, Exit> {
-        let snapshot = reconciler.snapshot();
-        let left_out = match (reconciler.publication_error(), reconciler.published_file()) {
-            (Some(error), _) => {
-                self.print(&format!("  machines file: FAILED, nothing was released: {error}\n"));
-                true
-            }
-            (None, Some((file, published))) => {
-                let machines = file.entries.len();
-                let text = match published {
-                    Published::NotWanted => "not wanted, builders register themselves".to_owned(),
-                    Published::Changed => format!("published, {machines} machines"),
-                    Published::Unchanged => format!("unchanged, {machines} machines"),
-                };
-                self.print(&format!("  machines file: {text}\n"));
-                for line in &file.left_out {
-                    let line = planner::escape(line);
-                    self.print(&format!("  left out of the machines file: {line}\n"));
-                }
-                !file.left_out.is_empty()
-            }
-            (None, None) => {
-                self.print("  machines file: not published\n");
-                false
-            }
-        };
+        self.print_plan(reconciler);
+        self.print_lines();
+        let is_whole = self.print_machines_file(reconciler);
         for release in &reconciler.plan().release {
             if let ReleaseStep::Await(reason) = &release.step {
                 self.print(&format!("  {}: not released yet: {reason}\n", release.name));
@@ -130,25 +121,48 @@ impl Account {
         }
         self.printed?;
         self.recorder.result()?;
-        let failed = self.has_failed || left_out || ended == Ended::Deadline;
+        let snapshot = reconciler.snapshot();
+        let is_well = is_whole && snapshot.unlisted.is_empty() && snapshot.storage_error.is_none();
         Ok(match snapshot.queue {
             _ if ended == Ended::Stopped => Exit::Unexpected,
-            _ if failed || !snapshot.unlisted.is_empty() || snapshot.storage_error.is_some() => {
-                Exit::SomeFailed
-            }
+            _ if self.has_failed || !is_well || ended == Ended::Deadline => Exit::SomeFailed,
             QueueStatus::Unavailable(_) => Exit::QueueUnavailable,
             QueueStatus::Up(_) => Exit::Done,
         })
     }
+
+    /// Whether the machines file is there and names all that it should.
+    fn print_machines_file(&mut self, reconciler: &Reconciler) -> bool {
+        if let Some(error) = reconciler.publication_error() {
+            self.print(&format!("  machines file: FAILED, nothing was released: {error}\n"));
+            return false;
+        }
+        let Some((file, published)) = reconciler.published_file() else {
+            self.print("  machines file: not published\n");
+            return true;
+        };
+        let machines = file.entries.len();
+        let text = match published {
+            Published::NotWanted => "not wanted, builders register themselves".to_owned(),
+            _ if self.has_published => format!("published, {machines} machines"),
+            _ => format!("unchanged, {machines} machines"),
+        };
+        self.print(&format!("  machines file: {text}\n"));
+        for line in &file.left_out {
+            let line = planner::escape(line);
+            self.print(&format!("  left out of the machines file: {line}\n"));
+        }
+        file.left_out.is_empty()
+    }
 }
 
-/// Whether something did not go as it should have. What the queue runner does has an exit code of its own.
+/// Whether something did not go as it should have. What the queue runner does has an exit code of its own, and of
+/// providers counts whether they can be asked in the end.
 fn is_failure(what: &Happening) -> bool {
     matches!(
         what,
         Happening::Failed { .. }
             | Happening::Abandoned { .. }
-            | Happening::ProviderUnavailable { .. }
             | Happening::NotPublished { .. }
             | Happening::StorageFailed { .. }
     )

@@ -1,17 +1,19 @@
-//! `run --watch` as systemd runs it: readiness, status, cycles, metrics, an orderly end.
+//! `run --watch` as systemd runs it: readiness, status, metrics, reloads, an orderly end.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod farm;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use farm::Farm;
-use serde_json::json;
+use farm::{Farm, stderr, stdout};
+use serde_json::{Value, json};
 
 /// A service manager: receives what the service tells.
 struct Manager {
@@ -36,13 +38,32 @@ impl Manager {
             }
         }
     }
+
+    /// Waits until the service says `text` of itself.
+    fn expect_status(&self, text: &str) {
+        while !self.expect("STATUS=").contains(text) {}
+    }
 }
 
-fn watch(farm: &Farm, args: &[&str]) -> Child {
+/// A service whose log is in `log`.
+fn watch(farm: &Farm, args: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = farm.command(&[&["run", "--watch"], args].concat());
-    command.env("NOTIFY_SOCKET", farm.path("notify"));
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command.env("NOTIFY_SOCKET", farm.path("notify")).envs(environment.iter().copied());
+    let log = fs::File::create(farm.path("log")).unwrap();
+    command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+fn log(farm: &Farm) -> String {
+    fs::read_to_string(farm.path("log")).unwrap()
+}
+
+/// Waits for what is true soon.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -50,9 +71,20 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
+/// Its exit code. It ends soon, whatever it is at.
 fn terminate(child: &mut Child) -> Option<i32> {
+    let began = Instant::now();
     signal(child, "-TERM");
-    child.wait().unwrap().code()
+    let code = child.wait().unwrap().code();
+    assert!(began.elapsed() < Duration::from_secs(2), "ended after {:?}", began.elapsed());
+    code
+}
+
+/// Changes the configuration by what `change` does to it.
+fn reconfigure(farm: &Farm, change: impl Fn(&mut Value)) {
+    let mut conf = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    change(&mut conf);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -64,38 +96,39 @@ fn get(address: &str, path: &str) -> String {
 }
 
 /// Where the log says that metrics are.
-fn metrics_address(child: &mut Child) -> String {
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.find(|line| line.as_ref().unwrap().contains("metrics at")).unwrap().unwrap();
-    // The rest of the log is read too, or the pipe would fill.
-    std::thread::spawn(move || lines.for_each(drop));
-    line.split_once("http://").unwrap().1.strip_suffix("/metrics").unwrap().to_owned()
+fn metrics_address(farm: &Farm) -> String {
+    until("told where metrics are", || log(farm).contains("/metrics"));
+    let log = log(farm);
+    log.split_once("metrics at http://").unwrap().1.split_once("/metrics").unwrap().0.to_owned()
 }
 
 #[test]
-fn cycles_go_on_until_told_to_stop_and_metrics_tell_of_them() {
+fn it_serves_until_told_to_stop_and_metrics_tell_of_it() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(2);
     let manager = Manager::new(&farm);
-    let mut child = watch(&farm, &["--interval", "1", "--metrics", "127.0.0.1:0"]);
-    let address = metrics_address(&mut child);
+    let mut child = watch(&farm, &["--interval", "1", "--metrics", "127.0.0.1:0"], &[]);
+    let address = metrics_address(&farm);
     manager.expect("READY=1");
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    manager.expect("STATUS=");
-
-    let page = get(&address, "/metrics");
-    assert!(page.starts_with("HTTP/1.0 200 OK"), "{page}");
-    for line in [
-        "# TYPE hydra_provisioner_cycles_total counter",
+    manager.expect_status("2 machines, 0 operations under way, queue up");
+    let wanted = [
+        "# TYPE hydra_provisioner_operation_failures_total counter",
         "hydra_provisioner_queue_up 1",
+        "hydra_provisioner_creations_total 2",
         "hydra_provisioner_provider_up{type=\"x86_64-linux\"} 1",
         "hydra_provisioner_machines{type=\"x86_64-linux\",state=\"up\"} 2",
         "hydra_provisioner_runnable_steps{type=\"x86_64-linux\"} 2",
         "hydra_provisioner_wanted_machines{type=\"x86_64-linux\"} 2",
         "hydra_provisioner_allowed_machines{type=\"x86_64-linux\"} 2",
-    ] {
-        assert!(page.lines().any(|found| found == line), "{line:?} is not in\n{page}");
-    }
+        "hydra_provisioner_clock_offset_seconds 0",
+        "hydra_provisioner_storage_up 1",
+    ];
+    until("all in the metrics", || {
+        let page = get(&address, "/metrics");
+        assert!(page.starts_with("HTTP/1.0 200 OK"), "{page}");
+        wanted.iter().all(|line| page.lines().any(|found| found == *line))
+    });
+    let page = get(&address, "/metrics");
     let mut family = "";
     for line in page.lines().filter(|line| line.contains("hydra_provisioner_")) {
         let words: Vec<_> = line.split([' ', '{']).collect();
@@ -105,41 +138,88 @@ fn cycles_go_on_until_told_to_stop_and_metrics_tell_of_them() {
             _ => assert_eq!(words[0], family, "a sample stands with its family"),
         }
     }
-    assert!(page.contains("hydra_provisioner_cycles_total{result=\"done\"} "), "{page}");
     assert!(get(&address, "/").starts_with("HTTP/1.0 404"));
 
+    // Others may look meanwhile, and ask what went on.
+    let plan = farm.run(&["plan"]);
+    assert_eq!(plan.status.code(), Some(0), "{}", stderr(&plan));
+    assert!(stdout(&plan).contains("hydra-provisioned-1: in use"), "{}", stdout(&plan));
+    assert!(stdout(&farm.run(&["status"])).contains("hydra-provisioned-1"));
+    let history = stdout(&farm.run(&["history"]));
+    for happening in ["requested", "created in", "ready after", "published"] {
+        assert!(history.contains(happening), "{happening} is not in {history}");
+    }
+    let of_one = stdout(&farm.run(&["history", "--json", "--machine", "hydra-provisioned-1"]));
+    for line in of_one.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(entry["machine"], "hydra-provisioned-1");
+    }
+    assert!(of_one.lines().count() >= 4, "{of_one}");
+
+    let lines = log(&farm).lines().count();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(log(&farm).lines().count(), lines, "nothing happens, and it logs: {}", log(&farm));
     assert_eq!(terminate(&mut child), Some(0));
     manager.expect("STOPPING=1");
     assert_eq!(farm.machines().len(), 2);
 }
 
 #[test]
-fn the_current_cycle_may_end_before_the_end() {
+fn it_ends_at_once_while_a_creation_hangs_and_the_next_run_resolves_what_came_of_it() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(1);
     let manager = Manager::new(&farm);
-    let mut command = farm.command(&["run", "--watch"]);
-    command.env("NOTIFY_SOCKET", farm.path("notify")).env("SLOW_SECONDS", "3");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    manager.expect("READY=1");
+    let mut child = watch(&farm, &["--interval", "1"], &[("HANG_AT", "create,")]);
+    manager.expect_status("1 operations under way");
     assert_eq!(terminate(&mut child), Some(0));
-    assert_eq!(farm.machines_file().len(), 1, "the machine was made and published");
+    assert_eq!(farm.machines(), [""; 0]);
+    assert_eq!(farm.run(&["run"]).status.code(), Some(0));
+    assert_eq!(farm.machines_file().len(), 1);
 }
 
-/// SIGHUP starts a cycle at once, with the configuration as it is then; systemd is told as `Type=notify-reload` wants it.
+/// One that is being created is no reason to keep others waiting, nor to release nothing.
 #[test]
-fn a_reload_starts_a_cycle() {
+fn a_creation_that_hangs_delays_no_other_type() {
     let farm = Farm::new(&json!({}));
+    reconfigure(&farm, |conf| {
+        let types = conf["systemTypes"].as_object_mut().unwrap();
+        types.insert("aarch64-linux".to_owned(), types["x86_64-linux"].clone());
+    });
+    let step = json!({ "runnable": 1, "running": 0 });
+    farm.set_queue(&json!({ "aarch64-linux": step }), &json!({}));
     let manager = Manager::new(&farm);
-    let mut child = watch(&farm, &["--interval", "3600"]);
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    farm.set_runnable(1);
+    let hangs = [("HANG_AT", "\"type\":\"aarch64-linux\"")];
+    let mut child = watch(&farm, &["--interval", "1"], &hangs);
+    manager.expect_status("1 operations under way");
+
+    let began = Instant::now();
+    farm.set_queue(&json!({ "aarch64-linux": step, "x86_64-linux": step }), &json!({}));
+    until("published", || farm.machines_file().len() == 1);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    farm.set_queue(&json!({ "aarch64-linux": step }), &json!({}));
+    until("released", || farm.machines().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(terminate(&mut child), Some(0));
+}
+
+/// SIGHUP reads the configuration again; systemd is told as `Type=notify-reload` wants it.
+#[test]
+fn a_reload_takes_the_configuration_as_it_is_then() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(2);
+    let most = |number: u64| {
+        move |conf: &mut Value| conf["systemTypes"]["x86_64-linux"]["maxMachines"] = number.into()
+    };
+    reconfigure(&farm, most(1));
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "3600"], &[]);
+    manager.expect_status("1 machines, 0 operations under way");
+    reconfigure(&farm, most(2));
     signal(&child, "-HUP");
     let told = manager.expect("RELOADING=1");
     assert!(told.contains("MONOTONIC_USEC="), "{told}");
     manager.expect("READY=1");
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    assert_eq!(farm.machines().len(), 1);
+    until("created", || farm.machines_file().len() == 2);
     assert_eq!(terminate(&mut child), Some(0));
 }
 
@@ -147,31 +227,47 @@ fn a_reload_starts_a_cycle() {
 fn the_watchdog_is_told_that_we_live() {
     let farm = Farm::new(&json!({}));
     let manager = Manager::new(&farm);
-    let mut command = farm.command(&["run", "--watch"]);
-    command.env("NOTIFY_SOCKET", farm.path("notify")).env("WATCHDOG_USEC", "300000");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = watch(&farm, &[], &[("WATCHDOG_USEC", "300000")]);
     for _ in 0..3 {
         assert_eq!(manager.expect("WATCHDOG"), "WATCHDOG=1");
     }
     assert_eq!(terminate(&mut child), Some(0));
 }
 
-/// At the start a bad configuration ends the service; later it waits to be mended.
+/// At the start a bad configuration ends the service; later the old one goes on. One that is mended is taken
+/// without a word.
 #[test]
 fn a_bad_configuration() {
     let farm = Farm::new(&json!({}));
-    let good = std::fs::read(farm.conf()).unwrap();
+    let good = fs::read(farm.conf()).unwrap();
     let manager = Manager::new(&farm);
-    std::fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
-    let mut child = watch(&farm, &[]);
+    fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
+    let mut child = watch(&farm, &[], &[]);
     assert_eq!(child.wait().unwrap().code(), Some(2));
 
-    std::fs::write(farm.conf(), &good).unwrap();
-    let mut child = watch(&farm, &["--interval", "1"]);
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    std::fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
-    while manager.expect("STATUS=") != "STATUS=last cycle: bad-config" {}
-    std::fs::write(farm.conf(), &good).unwrap();
-    while manager.expect("STATUS=") != "STATUS=last cycle: done" {}
+    fs::write(farm.conf(), &good).unwrap();
+    let mut child = watch(&farm, &["--interval", "1"], &[]);
+    manager.expect_status("queue up");
+    fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
+    signal(&child, "-HUP");
+    until("refused", || log(&farm).contains("the old configuration goes on"));
+    farm.set_runnable(1);
+    until("created", || farm.machines_file().len() == 1);
+    let reads = || log(&farm).matches("configuration read").count();
+    let before = reads();
+    fs::write(farm.conf(), &good).unwrap();
+    until("read again", || reads() > before);
     assert_eq!(terminate(&mut child), Some(0));
+}
+
+/// The state directory was deleted: another run may have begun in a new one.
+#[test]
+fn it_ends_when_its_state_directory_is_not_its_own_any_more() {
+    let farm = Farm::new(&json!({}));
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "1"], &[]);
+    manager.expect_status("queue up");
+    fs::rename(farm.path("state"), farm.path("elsewhere")).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(log(&farm).contains("stateDir was deleted or replaced"), "{}", log(&farm));
 }

@@ -1,7 +1,8 @@
 //! Carries a plan out. Nothing is decided here.
 
 use planner::{
-    AcceptsJobs, Attempt, Leaving, Listed, Operation, Plan, ReleaseHow, ReleaseStep, Verdict,
+    AcceptsJobs, Attempt, Leaving, Listed, MachineName, Operation, Plan, ReleaseHow, ReleaseStep,
+    Verdict,
 };
 
 use crate::history::Happening;
@@ -60,10 +61,28 @@ impl Reconciler {
                 self.records.insert(name.clone(), record);
                 self.storage.touch(name);
                 self.note_of(name, Happening::Requested);
-            } else if self.storage.has(name) {
+            } else if self.follows_the_configuration(name) && self.storage.has(name) {
                 self.begin(name, Operation::Create);
             }
         }
+    }
+
+    /// A machine that was never seen is asked of the provider that is configured now. Whether it was asked of that
+    /// one before.
+    fn follows_the_configuration(&mut self, name: &MachineName) -> bool {
+        let Some(record) = self.records.get_mut(name) else { return false };
+        let Some(configured) = self.configuration.providers.get(&record.machine.machine_type)
+        else {
+            return true;
+        };
+        let is_busy = record.exists || record.machine.memory.under_way.is_some();
+        if is_busy || *configured == record.provider {
+            return true;
+        }
+        record.provider.clone_from(configured);
+        self.storage.touch(name);
+        self.changed = true;
+        false
     }
 
     pub(crate) fn start_and_deploy(&mut self, plan: &Plan) {

@@ -150,9 +150,6 @@ impl Reconciler {
         self.storage.touch(&name);
         self.changed |= running.operation != Operation::KeepAlive || result.is_err();
         self.changed |= std::mem::take(&mut self.operations.place_is_wanted);
-        if running.operation == Operation::Drain {
-            self.questions.ask_soon();
-        }
         let outcome_is_unknown =
             matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
         if outcome_is_unknown && let Some(provider) = self.providers.get_mut(&running.provider) {
@@ -166,6 +163,12 @@ impl Reconciler {
                 self.succeeded(&running, machine);
             }
             Err(error) => self.failed(&running, error),
+        }
+        // One that goes on all the same is drained again at the usual pace.
+        let is_first_drain = running.operation == Operation::Drain
+            && self.records.get(&name).is_some_and(|record| record.drains <= 1);
+        if is_first_drain {
+            self.questions.ask_soon();
         }
     }
 

@@ -221,8 +221,12 @@ impl Reconciler {
     /// Whether a machine that is on its way out waits for an answer that may still come in this run: one to a
     /// question that was asked after it could get no more builds.
     pub(crate) fn awaits_confirmation(&self) -> bool {
-        self.plan.release.iter().filter_map(|release| self.records.get(&release.name)).any(
-            |record| {
+        self.plan
+            .release
+            .iter()
+            .filter_map(|release| self.records.get(&release.name))
+            .filter(|record| record.drains <= 1)
+            .any(|record| {
                 let memory = &record.machine.memory;
                 let since = match memory.listed {
                     planner::Listed::NoMore(at) => Some(at),
@@ -231,8 +235,7 @@ impl Reconciler {
                     }
                 };
                 since.is_some_and(|since| self.questions.answered <= since)
-            },
-        )
+            })
     }
 }
 

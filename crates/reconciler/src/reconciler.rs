@@ -47,6 +47,8 @@ pub struct Reconciler {
     pub(crate) changed: bool,
     /// The plan that was last carried out.
     pub(crate) plan: Plan,
+    /// What it was made of.
+    pub(crate) seen: Option<Snapshot>,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -72,6 +74,7 @@ impl Reconciler {
             first_plan_at: now.after(FIRST_LOOK_PATIENCE),
             changed: true,
             plan: Plan::default(),
+            seen: None,
             effects: VecDeque::new(),
             configuration,
         };
@@ -110,7 +113,9 @@ impl Reconciler {
         let has_looked = self.first_plan_at <= now || self.has_looked();
         if has_looked && (self.changed || due.is_some_and(|at| at <= now)) {
             self.changed = false;
-            let plan = (self.planner)(&self.configuration.policy, &self.snapshot());
+            let snapshot = self.snapshot();
+            let plan = (self.planner)(&self.configuration.policy, &snapshot);
+            self.seen = Some(snapshot);
             self.remember_verdicts(&plan);
             self.create(&plan);
             self.start_and_deploy(&plan);
@@ -149,6 +154,11 @@ impl Reconciler {
     /// The plan that was last carried out.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What [`plan`](Self::plan) was made of. `None` before the first plan.
+    pub fn seen(&self) -> Option<&Snapshot> {
+        self.seen.as_ref()
     }
 
     /// The queue as it was last told.

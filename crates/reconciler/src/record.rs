@@ -40,6 +40,9 @@ pub struct Record {
     /// The moment when an operation on it last ended: what was asked for before says nothing of it any more.
     #[serde(skip)]
     pub touched: Sequence,
+    /// How often it was drained since it is to be released.
+    #[serde(skip)]
+    pub drains: u32,
 }
 
 impl Record {
@@ -82,6 +85,7 @@ impl Record {
             kept_alive_at: None,
             settings: None,
             touched: Sequence(0),
+            drains: 0,
         }
     }
 
@@ -94,6 +98,13 @@ impl Record {
     /// Takes over how a provider, or the machine itself, describes it.
     pub(crate) fn describe(&mut self, machine: Machine) {
         let mut memory = std::mem::take(&mut self.machine.memory);
+        // What is listed by its earlier address may still be building there.
+        if memory.known_to_queue && self.machine.address != machine.address {
+            let port = Some(self.machine.ssh_port);
+            memory
+                .published
+                .extend(self.machine.address.take().map(|host| Endpoint { host, port }));
+        }
         // A machine that was renamed may still be known by its earlier name.
         let host_name = machine.host_name.clone();
         memory.published.extend(host_name.map(|host| Endpoint { host, port: None }));
@@ -117,6 +128,7 @@ impl Record {
         let memory = &mut self.machine.memory;
         memory.ready_since = None;
         if let Some(leaving) = &mut memory.leaving {
+            self.drains = if leaving.drained.is_none() { 1 } else { self.drains + 1 };
             leaving.drained = Some(touched);
         }
     }

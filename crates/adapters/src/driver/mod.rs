@@ -109,11 +109,16 @@ impl Driver {
             tracing::warn!("{error}");
         }
         let scheduled = config.policy_at(clock.now());
-        let configuration = configuration(&config, scheduled.policy.clone(), &providers);
+        let configuration = configuration(&config, mode, scheduled.policy.clone(), &providers);
         let (sender, messages) = mpsc::channel();
         let limit = config.limits.status_timeout;
+        let mut reconciler = Reconciler::new(configuration, state, seed(&config), clock.now());
+        if mode == Mode::Look {
+            // What is seen is told as it is, not as a plan that nobody carries out would have made it.
+            reconciler = reconciler.with_planner(|_, _| planner::Plan::default());
+        }
         Ok(Self {
-            reconciler: Reconciler::new(configuration, state, seed(&config), clock.now()),
+            reconciler,
             operations: Arc::new(Operations::new(&config)),
             queue: Arc::new(Mutex::new(queue::source(
                 &config.queue,
@@ -254,7 +259,8 @@ impl Driver {
     }
 
     fn configure(&mut self) {
-        let new = configuration(&self.config, self.scheduled.policy.clone(), &self.providers);
+        let policy = self.scheduled.policy.clone();
+        let new = configuration(&self.config, self.mode, policy, &self.providers);
         self.tell(Event::Configured(Box::new(new)));
     }
 
@@ -269,9 +275,10 @@ impl Driver {
             }
             Effect::List { listing, provider } => {
                 let asked = self.providers.get(&provider);
+                let is_old = self.providers.is_old(&provider);
                 let limit = self.config.limits.status_timeout;
                 self.spawn("list", move || {
-                    let result = providers::list(asked.as_deref(), &provider, limit);
+                    let result = providers::list(asked.as_deref(), &provider, is_old, limit);
                     Event::Listed { listing, provider, result }
                 });
             }
@@ -359,7 +366,12 @@ fn seed(config: &Config) -> u64 {
     bytes.fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
-fn configuration(config: &Config, policy: planner::Policy, providers: &Providers) -> Configuration {
+fn configuration(
+    config: &Config,
+    mode: Mode,
+    policy: planner::Policy,
+    providers: &Providers,
+) -> Configuration {
     let seconds = |duration: Duration| Seconds(duration.as_secs().max(1));
     let (limits, timing) = (&config.limits, &config.timing);
     Configuration {
@@ -369,9 +381,7 @@ fn configuration(config: &Config, policy: planner::Policy, providers: &Providers
         timing: Timing {
             poll_interval: seconds(timing.poll_interval),
             list_interval: seconds(timing.list_interval),
-            keep_alive_interval: config
-                .ssh
-                .touch_keep_alive
+            keep_alive_interval: (mode == Mode::Act && config.ssh.touch_keep_alive)
                 .then(|| seconds(timing.keep_alive_interval)),
             max_status_age: seconds(timing.max_status_age),
             create_timeout: seconds(limits.create_timeout),

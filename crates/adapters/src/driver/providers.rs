@@ -43,6 +43,11 @@ impl Providers {
         self.providers.get(id).cloned()
     }
 
+    /// Whether only machines that were made earlier are its.
+    pub(super) fn is_old(&self, id: &ProviderId) -> bool {
+        !self.configured.values().any(|configured| configured == id)
+    }
+
     pub(super) fn configured(&self) -> &BTreeMap<MachineType, ProviderId> {
         &self.configured
     }
@@ -56,6 +61,7 @@ impl Providers {
 pub(super) fn list(
     provider: Option<&dyn Provider>,
     id: &ProviderId,
+    is_old: bool,
     limit: Duration,
 ) -> Result<Listing, String> {
     let provider = provider.ok_or_else(|| {
@@ -64,7 +70,16 @@ pub(super) fn list(
              state.sqlite in stateDir"
         )
     })?;
-    let machines = provider.list(limit).map_err(|error| error.to_string())?;
+    let machines = provider.list(limit).map_err(|error| {
+        if is_old {
+            format!(
+                "{error} (this provider is not configured any more, but machines were made with it; once they are \
+                 gone, delete state.sqlite in stateDir: all others are found again by their tag)"
+            )
+        } else {
+            error.to_string()
+        }
+    })?;
     Ok(Listing { machines, resources: provider.resources(), not_ours: Vec::new() })
 }
 

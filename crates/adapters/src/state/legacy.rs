@@ -91,6 +91,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         kept_alive_at: None,
         settings: None,
         touched: planner::Sequence(0),
+        drains: 0,
     }
 }
 

@@ -49,7 +49,7 @@ impl Farm {
             "touchKeepAlive": false,
             "systemTypes": { "x86_64-linux": {
                 "provider": { "command": { "program": ["sh", farm.path("provider"), farm.path("")] } },
-                "runnablesPerMachine": 1, "maxMachines": 30, "maxCreatesPerCycle": 30,
+                "runnablesPerMachine": 1, "maxMachines": 30, "maxCreatesPerCycle": 30, "maxCreating": 30,
             } },
         });
         for (name, value) in options.as_object().unwrap() {
