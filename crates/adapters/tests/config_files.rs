@@ -67,7 +67,6 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
 /// hydra.nixos.org's pool; only the number of machines and the key changed over the years.
 fn hydra_nixos_org(max_machines: u32, ssh_key: &str, nix_path: &str) -> Config {
     let pool = PoolPolicy {
-        max_creates_per_cycle: 5,
         max_machines,
         ignored_runnables: 250,
         runnables_per_machine: NonZeroU32::new(50).unwrap(),
@@ -129,7 +128,6 @@ fn hydra_nixos_org_of_2018() {
 #[test]
 fn the_example_of_the_original() {
     let pool = PoolPolicy {
-        max_creates_per_cycle: 5,
         ssh_key: Some("/var/lib/hydra/queue-runner/.ssh/id_buildfarm".to_owned()),
         ..PoolPolicy::new(vec![System::new("x86_64-linux")])
     };

@@ -4,15 +4,8 @@
 use super::reader::Attrs;
 
 const AT_THE_TOP: [&str; 4] = ["maxMachines", "maxHourlyCost", "maxDailyCost", "maxMonthlyCost"];
-const BY_TYPE: [&str; 7] = [
-    "fallback",
-    "healthTimeout",
-    "keepLast",
-    "maxDailyCost",
-    "maxHourlyCost",
-    "maxMonthlyCost",
-    "targetWait",
-];
+const BY_TYPE: [&str; 6] =
+    ["fallback", "keepLast", "maxDailyCost", "maxHourlyCost", "maxMonthlyCost", "targetWait"];
 const MESSAGE: &str =
     "is checked, but has no effect yet (docs/configuration.md says which options that is true of)";
 

@@ -63,8 +63,6 @@ fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPo
     pool.creates_per_5_minutes = per_cycle;
     let creating = attrs.count("maxCreating", 1).or(defaults.max_creating);
     pool.max_creating = creating.unwrap_or(pool.max_creating);
-    // A cycle waits for what it creates: what it may begin is what may be under way at once.
-    pool.max_creates_per_cycle = per_cycle.unwrap_or(pool.max_creating);
 }
 
 fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
