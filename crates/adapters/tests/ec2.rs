@@ -368,3 +368,46 @@ fn a_machine_that_vanishes_is_gone_for_every_call() {
     assert_eq!(provider.start(&made, LIMIT).unwrap_err().message, "it is gone");
     provider.destroy(&made, LIMIT).unwrap();
 }
+
+#[test]
+fn a_spot_instance_with_a_notice_is_stopping_and_its_offer_left_alone() {
+    let Some(account) = Account::new() else { return };
+    let provider = account.provider_with("farm", &json!({ "purchase": ["spot", "on-demand"] }));
+    provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    let state = |provider: &dyn Provider| provider.list(LIMIT).unwrap()[0].state;
+    assert_eq!(state(&*provider), MachineState::Up);
+    account.emulator_is(&json!({ "takenBack": true }));
+    assert_eq!(state(&*provider), MachineState::Stopping);
+    account.emulator_is(&json!({ "takenBack": false }));
+    provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
+    let second = account.instances().into_iter().find(|text| text.contains("farm-1")).unwrap();
+    assert!(second.contains("eu-central-1b") && second.contains("c7i.large"), "{second}");
+}
+
+#[test]
+fn an_instance_that_ec2_finds_impaired_is_unreachable() {
+    let Some(account) = Account::new() else { return };
+    let made = account.provider().create(&name(0), &x86(), "t", LIMIT).unwrap();
+    let id = account.instances()[0].split("<instanceId>").nth(1).unwrap()[..19].to_owned();
+    account.emulator_is(&json!({ "impaired": [id] }));
+    let listed = account.provider().list(LIMIT).unwrap();
+    assert_eq!((listed[0].state, &listed[0].name), (MachineState::Unreachable, &made.name));
+}
+
+#[test]
+fn all_pages_are_read_with_one_call_each_or_none() {
+    let Some(account) = Account::new() else { return };
+    let provider = account.provider();
+    for number in 0..12 {
+        provider.create(&name(number), &x86(), "t", LIMIT).unwrap();
+    }
+    account.emulator_is(&json!({ "pageSize": 5 }));
+    // One that remembers nothing sees them all the same.
+    assert_eq!(account.provider().list(LIMIT).unwrap().len(), 12);
+    assert_eq!(account.calls("DescribeInstances"), 3);
+    // A page in the middle that fails for good: that is no list.
+    let unavailable =
+        json!({ "error": { "code": "Unavailable", "status": 503 }, "body": "NextToken" });
+    account.fault("DescribeInstances", 1000, &unavailable);
+    assert_eq!(account.provider().list(SHORT).unwrap_err().kind, StepErrorKind::TimedOut);
+}

@@ -110,7 +110,14 @@ pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", conf.display());
     }
-    Ok(config)
+    Ok(scheduled(config))
+}
+
+/// The configuration with the settings that its schedules have for now. It is loaded anew for every cycle.
+fn scheduled(mut config: Config) -> Config {
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+    config.policy = config.policy_at(planner::Timestamp(now)).policy;
+    config
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
 use crate::endpoint::{Endpoint, Host};
+use crate::memory::Memory;
 use crate::names::{Feature, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
@@ -75,7 +76,8 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     let address = machine.address.clone().ok_or("its provider tells no address for it")?;
     let store_uri = first_column(pool.store_uri.as_ref(), machine, &address)?;
     Ok(MachinesFileEntry {
-        machine: machine.clone(),
+        // What we remember of it changes nothing in the file.
+        machine: Machine { memory: Memory::default(), ..machine.clone() },
         address,
         store_uri,
         systems: systems(pool),

@@ -69,6 +69,8 @@ impl Reconciler {
         let machines = machines.map(|record| &record.machine);
         let file = machines_file(&self.configuration.policy, machines);
         if self.publication.current.as_ref() == Some(&file) {
+            // What could not be written is not wanted any more.
+            self.publication.failed = None;
             return;
         }
         for entry in &file.entries {

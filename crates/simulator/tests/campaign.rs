@@ -4,7 +4,10 @@
 
 use std::thread;
 
-use planner::{AcceptsJobs, Attempt, KeepReason, Plan, Policy, Provision, Snapshot, Verdict};
+use planner::{
+    AcceptsJobs, Attempt, KeepReason, Plan, Policy, Provision, Queue, QueueStatus, Sequence,
+    Snapshot, Verdict,
+};
 use simulator::campaign::{Trial, trial};
 use simulator::engine::Seed;
 use simulator::world::Rule;
@@ -33,11 +36,11 @@ fn a_thousand_seeds_break_no_rule() {
     assert!(created > 10_000, "{created}");
 }
 
-/// The first of a hundred seeds that finds a planner's bug; its seed alone shows the same again.
+/// The first of two hundred seeds that finds a planner's bug; its seed alone shows the same again.
 #[track_caller]
 fn expect_found(plan: fn(&Policy, &Snapshot) -> Plan, rule: Rule) {
-    let found = trials(0..100, plan).into_iter().find(|trial| !trial.violations.is_empty());
-    let found = found.expect("one of a hundred seeds finds it");
+    let found = trials(0..200, plan).into_iter().find(|trial| !trial.violations.is_empty());
+    let found = found.expect("one of two hundred seeds finds it");
     let told = found.to_string();
     assert!(told.contains(&format!("sim campaign --seed {}", found.knobs.seed)), "{told}");
     assert!(found.violations.iter().any(|violation| violation.rule == rule), "{told}");
@@ -59,6 +62,19 @@ fn a_planner_that_counts_wrong_is_found() {
     expect_found(one_too_many, Rule::MaxMachines);
 }
 
+/// More machines created at once than `maxCreating`.
+#[test]
+fn a_planner_that_creates_too_many_at_once_is_found() {
+    fn hasty(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut policy = policy.clone();
+        for pool in policy.pools.values_mut() {
+            pool.max_creating += 3;
+        }
+        planner::plan(&policy, snapshot)
+    }
+    expect_found(hasty, Rule::MaxCreating);
+}
+
 /// Machines that are released in the plan stay instead.
 #[test]
 fn a_planner_that_never_lets_go_is_found() {
@@ -76,7 +92,7 @@ fn a_planner_that_never_lets_go_is_found() {
     expect_found(keeps_all, Rule::Converge);
 }
 
-/// A machine whose creation failed is asked for under a new name, and the old wish is forgotten.
+/// A machine whose creation failed is asked for under a new name, and the old intent is forgotten.
 #[test]
 fn a_planner_that_forgets_what_it_asked_for_is_found() {
     fn forgets(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -92,20 +108,61 @@ fn a_planner_that_forgets_what_it_asked_for_is_found() {
     expect_found(forgets, Rule::Converge);
 }
 
-/// A machine in the machines file is released, since the planner wants the file to list it.
+/// A status that was asked for before the publication confirms a release.
 #[test]
-fn a_planner_that_lists_what_it_releases_is_found() {
-    fn lists_all(policy: &Policy, snapshot: &Snapshot) -> Plan {
+fn a_planner_that_believes_an_older_status_is_found() {
+    fn believes(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let snapshot = Snapshot { queue_asked: Sequence(u64::MAX), ..snapshot.clone() };
+        planner::plan(policy, &snapshot)
+    }
+    expect_found(believes, Rule::PublishBeforeRelease);
+}
+
+/// What runs is published, ready or not.
+#[test]
+fn a_planner_that_publishes_before_ready_is_found() {
+    fn publishes(policy: &Policy, snapshot: &Snapshot) -> Plan {
         let mut plan = planner::plan(policy, snapshot);
-        for release in &plan.release {
-            plan.verdicts.insert(release.name.clone(), Verdict::InUse);
-            let machine = snapshot.machines.iter().find(|machine| machine.name == release.name);
-            plan.publish_as_seen.extend(machine.cloned());
-        }
+        let up = snapshot.machines.iter().filter(|machine| {
+            machine.state == planner::MachineState::Up && machine.memory.destroyed_at.is_none()
+        });
+        let leaving = plan.release.iter().map(|release| &release.name);
+        let leaving: std::collections::BTreeSet<_> = leaving.collect();
+        let up = up.filter(|machine| !leaving.contains(&machine.name));
+        plan.publish = up.map(|machine| machine.name.clone()).collect();
         plan
     }
-    // The reconciler's second look at the queue keeps the worst from happening: the machine stays.
-    expect_found(lists_all, Rule::Converge);
+    expect_found(publishes, Rule::PublishOnlyReady);
+}
+
+/// Machines that build are taken for idle.
+#[test]
+fn a_planner_that_sees_no_builds_is_found() {
+    fn sees_none(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut snapshot = snapshot.clone();
+        if let QueueStatus::Up(queue) = &mut snapshot.queue {
+            for machine in &mut queue.machines {
+                machine.current_jobs = 0;
+            }
+        }
+        planner::plan(policy, &snapshot)
+    }
+    expect_found(sees_none, Rule::NeverReleaseBusy);
+}
+
+/// A queue runner that does not answer is taken for one without work and machines.
+#[test]
+fn a_planner_that_takes_silence_for_rest_is_found() {
+    fn hears_nothing(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut snapshot = snapshot.clone();
+        if let QueueStatus::Unavailable(_) = &snapshot.queue {
+            let uptime = planner::Seconds(1_000_000);
+            snapshot.queue = QueueStatus::Up(Queue { uptime, ..Queue::default() });
+            snapshot.queue_asked = Sequence(u64::MAX);
+        }
+        planner::plan(policy, &snapshot)
+    }
+    expect_found(hears_nothing, Rule::NeverReleaseBlindly);
 }
 
 #[test]

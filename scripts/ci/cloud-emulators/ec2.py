@@ -3,7 +3,8 @@ the public description of the API: `ClientToken` and the filter by it, and a lis
 
 `POST /_microburst/rules` sets faults (see microburst's own description). `POST /emulator` sets `tokens` (false: they are
 ignored, as moto itself does), `kill` (`{pid, at, after}`: that process is killed at the so many-th request from now on,
-before or after its effect, and has no answer), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
+before or after its effect, and has no answer), `takenBack` (all spot instances have their notice), `impaired` (ids of
+instances that do not answer), `pageSize` (the most that a page has), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
 that there are none) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
 """
 
@@ -30,13 +31,19 @@ def failure(code: str, message: str, status: int = 400) -> Response:
     return Response(body, status, content_type="text/xml")
 
 
+def listing(action: str, name: str, instances) -> Response:
+    items = "".join(f"<item><instanceId>{instance}</instanceId></item>" for instance in instances)
+    body = f"<{action}Response><requestId>r</requestId><{name}>{items}</{name}></{action}Response>"
+    return Response(body, 200, content_type="text/xml")
+
+
 class Wrapper:
     def __init__(self) -> None:
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.lock = threading.Lock()
         self.made: dict[str, float] = {}
         self.tokens: dict[str, tuple[dict, str, bytes]] = {}
-        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None}
+        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None, "takenBack": False, "impaired": [], "pageSize": 1000}
         self.requests: list[str] = []
 
     def __call__(self, environ, start_response):
@@ -76,6 +83,10 @@ class Wrapper:
                 return self.run(request, form)
         if action == "DescribeInstances":
             return self.describe(request, form)
+        if action == "DescribeSpotInstanceRequests":
+            return listing(action, "spotInstanceRequestSet", self.made if self.settings["takenBack"] else [])
+        if action == "DescribeInstanceStatus":
+            return listing(action, "instanceStatusSet", self.settings["impaired"])
         if action == "TerminateInstances" and self.is_hidden(form.get("InstanceId.1", "")):
             return failure("InvalidInstanceID.NotFound", f"The instance ID '{form['InstanceId.1']}' does not exist")
         return self.inner(request, form)
@@ -104,6 +115,8 @@ class Wrapper:
 
     def describe(self, request, form: dict) -> Response:
         form = self.without_token_filter(form)
+        if "MaxResults" in form:
+            form["MaxResults"] = str(min(int(form["MaxResults"]), self.settings["pageSize"]))
         answer = self.inner(request, form)
         if answer.status_code != 200 or not self.settings["lagSeconds"]:
             return answer

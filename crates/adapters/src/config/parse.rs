@@ -7,6 +7,7 @@ use planner::{CostLimits, HostPattern, MachineType, Policy, PoolPolicy, Tag};
 use serde_json::{Value, json};
 
 use super::machines_file;
+use super::not_yet;
 use super::quantities::LONGEST_SECONDS;
 use super::reader::{Attrs, Findings, Problem};
 use super::schedule::ScheduleEntry;
@@ -62,6 +63,7 @@ fn read(root: &Attrs<'_>) -> Config {
     policy.other_machines.extend(machines_file::static_hosts(&machines_file));
     policy.max_machines = root.count("maxMachines", 0);
     policy.cost_limits = cost_limits;
+    not_yet::warn_at_the_top(root);
     Config {
         policy,
         schedules: types.schedules,
@@ -109,6 +111,7 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
     }
     for (machine_type, attrs) in read {
         check_against_the_farm(&machine_type, &attrs, &types.pools, farm_limits);
+        not_yet::warn_of_type(&attrs);
         attrs.finish();
     }
     types

@@ -256,3 +256,18 @@ fn a_drained_builder_that_is_wanted_again_is_deployed_again() {
     harness.end(Operation::Deploy, 0, Ok(builder()));
     assert!(harness.disk.records[&name(0)].machine.memory.leaving.is_none());
 }
+
+#[test]
+fn a_failed_publication_that_is_not_wanted_any_more_is_not_tried_for_ever() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.publications = Answers::Fail;
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert!(harness.reconciler.publication_error().is_some());
+    harness.queue(1, &[Harness::listed(0, 0)]);
+    harness.pass(20);
+    assert!(
+        harness.reconciler.poll_timeout().is_some_and(|at| at.0 > harness.now),
+        "it does not spin"
+    );
+    assert_eq!(harness.reconciler.publication_error(), None);
+}

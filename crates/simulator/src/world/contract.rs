@@ -82,7 +82,10 @@ impl SimWorld {
             let id = self.cloud.find(&entry.machine.name);
             let ready = id.is_none_or(|id| self.cloud.get(id).deployed);
             self.checker.expect(now, ready, Rule::PublishOnlyReady, || {
-                format!("{} at {} is listed and was never deployed", entry.machine.name, entry.address)
+                format!(
+                    "{} at {} is listed and was never deployed",
+                    entry.machine.name, entry.address
+                )
             });
         }
     }

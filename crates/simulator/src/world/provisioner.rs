@@ -229,7 +229,9 @@ impl SimWorld {
                 reconciler.handle(now, event);
             }
             reconciler.act(now);
-            while let Some(effect) = self.provisioner.reconciler.as_mut().and_then(Reconciler::poll_effect) {
+            while let Some(effect) =
+                self.provisioner.reconciler.as_mut().and_then(Reconciler::poll_effect)
+            {
                 if self.lives_for_one_more() {
                     self.carry_out(effect);
                 } else {
@@ -347,4 +349,3 @@ impl SimWorld {
 pub(super) fn provider_of(kind: &MachineType) -> ProviderId {
     ProviderId(kind.to_string())
 }
-

@@ -24,7 +24,8 @@ impl SimWorld {
 
     fn check_one_at_a_time(&mut self, task: OperationId, machine: &Machine) {
         let now = self.now();
-        let others = self.tasks.iter().filter(|(id, run)| **id != task && run.machine.name == machine.name);
+        let others =
+            self.tasks.iter().filter(|(id, run)| **id != task && run.machine.name == machine.name);
         let others = others.count();
         self.checker.expect(now, others == 0, Rule::OneOperationAtATime, || {
             format!("{} is being operated already", machine.name)
@@ -39,12 +40,15 @@ impl SimWorld {
             format!("{name} is asked for and was not recorded")
         });
         let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_creating) as usize;
-        let creating = self.tasks.values().filter(|run| {
-            run.operation == Operation::Create && run.machine.machine_type == *kind
-        });
+        let creating = self
+            .tasks
+            .values()
+            .filter(|run| run.operation == Operation::Create && run.machine.machine_type == *kind);
         let creating = creating.count();
         self.checker.expect(now, creating <= most, Rule::MaxCreating, || {
-            format!("{name} is number {creating} of {kind} that is being created, {most} are allowed")
+            format!(
+                "{name} is number {creating} of {kind} that is being created, {most} are allowed"
+            )
         });
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use planner::{Machine, Operation};
 use reconciler::{Done, OperationError, OperationErrorKind, OperationId, Task};
 
-use super::event::{Event, Turn};
 use super::checker::Note;
+use super::event::{Event, Turn};
 use super::{Farm, SimWorld};
 use crate::cloud::{Life, MachineId};
 use crate::engine::Millis;

@@ -47,7 +47,8 @@ impl<O: Ord + Clone + Display> SetAside<O> {
         })
     }
 
-    fn add(&self, offer: O, reason: String) {
+    /// Leaves an offer alone for a while.
+    pub(in crate::providers) fn add(&self, offer: O, reason: String) {
         let mut offers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         offers.insert(offer, (Instant::now(), reason));
     }

@@ -5,6 +5,7 @@
 
 mod api;
 mod attempts;
+mod conditions;
 mod credentials;
 mod request;
 mod settings;
@@ -21,6 +22,7 @@ pub use self::settings::{Address, Image, Place, Purchase, RootVolume, Settings};
 
 use self::api::{Call, Client, Meaning, Refused};
 use self::attempts::{Attempt, Attempts};
+use self::conditions::Conditions;
 use self::request::{HOST_KEY, NAME, Offer, TAG, TYPE, VALUE_LIMIT, offers, run_instances, tags};
 use self::wire::Instance;
 use super::cloud::{Known, NewMachine, Patience, Presence, Refusal, SetAside};
@@ -46,6 +48,7 @@ pub struct Ec2Provider {
     attempts: Attempts,
     set_aside: SetAside<Offer>,
     known: Known<String>,
+    conditions: Conditions,
     images: Mutex<BTreeMap<Image, (Instant, String)>>,
 }
 
@@ -61,6 +64,7 @@ impl Ec2Provider {
             types,
             set_aside: SetAside::default(),
             known: Known::default(),
+            conditions: Conditions::default(),
             images: Mutex::default(),
         })
     }
@@ -145,13 +149,38 @@ impl Ec2Provider {
         let settings = self.types.get(&machine_type).or_else(|| self.types.values().next());
         let address = settings.map(|settings| settings.address).unwrap_or_default();
         Some(Machine {
-            state: instance.state()?,
+            state: self.conditions.state(instance)?,
             address: instance.address(address).map(Host::new),
             host_name: Some(Host::new(name.as_str())),
             host_key: instance.tag(HOST_KEY).map(str::to_owned),
             started_at: instance.started_at(),
+            tag: Some(self.tag.clone()),
             ..Machine::requested(name, machine_type)
         })
+    }
+
+    /// A spot instance that is taken back is not asked for again at once in the same place.
+    fn note_interruptions(&self, instances: &[Instance]) {
+        for instance in instances.iter().filter(|one| self.conditions.is_new_notice(one)) {
+            let (instance_type, zone) =
+                (&instance.instance_type, &instance.placement.availability_zone);
+            tracing::warn!(
+                instance = instance.instance_id,
+                instance_type,
+                zone,
+                "EC2 takes the spot instance back within two minutes"
+            );
+            let places = [
+                Place::Anywhere,
+                Place::Zone(zone.clone()),
+                Place::Subnet(instance.subnet_id.clone()),
+            ];
+            for place in places {
+                let instance_type = instance_type.clone();
+                let offer = Offer { purchase: Purchase::Spot, instance_type, place };
+                self.set_aside.add(offer, "an instance was taken back".to_owned());
+            }
+        }
     }
 
     fn look(&self, id: &str, patience: &mut Patience) -> Result<Presence, ProviderError> {
@@ -279,6 +308,8 @@ impl Provider for Ec2Provider {
         let began = Instant::now();
         let call = self.ours().with("MaxResults", PAGE_SIZE);
         let instances = self.describe(&call, &mut patience).map_err(|refused| refused.error)?;
+        self.conditions.refresh(&self.client, &instances, &mut patience);
+        self.note_interruptions(&instances);
         let listed = instances
             .iter()
             .filter_map(|instance| Some((instance.instance_id.clone(), self.machine(instance)?)))

@@ -57,6 +57,8 @@ pub(super) struct Instance {
     #[serde(default)]
     pub(super) placement: Placement,
     #[serde(default)]
+    pub(super) subnet_id: String,
+    #[serde(default)]
     instance_lifecycle: String,
     #[serde(default)]
     pub(super) tag_set: Items<TagItem>,
@@ -130,6 +132,28 @@ pub(super) struct ImageItem {
     /// Sorts by time as it is.
     #[serde(default)]
     pub(super) creation_date: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeInstanceStatus {
+    #[serde(default)]
+    pub(super) instance_status_set: Items<InstanceNumber>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeSpotInstanceRequests {
+    #[serde(default)]
+    pub(super) spot_instance_request_set: Items<InstanceNumber>,
+}
+
+/// Of what is told of an instance only which one it is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InstanceNumber {
+    #[serde(default)]
+    pub(super) instance_id: String,
 }
 
 /// An answer of which only the success matters.

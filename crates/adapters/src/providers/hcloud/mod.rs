@@ -215,6 +215,7 @@ impl HcloudProvider {
             host_name: Some(Host::new(&server.name)),
             host_key: read.host_key,
             started_at: Some(created_at),
+            tag: Some(self.tag.clone()),
             next_charge_at: Some(Timestamp(created_at.0 + billed_hours * BILLED_SECONDS)),
             ..Machine::requested(read.name, read.machine_type)
         })
