@@ -13,8 +13,9 @@ use planner::{QueueStatus, Snapshot};
 use reconciler::Report;
 use simulator::trace::{Observation, append_observation, recording_header};
 
-use crate::args::{Args, Command, Generate, RunArgs};
+use crate::args::{Args, Command, Generate, RunArgs, misspelt_command};
 use crate::exit::Exit;
+use crate::plain_text::without_controls;
 use crate::sim::sim;
 use crate::watch::watch;
 use crate::{check, generate, status_table};
@@ -29,6 +30,11 @@ pub(crate) fn run(args: Args) -> Exit {
             Exit::BadConfig,
             &format!("{conf} stands before the command; put it after: run {conf}"),
         );
+    }
+    if let (None, Some(conf)) = (&args.command, &args.conf)
+        && let Some(hint) = misspelt_command(conf.as_os_str())
+    {
+        return fail(Exit::BadConfig, &hint);
     }
     let ended = match (args.command, args.conf) {
         (Some(Command::Run(args)), _) if args.watch => watch(&args),
@@ -209,8 +215,12 @@ pub(crate) fn fail(exit: Exit, error: &impl Display) -> Exit {
 
 /// Data goes to standard output; a reader that has gone away (`| head`) is no reason to panic.
 pub(crate) fn print(data: impl Display) -> Result<(), Exit> {
+    let text = data.to_string();
     let mut stdout = io::stdout().lock();
-    write!(stdout, "{data}").and_then(|()| stdout.flush()).map_err(|_| Exit::Unexpected)
+    stdout
+        .write_all(without_controls(&text).as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|_| Exit::Unexpected)
 }
 
 pub(crate) fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {

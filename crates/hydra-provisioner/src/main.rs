@@ -7,6 +7,7 @@ mod exit;
 mod generate;
 mod logging;
 mod metrics;
+mod plain_text;
 mod sim;
 mod status_table;
 mod watch;
