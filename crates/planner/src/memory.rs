@@ -188,6 +188,11 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether the machine can build nothing more once it has ended, until it is deployed again.
+    pub fn takes_builds_away(self) -> bool {
+        self == Self::Drain || self.ends_the_machine()
+    }
+
     /// Whether the machine is gone or off once it has ended.
     pub fn ends_the_machine(self) -> bool {
         matches!(self, Self::Stop | Self::Destroy)

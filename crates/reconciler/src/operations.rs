@@ -114,6 +114,10 @@ impl Reconciler {
         if let Some(record) = self.records.get_mut(name) {
             record.machine.memory.under_way = Some(UnderWay { operation, since: self.now });
         }
+        if operation.takes_builds_away() {
+            // An earlier run that was killed in the middle of it does not know how far it came.
+            self.storage.touch(name);
+        }
         self.changed |= operation != Operation::KeepAlive;
     }
 
@@ -246,6 +250,8 @@ impl Reconciler {
         match running.operation {
             Operation::Create if kind != OperationErrorKind::TimedOut => record.attempt += 1,
             Operation::Drain => record.was_drained(),
+            // It may be off or gone all the same: it has to be deployed before it is published again.
+            Operation::Stop | Operation::Destroy => record.machine.memory.ready_since = None,
             Operation::Deploy if record.machine.memory.ready_since.is_some() => {
                 record.machine.memory.unreachable_since.get_or_insert(self.now);
             }

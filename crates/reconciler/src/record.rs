@@ -195,7 +195,11 @@ impl Record {
     /// have been published counts as published until a publication without it has ended.
     pub(crate) fn restored(mut self) -> Self {
         let memory = &mut self.machine.memory;
-        memory.under_way = None;
+        let under_way = memory.under_way.take();
+        if under_way.is_some_and(|under_way| under_way.operation.takes_builds_away()) {
+            // Whether it had its effect is not known: it is deployed before it is published again.
+            memory.ready_since = None;
+        }
         if memory.listed != Listed::Never {
             memory.listed = Listed::Now;
         }

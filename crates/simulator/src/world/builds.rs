@@ -265,6 +265,9 @@ impl SimWorld {
 
     /// A REST builder connects, if its machine runs and nobody stopped it.
     pub(super) fn join(&mut self, host: Host) {
+        if !self.farm.is_rest() {
+            return;
+        }
         let Some(id) = self.cloud.at(host) else { return };
         let machine = self.cloud.get(id);
         let joins = machine.life() == Life::Up && machine.deployed && !machine.drained;
