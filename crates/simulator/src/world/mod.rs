@@ -10,6 +10,7 @@ mod faults;
 mod incident;
 mod life;
 mod probe;
+mod provider;
 mod provisioner;
 mod rules;
 mod tasks;

@@ -260,6 +260,11 @@ impl SimWorld {
         self.provisioner.inbox.push(event);
     }
 
+    /// What it has not been told yet, the latest first.
+    pub(super) fn take_told(&mut self) -> Option<Told> {
+        self.provisioner.inbox.pop()
+    }
+
     /// Tells it now, or later where answers are slow.
     fn answer(&mut self, event: Told) {
         if self.in_trouble() && self.provisioner.rng.chance(self.farm.faults.slow_answers) {
