@@ -5,14 +5,15 @@ mod export;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
+use planner::{Machine, MachineName, MachineState, MachineType, Tag};
 use serde::{Deserialize, Serialize};
 
 use self::export::Deployment;
 use super::{Provider, ProviderContext, ProviderError};
 use crate::command::{Invocation, Output};
+use crate::world::now;
 
 /// How NixOps tells that a deployment is gone (`deployment.py`, `open_deployment`).
 const GONE: &str = "could not find specified deployment";
@@ -244,10 +245,6 @@ impl Provider for NixopsProvider {
         let _one_writer = self.state_file.lock().unwrap_or_else(PoisonError::into_inner);
         self.unless_gone("delete", &deployment.uuid, &["--confirm"], limit)
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 fn succeed(invocation: &Invocation) -> Result<Output, ProviderError> {

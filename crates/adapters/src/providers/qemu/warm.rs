@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -276,7 +276,7 @@ fn converse(folder: &Folder, text: &str, answer: &str, limit: Duration) -> io::R
 fn fresh_lines() -> io::Result<String> {
     let mut seed = [0; SEED_BYTES];
     fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let clock = crate::world::now().0;
     Ok(format!("clock {clock}\nseed {}\n", BASE64.encode(seed)))
 }
 
