@@ -16,6 +16,8 @@ machines = {}
 for state, path in (("false", "known"), ("true", "machines")):
     if os.path.exists(f"{farm}/{path}"):
         for line in open(f"{farm}/{path}"):
+            if line.startswith('#'):
+                continue
             machines[line.split()[0]] = {"enabled": state == "true", "currentJobs": 0, "idleSince": 1000}
 open(f"{farm}/known", "w").writelines(f"{key}\n" for key in machines)
 types = {"runnable": len(os.listdir(f"{farm}/queue")), "running": 0, "lastActive": 1000}

@@ -47,7 +47,8 @@ fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
 /// With the same machines file, in which a wrong host key shuts the machine out.
 fn each_nix_builds_and_checks_the_host_key(farm: &Farm) {
     let published = fs::read_to_string(farm.path("machines")).unwrap();
-    let host_key = published.split_whitespace().nth(7).unwrap();
+    let machines = farm.machines_file();
+    let host_key = machines.split_whitespace().nth(7).unwrap();
     // Another key of the same kind: the last of its letters are the key's own.
     let (head, tail) = host_key.split_at(host_key.len() - 12);
     let mut letters: Vec<_> = tail.chars().collect();
@@ -140,7 +141,7 @@ fn warm_machines_start_fast_and_differ() {
         assert_ne!(answers[0], answers[1], "{question}");
         assert!(answers.iter().all(|answer| answer.trim().len() >= 4), "{question}: {answers:?}");
     }
-    let host_keys = fs::read_to_string(farm.path("machines")).unwrap();
+    let host_keys = farm.machines_file();
     let host_keys: Vec<_> = host_keys.lines().map(|line| line.split(' ').nth(7).unwrap()).collect();
     assert_ne!(host_keys[0], host_keys[1]);
     let here =
