@@ -7,7 +7,7 @@
 
 let
   inherit (lib) mkOption types;
-  inherit (import ./hydra-provisioner/quantities.nix { inherit lib; }) seconds;
+  inherit (import ./hydra-provisioner/quantities.nix { inherit lib; }) comesUpWithin;
 
   cfg = config.services.hydra-provisioner;
   settings = import ./hydra-provisioner/render.nix { inherit lib cfg; };
@@ -130,7 +130,7 @@ in
 
     maxUnsupportedTime = mkOption {
       type = types.nullOr types.ints.positive;
-      default = 2 * (seconds cfg.settings.createTimeout + seconds cfg.settings.deployTimeout);
+      default = 2 * comesUpWithin cfg.settings;
       defaultText = lib.literalExpression "2 * (settings.createTimeout + settings.deployTimeout)";
       description = "Seconds that a Hydra on this machine lets a step wait for a machine that can build it, before it aborts the step (classic: `max_unsupported_time`, 0 by default; current: `maxUnsupportedTimeInS`, 120 by default). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: Hydra's own configuration says it.";
     };

@@ -18,12 +18,10 @@ let
     let
       at = "${place}.settings.systemTypes.\"${name}\"";
       given = if type.provider == null then [ ] else providersOf type;
-      provider = lib.mapAttrs (kind: _: lib.elem kind given) {
-        ec2 = null;
-        hcloud = null;
-        nixops = null;
-        qemu = null;
-      };
+      is = kind: lib.elem kind given;
+      nobody =
+        kind:
+        "${at}.provider.${kind} lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile)";
       inherit (type.provider)
         ec2
         hcloud
@@ -53,12 +51,12 @@ let
         message = "${at}.nixopsExpr is for the provider nixops, but another one is set. Remove one of them.";
       }
       {
-        assertion = provider.nixops -> (expr == null) != (nixops.network == null);
+        assertion = is "nixops" -> (expr == null) != (nixops.network == null);
         message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix).";
       }
       {
         assertion =
-          provider.ec2
+          is "ec2"
           ->
             lib.count (image: image != null) [
               ec2.image
@@ -68,28 +66,30 @@ let
         message = "${at}.provider.ec2 must have exactly one of image (an id), imageParameter (an SSM parameter's name) and imageFilter (the newest of an owner with a name).";
       }
       {
-        assertion = provider.ec2 -> ec2.subnets == [ ] || ec2.zones == [ ];
+        assertion = is "ec2" -> ec2.subnets == [ ] || ec2.zones == [ ];
         message = "${at}.provider.ec2 has both subnets and zones. Remove one: each subnet is in a zone.";
       }
       {
-        assertion = provider.ec2 -> ec2.authorizedKeys != [ ] || ec2.keyName != null;
-        message = "${at}.provider.ec2 lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile).";
+        assertion = is "ec2" -> ec2.authorizedKeys != [ ] || ec2.keyName != null;
+        message = nobody "ec2" + ".";
       }
       {
-        assertion = provider.hcloud -> (hcloud.image == null) != (hcloud.imageSelector == null);
+        assertion = is "hcloud" -> (hcloud.image == null) != (hcloud.imageSelector == null);
         message = "${at}.provider.hcloud must have either image (a name or number) or imageSelector (the newest snapshot with these labels).";
       }
       {
-        assertion = provider.hcloud -> hcloud.authorizedKeys != [ ] || hcloud.sshKeys != [ ];
-        message = "${at}.provider.hcloud lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile).";
+        assertion = is "hcloud" -> hcloud.authorizedKeys != [ ] || hcloud.sshKeys != [ ];
+        message = nobody "hcloud" + ".";
       }
       {
-        assertion = provider.qemu -> !takesEverywhere qemu.sshPort;
+        assertion = is "qemu" -> !takesEverywhere qemu.sshPort;
         message = "${at}.provider.qemu: this machine's sshd listens on port ${toString qemu.sshPort} of all addresses, and each build machine needs that port of one of 127.91.0.0/16. Set services.openssh.listenAddresses, or provider.qemu.sshPort (docs/qemu.md).";
       }
       {
-        assertion = provider.qemu -> qemu.authorizedKeys != [ ];
-        message = "${at}.provider.qemu lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile): the service may not read /var/lib/hydra/queue-runner, so it cannot find it itself.";
+        assertion = is "qemu" -> qemu.authorizedKeys != [ ];
+        message =
+          nobody "qemu"
+          + ": the service may not read /var/lib/hydra/queue-runner, so it cannot find it itself.";
       }
     ];
 in

@@ -4,18 +4,12 @@
 let
   inherit (lib) mkOption types;
   quantities = import ./quantities.nix { inherit lib; };
+  inherit (quantities) optional;
 
   # A path literal would copy the secret to the store.
-  secretFile = types.strMatching "/.*";
+  secretFile = quantities.absolutePath;
   names = types.nonEmptyListOf types.nonEmptyStr;
 
-  optional =
-    type: description:
-    mkOption {
-      type = types.nullOr type;
-      default = null;
-      inherit description;
-    };
   list =
     type: description:
     mkOption {
@@ -64,18 +58,22 @@ let
   };
 
   login = {
-    userData = optional types.str "What a machine is told at its first boot, with placeholders such as `@identity@`. `null`: the identity document, as `nixosModules.build-machine` takes it.";
     authorizedKeys = list types.singleLineStr "Public keys that may log in as root. The public key of `sshKey` must be one of them.";
     idleTimeout = mkOption {
       type = quantities.duration;
       default = 3600;
       description = "Seconds, or a text such as `\"1h\"`, after the provisioner's last visit at which an idle machine powers itself off.";
     };
+  };
+  cloud = login // {
+    userData = optional types.str "What a machine is told at its first boot, with placeholders such as `@identity@`. `null`: the identity document, as `nixosModules.build-machine` takes it.";
     endpoint = optional (types.strMatching "https?://.*") "Another address of the API. `null`: the cloud's own.";
   };
 in
 {
-  ec2.options = login // {
+  inherit login;
+
+  ec2.options = cloud // {
     region = mkOption {
       type = types.nonEmptyStr;
       example = "eu-central-1";
@@ -134,7 +132,7 @@ in
     };
   };
 
-  hcloud.options = login // {
+  hcloud.options = cloud // {
     tokenFile = mkOption {
       type = secretFile;
       example = "/run/credentials/hydra-provisioner.service/hcloud-token";

@@ -16,8 +16,7 @@ let
   queueRunner = lib.getAttrFromPath place config.services;
   inherit (queueRunner) rest settings;
   at = "services.${lib.concatStringsSep "." place}.settings";
-  inherit (import ./quantities.nix { inherit lib; }) seconds;
-  comesUpWithin = seconds cfg.settings.createTimeout + seconds cfg.settings.deployTimeout;
+  comesUpWithin = (import ./quantities.nix { inherit lib; }).comesUpWithin cfg.settings;
 in
 {
   services = lib.mkMerge [

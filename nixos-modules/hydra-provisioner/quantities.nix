@@ -1,4 +1,5 @@
-# Durations, sizes and amounts of money as the program reads them (crates/adapters/src/config/quantities.rs).
+# Durations, sizes and amounts of money as the program reads them (crates/adapters/src/config/quantities.rs), and options
+# of any kind that may be left to the program.
 { lib }:
 
 let
@@ -29,17 +30,25 @@ let
     types.float
     (types.strMatching "[0-9]+(\\.[0-9]*)?")
   ];
-  dollarsOption =
-    description:
+  # `null` leaves it to the program.
+  optional =
+    type: description:
     mkOption {
-      type = types.nullOr dollars;
+      type = types.nullOr type;
       default = null;
       inherit description;
     };
+  dollarsOption = optional dollars;
 in
 {
-  inherit dollarsOption seconds;
+  inherit dollarsOption optional;
 
+  # How long a machine may take to come up, in seconds.
+  comesUpWithin = settings: seconds settings.createTimeout + seconds settings.deployTimeout;
+
+  absolutePath = types.strMatching "/.*";
+  # The description of a duration.
+  inSeconds = what: "Seconds, or a text such as `\"10m\"`: ${what}";
   duration = types.either types.ints.unsigned (types.strMatching "([0-9]+[smhd])+");
   mebibytes = types.either types.ints.unsigned (types.strMatching "[0-9]+[MGT]");
 

@@ -4,9 +4,13 @@
 let
   inherit (lib) mkOption types;
   quantities = import ./quantities.nix { inherit lib; };
-  inherit (quantities) costLimits;
+  inherit (quantities)
+    absolutePath
+    costLimits
+    inSeconds
+    optional
+    ;
 
-  absolutePath = types.strMatching "/.*";
   command = types.nonEmptyListOf types.str;
 
   duration =
@@ -14,7 +18,7 @@ let
     mkOption {
       type = quantities.duration;
       inherit default;
-      description = "Seconds, or a text such as `\"10m\"`: ${description}";
+      description = inSeconds description;
     };
 in
 {
@@ -80,11 +84,7 @@ in
       description = "Hosts of build machines that are not the provisioner's, as the queue runner shows them; `*` stands for any text.";
     };
 
-    machinesFile = mkOption {
-      type = types.nullOr absolutePath;
-      default = null;
-      description = "The machines file that is written for a classic queue runner. The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set.";
-    };
+    machinesFile = optional absolutePath "The machines file that is written for a classic queue runner. The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set.";
 
     machinesFileMode = mkOption {
       type = types.nullOr (
@@ -104,11 +104,7 @@ in
       description = "Lines that are put first in the machines file: machines that the provisioner did not make. Their hosts count as `otherMachines`.";
     };
 
-    updateCommand = mkOption {
-      type = types.nullOr command;
-      default = null;
-      description = "Program and arguments that get the machines file on standard input, in place of `machinesFile`.";
-    };
+    updateCommand = optional command "Program and arguments that get the machines file on standard input, in place of `machinesFile`.";
 
     stateDir = mkOption {
       type = absolutePath;
@@ -122,17 +118,9 @@ in
       description = "Whether `/run/keep-alive` is touched on each machine after its deployment (see the module auto-shutdown).";
     };
 
-    drainCommand = mkOption {
-      type = types.nullOr command;
-      default = null;
-      description = "With `queue`: run on a machine over ssh before it is released. The module sets it to `systemctl stop` of `builderUnit`.";
-    };
+    drainCommand = optional command "With `queue`: run on a machine over ssh before it is released. The module sets it to `systemctl stop` of `builderUnit`.";
 
-    resumeCommand = mkOption {
-      type = types.nullOr command;
-      default = null;
-      description = "With `queue`: run on a machine over ssh when it is deployed. The module sets it to `systemctl start` of `builderUnit`.";
-    };
+    resumeCommand = optional command "With `queue`: run on a machine over ssh when it is deployed. The module sets it to `systemctl start` of `builderUnit`.";
 
     sshOptions = mkOption {
       type = types.listOf types.str;
@@ -150,17 +138,9 @@ in
       description = "How many machines of one type are being created at the same time at the most; a type can have its own.";
     };
 
-    maxCreatesPerCycle = mkOption {
-      type = types.nullOr types.ints.positive;
-      default = null;
-      description = "The old limit: how many machines of one type are created within 5 minutes at the most; a type can have its own.";
-    };
+    maxCreatesPerCycle = optional types.ints.positive "The old limit: how many machines of one type are created within 5 minutes at the most; a type can have its own.";
 
-    maxMachines = mkOption {
-      type = types.nullOr types.ints.unsigned;
-      default = null;
-      description = "How many machines of all types together there are at the most.";
-    };
+    maxMachines = optional types.ints.unsigned "How many machines of all types together there are at the most.";
 
     parallelism = mkOption {
       type = types.ints.between 1 1024;

@@ -5,20 +5,17 @@ let
   inherit (lib) mkOption types;
   quantities = import ./quantities.nix { inherit lib; };
   clouds = import ./clouds.nix { inherit lib; };
-  inherit (quantities) costLimits dollarsOption mebibytes;
+  inherit (quantities)
+    absolutePath
+    costLimits
+    dollarsOption
+    inSeconds
+    mebibytes
+    optional
+    ;
 
-  duration =
-    description:
-    mkOption {
-      type = types.nullOr quantities.duration;
-      default = null;
-      description = "Seconds, or a text such as `\"10m\"`: ${description}";
-    };
-  idleTimeout = mkOption {
-    type = types.nullOr (types.either (types.enum [ "auto" ]) quantities.duration);
-    default = null;
-    description = "Seconds, a text such as `\"10m\"`, or `\"auto\"`: how long an idle machine is kept for work that may yet come. `\"auto\"`: as long as a new machine takes to be ready.";
-  };
+  duration = description: optional quantities.duration (inSeconds description);
+  idleTimeout = optional (types.either (types.enum [ "auto" ]) quantities.duration) "Seconds, a text such as `\"10m\"`, or `\"auto\"`: how long an idle machine is kept for work that may yet come. `\"auto\"`: as long as a new machine takes to be ready.";
   targetWait = duration "how long a runnable step may wait on average; decides how many machines there are. `null`: 300, or nothing where `runnablesPerMachine` is set.";
 
   scheduleEntry.options = {
@@ -40,20 +37,11 @@ let
       example = "Europe/Berlin";
       description = "The time zone of `days` and `hours`. `null`: UTC.";
     };
-    minMachines = mkOption {
-      type = types.nullOr types.ints.unsigned;
-      default = null;
-      description = "Takes the place of the type's own.";
-    };
-    maxMachines = mkOption {
-      type = types.nullOr types.ints.unsigned;
-      default = null;
-      description = "Takes the place of the type's own.";
-    };
+    minMachines = optional types.ints.unsigned "Takes the place of the type's own.";
+    maxMachines = optional types.ints.unsigned "Takes the place of the type's own.";
     inherit idleTimeout targetWait;
   };
 
-  absolutePath = types.strMatching "/.*";
   command = types.nonEmptyListOf types.str;
   # What may stand in a machines file, which has no quoting.
   field = types.strMatching "[^[:space:]#]+";
@@ -87,40 +75,20 @@ let
       default = [ "nixops" ];
       description = "The program and its first arguments. Add its package to `extraPackages`.";
     };
-    expr = mkOption {
-      type = types.nullOr types.path;
-      default = null;
-      description = "NixOps 1: the deployment's file; it takes the arguments `type` and `tag` and declares one `machine`. ${pathHint}";
-    };
-    network = mkOption {
-      type = types.nullOr types.path;
-      default = null;
-      description = "NixOps 2: the folder of `nixops.nix`.";
-    };
+    expr = optional types.path "NixOps 1: the deployment's file; it takes the arguments `type` and `tag` and declares one `machine`. ${pathHint}";
+    network = optional types.path "NixOps 2: the folder of `nixops.nix`.";
     inherit nixPath;
-    stateFile = mkOption {
-      type = types.nullOr absolutePath;
-      default = null;
-      description = "Where NixOps keeps its state. `null`: where NixOps itself does, below the service's `HOME`.";
-    };
+    stateFile = optional absolutePath "Where NixOps keeps its state. `null`: where NixOps itself does, below the service's `HOME`.";
   };
 
-  qemuProvider.options = {
+  qemuProvider.options = clouds.login // {
     image = mkOption {
       type = types.path;
       example = "/var/lib/images/build-machine";
       description = "A disk (qcow2 or raw, never written), or a folder as `scripts/build-image` makes it.";
     };
-    kernel = mkOption {
-      type = types.nullOr types.path;
-      default = null;
-      description = "Kernel to boot directly. `null`: the one in `image`'s folder, or the disk's boot loader.";
-    };
-    initrd = mkOption {
-      type = types.nullOr types.path;
-      default = null;
-      description = "Initial ramdisk of `kernel`. `null`: the one in `image`'s folder.";
-    };
+    kernel = optional types.path "Kernel to boot directly. `null`: the one in `image`'s folder, or the disk's boot loader.";
+    initrd = optional types.path "Initial ramdisk of `kernel`. `null`: the one in `image`'s folder.";
     kernelParams = mkOption {
       type = types.listOf types.str;
       default = [ ];
@@ -145,55 +113,25 @@ let
       default = "auto";
       description = "`kvm`, `tcg` (emulation), or `auto`: KVM where a kernel really boots on it.";
     };
-    machineType = mkOption {
-      type = types.nullOr types.nonEmptyStr;
-      default = null;
-      description = "QEMU's `-machine`. `null`: `q35`, on aarch64 `virt`.";
-    };
-    program = mkOption {
-      type = types.nullOr types.nonEmptyStr;
-      default = null;
-      description = "The QEMU to run. `null`: `qemu-system-ARCH` of nixpkgs' `qemu`.";
-    };
+    machineType = optional types.nonEmptyStr "QEMU's `-machine`. `null`: `q35`, on aarch64 `virt`.";
+    program = optional types.nonEmptyStr "The QEMU to run. `null`: `qemu-system-ARCH` of nixpkgs' `qemu`.";
     extraArgs = mkOption {
       type = types.listOf types.str;
       default = [ ];
       description = "Further arguments for QEMU, after all others.";
     };
-    stateDir = mkOption {
-      type = types.nullOr absolutePath;
-      default = null;
-      description = "The machines' folders. Types with the same one share a host's memory and cores. `null`: `qemu` in `settings.stateDir`.";
-    };
-    hostMemory = mkOption {
-      type = types.nullOr mebibytes;
-      default = null;
-      description = "MiB, or a text such as `\"64G\"`, that all running machines may have together. `null`: three quarters of the host's.";
-    };
-    hostCores = mkOption {
-      type = types.nullOr types.ints.unsigned;
-      default = null;
-      description = "Processors that all running machines may have together. `null`: the host's.";
-    };
+    stateDir = optional absolutePath "The machines' folders. Types with the same one share a host's memory and cores. `null`: `qemu` in `settings.stateDir`.";
+    hostMemory = optional mebibytes "MiB, or a text such as `\"64G\"`, that all running machines may have together. `null`: three quarters of the host's.";
+    hostCores = optional types.ints.unsigned "Processors that all running machines may have together. `null`: the host's.";
     sshPort = mkOption {
       type = types.port;
       default = 22;
       description = "The port on each machine's loopback address that leads to its sshd. Other ports need Nix 2.31 or newer.";
     };
-    authorizedKeys = mkOption {
-      type = types.listOf types.singleLineStr;
-      default = [ ];
-      description = "Public keys that may log in as root. The public key of `sshKey` must be one of them.";
-    };
     warmStart = mkOption {
       type = types.bool;
       default = false;
       description = "Whether new machines start from a snapshot of one that has booted.";
-    };
-    idleTimeout = mkOption {
-      type = quantities.duration;
-      default = 3600;
-      description = "Seconds, or a text such as `\"1h\"`, after the provisioner's last visit at which an idle machine powers itself off.";
     };
   };
 in
@@ -203,31 +141,11 @@ in
       type = types.nullOr (
         types.submodule {
           options = {
-            command = mkOption {
-              type = types.nullOr (types.submodule commandProvider);
-              default = null;
-              description = "Machines from a program of your own.";
-            };
-            ec2 = mkOption {
-              type = types.nullOr (types.submodule clouds.ec2);
-              default = null;
-              description = "Instances of Amazon EC2 (docs/ec2.md).";
-            };
-            hcloud = mkOption {
-              type = types.nullOr (types.submodule clouds.hcloud);
-              default = null;
-              description = "Servers of Hetzner Cloud (docs/hetzner.md).";
-            };
-            nixops = mkOption {
-              type = types.nullOr (types.submodule nixopsProvider);
-              default = null;
-              description = "Machines from NixOps.";
-            };
-            qemu = mkOption {
-              type = types.nullOr (types.submodule qemuProvider);
-              default = null;
-              description = "Virtual machines on this host (docs/qemu.md).";
-            };
+            command = optional (types.submodule commandProvider) "Machines from a program of your own.";
+            ec2 = optional (types.submodule clouds.ec2) "Instances of Amazon EC2 (docs/ec2.md).";
+            hcloud = optional (types.submodule clouds.hcloud) "Servers of Hetzner Cloud (docs/hetzner.md).";
+            nixops = optional (types.submodule nixopsProvider) "Machines from NixOps.";
+            qemu = optional (types.submodule qemuProvider) "Virtual machines on this host (docs/qemu.md).";
           };
         }
       );
@@ -235,11 +153,7 @@ in
       description = "How the machines of this type are made: exactly one of the options below.";
     };
 
-    nixopsExpr = mkOption {
-      type = types.nullOr types.path;
-      default = null;
-      description = "Short, and the original's name, for `provider.nixops.expr`. ${pathHint}";
-    };
+    nixopsExpr = optional types.path "Short, and the original's name, for `provider.nixops.expr`. ${pathHint}";
     inherit nixPath;
 
     minMachines = mkOption {
@@ -257,21 +171,9 @@ in
       default = 0;
       description = "How many runnable steps are left to machines that the provisioner did not make.";
     };
-    runnablesPerMachine = mkOption {
-      type = types.nullOr types.ints.positive;
-      default = null;
-      description = "The original's rule, in place of `targetWait`: how many of the other runnable steps justify one machine.";
-    };
-    maxCreatesPerCycle = mkOption {
-      type = types.nullOr types.ints.positive;
-      default = null;
-      description = "How many machines of this type are created within 5 minutes at the most. `null`: the value for all types.";
-    };
-    maxCreating = mkOption {
-      type = types.nullOr types.ints.positive;
-      default = null;
-      description = "How many machines of this type are being created at the same time at the most. `null`: the value for all types.";
-    };
+    runnablesPerMachine = optional types.ints.positive "The original's rule, in place of `targetWait`: how many of the other runnable steps justify one machine.";
+    maxCreatesPerCycle = optional types.ints.positive "How many machines of this type are created within 5 minutes at the most. `null`: the value for all types.";
+    maxCreating = optional types.ints.positive "How many machines of this type are being created at the same time at the most. `null`: the value for all types.";
     fallback = mkOption {
       type = types.nullOr (types.listOf types.nonEmptyStr);
       default = null;
@@ -282,11 +184,7 @@ in
     inherit idleTimeout targetWait;
     keepLast = duration "how long the last machine of this type is kept idle, where that is longer than `idleTimeout`.";
     healthTimeout = duration "how long a machine that does not work still counts as capacity. `null`: 600.";
-    schedule = mkOption {
-      type = types.nullOr (types.listOf (types.submodule scheduleEntry));
-      default = null;
-      description = "Other settings at certain hours; of several entries that count at the same time the first does.";
-    };
+    schedule = optional (types.listOf (types.submodule scheduleEntry)) "Other settings at certain hours; of several entries that count at the same time the first does.";
 
     maxJobs = mkOption {
       type = types.ints.positive;
