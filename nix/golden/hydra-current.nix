@@ -1,5 +1,6 @@
-# The options of a current Hydra's queue runner that our module reads and sets, below `place`.
-{ lib, place }:
+# The options of a current Hydra's queue runner that our module reads and sets, at `place` below `services`.
+place:
+{ lib, ... }:
 
 let
   inherit (lib) mkOption types;
@@ -10,12 +11,14 @@ let
       inherit default;
     };
 in
-lib.setAttrByPath place {
-  rest.address = mkOption {
-    type = types.str;
-    default = "[::1]";
+{
+  options.services = lib.setAttrByPath place {
+    rest.address = mkOption {
+      type = types.str;
+      default = "[::1]";
+    };
+    rest.port = number 8080;
+    settings.maxUnsupportedTimeInS = number 120;
+    settings.dispatchTriggerTimerInS = number 120;
   };
-  rest.port = number 8080;
-  settings.maxUnsupportedTimeInS = number 120;
-  settings.dispatchTriggerTimerInS = number 120;
 }

@@ -2,15 +2,6 @@
 { lib, ... }:
 
 {
-  options.services =
-    lib.recursiveUpdate
-      {
-        hydra-queue-runner-dev.enable = lib.mkEnableOption "the current Hydra";
-      }
-      (
-        import ./hydra-current.nix {
-          inherit lib;
-          place = [ "hydra-queue-runner-dev" ];
-        }
-      );
+  imports = [ (import ./hydra-current.nix [ "hydra-queue-runner-dev" ]) ];
+  options.services.hydra-queue-runner-dev.enable = lib.mkEnableOption "the current Hydra";
 }

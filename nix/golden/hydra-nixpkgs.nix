@@ -11,26 +11,21 @@ let
     ] "";
 in
 {
-  imports = map removed [
+  imports = [
+    (import ./hydra-current.nix [
+      "hydra"
+      "queueRunner"
+    ])
+  ]
+  ++ map removed [
     "dbi"
     "buildMachinesFiles"
   ];
-  options.services =
-    lib.recursiveUpdate
-      {
-        hydra.enable = lib.mkEnableOption "the current Hydra";
-        hydra.extraConfig = lib.mkOption {
-          type = lib.types.lines;
-          default = "";
-        };
-      }
-      (
-        import ./hydra-current.nix {
-          inherit lib;
-          place = [
-            "hydra"
-            "queueRunner"
-          ];
-        }
-      );
+  options.services.hydra = {
+    enable = lib.mkEnableOption "the current Hydra";
+    extraConfig = lib.mkOption {
+      type = lib.types.lines;
+      default = "";
+    };
+  };
 }
