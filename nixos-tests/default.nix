@@ -1,4 +1,5 @@
-# Every file here but this one and common.nix is a test, named as the file.
+# Every file here but this one and common.nix is a test, named as the file. Those in not-yet/ are of what is not there yet:
+# nothing runs them.
 #
 #   nix build .#checks.x86_64-linux.drain
 #   nix run .#checks.x86_64-linux.drain.driverInteractive
