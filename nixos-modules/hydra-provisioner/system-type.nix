@@ -15,7 +15,9 @@ let
     ;
 
   duration = description: optional quantities.duration (inSeconds description);
-  idleTimeout = optional (types.either (types.enum [ "auto" ]) quantities.duration) "Seconds, a text such as `\"10m\"`, or `\"auto\"`: how long an idle machine is kept for work that may yet come. `\"auto\"`: as long as a new machine takes to be ready.";
+  idleTimeout =
+    optional (types.either (types.enum [ "auto" ]) quantities.duration)
+      "Seconds, a text such as `\"10m\"`, or `\"auto\"`: how long an idle machine is kept for work that may yet come. `\"auto\"`: as long as a new machine takes to be ready.";
   targetWait = duration "how long a runnable step may wait on average; decides how many machines there are. `null`: 300, or nothing where `runnablesPerMachine` is set.";
 
   scheduleEntry.options = {
