@@ -1,7 +1,7 @@
-# Sourced by scripts/setup and scripts/ci/setup: installs Debian packages that are missing, after saying which and why.
+# Sourced by scripts that need programs: installs Debian packages that are missing, after saying which and why.
 #
-#   need PROGRAM PACKAGE WHY     the package is to be installed if there is no such program
-#   install_missing [--yes]      asks before, on a terminal; --yes does not
+#   install_needed FUNCTION [--yes]   installs what FUNCTION needs; asks before, on a terminal (--yes does not)
+#   need PROGRAM PACKAGE WHY          in such a function: the package is to be installed if there is no such program
 
 # Where some programs are that a user need not have on PATH.
 PATH="$PATH:/usr/sbin"
@@ -24,28 +24,50 @@ need_rust() {
   fi
 }
 
+# What builds the program, runs it and builds with it.
+need_build() {
+  need_rust
+  need cc gcc "the linker for Rust"
+  need nix-instantiate nix-bin "Nix: reads conf.nix, builds"
+  need python3 python3 "the example of a provider, and parts of the scripts"
+}
+
+# What makes the image of a build machine.
+need_image() {
+  need debootstrap debootstrap "makes the image of a build machine"
+  need qemu-img qemu-utils "its disk"
+  need mkfs.ext4 e2fsprogs "its file system"
+}
+
+# What runs build machines here.
+need_machines() {
+  need "qemu-system-$(uname -m)" "qemu-system-$(if [ "$(uname -m)" = x86_64 ]; then echo x86; else echo arm; fi)" "runs build machines"
+  need_image
+  need ssh openssh-client "connects to build machines"
+  need ss iproute2 "looks at ports"
+}
+
 install_missing() {
-  [ ${#missing[@]} -gt 0 ] || return 0
-  local packages=("${missing[@]}") sudo=()
+  local sudo=()
   if ! command -v apt-get >/dev/null; then
-    echo "setup: this is not Debian: please install what these of Debian's packages have, then call $0 again:" >&2
+    echo "${0##*/}: this is not Debian: please install what these of Debian's packages have, then call $0 again:" >&2
     printf '%s\n' "${reasons[@]}" >&2
     return 1
   fi
   [ "$(id -u)" = 0 ] || sudo=(sudo)
-  echo "setup: installs as root, with apt-get:" >&2
+  echo "${0##*/}: installs as root, with apt-get:" >&2
   printf '%s\n' "${reasons[@]}" >&2
   if [ "${1-}" != --yes ] && [ -t 0 ]; then
     read -r -p "Go on? [y/N] " answer
-    [[ $answer = [yY]* ]] || { echo "setup: nothing was changed" >&2; return 1; }
+    [[ $answer = [yY]* ]] || { echo "${0##*/}: nothing was changed" >&2; return 1; }
   fi
   "${sudo[@]}" apt-get update -qq
   # Debian 12 has no such package, and its cargo is too old.
-  if [[ " ${packages[*]} " = *" rustup "* ]] && ! apt-cache policy rustup | grep -q 'Candidate: [^(]'; then
-    echo "setup: this Debian has no package rustup: please install Rust 1.89 or newer with rustup's own installer, then call $0 again" >&2
+  if [[ " ${missing[*]} " = *" rustup "* ]] && ! apt-cache policy rustup | grep -q 'Candidate: [^(]'; then
+    echo "${0##*/}: this Debian has no package rustup: please install Rust 1.89 or newer with rustup's own installer, then call $0 again" >&2
     return 1
   fi
-  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # Calls a function that says what is needed (with `need`), and installs it. Twice: a package can replace another one, such
@@ -57,8 +79,9 @@ install_needed() {
     missing=() reasons=()
     "$what"
     [ ${#missing[@]} -gt 0 ] || break
-    [ "$round" != 3 ] || { echo "setup: still missing after they were installed: ${missing[*]}" >&2; return 1; }
-    install_missing "$@" || return 1
+    [ "$round" != 3 ] || { echo "${0##*/}: still missing after they were installed: ${missing[*]}" >&2; return 1; }
+    # Not in a list of commands: there a failed apt-get would be gone on after.
+    install_missing "$@"
   done
 }
 
@@ -66,12 +89,12 @@ install_needed() {
 prepare_installed() {
   # Debian 13's rustup comes without a toolchain.
   if command -v rustup >/dev/null && ! rustup toolchain list 2>/dev/null | grep -q .; then
-    echo "setup: fetches Rust's stable toolchain into ${RUSTUP_HOME:-$HOME/.rustup}" >&2
+    echo "${0##*/}: fetches Rust's stable toolchain into ${RUSTUP_HOME:-$HOME/.rustup}" >&2
     rustup default stable
   fi
   # The first two processes to use a new Nix store would get in each other's way ("database is busy").
   if [ ! -e /nix/var/nix/db/db.sqlite ]; then
-    echo "setup: makes an empty Nix store in /nix" >&2
+    echo "${0##*/}: makes an empty Nix store in /nix" >&2
     nix-store --init
   fi
 }
