@@ -4,6 +4,7 @@ pub mod atomic_file;
 mod clock;
 pub mod command;
 pub mod config;
+mod digest;
 pub mod driver;
 mod host_name;
 pub mod lock;

@@ -409,5 +409,5 @@ fn all_pages_are_read_with_one_call_each_or_none() {
     let unavailable =
         json!({ "error": { "code": "Unavailable", "status": 503 }, "body": "NextToken" });
     account.fault("DescribeInstances", 1000, &unavailable);
-    assert_eq!(account.provider().list(SHORT).unwrap_err().kind, StepErrorKind::TimedOut);
+    assert_eq!(account.provider().list(SHORT).unwrap_err().kind, OperationErrorKind::TimedOut);
 }

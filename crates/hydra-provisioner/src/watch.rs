@@ -88,12 +88,13 @@ fn reload_on_demand(args: &RunArgs, handle: Handle) -> mpsc::Sender<()> {
             if let Ok(now) = NotifyState::monotonic_usec_now() {
                 notify(&[NotifyState::Reloading, now]);
             }
-            match configure(&args) {
-                Ok(config) => handle.reload(config),
-                Err(_) => tracing::error!(
+            if let Ok(config) = configure(&args) {
+                handle.reload(config)
+            } else {
+                tracing::error!(
                     "{}: not reloaded, the old configuration goes on",
                     args.conf.display()
-                ),
+                );
             }
             notify(&[NotifyState::Ready]);
         }

@@ -25,12 +25,12 @@ impl Reconciler {
                 self.storage.touch(name);
             }
             match verdict {
-                Verdict::InUse | Verdict::Keep { accepts_jobs: AcceptsJobs::Yes, .. } => {
-                    if record.machine.memory.leaving.take().is_some() {
-                        self.storage.touch(name);
-                        self.note_of(name, Happening::TakenBack);
-                        self.changed = true;
-                    }
+                Verdict::InUse | Verdict::Keep { accepts_jobs: AcceptsJobs::Yes, .. }
+                    if memory.leaving.take().is_some() =>
+                {
+                    self.storage.touch(name);
+                    self.note_of(name, Happening::TakenBack);
+                    self.changed = true;
                 }
                 Verdict::Release { how, reason } if memory.leaving.is_none() => {
                     memory.leaving = Some(Leaving { decided: self.moment, drained: None });

@@ -178,7 +178,7 @@ pub struct Listing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
     /// The machine as it is now (after a stop or destroy: as it was).
-    pub machine: Machine,
+    pub machine: Box<Machine>,
     /// What did not matter enough to fail.
     pub warnings: Vec<String>,
 }

@@ -164,7 +164,7 @@ impl Reconciler {
                 for text in warnings {
                     self.note_of(&name, Happening::Warning { text });
                 }
-                self.succeeded(&running, machine);
+                self.succeeded(&running, *machine);
             }
             Err(error) => self.failed(&running, error),
         }

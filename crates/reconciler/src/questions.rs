@@ -14,14 +14,14 @@ const MOST_QUICK_QUESTIONS: u32 = 3;
 /// What was asked, and what is known of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Questions {
-    last_question: QuestionId,
+    last: QuestionId,
     last_listing: ListingId,
     /// The question that is under way, and its moment.
     asked: Option<(QuestionId, Sequence)>,
     last_asked: Option<Timestamp>,
     /// Ask at this time although the interval is not over.
     ask_at: Option<Timestamp>,
-    quick_questions: u32,
+    quick: u32,
     /// The queue as it was last told.
     pub(crate) status: QueueStatus,
     /// The moment when it was asked for.
@@ -38,12 +38,12 @@ pub(crate) struct Questions {
 impl Default for Questions {
     fn default() -> Self {
         Self {
-            last_question: QuestionId::default(),
+            last: QuestionId::default(),
             last_listing: ListingId::default(),
             asked: None,
             last_asked: None,
             ask_at: None,
-            quick_questions: 0,
+            quick: 0,
             status: QueueStatus::Unavailable("it has not been asked yet".to_owned()),
             moment: Sequence(0),
             answered: Sequence(0),
@@ -72,7 +72,7 @@ impl Questions {
     /// Something waits for a newer status than the last one.
     pub(crate) fn ask_soon(&mut self) {
         self.ask_at = Some(Timestamp(0));
-        self.quick_questions = 0;
+        self.quick = 0;
     }
 
     pub(crate) fn is_answered(&self) -> bool {
@@ -132,7 +132,7 @@ impl Reconciler {
         if self.questions.asked.is_none() && self.questions.next_at(interval) <= self.now {
             let moment = self.next_moment();
             let questions = &mut self.questions;
-            let question = questions.last_question.advance();
+            let question = questions.last.advance();
             questions.asked = Some((question, moment));
             questions.last_asked = Some(self.now);
             questions.ask_at = None;
@@ -160,7 +160,7 @@ impl Reconciler {
             QueueStatus::Up(queue) => match self.questions.freshness(&queue, self.now, max_age) {
                 Freshness::New => {
                     self.questions.moment = moment;
-                    self.questions.quick_questions = 0;
+                    self.questions.quick = 0;
                     QueueStatus::Up(queue)
                 }
                 Freshness::NotNewer => {
@@ -201,13 +201,13 @@ impl Reconciler {
     }
 
     fn moment_of_first_answer(&self) -> bool {
-        self.questions.last_question == QuestionId(1)
+        self.questions.last == QuestionId(1)
     }
 
     fn ask_again_soon(&mut self) {
         let questions = &mut self.questions;
-        if questions.quick_questions < MOST_QUICK_QUESTIONS {
-            questions.quick_questions += 1;
+        if questions.quick < MOST_QUICK_QUESTIONS {
+            questions.quick += 1;
             questions.ask_at = Some(self.now.after(ASK_AGAIN_AFTER));
         }
     }

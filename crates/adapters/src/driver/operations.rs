@@ -164,7 +164,7 @@ fn is_cancelled() -> bool {
 }
 
 fn done(machine: Machine) -> Done {
-    Done { machine, warnings: Vec::new() }
+    Done { machine: Box::new(machine), warnings: Vec::new() }
 }
 
 impl From<ProviderError> for OperationError {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use planner::MachineType;
 use reconciler::{Listing, ProviderId};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
+use crate::digest::sha256;
 use crate::providers::{Provider, ProviderContext, ProviderSettings, build};
 use crate::state::Remembered;
 
@@ -17,7 +17,7 @@ use crate::state::Remembered;
 pub(super) struct Providers {
     configured: BTreeMap<MachineType, ProviderId>,
     settings: Remembered,
-    providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
+    by_id: BTreeMap<ProviderId, Arc<dyn Provider>>,
 }
 
 impl Providers {
@@ -32,15 +32,15 @@ impl Providers {
         }
         let tag = config.policy.tag.clone();
         let context = ProviderContext { tag, state_dir: config.state_dir.clone() };
-        let providers = settings
+        let by_id = settings
             .iter()
             .filter_map(|(id, types)| Some((id.clone(), Arc::from(build(&context, types)?))))
             .collect();
-        Self { configured, settings, providers }
+        Self { configured, settings, by_id }
     }
 
     pub(super) fn get(&self, id: &ProviderId) -> Option<Arc<dyn Provider>> {
-        self.providers.get(id).cloned()
+        self.by_id.get(id).cloned()
     }
 
     /// Whether only machines that were made earlier are its.
@@ -88,13 +88,10 @@ pub(super) fn list(
 pub(super) fn settings_digests(config: &Config) -> BTreeMap<MachineType, String> {
     let digest = |settings: &ProviderSettings| {
         let ProviderSettings::Nixops(nixops) = settings else { return None };
-        let mut digest = Sha256::new();
-        digest.update(serde_json::to_vec(settings).ok()?);
+        let mut bytes = serde_json::to_vec(settings).ok()?;
         // A flake's or a network's own files are not followed.
-        digest
-            .update(nixops.expr.as_ref().and_then(|path| fs::read(path).ok()).unwrap_or_default());
-        let bytes: [u8; 32] = digest.finalize().into();
-        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        bytes.extend(nixops.expr.as_ref().and_then(|path| fs::read(path).ok()).unwrap_or_default());
+        Some(sha256(bytes))
     };
     let providers = config.providers.iter();
     providers.filter_map(|(t, settings)| Some((t.clone(), digest(settings)?))).collect()

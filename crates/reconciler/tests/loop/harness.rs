@@ -265,10 +265,10 @@ impl Harness {
 
     /// Answers every listing that is open.
     pub fn list(&mut self, machines: &[Machine]) {
-        self.list_as(Ok(Listing { machines: machines.to_vec(), ..Listing::default() }));
+        self.list_as(&Ok(Listing { machines: machines.to_vec(), ..Listing::default() }));
     }
 
-    pub fn list_as(&mut self, result: Result<Listing, String>) {
+    pub fn list_as(&mut self, result: &Result<Listing, String>) {
         for (listing, provider) in std::mem::take(&mut self.listings) {
             self.tell(Event::Listed { listing, provider, result: result.clone() });
         }
@@ -304,7 +304,8 @@ impl Harness {
         let at =
             at.unwrap_or_else(|| panic!("no {operation} of {number} in {:?}", self.under_way()));
         let (id, task) = self.operations.remove(at);
-        let result = machine.map(|machine| Done { machine, warnings: Vec::new() });
+        let result =
+            machine.map(|machine| Done { machine: Box::new(machine), warnings: Vec::new() });
         self.tell(Event::Ended { operation: id, result });
         self.act();
         task

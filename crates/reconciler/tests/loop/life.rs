@@ -25,7 +25,7 @@ fn it_is_recorded_created_booted_deployed_and_published() {
     let task = harness.end(Operation::Create, 0, Ok(booting.clone()));
     assert_eq!(task.token, "farm-0-1000000-0");
     assert_eq!(task.limit, Seconds(900));
-    harness.list(&[booting.clone()]);
+    harness.list(std::slice::from_ref(&booting));
     harness.pass(2);
     harness.list(&[booting]);
     assert!(harness.operations.is_empty() && !harness.reconciler.is_settled());
@@ -138,7 +138,7 @@ fn a_boot_that_takes_too_long_is_a_failure_and_is_waited_for_no_longer() {
     harness.end(Operation::Create, 0, Ok(booting.clone()));
     for _ in 0..1799 {
         harness.pass(1);
-        harness.list(&[booting.clone()]);
+        harness.list(std::slice::from_ref(&booting));
     }
     assert!(harness.disk.records[&name(0)].machine.memory.failing.is_none());
     harness.pass(1);
@@ -186,10 +186,10 @@ fn other_settings_deploy_a_ready_machine_again() {
 fn a_stopped_machine_is_started_before_a_new_one_is_made() {
     let stopped = planner::Machine { state: MachineState::Stopped, ..up(4) };
     let mut harness = Harness::new(pool());
-    harness.list(&[stopped.clone()]);
+    harness.list(std::slice::from_ref(&stopped));
     harness.queue(1, &[]);
     assert_eq!(harness.under_way(), ["start farm-4"]);
-    harness.list(&[stopped.clone()]);
+    harness.list(std::slice::from_ref(&stopped));
     harness.end(Operation::Start, 4, Ok(stopped.clone()));
     assert_eq!(harness.listings.len(), 1, "it boots");
     harness.pass(1);
@@ -207,7 +207,8 @@ fn a_warning_does_not_keep_a_machine_from_being_ready() {
     harness.end(Operation::Create, 0, Ok(up(0)));
     let (id, task) = harness.operations.remove(0);
     assert_eq!(task.operation, Operation::Deploy);
-    let done = reconciler::Done { machine: up(0), warnings: vec!["cannot touch".to_owned()] };
+    let done =
+        reconciler::Done { machine: Box::new(up(0)), warnings: vec!["cannot touch".to_owned()] };
     harness.tell(reconciler::Event::Ended { operation: id, result: Ok(done) });
     harness.act();
     assert_eq!(harness.file, ["farm-0"]);

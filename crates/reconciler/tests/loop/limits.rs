@@ -105,7 +105,7 @@ fn room_is_not_given_twice_while_a_machine_is_being_made() {
     };
     let listing =
         |machines| Listing { machines, resources: vec![resource.clone()], not_ours: Vec::new() };
-    harness.list_as(Ok(listing(Vec::new())));
+    harness.list_as(&Ok(listing(Vec::new())));
     harness.queue(1, &[]);
     harness.queue(3, &[]);
     assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);

@@ -85,14 +85,14 @@ fn a_provider_that_cannot_list_keeps_its_machines_as_they_are() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 0)]);
     harness.pass(60);
-    harness.list_as(Err("no answer".to_owned()));
+    harness.list_as(&Err("no answer".to_owned()));
     harness.queue(0, &[Harness::listed(0, 0)]);
     assert_eq!(harness.file, ["farm-0"]);
     harness.pass(10);
     harness.queue(5, &[Harness::listed(0, 0)]);
     assert!(harness.operations.is_empty());
     harness.pass(60);
-    harness.list_as(Err("no answer".to_owned()));
+    harness.list_as(&Err("no answer".to_owned()));
     let told = |harness: &Harness, text: &str| {
         harness.disk.history.iter().filter(|(_, what)| what.to_string().contains(text)).count()
     };
@@ -109,10 +109,10 @@ fn a_destroyed_machine_does_not_come_back_when_its_provider_cannot_list() {
     harness.queue(0, &[Harness::disabled(0, 0)]);
     harness.end(Operation::Destroy, 0, Ok(up(0)));
     harness.pass(60);
-    harness.list_as(Err("no answer".to_owned()));
+    harness.list_as(&Err("no answer".to_owned()));
     assert_eq!(harness.file, [""; 0]);
     let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
-    harness.list_as(Err("no answer".to_owned()));
+    harness.list_as(&Err("no answer".to_owned()));
     harness.queue(1, &[]);
     assert_eq!(harness.file, [""; 0]);
 }
@@ -125,7 +125,7 @@ fn what_is_not_ours_is_never_touched() {
         tag: tag.map(Tag::new),
         ..Machine { name: MachineName::new(name), ..up(9) }
     };
-    harness.list_as(Ok(Listing {
+    harness.list_as(&Ok(Listing {
         machines: vec![
             foreign("db-server-prod", None),
             foreign("farm-07", None),

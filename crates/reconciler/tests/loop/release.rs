@@ -148,7 +148,7 @@ fn a_stopped_machine_keeps_its_record_and_its_disk() {
     assert_eq!(harness.under_way(), ["stop farm-0"]);
     harness.end(Operation::Stop, 0, Ok(up(0)));
     let off = Machine { state: MachineState::Stopped, ..up(0) };
-    harness.list(&[off.clone()]);
+    harness.list(std::slice::from_ref(&off));
     assert!(harness.operations.is_empty());
     harness.pass(10);
     harness.queue(1, &[]);

@@ -43,7 +43,7 @@ impl Provider for SimWorld {
             self.handle(event);
         }
         match self.take_told() {
-            Some(Told::Ended { result, .. }) => result.map(|done| done.machine),
+            Some(Told::Ended { result, .. }) => result.map(|done| *done.machine),
             _ => Err(OperationError {
                 kind: OperationErrorKind::TimedOut,
                 message: "the operation never ended".to_owned(),

@@ -321,7 +321,9 @@ impl SimWorld {
                 let fails = self.by_chance(self.farm.faults.log_fails);
                 let result = if fails { Err("no space left on device".to_owned()) } else { Ok(()) };
                 if !fails {
-                    changes.into_iter().for_each(|change| self.provisioner.write(change));
+                    for change in changes {
+                        self.provisioner.write(change);
+                    }
                 }
                 self.tell(Told::Recorded { batch, result });
             }

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use planner::{MachineName, Tag};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::credentials::hex;
 use super::request::Offer;
 use crate::atomic_file;
+use crate::digest::sha256;
 use crate::providers::ProviderError;
 
 /// The last attempt of one creation.
@@ -27,7 +26,7 @@ impl Attempt {
     /// What EC2 knows it by: at most 64 characters.
     pub(super) fn client_token(&self, tag: &Tag, name: &MachineName) -> String {
         let Self { token, offer, number } = self;
-        hex(&Sha256::digest(format!("{tag}\n{name}\n{token}\n{offer}\n{number}")))
+        sha256(format!("{tag}\n{name}\n{token}\n{offer}\n{number}"))
     }
 }
 

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use self::export::Deployment;
 use super::{Provider, ProviderContext, ProviderError};
+use crate::clock::now;
 use crate::command::{Invocation, Output};
-use crate::world::now;
 
 /// How NixOps tells that a deployment is gone (`deployment.py`, `open_deployment`).
 const GONE: &str = "could not find specified deployment";
