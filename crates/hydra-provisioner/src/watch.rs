@@ -89,7 +89,7 @@ fn reload_on_demand(args: &RunArgs, handle: Handle) -> mpsc::Sender<()> {
                 notify(&[NotifyState::Reloading, now]);
             }
             if let Ok(config) = configure(&args) {
-                handle.reload(config)
+                handle.reload(config);
             } else {
                 tracing::error!(
                     "{}: not reloaded, the old configuration goes on",
