@@ -17,7 +17,7 @@ use sd_notify::NotifyState;
 use crate::args::RunArgs;
 use crate::commands::{fail, load};
 use crate::exit::Exit;
-use crate::metrics::Metrics;
+use crate::listener::{Board, Listener};
 use crate::recording::Recorder;
 use crate::session::{Session, end_children};
 
@@ -30,13 +30,11 @@ const LONGEST_TURN: Duration = Duration::from_secs(60);
 ///
 /// A bad configuration is an error at the start; later it is logged, and the old one goes on.
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
-    let mut metrics = Metrics::default();
-    if let Some(address) = args.metrics {
-        metrics.serve(address).map_err(|error| fail(Exit::Unexpected, &error))?;
-    }
+    let mut listener =
+        Listener::start(args.metrics).map_err(|error| fail(Exit::Unexpected, &error))?;
     let config = configure(args)?;
     let mut session = Session::open(&args.conf, config)?;
-    let reload = reload_on_demand(args, session.driver.handle());
+    let reload = reload_on_demand(args, session.driver.handle(), listener.board());
     let on_hangup = reload.clone();
     session.heed_signals(move || {
         let _gone = on_hangup.send(());
@@ -49,7 +47,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     session.driver.run(None, &mut |reconciler, happened| {
         heartbeat.beat();
         happened.iter().for_each(log);
-        metrics.update(reconciler, happened);
+        listener.update(reconciler, happened);
         recorder.note(reconciler);
         tell_status(reconciler, &mut status);
         if session.lock.is_still_ours() {
@@ -78,7 +76,7 @@ fn configure(args: &RunArgs) -> Result<Config, Exit> {
 
 /// A thread that reads the configuration again whenever it is told to. Evaluating takes its time, and the loop does
 /// not wait for it.
-fn reload_on_demand(args: &RunArgs, handle: Handle) -> mpsc::Sender<()> {
+fn reload_on_demand(args: &RunArgs, handle: Handle, board: Arc<Board>) -> mpsc::Sender<()> {
     let (sender, demands) = mpsc::channel();
     let args = args.clone();
     thread::spawn(move || {
@@ -90,7 +88,9 @@ fn reload_on_demand(args: &RunArgs, handle: Handle) -> mpsc::Sender<()> {
             }
             if let Ok(config) = configure(&args) {
                 handle.reload(config);
+                board.reloaded(None);
             } else {
+                board.reloaded(Some("see the log, or run hydra-provisioner check".to_owned()));
                 tracing::error!(
                     "{}: not reloaded, the old configuration goes on",
                     args.conf.display()

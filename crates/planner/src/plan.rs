@@ -281,6 +281,24 @@ pub enum ReleaseReason {
     RequestAbandoned,
 }
 
+impl ReleaseReason {
+    /// A word for it, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Idle { .. } => "idle",
+            Self::StoppedUnwanted => "stopped-unwanted",
+            Self::ReserveFull => "reserve-full",
+            Self::TypeNotConfigured => "type-not-configured",
+            Self::Failed => "failed",
+            Self::NeverReady { .. } => "never-ready",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::Vanished { .. } => "vanished",
+            Self::StillListed { .. } => "still-listed",
+            Self::RequestAbandoned => "request-abandoned",
+        }
+    }
+}
+
 /// One machine to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -195,7 +195,7 @@ pub struct OperationError {
 }
 
 /// The kinds of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OperationErrorKind {
     /// The provider has no capacity now; it may have later.
@@ -205,7 +205,19 @@ pub enum OperationErrorKind {
     /// The machine does not answer to ssh.
     Unreachable,
     /// Anything else.
+    #[default]
     Failed,
+}
+
+impl fmt::Display for OperationErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Capacity => "capacity",
+            Self::TimedOut => "timed-out",
+            Self::Unreachable => "unreachable",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// What became of a machines file.

@@ -5,6 +5,8 @@ use std::fmt;
 use planner::{MachineName, MachineType, Operation, ReleaseHow, ReleaseReason, Seconds, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::boundary::OperationErrorKind;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +82,9 @@ pub enum Happening {
     Failed {
         /// Which.
         operation: Operation,
+        /// In what way.
+        #[serde(default)]
+        kind: OperationErrorKind,
         /// How often in a row.
         failures: u32,
         /// In its provider's words.
@@ -201,10 +206,10 @@ impl fmt::Display for Happening {
             Self::Gone => f.write_str("gone"),
             Self::Missing => f.write_str("not in its provider's listing"),
             Self::Back => f.write_str("in its provider's listing again"),
-            Self::Failed { operation, failures: 1, error, retry_at: _ } => {
+            Self::Failed { operation, kind: _, failures: 1, error, retry_at: _ } => {
                 write!(f, "cannot {operation} it: {error}")
             }
-            Self::Failed { operation, failures, error, retry_at } => write!(
+            Self::Failed { operation, kind: _, failures, error, retry_at } => write!(
                 f,
                 "cannot {operation} it (failure {failures}, next try at {retry_at}): {error}"
             ),

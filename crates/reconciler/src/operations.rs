@@ -269,7 +269,7 @@ impl Reconciler {
         let operation = running.operation;
         self.note_of(
             &running.name,
-            Happening::Failed { operation, failures, error: message, retry_at },
+            Happening::Failed { operation, kind, failures, error: message, retry_at },
         );
     }
 
@@ -368,8 +368,8 @@ impl Reconciler {
             let error = record.slow_boot(limit);
             let failures = self.note_failure(&name, Operation::Deploy, &error);
             let retry_at = self.now;
-            let operation = Operation::Deploy;
-            self.note_of(&name, Happening::Failed { operation, failures, error, retry_at });
+            let (operation, kind) = (Operation::Deploy, OperationErrorKind::TimedOut);
+            self.note_of(&name, Happening::Failed { operation, kind, failures, error, retry_at });
         }
     }
 

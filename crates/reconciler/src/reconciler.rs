@@ -151,6 +151,16 @@ impl Reconciler {
         .min()
     }
 
+    /// When something last happened.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// What the operator wants now.
+    pub fn policy(&self) -> &Policy {
+        &self.configuration.policy
+    }
+
     /// The plan that was last carried out.
     pub fn plan(&self) -> &Plan {
         &self.plan
