@@ -167,7 +167,6 @@ fn kvm_pool() -> PoolPolicy {
         },
         target_wait: Some(Seconds(240)),
         idle_action: IdleAction::Stop,
-        grace_period: Seconds(600),
         idle_timeout: IdleTimeout::After(Seconds(600)),
         keep_last: Seconds(86_400),
         health_timeout: Seconds(120),
@@ -290,7 +289,7 @@ fn a_schedule_takes_the_place_of_a_type_s_settings() {
     let pool = expected.pools.values_mut().find(|pool| pool.max_jobs == 4).unwrap();
     (pool.min_machines, pool.max_machines) = (2, 12);
     pool.target_wait = Some(Seconds(60));
-    (pool.idle_timeout, pool.grace_period) = (IdleTimeout::Auto, Seconds(0));
+    pool.idle_timeout = IdleTimeout::Auto;
     assert_eq!((night.policy, night.until), (expected, Some(SIX_IN_THE_MORNING)));
 }
 
@@ -372,15 +371,11 @@ fn options_without_effect_are_warned_of() {
         "statusCommand": ["s"],
         "maxDailyCost": 20,
         "systemTypes": { "x86_64-linux": {
-            "provider": provider, "dollarsPerHour": 0.1, "keepLast": 60, "idleTimeout": "auto",
+            "provider": provider, "dollarsPerHour": 0.1, "fallback": [],
         } },
     }));
     let warnings = config.unwrap().warnings;
-    for place in [
-        "maxDailyCost",
-        "systemTypes.x86_64-linux.keepLast",
-        "systemTypes.x86_64-linux.idleTimeout",
-    ] {
+    for place in ["maxDailyCost", "systemTypes.x86_64-linux.fallback"] {
         let is_told = warnings.iter().any(|warning| {
             warning.starts_with(&format!("{place}: ")) && warning.contains("no effect yet")
         });

@@ -11,8 +11,10 @@ mod copying;
 mod demand;
 mod endpoint;
 mod escape;
+mod experience;
 mod health;
 mod host_pattern;
+mod idle_timeout;
 mod machines_file;
 mod matching;
 mod memory;
@@ -35,6 +37,7 @@ mod warnings;
 
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
 pub use escape::escape;
+pub use experience::{Average, Experience};
 pub use health::Unhealthy;
 pub use host_pattern::HostPattern;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};

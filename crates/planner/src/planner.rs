@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::admission::Admission;
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::health;
+use crate::idle_timeout::{idle_timeout, idle_timeout_of_the_last};
 use crate::names::MachineType;
 use crate::observed::{Observed, observe};
 use crate::phases::list_phases;
 use crate::plan::{Attempt, Deferral, Deferred, NoRoom, Plan, Provision, Sizing, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
-use crate::selection::{Names, Selection, select};
+use crate::selection::{Names, Selection, preference, select};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
-use crate::time::Timestamp;
+use crate::time::{Seconds, Timestamp};
 use crate::warnings::{warn_of_odd_input, warn_of_trouble};
 
 /// Decides what is to be done about `snapshot` to serve `policy`.
@@ -54,7 +55,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
-        planning.retain(pool, &demand.unwrap_or_default(), &machines, used);
+        planning.retain(machine_type, pool, &demand.unwrap_or_default(), &machines, used);
     }
     planning.finish(policy, &machines)
 }
@@ -98,6 +99,16 @@ fn machines_by_type<'a>(
         by_type.entry(&observed.machine.machine_type).or_default().push(observed);
     }
     by_type
+}
+
+/// The machine of a type of which none is in use that stays when all others have gone.
+fn last_to_go(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
+    let staying = machines.iter().filter(|observed| {
+        observed.machine.state.is_live()
+            && observed.is_usable(pool)
+            && observed.machine.memory.leaving.is_none()
+    });
+    staying.min_by_key(|observed| preference(observed)).map(|observed| observed.index)
 }
 
 fn count_existing(machines: &[&Observed<'_>]) -> u32 {
@@ -195,15 +206,18 @@ impl<'a> Planning<'a> {
     /// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
     fn retain(
         &mut self,
+        machine_type: &MachineType,
         pool: Option<&PoolPolicy>,
         demand: &PoolDemand,
         machines: &[&Observed<'_>],
         used: u32,
     ) {
+        let experience = self.snapshot.experience.get(machine_type).copied().unwrap_or_default();
         let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
         let mut rest: Vec<_> =
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
+        let last = if used == 0 { pool.and_then(|pool| last_to_go(pool, &rest)) } else { None };
         for observed in rest {
             let judgment = retention::judge(
                 observed,
@@ -212,7 +226,13 @@ impl<'a> Planning<'a> {
                     pool,
                     demand,
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
-                    grace_period: pool.map_or_else(Default::default, |pool| pool.grace_period),
+                    grace_period: match pool {
+                        Some(pool) if last == Some(observed.index) => {
+                            idle_timeout_of_the_last(pool, &experience)
+                        }
+                        Some(pool) => idle_timeout(pool, &experience),
+                        None => Seconds(0),
+                    },
                 },
             );
             if retention::stays_in_existence(&judgment.verdict) {

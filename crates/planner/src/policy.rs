@@ -107,9 +107,6 @@ pub struct PoolPolicy {
     /// What becomes of a machine that is no longer worth its cost.
     #[serde(default)]
     pub idle_action: IdleAction,
-    /// How long an idle machine is kept for work that may yet come.
-    #[serde(default)]
-    pub grace_period: Seconds,
     /// `idleTimeout` (old name `gracePeriod`): how long an idle machine is kept for work that may yet come.
     #[serde(default)]
     pub idle_timeout: IdleTimeout,
@@ -181,7 +178,6 @@ impl PoolPolicy {
             cost_limits: CostLimits::default(),
             target_wait: None,
             idle_action: IdleAction::default(),
-            grace_period: Seconds(0),
             idle_timeout: IdleTimeout::default(),
             keep_last: Seconds(0),
             health_timeout: defaults::health_timeout(),

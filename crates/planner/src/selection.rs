@@ -101,7 +101,7 @@ fn creations_allowed(
 /// Busy ones first (they stay whatever happens, so they may as well count), then those with the most paid
 /// time left; the name makes the order total. One that is on its way out is taken back before another is
 /// started.
-fn preference<'a>(
+pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
 ) -> (u8, Reverse<u64>, Reverse<Seconds>, &'a MachineName) {
     let readiness = match observed.machine.state {

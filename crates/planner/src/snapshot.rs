@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
+use crate::experience::Experience;
 use crate::memory::{BackOff, Memory, Sequence};
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
 use crate::plan::AcceptsJobs;
@@ -30,6 +31,9 @@ pub struct Snapshot {
     /// Types whose creations failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub back_off: BTreeMap<MachineType, BackOff>,
+    /// What earlier machines of the types have shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub experience: BTreeMap<MachineType, Experience>,
     /// What providers list that is not ours: left alone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub not_ours: BTreeSet<MachineName>,
@@ -52,6 +56,7 @@ impl Snapshot {
             unlisted: BTreeMap::new(),
             resources: Vec::new(),
             back_off: BTreeMap::new(),
+            experience: BTreeMap::new(),
             not_ours: BTreeSet::new(),
             storage_error: None,
             queue,

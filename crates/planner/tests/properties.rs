@@ -7,10 +7,10 @@ use std::num::NonZeroU32;
 
 use planner::{
     AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature, Host,
-    HostPattern, IdleAction, Leaving, Listed, Machine, MachineKeys, MachineName, MachineState,
-    MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue, QueueMachine,
-    QueueStatus, ReleaseStep, Resource, Seconds, Sequence, Snapshot, System, Tag, Timestamp,
-    UnderWay, Verdict, jobs_of, plan,
+    HostPattern, IdleAction, IdleTimeout, Leaving, Listed, Machine, MachineKeys, MachineName,
+    MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue,
+    QueueMachine, QueueStatus, ReleaseStep, Resource, Seconds, Sequence, Snapshot, System, Tag,
+    Timestamp, UnderWay, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -55,7 +55,7 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
             mandatory_features,
             supported_features,
             idle_action: if stops { IdleAction::Stop } else { IdleAction::Destroy },
-            grace_period: Seconds(grace),
+            idle_timeout: IdleTimeout::After(Seconds(grace)),
             give_up_after: Seconds(grace),
             ..PoolPolicy::new(systems)
         },

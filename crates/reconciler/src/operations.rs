@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, BackOffKind, Failing, Machine, MachineName, MachineState, Operation, Seconds,
-    Timestamp, UnderWay,
+    BackOff, BackOffKind, Experience, Failing, Machine, MachineName, MachineState, MachineType,
+    Operation, Seconds, Timestamp, UnderWay,
 };
 
 use crate::back_off;
@@ -187,6 +187,7 @@ impl Reconciler {
                 record.describe(machine);
                 record.exists = true;
                 record.booting_since = Some(now);
+                record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
                 record.machine.memory.known_to_queue = false;
                 Some(Happening::Created { took })
@@ -194,6 +195,7 @@ impl Reconciler {
             Operation::Start => {
                 record.machine.state = MachineState::Starting;
                 record.booting_since = Some(now);
+                record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
                 record.machine.memory.known_to_queue = false;
                 Some(Happening::Started { took })
@@ -223,7 +225,12 @@ impl Reconciler {
                 Some(Happening::Destroyed)
             }
         };
-        if running.operation == Operation::Create {
+        if let Some(Happening::Ready { after: Some(booted_in) }) = happening
+            && let Some(made_in) = record.made_in.take()
+        {
+            let machine_type = record.machine.machine_type.clone();
+            self.learn(&machine_type, |known| known.was_ready_after(made_in.plus(booted_in)));
+        } else if running.operation == Operation::Create {
             let machine_type = record.machine.machine_type.clone();
             if self.back_off.remove(&machine_type).is_some() {
                 self.storage.back_off(&machine_type, None);
@@ -237,6 +244,13 @@ impl Reconciler {
         if let Some(happening) = happening {
             self.note_of(&running.name, happening);
         }
+    }
+
+    /// Remembers what machines of a type have shown.
+    pub(crate) fn learn(&mut self, machine_type: &MachineType, what: impl FnOnce(&mut Experience)) {
+        let known = self.experience.entry(machine_type.clone()).or_default();
+        what(known);
+        self.storage.experience(machine_type, *known);
     }
 
     fn failed(&mut self, running: &Running, error: OperationError) {

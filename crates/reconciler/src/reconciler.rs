@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
-    BackOff, MachineName, MachineType, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot,
-    Timestamp, plan,
+    BackOff, Experience, MachineName, MachineType, Plan, Policy, QueueStatus, Seconds, Sequence,
+    Snapshot, Timestamp, plan,
 };
 
 use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
@@ -35,6 +35,7 @@ pub struct Reconciler {
     pub(crate) records: BTreeMap<MachineName, Record>,
     pub(crate) providers: BTreeMap<ProviderId, Provider>,
     pub(crate) back_off: BTreeMap<MachineType, BackOff>,
+    pub(crate) experience: BTreeMap<MachineType, Experience>,
     pub(crate) operations: Operations,
     pub(crate) questions: Questions,
     pub(crate) publication: Publication,
@@ -67,6 +68,7 @@ impl Reconciler {
             records: records.map(|record| (record.machine.name.clone(), record)).collect(),
             providers: BTreeMap::new(),
             back_off: state.back_off,
+            experience: state.experience,
             operations: Operations::default(),
             questions: Questions::default(),
             publication: Publication::default(),

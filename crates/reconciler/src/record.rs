@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, Endpoint, Leaving, Listed, Machine, MachineName, MachineState, MachineType, Seconds,
-    Sequence, Timestamp,
+    BackOff, Endpoint, Experience, Leaving, Listed, Machine, MachineName, MachineState,
+    MachineType, Seconds, Sequence, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Record {
     /// Since when it boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booting_since: Option<Timestamp>,
+    /// How long its creation or start took, until it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_in: Option<Seconds>,
     /// When `/run/keep-alive` was last touched on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_alive_at: Option<Timestamp>,
@@ -82,6 +85,7 @@ impl Record {
             exists: false,
             was_listed: false,
             booting_since: None,
+            made_in: None,
             kept_alive_at: None,
             settings: None,
             touched: Sequence(0),
@@ -141,6 +145,7 @@ impl Record {
         memory.unhealthy_since = None;
         memory.leaving = None;
         self.booting_since = None;
+        self.made_in = None;
     }
 
     /// Whether it runs and cannot be deployed yet.
@@ -217,6 +222,8 @@ pub struct State {
     pub records: Vec<Record>,
     /// Types whose creations failed.
     pub back_off: BTreeMap<MachineType, BackOff>,
+    /// What earlier machines of the types have shown.
+    pub experience: BTreeMap<MachineType, Experience>,
 }
 
 /// A change of what is written down.
@@ -228,6 +235,8 @@ pub enum Change {
     Remove(MachineName),
     /// A type is backed off, or is not any more.
     BackOff(MachineType, Option<BackOff>),
+    /// What a type's machines have shown is another.
+    Experience(MachineType, Experience),
     /// Something happened.
     History(HistoryEntry),
 }

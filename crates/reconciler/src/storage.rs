@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{BackOff, MachineName, MachineType, Seconds, Timestamp};
+use planner::{BackOff, Experience, MachineName, MachineType, Seconds, Timestamp};
 
 use crate::boundary::{BatchId, Effect};
 use crate::history::{Happening, HistoryEntry};
@@ -19,6 +19,7 @@ const MOST_HISTORY: usize = 1000;
 pub(crate) struct Storage {
     machines: BTreeSet<MachineName>,
     back_off: BTreeMap<MachineType, Option<BackOff>>,
+    experience: BTreeMap<MachineType, Experience>,
     history: Vec<HistoryEntry>,
     last_batch: BatchId,
     /// What is being written, in order.
@@ -35,6 +36,10 @@ impl Storage {
 
     pub(crate) fn back_off(&mut self, machine_type: &MachineType, back_off: Option<BackOff>) {
         self.back_off.insert(machine_type.clone(), back_off);
+    }
+
+    pub(crate) fn experience(&mut self, machine_type: &MachineType, experience: Experience) {
+        self.experience.insert(machine_type.clone(), experience);
     }
 
     pub(crate) fn history(&mut self, entry: HistoryEntry) {
@@ -66,8 +71,10 @@ impl Storage {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        let is_clean =
-            self.machines.is_empty() && self.back_off.is_empty() && self.history.is_empty();
+        let is_clean = self.machines.is_empty()
+            && self.back_off.is_empty()
+            && self.experience.is_empty()
+            && self.history.is_empty();
         self.under_way.is_empty() && (is_clean || self.failed.is_some())
     }
 
@@ -84,6 +91,9 @@ impl Storage {
                 }
                 Change::BackOff(machine_type, back_off) => {
                     self.back_off.entry(machine_type).or_insert(back_off);
+                }
+                Change::Experience(machine_type, experience) => {
+                    self.experience.entry(machine_type).or_insert(experience);
                 }
                 Change::History(entry) => history.push(entry),
             }
@@ -110,6 +120,10 @@ impl Reconciler {
         let back_off = std::mem::take(&mut storage.back_off).into_iter();
         changes.extend(
             back_off.map(|(machine_type, back_off)| Change::BackOff(machine_type, back_off)),
+        );
+        let experience = std::mem::take(&mut storage.experience).into_iter();
+        changes.extend(
+            experience.map(|(machine_type, known)| Change::Experience(machine_type, known)),
         );
         changes.extend(std::mem::take(&mut storage.history).into_iter().map(Change::History));
         if changes.is_empty() {

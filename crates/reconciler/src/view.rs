@@ -21,6 +21,7 @@ impl Reconciler {
             unlisted: self.unlisted(),
             resources: self.resources(),
             back_off: self.back_off.clone(),
+            experience: self.experience.clone(),
             not_ours: not_ours.cloned().collect(),
             storage_error: self.storage.error().map(str::to_owned),
             queue: self.questions.status.clone(),

@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use planner::{
-    DemandKey, Feature, IdleAction, MachineType, Policy, PoolPolicy, Seconds, System, Tag,
+    DemandKey, Feature, IdleAction, IdleTimeout, MachineType, Policy, PoolPolicy, Seconds, System,
+    Tag,
 };
 use reconciler::Planner;
 use serde::Serialize;
@@ -194,7 +195,7 @@ fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Featur
     pool.max_machines = max_machines;
     pool.runnables_per_machine = NonZeroU32::MIN.saturating_add(small(12));
     pool.max_creating = 1 + small(4);
-    pool.grace_period = Seconds(u64::from(small(3)) * 600);
+    pool.idle_timeout = IdleTimeout::After(Seconds(u64::from(small(3)) * 600));
     pool.max_jobs = 1 + small(3);
     pool.speed_factor.thousandths = 500 * (1 + small(3));
     pool.idle_action = if small(1) == 0 { IdleAction::Stop } else { IdleAction::Destroy };

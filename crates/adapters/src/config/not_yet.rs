@@ -4,8 +4,8 @@
 use super::reader::Attrs;
 
 const AT_THE_TOP: [&str; 4] = ["maxMachines", "maxHourlyCost", "maxDailyCost", "maxMonthlyCost"];
-const BY_TYPE: [&str; 6] =
-    ["fallback", "keepLast", "maxDailyCost", "maxHourlyCost", "maxMonthlyCost", "targetWait"];
+const BY_TYPE: [&str; 5] =
+    ["fallback", "maxDailyCost", "maxHourlyCost", "maxMonthlyCost", "targetWait"];
 const MESSAGE: &str =
     "is checked, but has no effect yet (docs/configuration.md says which options that is true of)";
 
@@ -17,9 +17,6 @@ pub(super) fn warn_at_the_top(root: &Attrs<'_>) {
 /// Warns of such options of one type.
 pub(super) fn warn_of_type(attrs: &Attrs<'_>) {
     warn(attrs, &BY_TYPE);
-    if attrs.get("idleTimeout").is_some_and(|value| value.as_str() == Some("auto")) {
-        attrs.warning("idleTimeout", "\"auto\" has no effect yet: idle machines go at once");
-    }
 }
 
 fn warn(attrs: &Attrs<'_>, names: &[&'static str]) {

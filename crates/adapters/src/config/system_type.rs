@@ -75,19 +75,10 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     if attrs.get("gracePeriod").is_some() && attrs.get("idleTimeout").is_some() {
         attrs.problem("gracePeriod", "is the old name of idleTimeout, which is set too; remove it");
     }
-    set_idle_timeout(pool, idle_timeout.or(grace_period).unwrap_or_default());
+    pool.idle_timeout = idle_timeout.or(grace_period).unwrap_or_default();
     let target_wait = attrs.seconds("targetWait", 1..=LONGEST_SECONDS);
     let is_original = attrs.get("runnablesPerMachine").is_some();
     pool.target_wait = target_wait.or((!is_original).then_some(DEFAULT_TARGET_WAIT));
-}
-
-/// Sets what the two settings of one meaning say.
-pub(super) fn set_idle_timeout(pool: &mut PoolPolicy, idle_timeout: IdleTimeout) {
-    pool.idle_timeout = idle_timeout;
-    pool.grace_period = match idle_timeout {
-        IdleTimeout::After(length) => length,
-        IdleTimeout::Auto => Seconds(0),
-    };
 }
 
 /// `maxHourlyCost`, `maxDailyCost` and `maxMonthlyCost` of the farm or of a type.

@@ -88,6 +88,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         exists,
         was_listed: seen.is_some(),
         booting_since: None,
+        made_in: None,
         kept_alive_at: None,
         settings: None,
         touched: planner::Sequence(0),

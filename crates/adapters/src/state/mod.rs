@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use planner::{BackOff, MachineType, Tag, Timestamp};
+use planner::{BackOff, Experience, MachineType, Tag, Timestamp};
 use reconciler::{Change, HistoryEntry, ProviderId, Record, State};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 use serde::Serialize;
@@ -36,6 +36,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS machines (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS back_off (type TEXT PRIMARY KEY, back_off TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS experience (type TEXT PRIMARY KEY, experience TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS providers (
         identity TEXT NOT NULL, type TEXT NOT NULL, settings TEXT NOT NULL, PRIMARY KEY (identity, type)
     ) STRICT;
@@ -150,9 +151,12 @@ impl Store {
         let records = rows(connection, "SELECT name, record FROM machines ORDER BY name")?;
         let back_off: Vec<(String, BackOff)> =
             rows(connection, "SELECT type, back_off FROM back_off ORDER BY type")?;
+        let experience: Vec<(String, Experience)> =
+            rows(connection, "SELECT type, experience FROM experience ORDER BY type")?;
         let state = State {
             records: records.into_iter().map(|(_, record): (String, Record)| record).collect(),
             back_off: back_off.into_iter().map(|(t, b)| (MachineType::new(t), b)).collect(),
+            experience: experience.into_iter().map(|(t, e)| (MachineType::new(t), e)).collect(),
         };
         let mut remembered = Remembered::new();
         let providers: Vec<(String, ProviderSettings)> =
@@ -297,6 +301,9 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
         Change::BackOff(machine_type, None) => transaction
             .prepare_cached("DELETE FROM back_off WHERE type = ?1")?
             .execute(params![machine_type.as_str()])?,
+        Change::Experience(machine_type, experience) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO experience VALUES (?1, ?2)")?
+            .execute(params![machine_type.as_str(), to_json(experience)?])?,
         Change::History(entry) => transaction
             .prepare_cached(
                 "INSERT INTO history (at, machine, type, entry) VALUES (?1, ?2, ?3, ?4)",

@@ -20,6 +20,7 @@ pub const TYPE: &str = "x86_64-linux";
 pub struct Disk {
     pub records: BTreeMap<MachineName, Record>,
     pub back_off: BTreeMap<MachineType, planner::BackOff>,
+    pub experience: BTreeMap<MachineType, planner::Experience>,
     pub history: Vec<(Option<MachineName>, Happening)>,
 }
 
@@ -100,6 +101,7 @@ impl Harness {
         let disk = Disk {
             records: state.records.iter().map(|r| (r.machine.name.clone(), r.clone())).collect(),
             back_off: state.back_off.clone(),
+            experience: state.experience.clone(),
             history: Vec::new(),
         };
         let mut harness = Self {
@@ -126,6 +128,7 @@ impl Harness {
         let state = State {
             records: self.disk.records.into_values().collect(),
             back_off: self.disk.back_off,
+            experience: self.disk.experience,
         };
         let mut harness = Self::of(configuration, state);
         harness.file = self.file;
@@ -222,6 +225,9 @@ impl Harness {
                 }
                 Change::BackOff(machine_type, None) => {
                     self.disk.back_off.remove(&machine_type);
+                }
+                Change::Experience(machine_type, experience) => {
+                    self.disk.experience.insert(machine_type, experience);
                 }
                 Change::History(entry) => self.disk.history.push((entry.machine, entry.what)),
             }

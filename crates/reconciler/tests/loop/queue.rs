@@ -158,7 +158,7 @@ fn a_quiet_farm_is_not_planned_again() {
 fn a_clock_that_is_set_changes_no_wait() {
     for step in [-7200_i64, 7200] {
         let mut pool = pool();
-        pool.grace_period = planner::Seconds(300);
+        pool.idle_timeout = planner::IdleTimeout::After(planner::Seconds(300));
         let mut harness = Harness::with_ready_machine(pool);
         harness.queue(0, &[Harness::listed(0, 0)]);
         harness.now = harness.now.saturating_add_signed(step);

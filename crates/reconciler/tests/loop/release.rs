@@ -170,7 +170,7 @@ fn what_leaves_goes_on_leaving_after_a_restart() {
 #[test]
 fn a_grace_period_ends_by_itself() {
     let mut pool = pool();
-    pool.grace_period = Seconds(60);
+    pool.idle_timeout = planner::IdleTimeout::After(Seconds(60));
     let mut harness = Harness::with_ready_machine(pool);
     harness.queue(0, &[Harness::listed(0, 0)]);
     assert_eq!(harness.file, ["farm-0"]);

@@ -105,6 +105,9 @@ impl Provisioner {
             Change::BackOff(machine_type, None) => {
                 self.durable.back_off.remove(&machine_type);
             }
+            Change::Experience(machine_type, experience) => {
+                self.durable.experience.insert(machine_type, experience);
+            }
             Change::History(_) => {}
         }
     }
