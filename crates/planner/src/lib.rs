@@ -21,6 +21,7 @@ mod memory;
 mod money;
 mod names;
 mod observed;
+mod orders;
 mod ownership;
 mod phases;
 mod plan;
@@ -47,6 +48,7 @@ pub use memory::{
 };
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
+pub use orders::{Order, Word};
 pub use ownership::is_ours;
 pub use plan::{
     AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,

@@ -4,6 +4,7 @@ use crate::endpoint::Host;
 use crate::health::{Health, Unhealthy, diagnose};
 use crate::matching::{QueueMachines, SeenInQueue};
 use crate::memory::Operation;
+use crate::orders::{Order, Word};
 use crate::policy::Policy;
 use crate::policy::PoolPolicy;
 use crate::snapshot::{Machine, MachineState, Snapshot};
@@ -22,6 +23,10 @@ pub(crate) struct Observed<'a> {
     pub(crate) name_is: NameIs,
     pub(crate) unhealthy: Option<Unhealthy>,
     pub(crate) health: Health,
+    /// What the operator has said of it.
+    pub(crate) order: Option<&'a Order>,
+    /// The order that pauses its type.
+    pub(crate) paused: Option<&'a Order>,
     /// Whether most ready machines of its type are unhealthy as it is.
     pub(crate) shares_its_trouble: bool,
 }
@@ -37,6 +42,7 @@ pub(crate) enum NameIs {
 pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observed<'a>> {
     let queue =
         QueueMachines::of_status(&snapshot.queue, &snapshot.machines, &policy.other_machines);
+    let orders: Vec<_> = snapshot.orders_in_force().collect();
     let mut sorted: Vec<_> = snapshot.machines.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     sorted
@@ -55,6 +61,8 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
                 unhealthy: None,
                 health: Health::Counts,
+                order: orders.iter().find(|o| o.word.machine() == Some(&machine.name)).copied(),
+                paused: orders.iter().find(|o| o.pauses(&machine.machine_type)).copied(),
                 shares_its_trouble: false,
             };
             observed.unhealthy = diagnose(&observed, snapshot);
@@ -105,6 +113,23 @@ impl Observed<'_> {
             && self.vanished_for().is_none()
             && self.failing_too_long(pool).is_none()
             && self.health == Health::Counts
+            && self.ordered_out().is_none()
+            && (self.paused.is_none() || self.is_running())
+    }
+
+    /// The order that it is to get no more builds.
+    pub(crate) fn ordered_out(&self) -> Option<&'_ Order> {
+        self.order.filter(|order| {
+            matches!(order.word, Word::Drain(_) | Word::Release(_) | Word::Forget(_))
+        })
+    }
+
+    /// The order to keep it. What is gone cannot be kept.
+    pub(crate) fn ordered_to_stay(&self) -> Option<&'_ Order> {
+        let is_there = self.machine.state != MachineState::Requested
+            && self.machine.memory.destroyed_at.is_none()
+            && self.vanished_for().is_none();
+        self.order.filter(|order| is_there && matches!(order.word, Word::Keep(_)))
     }
 
     /// Whether it may be running and costing money, or soon be.

@@ -4,6 +4,7 @@ use crate::health::{Health, Unhealthy};
 use crate::memory::Operation;
 use crate::names::MachineName;
 use crate::observed::Observed;
+use crate::orders::Word;
 use crate::plan::{AcceptsJobs, Plan, Release, Verdict};
 use crate::planner::earliest;
 use crate::policy::Policy;
@@ -104,10 +105,20 @@ fn list_deploy(deploy: &mut Vec<MachineName>, observed: &Observed<'_>, name: &Ma
 fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
     match &snapshot.queue {
         QueueStatus::Up(queue) if snapshot.storage_error.is_none() => {
-            next_step(observed, queue, snapshot.queue_asked)
+            match next_step(observed, queue, snapshot.queue_asked) {
+                // Drained it is, and so it stays.
+                ReleaseStep::Release if is_to_stay_drained(observed) => {
+                    ReleaseStep::Await(AwaitReason::Order)
+                }
+                step => step,
+            }
         }
         _ => ReleaseStep::Await(AwaitReason::NewerStatus),
     }
+}
+
+fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
+    observed.order.is_some_and(|order| matches!(order.word, Word::Drain(_)))
 }
 
 /// When an unhealthy machine stops to count, or is given up.

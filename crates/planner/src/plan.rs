@@ -8,6 +8,7 @@ use crate::endpoint::Host;
 use crate::health::Unhealthy;
 use crate::memory::{BackOff, Operation};
 use crate::names::{MachineName, MachineType};
+use crate::orders::{Order, Word};
 use crate::release::ReleaseStep;
 use crate::snapshot::DemandKey;
 use crate::time::{Seconds, Timestamp};
@@ -35,6 +36,9 @@ pub struct Plan {
     pub recognized: BTreeSet<MachineName>,
     /// Machines that are ready and do not work.
     pub unhealthy: BTreeMap<MachineName, Unhealthy>,
+    /// What the operator has said and still counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
     /// Odd things that someone should look at.
     pub warnings: Vec<Warning>,
     /// When the plan changes although nothing happens: a grace period ends, a back-off is over, paid time runs
@@ -95,6 +99,8 @@ pub enum Deferral {
     BackOff(BackOff),
     /// Our state cannot be written down.
     NoStorage,
+    /// The operator to resume the type.
+    Paused(Order),
 }
 
 impl Deferral {
@@ -104,6 +110,7 @@ impl Deferral {
             Self::MaxCreating { .. } | Self::NoStorage => None,
             Self::CreationRate { next, .. } => Some(*next),
             Self::BackOff(back_off) => Some(back_off.until),
+            Self::Paused(order) => order.until,
         }
     }
 }
@@ -226,6 +233,10 @@ pub enum KeepReason {
     StoppedInReserve,
     /// It is wanted, but what machines share has no room for it now.
     NoRoom,
+    /// The operator wants it kept.
+    Ordered(Order),
+    /// The operator has paused its type.
+    Paused(Order),
 }
 
 /// What becomes of a released machine.
@@ -279,9 +290,20 @@ pub enum ReleaseReason {
     },
     /// It was asked for, never seen, and is not wanted any more: made sure that it is gone.
     RequestAbandoned,
+    /// The operator wants it drained, or gone.
+    Ordered(Order),
 }
 
 impl ReleaseReason {
+    /// What becomes of the machine: `drain` for one that stays where it is then.
+    pub fn verb(&self, how: ReleaseHow) -> &'static str {
+        match (self, how) {
+            (Self::Ordered(Order { word: Word::Drain(_), .. }), _) => "drain",
+            (_, ReleaseHow::Stop) => "stop",
+            (_, ReleaseHow::Destroy) => "destroy",
+        }
+    }
+
     /// A word for it, for metrics.
     pub fn label(&self) -> &'static str {
         match self {
@@ -295,6 +317,7 @@ impl ReleaseReason {
             Self::Vanished { .. } => "vanished",
             Self::StillListed { .. } => "still-listed",
             Self::RequestAbandoned => "request-abandoned",
+            Self::Ordered(_) => "ordered",
         }
     }
 }

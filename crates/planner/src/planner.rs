@@ -12,7 +12,7 @@ use crate::phases::list_phases;
 use crate::plan::{Attempt, Deferral, Deferred, NoRoom, Plan, Provision, Sizing, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
-use crate::selection::{Names, Selection, preference, select};
+use crate::selection::{Halt, Names, Selection, preference, select};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 use crate::warnings::{warn_of_odd_input, warn_of_trouble};
@@ -50,8 +50,11 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         let mut used = 0;
         if let Some(pool) = pool {
             let sizing = size(pool, demand.as_ref(), count_existing(&machines));
-            let back_off = snapshot.back_off.get(machine_type);
-            let selection = select(pool, sizing.allowed, &machines, back_off, snapshot.taken_at);
+            let halt = Halt {
+                back_off: snapshot.back_off.get(machine_type),
+                paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
+            };
+            let selection = select(pool, sizing.allowed, &machines, &halt, snapshot.taken_at);
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
@@ -250,6 +253,10 @@ impl<'a> Planning<'a> {
             .zip(self.verdicts.drain(..))
             .filter_map(|(observed, verdict)| Some((observed.machine.name.clone(), verdict?)))
             .collect();
+        self.plan.orders = self.snapshot.orders_in_force().cloned().collect();
+        for order in self.snapshot.orders_in_force() {
+            self.wake_at(order.until);
+        }
         let wake_at = list_phases(&mut self.plan, policy, machines, self.snapshot);
         self.wake_at(wake_at);
         self.plan

@@ -36,6 +36,8 @@ pub enum AwaitReason {
     Operation,
     /// The queue runner to read the machines file without it, or to lose its builder.
     StillAcceptsJobs,
+    /// The operator to say what becomes of it.
+    Order,
 }
 
 /// The next step for `observed`, which is to be released.
@@ -107,6 +109,7 @@ impl fmt::Display for AwaitReason {
         f.write_str(match self {
             Self::NewerStatus => "a newer queue status has to confirm that it is idle",
             Self::Operation => "an earlier operation has to end, or its back-off",
+            Self::Order => "it stays drained until the operator says more (resume, release)",
             Self::StillAcceptsJobs => "the queue runner may still give it builds",
         })
     }

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::endpoint::Host;
 use crate::escape::escape;
 use crate::memory::{BackOff, BackOffKind};
+use crate::orders::{Attribution, Order};
 use crate::plan::{
     AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
     Release, ReleaseHow, ReleaseReason, Sizing, Verdict, Warning,
@@ -24,6 +25,7 @@ impl Display for Plan {
             recognized: _,
             // Part of the warnings.
             unhealthy: _,
+            orders,
             warnings,
             wake_at: _,
         } = self;
@@ -36,6 +38,9 @@ impl Display for Plan {
             .chain(deploy.iter().map(|name| format!("deploy {name}")))
             .chain(release.iter().map(Release::to_string));
         section(f, "actions", "nothing to do", actions)?;
+        if !orders.is_empty() {
+            section(f, "orders", "", orders.iter().map(Order::to_string))?;
+        }
         if !warnings.is_empty() {
             section(f, "warnings", "", warnings.iter().map(Warning::to_string))?;
         }
@@ -97,6 +102,7 @@ impl Display for Deferred {
                 write!(f, "from {next} on (maxCreatesPerCycle allows {per_window} in 5 minutes)")
             }
             Deferral::BackOff(back_off) => write!(f, "from {} on: {back_off}", back_off.until),
+            Deferral::Paused(order) => write!(f, "later: paused {}", Attribution(order)),
             Deferral::NoStorage => f.write_str("once our state can be written down"),
         }
     }
@@ -127,7 +133,7 @@ impl Display for Verdict {
                     AcceptsJobs::No => f.write_str("; no new builds"),
                 }
             }
-            Self::Release { how, reason } => write!(f, "{how}, {reason}"),
+            Self::Release { how, reason } => write!(f, "{}, {reason}", reason.verb(*how)),
             Self::Ending { operation, since } => write!(f, "{operation}, under way since {since}"),
         }
     }
@@ -161,6 +167,8 @@ impl Display for KeepReason {
                 write!(f, "idle, but {left} are paid for (10m or more)")
             }
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
+            Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
+            Self::Paused(order) => write!(f, "paused {}", Attribution(order)),
             Self::NoRoom => f.write_str("wanted, but there is no room for it"),
         }
     }
@@ -211,6 +219,7 @@ impl Display for ReleaseReason {
             Self::StillListed { since } => {
                 write!(f, "destroyed at {since}, but its provider still lists it")
             }
+            Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
             Self::RequestAbandoned => f.write_str("asked for but never seen, not needed any more"),
         }
     }
@@ -230,15 +239,19 @@ impl Display for Provision {
 impl Display for Release {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { name, how, reason, step } = self;
+        let leave = match reason.verb(*how) {
+            "drain" => "drain".to_owned(),
+            how => format!("drain and {how}"),
+        };
         match step {
             // Only just decided, or being looked at again.
             ReleaseStep::Unlist
             | ReleaseStep::Drain
             | ReleaseStep::Await(AwaitReason::NewerStatus) => {
-                write!(f, "drain and {how} {name}: {reason}")
+                write!(f, "{leave} {name}: {reason}")
             }
             ReleaseStep::Await(wait) => {
-                write!(f, "drain and {how} {name}: {reason}; waits: {wait}")
+                write!(f, "{leave} {name}: {reason}; waits: {wait}")
             }
             ReleaseStep::Release => write!(f, "{how} {name}: {reason}"),
         }

@@ -4,6 +4,7 @@
 use crate::demand::PoolDemand;
 use crate::health::Health;
 use crate::observed::{NameIs, Observed};
+use crate::orders::Order;
 use crate::plan::{AcceptsJobs, KeepReason, ReleaseHow, ReleaseReason, Verdict};
 use crate::policy::{IdleAction, PoolPolicy};
 use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
@@ -79,6 +80,9 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         // The queue runner knows better than the provider: what builds is never released.
         return keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No);
     }
+    if let Some(judgment) = ordered(observed) {
+        return judgment;
+    }
     if let Some(judgment) = not_working(observed, context) {
         return judgment;
     }
@@ -104,6 +108,23 @@ fn ending(observed: &Observed<'_>) -> Option<Judgment> {
     let again_at = destroyed_at.after(DESTROYED_PATIENCE);
     (observed.now < again_at)
         .then(|| keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at))
+}
+
+/// What the operator says of the machine, then of its type.
+fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
+    if let Some(order) = observed.ordered_out() {
+        if observed.jobs() > 0 {
+            return Some(keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No));
+        }
+        return Some(destroy(ReleaseReason::Ordered(order.clone())));
+    }
+    let (order, reason): (_, fn(Order) -> KeepReason) = match observed.ordered_to_stay() {
+        Some(order) => (order, KeepReason::Ordered),
+        None => (observed.paused?, KeepReason::Paused),
+    };
+    let accepts_jobs =
+        if observed.machine.state.is_live() { as_it_is(observed) } else { AcceptsJobs::No };
+    Some(keep(reason(order.clone()), accepts_jobs))
 }
 
 /// A machine that is gone or has not worked for so long that it is given up. What builds is kept.

@@ -7,6 +7,7 @@ use std::vec::IntoIter;
 use crate::memory::{BackOff, Operation};
 use crate::names::{MachineName, Tag};
 use crate::observed::Observed;
+use crate::orders::Order;
 use crate::ownership::number;
 use crate::plan::{Deferral, Deferred};
 use crate::policy::PoolPolicy;
@@ -15,6 +16,15 @@ use crate::time::{Seconds, Timestamp};
 
 /// The length of time that `maxCreatesPerCycle` counts creations in: the original's cycle.
 const CREATION_WINDOW: Seconds = Seconds::from_minutes(5);
+
+/// What may keep a type from getting new machines.
+#[derive(Clone, Copy)]
+pub(crate) struct Halt<'a> {
+    /// Creations failed.
+    pub(crate) back_off: Option<&'a BackOff>,
+    /// The operator has paused it.
+    pub(crate) paused: Option<&'a Order>,
+}
 
 /// What a pool uses to reach the number of machines that it is allowed.
 pub(crate) struct Selection<'a> {
@@ -38,7 +48,7 @@ pub(crate) fn select<'a>(
     pool: &PoolPolicy,
     allowed: u32,
     machines: &[&'a Observed<'a>],
-    back_off: Option<&BackOff>,
+    halt: &Halt<'_>,
     now: Timestamp,
 ) -> Selection<'a> {
     let (usable, unusable): (Vec<&Observed<'_>>, Vec<_>) =
@@ -52,7 +62,7 @@ pub(crate) fn select<'a>(
     let chosen: Vec<_> = usable.into_iter().take(limit).collect();
 
     let missing = allowed.saturating_sub(count(chosen.iter()));
-    let (most, deferral) = creations_allowed(pool, machines, back_off, now);
+    let (most, deferral) = creations_allowed(pool, machines, halt, now);
     let create = missing.min(most);
     let deferred = (missing > create)
         .then_some(deferral)
@@ -65,9 +75,13 @@ pub(crate) fn select<'a>(
 fn creations_allowed(
     pool: &PoolPolicy,
     machines: &[&Observed<'_>],
-    back_off: Option<&BackOff>,
+    halt: &Halt<'_>,
     now: Timestamp,
 ) -> (u32, Option<Deferral>) {
+    if let Some(order) = halt.paused {
+        return (0, Some(Deferral::Paused(order.clone())));
+    }
+    let back_off = halt.back_off;
     if let Some(back_off) = back_off.filter(|back_off| now < back_off.until) {
         return (0, Some(Deferral::BackOff(back_off.clone())));
     }

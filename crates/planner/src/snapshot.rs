@@ -9,6 +9,7 @@ use crate::endpoint::Host;
 use crate::experience::Experience;
 use crate::memory::{BackOff, Memory, Sequence};
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
+use crate::orders::Order;
 use crate::plan::AcceptsJobs;
 use crate::time::{Seconds, Timestamp};
 
@@ -37,6 +38,9 @@ pub struct Snapshot {
     /// What providers list that is not ours: left alone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub not_ours: BTreeSet<MachineName>,
+    /// What the operator has said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
     /// Why our state cannot be written down now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_error: Option<String>,
@@ -48,6 +52,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What the operator has said and still counts.
+    pub(crate) fn orders_in_force(&self) -> impl Iterator<Item = &Order> {
+        self.orders.iter().filter(|order| order.is_in_force(self.taken_at))
+    }
+
     /// No machines, and nothing to remember.
     pub fn new(taken_at: Timestamp, queue: QueueStatus) -> Self {
         Self {
@@ -58,6 +67,7 @@ impl Snapshot {
             back_off: BTreeMap::new(),
             experience: BTreeMap::new(),
             not_ours: BTreeSet::new(),
+            orders: Vec::new(),
             storage_error: None,
             queue,
             queue_asked: Sequence(0),

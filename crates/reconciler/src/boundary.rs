@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use planner::{
-    Machine, MachineName, MachineType, MachinesFile, Operation, Policy, QueueStatus, Resource,
-    Seconds,
+    Machine, MachineName, MachineType, MachinesFile, Operation, Order, Policy, QueueStatus,
+    Resource, Seconds,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -103,6 +103,8 @@ pub enum Event {
         /// Why they may not outlive a crash.
         result: Result<(), String>,
     },
+    /// The operator said something, or took it back: all that stands now.
+    Ordered(Vec<Order>),
     /// The system's clock was set, by this many seconds (negative: back).
     ClockStepped {
         /// By how much.

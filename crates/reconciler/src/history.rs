@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use planner::{MachineName, MachineType, Operation, ReleaseHow, ReleaseReason, Seconds, Timestamp};
+use planner::{
+    MachineName, MachineType, Operation, Order, ReleaseHow, ReleaseReason, Seconds, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::OperationErrorKind;
@@ -130,6 +132,25 @@ pub enum Happening {
     StorageWorks,
     /// The configuration was read.
     Configured,
+    /// The operator said something.
+    Ordered {
+        /// What.
+        order: Order,
+    },
+    /// The operator took something back.
+    TakenBackOrder {
+        /// What had been said.
+        order: Order,
+        /// Who took it back.
+        by: String,
+    },
+    /// What the operator said counts no longer: its time is over, or its machine is gone.
+    OrderOver {
+        /// What had been said.
+        order: Order,
+    },
+    /// The operator had its record deleted.
+    Forgotten,
     /// The system's clock was set.
     ClockStepped {
         /// By how much; negative is back.
@@ -180,7 +201,11 @@ impl Happening {
             | Self::ProviderAvailable
             | Self::QueueAvailable
             | Self::StorageWorks
-            | Self::Configured => Severity::Info,
+            | Self::Configured
+            | Self::Ordered { .. }
+            | Self::TakenBackOrder { .. }
+            | Self::OrderOver { .. }
+            | Self::Forgotten => Severity::Info,
         }
     }
 }
@@ -198,7 +223,7 @@ impl fmt::Display for Happening {
             Self::Rebooted => f.write_str("booted by itself"),
             Self::Published => f.write_str("published"),
             Self::Unlisted => f.write_str("taken out of the machines file"),
-            Self::Leaving { how, reason } => write!(f, "to {how}: {reason}"),
+            Self::Leaving { how, reason } => write!(f, "to {}: {reason}", reason.verb(*how)),
             Self::TakenBack => f.write_str("taken back into use"),
             Self::Drained => f.write_str("drained"),
             Self::Stopped => f.write_str("stop done"),
@@ -226,6 +251,12 @@ impl fmt::Display for Happening {
                 write!(f, "state not written, nothing is created or released: {error}")
             }
             Self::StorageWorks => f.write_str("state can be written again"),
+            Self::Ordered { order } => write!(f, "order: {order}"),
+            Self::TakenBackOrder { order, by } => {
+                write!(f, "order taken back by {by}: {order}")
+            }
+            Self::OrderOver { order } => write!(f, "order is over: {order}"),
+            Self::Forgotten => f.write_str("forgotten, as ordered"),
             Self::Configured => f.write_str("configuration read"),
             Self::ClockStepped { seconds } => write!(f, "the clock was set by {seconds} s"),
         }

@@ -12,6 +12,7 @@ mod history;
 mod inventory;
 pub mod limits;
 mod operations;
+mod orders;
 mod provider;
 mod publication;
 mod questions;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
-    BackOff, Experience, MachineName, MachineType, Plan, Policy, QueueStatus, Seconds, Sequence,
-    Snapshot, Timestamp, plan,
+    BackOff, Experience, MachineName, MachineType, Order, Plan, Policy, QueueStatus, Seconds,
+    Sequence, Snapshot, Timestamp, plan,
 };
 
 use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
@@ -36,6 +36,8 @@ pub struct Reconciler {
     pub(crate) providers: BTreeMap<ProviderId, Provider>,
     pub(crate) back_off: BTreeMap<MachineType, BackOff>,
     pub(crate) experience: BTreeMap<MachineType, Experience>,
+    /// What the operator has said.
+    pub(crate) orders: Vec<Order>,
     pub(crate) operations: Operations,
     pub(crate) questions: Questions,
     pub(crate) publication: Publication,
@@ -69,6 +71,7 @@ impl Reconciler {
             providers: BTreeMap::new(),
             back_off: state.back_off,
             experience: state.experience,
+            orders: state.orders,
             operations: Operations::default(),
             questions: Questions::default(),
             publication: Publication::default(),
@@ -102,6 +105,7 @@ impl Reconciler {
             Event::Ended { operation, result } => self.ended(operation, result),
             Event::Published { publication, result } => self.published(publication, result),
             Event::Recorded { batch, result } => self.recorded(batch, result),
+            Event::Ordered(orders) => self.ordered(&orders),
             Event::ClockStepped { seconds } => self.clock_stepped(seconds),
         }
     }
@@ -115,6 +119,7 @@ impl Reconciler {
         let has_looked = self.first_plan_at <= now || self.has_looked();
         if has_looked && (self.changed || due.is_some_and(|at| at <= now)) {
             self.changed = false;
+            self.heed_orders();
             let snapshot = self.snapshot();
             let plan = (self.planner)(&self.configuration.policy, &snapshot);
             self.seen = Some(snapshot);

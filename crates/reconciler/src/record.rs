@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use planner::{
     BackOff, Endpoint, Experience, Leaving, Listed, Machine, MachineName, MachineState,
-    MachineType, Seconds, Sequence, Timestamp,
+    MachineType, Order, Seconds, Sequence, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -224,6 +224,8 @@ pub struct State {
     pub back_off: BTreeMap<MachineType, BackOff>,
     /// What earlier machines of the types have shown.
     pub experience: BTreeMap<MachineType, Experience>,
+    /// What the operator has said.
+    pub orders: Vec<Order>,
 }
 
 /// A change of what is written down.
@@ -237,6 +239,8 @@ pub enum Change {
     BackOff(MachineType, Option<BackOff>),
     /// What a type's machines have shown is another.
     Experience(MachineType, Experience),
+    /// What the operator said is done, or over.
+    OrderDone(Box<Order>),
     /// Something happened.
     History(HistoryEntry),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{BackOff, Experience, MachineName, MachineType, Seconds, Timestamp};
+use planner::{BackOff, Experience, MachineName, MachineType, Order, Seconds, Timestamp};
 
 use crate::boundary::{BatchId, Effect};
 use crate::history::{Happening, HistoryEntry};
@@ -20,6 +20,7 @@ pub(crate) struct Storage {
     machines: BTreeSet<MachineName>,
     back_off: BTreeMap<MachineType, Option<BackOff>>,
     experience: BTreeMap<MachineType, Experience>,
+    orders_done: Vec<Order>,
     history: Vec<HistoryEntry>,
     last_batch: BatchId,
     /// What is being written, in order.
@@ -40,6 +41,10 @@ impl Storage {
 
     pub(crate) fn experience(&mut self, machine_type: &MachineType, experience: Experience) {
         self.experience.insert(machine_type.clone(), experience);
+    }
+
+    pub(crate) fn order_done(&mut self, order: Order) {
+        self.orders_done.push(order);
     }
 
     pub(crate) fn history(&mut self, entry: HistoryEntry) {
@@ -74,6 +79,7 @@ impl Storage {
         let is_clean = self.machines.is_empty()
             && self.back_off.is_empty()
             && self.experience.is_empty()
+            && self.orders_done.is_empty()
             && self.history.is_empty();
         self.under_way.is_empty() && (is_clean || self.failed.is_some())
     }
@@ -95,6 +101,7 @@ impl Storage {
                 Change::Experience(machine_type, experience) => {
                     self.experience.entry(machine_type).or_insert(experience);
                 }
+                Change::OrderDone(order) => self.orders_done.push(*order),
                 Change::History(entry) => history.push(entry),
             }
         }
@@ -125,6 +132,8 @@ impl Reconciler {
         changes.extend(
             experience.map(|(machine_type, known)| Change::Experience(machine_type, known)),
         );
+        let orders_done = std::mem::take(&mut storage.orders_done).into_iter();
+        changes.extend(orders_done.map(|order| Change::OrderDone(Box::new(order))));
         changes.extend(std::mem::take(&mut storage.history).into_iter().map(Change::History));
         if changes.is_empty() {
             return;

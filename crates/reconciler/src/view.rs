@@ -23,6 +23,7 @@ impl Reconciler {
             back_off: self.back_off.clone(),
             experience: self.experience.clone(),
             not_ours: not_ours.cloned().collect(),
+            orders: self.orders.clone(),
             storage_error: self.storage.error().map(str::to_owned),
             queue: self.questions.status.clone(),
             queue_asked: self.questions.moment,

@@ -226,6 +226,9 @@ impl Driver {
 
     /// A clock that was set is an event, and so is a schedule that changes the policy.
     fn look_at_the_clock(&mut self) {
+        if let Some(orders) = self.store.new_orders() {
+            self.tell(Event::Ordered(orders));
+        }
         if let Some(seconds) = self.clock.step() {
             self.tell(Event::ClockStepped { seconds });
         }

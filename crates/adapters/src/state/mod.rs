@@ -3,6 +3,9 @@
 //! It may be deleted without losing a machine: machines are found again by their tag.
 
 mod legacy;
+mod orders;
+
+pub use orders::{orders, say, take_back};
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -37,6 +40,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS machines (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS back_off (type TEXT PRIMARY KEY, back_off TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS experience (type TEXT PRIMARY KEY, experience TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS orders (subject TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS providers (
         identity TEXT NOT NULL, type TEXT NOT NULL, settings TEXT NOT NULL, PRIMARY KEY (identity, type)
     ) STRICT;
@@ -66,6 +70,8 @@ pub(crate) struct Store {
     /// `None` after a failure, or where there is nothing to read: it is opened anew then.
     connection: Option<Connection>,
     written_since_trim: u64,
+    /// The version of the database in which orders were last looked for.
+    orders_seen: Option<i64>,
 }
 
 impl Store {
@@ -79,8 +85,14 @@ impl Store {
         access: Access,
     ) -> Result<(Self, State, Remembered), StateError> {
         let path = state_dir.join("state.sqlite");
-        let mut store =
-            Self { path, access, tag: tag.clone(), connection: None, written_since_trim: 0 };
+        let mut store = Self {
+            path,
+            access,
+            tag: tag.clone(),
+            connection: None,
+            written_since_trim: 0,
+            orders_seen: None,
+        };
         if access == Access::ReadOnly && !store.path.exists() {
             let (state, remembered) = legacy::read(state_dir)?.unwrap_or_default();
             return Ok((store, state, remembered));
@@ -115,6 +127,7 @@ impl Store {
 
     fn connect(&mut self) -> rusqlite::Result<&mut Connection> {
         if self.connection.is_none() {
+            self.orders_seen = None;
             self.connection = Some(self.new_connection()?);
         }
         self.connection.as_mut().ok_or(rusqlite::Error::InvalidQuery)
@@ -127,23 +140,7 @@ impl Store {
             connection.busy_timeout(BUSY_PATIENCE)?;
             return Ok(connection);
         }
-        if let Some(folder) = self.path.parent() {
-            create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
-        }
-        let connection = Connection::open(&self.path)?;
-        // Whoever may read it knows host names and addresses; whoever may write it decides what is destroyed.
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))
-            .map_err(|_| rusqlite::Error::InvalidPath(self.path.clone()))?;
-        connection.busy_timeout(BUSY_PATIENCE)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // What is written is durable when it returns: an intent has to outlive a crash of the host.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.execute_batch(SCHEMA)?;
-        connection.execute(
-            "INSERT OR IGNORE INTO meta VALUES ('version', ?1)",
-            params![VERSION.to_string()],
-        )?;
-        Ok(connection)
+        connect_to_write(&self.path)
     }
 
     fn read(&mut self) -> rusqlite::Result<(State, Remembered)> {
@@ -153,7 +150,9 @@ impl Store {
             rows(connection, "SELECT type, back_off FROM back_off ORDER BY type")?;
         let experience: Vec<(String, Experience)> =
             rows(connection, "SELECT type, experience FROM experience ORDER BY type")?;
+        let orders = orders::read(connection)?;
         let state = State {
+            orders,
             records: records.into_iter().map(|(_, record): (String, Record)| record).collect(),
             back_off: back_off.into_iter().map(|(t, b)| (MachineType::new(t), b)).collect(),
             experience: experience.into_iter().map(|(t, e)| (MachineType::new(t), e)).collect(),
@@ -261,6 +260,26 @@ impl Store {
     }
 }
 
+fn connect_to_write(path: &Path) -> rusqlite::Result<Connection> {
+    if let Some(folder) = path.parent() {
+        create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
+    }
+    let connection = Connection::open(path)?;
+    // Whoever may read it knows host names and addresses; whoever may write it decides what is destroyed.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    connection.busy_timeout(BUSY_PATIENCE)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // What is written is durable when it returns: an intent has to outlive a crash of the host.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(SCHEMA)?;
+    connection.execute(
+        "INSERT OR IGNORE INTO meta VALUES ('version', ?1)",
+        params![VERSION.to_string()],
+    )?;
+    Ok(connection)
+}
+
 /// The history of `state_dir` from `since` on, oldest first, of one machine or of all.
 ///
 /// # Errors
@@ -304,6 +323,10 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
         Change::Experience(machine_type, experience) => transaction
             .prepare_cached("INSERT OR REPLACE INTO experience VALUES (?1, ?2)")?
             .execute(params![machine_type.as_str(), to_json(experience)?])?,
+        Change::OrderDone(order) => transaction
+            // Unless something else was said meanwhile.
+            .prepare_cached("DELETE FROM orders WHERE subject = ?1 AND entry = ?2")?
+            .execute(params![order.word.subject(), to_json(order)?])?,
         Change::History(entry) => transaction
             .prepare_cached(
                 "INSERT INTO history (at, machine, type, entry) VALUES (?1, ?2, ?3, ?4)",

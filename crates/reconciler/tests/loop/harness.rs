@@ -21,6 +21,7 @@ pub struct Disk {
     pub records: BTreeMap<MachineName, Record>,
     pub back_off: BTreeMap<MachineType, planner::BackOff>,
     pub experience: BTreeMap<MachineType, planner::Experience>,
+    pub orders: Vec<planner::Order>,
     pub history: Vec<(Option<MachineName>, Happening)>,
 }
 
@@ -102,6 +103,7 @@ impl Harness {
             records: state.records.iter().map(|r| (r.machine.name.clone(), r.clone())).collect(),
             back_off: state.back_off.clone(),
             experience: state.experience.clone(),
+            orders: state.orders.clone(),
             history: Vec::new(),
         };
         let mut harness = Self {
@@ -129,6 +131,7 @@ impl Harness {
             records: self.disk.records.into_values().collect(),
             back_off: self.disk.back_off,
             experience: self.disk.experience,
+            orders: self.disk.orders,
         };
         let mut harness = Self::of(configuration, state);
         harness.file = self.file;
@@ -229,6 +232,7 @@ impl Harness {
                 Change::Experience(machine_type, experience) => {
                     self.disk.experience.insert(machine_type, experience);
                 }
+                Change::OrderDone(order) => self.disk.orders.retain(|other| *other != *order),
                 Change::History(entry) => self.disk.history.push((entry.machine, entry.what)),
             }
         }

@@ -8,6 +8,7 @@ mod health;
 mod life;
 mod limits;
 mod listing;
+mod orders;
 mod queue;
 mod release;
 mod storage;

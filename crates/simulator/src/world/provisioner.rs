@@ -108,6 +108,7 @@ impl Provisioner {
             Change::Experience(machine_type, experience) => {
                 self.durable.experience.insert(machine_type, experience);
             }
+            Change::OrderDone(order) => self.durable.orders.retain(|other| *other != *order),
             Change::History(_) => {}
         }
     }

@@ -1,0 +1,134 @@
+//! What the operator has said. Other processes write it; the one that runs the loop sees that by the database's version.
+
+use std::path::Path;
+
+use planner::Order;
+use reconciler::{Happening, HistoryEntry};
+use rusqlite::{Connection, Transaction, params};
+
+use super::{BUSY_PATIENCE, StateError, Store, apply, connect_to_write, from_json, to_json};
+use crate::lock::Access;
+use planner::Timestamp;
+use reconciler::Change;
+
+/// All orders, by what they are about. A database of an earlier version has none.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<Order>> {
+    let exists = "SELECT count(*) FROM sqlite_master WHERE name = 'orders'";
+    if connection.query_row(exists, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare_cached("SELECT entry FROM orders ORDER BY subject")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    rows.map(|text| from_json(&text?)).collect()
+}
+
+impl Store {
+    /// The orders, if another process may have changed them since they were last looked for. What cannot be read
+    /// now is looked for again.
+    pub(crate) fn new_orders(&mut self) -> Option<Vec<Order>> {
+        if self.access == Access::ReadOnly {
+            return None;
+        }
+        let connection = self.connection.as_ref()?;
+        let version = connection.query_row("PRAGMA data_version", [], |row| row.get(0)).ok()?;
+        if self.orders_seen == Some(version) {
+            return None;
+        }
+        let orders = read(connection).ok()?;
+        self.orders_seen = Some(version);
+        Some(orders)
+    }
+}
+
+/// What the operator has said in `state_dir` and stands now.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn orders(state_dir: &Path) -> Result<Vec<Order>, StateError> {
+    let path = state_dir.join("state.sqlite");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let flags =
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = || {
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(BUSY_PATIENCE)?;
+        read(&connection)
+    };
+    read().map_err(|error| explain(&path, &error))
+}
+
+/// Writes `order` down, in place of what was said of the same before. A run that is under way sees it within a
+/// second, and the next one if there is none.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn say(state_dir: &Path, order: &Order) -> Result<(), StateError> {
+    write(state_dir, |transaction| {
+        transaction.execute(
+            "INSERT OR REPLACE INTO orders VALUES (?1, ?2)",
+            params![order.word.subject(), to_json(order)?],
+        )?;
+        note(transaction, order.at, order, Happening::Ordered { order: order.clone() })
+    })
+}
+
+/// Takes back what was said of `subject`, and returns it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn take_back(
+    state_dir: &Path,
+    subject: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<Option<Order>, StateError> {
+    let before = orders(state_dir)?.into_iter().find(|order| order.word.subject() == subject);
+    let Some(order) = before else { return Ok(None) };
+    write(state_dir, |transaction| {
+        transaction.execute("DELETE FROM orders WHERE subject = ?1", params![subject])?;
+        let what = Happening::TakenBackOrder { order: order.clone(), by: by.to_owned() };
+        note(transaction, now, &order, what)
+    })?;
+    Ok(Some(order))
+}
+
+fn write(
+    state_dir: &Path,
+    change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+) -> Result<(), StateError> {
+    let path = state_dir.join("state.sqlite");
+    let write = || {
+        let mut connection = connect_to_write(&path)?;
+        let transaction = connection.transaction()?;
+        change(&transaction)?;
+        transaction.commit()
+    };
+    write().map_err(|error| explain(&path, &error))
+}
+
+fn note(
+    transaction: &Transaction<'_>,
+    at: Timestamp,
+    order: &Order,
+    what: Happening,
+) -> rusqlite::Result<()> {
+    let machine_type = match &order.word {
+        planner::Word::Pause(machine_type) | planner::Word::Retry(machine_type) => {
+            Some(machine_type.clone())
+        }
+        _ => None,
+    };
+    let machine = order.word.machine().cloned();
+    apply(transaction, &Change::History(HistoryEntry { at, machine, machine_type, what }))
+}
+
+fn explain(path: &Path, error: &rusqlite::Error) -> StateError {
+    let path = path.display();
+    StateError {
+        reason: format!(
+            "cannot use {path}: {error}; who gives orders must be allowed to write it (root, or the service's user)"
+        ),
+    }
+}
