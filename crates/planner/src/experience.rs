@@ -11,12 +11,24 @@ use crate::time::Seconds;
 pub struct Experience {
     /// From the request for a machine, or for its start, until it was ready: time that is paid for.
     pub start_time: Average,
+    /// What steps took that were built on them, copying included.
+    pub step_time: Average,
 }
 
 impl Experience {
     /// A machine was ready after `took`.
     pub fn was_ready_after(&mut self, took: Seconds) {
         self.start_time.add(took, 1, START_TIME.most);
+    }
+
+    /// `steps` were built in `time` altogether.
+    pub fn has_built(&mut self, steps: u64, time: Seconds) {
+        self.step_time.add(time, steps, STEP_TIME.most);
+    }
+
+    /// How long a step takes.
+    pub fn step_time(&self) -> Seconds {
+        self.step_time.value(STEP_TIME).max(Seconds(1))
     }
 
     /// How long a machine takes until it is ready.
@@ -27,6 +39,9 @@ impl Experience {
 
 /// Two minutes, until a machine has shown otherwise; the last twenty count.
 const START_TIME: Prior = Prior { value: Seconds(120), weight: 1, most: 20 };
+
+/// Two minutes with the weight of five steps; the last hundred count.
+const STEP_TIME: Prior = Prior { value: Seconds(120), weight: 5, most: 100 };
 
 /// What counts before anything was measured.
 #[derive(Clone, Copy, Debug)]

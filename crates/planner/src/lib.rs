@@ -33,6 +33,7 @@ mod retention;
 mod selection;
 mod snapshot;
 mod store_uri;
+mod target_wait;
 mod time;
 mod warnings;
 
@@ -52,7 +53,8 @@ pub use orders::{Order, Word};
 pub use ownership::is_ours;
 pub use plan::{
     AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
-    Release, ReleaseHow, ReleaseReason, Sizing, Verdict, Warning,
+    Release, ReleaseHow, ReleaseReason, Sizing, SlotsBound, SlotsWanted, StepsBuilt, Verdict,
+    Warning,
 };
 pub use planner::plan;
 pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};

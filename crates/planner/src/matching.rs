@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
-use crate::plan::AcceptsJobs;
+use crate::plan::{AcceptsJobs, StepsBuilt};
 use crate::snapshot::{Machine, MachineState, Queue, QueueMachine, QueueStatus};
-use crate::time::Timestamp;
+use crate::time::{Seconds, Timestamp};
 
 /// What both queue runners call their own host.
 const LOCAL_HOST: &str = "localhost";
@@ -79,6 +79,7 @@ pub(crate) struct SeenInQueue {
     pub(crate) idle_since: Option<Timestamp>,
     /// Until when the queue runner gives it nothing.
     pub(crate) disabled_until: Option<Timestamp>,
+    pub(crate) built: Option<StepsBuilt>,
 }
 
 impl<'a> QueueMachines<'a> {
@@ -146,8 +147,15 @@ fn together<'a>(
             accepts_jobs: entry.accepts_jobs,
             idle_since: entry.idle_since,
             disabled_until: entry.disabled_until,
+            built: steps_built(entry),
         })
         .reduce(SeenInQueue::and)
+}
+
+/// Before it has built any, a machine has no time.
+fn steps_built(entry: &QueueMachine) -> Option<StepsBuilt> {
+    let time = entry.total_step_time.or((entry.steps_done == Some(0)).then_some(Seconds(0)));
+    entry.steps_done.zip(time).map(|(steps, time)| StepsBuilt { steps, time })
 }
 
 impl SeenInQueue {
@@ -161,6 +169,10 @@ impl SeenInQueue {
             },
             idle_since: self.idle_since.max(other.idle_since),
             disabled_until: self.disabled_until.max(other.disabled_until),
+            built: self.built.zip(other.built).map(|(one, other)| StepsBuilt {
+                steps: one.steps.saturating_add(other.steps),
+                time: one.time.plus(other.time),
+            }),
         }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) fn list_phases(
         if observed.in_queue.is_some() && !observed.machine.memory.known_to_queue {
             plan.recognized.insert(name.clone());
         }
+        if let Some(built) = observed.in_queue.and_then(|seen| seen.built) {
+            plan.built.insert(name.clone(), built);
+        }
         if let Some(unhealthy) = &observed.unhealthy {
             plan.unhealthy.insert(name.clone(), unhealthy.clone());
             wake_at = earliest(wake_at, health_changes_at(observed, policy));

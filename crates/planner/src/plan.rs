@@ -34,6 +34,9 @@ pub struct Plan {
     /// Machines that the queue runner lists for the first time since they were started.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recognized: BTreeSet<MachineName>,
+    /// What the queue runner counts of the machines' steps.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub built: BTreeMap<MachineName, StepsBuilt>,
     /// Machines that are ready and do not work.
     pub unhealthy: BTreeMap<MachineName, Unhealthy>,
     /// What the operator has said and still counts.
@@ -46,6 +49,16 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
 }
 
+/// Steps that a machine has built, as the queue runner counts them: since it knows the machine's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepsBuilt {
+    /// How many.
+    pub steps: u64,
+    /// How long they took together.
+    pub time: Seconds,
+}
+
 /// The arithmetic for one machine type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +69,9 @@ pub struct Sizing {
     pub ignored: u64,
     /// Machines that the waiting steps are worth.
     pub wanted: u64,
+    /// How `wanted` follows from `targetWait`; `None` where `runnablesPerMachine` decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<SlotsWanted>,
     /// `wanted` within the policy's limits.
     pub allowed: u32,
     /// What `allowed` was determined by.
@@ -67,6 +83,40 @@ pub struct Sizing {
     pub deferred: Option<Deferred>,
     /// Machines that must wait until there is room for them.
     pub no_room: Option<NoRoom>,
+}
+
+/// Slots (places for a step) that keep the average wait at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotsWanted {
+    /// Steps that wait, without those left to other machines.
+    pub waiting: u64,
+    /// Steps that run.
+    pub running: u64,
+    /// How long such steps have taken on average.
+    pub step_time: Seconds,
+    /// `targetWait`.
+    pub target: Seconds,
+    /// The slots, in tenths; rounded up.
+    pub tenths: u64,
+    /// What their number comes from.
+    pub bound: SlotsBound,
+}
+
+/// What a number of slots comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SlotsBound {
+    /// The target.
+    Target,
+    /// There are no more steps.
+    Steps,
+    /// The target is missed: a slot for each step.
+    #[serde(rename_all = "camelCase")]
+    Late {
+        /// How long the waiting steps have waited on average.
+        mean_wait: Seconds,
+    },
 }
 
 /// New machines that have to wait.

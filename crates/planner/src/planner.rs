@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admission::Admission;
 use crate::demand::{PoolDemand, demand_by_pool, size};
+use crate::experience::Experience;
 use crate::health;
 use crate::idle_timeout::{idle_timeout, idle_timeout_of_the_last};
 use crate::names::MachineType;
@@ -47,9 +48,11 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             QueueStatus::Up(_) => Some(demand.get(machine_type).cloned().unwrap_or_default()),
             QueueStatus::Unavailable(_) => None,
         };
+        let experience = snapshot.experience.get(machine_type).copied().unwrap_or_default();
         let mut used = 0;
         if let Some(pool) = pool {
-            let sizing = size(pool, demand.as_ref(), count_existing(&machines));
+            let present = count_existing(&machines);
+            let sizing = size(pool, demand.as_ref(), &experience, present);
             let halt = Halt {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
@@ -58,7 +61,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
-        planning.retain(machine_type, pool, &demand.unwrap_or_default(), &machines, used);
+        planning.retain(pool, &demand.unwrap_or_default(), &experience, &machines, used);
     }
     planning.finish(policy, &machines)
 }
@@ -209,13 +212,12 @@ impl<'a> Planning<'a> {
     /// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
     fn retain(
         &mut self,
-        machine_type: &MachineType,
         pool: Option<&PoolPolicy>,
         demand: &PoolDemand,
+        experience: &Experience,
         machines: &[&Observed<'_>],
         used: u32,
     ) {
-        let experience = self.snapshot.experience.get(machine_type).copied().unwrap_or_default();
         let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
         let mut rest: Vec<_> =
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
@@ -231,9 +233,9 @@ impl<'a> Planning<'a> {
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     grace_period: match pool {
                         Some(pool) if last == Some(observed.index) => {
-                            idle_timeout_of_the_last(pool, &experience)
+                            idle_timeout_of_the_last(pool, experience)
                         }
-                        Some(pool) => idle_timeout(pool, &experience),
+                        Some(pool) => idle_timeout(pool, experience),
                         None => Seconds(0),
                     },
                 },

@@ -8,7 +8,7 @@ use crate::memory::{BackOff, BackOffKind};
 use crate::orders::{Attribution, Order};
 use crate::plan::{
     AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
-    Release, ReleaseHow, ReleaseReason, Sizing, Verdict, Warning,
+    Release, ReleaseHow, ReleaseReason, Sizing, SlotsBound, SlotsWanted, Verdict, Warning,
 };
 use crate::release::{AwaitReason, ReleaseStep};
 
@@ -23,6 +23,7 @@ impl Display for Plan {
             publish: _,
             release,
             recognized: _,
+            built: _,
             // Part of the warnings.
             unhealthy: _,
             orders,
@@ -64,8 +65,17 @@ fn section(
 
 impl Display for Sizing {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { runnable, ignored, wanted, allowed, allowed_by, present, deferred, no_room } =
-            self;
+        let Self {
+            runnable,
+            ignored,
+            wanted,
+            slots,
+            allowed,
+            allowed_by,
+            present,
+            deferred,
+            no_room,
+        } = self;
         match runnable {
             Some(runnable) => write!(f, "{runnable} runnable")?,
             None => f.write_str("runnable unknown")?,
@@ -73,7 +83,14 @@ impl Display for Sizing {
         if *ignored > 0 {
             write!(f, ", {ignored} ignored")?;
         }
-        write!(f, ", wants {wanted}, may have {allowed}")?;
+        match slots {
+            Some(slots) if *wanted > 0 => {
+                let machines = if *wanted == 1 { "machine" } else { "machines" };
+                write!(f, ", {slots} -> {wanted} {machines}")?;
+            }
+            _ => write!(f, ", wants {wanted}")?,
+        }
+        write!(f, ", may have {allowed}")?;
         match allowed_by {
             AllowedBy::Demand => {}
             AllowedBy::MinMachines => f.write_str(" (minMachines)")?,
@@ -87,6 +104,28 @@ impl Display for Sizing {
             write!(f, ", no room for {machines} (each needs {needs}, free are {free} {resource})")?;
         }
         Ok(())
+    }
+}
+
+impl Display for SlotsWanted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { waiting, running, step_time, target, tenths, bound } = self;
+        match bound {
+            SlotsBound::Target | SlotsBound::Steps => {
+                write!(f, "{waiting} waiting x {} s / {} s", step_time.0, target.0)?;
+            }
+            SlotsBound::Late { mean_wait } => write!(
+                f,
+                "{waiting} waiting for {} s on average, longer than {} s",
+                mean_wait.0, target.0
+            )?,
+        }
+        match bound {
+            SlotsBound::Target => {}
+            SlotsBound::Steps => write!(f, ", at most {waiting} + {running} running")?,
+            SlotsBound::Late { .. } => write!(f, ": {waiting} + {running} running")?,
+        }
+        write!(f, " = {}.{} slots", tenths / 10, tenths % 10)
     }
 }
 

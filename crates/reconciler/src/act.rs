@@ -2,7 +2,7 @@
 
 use planner::{
     AcceptsJobs, Attempt, Leaving, Listed, MachineName, Operation, Plan, ReleaseHow, ReleaseStep,
-    Verdict,
+    Seconds, StepsBuilt, Verdict,
 };
 
 use crate::history::Happening;
@@ -13,6 +13,7 @@ impl Reconciler {
     /// Remembers since when machines are on their way out, or unhealthy.
     pub(crate) fn remember_verdicts(&mut self, plan: &Plan) {
         for (name, verdict) in &plan.verdicts {
+            self.learn_of_steps(name, plan.built.get(name).copied());
             let Some(record) = self.records.get_mut(name) else { continue };
             let memory = &mut record.machine.memory;
             if plan.recognized.contains(name) {
@@ -44,6 +45,19 @@ impl Reconciler {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Learns how long steps take from what the queue runner counts of a machine's. Counts that went back are of
+    /// another queue runner, or another machine at the same place.
+    fn learn_of_steps(&mut self, name: &MachineName, counted: Option<StepsBuilt>) {
+        let Some((record, counted)) = self.records.get_mut(name).zip(counted) else { return };
+        let Some(before) = record.built.replace(counted) else { return };
+        let steps = counted.steps.checked_sub(before.steps).filter(|steps| *steps > 0);
+        let time = counted.time.0.checked_sub(before.time.0);
+        if let Some((steps, time)) = steps.zip(time) {
+            let machine_type = record.machine.machine_type.clone();
+            self.learn(&machine_type, |known| known.has_built(steps, Seconds(time)));
         }
     }
 

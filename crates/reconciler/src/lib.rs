@@ -20,6 +20,7 @@ mod reconciler;
 mod record;
 mod storage;
 mod view;
+mod waits;
 
 pub use boundary::{
     BatchId, Configuration, Done, Effect, Event, Listing, ListingId, OperationError,

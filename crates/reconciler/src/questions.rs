@@ -5,6 +5,7 @@ use planner::{Queue, QueueStatus, ReleaseStep, Seconds, Sequence, Timestamp};
 use crate::boundary::{Effect, ListingId, QuestionId};
 use crate::history::Happening;
 use crate::reconciler::Reconciler;
+use crate::waits::Waits;
 
 /// How soon a question is asked again while an answer is doubtful, or was no newer than the last one.
 const ASK_AGAIN_AFTER: Seconds = Seconds(1);
@@ -33,6 +34,7 @@ pub(crate) struct Questions {
     status_time: Option<(Timestamp, Timestamp)>,
     /// Whether that time has been seen to advance: then the queue runner's clock is only off.
     has_advanced: bool,
+    waits: Waits,
 }
 
 impl Default for Questions {
@@ -50,6 +52,7 @@ impl Default for Questions {
             is_answered: false,
             status_time: None,
             has_advanced: false,
+            waits: Waits::default(),
         }
     }
 }
@@ -87,6 +90,7 @@ impl Questions {
         self.last_asked = self.last_asked.map(|at| at.shifted(seconds));
         self.ask_at = self.ask_at.map(|at| at.shifted(seconds));
         self.status_time = self.status_time.map(|(time, seen)| (time, seen.shifted(seconds)));
+        self.waits.shift(seconds);
     }
 
     fn next_at(&self, interval: Seconds) -> Timestamp {
@@ -179,7 +183,10 @@ impl Reconciler {
         self.take_status(status);
     }
 
-    fn take_status(&mut self, status: QueueStatus) {
+    fn take_status(&mut self, mut status: QueueStatus) {
+        if let QueueStatus::Up(queue) = &mut status {
+            self.questions.waits.fill_in(queue, self.now);
+        }
         match (&self.questions.status, &status) {
             (QueueStatus::Unavailable(_), QueueStatus::Up(_)) if self.moment_of_first_answer() => {}
             (QueueStatus::Unavailable(_), QueueStatus::Up(_)) => {

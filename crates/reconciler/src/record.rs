@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use planner::{
     BackOff, Endpoint, Experience, Leaving, Listed, Machine, MachineName, MachineState,
-    MachineType, Order, Seconds, Sequence, Timestamp,
+    MachineType, Order, Seconds, Sequence, StepsBuilt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,9 @@ pub struct Record {
     /// The moment when an operation on it last ended: what was asked for before says nothing of it any more.
     #[serde(skip)]
     pub touched: Sequence,
+    /// What the queue runner last counted of its steps, in this run.
+    #[serde(skip)]
+    pub built: Option<StepsBuilt>,
     /// How often it was drained since it is to be released.
     #[serde(skip)]
     pub drains: u32,
@@ -89,6 +92,7 @@ impl Record {
             kept_alive_at: None,
             settings: None,
             touched: Sequence(0),
+            built: None,
             drains: 0,
         }
     }

@@ -4,8 +4,7 @@
 use super::reader::Attrs;
 
 const AT_THE_TOP: [&str; 4] = ["maxMachines", "maxHourlyCost", "maxDailyCost", "maxMonthlyCost"];
-const BY_TYPE: [&str; 5] =
-    ["fallback", "maxDailyCost", "maxHourlyCost", "maxMonthlyCost", "targetWait"];
+const BY_TYPE: [&str; 4] = ["fallback", "maxDailyCost", "maxHourlyCost", "maxMonthlyCost"];
 const MESSAGE: &str =
     "is checked, but has no effect yet (docs/configuration.md says which options that is true of)";
 

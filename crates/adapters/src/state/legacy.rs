@@ -92,6 +92,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         kept_alive_at: None,
         settings: None,
         touched: planner::Sequence(0),
+        built: None,
         drains: 0,
     }
 }

@@ -1,6 +1,6 @@
 //! What earlier machines have shown.
 
-use planner::{IdleTimeout, MachineType, Operation, Seconds};
+use planner::{IdleTimeout, MachineType, Operation, QueueMachine, Seconds};
 
 use crate::harness::{Harness, TYPE, configuration, pool, up};
 
@@ -39,4 +39,25 @@ fn a_deployment_of_a_machine_that_was_ready_is_no_measurement() {
     harness.pass(30);
     harness.end(Operation::Deploy, 0, Ok(up(0)));
     assert_eq!(harness.disk.experience, before);
+}
+
+/// A machine at an old address goes on with the counts of the one before it.
+#[test]
+fn how_long_steps_take_is_learned_from_what_is_built_meanwhile() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let counts = |steps, seconds| QueueMachine {
+        steps_done: Some(steps),
+        total_step_time: Some(Seconds(seconds)),
+        ..Harness::listed(0, 1)
+    };
+    let mut known_after = |steps, seconds| {
+        harness.queue(1, &[counts(steps, seconds)]);
+        let known = harness.disk.experience.get(&MachineType::new(TYPE));
+        known.map_or((0, 0), |known| (known.step_time.number, known.step_time.total.0))
+    };
+    assert_eq!(known_after(70, 9000), (0, 0));
+    assert_eq!(known_after(70, 9000), (0, 0));
+    assert_eq!(known_after(73, 9300), (3, 300));
+    assert_eq!(known_after(1, 50), (3, 300), "the queue runner was started again");
+    assert_eq!(known_after(2, 70), (4, 320));
 }

@@ -196,8 +196,10 @@ impl QueueRunner {
             return;
         }
         self.leave_machine(start.step, now);
+        let took = now.since(self.steps.get(start.step).started_at);
         if let Some(builder) = self.builders.get_mut(&start.host) {
             builder.steps_done += 1;
+            builder.total_step_time += took;
         }
         for runnable in self.steps.succeed(start.step, now) {
             self.make_runnable(runnable, now);
