@@ -55,6 +55,13 @@ pub enum LockError {
     },
 }
 
+/// Who holds the lock of `state_dir`, in their own words. Nobody is kept from taking it for that.
+pub fn holder(state_dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(state_dir.join("lock")).ok()?;
+    let holder = text.trim();
+    (!holder.is_empty() && !has_ended(holder)).then(|| holder.to_owned())
+}
+
 impl Lock {
     /// Takes the lock of `state_dir` and writes `details` (what runs, since when) into it for others to read, after
     /// this process's id. Where the last holder was killed, its children are waited for, for a few seconds.

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::exit::EXIT_CODES;
+use crate::orders;
 
 /// Creates build machines when a Hydra queue grows, and releases them when they are not worth their cost.
 #[derive(Debug, Parser)]
@@ -45,7 +46,7 @@ const INSTALLED_CONF: [&str; 2] =
     ["/etc/hydra-provisioner/conf.json", "/etc/hydra-provisioner/conf.nix"];
 
 /// The installed configuration; where there is none, the name that it would have.
-fn installed_conf() -> PathBuf {
+pub(crate) fn installed_conf() -> PathBuf {
     let is_there = |conf: &&str| Path::new(conf).exists();
     INSTALLED_CONF.into_iter().find(is_there).unwrap_or(INSTALLED_CONF[0]).into()
 }
@@ -148,6 +149,20 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keep a machine from being released for a time, for example to look at a failure
+    Keep(orders::Keep),
+    /// Give a machine no more builds; it stays when it is idle
+    Drain(orders::Drain),
+    /// Let a machine go: destroyed as soon as it is idle and can get no more builds
+    Release(orders::OfMachine),
+    /// Forget a machine that its provider does not list any more
+    Forget(orders::Forget),
+    /// Create, start and release no machines of a type, or of any (all)
+    Pause(orders::Pause),
+    /// Take back what was said of a machine, a type, or all
+    Resume(orders::Resume),
+    /// Try again now to create machines of a type, without waiting for the back-off
+    Retry(orders::Retry),
     /// Check the configuration and do nothing else
     Check {
         /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix

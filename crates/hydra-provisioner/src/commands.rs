@@ -15,7 +15,7 @@ use crate::look::look;
 use crate::run::run_once;
 use crate::sim::sim;
 use crate::watch::watch;
-use crate::{check, generate, status_table};
+use crate::{check, generate, orders, status_table};
 
 /// Either way, how the run ended.
 type Ended = Result<Exit, Exit>;
@@ -44,6 +44,13 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::History { conf, since, machine, failed, json }), _) => {
             history(&conf, &Wanted { since, machine: machine.as_deref(), failed, json })
         }
+        (Some(Command::Keep(args)), _) => orders::keep(&args),
+        (Some(Command::Drain(args)), _) => orders::drain(&args),
+        (Some(Command::Release(args)), _) => orders::release(&args),
+        (Some(Command::Forget(args)), _) => orders::forget(&args),
+        (Some(Command::Pause(args)), _) => orders::pause(&args),
+        (Some(Command::Resume(args)), _) => orders::resume(&args),
+        (Some(Command::Retry(args)), _) => orders::retry(&args),
         (Some(Command::Check { conf }), _) => check(&conf),
         (Some(Command::Sim(what)), _) => sim(what),
         (Some(Command::Status { conf }), _) => status(&conf),
@@ -115,9 +122,12 @@ pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
 
 /// The configuration with the settings that its schedules have for now. It is loaded anew for every cycle.
 fn scheduled(mut config: Config) -> Config {
-    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-    config.policy = config.policy_at(planner::Timestamp(now)).policy;
+    config.policy = config.policy_at(now()).policy;
     config
+}
+
+pub(crate) fn now() -> planner::Timestamp {
+    planner::Timestamp(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0))
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {

@@ -9,6 +9,7 @@ mod history;
 mod listener;
 mod logging;
 mod look;
+mod orders;
 mod recording;
 mod run;
 mod session;

@@ -5,7 +5,7 @@
 mod legacy;
 mod orders;
 
-pub use orders::{orders, say, take_back};
+pub use orders::{machines, orders, say, take_back};
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

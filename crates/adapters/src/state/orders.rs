@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use planner::Order;
-use reconciler::{Happening, HistoryEntry};
-use rusqlite::{Connection, Transaction, params};
+use planner::{Order, Timestamp};
+use reconciler::{Change, Happening, HistoryEntry, Record};
+use rusqlite::{Connection, OpenFlags, Transaction, params};
 
-use super::{BUSY_PATIENCE, StateError, Store, apply, connect_to_write, from_json, to_json};
+use super::{BUSY_PATIENCE, StateError, Store, apply, connect_to_write, from_json, rows, to_json};
 use crate::lock::Access;
-use planner::Timestamp;
-use reconciler::Change;
 
 /// All orders, by what they are about. A database of an earlier version has none.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<Order>> {
@@ -40,23 +38,40 @@ impl Store {
     }
 }
 
+/// The records of all machines in `state_dir`, for whoever only looks.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn machines(state_dir: &Path) -> Result<Vec<Record>, StateError> {
+    look(state_dir, |connection| {
+        let records = rows(connection, "SELECT name, record FROM machines ORDER BY name")?;
+        Ok(records.into_iter().map(|(_, record): (String, Record)| record).collect())
+    })
+}
+
 /// What the operator has said in `state_dir` and stands now.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn orders(state_dir: &Path) -> Result<Vec<Order>, StateError> {
+    look(state_dir, read)
+}
+
+fn look<T: Default>(
+    state_dir: &Path,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, StateError> {
     let path = state_dir.join("state.sqlite");
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(T::default());
     }
-    let flags =
-        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let read = || {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let look = || {
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_PATIENCE)?;
         read(&connection)
     };
-    read().map_err(|error| explain(&path, &error))
+    look().map_err(|error| explain(&path, &error))
 }
 
 /// Writes `order` down, in place of what was said of the same before. A run that is under way sees it within a

@@ -24,6 +24,9 @@ const STATES: [MachineState; 8] = [
     MachineState::Failed,
 ];
 
+/// What can be said and stands for a while.
+const ORDERS: [&str; 4] = ["keep", "drain", "release", "pause"];
+
 /// Reads the board at every scrape.
 #[derive(Debug)]
 pub(super) struct Gauges(pub(super) Arc<Board>);
@@ -131,6 +134,12 @@ impl Output<'_, '_> {
             "Machines by type and by the state that their provider tells",
             states,
         )?;
+        let mut orders: BTreeMap<_, u64> = ORDERS.iter().map(|word| (*word, 0)).collect();
+        for order in &view.plan.orders {
+            *orders.entry(order.word.verb()).or_default() += 1;
+        }
+        let orders = orders.into_iter().map(|(word, n)| (vec![("word", word.to_owned())], n));
+        self.family("orders", "What the operator has said and still counts", orders)?;
         let operations = operations.into_iter().map(|(name, n)| (vec![("operation", name)], n));
         self.family("operations", "Operations under way", operations)
     }
