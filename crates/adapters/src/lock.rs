@@ -55,13 +55,6 @@ pub enum LockError {
     },
 }
 
-/// Who holds the lock of `state_dir`, in their own words. Nobody is kept from taking it for that.
-pub fn holder(state_dir: &Path) -> Option<String> {
-    let text = fs::read_to_string(state_dir.join("lock")).ok()?;
-    let holder = text.trim();
-    (!holder.is_empty() && !has_ended(holder)).then(|| holder.to_owned())
-}
-
 impl Lock {
     /// Takes the lock of `state_dir` and writes `details` (what runs, since when) into it for others to read, after
     /// this process's id. Where the last holder was killed, its children are waited for, for a few seconds.
@@ -143,6 +136,18 @@ enum Attempt {
     Replaced,
     /// With what the holder wrote.
     HeldBy(String),
+}
+
+/// What the process that holds the lock of `state_dir` wrote about itself: `pid N, ...`.
+pub fn holder(state_dir: &Path) -> Option<String> {
+    let file = File::open(state_dir.join("lock")).ok()?;
+    let mut holder = String::new();
+    (&file).take(4096).read_to_string(&mut holder).ok()?;
+    let holder = holder.trim();
+    // Where nobody has it, it is ours for a moment: one who starts just then waits for a holder that has ended.
+    let is_held =
+        !has_ended(holder) && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_held.then(|| holder.to_owned())
 }
 
 /// Whether the process that wrote `holder` is gone, and only its children hold the lock.

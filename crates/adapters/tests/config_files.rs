@@ -325,6 +325,28 @@ fn a_rest_queue_has_its_own_defaults() {
     assert_eq!(config.queue, rest);
 }
 
+/// What a configuration takes into the Nix store is there, or the message says why it cannot be.
+#[test]
+fn a_path_in_a_configuration_is_in_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("conf.nix");
+    fs::write(folder.path().join("my-cloud"), "#!/bin/sh\n").unwrap();
+    let text = "{ systemTypes.a.provider.command.program = [ ./my-cloud \"${./my-cloud}\" ]; }";
+    fs::write(&file, text).unwrap();
+    match load(&file) {
+        Ok(config) => {
+            let Some(ProviderSettings::Command(settings)) = config.providers.values().next() else {
+                panic!("no command");
+            };
+            for word in &settings.program {
+                assert!(word.starts_with("/nix/store/") && Path::new(word).exists(), "{word}");
+            }
+        }
+        // In the sandbox of a build.
+        Err(error) => assert!(error.to_string().contains("store cannot be written"), "{error}"),
+    }
+}
+
 /// The file, the line where there is one, and what is wrong with it.
 #[test]
 fn files_that_cannot_be_used() {

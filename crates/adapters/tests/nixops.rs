@@ -197,7 +197,7 @@ fn a_failing_deployment_tells_its_last_lines_and_leaves_the_others_alone() {
         );
         assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
         let message = failure(&outcomes, 1);
-        for part in ["cannot deploy it", "exit code 1", "activation of 1 of 1 machines failed"] {
+        for part in ["exit code 1", "activation of 1 of 1 machines failed"] {
             assert!(message.contains(part), "{message}");
         }
     }
@@ -206,11 +206,14 @@ fn a_failing_deployment_tells_its_last_lines_and_leaves_the_others_alone() {
 #[test]
 fn a_hanging_deployment_ends_at_its_time_limit() {
     let mut nixops = Nixops::new("2");
-    nixops.deploy_timeout = 10;
     nixops.control("deploy-hangs", "farm-1");
-    let outcomes = perform(&nixops, &["farm-0", "farm-1"], &[Operation::Create, Operation::Deploy]);
-    assert!(outcomes[0].is_ok(), "{:?}", outcomes[0]);
-    let message = failure(&outcomes, 1);
+    let created = perform(&nixops, &["farm-0", "farm-1"], &[Operation::Create]);
+    assert!(created.iter().all(Result::is_ok), "{created:?}");
+    let other = perform(&nixops, &["farm-0"], &[Operation::Deploy]);
+    assert!(other[0].is_ok(), "{:?}", other[0]);
+    nixops.deploy_timeout = 20;
+    let outcomes = perform(&nixops, &["farm-1"], &[Operation::Deploy]);
+    let message = failure(&outcomes, 0);
     assert!(message.contains("deploy --network") && message.contains("was killed"), "{message}");
 }
 

@@ -1,5 +1,6 @@
 //! What the user may say.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,10 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use simulator::json::nearest;
+
 use crate::exit::EXIT_CODES;
+use crate::logging;
 use crate::orders;
 
 /// Creates build machines when a Hydra queue grows, and releases them when they are not worth their cost.
@@ -24,21 +28,62 @@ pub(crate) struct Args {
     pub(crate) conf: Option<PathBuf>,
 }
 
-/// Prints what is wrong with the command line (or `--help`). Clap takes the first word that is no command
-/// for CONF and wonders about the second: say so.
+/// Says what is wrong with the command line, or prints `--help`. Clap takes the first word that is no command
+/// for CONF and wonders about the second: say what was probably meant.
 pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
-    // Nobody may be listening, which changes nothing.
-    let _unheard = error.print();
-    let top = Args::command();
-    let has_command =
-        std::env::args_os().skip(1).any(|word| top.get_subcommands().any(|c| word == c.get_name()));
-    if error.kind() == ErrorKind::UnknownArgument && !has_command {
-        let _unheard = writeln!(
-            io::stderr(),
-            "\nCONF alone stands for `run CONF`; with options write `run CONF --watch` and the like."
-        );
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let hint = match first_word(&words) {
+        Some(word) if error.kind() == ErrorKind::UnknownArgument && !is_command(word) => {
+            Some(misspelt_command(word).unwrap_or_else(|| {
+                "CONF alone stands for `run CONF`; with options write `run CONF --watch` and the like."
+                    .to_owned()
+            }))
+        }
+        _ => None,
+    };
+    let hint = hint.map(|hint| format!("\n{hint}\n")).unwrap_or_default();
+    if error.use_stderr() && wants_json(&words) {
+        logging::start(&LoggingArgs { log_format: LogFormat::Json, log: "info".to_owned() });
+        tracing::error!("{}{hint}", error.render());
+    } else {
+        // Nobody may be listening, which changes nothing.
+        let _unheard = error.print().and_then(|()| io::stderr().write_all(hint.as_bytes()));
     }
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// What to say of a CONF that is no file but looks like a command: `statsu`.
+pub(crate) fn misspelt_command(conf: &OsStr) -> Option<String> {
+    if Path::new(conf).exists() {
+        return None;
+    }
+    let word = conf.to_str()?;
+    let top = Args::command();
+    let name = nearest(word, top.get_subcommands().map(clap::Command::get_name))?;
+    Some(format!("there is no command or file '{word}'; did you mean '{name}'?"))
+}
+
+/// The first word that is no option and no option's value.
+fn first_word(words: &[OsString]) -> Option<&OsStr> {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--log" | "--log-format") => drop(words.next()),
+            Some(option) if option.starts_with('-') => {}
+            _ => return Some(word),
+        }
+    }
+    None
+}
+
+fn is_command(word: &OsStr) -> bool {
+    Args::command().get_subcommands().any(|command| word == command.get_name())
+}
+
+/// Whether `--log-format json` stands in a command line that clap does not take.
+fn wants_json(words: &[OsString]) -> bool {
+    let separate = words.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
+    separate || words.iter().any(|word| word == "--log-format=json")
 }
 
 /// Where the NixOS module puts the configuration of its service, for commands that name none.
@@ -170,7 +215,7 @@ pub(crate) enum Command {
         conf: PathBuf,
     },
     /// Make manual pages and shell completions
-    #[command(subcommand, hide = true)]
+    #[command(subcommand)]
     Generate(Generate),
     /// Simulate: what would a configuration cost, and how long would builds wait?
     #[command(subcommand)]

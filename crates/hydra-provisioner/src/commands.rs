@@ -5,13 +5,13 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use adapters::config::{self, Config};
+use adapters::config::{self, Config, ConfigError};
 use planner::{QueueStatus, Snapshot};
 
-use crate::args::{Args, Command, Generate, RunArgs};
+use crate::args::{Args, Command, Generate, RunArgs, misspelt_command};
 use crate::exit::Exit;
 use crate::history::{Wanted, history};
-use crate::look::look;
+use crate::look::{at_work, look};
 use crate::run::run_once;
 use crate::sim::sim;
 use crate::watch::watch;
@@ -27,6 +27,11 @@ pub(crate) fn run(args: Args) -> Exit {
             Exit::BadConfig,
             &format!("{conf} stands before the command; put it after: run {conf}"),
         );
+    }
+    if let (None, Some(conf)) = (&args.command, &args.conf)
+        && let Some(hint) = misspelt_command(conf.as_os_str())
+    {
+        return fail(Exit::BadConfig, &hint);
     }
     let ended = match (args.command, args.conf) {
         (Some(Command::Run(args)), _) if args.watch => watch(&args),
@@ -79,13 +84,13 @@ fn generate(what: Generate) -> Ended {
 
 fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
     let config = load(conf)?;
-    let snapshot = match snapshot {
-        Some(path) => read_snapshot(path)?,
-        None => look(&config)?,
+    let (at_work, snapshot) = match snapshot {
+        Some(path) => (String::new(), read_snapshot(path)?),
+        None => (at_work(&config), look(&config)?),
     };
-    let plan = planner::plan(&config.policy, &snapshot);
+    let plan = plan_for(&config, &snapshot);
     match output {
-        PlanOutput::Text => print(&plan)?,
+        PlanOutput::Text => print(format!("{at_work}{plan}"))?,
         PlanOutput::Json => print_json(&plan)?,
         PlanOutput::Snapshot => print_json(&snapshot)?,
     }
@@ -100,8 +105,8 @@ fn check(conf: &Path) -> Ended {
 fn status(conf: &Path) -> Ended {
     let config = load(conf)?;
     let snapshot = look(&config)?;
-    let plan = planner::plan(&config.policy, &snapshot);
-    print(format!("{}\n", status_table::render(&snapshot, &plan)))?;
+    let plan = plan_for(&config, &snapshot);
+    print(format!("{}{}\n", at_work(&config), status_table::render(&snapshot, &plan)))?;
     Ok(unavailable_or_done(&snapshot))
 }
 
@@ -112,18 +117,22 @@ fn unavailable_or_done(snapshot: &Snapshot) -> Exit {
     }
 }
 
+/// The configuration as it is written. What its schedules make of it depends on the time that it is used for.
 pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
-    let config = config::load(conf).map_err(|error| fail(Exit::BadConfig, &error))?;
+    try_load(conf).map_err(|error| fail(Exit::BadConfig, &error))
+}
+
+pub(crate) fn try_load(conf: &Path) -> Result<Config, ConfigError> {
+    let config = config::load(conf)?;
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", conf.display());
     }
-    Ok(scheduled(config))
+    Ok(config)
 }
 
-/// The configuration with the settings that its schedules have for now. It is loaded anew for every cycle.
-fn scheduled(mut config: Config) -> Config {
-    config.policy = config.policy_at(now()).policy;
-    config
+/// The plan for `snapshot`, with the settings that the schedules have for the time of the snapshot.
+pub(crate) fn plan_for(config: &Config, snapshot: &Snapshot) -> planner::Plan {
+    planner::plan(&config.policy_at(snapshot.taken_at).policy, snapshot)
 }
 
 pub(crate) fn now() -> planner::Timestamp {
@@ -142,8 +151,12 @@ pub(crate) fn fail(exit: Exit, error: &impl Display) -> Exit {
 
 /// Data goes to standard output; a reader that has gone away (`| head`) is no reason to panic.
 pub(crate) fn print(data: impl Display) -> Result<(), Exit> {
+    let text = data.to_string();
     let mut stdout = io::stdout().lock();
-    write!(stdout, "{data}").and_then(|()| stdout.flush()).map_err(|_| Exit::Unexpected)
+    stdout
+        .write_all(planner::escape_within_lines(&text).as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|_| Exit::Unexpected)
 }
 
 pub(crate) fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {

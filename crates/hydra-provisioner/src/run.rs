@@ -21,12 +21,13 @@ const SLACK: Duration = Duration::from_secs(60);
 pub(crate) fn run_once(args: &RunArgs) -> Result<Exit, Exit> {
     let config = load(&args.conf)?;
     let wait = args.wait.map_or_else(|| longest_wait(&config), Duration::from_secs);
-    let mut session = Session::open(&args.conf, config)?;
+    let mut session = Session::open("running", &args.conf, config)?;
     session.heed_signals(|| tracing::info!("nothing to reload: this run ends by itself"))?;
     let mut account = Account::new(args);
     let deadline = Instant::now() + wait;
-    let ended = session.driver.run(Some(deadline), &mut |reconciler, happened| {
-        account.step(reconciler, happened);
+    let ended = session.driver.run(Some(deadline), &mut |step| {
+        let reconciler = step.reconciler;
+        account.step(reconciler, step.happened);
         let is_over = reconciler.has_looked() && reconciler.is_settled();
         if is_over || !session.lock.is_still_ours() {
             ControlFlow::Break(())

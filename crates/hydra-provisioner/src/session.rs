@@ -31,11 +31,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Takes the lock of the state directory and opens the state.
-    pub(crate) fn open(conf: &Path, config: Config) -> Result<Self, Exit> {
+    /// Takes the lock of the state directory and opens the state. Others are told that it is `doing` so to `conf`:
+    /// running or serving.
+    pub(crate) fn open(doing: &str, conf: &Path, config: Config) -> Result<Self, Exit> {
         let now = jiff::Timestamp::now();
         let since = now.round(jiff::Unit::Second).unwrap_or(now);
-        let details = format!("running {} since {since}", conf.display());
+        let details = format!("{doing} {} since {since}", conf.display());
         let lock = Lock::acquire(&config.state_dir, &details).map_err(|error| match error {
             LockError::Held { .. } => fail(Exit::Locked, &error),
             LockError::Unusable { .. } => fail(Exit::Unexpected, &error),

@@ -4,18 +4,18 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use adapters::config::Config;
-use adapters::driver::Handle;
+use adapters::config::{Config, ConfigError};
+use adapters::driver::{Handle, Step};
 use planner::QueueStatus;
-use reconciler::{HistoryEntry, Reconciler, Severity};
+use reconciler::{HistoryEntry, Severity};
 use sd_notify::NotifyState;
 
 use crate::args::RunArgs;
-use crate::commands::{fail, load};
+use crate::commands::{fail, try_load};
 use crate::exit::Exit;
 use crate::listener::{Board, Listener};
 use crate::recording::Recorder;
@@ -23,8 +23,8 @@ use crate::session::{Session, end_children};
 
 /// How often the configuration's file is looked at.
 const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// The loop turns every second at least: one that has not for this long hangs.
-const LONGEST_TURN: Duration = Duration::from_secs(60);
+/// The watchdog is told so many times in the time that it waits.
+const BEATS: u32 = 3;
 
 /// Serves the queue until SIGTERM or SIGINT.
 ///
@@ -32,24 +32,27 @@ const LONGEST_TURN: Duration = Duration::from_secs(60);
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut listener =
         Listener::start(args.metrics).map_err(|error| fail(Exit::Unexpected, &error))?;
-    let config = configure(args)?;
-    let mut session = Session::open(&args.conf, config)?;
+    let config = configure(args).map_err(|error| fail(Exit::BadConfig, &error))?;
+    let mut session = Session::open("serving", &args.conf, config)?;
     let reload = reload_on_demand(args, session.driver.handle(), listener.board());
     let on_hangup = reload.clone();
     session.heed_signals(move || {
         let _gone = on_hangup.send(());
     })?;
     reload_when_changed(args.conf.clone(), reload);
-    let heartbeat = Heartbeat::start();
+    let mut watchdog = Watchdog::new();
+    if let Some(interval) = watchdog.interval {
+        session.driver.step_at_least_every(interval);
+    }
     notify(&[NotifyState::Ready]);
     let mut recorder = Recorder::new(args.record.clone());
     let mut status = String::new();
-    session.driver.run(None, &mut |reconciler, happened| {
-        heartbeat.beat();
-        happened.iter().for_each(log);
-        listener.update(reconciler, happened);
-        recorder.note(reconciler);
-        tell_status(reconciler, &mut status);
+    session.driver.run(None, &mut |step| {
+        watchdog.beat();
+        step.happened.iter().for_each(log);
+        listener.update(step.reconciler, step.happened);
+        recorder.note(step.reconciler);
+        tell_status(step, &mut status);
         if session.lock.is_still_ours() {
             ControlFlow::Continue(())
         } else {
@@ -66,8 +69,8 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
 }
 
 /// The configuration as it is now, with what the command line says of it.
-fn configure(args: &RunArgs) -> Result<Config, Exit> {
-    let mut config = load(&args.conf)?;
+fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
+    let mut config = try_load(&args.conf)?;
     if let Some(seconds) = args.interval {
         config.timing.poll_interval = Duration::from_secs(seconds);
     }
@@ -86,20 +89,25 @@ fn reload_on_demand(args: &RunArgs, handle: Handle, board: Arc<Board>) -> mpsc::
             if let Ok(now) = NotifyState::monotonic_usec_now() {
                 notify(&[NotifyState::Reloading, now]);
             }
-            if let Ok(config) = configure(&args) {
-                handle.reload(config);
-                board.reloaded(None);
-            } else {
-                board.reloaded(Some("see the log, or run hydra-provisioner check".to_owned()));
-                tracing::error!(
-                    "{}: not reloaded, the old configuration goes on",
-                    args.conf.display()
-                );
+            let reloaded = reload(&args, &handle);
+            if let Err(reason) = &reloaded {
+                tracing::error!("not reloaded, the old configuration goes on: {reason}");
             }
+            board.reloaded(reloaded.err());
+            // The reload is over, whatever came of it.
             notify(&[NotifyState::Ready]);
         }
     });
     sender
+}
+
+/// Returns when the configuration is in force, or refused and known to be.
+fn reload(args: &RunArgs, handle: &Handle) -> Result<(), String> {
+    let refuse = |error: ConfigError| {
+        handle.refuse(error.to_string());
+        error.to_string()
+    };
+    handle.reload(configure(args).map_err(refuse)?)
 }
 
 /// A thread that demands a reload when the file has changed.
@@ -137,47 +145,41 @@ fn log(entry: &HistoryEntry) {
 }
 
 /// One sentence for `systemctl status`, when it has changed.
-fn tell_status(reconciler: &Reconciler, last: &mut String) {
-    let under_way = reconciler.operations().count();
-    let queue = match reconciler.queue() {
+fn tell_status(step: &Step<'_>, last: &mut String) {
+    let under_way = step.reconciler.operations().count();
+    let queue = match step.reconciler.queue() {
         QueueStatus::Up(_) => "queue up",
         QueueStatus::Unavailable(_) => "queue status unavailable",
     };
-    let machines = reconciler.records().count();
-    let status = format!("{machines} machines, {under_way} operations under way, {queue}");
+    let machines = step.reconciler.records().count();
+    let mut status = format!("{machines} machines, {under_way} operations under way, {queue}");
+    if step.refused.is_some() {
+        status.push_str("; configuration NOT reloaded, the old one goes on (see `status`)");
+    }
     if status != *last {
         notify(&[NotifyState::Status(&status)]);
         *last = status;
     }
 }
 
-/// Tells systemd's watchdog that the loop turns.
-struct Heartbeat {
-    last: Arc<Mutex<Instant>>,
+/// Tells systemd's watchdog that the loop turns. Only the loop itself does so: one that hangs is restarted.
+struct Watchdog {
+    /// `None`: nobody watches.
+    interval: Option<Duration>,
+    last: Option<Instant>,
 }
 
-impl Heartbeat {
-    fn start() -> Self {
-        let last = Arc::new(Mutex::new(Instant::now()));
-        if let Some(period) = sd_notify::watchdog_enabled() {
-            let last = Arc::clone(&last);
-            thread::spawn(move || {
-                loop {
-                    let turned = *last.lock().unwrap_or_else(PoisonError::into_inner);
-                    if turned.elapsed() < LONGEST_TURN {
-                        notify(&[NotifyState::Watchdog]);
-                    } else {
-                        tracing::error!("the loop hangs: systemd may restart us");
-                    }
-                    thread::sleep(period / 3);
-                }
-            });
-        }
-        Self { last }
+impl Watchdog {
+    fn new() -> Self {
+        Self { interval: sd_notify::watchdog_enabled().map(|limit| limit / BEATS), last: None }
     }
 
-    fn beat(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn beat(&mut self) {
+        let Some(interval) = self.interval else { return };
+        if self.last.is_none_or(|last| last.elapsed() >= interval) {
+            self.last = Some(Instant::now());
+            notify(&[NotifyState::Watchdog]);
+        }
     }
 }
 

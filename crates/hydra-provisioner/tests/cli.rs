@@ -227,6 +227,39 @@ fn options_may_stand_before_the_command() {
     assert!(format!("{out}{errors}").contains("/etc/hydra-provisioner/conf."), "{out}{errors}");
 }
 
+#[test]
+fn a_misspelt_command_is_said_to_be_one() {
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    for words in [&["statsu"][..], &["statsu", "conf.nix"], &["--log", "debug", "statsu", "--json"]]
+    {
+        let output = program().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let said = stderr(&output);
+        assert!(said.contains("did you mean 'status'?"), "{words:?}: {said}");
+    }
+}
+
+/// Also what is said before anything is run; and a log that cannot be written stops nothing.
+#[test]
+fn logs_are_json_throughout_and_may_be_lost() {
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    for words in
+        [&["--log-format=json", "run", "--bogus"][..], &["--log-format", "json", "check", "/"]]
+    {
+        let said = stderr(&program().args(words).output().unwrap());
+        assert!(!said.is_empty());
+        for line in said.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(line["timestamp"].is_string() && line["level"] == "ERROR", "{line}");
+        }
+    }
+    let farm = Farm::new(&json!({ "machinesFile": "/dev/null/nowhere" }));
+    farm.set_runnable(1);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = farm.command(&["run"]).stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+}
+
 /// Several runs of Nix 2.8 at once may find its database busy, and one of them fails without any need.
 #[test]
 fn nix_is_run_again_while_its_database_is_busy() {

@@ -61,7 +61,7 @@ fn log(farm: &Farm) -> String {
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "not {what}");
+        assert!(began.elapsed() < Duration::from_secs(180), "not {what}");
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -71,12 +71,15 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
+/// It ends within 2 s, on a machine that does nothing else.
+const END: Duration = Duration::from_secs(8);
+
 /// Its exit code. It ends soon, whatever it is at.
 fn terminate(child: &mut Child) -> Option<i32> {
     let began = Instant::now();
     signal(child, "-TERM");
     let code = child.wait().unwrap().code();
-    assert!(began.elapsed() < Duration::from_secs(2), "ended after {:?}", began.elapsed());
+    assert!(began.elapsed() < END, "ended after {:?}", began.elapsed());
     code
 }
 
@@ -251,13 +254,27 @@ fn a_bad_configuration() {
     manager.expect_status("queue up");
     fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
     signal(&child, "-HUP");
+    manager.expect("RELOADING=1");
+    // The reload is over, and what came of it is told.
+    manager.expect("READY=1");
+    manager.expect_status("configuration NOT reloaded");
     until("refused", || log(&farm).contains("the old configuration goes on"));
     farm.set_runnable(1);
     until("created", || farm.machines_file().len() == 1);
+    fs::write(farm.path("other.json"), &good).unwrap();
+    let mut status = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    status.arg("status").arg(farm.path("other.json"));
+    let said = stdout(&Farm::with_environment(status).output().unwrap());
+    assert!(said.contains("its configuration was NOT reloaded") && said.contains("tagg"), "{said}");
     let reads = || log(&farm).matches("configuration read").count();
     let before = reads();
     fs::write(farm.conf(), &good).unwrap();
     until("read again", || reads() > before);
+    until("taken over", || !stdout(&farm.run(&["status"])).contains("NOT reloaded"));
+    // What cannot change while it runs is refused too.
+    reconfigure(&farm, |conf| conf["tag"] = "another".into());
+    until("refused", || log(&farm).contains("stateDir and tag cannot change"));
+    manager.expect_status("configuration NOT reloaded");
     assert_eq!(terminate(&mut child), Some(0));
 }
 
@@ -271,4 +288,132 @@ fn it_ends_when_its_state_directory_is_not_its_own_any_more() {
     fs::rename(farm.path("state"), farm.path("elsewhere")).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(log(&farm).contains("stateDir was deleted or replaced"), "{}", log(&farm));
+}
+
+/// What the service has under way is seen by those who look, and that there is one.
+#[test]
+fn others_see_what_it_has_under_way() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(1);
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "1"], &[("HANG_AT", "create,")]);
+    manager.expect_status("1 operations under way");
+    until("under way", || stdout(&farm.run(&["status"])).contains("requested (create)"));
+    for command in ["status", "plan"] {
+        let said = stdout(&farm.run(&[command]));
+        let service = format!("a service runs (pid {}, serving ", child.id());
+        assert!(said.starts_with(&service), "{said}");
+        assert!(!said.contains("NOT reloaded"), "{said}");
+    }
+    let json: Value = serde_json::from_str(&stdout(&farm.run(&["plan", "--json"]))).unwrap();
+    assert!(json["provision"].is_array(), "{json}");
+    assert_eq!(terminate(&mut child), Some(0));
+    let said = stdout(&farm.run(&["status"]));
+    assert!(!said.contains("a service runs") && !said.contains("(create)"), "{said}");
+}
+
+/// One that was set for some hours is over when they are.
+#[test]
+fn a_schedule_begins_and_ends_while_it_runs() {
+    let farm = Farm::new(&json!({}));
+    let now = jiff::Timestamp::now().as_second();
+    let clock = |seconds: i64| {
+        let minutes = seconds.rem_euclid(86_400) / 60;
+        format!("{:02}:{:02}", minutes / 60, minutes % 60)
+    };
+    // It lasts for 20 s at least.
+    let hours = format!("{}-{}", clock(now - 120), clock(now + 80));
+    reconfigure(&farm, |conf| {
+        conf["systemTypes"]["x86_64-linux"]["schedule"] =
+            json!([{ "hours": hours, "timeZone": "UTC", "minMachines": 2 }]);
+    });
+    let mut child = watch(&farm, &["--interval", "1"], &[]);
+    until("created", || farm.machines_file().len() == 2);
+    until("over", || farm.machines().is_empty());
+    assert_eq!(terminate(&mut child), Some(0));
+}
+
+/// The same configuration has the same cost, and the same plan for the same snapshot, at any time.
+#[test]
+fn what_is_no_look_at_the_present_does_not_depend_on_the_time() {
+    let farm = Farm::new(&json!({}));
+    let snapshot = stdout(&farm.run(&["plan", "--print-snapshot"]));
+    let mut snapshot: Value = serde_json::from_str(&snapshot).unwrap();
+    // A Thursday, at three o'clock in the morning.
+    snapshot["takenAt"] = 1_700_103_600.into();
+    fs::write(farm.path("snapshot.json"), snapshot.to_string()).unwrap();
+    let path = farm.path("snapshot.json").display().to_string();
+    let now = jiff::Timestamp::now().as_second();
+    let hour = now.rem_euclid(86_400) / 3600;
+    for (hours, machines) in [("02:30-03:30".to_owned(), 2), (format!("{hour}:00-{hour}:59"), 0)] {
+        if (2..=3).contains(&hour) {
+            return;
+        }
+        reconfigure(&farm, |conf| {
+            let entry = &mut conf["systemTypes"]["x86_64-linux"];
+            entry["schedule"] = json!([{ "hours": hours, "timeZone": "UTC", "minMachines": 2 }]);
+        });
+        let plan = farm.run(&["plan", "--json", "--snapshot", &path]);
+        let plan: Value = serde_json::from_str(&stdout(&plan)).unwrap();
+        assert_eq!(plan["provision"].as_array().unwrap().len(), machines, "{hours}: {plan}");
+    }
+}
+
+/// SIGTERM ends it within 2 s whatever it waits for, and whatever its children think of that.
+#[test]
+fn it_ends_at_any_moment() {
+    let deaf = "trap '' TERM; : >DIR/hangs; sleep 600";
+    let moments: [(&str, &str, Option<(&str, Value)>); 6] = [
+        ("list", "list,", None),
+        ("create", "create,", None),
+        ("destroy", "destroy,", None),
+        ("queue", "nothing", Some(("statusCommand", json!(["sh", "-c", deaf])))),
+        ("publish", "nothing", Some(("updateCommand", json!(["sh", "-c", deaf])))),
+        ("deploy", "nothing", Some(("touchKeepAlive", json!(true)))),
+    ];
+    for (moment, hang_at, option) in moments {
+        let farm = Farm::new(&json!({}));
+        farm.set_runnable(1);
+        if moment == "destroy" {
+            assert!(farm.run(&["run"]).status.success());
+            farm.set_runnable(0);
+        }
+        let directory = farm.path("").display().to_string();
+        reconfigure(&farm, |conf| {
+            let Some((name, value)) = &option else { return };
+            conf[*name] =
+                serde_json::from_str(&value.to_string().replace("DIR/", &directory)).unwrap();
+            if *name == "updateCommand" {
+                conf.as_object_mut().unwrap().remove("machinesFile");
+            }
+        });
+        // An ssh that never ends.
+        fs::create_dir(farm.path("bin")).unwrap();
+        let ssh = farm.path("bin/ssh");
+        fs::write(&ssh, format!("#!/bin/sh\n{}", deaf.replace("DIR/", &directory))).unwrap();
+        assert!(Command::new("chmod").arg("+x").arg(&ssh).status().unwrap().success());
+        let path = format!("{}:{}", farm.path("bin").display(), std::env::var("PATH").unwrap());
+        let environment = [("HANG_AT", hang_at), ("PATH", path.as_str())];
+        let mut child = watch(&farm, &["--interval", "1"], &environment);
+        until(moment, || farm.path("hangs").exists());
+        assert_eq!(terminate(&mut child), Some(0), "{moment}");
+    }
+}
+
+/// Before it has begun: its configuration is still being evaluated.
+#[test]
+fn it_ends_while_its_configuration_is_evaluated() {
+    let farm = Farm::new(&json!({}));
+    fs::create_dir(farm.path("bin")).unwrap();
+    let nix = farm.path("bin/nix-instantiate");
+    let script = format!("#!/bin/sh\n: >{}/hangs; exec sleep 600", farm.path("").display());
+    fs::write(&nix, script).unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(&nix).status().unwrap().success());
+    fs::write(farm.path("conf.nix"), "{ }").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    let path = format!("{}:{}", farm.path("bin").display(), std::env::var("PATH").unwrap());
+    command.args(["run", "--watch"]).arg(farm.path("conf.nix")).env("PATH", path);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    until("evaluating", || farm.path("hangs").exists());
+    terminate(&mut child);
 }

@@ -38,7 +38,7 @@ mod time;
 mod warnings;
 
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
-pub use escape::escape;
+pub use escape::{escape, escape_within_lines};
 pub use experience::{Average, Experience};
 pub use health::Unhealthy;
 pub use host_pattern::HostPattern;

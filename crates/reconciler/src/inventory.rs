@@ -199,6 +199,11 @@ impl Reconciler {
         if *record != before {
             self.storage.touch(&name);
         }
+        if !before.exists {
+            // The run that asked for it was killed before it was answered.
+            let took = before.machine.memory.requested_at.map_or(Seconds(0), |at| now.since(at));
+            self.note_of(&name, Happening::Created { took });
+        }
         if was_missing {
             self.note_of(&name, Happening::Back);
         }

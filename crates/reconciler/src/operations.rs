@@ -114,8 +114,9 @@ impl Reconciler {
         if let Some(record) = self.records.get_mut(name) {
             record.machine.memory.under_way = Some(UnderWay { operation, since: self.now });
         }
-        if operation.takes_builds_away() {
-            // An earlier run that was killed in the middle of it does not know how far it came.
+        if operation != Operation::KeepAlive {
+            // For those who look meanwhile, and for the next run: one that was killed in the middle of it does not
+            // know how far it came.
             self.storage.touch(name);
         }
         self.changed |= operation != Operation::KeepAlive;
@@ -233,7 +234,7 @@ impl Reconciler {
         } else if running.operation == Operation::Create {
             let machine_type = record.machine.machine_type.clone();
             if self.back_off.remove(&machine_type).is_some() {
-                self.storage.back_off(&machine_type, None);
+                self.storage.touch_back_off(&machine_type);
             }
         }
         if matches!(running.operation, Operation::Create | Operation::Start | Operation::Destroy)
@@ -250,7 +251,7 @@ impl Reconciler {
     pub(crate) fn learn(&mut self, machine_type: &MachineType, what: impl FnOnce(&mut Experience)) {
         let known = self.experience.entry(machine_type.clone()).or_default();
         what(known);
-        self.storage.experience(machine_type, *known);
+        self.storage.touch_experience(machine_type);
     }
 
     fn failed(&mut self, running: &Running, error: OperationError) {
@@ -326,7 +327,7 @@ impl Reconciler {
         let wait = back_off::after_creation(self.seed, &machine_type, kind, failures);
         let error = error.to_owned();
         let back_off = BackOff { kind, failures, until: self.now.after(wait), error };
-        self.storage.back_off(&machine_type, Some(back_off.clone()));
+        self.storage.touch_back_off(&machine_type);
         self.back_off.insert(machine_type, back_off);
     }
 

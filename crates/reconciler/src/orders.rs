@@ -54,7 +54,7 @@ impl Reconciler {
     /// The next attempts need not wait.
     fn retry(&mut self, machine_type: &MachineType) {
         if self.back_off.remove(machine_type).is_some() {
-            self.storage.back_off(machine_type, None);
+            self.storage.touch_back_off(machine_type);
         }
         let of_type = self.records.values_mut().filter(|r| r.machine.machine_type == *machine_type);
         for record in of_type {

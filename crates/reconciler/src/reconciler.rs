@@ -56,9 +56,14 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// A provisioner that remembers `state`. Jitter comes from `seed`. Nothing is done before
-    /// [`act`](Self::act) is called.
+    /// A provisioner that remembers `state`, which another wrote down that has ended. Jitter comes from `seed`.
+    /// Nothing is done before [`act`](Self::act) is called.
     pub fn new(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
+        Self::beside(configuration, state.left_behind(), seed, now)
+    }
+
+    /// One that only looks, beside another that may be at work: what that has under way is so.
+    pub fn beside(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
         let remembers = !state.records.is_empty();
         let records = state.records.into_iter().map(Record::restored);
         let mut reconciler = Self {
@@ -138,6 +143,11 @@ impl Reconciler {
     /// The next effect to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// What has happened since this was last asked, the latest at least.
+    pub fn take_news(&mut self) -> Vec<HistoryEntry> {
+        self.storage.take_news()
     }
 
     /// When [`act`](Self::act) has something to do although nothing happens.
@@ -253,7 +263,7 @@ impl Reconciler {
         }
         for (machine_type, back_off) in &mut self.back_off {
             back_off.until = back_off.until.shifted(seconds);
-            self.storage.back_off(machine_type, Some(back_off.clone()));
+            self.storage.touch_back_off(machine_type);
         }
         for provider in self.providers.values_mut() {
             provider.last_asked = provider.last_asked.map(|at| at.shifted(seconds));

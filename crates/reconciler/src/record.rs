@@ -200,15 +200,21 @@ impl Record {
         self.kept_alive_at = shift(self.kept_alive_at);
     }
 
-    /// As it is after a restart: nothing is under way, and moments of an earlier run mean nothing. What may
-    /// have been published counts as published until a publication without it has ended.
-    pub(crate) fn restored(mut self) -> Self {
+    /// As it is when the run that wrote it down has ended: nothing is under way.
+    fn left_behind(mut self) -> Self {
         let memory = &mut self.machine.memory;
         let under_way = memory.under_way.take();
         if under_way.is_some_and(|under_way| under_way.operation.takes_builds_away()) {
             // Whether it had its effect is not known: it is deployed before it is published again.
             memory.ready_since = None;
         }
+        self
+    }
+
+    /// Moments of another run mean nothing. What may have been published counts as published until a publication
+    /// without it has ended.
+    pub(crate) fn restored(mut self) -> Self {
+        let memory = &mut self.machine.memory;
         if memory.listed != Listed::Never {
             memory.listed = Listed::Now;
         }
@@ -230,6 +236,15 @@ pub struct State {
     pub experience: BTreeMap<MachineType, Experience>,
     /// What the operator has said.
     pub orders: Vec<Order>,
+}
+
+impl State {
+    /// As it is when the run that wrote it down has ended: nothing is under way.
+    #[must_use]
+    pub fn left_behind(mut self) -> Self {
+        self.records = self.records.into_iter().map(Record::left_behind).collect();
+        self
+    }
 }
 
 /// A change of what is written down.

@@ -1,8 +1,8 @@
 //! What is still to be written down. While it cannot be, nothing is created or released.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use planner::{BackOff, Experience, MachineName, MachineType, Order, Seconds, Timestamp};
+use planner::{MachineName, MachineType, Order, Seconds, Timestamp};
 
 use crate::boundary::{BatchId, Effect};
 use crate::history::{Happening, HistoryEntry};
@@ -18,10 +18,14 @@ const MOST_HISTORY: usize = 1000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Storage {
     machines: BTreeSet<MachineName>,
-    back_off: BTreeMap<MachineType, Option<BackOff>>,
-    experience: BTreeMap<MachineType, Experience>,
+    back_off: BTreeSet<MachineType>,
+    experience: BTreeSet<MachineType>,
     orders_done: Vec<Order>,
-    history: Vec<HistoryEntry>,
+    /// What could not be written before, and then what has happened since.
+    unwritten: VecDeque<HistoryEntry>,
+    history: VecDeque<HistoryEntry>,
+    /// What nobody was told yet.
+    news: VecDeque<HistoryEntry>,
     last_batch: BatchId,
     /// What is being written, in order.
     under_way: BTreeMap<BatchId, Vec<Change>>,
@@ -35,12 +39,14 @@ impl Storage {
         self.machines.insert(name.clone());
     }
 
-    pub(crate) fn back_off(&mut self, machine_type: &MachineType, back_off: Option<BackOff>) {
-        self.back_off.insert(machine_type.clone(), back_off);
+    /// A type is backed off, otherwise, or no more.
+    pub(crate) fn touch_back_off(&mut self, machine_type: &MachineType) {
+        self.back_off.insert(machine_type.clone());
     }
 
-    pub(crate) fn experience(&mut self, machine_type: &MachineType, experience: Experience) {
-        self.experience.insert(machine_type.clone(), experience);
+    /// What a type's machines have shown is another.
+    pub(crate) fn touch_experience(&mut self, machine_type: &MachineType) {
+        self.experience.insert(machine_type.clone());
     }
 
     pub(crate) fn order_done(&mut self, order: Order) {
@@ -48,10 +54,12 @@ impl Storage {
     }
 
     pub(crate) fn history(&mut self, entry: HistoryEntry) {
-        if self.history.len() >= MOST_HISTORY {
-            self.history.remove(0);
-        }
-        self.history.push(entry);
+        push(&mut self.news, entry.clone());
+        push(&mut self.history, entry);
+    }
+
+    pub(crate) fn take_news(&mut self) -> Vec<HistoryEntry> {
+        std::mem::take(&mut self.news).into()
     }
 
     /// Whether the latest record of `name` is written down.
@@ -80,13 +88,13 @@ impl Storage {
             && self.back_off.is_empty()
             && self.experience.is_empty()
             && self.orders_done.is_empty()
+            && self.unwritten.is_empty()
             && self.history.is_empty();
         self.under_way.is_empty() && (is_clean || self.failed.is_some())
     }
 
-    /// What could not be written is to be written again. Later changes of the same thing win.
+    /// What could not be written is to be written again, as it is then.
     fn take_back(&mut self, changes: Vec<Change>) {
-        let mut history = Vec::new();
         for change in changes {
             match change {
                 Change::Put(record) => {
@@ -95,19 +103,25 @@ impl Storage {
                 Change::Remove(name) => {
                     self.machines.insert(name);
                 }
-                Change::BackOff(machine_type, back_off) => {
-                    self.back_off.entry(machine_type).or_insert(back_off);
+                Change::BackOff(machine_type, _) => {
+                    self.back_off.insert(machine_type);
                 }
-                Change::Experience(machine_type, experience) => {
-                    self.experience.entry(machine_type).or_insert(experience);
+                Change::Experience(machine_type, _) => {
+                    self.experience.insert(machine_type);
                 }
                 Change::OrderDone(order) => self.orders_done.push(*order),
-                Change::History(entry) => history.push(entry),
+                Change::History(entry) => push(&mut self.unwritten, entry),
             }
         }
-        history.append(&mut self.history);
-        self.history = history;
     }
+}
+
+/// The oldest goes where there are too many.
+fn push(entries: &mut VecDeque<HistoryEntry>, entry: HistoryEntry) {
+    if entries.len() >= MOST_HISTORY {
+        entries.pop_front();
+    }
+    entries.push_back(entry);
 }
 
 impl Reconciler {
@@ -124,17 +138,19 @@ impl Reconciler {
                 None => Change::Remove(name),
             });
         }
-        let back_off = std::mem::take(&mut storage.back_off).into_iter();
-        changes.extend(
-            back_off.map(|(machine_type, back_off)| Change::BackOff(machine_type, back_off)),
-        );
-        let experience = std::mem::take(&mut storage.experience).into_iter();
-        changes.extend(
-            experience.map(|(machine_type, known)| Change::Experience(machine_type, known)),
-        );
+        for machine_type in std::mem::take(&mut storage.back_off) {
+            let back_off = self.back_off.get(&machine_type).cloned();
+            changes.push(Change::BackOff(machine_type, back_off));
+        }
+        for machine_type in std::mem::take(&mut storage.experience) {
+            if let Some(known) = self.experience.get(&machine_type) {
+                changes.push(Change::Experience(machine_type, *known));
+            }
+        }
         let orders_done = std::mem::take(&mut storage.orders_done).into_iter();
         changes.extend(orders_done.map(|order| Change::OrderDone(Box::new(order))));
-        changes.extend(std::mem::take(&mut storage.history).into_iter().map(Change::History));
+        changes.extend(storage.unwritten.drain(..).map(Change::History));
+        changes.extend(storage.history.drain(..).map(Change::History));
         if changes.is_empty() {
             return;
         }
@@ -155,6 +171,10 @@ impl Reconciler {
             }
             Err(error) => {
                 self.storage.take_back(changes);
+                // What was written earlier may be lost too.
+                self.storage.machines.extend(self.records.keys().cloned());
+                self.storage.back_off.extend(self.back_off.keys().cloned());
+                self.storage.experience.extend(self.experience.keys().cloned());
                 let is_new = self.storage.failed.is_none();
                 self.storage.failed = Some((error.clone(), self.now.after(RETRY_AFTER)));
                 if is_new {

@@ -13,24 +13,26 @@ use std::time::{Duration, Instant};
 
 use planner::Seconds;
 use reconciler::{
-    Change, Configuration, Effect, Event, HistoryEntry, OperationError, OperationErrorKind,
-    OperationId, Published, Reconciler, Task, Timing,
+    Configuration, Effect, Event, HistoryEntry, OperationError, OperationErrorKind, OperationId,
+    Published, Reconciler, Task, Timing,
 };
 
 use crate::clock::Clock;
 use crate::command::CancelToken;
 use crate::config::{Config, ScheduledPolicy};
 pub use crate::host_name::ASK_HOST_NAME;
-use crate::lock::Access;
+use crate::lock::{self, Access};
 use crate::machines_file::Sink;
 use crate::queue::{self, QueueSource};
-use crate::state::{StateError, Store};
+use crate::state::{Recorder, StateError, Store};
 use operations::Operations;
 pub use operations::TOUCH_KEEP_ALIVE;
 use providers::Providers;
 
 /// How often the clock is compared with the system's, and the schedule looked at.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long the end waits for what is being written down.
+const RECORDING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a driver may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +54,21 @@ pub enum Ended {
     Broke,
 }
 
+/// What a step of the loop is told to whoever runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The state of the loop.
+    pub reconciler: &'a Reconciler,
+    /// What has happened since the last step.
+    pub happened: &'a [HistoryEntry],
+    /// Why the configuration in force is not the one that was last read.
+    pub refused: Option<&'a str>,
+}
+
 enum Message {
     Event(Event),
-    Reload(Box<Config>),
+    Reload(Box<Config>, Sender<Result<(), String>>),
+    Refuse(String),
     Stop,
 }
 
@@ -69,9 +83,20 @@ impl Handle {
         let _gone = self.0.send(Message::Stop);
     }
 
-    /// Gives the driver another configuration.
-    pub fn reload(&self, config: Config) {
-        let _gone = self.0.send(Message::Reload(Box::new(config)));
+    /// Gives the driver another configuration, and waits until that is in force.
+    ///
+    /// # Errors
+    /// When it is refused: the old one goes on.
+    pub fn reload(&self, config: Config) -> Result<(), String> {
+        let (sender, answer) = mpsc::channel();
+        let _gone = self.0.send(Message::Reload(Box::new(config), sender));
+        // A driver that has gone refuses nothing.
+        answer.recv().unwrap_or(Ok(()))
+    }
+
+    /// Tells the driver why there is no other configuration to go on with, for those who ask.
+    pub fn refuse(&self, reason: String) {
+        let _gone = self.0.send(Message::Refuse(reason));
     }
 }
 
@@ -81,13 +106,15 @@ pub struct Driver {
     mode: Mode,
     clock: Clock,
     reconciler: Reconciler,
-    store: Store,
+    /// Who only looks writes nothing.
+    recorder: Option<Recorder>,
     providers: Providers,
     operations: Arc<Operations>,
     queue: Arc<Mutex<Box<dyn QueueSource + Send>>>,
     sink: Sink,
     cancels: BTreeMap<OperationId, CancelToken>,
-    history: Vec<HistoryEntry>,
+    refused: Option<String>,
+    longest_wait: Duration,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// The policy that the schedule makes of the configured one, for now.
@@ -112,13 +139,24 @@ impl Driver {
         let configuration = configuration(&config, mode, scheduled.policy.clone(), &providers);
         let (sender, messages) = mpsc::channel();
         let limit = config.limits.status_timeout;
-        let mut reconciler = Reconciler::new(configuration, state, seed(&config), clock.now());
-        if mode == Mode::Look {
-            // What is seen is told as it is, not as a plan that nobody carries out would have made it.
-            reconciler = reconciler.with_planner(|_, _| planner::Plan::default());
-        }
+        let (now, seed) = (clock.now(), seed(&config));
+        let reconciler = match mode {
+            Mode::Act => Reconciler::new(configuration, state, seed, now),
+            Mode::Look => {
+                let is_at_work = lock::holder(&config.state_dir).is_some();
+                let state = if is_at_work { state } else { state.left_behind() };
+                // What is seen is told as it is, not as a plan that nobody carries out would have made it.
+                Reconciler::beside(configuration, state, seed, now)
+                    .with_planner(|_, _| planner::Plan::default())
+            }
+        };
+        let recorder = match mode {
+            Mode::Act => Some(record_with(store, sender.clone())?),
+            Mode::Look => None,
+        };
         Ok(Self {
             reconciler,
+            recorder,
             operations: Arc::new(Operations::new(&config)),
             queue: Arc::new(Mutex::new(queue::source(
                 &config.queue,
@@ -128,11 +166,11 @@ impl Driver {
             ))),
             sink: Sink::new(config.machines_file.clone(), limit),
             cancels: BTreeMap::new(),
-            history: Vec::new(),
+            refused: None,
+            longest_wait: LONGEST_WAIT,
             config,
             mode,
             clock,
-            store,
             providers,
             sender,
             messages,
@@ -155,12 +193,29 @@ impl Driver {
         &self.config
     }
 
-    /// Runs until it is stopped, `deadline` has come, or `on_step` breaks. That is called after every step, with
-    /// what has happened since the last one.
+    /// Steps at least so often, also when nothing happens.
+    pub fn step_at_least_every(&mut self, interval: Duration) {
+        self.longest_wait = self.longest_wait.min(interval);
+    }
+
+    /// Runs until it is stopped, `deadline` has come, or `on_step` breaks. That is called after every step.
     pub fn run(
         &mut self,
         deadline: Option<Instant>,
-        on_step: &mut dyn FnMut(&Reconciler, &[HistoryEntry]) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Ended {
+        let ended = self.step_until(deadline, on_step);
+        if let Some(recorder) = &self.recorder {
+            // What is not written down by then the next run finds out.
+            recorder.ticket().wait_no_longer_than(RECORDING_PATIENCE);
+        }
+        ended
+    }
+
+    fn step_until(
+        &mut self,
+        deadline: Option<Instant>,
+        on_step: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Ended {
         loop {
             self.look_at_the_clock();
@@ -171,8 +226,13 @@ impl Driver {
             while let Some(effect) = self.reconciler.poll_effect() {
                 self.carry_out(effect);
             }
-            let happened = std::mem::take(&mut self.history);
-            if on_step(&self.reconciler, &happened).is_break() {
+            let happened = self.reconciler.take_news();
+            let step = Step {
+                reconciler: &self.reconciler,
+                happened: &happened,
+                refused: self.refused.as_deref(),
+            };
+            if on_step(&step).is_break() {
                 return Ended::Broke;
             }
             match self.wait(deadline) {
@@ -184,7 +244,7 @@ impl Driver {
 
     /// Waits for something to happen, and takes note of all that has.
     fn wait(&mut self, deadline: Option<Instant>) -> ControlFlow<Ended> {
-        let mut wait = LONGEST_WAIT;
+        let mut wait = self.longest_wait;
         if let Some(at) = self.reconciler.poll_timeout() {
             wait = wait.min(self.clock.until(at));
         }
@@ -214,7 +274,14 @@ impl Driver {
                 }
                 self.tell(event);
             }
-            Message::Reload(config) => self.reload(*config),
+            Message::Reload(config, answer) => {
+                let result = self.reload(*config);
+                if let Err(reason) = &result {
+                    self.refuse(Some(reason.clone()));
+                }
+                let _gone = answer.send(result);
+            }
+            Message::Refuse(reason) => self.refuse(Some(reason)),
             Message::Stop => return ControlFlow::Break(Ended::Stopped),
         }
         ControlFlow::Continue(())
@@ -226,9 +293,6 @@ impl Driver {
 
     /// A clock that was set is an event, and so is a schedule that changes the policy.
     fn look_at_the_clock(&mut self) {
-        if let Some(orders) = self.store.new_orders() {
-            self.tell(Event::Ordered(orders));
-        }
         if let Some(seconds) = self.clock.step() {
             self.tell(Event::ClockStepped { seconds });
         }
@@ -238,19 +302,28 @@ impl Driver {
         }
     }
 
-    fn reload(&mut self, config: Config) {
+    fn refuse(&mut self, reason: Option<String>) {
+        if self.refused != reason {
+            self.refused.clone_from(&reason);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note_refusal(reason);
+            }
+        }
+    }
+
+    fn reload(&mut self, config: Config) -> Result<(), String> {
         if config.state_dir != self.config.state_dir || config.policy.tag != self.config.policy.tag
         {
-            tracing::error!(
-                "stateDir and tag cannot change while the provisioner runs: restart it; the old configuration goes on"
+            return Err(
+                "stateDir and tag cannot change while the provisioner runs: restart it".to_owned()
             );
-            return;
         }
+        self.refuse(None);
         let access = access(self.mode);
         let limit = config.limits.status_timeout;
         self.providers = Providers::new(&config, self.providers.settings().clone());
-        if let Err(error) = self.store.remember_providers(self.providers.settings()) {
-            tracing::warn!("{error}");
+        if let Some(recorder) = &mut self.recorder {
+            recorder.remember_providers(self.providers.settings().clone());
         }
         self.operations = Arc::new(Operations::new(&config));
         self.queue =
@@ -259,6 +332,7 @@ impl Driver {
         self.config = config;
         self.scheduled = self.config.policy_at(self.clock.now());
         self.configure();
+        Ok(())
     }
 
     fn configure(&mut self) {
@@ -292,38 +366,31 @@ impl Driver {
                 }
             }
             Effect::Publish { publication, file } => {
-                if self.mode == Mode::Look {
-                    return;
-                }
-                let sink = self.sink.clone();
+                let Some(recorder) = &self.recorder else { return };
+                let (sink, earlier) = (self.sink.clone(), recorder.ticket());
                 self.spawn("publish", move || {
+                    earlier.wait();
                     let result: Result<Published, String> = sink.publish(&file);
                     Event::Published { publication, result }
                 });
             }
             Effect::Record { batch, changes } => {
-                if self.mode == Mode::Look {
-                    return;
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.write(batch, changes);
                 }
-                let result = self.store.write(&changes);
-                self.history.extend(changes.into_iter().filter_map(|change| match change {
-                    Change::History(entry) => Some(entry),
-                    _ => None,
-                }));
-                self.tell(Event::Recorded { batch, result });
             }
         }
     }
 
     fn begin(&mut self, operation: OperationId, task: Task) {
-        if self.mode == Mode::Look {
-            return;
-        }
+        let Some(recorder) = &self.recorder else { return };
+        let earlier = recorder.ticket();
         let provider = self.providers.get(&task.provider);
         let operations = Arc::clone(&self.operations);
         let cancel = CancelToken::new();
         self.cancels.insert(operation, cancel.clone());
         self.spawn("operation", move || {
+            earlier.wait();
             let result = match provider {
                 Some(provider) => cancel.scope(|| operations.run(&task, provider.as_ref())),
                 None => Err(no_provider(&task)),
@@ -348,6 +415,13 @@ impl Driver {
             tracing::error!("no thread for {what}: {error}");
         }
     }
+}
+
+/// Each batch ends with an event of the loop, and what the operator says is one.
+fn record_with(store: Store, sender: Sender<Message>) -> Result<Recorder, StateError> {
+    Recorder::start(store, move |event| {
+        let _gone = sender.send(Message::Event(event));
+    })
 }
 
 fn no_provider(task: &Task) -> OperationError {

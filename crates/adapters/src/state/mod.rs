@@ -2,54 +2,30 @@
 //!
 //! It may be deleted without losing a machine: machines are found again by their tag.
 
+mod database;
 mod legacy;
 mod orders;
+mod recorder;
 
 pub use orders::{machines, orders, say, take_back};
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use planner::{BackOff, Experience, MachineType, Tag, Timestamp};
 use reconciler::{Change, HistoryEntry, ProviderId, Record, State};
-use rusqlite::{Connection, OpenFlags, Transaction, params};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, params};
 use thiserror::Error;
 
-use crate::atomic_file::create_folder;
 use crate::lock::Access;
 use crate::providers::ProviderSettings;
+use database::{Trouble, apply, from_json, rows, set_meta, to_json, trim};
+pub(crate) use recorder::Recorder;
 
-/// How long another process may write, or read, before it is in the way.
-const BUSY_PATIENCE: Duration = Duration::from_secs(5);
-/// History that is older goes.
-const HISTORY_SECONDS: u64 = 90 * 86_400;
-/// Entries that are kept at the most: some 200 bytes each.
-const MOST_HISTORY: u64 = 500_000;
 /// Between two looks for what is too old, in entries.
 const TRIM_EVERY: u64 = 1000;
-const VERSION: u32 = 1;
-
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS machines (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS back_off (type TEXT PRIMARY KEY, back_off TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS experience (type TEXT PRIMARY KEY, experience TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS orders (subject TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT;
-    CREATE TABLE IF NOT EXISTS providers (
-        identity TEXT NOT NULL, type TEXT NOT NULL, settings TEXT NOT NULL, PRIMARY KEY (identity, type)
-    ) STRICT;
-    CREATE TABLE IF NOT EXISTS history (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, machine TEXT, type TEXT, entry TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX IF NOT EXISTS history_at ON history (at);
-    CREATE INDEX IF NOT EXISTS history_machine ON history (machine);
-";
+/// The fact that the configuration could not be read again.
+const REFUSED: &str = "refused";
 
 /// The types and settings that machines were made with, by provider.
 pub(crate) type Remembered = BTreeMap<ProviderId, BTreeMap<MachineType, ProviderSettings>>;
@@ -84,9 +60,8 @@ impl Store {
         tag: &Tag,
         access: Access,
     ) -> Result<(Self, State, Remembered), StateError> {
-        let path = state_dir.join("state.sqlite");
         let mut store = Self {
-            path,
+            path: path(state_dir),
             access,
             tag: tag.clone(),
             connection: None,
@@ -125,25 +100,21 @@ impl Store {
         Ok(Some((state, remembered)))
     }
 
-    fn connect(&mut self) -> rusqlite::Result<&mut Connection> {
-        if self.connection.is_none() {
-            self.orders_seen = None;
-            self.connection = Some(self.new_connection()?);
-        }
-        self.connection.as_mut().ok_or(rusqlite::Error::InvalidQuery)
+    fn connect(&mut self) -> Result<&mut Connection, Trouble> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                self.orders_seen = None;
+                match self.access {
+                    Access::ReadOnly => database::open_to_read(&self.path)?,
+                    Access::ReadWrite => database::open_to_write(&self.path)?,
+                }
+            }
+        };
+        Ok(self.connection.insert(connection))
     }
 
-    fn new_connection(&self) -> rusqlite::Result<Connection> {
-        if self.access == Access::ReadOnly {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(&self.path, flags)?;
-            connection.busy_timeout(BUSY_PATIENCE)?;
-            return Ok(connection);
-        }
-        connect_to_write(&self.path)
-    }
-
-    fn read(&mut self) -> rusqlite::Result<(State, Remembered)> {
+    fn read(&mut self) -> Result<(State, Remembered), Trouble> {
         let connection = self.connect()?;
         let records = rows(connection, "SELECT name, record FROM machines ORDER BY name")?;
         let back_off: Vec<(String, BackOff)> =
@@ -170,9 +141,8 @@ impl Store {
 
     /// Machines of another tag would not be listed, and so be forgotten.
     fn check_tag(&mut self, state: &State) -> Result<(), StateError> {
-        let known: Option<String> = self.connection.as_ref().and_then(|c| {
-            c.query_row("SELECT value FROM meta WHERE key = 'tag'", [], |r| r.get(0)).ok()
-        });
+        let known = self.connect().and_then(|c| Ok(database::meta(c, "tag")?));
+        let known = known.map_err(|error| self.explain(&error))?;
         if let Some(old) = known.filter(|old| *old != self.tag.as_str())
             && !state.records.is_empty()
         {
@@ -190,7 +160,8 @@ impl Store {
         if self.access == Access::ReadWrite {
             let tag = self.tag.to_string();
             let set = |c: &mut Connection| {
-                c.execute("INSERT OR REPLACE INTO meta VALUES ('tag', ?1)", params![tag])
+                set_meta(c, REFUSED, None)?;
+                Ok(set_meta(c, "tag", Some(&tag))?)
             };
             self.connect().and_then(set).map_err(|error| self.explain(&error))?;
         }
@@ -200,29 +171,37 @@ impl Store {
     /// Writes `changes`, all or none; they are durable when it returns.
     ///
     /// # Errors
-    /// In words for the operator. It is opened anew the next time.
+    /// In words for the operator. It is opened anew the next time. All that is to be remembered is to be written then:
+    /// it may have been deleted, or another may be in its place.
     pub(crate) fn write(&mut self, changes: &[Change]) -> Result<(), String> {
-        if !self.path.exists() {
-            // Deleted while we ran: what is written now must not go into a file that nobody finds.
-            self.connection = None;
-        }
         let trims = self.written_since_trim >= TRIM_EVERY;
-        let written = self.connect().and_then(|connection| {
-            let transaction = connection.transaction()?;
-            for change in changes {
-                apply(&transaction, change)?;
-            }
-            if trims {
-                trim(&transaction, changes)?;
-            }
-            transaction.commit()
-        });
+        let written = self.try_write(changes, trims);
         self.written_since_trim =
             if trims { 0 } else { self.written_since_trim + changes.len() as u64 };
         written.map_err(|error| {
             self.connection = None;
             self.explain(&error).to_string()
         })
+    }
+
+    fn try_write(&mut self, changes: &[Change], trims: bool) -> Result<(), Trouble> {
+        if self.connection.is_some() && !self.path.exists() {
+            return Err(Trouble::Deleted);
+        }
+        let transaction = self.connect()?.transaction()?;
+        for change in changes {
+            apply(&transaction, change)?;
+        }
+        if trims {
+            trim(&transaction, changes)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Writes down why the configuration was not read again, or that it was.
+    pub(crate) fn note_refusal(&mut self, reason: Option<&str>) -> Result<(), String> {
+        let written = self.connect().and_then(|c| Ok(set_meta(c, REFUSED, reason)?));
+        written.map_err(|error| self.explain(&error).to_string())
     }
 
     /// Remembers how machines of configured types are made, so that they are reached when the configuration has
@@ -244,40 +223,24 @@ impl Store {
                     transaction.execute(insert, row)?;
                 }
             }
-            transaction.commit()
+            Ok(transaction.commit()?)
         });
         written.map_err(|error| self.explain(&error).to_string())
     }
 
-    fn explain(&self, error: &dyn Display) -> StateError {
-        let path = self.path.display();
-        StateError {
-            reason: format!(
-                "cannot use {path}: {error}; see to room and permissions in stateDir. The file can be deleted: machines \
-                 are found again by their tag"
-            ),
-        }
+    fn explain(&self, trouble: &Trouble) -> StateError {
+        StateError { reason: format!("cannot use {}: {trouble}", self.path.display()) }
     }
 }
 
-fn connect_to_write(path: &Path) -> rusqlite::Result<Connection> {
-    if let Some(folder) = path.parent() {
-        create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
-    }
-    let connection = Connection::open(path)?;
-    // Whoever may read it knows host names and addresses; whoever may write it decides what is destroyed.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
-    connection.busy_timeout(BUSY_PATIENCE)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // What is written is durable when it returns: an intent has to outlive a crash of the host.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch(SCHEMA)?;
-    connection.execute(
-        "INSERT OR IGNORE INTO meta VALUES ('version', ?1)",
-        params![VERSION.to_string()],
-    )?;
-    Ok(connection)
+/// Why the service whose state is in `state_dir` did not take over its configuration when that was last read.
+pub fn refused(state_dir: &Path) -> Option<String> {
+    let connection = database::open_to_read(&path(state_dir)).ok()?;
+    database::meta(&connection, REFUSED).ok()?
+}
+
+fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("state.sqlite")
 }
 
 /// The history of `state_dir` from `since` on, oldest first, of one machine or of all.
@@ -289,92 +252,18 @@ pub fn history(
     since: Timestamp,
     machine: Option<&str>,
 ) -> Result<Vec<HistoryEntry>, StateError> {
-    let path = state_dir.join("state.sqlite");
+    let path = path(state_dir);
     let read = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)?;
-        connection.busy_timeout(BUSY_PATIENCE)?;
+        let connection = database::open_to_read(&path)?;
         let mut statement = connection.prepare(
             "SELECT entry FROM history WHERE at >= ?1 AND (?2 IS NULL OR machine = ?2) ORDER BY id",
         )?;
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);
         let rows = statement.query_map(params![since, machine], |row| row.get::<_, String>(0))?;
-        rows.map(|text| from_json(&text?)).collect::<rusqlite::Result<Vec<_>>>()
+        let entries = rows.map(|text| from_json(&text?)).collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(entries)
     };
-    read().map_err(|error| StateError {
+    read().map_err(|error: Trouble| StateError {
         reason: format!("cannot read the history in {}: {error}", path.display()),
-    })
-}
-
-fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
-    match change {
-        Change::Put(record) => transaction
-            .prepare_cached("INSERT OR REPLACE INTO machines VALUES (?1, ?2)")?
-            .execute(params![record.machine.name.as_str(), to_json(record)?])?,
-        Change::Remove(name) => transaction
-            .prepare_cached("DELETE FROM machines WHERE name = ?1")?
-            .execute(params![name.as_str()])?,
-        Change::BackOff(machine_type, Some(back_off)) => transaction
-            .prepare_cached("INSERT OR REPLACE INTO back_off VALUES (?1, ?2)")?
-            .execute(params![machine_type.as_str(), to_json(back_off)?])?,
-        Change::BackOff(machine_type, None) => transaction
-            .prepare_cached("DELETE FROM back_off WHERE type = ?1")?
-            .execute(params![machine_type.as_str()])?,
-        Change::Experience(machine_type, experience) => transaction
-            .prepare_cached("INSERT OR REPLACE INTO experience VALUES (?1, ?2)")?
-            .execute(params![machine_type.as_str(), to_json(experience)?])?,
-        Change::OrderDone(order) => transaction
-            // Unless something else was said meanwhile.
-            .prepare_cached("DELETE FROM orders WHERE subject = ?1 AND entry = ?2")?
-            .execute(params![order.word.subject(), to_json(order)?])?,
-        Change::History(entry) => transaction
-            .prepare_cached(
-                "INSERT INTO history (at, machine, type, entry) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![
-                i64::try_from(entry.at.0).unwrap_or(i64::MAX),
-                entry.machine.as_ref().map(planner::MachineName::as_str),
-                entry.machine_type.as_ref().map(MachineType::as_str),
-                to_json(entry)?
-            ])?,
-    };
-    Ok(())
-}
-
-/// Deletes history that is too old or too much, by the time of the newest entry.
-fn trim(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
-    let times = changes.iter().filter_map(|change| match change {
-        Change::History(entry) => Some(entry.at.0),
-        _ => None,
-    });
-    let Some(newest) = times.max() else { return Ok(()) };
-    let oldest = i64::try_from(newest.saturating_sub(HISTORY_SECONDS)).unwrap_or(0);
-    transaction.execute("DELETE FROM history WHERE at < ?1", params![oldest])?;
-    transaction.execute(
-        "DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1",
-        params![i64::try_from(MOST_HISTORY).unwrap_or(i64::MAX)],
-    )?;
-    Ok(())
-}
-
-/// The rows of a query for a key and a JSON text.
-fn rows<T: DeserializeOwned>(
-    connection: &Connection,
-    query: &str,
-) -> rusqlite::Result<Vec<(String, T)>> {
-    let mut statement = connection.prepare(query)?;
-    let rows =
-        statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| row.and_then(|(key, text)| Ok((key, from_json(&text)?)))).collect()
-}
-
-fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
-fn from_json<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
     })
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use planner::{Order, Timestamp};
 use reconciler::{Change, Happening, HistoryEntry, Record};
-use rusqlite::{Connection, OpenFlags, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use super::{BUSY_PATIENCE, StateError, Store, apply, connect_to_write, from_json, rows, to_json};
+use super::database::{Trouble, apply, from_json, open_to_read, open_to_write, rows, to_json};
+use super::{StateError, Store, path};
 use crate::lock::Access;
 
 /// All orders, by what they are about. A database of an earlier version has none.
@@ -61,16 +62,11 @@ fn look<T: Default>(
     state_dir: &Path,
     read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, StateError> {
-    let path = state_dir.join("state.sqlite");
+    let path = path(state_dir);
     if !path.exists() {
         return Ok(T::default());
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let look = || {
-        let connection = Connection::open_with_flags(&path, flags)?;
-        connection.busy_timeout(BUSY_PATIENCE)?;
-        read(&connection)
-    };
+    let look = || Ok(read(&open_to_read(&path)?)?);
     look().map_err(|error| explain(&path, &error))
 }
 
@@ -113,12 +109,12 @@ fn write(
     state_dir: &Path,
     change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
 ) -> Result<(), StateError> {
-    let path = state_dir.join("state.sqlite");
+    let path = path(state_dir);
     let write = || {
-        let mut connection = connect_to_write(&path)?;
+        let mut connection = open_to_write(&path)?;
         let transaction = connection.transaction()?;
         change(&transaction)?;
-        transaction.commit()
+        Ok(transaction.commit()?)
     };
     write().map_err(|error| explain(&path, &error))
 }
@@ -139,7 +135,7 @@ fn note(
     apply(transaction, &Change::History(HistoryEntry { at, machine, machine_type, what }))
 }
 
-fn explain(path: &Path, error: &rusqlite::Error) -> StateError {
+fn explain(path: &Path, error: &Trouble) -> StateError {
     let path = path.display();
     StateError {
         reason: format!(

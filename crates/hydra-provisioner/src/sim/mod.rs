@@ -20,7 +20,7 @@ use simulator::campaign::{Knobs, trial};
 use simulator::engine::{Millis, Seed};
 use simulator::trace::{RecordingReader, write_workload};
 
-use crate::commands::{fail, load, print, print_json};
+use crate::commands::{fail, load, plan_for, print, print_json};
 use crate::exit::Exit;
 use args::{Format, Options, Sim};
 use conf::{Conf, ConfArg};
@@ -141,14 +141,14 @@ fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
 
 /// Prints every cycle that would be decided otherwise.
 fn replay(conf: &Path, recording: &Path) -> Result<Exit, Exit> {
-    let policy = load(conf)?.policy;
+    let config = load(conf)?;
     let name = recording.display().to_string();
     let wrong = |error| fail(Exit::BadConfig, &error);
     let (mut cycles, mut others) = (0_u64, 0_u64);
     for observation in RecordingReader::new(&name, input::open(recording)?).map_err(wrong)? {
         let observation = observation.map_err(wrong)?;
         cycles += 1;
-        let plan = planner::plan(&policy, &observation.snapshot);
+        let plan = plan_for(&config, &observation.snapshot);
         if plan != observation.plan {
             others += 1;
             let at = observation.snapshot.taken_at.0;

@@ -62,11 +62,9 @@ impl Attempts {
     ) -> Result<(), ProviderError> {
         let file = self.file(name);
         let text = serde_json::to_vec(attempt).unwrap_or_default();
-        std::fs::create_dir_all(&self.0)
-            .and_then(|()| atomic_file::write(&file, &text, 0o600))
-            .map_err(|error| {
-                ProviderError::failed(format!("cannot write {}: {error}", file.display()))
-            })
+        atomic_file::write(&file, &text, 0o600).map_err(|error| {
+            ProviderError::failed(format!("cannot write {}: {error}", file.display()))
+        })
     }
 
     /// Forgets a machine that is gone.
