@@ -168,7 +168,7 @@ fn a_machine_that_the_queue_runner_has_disabled_does_not_count() {
                 "disabledUntil": now() + 20_000 })
     };
     let busy = json!({ "enabled": true, "currentJobs": 1 });
-    let types = json!({ "x86_64-linux": { "runnable": 1, "running": 2 } });
+    let types = json!({ "x86_64-linux": { "runnable": 3, "running": 2 } });
     let one = farm(&options, &[machine(0, 900), machine(1, 900), machine(2, 900)]);
     let machines =
         json!({ "root@10.9.0.0": disabled(), "root@10.9.0.1": busy, "root@10.9.0.2": busy });

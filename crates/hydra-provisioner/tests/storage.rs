@@ -136,13 +136,31 @@ fn a_database_that_another_has_locked() {
     check_history(&farm, "after a lock");
 }
 
+/// Writes over the database and its journal, which is as good as the database where it is complete.
+fn spoil(farm: &Farm) {
+    for name in ["state.sqlite", "state.sqlite-wal"] {
+        let path = farm.path("state").join(name);
+        let Ok(there) = fs::metadata(&path) else { continue };
+        let length = usize::try_from(there.len()).unwrap();
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all(&vec![b'x'; length]).unwrap();
+    }
+}
+
+fn delete(farm: &Farm) {
+    for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
+        // Not all of them need be there.
+        let _gone = fs::remove_file(farm.path("state").join(name));
+    }
+}
+
 /// A run that cannot use what is there changes nothing and says what to do; without the file all is found again.
 #[test]
 fn a_database_that_makes_no_sense() {
     let farm = farm();
     farm.set_runnable(2);
     assert!(farm.run(&["run"]).status.success());
-    fs::write(farm.path("state/state.sqlite"), "this is no database, whatever its name").unwrap();
+    spoil(&farm);
     farm.set_runnable(0);
     for command in [&["run"][..], &["run", "--watch"], &["plan"], &["status"], &["history"]] {
         let output = farm.run(command);
@@ -151,7 +169,7 @@ fn a_database_that_makes_no_sense() {
         assert!(said.contains("state.sqlite") && said.contains("can be deleted"), "{said}");
     }
     assert_eq!(farm.machines().len(), 2);
-    fs::remove_file(farm.path("state/state.sqlite")).unwrap();
+    delete(&farm);
     farm.set_runnable(3);
     assert!(farm.run(&["run"]).status.success());
     assert_eq!((farm.machines().len(), farm.machines_file().len()), (3, 3));
@@ -217,13 +235,7 @@ fn a_database_that_is_deleted() {
     farm.set_runnable(2);
     let mut child = watch(&farm);
     until(&farm, "published", || farm.machines_file().len() == 2);
-    let delete = || {
-        for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
-            // Not all of them need be there.
-            let _gone = fs::remove_file(farm.path("state").join(name));
-        }
-    };
-    delete();
+    delete(&farm);
     farm.set_runnable(3);
     until(&farm, "written anew", || log(&farm).contains("state can be written again"));
     until(&farm, "published", || farm.machines_file().len() == 3);
@@ -234,7 +246,7 @@ fn a_database_that_is_deleted() {
     assert!(farm.run(&["run"]).status.success());
     let history = stdout(&farm.run(&["history"]));
     assert!(!history.contains("found by its tag"), "{history}");
-    delete();
+    delete(&farm);
     farm.set_runnable(0);
     assert!(farm.run(&["run"]).status.success());
     assert_eq!(farm.machines(), [""; 0], "forgotten machines");
@@ -250,20 +262,13 @@ fn a_database_that_is_written_over() {
     let mut child = watch(&farm);
     until(&farm, "published", || farm.machines_file().len() == 2);
     let_it_look(&farm);
-    for name in ["state.sqlite", "state.sqlite-wal"] {
-        let path = farm.path("state").join(name);
-        let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
-        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
-        file.write_all(&vec![b'x'; length]).unwrap();
-    }
+    spoil(&farm);
     child.kill().unwrap();
     child.wait().unwrap();
     let refused = farm.run(&["run"]);
     assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("can be deleted"), "{}", stderr(&refused));
-    for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
-        let _gone = fs::remove_file(farm.path("state").join(name));
-    }
+    delete(&farm);
     let mut child = watch(&farm);
     until(&farm, "looked", || log(&farm).contains("found by its tag"));
     farm.set_runnable(0);

@@ -101,15 +101,13 @@ impl Store {
     }
 
     fn connect(&mut self) -> Result<&mut Connection, Trouble> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                self.orders_seen = None;
-                match self.access {
-                    Access::ReadOnly => database::open_to_read(&self.path)?,
-                    Access::ReadWrite => database::open_to_write(&self.path)?,
-                }
-            }
+        if let Some(connection) = self.connection.take() {
+            return Ok(self.connection.insert(connection));
+        }
+        self.orders_seen = None;
+        let connection = match self.access {
+            Access::ReadOnly => database::open_to_read(&self.path)?,
+            Access::ReadWrite => database::open_to_write(&self.path)?,
         };
         Ok(self.connection.insert(connection))
     }
