@@ -108,7 +108,7 @@ fn list_deploy(deploy: &mut Vec<MachineName>, observed: &Observed<'_>, name: &Ma
 fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
     match &snapshot.queue {
         QueueStatus::Up(queue) if snapshot.storage_error.is_none() => {
-            match next_step(observed, queue, snapshot.queue_asked) {
+            match next_step(observed, queue, snapshot) {
                 // Drained it is, and so it stays.
                 ReleaseStep::Release if is_to_stay_drained(observed) => {
                     ReleaseStep::Await(AwaitReason::Order)

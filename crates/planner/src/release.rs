@@ -10,7 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::memory::{Listed, Sequence};
 use crate::observed::Observed;
 use crate::plan::AcceptsJobs;
-use crate::snapshot::{MachineKeys, Queue};
+use crate::snapshot::{MachineKeys, Queue, Snapshot};
+use crate::time::Seconds;
+
+/// A builder is stopped only on an answer that was asked for at most this long ago: stopping it ends what it has
+/// begun to build since.
+const FRESH: Seconds = Seconds(3);
 
 /// The next step on a machine's way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +37,8 @@ pub enum ReleaseStep {
 pub enum AwaitReason {
     /// A queue status that was asked for after the machine was taken from the queue runner.
     NewerStatus,
+    /// A queue status that was asked for only just now.
+    FreshStatus,
     /// What is under way with the machine, or the time to try again.
     Operation,
     /// The queue runner to read the machines file without it, or to lose its builder.
@@ -41,7 +48,12 @@ pub enum AwaitReason {
 }
 
 /// The next step for `observed`, which is to be released.
-pub(crate) fn next_step(observed: &Observed<'_>, queue: &Queue, asked: Sequence) -> ReleaseStep {
+pub(crate) fn next_step(
+    observed: &Observed<'_>,
+    queue: &Queue,
+    snapshot: &Snapshot,
+) -> ReleaseStep {
+    let asked = snapshot.queue_asked;
     let step = match queue.keys {
         MachineKeys::Address => classic(observed, asked),
         MachineKeys::HostName => rest(observed, asked),
@@ -49,9 +61,15 @@ pub(crate) fn next_step(observed: &Observed<'_>, queue: &Queue, asked: Sequence)
     let is_operation = matches!(step, ReleaseStep::Drain | ReleaseStep::Release);
     if is_operation && !observed.may_be_released() {
         ReleaseStep::Await(AwaitReason::Operation)
+    } else if step == ReleaseStep::Drain && !is_fresh(snapshot) {
+        ReleaseStep::Await(AwaitReason::FreshStatus)
     } else {
         step
     }
+}
+
+fn is_fresh(snapshot: &Snapshot) -> bool {
+    snapshot.queue_asked_at.is_none_or(|asked_at| snapshot.taken_at.since(asked_at) <= FRESH)
 }
 
 /// The machines file comes first, then the queue runner's word that it has read it.
@@ -108,6 +126,7 @@ impl fmt::Display for AwaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NewerStatus => "a newer queue status has to confirm that it is idle",
+            Self::FreshStatus => "a queue status of the last 3 s has to show its builder idle",
             Self::Operation => "an earlier operation has to end, or its back-off",
             Self::Order => "it stays drained until the operator says more (resume, release)",
             Self::StillAcceptsJobs => "the queue runner may still give it builds",

@@ -49,6 +49,9 @@ pub struct Snapshot {
     /// The moment when it was asked for.
     #[serde(default)]
     pub queue_asked: Sequence,
+    /// When that was, by our clock; `None`: at `taken_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_asked_at: Option<Timestamp>,
 }
 
 impl Snapshot {
@@ -71,6 +74,7 @@ impl Snapshot {
             storage_error: None,
             queue,
             queue_asked: Sequence(0),
+            queue_asked_at: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Questions to the queue runner: when to ask, and which answers to believe.
 
-use planner::{Queue, QueueStatus, ReleaseStep, Seconds, Sequence, Timestamp};
+use planner::{AwaitReason, Queue, QueueStatus, ReleaseStep, Seconds, Sequence, Timestamp};
 
 use crate::boundary::{Effect, ListingId, QuestionId};
 use crate::history::Happening;
@@ -27,6 +27,8 @@ pub(crate) struct Questions {
     pub(crate) status: QueueStatus,
     /// The moment when it was asked for.
     pub(crate) moment: Sequence,
+    /// The time of that moment.
+    pub(crate) moment_at: Option<Timestamp>,
     /// The moment of the last question that was answered, whether or not the answer was newer.
     answered: Sequence,
     is_answered: bool,
@@ -48,6 +50,7 @@ impl Default for Questions {
             quick: 0,
             status: QueueStatus::Unavailable("it has not been asked yet".to_owned()),
             moment: Sequence(0),
+            moment_at: None,
             answered: Sequence(0),
             is_answered: false,
             status_time: None,
@@ -89,6 +92,7 @@ impl Questions {
     pub(crate) fn shift(&mut self, seconds: i64) {
         self.last_asked = self.last_asked.map(|at| at.shifted(seconds));
         self.ask_at = self.ask_at.map(|at| at.shifted(seconds));
+        self.moment_at = self.moment_at.map(|at| at.shifted(seconds));
         self.status_time = self.status_time.map(|(time, seen)| (time, seen.shifted(seconds)));
         self.waits.shift(seconds);
     }
@@ -164,6 +168,7 @@ impl Reconciler {
             QueueStatus::Up(queue) => match self.questions.freshness(&queue, self.now, max_age) {
                 Freshness::New => {
                     self.questions.moment = moment;
+                    self.questions.moment_at = self.questions.last_asked;
                     self.questions.quick = 0;
                     QueueStatus::Up(queue)
                 }
@@ -209,6 +214,15 @@ impl Reconciler {
 
     fn moment_of_first_answer(&self) -> bool {
         self.questions.last == QuestionId(1)
+    }
+
+    /// A builder that is to be stopped waits for an answer that comes at once.
+    pub(crate) fn ask_for_a_fresh_status(&mut self) {
+        let fresh = ReleaseStep::Await(AwaitReason::FreshStatus);
+        let is_wanted = self.plan.release.iter().any(|release| release.step == fresh);
+        if is_wanted && self.questions.are_settled() {
+            self.ask_again_soon();
+        }
     }
 
     fn ask_again_soon(&mut self) {

@@ -134,6 +134,7 @@ impl Reconciler {
             self.release(&plan);
             self.publish(&plan);
             self.plan = plan;
+            self.ask_for_a_fresh_status();
         }
         self.keep_alive();
         self.ask();

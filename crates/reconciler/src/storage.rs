@@ -74,7 +74,8 @@ impl Storage {
     }
 
     pub(crate) fn retry_at(&self) -> Option<Timestamp> {
-        self.failed.as_ref().map(|(_, at)| *at)
+        // While something is being written, its end is waited for.
+        self.failed.as_ref().filter(|_| self.under_way.is_empty()).map(|(_, at)| *at)
     }
 
     pub(crate) fn shift(&mut self, seconds: i64) {
@@ -128,7 +129,7 @@ impl Reconciler {
     /// Hands out all changes since the last time.
     pub(crate) fn write_down(&mut self) {
         let storage = &mut self.storage;
-        if storage.retry_at().is_some_and(|at| self.now < at) {
+        if storage.failed.as_ref().is_some_and(|(_, at)| self.now < *at) {
             return;
         }
         let mut changes = Vec::new();

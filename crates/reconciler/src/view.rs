@@ -27,6 +27,7 @@ impl Reconciler {
             storage_error: self.storage.error().map(str::to_owned),
             queue: self.questions.status.clone(),
             queue_asked: self.questions.moment,
+            queue_asked_at: self.questions.moment_at,
         }
     }
 

@@ -19,9 +19,11 @@ use crate::simulation::{Setup, Simulation};
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
 use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Rule, Violation};
 
-/// How long a farm may take to come to rest after the last trouble and the last submission: the queue
-/// runner's longest back-off is 81 minutes for each of four tries, and all work may have to be done by one machine.
+/// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
+/// queue runner's longest back-off is 81 minutes for each of four tries.
 const REST_WITHIN: Millis = Millis::from_hours(96);
+/// All work may have to be done by one machine of half the usual speed, and be lost with it and done again.
+const TIMES_THE_WORK: u64 = 4;
 
 /// All that is drawn from a seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,7 +66,7 @@ pub fn trial(seed: Seed, planner: Planner) -> Trial {
     let mut simulation = Simulation::new(knobs.setup()).with_planner(planner);
     let trouble_ends = knobs.farm.faults.until;
     simulation.advance(trouble_ends);
-    let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN;
+    let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
     if !simulation.run_until(limit) {
         let what = format!("still waits for: {}", simulation.what_it_waits_for());
         simulation.world_mut().report_violation(Rule::Converge, what);
@@ -114,6 +116,12 @@ impl Knobs {
             farm: self.farm.clone(),
             workload: Arc::new(self.workload()),
         }
+    }
+
+    fn longest_work(&self) -> Millis {
+        let workload = self.workload();
+        let all = workload.steps().iter().map(|step| step.duration().0).sum::<u64>();
+        Millis(all.saturating_mul(TIMES_THE_WORK))
     }
 
     fn workload(&self) -> Workload {

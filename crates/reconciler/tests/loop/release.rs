@@ -1,6 +1,9 @@
 //! A machine's way out: unlisted, confirmed by a newer status, drained, gone.
 
-use planner::{IdleAction, Machine, MachineKeys, MachineState, Operation, QueueMachine, Seconds};
+use planner::{
+    AwaitReason, IdleAction, Machine, MachineKeys, MachineState, Operation, QueueMachine,
+    ReleaseStep, Seconds,
+};
 use reconciler::OperationErrorKind;
 
 use crate::harness::{Answers, Harness, TYPE, configuration, error, name, pool, up};
@@ -244,6 +247,40 @@ fn a_builder_that_stays_connected_is_told_again_and_not_released() {
     harness.pass(12);
     harness.queue(0, &[]);
     assert_eq!(harness.under_way(), ["destroy farm-0"], "the queue runner has lost it by itself");
+}
+
+/// It may have begun to build while the answer was on its way, and stopping it would end that.
+#[test]
+fn a_builder_is_not_stopped_on_an_answer_that_came_late() {
+    let mut harness = rest_harness();
+    assert_eq!(harness.questions.len(), 1);
+    harness.pass(8);
+    harness.queue(0, &[rest(0)]);
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    let release = &harness.reconciler.plan().release[0];
+    assert_eq!(release.step, ReleaseStep::Await(AwaitReason::FreshStatus));
+    harness.pass(1);
+    assert_eq!(harness.questions.len(), 1, "asked again soon");
+    harness.queue(0, &[rest(1)]);
+    assert!(harness.operations.is_empty(), "it builds");
+    harness.pass(10);
+    harness.queue(0, &[rest(0)]);
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+}
+
+/// The answer that the first try rested on is old by the time of the next one.
+#[test]
+fn a_builder_that_could_not_be_stopped_is_stopped_on_another_answer() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
+    harness.queue(0, &[rest(0)]);
+    harness.pass(9);
+    assert!(harness.operations.is_empty(), "its back-off is over, and it may build again");
+    assert_eq!(harness.questions.len(), 1, "that is asked");
+    harness.queue(0, &[rest(1)]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"], "it builds, and goes on");
 }
 
 #[test]

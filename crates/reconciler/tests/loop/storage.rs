@@ -23,6 +23,24 @@ fn what_cannot_be_written_down_is_not_created() {
     assert!(history.contains(&"state can be written again".to_owned()));
 }
 
+/// Else the loop would turn without end until it is written.
+#[test]
+fn what_is_being_written_again_is_waited_for() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.records = Answers::Fail;
+    harness.queue(1, &[]);
+    harness.records = Answers::Later;
+    harness.now += 11;
+    harness.reconciler.act(planner::Timestamp(harness.now));
+    let retry = std::iter::from_fn(|| harness.reconciler.poll_effect());
+    let retry: Vec<_> =
+        retry.filter(|it| matches!(it, reconciler::Effect::Record { .. })).collect();
+    assert_eq!(retry.len(), 1);
+    harness.reconciler.act(planner::Timestamp(harness.now));
+    assert!(harness.reconciler.poll_timeout().is_none_or(|at| at.0 > harness.now));
+}
+
 #[test]
 fn nothing_is_released_while_the_state_cannot_be_written() {
     let mut harness = Harness::with_ready_machine(pool());

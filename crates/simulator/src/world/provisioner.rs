@@ -42,14 +42,21 @@ pub(super) struct Provisioner {
     /// Counts questions and publications, so that it is known what was asked for after what.
     moment: u64,
     /// When the queue status that it knows was asked for; `None` when it was not to be had.
-    pub(super) status_moment: Option<u64>,
-    asked: BTreeMap<u64, u64>,
+    pub(super) status_asked: Option<Asked>,
+    asked: BTreeMap<u64, Asked>,
     /// When hosts left the machines file.
     unlisted: BTreeMap<Host, u64>,
     /// Hosts that it was ever told of.
     pub(super) hosts: BTreeSet<Host>,
     /// Turns of its loop in which it made a plan or could have.
     turns: u64,
+}
+
+/// When the queue status was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    moment: u64,
+    pub(super) at: Millis,
 }
 
 impl Provisioner {
@@ -65,7 +72,7 @@ impl Provisioner {
             rng: seed.stream(Purpose::Cycle, 0),
             effects_left: None,
             moment: 0,
-            status_moment: None,
+            status_asked: None,
             asked: BTreeMap::new(),
             unlisted: BTreeMap::new(),
             hosts: BTreeSet::new(),
@@ -85,7 +92,8 @@ impl Provisioner {
 
     /// Whether the status that it knows was asked for after `host` left the machines file.
     pub(super) fn has_asked_since_unlisted(&self, host: Host) -> bool {
-        self.unlisted.get(&host).is_none_or(|at| self.status_moment > Some(*at))
+        let status = self.status_asked.map(|asked| asked.moment);
+        self.unlisted.get(&host).is_none_or(|at| status > Some(*at))
     }
 
     fn write(&mut self, change: Change) {
@@ -161,7 +169,7 @@ impl SimWorld {
         let provisioner = &mut self.provisioner;
         provisioner.run = run;
         provisioner.rng = rng;
-        provisioner.status_moment = None;
+        provisioner.status_asked = None;
         provisioner.reconciler = Some(reconciler.with_planner(provisioner.planner));
         if self.in_trouble() {
             self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
@@ -294,15 +302,15 @@ impl SimWorld {
         if let Told::Queue { question, status } = event {
             let asked = self.provisioner.asked.remove(&question.0);
             let is_up = matches!(status, planner::QueueStatus::Up(_));
-            self.provisioner.status_moment = asked.filter(|_| is_up);
+            self.provisioner.status_asked = asked.filter(|_| is_up);
         }
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::AskQueue(question) => {
-                let moment = self.provisioner.next_moment();
-                self.provisioner.asked.insert(question.0, moment);
+                let asked = Asked { moment: self.provisioner.next_moment(), at: self.now() };
+                self.provisioner.asked.insert(question.0, asked);
                 let status = self.queue_status();
                 let event = Told::Queue { question, status };
                 let before = self.provisioner.late.len();

@@ -7,6 +7,11 @@ use reconciler::OperationId;
 use super::SimWorld;
 use super::checker::Rule;
 use crate::cloud::Life;
+use crate::engine::Millis;
+
+/// How old an answer may be on which a builder is stopped: a little more than the planner allows, which counts whole
+/// seconds.
+const FRESH: Millis = Millis::from_seconds(4);
 
 impl SimWorld {
     /// What must be true before a machine is asked for, drained, stopped or destroyed.
@@ -15,7 +20,7 @@ impl SimWorld {
         let (operation, machine) = (run.operation, run.machine.clone());
         match operation {
             Operation::Create => self.check_create(&machine),
-            Operation::Drain if self.farm.is_rest() => self.check_idle(&machine, "drained"),
+            Operation::Drain if self.farm.is_rest() => self.check_drain(&machine),
             Operation::Stop | Operation::Destroy => self.check_release(&machine, operation),
             Operation::Drain | Operation::Start | Operation::Deploy | Operation::KeepAlive => {}
         }
@@ -65,6 +70,23 @@ impl SimWorld {
         });
     }
 
+    /// No answer tells of what begins while it is on its way: such a build ends by nobody's fault, if the answer was
+    /// not waited for long.
+    fn check_drain(&mut self, machine: &Machine) {
+        let now = self.now();
+        let name = &machine.name;
+        let Some(id) = self.cloud.find(name) else { return };
+        let asked_at = self.provisioner.status_asked.map(|asked| asked.at);
+        let fresh = asked_at.filter(|at| now.since(*at) <= FRESH);
+        let records = self.queue_runner.records();
+        let could_be_known = |step: usize| fresh.is_none_or(|at| records[step].started_at <= at);
+        let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).into_iter();
+        let jobs = jobs.filter(|start| could_be_known(start.step.position())).count();
+        self.checker.expect(now, jobs == 0, Rule::NeverReleaseBusy, || {
+            format!("{name} is drained and builds {jobs} steps")
+        });
+    }
+
     fn check_idle(&mut self, machine: &Machine, what: &str) {
         let now = self.now();
         let name = &machine.name;
@@ -78,7 +100,7 @@ impl SimWorld {
     fn check_release(&mut self, machine: &Machine, operation: Operation) {
         let now = self.now();
         let name = &machine.name;
-        let seen = self.provisioner.status_moment.is_some();
+        let seen = self.provisioner.status_asked.is_some();
         self.checker.expect(now, seen, Rule::NeverReleaseBlindly, || {
             format!("{operation} {name}, while the queue runner does not answer")
         });
