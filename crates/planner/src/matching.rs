@@ -19,6 +19,34 @@ pub(crate) struct QueueMachines<'a> {
     /// Each with its host beside it, where a search finds it without a look elsewhere.
     by_host: Vec<(&'a Host, &'a QueueMachine)>,
     unknown_builders: UnknownBuilders<'a>,
+    addresses: Addresses,
+}
+
+/// Where the machines are that their providers list, sorted.
+struct Addresses(Vec<(Host, u16)>);
+
+impl Addresses {
+    /// Those of `machines`; none where nobody is missing, since only the missing are looked up.
+    fn of(machines: &[Machine]) -> Self {
+        let (missing, listed): (Vec<_>, Vec<_>) =
+            machines.iter().partition(|machine| machine.memory.missing.is_some());
+        if missing.is_empty() {
+            return Self(Vec::new());
+        }
+        let running = listed.into_iter().filter(|machine| machine.state.is_live());
+        let at = |machine: &Machine| Some((machine.address.clone()?, machine.ssh_port));
+        let mut addresses: Vec<_> = running.filter_map(at).collect();
+        addresses.sort_unstable();
+        Self(addresses)
+    }
+
+    /// Whether the place of a machine that its provider does not list is another one's by now: addresses are given
+    /// away again, and what happens there is not the missing machine's doing.
+    fn were_given_away(&self, machine: &Machine, (host, port): (&Host, Option<u16>)) -> bool {
+        let first = self.0.partition_point(|(other, _)| other < host);
+        let mut there = self.0[first..].iter().take_while(|(other, _)| other == host);
+        machine.memory.missing.is_some() && there.any(|(_, other)| ports_fit(port, Some(*other)))
+    }
 }
 
 /// Whether builders are busy that belong to nobody we know: neither to us nor to the operator. Each may be a
@@ -91,12 +119,14 @@ impl<'a> QueueMachines<'a> {
     ) -> Self {
         let QueueStatus::Up(queue) = status else {
             let unknown_builders = UnknownBuilders::default();
-            return Self { queue: None, by_host: Vec::new(), unknown_builders };
+            let addresses = Addresses(Vec::new());
+            return Self { queue: None, by_host: Vec::new(), unknown_builders, addresses };
         };
         let mut by_host: Vec<_> = queue.machines.iter().map(|entry| (&entry.host, entry)).collect();
         by_host.sort_by_key(|(host, _)| *host);
         let unknown_builders = UnknownBuilders::of(queue, ours, others);
-        Self { queue: Some(queue), by_host, unknown_builders }
+        let addresses = Addresses::of(ours);
+        Self { queue: Some(queue), by_host, unknown_builders, addresses }
     }
 
     fn entries(&self, host: &Host) -> impl Iterator<Item = &'a QueueMachine> {
@@ -114,8 +144,10 @@ impl<'a> QueueMachines<'a> {
     /// what it calls itself (REST), and by every place that was ever published for it. Where several entries
     /// fit (another user, an older entry), the machine is as busy as all of them together: in doubt it stays.
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
-        let hosts: BTreeSet<_> = places(machine).map(|(host, _)| host).collect();
-        together(self.queue?, machine, hosts.into_iter().flat_map(|host| self.entries(host)))
+        let is_its = |place: &(&Host, _)| !self.addresses.were_given_away(machine, *place);
+        let places: Vec<_> = places(machine).filter(is_its).collect();
+        let hosts: BTreeSet<_> = places.iter().map(|(host, _)| *host).collect();
+        together(self.queue?, &places, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }
 
@@ -128,17 +160,17 @@ fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
 
 /// As [`QueueMachines::find`], for one machine only: without sorting.
 pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> {
-    together(queue, machine, queue.machines.iter())
+    together(queue, &places(machine).collect::<Vec<_>>(), queue.machines.iter())
 }
 
-/// What those of `entries` of `queue` say together that stand for a place of `machine`.
+/// What those of `entries` of `queue` say together that stand for one of `places`.
 fn together<'a>(
     queue: &Queue,
-    machine: &Machine,
+    places: &[(&Host, Option<u16>)],
     entries: impl Iterator<Item = &'a QueueMachine>,
 ) -> Option<SeenInQueue> {
     let is_its = |entry: &&QueueMachine| {
-        places(machine).any(|(host, port)| *host == entry.host && ports_fit(port, entry.port))
+        places.iter().any(|(host, port)| **host == entry.host && ports_fit(*port, entry.port))
     };
     entries
         .filter(is_its)

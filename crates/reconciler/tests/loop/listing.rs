@@ -1,6 +1,8 @@
 //! What providers list, in whatever order, and what they do not.
 
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Operation, Tag, Verdict};
+use planner::{
+    Host, Machine, MachineName, MachineState, MachineType, Operation, QueueMachine, Tag, Verdict,
+};
 use reconciler::{Event, Listing, ProviderId};
 
 use crate::harness::{Harness, TYPE, configuration, name, pool, up};
@@ -46,6 +48,27 @@ fn one_that_stays_missing_is_replaced_and_made_sure_of() {
     harness.end(Operation::Destroy, 0, Ok(up(0)));
     harness.list(&[]);
     assert!(!harness.disk.records.contains_key(&name(0)));
+}
+
+/// A cloud gives addresses away again: who is there now builds for itself, and accepts jobs for itself.
+#[test]
+fn one_that_is_gone_does_not_stay_for_its_successor_at_the_same_address() {
+    for (port, expected) in [(22, vec!["destroy farm-0"]), (2222, vec![])] {
+        let mut harness = Harness::with_ready_machine(pool());
+        harness.queue(2, &[Harness::listed(0, 0)]);
+        let there = Machine { ssh_port: port, ..up(0) };
+        let successor = Machine { name: name(1), ..there };
+        harness.end(Operation::Create, 1, Ok(successor.clone()));
+        harness.end(Operation::Deploy, 1, Ok(successor.clone()));
+        for _ in 0..4 {
+            harness.pass(60);
+            harness.list(std::slice::from_ref(&successor));
+            let listed = QueueMachine { port: Some(port), ..Harness::listed(0, 0) };
+            let other = QueueMachine { port: Some(22), ..Harness::listed(0, 0) };
+            harness.queue(1, &[listed, other]);
+        }
+        assert_eq!(harness.under_way(), expected, "{port}");
+    }
 }
 
 #[test]

@@ -198,7 +198,8 @@ impl SimWorld {
 
     /// Chance may kill it now, or after some more effects.
     pub(super) fn may_kill(&mut self, run: u64) {
-        if run != self.provisioner.run || !self.in_trouble() {
+        let is_down = self.provisioner.reconciler.is_none();
+        if run != self.provisioner.run || is_down || !self.in_trouble() {
             return;
         }
         if self.provisioner.rng.chance(self.farm.faults.killed) {
