@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::experience::Experience;
 use crate::names::{MachineType, System};
-use crate::plan::{AllowedBy, Sizing, Warning};
+use crate::plan::Warning;
 use crate::policy::{Policy, PoolPolicy};
+use crate::sizing::{AllowedBy, Sizing};
 use crate::snapshot::{Demand, DemandKey, QueueStatus};
 use crate::target_wait::{self, Load};
 use crate::time::{Seconds, Timestamp};

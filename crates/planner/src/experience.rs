@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::spending::Spent;
 use crate::time::Seconds;
 
 /// What is remembered of one machine type.
@@ -11,6 +12,8 @@ use crate::time::Seconds;
 pub struct Experience {
     /// From the request for a machine, or for its start, until it was ready: time that is paid for.
     pub start_time: Average,
+    /// What those have cost that cost nothing any more.
+    pub spent: Spent,
     /// What steps took that were built on them, copying included.
     pub step_time: Average,
 }

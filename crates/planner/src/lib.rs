@@ -8,6 +8,7 @@
 
 mod admission;
 mod copying;
+mod cost_limits;
 mod demand;
 mod endpoint;
 mod escape;
@@ -31,7 +32,9 @@ mod release;
 mod render;
 mod retention;
 mod selection;
+mod sizing;
 mod snapshot;
+mod spending;
 mod store_uri;
 mod target_wait;
 mod time;
@@ -52,16 +55,19 @@ pub use names::{Feature, MachineName, MachineType, System, Tag};
 pub use orders::{Order, Word};
 pub use ownership::is_ours;
 pub use plan::{
-    AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
-    Release, ReleaseHow, ReleaseReason, Sizing, SlotsBound, SlotsWanted, StepsBuilt, Verdict,
-    Warning,
+    AcceptsJobs, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason,
+    StepsBuilt, Verdict, Warning,
 };
 pub use planner::plan;
 pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
 pub use release::{AwaitReason, ReleaseStep};
+pub use sizing::{
+    AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
+};
 pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
+pub use spending::{Paid, Spent};
 pub use store_uri::StoreUri;
 pub use time::{Seconds, Timestamp};

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
+use crate::spending::Paid;
 use crate::time::{Seconds, Timestamp};
 
 /// The memory of one machine. A machine that was only just found has the default one.
@@ -21,6 +22,9 @@ pub struct Memory {
     /// Since when it is ready for builds: deployed and reachable. `None`: not yet, or not any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
+    /// The time that it costs. `None` while it costs nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid: Option<Paid>,
     /// Its latest operations failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
@@ -62,6 +66,7 @@ impl Memory {
             known_since,
             requested_at,
             ready_since,
+            paid,
             failing,
             under_way,
             listed: _,
@@ -77,6 +82,7 @@ impl Memory {
             known_since.as_mut(),
             requested_at.as_mut(),
             ready_since.as_mut(),
+            paid.as_mut().map(|paid| &mut paid.since),
             failing.as_mut().map(|failing| &mut failing.since),
             under_way.as_mut().map(|under_way| &mut under_way.since),
             missing.as_mut().map(|missing| &mut missing.since),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admission::Admission;
+use crate::cost_limits::{self, Limits};
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::experience::Experience;
 use crate::health;
@@ -10,10 +11,11 @@ use crate::idle_timeout::{idle_timeout, idle_timeout_of_the_last};
 use crate::names::MachineType;
 use crate::observed::{Observed, observe};
 use crate::phases::list_phases;
-use crate::plan::{Attempt, Deferral, Deferred, NoRoom, Plan, Provision, Sizing, Verdict, Warning};
+use crate::plan::{Attempt, Plan, Provision, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
 use crate::selection::{Halt, Names, Selection, preference, select};
+use crate::sizing::{AllowedBy, Deferral, Deferred, LimitReached, NoRoom, Sizing};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 use crate::warnings::{warn_of_odd_input, warn_of_trouble};
@@ -32,6 +34,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             machines.iter().map(|m| &m.machine.name).chain(&snapshot.not_ours),
         ),
         admission: Admission::new(&snapshot.resources),
+        limits: Limits::new(policy, snapshot, &machines),
         snapshot,
     };
     warn_of_odd_input(policy, snapshot, &machines, &mut planning.plan.warnings);
@@ -61,7 +64,8 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
-        planning.retain(pool, &demand.unwrap_or_default(), &experience, &machines, used);
+        let timeouts = planning.idle_timeouts(machine_type, pool, &experience);
+        planning.retain(pool, &demand.unwrap_or_default(), timeouts, &machines, used);
     }
     planning.finish(policy, &machines)
 }
@@ -73,6 +77,7 @@ struct Planning<'a> {
     verdicts: Vec<Option<Verdict>>,
     names: Names<'a>,
     admission: Admission<'a>,
+    limits: Limits<'a>,
     snapshot: &'a Snapshot,
 }
 
@@ -107,6 +112,13 @@ fn machines_by_type<'a>(
     by_type
 }
 
+/// One more machine has to wait for a limit.
+fn defer(sizing: &mut Sizing, reached: LimitReached) {
+    let earlier = sizing.deferred.as_ref().map_or(0, |deferred| deferred.machines);
+    let machines = earlier.saturating_add(1);
+    sizing.deferred = Some(Deferred { machines, reason: Deferral::Limit(reached) });
+}
+
 /// The machine of a type of which none is in use that stays when all others have gone.
 fn last_to_go(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
     let staying = machines.iter().filter(|observed| {
@@ -139,7 +151,8 @@ impl<'a> Planning<'a> {
         mut sizing: Sizing,
         selection: &Selection<'_>,
     ) {
-        for observed in &selection.chosen {
+        sizing.deferred.clone_from(&selection.deferred);
+        for (number, observed) in (0..).zip(&selection.chosen) {
             let state = observed.machine.state;
             // What is under way already has its room.
             let comes_up = observed.operation().is_none()
@@ -147,6 +160,16 @@ impl<'a> Planning<'a> {
                     state,
                     MachineState::Requested | MachineState::Stopped | MachineState::Stopping
                 );
+            if let Err(reached) = self.count(observed, number, comes_up) {
+                if comes_up {
+                    self.verdicts[observed.index] = Some(retention::keep_for_limit(reached));
+                } else {
+                    sizing.allowed = sizing.allowed.min(number);
+                    sizing.allowed_by = AllowedBy::CostLimits;
+                }
+                defer(&mut sizing, reached);
+                continue;
+            }
             if comes_up && !self.admit(machine_type, &mut sizing.no_room) {
                 self.verdicts[observed.index] = Some(retention::keep_for_room());
                 continue;
@@ -162,21 +185,44 @@ impl<'a> Planning<'a> {
                 self.plan.provision.push(Provision { name, machine_type, attempt });
             }
         }
-        sizing.deferred.clone_from(&selection.deferred);
-        self.create(machine_type, selection.create, &mut sizing);
+        let chosen = u32::try_from(selection.chosen.len()).unwrap_or(u32::MAX);
+        self.create(machine_type, chosen, selection.create, &mut sizing);
         if let Some(Deferred { reason, .. }) = &sizing.deferred {
             self.wake_at(reason.until());
         }
         self.plan.sizing.insert(machine_type.clone(), sizing);
     }
 
-    fn create(&mut self, machine_type: &MachineType, number: u32, sizing: &mut Sizing) {
+    /// Counts a machine against the limits, one that is to be begun as such unless it may be there already.
+    fn count(
+        &mut self,
+        observed: &Observed<'_>,
+        number: u32,
+        comes_up: bool,
+    ) -> Result<(), LimitReached> {
+        if comes_up && !cost_limits::may_cost(observed) {
+            self.limits.begin(&observed.machine.machine_type, number)
+        } else {
+            self.limits.go_on(observed, number)
+        }
+    }
+
+    /// Asks for `number` new machines beside `present` ones.
+    fn create(
+        &mut self,
+        machine_type: &MachineType,
+        present: u32,
+        number: u32,
+        sizing: &mut Sizing,
+    ) {
         if number > 0 && self.snapshot.storage_error.is_some() {
             sizing.deferred = Some(Deferred { machines: number, reason: Deferral::NoStorage });
             return;
         }
-        for _ in 0..number {
-            if self.admit(machine_type, &mut sizing.no_room) {
+        for nth in present..present.saturating_add(number) {
+            if let Err(reached) = self.limits.begin(machine_type, nth) {
+                defer(sizing, reached);
+            } else if self.admit(machine_type, &mut sizing.no_room) {
                 self.plan.provision.push(Provision {
                     name: self.names.next(),
                     machine_type: machine_type.clone(),
@@ -209,12 +255,28 @@ impl<'a> Planning<'a> {
         false
     }
 
+    /// How long idle machines of a type are kept, and the last of them: not at all while what runs could pass a
+    /// limit.
+    fn idle_timeouts(
+        &self,
+        machine_type: &MachineType,
+        pool: Option<&PoolPolicy>,
+        experience: &Experience,
+    ) -> (Seconds, Seconds) {
+        match pool {
+            Some(pool) if !self.limits.are_short(machine_type) => {
+                (idle_timeout(pool, experience), idle_timeout_of_the_last(pool, experience))
+            }
+            _ => (Seconds(0), Seconds(0)),
+        }
+    }
+
     /// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
     fn retain(
         &mut self,
         pool: Option<&PoolPolicy>,
         demand: &PoolDemand,
-        experience: &Experience,
+        (timeout, timeout_of_the_last): (Seconds, Seconds),
         machines: &[&Observed<'_>],
         used: u32,
     ) {
@@ -231,12 +293,10 @@ impl<'a> Planning<'a> {
                     pool,
                     demand,
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
-                    grace_period: match pool {
-                        Some(pool) if last == Some(observed.index) => {
-                            idle_timeout_of_the_last(pool, experience)
-                        }
-                        Some(pool) => idle_timeout(pool, experience),
-                        None => Seconds(0),
+                    grace_period: if last == Some(observed.index) {
+                        timeout_of_the_last
+                    } else {
+                        timeout
                     },
                 },
             );
@@ -259,6 +319,7 @@ impl<'a> Planning<'a> {
         for order in self.snapshot.orders_in_force() {
             self.wake_at(order.until);
         }
+        self.wake_at(self.limits.change_at());
         let wake_at = list_phases(&mut self.plan, policy, machines, self.snapshot);
         self.wake_at(wake_at);
         self.plan

@@ -52,10 +52,10 @@ pub struct CostLimits {
     /// `maxHourlyCost`: what the machines that run at one time cost together per hour.
     #[serde(default)]
     pub hourly: Option<Money>,
-    /// `maxDailyCost`: in any 24 hours.
+    /// `maxDailyCost`: in a day (UTC).
     #[serde(default)]
     pub daily: Option<Money>,
-    /// `maxMonthlyCost`: in any 30 days.
+    /// `maxMonthlyCost`: in a month (UTC).
     #[serde(default)]
     pub monthly: Option<Money>,
 }

@@ -7,10 +7,13 @@ use crate::escape::escape;
 use crate::memory::{BackOff, BackOffKind};
 use crate::orders::{Attribution, Order};
 use crate::plan::{
-    AcceptsJobs, AllowedBy, Attempt, Deferral, Deferred, KeepReason, NoRoom, Plan, Provision,
-    Release, ReleaseHow, ReleaseReason, Sizing, SlotsBound, SlotsWanted, Verdict, Warning,
+    AcceptsJobs, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason, Verdict,
+    Warning,
 };
 use crate::release::{AwaitReason, ReleaseStep};
+use crate::sizing::{
+    AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
+};
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -95,6 +98,7 @@ impl Display for Sizing {
             AllowedBy::Demand => {}
             AllowedBy::MinMachines => f.write_str(" (minMachines)")?,
             AllowedBy::MaxMachines => f.write_str(" (maxMachines)")?,
+            AllowedBy::CostLimits => f.write_str(" (limits in dollars)")?,
         }
         write!(f, ", has {present}")?;
         if let Some(deferred) = deferred {
@@ -142,7 +146,30 @@ impl Display for Deferred {
             }
             Deferral::BackOff(back_off) => write!(f, "from {} on: {back_off}", back_off.until),
             Deferral::Paused(order) => write!(f, "later: paused {}", Attribution(order)),
+            Deferral::Limit(reached @ LimitReached { until: Some(until), .. }) => {
+                write!(f, "from {until} on: {reached}")
+            }
+            Deferral::Limit(reached) => write!(f, "once another has gone: {reached}"),
             Deferral::NoStorage => f.write_str("once our state can be written down"),
+        }
+    }
+}
+
+impl Display for LimitReached {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { limit, by_type, until: _ } = self;
+        let whose = if *by_type { "this type" } else { "the farm" };
+        match limit {
+            LimitName::MaxMachines => write!(f, "maxMachines of {whose} are there"),
+            LimitName::MaxHourlyCost { limit } => {
+                write!(f, "maxHourlyCost of {whose} is {limit}")
+            }
+            LimitName::MaxDailyCost { limit, spent } => {
+                write!(f, "maxDailyCost of {whose} is {limit}, {spent} are spent")
+            }
+            LimitName::MaxMonthlyCost { limit, spent } => {
+                write!(f, "maxMonthlyCost of {whose} is {limit}, {spent} are spent")
+            }
         }
     }
 }
@@ -208,6 +235,7 @@ impl Display for KeepReason {
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
             Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
             Self::Paused(order) => write!(f, "paused {}", Attribution(order)),
+            Self::Limit(reached) => write!(f, "wanted, but {reached}"),
             Self::NoRoom => f.write_str("wanted, but there is no room for it"),
         }
     }

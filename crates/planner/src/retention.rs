@@ -7,6 +7,7 @@ use crate::observed::{NameIs, Observed};
 use crate::orders::Order;
 use crate::plan::{AcceptsJobs, KeepReason, ReleaseHow, ReleaseReason, Verdict};
 use crate::policy::{IdleAction, PoolPolicy};
+use crate::sizing::LimitReached;
 use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
@@ -295,6 +296,11 @@ pub(crate) fn keep_unlisted(observed: &Observed<'_>) -> Verdict {
 /// The verdict on a machine that is wanted, but would not fit beside those that run.
 pub(crate) fn keep_for_room() -> Verdict {
     keep(KeepReason::NoRoom, AcceptsJobs::No).verdict
+}
+
+/// The verdict on a machine that is wanted, but would pass a limit.
+pub(crate) fn keep_for_limit(reached: LimitReached) -> Verdict {
+    keep(KeepReason::Limit(reached), AcceptsJobs::No).verdict
 }
 
 /// Whether the machine is still there, on or off, once the verdict is carried out.

@@ -9,8 +9,8 @@ use crate::names::{MachineName, Tag};
 use crate::observed::Observed;
 use crate::orders::Order;
 use crate::ownership::number;
-use crate::plan::{Deferral, Deferred};
 use crate::policy::PoolPolicy;
+use crate::sizing::{Deferral, Deferred};
 use crate::snapshot::MachineState;
 use crate::time::{Seconds, Timestamp};
 

@@ -12,8 +12,8 @@
 //! `D` is what steps of the type have taken. Where it is wrong, or where a few long steps hold all slots, the wait grows
 //! beyond the target all the same: as long as the steps that wait have waited longer than `T` on average, `slots = r + q`.
 
-use crate::plan::{SlotsBound, SlotsWanted};
 use crate::policy::PoolPolicy;
+use crate::sizing::{SlotsBound, SlotsWanted};
 use crate::time::Seconds;
 
 /// What a pool is asked for.

@@ -150,6 +150,7 @@ impl Reconciler {
         let Some(record) = self.records.get(&name) else {
             self.records.insert(name.clone(), Record::found(machine, id.clone(), self.now));
             self.storage.touch(&name);
+            self.costs_as_listed(&name);
             self.note_of(&name, Happening::Found);
             return;
         };
@@ -204,6 +205,7 @@ impl Reconciler {
             let took = before.machine.memory.requested_at.map_or(Seconds(0), |at| now.since(at));
             self.note_of(&name, Happening::Created { took });
         }
+        self.costs_as_listed(&name);
         if was_missing {
             self.note_of(&name, Happening::Back);
         }

@@ -18,6 +18,7 @@ mod publication;
 mod questions;
 mod reconciler;
 mod record;
+mod spending;
 mod storage;
 mod view;
 mod waits;

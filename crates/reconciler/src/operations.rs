@@ -111,6 +111,9 @@ impl Reconciler {
             is_abandoned: false,
         });
         self.effects.push_back(Effect::Begin { operation: operation_id, task });
+        if matches!(operation, Operation::Create | Operation::Start) {
+            self.costs_since(name, self.now);
+        }
         if let Some(record) = self.records.get_mut(name) {
             record.machine.memory.under_way = Some(UnderWay { operation, since: self.now });
         }
@@ -178,6 +181,9 @@ impl Reconciler {
     }
 
     fn succeeded(&mut self, running: &Running, machine: Machine) {
+        if running.operation.ends_the_machine() {
+            self.costs_no_more(&running.name);
+        }
         let took = self.now.since(running.began);
         let now = self.now;
         let settings = &self.configuration.settings;
@@ -263,7 +269,10 @@ impl Reconciler {
             return;
         }
         match running.operation {
-            Operation::Create if kind != OperationErrorKind::TimedOut => record.attempt += 1,
+            Operation::Create if kind != OperationErrorKind::TimedOut => {
+                record.attempt += 1;
+                record.machine.memory.paid = None;
+            }
             Operation::Drain => record.was_drained(),
             // It may be off or gone all the same: it has to be deployed before it is published again.
             Operation::Stop | Operation::Destroy => record.machine.memory.ready_since = None,

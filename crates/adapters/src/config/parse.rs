@@ -63,7 +63,6 @@ fn read(root: &Attrs<'_>) -> Config {
     policy.other_machines.extend(machines_file::static_hosts(&machines_file));
     policy.max_machines = root.count("maxMachines", 0);
     policy.cost_limits = cost_limits;
-    not_yet::warn_at_the_top(root);
     Config {
         policy,
         schedules: types.schedules,

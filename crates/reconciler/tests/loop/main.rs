@@ -11,4 +11,5 @@ mod listing;
 mod orders;
 mod queue;
 mod release;
+mod spending;
 mod storage;
