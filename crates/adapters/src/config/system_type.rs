@@ -55,7 +55,8 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
         pool.idle_action = IdleAction::Stop;
     }
     let schedule = schedule::read(attrs, &pool);
-    SystemType { pool, provider: provider::read(attrs), schedule }
+    let provider = provider::read(attrs, &pool);
+    SystemType { pool, provider, schedule }
 }
 
 fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPolicy) {
