@@ -68,7 +68,8 @@ impl Reconciler {
             resources.extend(provider.resources.iter().map(|resource| {
                 let needs =
                     begun.iter().filter_map(|machine_type| resource.needs.get(*machine_type));
-                let free = resource.free.saturating_sub(needs.sum());
+                // One after the other: what a provider tells may add up to more than there are numbers.
+                let free = needs.fold(resource.free, |free, need| free.saturating_sub(*need));
                 Resource { free, ..resource.clone() }
             }));
         }

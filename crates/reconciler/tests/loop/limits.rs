@@ -1,6 +1,6 @@
 //! How much is done at once.
 
-use planner::{MachineType, Operation, PoolPolicy, Seconds, System};
+use planner::{MachineType, Operation, PoolPolicy, System};
 use reconciler::{Event, Listing, ProviderId, State, Timing};
 
 use crate::harness::{Harness, TYPE, configuration, pool, up};
@@ -117,6 +117,27 @@ fn room_is_not_given_twice_while_a_machine_is_being_made() {
 }
 
 #[test]
+fn needs_that_add_up_to_more_than_there_are_numbers_leave_no_room() {
+    let mut harness = Harness::new(pool());
+    let listing = |need| Listing {
+        resources: vec![planner::Resource {
+            name: "MiB".to_owned(),
+            free: 2500,
+            needs: [(MachineType::new(TYPE), need)].into(),
+        }],
+        ..Listing::default()
+    };
+    harness.list_as(&Ok(listing(1000)));
+    harness.queue(2, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
+    harness.pass(60);
+    harness.list_as(&Ok(listing(u64::MAX)));
+    harness.queue(3, &[]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("free are 0 MiB"), "{plan}");
+}
+
+#[test]
 fn a_wait_has_an_end_that_is_known() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 1)]);
@@ -124,5 +145,4 @@ fn a_wait_has_an_end_that_is_known() {
     assert!(next.0 > harness.now && next.0 <= harness.now + 10, "{next:?} at {}", harness.now);
     assert_eq!(harness.reconciler.plan().wake_at, None, "nothing changes by itself");
     assert!(harness.reconciler.is_settled());
-    let _ = Seconds(0);
 }
