@@ -220,10 +220,22 @@ pub(crate) enum Command {
     /// Simulate: what would a configuration cost, and how long would builds wait?
     #[command(subcommand)]
     Sim(crate::sim::args::Sim),
+    /// Show what machines have cost: the last day, 7 and 30 days, by type, and the next 30 days
+    Cost {
+        /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+        #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
+        conf: PathBuf,
+        /// As JSON, in micro-dollars
+        #[arg(long)]
+        json: bool,
+    },
     /// Show a table of the machines with what would become of them
     Status {
         /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
         #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
         conf: PathBuf,
+        /// As JSON, like /status.json of the service
+        #[arg(long)]
+        json: bool,
     },
 }

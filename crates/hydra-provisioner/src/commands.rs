@@ -14,8 +14,9 @@ use crate::history::{Wanted, history};
 use crate::look::{at_work, look};
 use crate::run::run_once;
 use crate::sim::sim;
+use crate::status::Status;
 use crate::watch::watch;
-use crate::{check, generate, orders, status_table};
+use crate::{check, cost, generate, orders, status_table};
 
 /// Either way, how the run ended.
 type Ended = Result<Exit, Exit>;
@@ -58,7 +59,8 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::Retry(args)), _) => orders::retry(&args),
         (Some(Command::Check { conf }), _) => check(&conf),
         (Some(Command::Sim(what)), _) => sim(what),
-        (Some(Command::Status { conf }), _) => status(&conf),
+        (Some(Command::Cost { conf, json }), _) => cost::cost(&conf, json),
+        (Some(Command::Status { conf, json }), _) => status(&conf, json),
         // clap asks for one of them.
         (None, None) => Err(Exit::BadConfig),
     };
@@ -102,11 +104,34 @@ fn check(conf: &Path) -> Ended {
     Ok(Exit::Done)
 }
 
-fn status(conf: &Path) -> Ended {
+fn status(conf: &Path, json: bool) -> Ended {
     let config = load(conf)?;
     let snapshot = look(&config)?;
     let plan = plan_for(&config, &snapshot);
-    print(format!("{}{}\n", at_work(&config), status_table::render(&snapshot, &plan)))?;
+    if json {
+        let refused = adapters::state::refused(&config.state_dir);
+        print_json(&Status::of(&snapshot, &plan, &config.policy, None, refused.as_deref()))?;
+        return Ok(unavailable_or_done(&snapshot));
+    }
+    print(at_work(&config))?;
+    if snapshot.machines.is_empty() {
+        print(
+            "no machines
+",
+        )?;
+    } else {
+        print(format!(
+            "{}
+",
+            status_table::render(&snapshot, &plan)
+        ))?;
+    }
+    for order in &plan.orders {
+        print(format!(
+            "{order}
+"
+        ))?;
+    }
     Ok(unavailable_or_done(&snapshot))
 }
 

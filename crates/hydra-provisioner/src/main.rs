@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod commands;
+mod cost;
 mod exit;
 mod generate;
 mod history;
@@ -14,6 +15,7 @@ mod recording;
 mod run;
 mod session;
 mod sim;
+mod status;
 mod status_table;
 mod watch;
 

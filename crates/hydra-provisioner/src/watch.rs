@@ -33,7 +33,9 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut listener =
         Listener::start(args.metrics).map_err(|error| fail(Exit::Unexpected, &error))?;
     let config = configure(args).map_err(|error| fail(Exit::BadConfig, &error))?;
+    let state_dir = config.state_dir.clone();
     let mut session = Session::open("serving", &args.conf, config)?;
+    listener.board().state_is_in(&state_dir);
     let reload = reload_on_demand(args, session.driver.handle(), listener.board());
     let on_hangup = reload.clone();
     session.heed_signals(move || {

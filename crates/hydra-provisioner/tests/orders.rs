@@ -4,36 +4,12 @@
 
 mod farm;
 
-use std::process::{Child, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use farm::service::{Service, until};
 use farm::{Farm, stderr, stdout};
 use serde_json::json;
-
-struct Service(Child);
-
-impl Service {
-    fn start(farm: &Farm) -> Self {
-        let mut command = farm.command(&["run", "--watch", "--interval", "1"]);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _ended = self.0.wait();
-    }
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "not {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// What a command prints; it has to succeed.
 fn said(farm: &Farm, args: &[&str]) -> String {
@@ -52,7 +28,7 @@ fn refused(farm: &Farm, args: &[&str]) -> String {
 fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(2);
-    let service = Service::start(&farm);
+    let service = Service::start(&farm, &[]);
     until("two published", || farm.machines_file().len() == 2);
 
     let drained = said(&farm, &["drain", "hydra-provisioned-0", "--why", "disk errors"]);
@@ -65,7 +41,7 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     assert!(plan.contains("  drain hydra-provisioned-0, said by ann: disk errors\n"), "{plan}");
     drop(service);
 
-    let service = Service::start(&farm);
+    let service = Service::start(&farm, &[]);
     farm.set_runnable(5);
     thread::sleep(Duration::from_secs(3));
     assert_eq!(farm.machines().len(), 2, "still paused");

@@ -155,7 +155,7 @@ fn it_serves_until_told_to_stop_and_metrics_tell_of_it() {
             _ => assert!(words[0].starts_with(family), "{} stands with its family", words[0]),
         }
     }
-    assert!(get(&address, "/").starts_with("HTTP/1.0 404"));
+    assert!(get(&address, "/other").starts_with("HTTP/1.0 404"));
 
     // Others may look meanwhile, and ask what went on.
     let plan = farm.run(&["plan"]);

@@ -7,7 +7,7 @@ mod legacy;
 mod orders;
 mod recorder;
 
-pub use orders::{machines, orders, say, take_back};
+pub use orders::{machines, orders, recent, say, take_back};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -50,6 +50,30 @@ pub fn machines(state_dir: &Path) -> Result<Vec<Record>, StateError> {
     })
 }
 
+/// The latest `most` entries of the history before the one with number `before` (of one machine, or of all), the
+/// latest first, with their numbers.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn recent(
+    state_dir: &Path,
+    before: Option<i64>,
+    most: u32,
+    machine: Option<&str>,
+) -> Result<Vec<(i64, HistoryEntry)>, StateError> {
+    look(state_dir, |connection| {
+        let mut statement = connection.prepare(
+            "SELECT id, entry FROM history WHERE id < ?1 AND (?2 IS NULL OR machine = ?2) \
+             ORDER BY id DESC LIMIT ?3",
+        )?;
+        let rows = statement
+            .query_map(params![before.unwrap_or(i64::MAX), machine, most], |row| {
+                Ok((row.get(0)?, row.get::<_, String>(1)?))
+            })?;
+        rows.map(|row| row.and_then(|(id, text)| Ok((id, from_json(&text)?)))).collect()
+    })
+}
+
 /// What the operator has said in `state_dir` and stands now.
 ///
 /// # Errors

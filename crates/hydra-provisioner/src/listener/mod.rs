@@ -4,7 +4,9 @@
 
 mod board;
 mod counters;
+mod events;
 mod gauges;
+mod page;
 mod process;
 mod server;
 mod text_format;

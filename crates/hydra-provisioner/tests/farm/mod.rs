@@ -9,6 +9,8 @@
 
 pub mod kills;
 
+pub mod service;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
