@@ -270,9 +270,7 @@ fn everything() -> Config {
 #[test]
 fn every_option_from_nix_and_from_json() {
     assert_eq!(loaded("everything.nix"), loaded("everything.json"));
-    let mut config = Config { schedules: BTreeMap::new(), ..loaded("everything.nix") };
-    // `options_without_effect_are_warned_of` looks at these.
-    config.warnings.retain(|warning| !warning.contains("no effect yet"));
+    let config = Config { schedules: BTreeMap::new(), ..loaded("everything.nix") };
     assert_eq!(config, everything());
 }
 
@@ -383,21 +381,4 @@ fn files_that_cannot_be_used() {
             assert!(message.contains(part), "{name} does not say {part:?}: {message}");
         }
     }
-}
-
-/// Nobody is to rely on a limit that is not kept.
-#[test]
-fn options_without_effect_are_warned_of() {
-    let provider = json!({ "command": { "program": ["p"] } });
-    let config = adapters::config::parse(&json!({
-        "statusCommand": ["s"],
-        "maxDailyCost": 20,
-        "systemTypes": { "x86_64-linux": {
-            "provider": provider, "dollarsPerHour": 0.1, "fallback": [],
-        } },
-    }));
-    let warnings = config.unwrap().warnings;
-    let told = "systemTypes.x86_64-linux.fallback: is checked, but has no effect yet";
-    let is_told = warnings.iter().any(|warning| warning.starts_with(told));
-    assert!(is_told, "{warnings:?}");
 }

@@ -29,13 +29,16 @@ pub(crate) struct PoolDemand {
     waited: (u64, u64),
 }
 
+/// What each pool is asked for.
+pub(crate) type DemandByPool<'a> = BTreeMap<&'a MachineType, PoolDemand>;
+
 /// Gives every kind of step to one pool and warns of steps that no pool builds.
 pub(crate) fn demand_by_pool<'a>(
     policy: &'a Policy,
     queue: &QueueStatus,
     warnings: &mut Vec<Warning>,
-) -> BTreeMap<&'a MachineType, PoolDemand> {
-    let mut pools: BTreeMap<&MachineType, PoolDemand> = BTreeMap::new();
+) -> DemandByPool<'a> {
+    let mut pools = DemandByPool::new();
     let QueueStatus::Up(queue) = queue else {
         return pools;
     };
@@ -57,7 +60,7 @@ pub(crate) fn demand_by_pool<'a>(
 
 impl PoolDemand {
     /// At `most` so many steps can be runnable.
-    fn add(&mut self, demand: &Demand, most: u64) {
+    pub(crate) fn add(&mut self, demand: &Demand, most: u64) {
         self.runnable = self.runnable.saturating_add(demand.runnable).min(most);
         self.running = self.running.saturating_add(demand.running);
         self.last_active = self.last_active.max(demand.last_active);
@@ -76,13 +79,18 @@ impl PoolDemand {
 /// The pool that a step goes to. Of several that can build it: one that names its system before one that
 /// only can build for it, then the one made most especially for it (most mandatory, then fewest other
 /// features), then the first by name. So no step is counted twice.
-fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
+pub(crate) fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
     policy
         .pools
         .iter()
         .filter_map(|(name, pool)| Some((affinity(pool, kind)?, name)))
         .min()
         .map(|(_, name)| name)
+}
+
+/// Whether machines of a pool can build steps of `kind`.
+pub(crate) fn can_build(pool: &PoolPolicy, kind: &DemandKey) -> bool {
+    affinity(pool, kind).is_some()
 }
 
 /// Lower is nearer; `None` where the pool cannot build such a step.
@@ -162,6 +170,8 @@ pub(crate) fn size(
         allowed_by,
         present,
         deferred: None,
+        hands_over: BTreeMap::new(),
+        takes_over: BTreeMap::new(),
         no_room: None,
     }
 }

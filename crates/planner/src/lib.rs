@@ -13,6 +13,7 @@ mod demand;
 mod endpoint;
 mod escape;
 mod experience;
+mod fallback;
 mod health;
 mod host_pattern;
 mod idle_timeout;

@@ -6,6 +6,7 @@ use crate::admission::Admission;
 use crate::cost_limits::{self, Limits};
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::experience::Experience;
+use crate::fallback::hand_over;
 use crate::health;
 use crate::idle_timeout::{idle_timeout, idle_timeout_of_the_last};
 use crate::names::MachineType;
@@ -39,7 +40,9 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     };
     warn_of_odd_input(policy, snapshot, &machines, &mut planning.plan.warnings);
     warn_of_trouble(&machines, &mut planning.plan.warnings);
-    let demand = demand_by_pool(policy, &snapshot.queue, &mut planning.plan.warnings);
+    let mut demand = demand_by_pool(policy, &snapshot.queue, &mut planning.plan.warnings);
+    let handed_over = hand_over(policy, snapshot, &machines, &mut demand);
+    planning.wake_at(handed_over.until);
 
     for (machine_type, machines) in machines_by_type(policy, &machines) {
         if snapshot.unlisted.contains_key(machine_type) {
@@ -55,7 +58,11 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         let mut used = 0;
         if let Some(pool) = pool {
             let present = count_existing(&machines);
-            let sizing = size(pool, demand.as_ref(), &experience, present);
+            let sizing = Sizing {
+                hands_over: handed_over.by(machine_type),
+                takes_over: handed_over.to(machine_type),
+                ..size(pool, demand.as_ref(), &experience, present)
+            };
             let halt = Halt {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),

@@ -77,11 +77,16 @@ impl Display for Sizing {
             allowed_by,
             present,
             deferred,
+            hands_over,
+            takes_over,
             no_room,
         } = self;
         match runnable {
             Some(runnable) => write!(f, "{runnable} runnable")?,
             None => f.write_str("runnable unknown")?,
+        }
+        for (other, steps) in takes_over {
+            write!(f, " ({steps} of {other}, which has no capacity)")?;
         }
         if *ignored > 0 {
             write!(f, ", {ignored} ignored")?;
@@ -103,6 +108,9 @@ impl Display for Sizing {
         write!(f, ", has {present}")?;
         if let Some(deferred) = deferred {
             write!(f, ", {deferred}")?;
+        }
+        for (other, steps) in hands_over {
+            write!(f, "; {steps} runnable handed over to {other} meanwhile")?;
         }
         if let Some(NoRoom { machines, resource, free, needs }) = no_room {
             write!(f, ", no room for {machines} (each needs {needs}, free are {free} {resource})")?;

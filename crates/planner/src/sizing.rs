@@ -1,9 +1,12 @@
 //! How many machines a type is to have, and why: part of the plan.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::memory::BackOff;
 use crate::money::Money;
+use crate::names::MachineType;
 use crate::orders::Order;
 use crate::time::{Seconds, Timestamp};
 
@@ -29,6 +32,12 @@ pub struct Sizing {
     /// New machines that have to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
+    /// Waiting steps that count for other types as well, since this one has no capacity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hands_over: BTreeMap<MachineType, u64>,
+    /// Steps among those that wait which are other types', that have no capacity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub takes_over: BTreeMap<MachineType, u64>,
     /// Machines that must wait until there is room for them.
     pub no_room: Option<NoRoom>,
 }

@@ -6,7 +6,6 @@ mod ec2;
 mod evaluate;
 mod hcloud;
 mod machines_file;
-mod not_yet;
 mod parse;
 mod provider;
 mod quantities;

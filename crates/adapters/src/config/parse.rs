@@ -7,7 +7,6 @@ use planner::{CostLimits, HostPattern, MachineType, Policy, PoolPolicy, Tag};
 use serde_json::{Value, json};
 
 use super::machines_file;
-use super::not_yet;
 use super::quantities::LONGEST_SECONDS;
 use super::reader::{Attrs, Findings, Problem};
 use super::schedule::ScheduleEntry;
@@ -110,7 +109,6 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
     }
     for (machine_type, attrs) in read {
         check_against_the_farm(&machine_type, &attrs, &types.pools, farm_limits);
-        not_yet::warn_of_type(&attrs);
         attrs.finish();
     }
     types

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod experience;
+mod fallback;
 mod harness;
 mod health;
 mod life;
