@@ -294,3 +294,23 @@ fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
     until(&farm, "unlisted", || farm.machines_file().is_empty());
     kill(child);
 }
+
+/// Kind 21: x86_64-linux machines build i686-linux steps in the simulator too, whatever tells the queue runner so.
+#[test]
+fn simulated_machines_build_i686_steps() {
+    const STEPS: &str = r#"{"format":"hydra-provisioner-workload","version":1}
+{"id":1,"submit":0,"system":"i686-linux","duration":60000}
+{"id":2,"submit":0,"system":"i686-linux","duration":60000,"dependencies":[1]}
+"#;
+    let farm = Farm::new(&json!({}));
+    fs::write(farm.path("steps.jsonl"), STEPS).unwrap();
+    for queue_runner in ["classic", "rest"] {
+        let model = json!({ "queueRunner": { "protocol": queue_runner } });
+        fs::write(farm.path("farm.json"), model.to_string()).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        command.args(["sim", "run"]).arg(farm.conf()).arg(farm.path("steps.jsonl"));
+        let output = command.arg("--farm").arg(farm.path("farm.json")).output().unwrap();
+        let said = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(0), "{queue_runner}: {said}");
+    }
+}

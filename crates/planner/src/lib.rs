@@ -46,7 +46,7 @@ pub use escape::{escape, escape_within_lines};
 pub use experience::{Average, Experience};
 pub use health::Unhealthy;
 pub use host_pattern::HostPattern;
-pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
+pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
 pub use matching::jobs_of;
 pub use memory::{
     BackOff, BackOffKind, Failing, Leaving, Listed, Memory, Missing, Operation, Sequence, UnderWay,

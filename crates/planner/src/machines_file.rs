@@ -80,7 +80,7 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
         machine: Machine { memory: Memory::default(), ..machine.clone() },
         address,
         store_uri,
-        systems: systems(pool),
+        systems: systems_built_by(pool),
         ssh_key: pool.ssh_key.clone(),
         max_jobs: pool.max_jobs,
         speed_factor: pool.speed_factor,
@@ -93,7 +93,8 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     })
 }
 
-fn systems(pool: &PoolPolicy) -> Vec<System> {
+/// The systems whose steps a machine of `pool` builds, `i686-linux` among them on x86_64.
+pub fn systems_built_by(pool: &PoolPolicy) -> Vec<System> {
     let i686 = System::new("i686-linux");
     let mut systems = pool.systems.clone();
     if builds_i686(&systems) && !systems.contains(&i686) {

@@ -9,6 +9,7 @@ use planner::{
 use crate::boundary::{Effect, PublicationId, Published};
 use crate::history::Happening;
 use crate::reconciler::Reconciler;
+use crate::record::Record;
 
 /// How long after a failure publishing is tried again.
 const RETRY_AFTER: Seconds = Seconds(10);
@@ -127,19 +128,10 @@ impl Reconciler {
     /// Machines that the file does not name get no builds once the queue runner has read it.
     fn note_lines(&mut self, file: &MachinesFile, published: Published) {
         let moment = self.next_moment();
+        let is_wanted = published != Published::NotWanted;
         let named: BTreeSet<_> = file.entries.iter().map(|entry| &entry.machine.name).collect();
-        let earlier: BTreeSet<_> = self
-            .publication
-            .current
-            .iter()
-            .flat_map(|file| &file.entries)
-            .map(|entry| entry.machine.name.clone())
-            .collect();
-        if published == Published::Changed {
-            for name in named.iter().filter(|name| !earlier.contains(**name)) {
-                let name = (*name).clone();
-                self.note_of(&name, Happening::Published);
-            }
+        if is_wanted {
+            self.note_changed_lines(&named);
         }
         let not_named: Vec<_> = self
             .records
@@ -153,12 +145,29 @@ impl Reconciler {
                 record.machine.memory.listed = Listed::NoMore(moment);
             }
             self.storage.touch(&name);
-            if published == Published::Changed {
-                self.note_of(&name, Happening::Unlisted);
-            }
-            if published != Published::NotWanted {
+            if is_wanted {
                 self.questions.ask_soon();
             }
+        }
+    }
+
+    /// Adds to the history which machines are named now and were not before, and the other way round. An earlier run
+    /// may have been killed before it could.
+    fn note_changed_lines(&mut self, named: &BTreeSet<&MachineName>) {
+        let is_named = |record: &Record| named.contains(&record.machine.name);
+        let changed: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.told_published != is_named(record))
+            .map(|record| record.machine.name.clone())
+            .collect();
+        for name in changed {
+            let Some(record) = self.records.get_mut(&name) else { continue };
+            record.told_published = !record.told_published;
+            let what =
+                if record.told_published { Happening::Published } else { Happening::Unlisted };
+            self.storage.touch(&name);
+            self.note_of(&name, what);
         }
     }
 }

@@ -40,6 +40,9 @@ pub struct Record {
     /// The digest of the settings that it was last deployed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
+    /// Whether the history tells that the machines file names it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_published: bool,
     /// The moment when an operation on it last ended: what was asked for before says nothing of it any more.
     #[serde(skip)]
     pub touched: Sequence,
@@ -91,6 +94,7 @@ impl Record {
             made_in: None,
             kept_alive_at: None,
             settings: None,
+            told_published: false,
             touched: Sequence(0),
             built: None,
             drains: 0,
