@@ -84,7 +84,8 @@ fn requests(farm: &Farm, verb: &str) -> usize {
 fn run(farm: &Farm, times: u32) -> String {
     let mut said = String::new();
     for _ in 0..times {
-        let output = farm.command(&["run"]).env("PATH", path(farm)).output().unwrap();
+        let mut command = farm.command(&["run", "--wait", "60"]);
+        let output = command.env("PATH", path(farm)).output().unwrap();
         said.push_str(&stdout(&output));
         said.push_str(&stderr(&output));
     }
