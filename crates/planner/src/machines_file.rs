@@ -93,7 +93,7 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     })
 }
 
-/// The systems whose steps a machine of `pool` builds, `i686-linux` among them on x86_64.
+/// The systems whose steps a machine of `pool` builds, `i686-linux` among them on `x86_64`.
 pub fn systems_built_by(pool: &PoolPolicy) -> Vec<System> {
     let i686 = System::new("i686-linux");
     let mut systems = pool.systems.clone();
