@@ -220,6 +220,15 @@ pub(crate) enum Command {
     /// Simulate: what would a configuration cost, and how long would builds wait?
     #[command(subcommand)]
     Sim(crate::sim::args::Sim),
+    /// Say why a machine stays or goes, or a type has so many: the rule, its inputs, and when it changes
+    Why {
+        /// A machine or a type
+        #[arg(value_name = "NAME|TYPE")]
+        name: String,
+        /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+        #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
+        conf: PathBuf,
+    },
     /// Show what machines have cost: the last day, 7 and 30 days, by type, and the next 30 days
     Cost {
         /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix

@@ -16,6 +16,7 @@ use crate::run::run_once;
 use crate::sim::sim;
 use crate::status::Status;
 use crate::watch::watch;
+use crate::why::why;
 use crate::{check, cost, generate, orders, status_table};
 
 /// Either way, how the run ended.
@@ -59,6 +60,7 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::Retry(args)), _) => orders::retry(&args),
         (Some(Command::Check { conf }), _) => check(&conf),
         (Some(Command::Sim(what)), _) => sim(what),
+        (Some(Command::Why { name, conf }), _) => why(&conf, &name),
         (Some(Command::Cost { conf, json }), _) => cost::cost(&conf, json),
         (Some(Command::Status { conf, json }), _) => status(&conf, json),
         // clap asks for one of them.

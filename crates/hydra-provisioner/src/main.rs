@@ -18,6 +18,7 @@ mod sim;
 mod status;
 mod status_table;
 mod watch;
+mod why;
 
 use clap::Parser as _;
 

@@ -74,6 +74,35 @@ fn it_is_true_while_things_are_under_way_and_tells_of_changes() {
 }
 
 #[test]
+fn why_names_the_rule_its_inputs_and_when_it_changes() {
+    let farm = Farm::new(&json!({}));
+    let mut conf: Value = serde_json::from_slice(&std::fs::read(farm.conf()).unwrap()).unwrap();
+    conf["systemTypes"]["x86_64-linux"]["gracePeriod"] = json!(600);
+    std::fs::write(farm.conf(), conf.to_string()).unwrap();
+    farm.set_runnable(1);
+    assert_eq!(farm.run(&["run"]).status.code(), Some(0));
+    let of_type = stdout(&farm.run(&["why", "x86_64-linux"]));
+    assert!(
+        of_type.contains("(1 runnable - 0 ignoredRunnables) / 1 runnablesPerMachine"),
+        "{of_type}"
+    );
+    assert!(of_type.contains("one more from 2 runnable steps on"), "{of_type}");
+    let idle = json!({ "root@127.0.0.2": { "enabled": true, "currentJobs": 0, "idleSince": 1 } });
+    farm.set_queue(&json!({}), &idle);
+    let of_machine = stdout(&farm.run(&["why", "hydra-provisioned-0"]));
+    for part in [
+        "hydra-provisioned-0: keep, used ",
+        "its provider says: up",
+        "the queue runner says that it builds 0",
+        "if nothing else happens, from ",
+        "  destroy, not needed, idle for 10m",
+    ] {
+        assert!(of_machine.contains(part), "{part} is not in {of_machine}");
+    }
+    assert_eq!(farm.run(&["why", "nobody"]).status.code(), Some(2));
+}
+
+#[test]
 fn cost_and_status_tell_of_no_machines_too() {
     let farm = Farm::new(&json!({}));
     assert_eq!(stdout(&farm.run(&["status"])), "no machines\n");
