@@ -6,7 +6,7 @@ use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
 use crate::plan::{AcceptsJobs, StepsBuilt};
-use crate::snapshot::{Machine, MachineState, Queue, QueueMachine, QueueStatus};
+use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
 /// What both queue runners call their own host.
@@ -22,8 +22,8 @@ pub(crate) struct QueueMachines<'a> {
     addresses: Addresses,
 }
 
-/// Where the machines are that their providers list, sorted.
-struct Addresses(Vec<(Host, u16)>);
+/// Where the machines are that their providers list, by address and by host name, and since when; sorted.
+struct Addresses(Vec<(Host, u16, Timestamp)>);
 
 impl Addresses {
     /// Those of `machines`; none where nobody is missing, since only the missing are looked up.
@@ -34,18 +34,26 @@ impl Addresses {
             return Self(Vec::new());
         }
         let running = listed.into_iter().filter(|machine| machine.state.is_live());
-        let at = |machine: &Machine| Some((machine.address.clone()?, machine.ssh_port));
-        let mut addresses: Vec<_> = running.filter_map(at).collect();
+        let mut addresses = Vec::new();
+        for machine in running {
+            let Some(since) = machine.started_at.or(machine.memory.ready_since) else { continue };
+            let hosts = machine.address.iter().chain(&machine.host_name);
+            addresses.extend(hosts.map(|host| (host.clone(), machine.ssh_port, since)));
+        }
         addresses.sort_unstable();
         Self(addresses)
     }
 
-    /// Whether the place of a machine that its provider does not list is another one's by now: addresses are given
-    /// away again, and what happens there is not the missing machine's doing.
+    /// Whether the place of a machine that its provider does not list is by now that of one that came there later:
+    /// addresses are given away again, and what happens there is not the missing machine's doing.
     fn were_given_away(&self, machine: &Machine, (host, port): (&Host, Option<u16>)) -> bool {
-        let first = self.0.partition_point(|(other, _)| other < host);
-        let mut there = self.0[first..].iter().take_while(|(other, _)| other == host);
-        machine.memory.missing.is_some() && there.any(|(_, other)| ports_fit(port, Some(*other)))
+        let first = self.0.partition_point(|(other, ..)| other < host);
+        let mut there = self.0[first..].iter().take_while(|(other, ..)| other == host);
+        let was_there = machine.started_at.max(machine.memory.ready_since);
+        machine.memory.missing.is_some()
+            && there.any(|(_, other, since)| {
+                ports_fit(port, Some(*other)) && was_there.is_some_and(|at| at < *since)
+            })
     }
 }
 
@@ -55,6 +63,8 @@ impl Addresses {
 pub(crate) struct UnknownBuilders<'a> {
     /// The first of them by name.
     busy: Option<&'a Host>,
+    /// What the queue runner calls machines by.
+    keys: MachineKeys,
 }
 
 impl<'a> UnknownBuilders<'a> {
@@ -76,12 +86,19 @@ impl<'a> UnknownBuilders<'a> {
             |host: &Host| *host == local || others.iter().any(|other| other.matches(host));
         let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
         let busy = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
-        Self { busy: busy.filter(unknown).map(|entry| &entry.host).min() }
+        Self { busy: busy.filter(unknown).map(|entry| &entry.host).min(), keys: queue.keys }
     }
 
     /// The busy builder that `machine` may be, of which `found` is known by its own names.
     pub(crate) fn may_be(self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
-        let is_told_apart = found.is_some() || machine.memory.known_to_queue;
+        let memory = &machine.memory;
+        // A builder of the current queue runner may join again under another name, until we have stopped it.
+        let is_known = memory.known_to_queue
+            && match self.keys {
+                MachineKeys::Address => true,
+                MachineKeys::HostName => memory.leaving.is_some_and(|it| it.drained.is_some()),
+            };
+        let is_told_apart = found.is_some() || is_known;
         self.busy.filter(|_| may_build(machine.state) && !is_told_apart)
     }
 }

@@ -54,7 +54,7 @@ pub struct Memory {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub published: BTreeSet<Endpoint>,
     /// Whether the queue runner has listed it under one of its names since it was last started. Once it is not
-    /// listed any more it builds under no other name either.
+    /// listed any more it builds under no other name either (REST: once its builder was stopped, too).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub known_to_queue: bool,
 }

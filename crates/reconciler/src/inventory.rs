@@ -228,9 +228,12 @@ impl Reconciler {
             let Some(record) = self.records.get_mut(&name) else { continue };
             let memory = &mut record.machine.memory;
             if memory.destroyed_at.is_some() {
-                self.note_of(&name, Happening::Gone);
-                self.records.remove(&name);
-                self.storage.touch(&name);
+                // Its name is not free for another one before what is under way with it has ended.
+                if memory.under_way.is_none() {
+                    self.note_of(&name, Happening::Gone);
+                    self.records.remove(&name);
+                    self.storage.touch(&name);
+                }
             } else if memory.missing.is_none() {
                 let patience =
                     if record.was_listed { MISSING_PATIENCE } else { FIRST_LISTING_PATIENCE };

@@ -17,13 +17,20 @@ use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
 use crate::queue_runner::Settings;
 use crate::simulation::{Setup, Simulation};
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
-use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Rule, Violation};
+use crate::world::{
+    CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Planted, Rule, Violation,
+};
 
 /// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
 /// queue runner's longest back-off is 81 minutes for each of four tries.
 const REST_WITHIN: Millis = Millis::from_hours(96);
 /// All work may have to be done by one machine of half the usual speed, and be lost with it and done again.
 const TIMES_THE_WORK: u64 = 4;
+
+/// From one moment when builds are canceled to the next.
+const CANCELLATION_INTERVAL: Millis = Millis::from_minutes(10);
+/// How long after a whole interval that is: not when the queue runner reads the machines file.
+const CANCELLATION_OFFSET: Millis = Millis::from_seconds(17);
 
 /// All that is drawn from a seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +48,8 @@ pub struct Knobs {
     pub submitted_within: Millis,
     /// For each step: in how many of a million cases it needs another one.
     pub dependencies: u32,
+    /// For each step: in how many of a million cases its build is canceled.
+    pub canceled: u32,
     /// How long steps take.
     pub durations: Distribution,
 }
@@ -62,8 +71,13 @@ pub struct Trial {
 
 /// Runs the trial of `seed`, with `planner`.
 pub fn trial(seed: Seed, planner: Planner) -> Trial {
+    trial_with(seed, Planted { planner, ..Planted::NOTHING })
+}
+
+/// Runs the trial of `seed`, with a planted bug.
+pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
     let knobs = Knobs::draw(seed);
-    let mut simulation = Simulation::new(knobs.setup()).with_planner(planner);
+    let mut simulation = Simulation::new(knobs.setup()).with(planted);
     let trouble_ends = knobs.farm.faults.until;
     simulation.advance(trouble_ends);
     let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
@@ -94,6 +108,7 @@ impl Knobs {
             steps: dice.between(1, 300),
             submitted_within: Millis(dice.below(Millis::from_hours(12).0)),
             dependencies: small_chance(&mut dice, 900_000),
+            canceled: small_chance(&mut dice, 900_000),
             durations: Distribution::LogNormal {
                 median: Millis::from_seconds(dice.between(5, 900)),
                 sigma: 1.2,
@@ -150,7 +165,7 @@ impl Knobs {
                 local_priority: 100,
                 dependencies,
                 cores: None,
-                cancel: None,
+                cancel: shapes.chance(self.canceled).then(|| next_cancellation(submit)),
             };
             // Ids are in order and dependencies point backwards: nothing can be refused.
             let _refused = builder.add(step);
@@ -239,6 +254,7 @@ fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
             list_fails: small_chance(dice, 200_000),
             list_is_empty: small_chance(dice, 20_000),
             slow_answers: small_chance(dice, 300_000),
+            doubled_answers: small_chance(dice, 300_000),
             listed_after: minutes(dice.below(20)),
             no_queue_status: small_chance(dice, 200_000),
             publish_fails: small_chance(dice, 200_000),
@@ -253,6 +269,7 @@ fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
             breaks: small_chance(dice, 500_000),
             is_lost: small_chance(dice, 1_000_000),
             broken_for: minutes(60),
+            renamed: small_chance(dice, 500_000),
             build_fails: small_chance(dice, 50_000),
             queue_runner_stops: small_chance(dice, 300_000),
             queue_runner_down_for: minutes(30),
@@ -311,6 +328,12 @@ fn small_chance(dice: &mut Random, most: u32) -> u32 {
     } else {
         u32::try_from(dice.below(u64::from(most))).unwrap_or(most)
     }
+}
+
+/// Many builds are canceled at once, as when an evaluation is: then the whole load is gone at one moment.
+fn next_cancellation(submit: Millis) -> Millis {
+    let before = submit.0 / CANCELLATION_INTERVAL.0 * CANCELLATION_INTERVAL.0;
+    Millis(before) + CANCELLATION_INTERVAL + CANCELLATION_OFFSET
 }
 
 fn kind(system: &str, features: &[&str]) -> DemandKey {

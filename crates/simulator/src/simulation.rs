@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use planner::Policy;
-use reconciler::Planner;
 
 use crate::cloud::Life;
 use crate::engine::{Millis, Seed};
 use crate::workload::Workload;
-use crate::world::{Farm, Limits, SimWorld};
+use crate::world::{Farm, Limits, Planted, SimWorld};
 
 /// How often it is looked whether all is at rest.
 const REST_LOOK_INTERVAL: Millis = Millis::from_seconds(60);
@@ -48,10 +47,10 @@ impl Simulation {
         }
     }
 
-    /// As it is, with another planner.
+    /// As it is, with a planted bug.
     #[must_use]
-    pub fn with_planner(mut self, planner: Planner) -> Self {
-        self.world.plan_with(planner);
+    pub fn with(mut self, planted: Planted) -> Self {
+        self.world.plant(planted);
         self
     }
 

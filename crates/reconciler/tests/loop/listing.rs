@@ -58,6 +58,7 @@ fn one_that_is_gone_does_not_stay_for_its_successor_at_the_same_address() {
         harness.queue(2, &[Harness::listed(0, 0)]);
         let there = Machine { ssh_port: port, ..up(0) };
         let successor = Machine { name: name(1), ..there };
+        harness.pass(1);
         harness.end(Operation::Create, 1, Ok(successor.clone()));
         harness.end(Operation::Deploy, 1, Ok(successor.clone()));
         for _ in 0..4 {

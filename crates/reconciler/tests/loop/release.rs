@@ -283,6 +283,45 @@ fn a_builder_that_could_not_be_stopped_is_stopped_on_another_answer() {
     assert_eq!(harness.under_way(), ["deploy farm-0"], "it builds, and goes on");
 }
 
+/// Else its name would be free, and another machine would be created under it while the first is still operated.
+#[test]
+fn a_machine_that_is_gone_is_remembered_until_its_operation_ends() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.queue(0, &[]);
+    harness.end(Operation::Destroy, 0, Ok(builder()));
+    for _ in 0..70 {
+        harness.list(&[builder()]);
+        harness.pass(10);
+        harness.queue(0, &[]);
+    }
+    assert_eq!(harness.under_way(), ["drain farm-0"], "it is still listed: once more");
+    harness.pass(60);
+    harness.list(&[]);
+    assert_eq!(harness.reconciler.records().count(), 1);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.pass(60);
+    harness.list(&[]);
+    assert_eq!(harness.reconciler.records().count(), 0);
+}
+
+/// After a restart of the queue runner a builder joins again, maybe under another name.
+#[test]
+fn a_builder_that_may_have_joined_under_another_name_is_not_stopped() {
+    let renamed =
+        QueueMachine { current_jobs: 1, ..QueueMachine::new(planner::Host::new("builder-0-1")) };
+    let mut harness = rest_harness();
+    for _ in 0..120 {
+        harness.queue(0, std::slice::from_ref(&renamed));
+        harness.pass(10);
+    }
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    harness.queue(0, &[]);
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+}
+
 #[test]
 fn a_drained_builder_that_is_wanted_again_is_deployed_again() {
     let mut harness = rest_harness();

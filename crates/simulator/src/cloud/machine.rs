@@ -120,6 +120,8 @@ pub struct SimMachine {
     pub drained: bool,
     /// Steps at once; 0 until it was published or deployed.
     pub max_jobs: u32,
+    /// How often it was given another host name.
+    pub renamed: u32,
     /// Counts changes of its life, so that what was scheduled for an earlier one is known to be stale.
     pub generation: u32,
     /// The steps on it.
@@ -156,6 +158,7 @@ impl SimMachine {
             deployed: false,
             drained: false,
             max_jobs: 0,
+            renamed: 0,
             generation: 0,
             sharing: Sharing::default(),
             life: Life::Creating,
@@ -172,6 +175,14 @@ impl SimMachine {
     /// Where it is in its life.
     pub fn life(&self) -> Life {
         self.life
+    }
+
+    /// What it calls itself.
+    pub fn host_name(&self) -> String {
+        match self.renamed {
+            0 => self.host.name(),
+            times => format!("{}-{times}", self.host.name()),
+        }
     }
 
     /// Since when its time has been paid for.

@@ -183,7 +183,7 @@ impl Cloud {
         };
         if machine.life() != Life::Creating {
             described.address = Some(planner::Host::new(machine.host.address()));
-            described.host_name = Some(planner::Host::new(machine.host.name()));
+            described.host_name = Some(planner::Host::new(machine.host_name()));
         }
         if let Some(since) = machine.paid_since() {
             described.started_at = Some(epoch.at(since));

@@ -159,8 +159,7 @@ impl QueueRunner {
     /// A step was built and its outputs are copied from now on: with [`Reservation::UntilBuilt`] it gives its slot
     /// back. Returns whether it does.
     pub fn copying(&mut self, start: Start, now: Millis) -> bool {
-        let early = self.settings.reservation == Reservation::UntilBuilt
-            && self.settings.protocol == Protocol::Classic;
+        let early = self.settings.frees_slot_early();
         let Some(builder) = self.builders.get_mut(&start.host) else { return false };
         if !early || !builder.jobs.remove(&start.step) {
             return false;
@@ -175,12 +174,6 @@ impl QueueRunner {
         tally.last_active = Some(now);
         self.wake = true;
         true
-    }
-
-    /// Whether the outputs of that try are copied.
-    pub fn is_copying(&self, start: Start) -> bool {
-        let builder = self.builders.get(&start.host);
-        builder.is_some_and(|builder| builder.copying.contains(&start.step))
     }
 
     /// A machine was reached: what went wrong before counts no more (the handshake in `State::buildRemote`).

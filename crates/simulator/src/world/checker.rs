@@ -31,6 +31,8 @@ pub enum Rule {
     MaxMachines,
     /// `maxCreating`.
     MaxCreating,
+    /// After a creation that failed nothing of its type is created for a while.
+    BackOff,
     /// Order rule 2: a machine is published only once it is ready.
     PublishOnlyReady,
     /// One thing at a time is done with a machine.
@@ -121,6 +123,7 @@ impl fmt::Display for Rule {
             Self::IntentBeforeCreate => "record the intent before creating",
             Self::MaxMachines => "maxMachines",
             Self::MaxCreating => "maxCreating",
+            Self::BackOff => "wait after a creation that failed",
             Self::PublishOnlyReady => "publish only ready machines",
             Self::OneOperationAtATime => "one operation at a time",
             Self::PublishOnlyKnown => "publish only machines that exist",

@@ -16,6 +16,8 @@ pub(super) enum Event {
     Cancel,
     /// A step is done, if its machine still builds it and is not slower or faster than was thought.
     Finish(Start),
+    /// The outputs of a step that was built are copied.
+    Copied(Start),
     /// A machine that a step was given to did not answer.
     ConnectFails(Start),
     /// The delay of a step that failed is over.
@@ -81,6 +83,8 @@ pub(super) enum Turn {
     Breaks(Millis),
     /// It answers again.
     Heals,
+    /// It takes another host name.
+    Renamed,
     /// Its provider says that it takes it away, this long before.
     Notice(Millis),
     /// Its provider takes it away, or it breaks for good.

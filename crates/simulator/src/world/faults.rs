@@ -16,6 +16,8 @@ pub struct Faults {
     pub list_is_empty: u32,
     /// An answer (a status, a listing) is up to two minutes late.
     pub slow_answers: u32,
+    /// An answer comes a second time, up to two minutes later.
+    pub doubled_answers: u32,
     /// A new machine is listed only after this long: listings of clouds are eventually consistent.
     pub listed_after: Distribution,
     /// A question to the queue runner gets no answer.
@@ -44,6 +46,8 @@ pub struct Faults {
     pub is_lost: u32,
     /// How long it does not answer.
     pub broken_for: Distribution,
+    /// A machine that is up takes another host name within an hour; its builder joins by it from then on.
+    pub renamed: u32,
     /// A build fails for its machine's reasons and is tried again.
     pub build_fails: u32,
     /// The queue runner goes down within an hour.
@@ -59,6 +63,7 @@ impl Default for Faults {
             list_fails: 0,
             list_is_empty: 0,
             slow_answers: 0,
+            doubled_answers: 0,
             listed_after: Distribution::Fixed(Millis::ZERO),
             no_queue_status: 0,
             publish_fails: 0,
@@ -73,6 +78,7 @@ impl Default for Faults {
             breaks: 0,
             is_lost: 0,
             broken_for: Distribution::fixed_seconds(600),
+            renamed: 0,
             build_fails: 0,
             queue_runner_stops: 0,
             queue_runner_down_for: Distribution::fixed_seconds(120),

@@ -9,6 +9,7 @@ mod farm;
 mod faults;
 mod incident;
 mod life;
+mod planted;
 mod probe;
 mod provider;
 mod provisioner;
@@ -30,6 +31,7 @@ use event::Event;
 pub use farm::{CycleTiming, Farm, Limits};
 pub use faults::Faults;
 pub use incident::{Incident, IncidentKind};
+pub use planted::Planted;
 use probe::Probe;
 pub use probe::Provisioning;
 use provisioner::Provisioner;
@@ -214,6 +216,7 @@ impl SimWorld {
         match event {
             Event::Submit => self.submit(),
             Event::Finish(start) => self.finish(start),
+            Event::Copied(start) => self.copied(start),
             Event::ConnectFails(start) => self.connect_fails(start),
             Event::Retry(step) => {
                 let now = self.now();

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{MachineName, MachineType, Seconds, Timestamp};
+use planner::{MachineName, MachineType, QueueStatus, Seconds, Timestamp};
 use reconciler::{
-    Change, Configuration, Effect, Event as Told, OperationId, Planner, ProviderId, Reconciler,
-    Record, State, Timing,
+    Change, Configuration, Effect, Event as Told, OperationErrorKind, OperationId, ProviderId,
+    Reconciler, Record, State, Timing,
 };
 
 use super::checker::{Note, Rule};
 use super::event::Event;
-use super::{Farm, SimWorld};
+use super::{Farm, Planted, SimWorld};
 use crate::engine::{Millis, Purpose, Random, Seed};
 use crate::queue_runner::Host;
 
@@ -18,6 +18,8 @@ use crate::queue_runner::Host;
 const RESTART_AFTER: Millis = Millis::from_seconds(10);
 /// How often chance has a go at killing it.
 const KILL_INTERVAL: Millis = Millis::from_minutes(5);
+/// How late an answer may be.
+const LATEST_ANSWER: Millis = Millis::from_minutes(2);
 /// Turns of the loop at one moment; more than this is a loop without end.
 const MOST_TURNS: u32 = 1000;
 
@@ -26,7 +28,9 @@ const MOST_TURNS: u32 = 1000;
 pub(super) struct Provisioner {
     /// `None` while it is down.
     reconciler: Option<Reconciler>,
-    planner: Planner,
+    planted: Planted,
+    /// What a loop that hears wrongly remembers.
+    heard: Option<QueueStatus>,
     /// What is written down durably.
     durable: State,
     /// What it has not been told yet.
@@ -46,6 +50,8 @@ pub(super) struct Provisioner {
     asked: BTreeMap<u64, Asked>,
     /// When hosts left the machines file.
     unlisted: BTreeMap<Host, u64>,
+    /// Types whose latest creation was refused: when, and why.
+    pub(super) refused: BTreeMap<MachineType, (Millis, OperationErrorKind)>,
     /// Hosts that it was ever told of.
     pub(super) hosts: BTreeSet<Host>,
     /// Turns of its loop in which it made a plan or could have.
@@ -63,7 +69,8 @@ impl Provisioner {
     pub(super) fn new(seed: Seed) -> Self {
         Self {
             reconciler: None,
-            planner: planner::plan,
+            planted: Planted::NOTHING,
+            heard: None,
             durable: State::default(),
             inbox: Vec::new(),
             late: BTreeMap::new(),
@@ -75,6 +82,7 @@ impl Provisioner {
             status_asked: None,
             asked: BTreeMap::new(),
             unlisted: BTreeMap::new(),
+            refused: BTreeMap::new(),
             hosts: BTreeSet::new(),
             turns: 0,
         }
@@ -123,11 +131,9 @@ impl Provisioner {
 }
 
 impl SimWorld {
-    /// With another planner, to see planted bugs found.
-    pub fn plan_with(&mut self, planner: Planner) {
-        self.provisioner.planner = planner;
-        self.provisioner.reconciler =
-            self.provisioner.reconciler.take().map(|reconciler| reconciler.with_planner(planner));
+    /// With a planted bug, from the next start of the provisioner on.
+    pub fn plant(&mut self, planted: Planted) {
+        self.provisioner.planted = planted;
     }
 
     /// The provisioner's loop; `None` while it is down.
@@ -170,7 +176,7 @@ impl SimWorld {
         provisioner.run = run;
         provisioner.rng = rng;
         provisioner.status_asked = None;
-        provisioner.reconciler = Some(reconciler.with_planner(provisioner.planner));
+        provisioner.reconciler = Some(reconciler.with_planner(provisioner.planted.planner));
         if self.in_trouble() {
             self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
         }
@@ -222,6 +228,8 @@ impl SimWorld {
         self.provisioner.inbox.clear();
         self.provisioner.late.clear();
         self.provisioner.asked.clear();
+        self.provisioner.refused.clear();
+        self.provisioner.heard = None;
         self.provisioner.effects_left = None;
         self.tasks.clear();
         self.engine.schedule_in(RESTART_AFTER, Event::ProvisionerStarts);
@@ -270,7 +278,9 @@ impl SimWorld {
     }
 
     pub(super) fn tell(&mut self, event: Told) {
-        self.provisioner.inbox.push(event);
+        let provisioner = &mut self.provisioner;
+        let event = (provisioner.planted.hears)(&mut provisioner.heard, event);
+        provisioner.inbox.push(event);
     }
 
     /// What it has not been told yet, the latest first.
@@ -278,30 +288,42 @@ impl SimWorld {
         self.provisioner.inbox.pop()
     }
 
-    /// Tells it now, or later where answers are slow.
+    /// Tells it now, or later where answers are slow; some it hears twice.
     fn answer(&mut self, event: Told) {
-        if self.in_trouble() && self.provisioner.rng.chance(self.farm.faults.slow_answers) {
-            let delay = Millis(self.provisioner.rng.below(Millis::from_minutes(2).0));
-            let provisioner = &mut self.provisioner;
-            provisioner.last_late += 1;
-            provisioner.late.insert(provisioner.last_late, event);
-            self.engine.schedule_in(delay, Event::Answer { number: provisioner.last_late });
-        } else {
-            self.tell(event);
+        if self.by_chance(self.farm.faults.doubled_answers) {
+            self.answer_later(event.clone());
         }
+        if self.by_chance(self.farm.faults.slow_answers) {
+            self.answer_later(event);
+        } else {
+            self.answer_now(event);
+        }
+    }
+
+    fn answer_later(&mut self, event: Told) {
+        let provisioner = &mut self.provisioner;
+        let delay = Millis(provisioner.rng.below(LATEST_ANSWER.0));
+        provisioner.last_late += 1;
+        provisioner.late.insert(provisioner.last_late, event);
+        self.engine.schedule_in(delay, Event::Answer { number: provisioner.last_late });
     }
 
     pub(super) fn answer_arrives(&mut self, number: u64) {
         if let Some(event) = self.provisioner.late.remove(&number) {
-            self.note_status_moment(&event);
-            self.tell(event);
+            self.answer_now(event);
         }
     }
 
-    /// From the moment when it hears of a status, that is what its releases rest on.
+    fn answer_now(&mut self, event: Told) {
+        self.note_status_moment(&event);
+        self.tell(event);
+    }
+
+    /// From the moment when it first hears of a status, that is what its releases rest on.
     fn note_status_moment(&mut self, event: &Told) {
-        if let Told::Queue { question, status } = event {
-            let asked = self.provisioner.asked.remove(&question.0);
+        if let Told::Queue { question, status } = event
+            && let asked @ Some(_) = self.provisioner.asked.remove(&question.0)
+        {
             let is_up = matches!(status, planner::QueueStatus::Up(_));
             self.provisioner.status_asked = asked.filter(|_| is_up);
         }
@@ -313,12 +335,7 @@ impl SimWorld {
                 let asked = Asked { moment: self.provisioner.next_moment(), at: self.now() };
                 self.provisioner.asked.insert(question.0, asked);
                 let status = self.queue_status();
-                let event = Told::Queue { question, status };
-                let before = self.provisioner.late.len();
-                self.answer(event.clone());
-                if self.provisioner.late.len() == before {
-                    self.note_status_moment(&event);
-                }
+                self.answer(Told::Queue { question, status });
             }
             Effect::List { listing, provider } => {
                 let result = self.list(&provider);

@@ -2,7 +2,7 @@
 //! asked of the queue runner's model and the cloud, never of the planner.
 
 use planner::{Machine, MachineType, Operation};
-use reconciler::OperationId;
+use reconciler::{OperationErrorKind, OperationId};
 
 use super::SimWorld;
 use super::checker::Rule;
@@ -12,6 +12,11 @@ use crate::engine::Millis;
 /// How old an answer may be on which a builder is stopped: a little more than the planner allows, which counts whole
 /// seconds.
 const FRESH: Millis = Millis::from_seconds(4);
+
+/// The least waits after a creation that failed: the first of each kind, less a tenth, less a second, since the
+/// provisioner counts whole ones.
+const LEAST_WAIT: Millis = Millis::from_seconds(8);
+const LEAST_WAIT_FOR_CAPACITY: Millis = Millis::from_seconds(53);
 
 impl SimWorld {
     /// What must be true before a machine is asked for, drained, stopped or destroyed.
@@ -37,7 +42,22 @@ impl SimWorld {
         });
     }
 
+    fn check_back_off(&mut self, machine: &Machine) {
+        let now = self.now();
+        let (name, kind) = (&machine.name, &machine.machine_type);
+        let Some((at, why)) = self.provisioner.refused.get(kind).copied() else { return };
+        let least = match why {
+            OperationErrorKind::Capacity => LEAST_WAIT_FOR_CAPACITY,
+            _ => LEAST_WAIT,
+        };
+        let waited = now.since(at);
+        self.checker.expect(now, waited >= least, Rule::BackOff, || {
+            format!("{name} is asked for {waited} after a creation of {kind} failed")
+        });
+    }
+
     fn check_create(&mut self, machine: &Machine) {
+        self.check_back_off(machine);
         let now = self.now();
         let (name, kind) = (&machine.name, &machine.machine_type);
         let recorded = self.provisioner.records().iter().any(|record| record.machine.name == *name);

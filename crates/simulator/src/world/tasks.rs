@@ -151,6 +151,9 @@ impl SimWorld {
         let (name, operation) = (run.machine.name.clone(), run.operation);
         self.checker.note(now, Note::OperationEnds(name.clone(), operation, Ok(())));
         let mut machine = run.machine;
+        if operation == Operation::Create {
+            self.provisioner.refused.remove(&machine.machine_type);
+        }
         if let Some(id) = self.cloud.find(&name) {
             self.provisioner.hosts.insert(self.cloud.get(id).host);
             machine = self.cloud.describe(id, now, Farm::EPOCH);
@@ -161,6 +164,9 @@ impl SimWorld {
     fn end_badly(&mut self, id: OperationId, kind: OperationErrorKind, message: String) {
         let now = self.now();
         let Some(run) = self.tasks.remove(&id) else { return };
+        if run.operation == Operation::Create {
+            self.provisioner.refused.insert(run.machine.machine_type, (now, kind));
+        }
         let ended = Note::OperationEnds(run.machine.name, run.operation, Err(message.clone()));
         self.checker.note(now, ended);
         self.end_operation(id, Err(OperationError { kind, message }));
