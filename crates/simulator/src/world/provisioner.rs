@@ -324,7 +324,7 @@ impl SimWorld {
         if let Told::Queue { question, status } = event
             && let asked @ Some(_) = self.provisioner.asked.remove(&question.0)
         {
-            let is_up = matches!(status, planner::QueueStatus::Up(_));
+            let is_up = matches!(status, QueueStatus::Up(_));
             self.provisioner.status_asked = asked.filter(|_| is_up);
         }
     }
