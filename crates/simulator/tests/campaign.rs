@@ -220,7 +220,7 @@ fn a_planner_that_takes_a_renamed_machine_for_drained_is_found() {
             machine.memory.published.clear();
         }
         let machines = &snapshot.machines;
-        let is_name = |host| {
+        let is_name = |host: &planner::Host| {
             machines.iter().any(|it| it.host_name.as_ref().or(it.address.as_ref()) == Some(host))
         };
         if let QueueStatus::Up(queue) = &mut snapshot.queue {
