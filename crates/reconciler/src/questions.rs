@@ -189,8 +189,14 @@ impl Reconciler {
     }
 
     fn take_status(&mut self, mut status: QueueStatus) {
+        let mut pools = self.configuration.policy.pools.values();
+        let waits_count = pools.any(|pool| pool.target_wait.is_some());
         if let QueueStatus::Up(queue) = &mut status {
             self.questions.waits.fill_in(queue, self.now);
+            if !waits_count {
+                // They change with every answer, and nothing is planned by them.
+                queue.demand.iter_mut().for_each(|demand| demand.wait_seconds = None);
+            }
         }
         match (&self.questions.status, &status) {
             (QueueStatus::Unavailable(_), QueueStatus::Up(_)) if self.moment_of_first_answer() => {}
