@@ -60,6 +60,7 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         limits: Limits::default(),
         timing: Timing::default(),
         schedules: BTreeMap::new(),
+        notify: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -259,6 +260,7 @@ fn everything() -> Config {
             max_status_age: Duration::from_secs(3600),
         },
         schedules: BTreeMap::new(),
+        notify: Vec::new(),
         warnings: vec![
             "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \
              this machines file, and older ones (2.8) refuse all of it; newer ones and Hydra take it"

@@ -10,6 +10,7 @@ mod history;
 mod listener;
 mod logging;
 mod look;
+mod notifier;
 mod orders;
 mod recording;
 mod run;

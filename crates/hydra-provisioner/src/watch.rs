@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::args::RunArgs;
 use crate::commands::{fail, try_load};
 use crate::exit::Exit;
 use crate::listener::{Board, Listener};
+use crate::notifier::{Notifier, Programs};
 use crate::recording::Recorder;
 use crate::session::{Session, end_children};
 
@@ -34,9 +35,11 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
         Listener::start(args.metrics).map_err(|error| fail(Exit::Unexpected, &error))?;
     let config = configure(args).map_err(|error| fail(Exit::BadConfig, &error))?;
     let state_dir = config.state_dir.clone();
+    let programs = Programs::new(config.notify.clone().into());
+    let mut notifier = Notifier::start(Arc::clone(&programs));
     let mut session = Session::open("serving", &args.conf, config)?;
     listener.board().state_is_in(&state_dir);
-    let reload = reload_on_demand(args, session.driver.handle(), listener.board());
+    let reload = reload_on_demand(args, session.driver.handle(), listener.board(), programs);
     let on_hangup = reload.clone();
     session.heed_signals(move || {
         let _gone = on_hangup.send(());
@@ -53,6 +56,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
         watchdog.beat();
         step.happened.iter().for_each(log);
         listener.update(step.reconciler, step.happened);
+        notifier.update(step.reconciler, step.happened);
         recorder.note(step.reconciler);
         tell_status(step, &mut status);
         if session.lock.is_still_ours() {
@@ -81,7 +85,12 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
 
 /// A thread that reads the configuration again whenever it is told to. Evaluating takes its time, and the loop does
 /// not wait for it.
-fn reload_on_demand(args: &RunArgs, handle: Handle, board: Arc<Board>) -> mpsc::Sender<()> {
+fn reload_on_demand(
+    args: &RunArgs,
+    handle: Handle,
+    board: Arc<Board>,
+    programs: Programs,
+) -> mpsc::Sender<()> {
     let (sender, demands) = mpsc::channel();
     let args = args.clone();
     thread::spawn(move || {
@@ -91,7 +100,7 @@ fn reload_on_demand(args: &RunArgs, handle: Handle, board: Arc<Board>) -> mpsc::
             if let Ok(now) = NotifyState::monotonic_usec_now() {
                 notify(&[NotifyState::Reloading, now]);
             }
-            let reloaded = reload(&args, &handle);
+            let reloaded = reload(&args, &handle, &programs);
             if let Err(reason) = &reloaded {
                 tracing::error!("not reloaded, the old configuration goes on: {reason}");
             }
@@ -104,12 +113,16 @@ fn reload_on_demand(args: &RunArgs, handle: Handle, board: Arc<Board>) -> mpsc::
 }
 
 /// Returns when the configuration is in force, or refused and known to be.
-fn reload(args: &RunArgs, handle: &Handle) -> Result<(), String> {
+fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), String> {
     let refuse = |error: ConfigError| {
         handle.refuse(error.to_string());
         error.to_string()
     };
-    handle.reload(configure(args).map_err(refuse)?)
+    let config = configure(args).map_err(refuse)?;
+    let notify = config.notify.clone();
+    handle.reload(config)?;
+    *programs.lock().unwrap_or_else(PoisonError::into_inner) = notify;
+    Ok(())
 }
 
 /// A thread that demands a reload when the file has changed.
