@@ -71,6 +71,24 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
     assert!(said.contains("steps were given up since no machine supported them in time"), "{said}");
 }
 
+/// The 95th percentile of the wait is within 5 % of what it is without the slow type.
+#[test]
+fn a_type_that_boots_slowly_holds_up_no_other() {
+    let text = fs::read_to_string(root().join("sim-traces/arm-slow.json")).unwrap();
+    let mut alone: Value = serde_json::from_str(&text).unwrap();
+    alone["work"].as_array_mut().unwrap().truncate(1);
+    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    fs::write(file.path(), alone.to_string()).unwrap();
+    let p95 = |trace: &str| {
+        let args = ["run", "examples/sim/conf.nix", trace, "--seeds", "10", "--format", "json"];
+        let runs: Value = serde_json::from_str(&expect(&args, 0).0).unwrap();
+        let of = |run: &Value| run["results"]["types"]["x86_64-linux"]["wait"]["p95"].as_u64();
+        runs.as_array().unwrap().iter().filter_map(of).sum::<u64>()
+    };
+    let (both, alone) = (p95("sim-traces/arm-slow.json"), p95(file.path().to_str().unwrap()));
+    assert!(both.abs_diff(alone) * 100 <= 5 * alone, "{both} beside the slow type, {alone} alone");
+}
+
 #[test]
 fn a_table_is_for_people() {
     let conf = "examples/sim/conf.nix";
