@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use planner::{
-    DemandKey, Feature, IdleAction, IdleTimeout, MachineType, Policy, PoolPolicy, Seconds, System,
-    Tag,
+    DemandKey, Feature, IdleAction, IdleTimeout, MachineType, Money, Policy, PoolPolicy, Seconds,
+    System, Tag,
 };
 use reconciler::Planner;
 use serde::Serialize;
@@ -99,8 +99,9 @@ impl Knobs {
     /// Draws everything from `seed`.
     pub fn draw(seed: Seed) -> Self {
         let mut dice = seed.stream(Purpose::Knobs, 0);
-        let policy = draw_policy(&mut dice);
+        let mut policy = draw_policy(&mut dice);
         let farm = draw_farm(&mut dice, &policy);
+        draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
         Self {
             seed: seed.0,
             policy,
@@ -227,6 +228,24 @@ fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Featur
         pool.supported_features.insert(Feature::new("benchmark"));
     }
     pool
+}
+
+/// Limits of the farm in some cases, above what `minMachines` and one machine more need: else the farm may never come
+/// to rest.
+fn draw_limits(dice: &mut Random, policy: &mut Policy) {
+    let price = Money(100_000);
+    let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
+    let most: u32 = policy.pools.values().map(|pool| pool.max_machines).sum();
+    for pool in policy.pools.values_mut() {
+        pool.dollars_per_hour = Some(price);
+    }
+    let mut some = || {
+        let number = u64::from(least) + 1 + dice.below(u64::from(most));
+        dice.chance(300_000).then_some(number)
+    };
+    policy.max_machines = some().and_then(|number| u32::try_from(number).ok());
+    policy.cost_limits.hourly = some().map(|number| price.times(number));
+    policy.cost_limits.daily = some().map(|number| price.times(24 * number));
 }
 
 fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {

@@ -236,3 +236,33 @@ fn threads_change_nothing() {
     let one_thread: Vec<_> = (0..20).map(|n| trial(Seed(n), planner::plan)).collect();
     assert_eq!(trials(0..20, Planted::NOTHING), one_thread);
 }
+
+/// Limits of the farm are not looked at.
+#[test]
+fn a_planner_that_knows_no_limits_is_found() {
+    fn spends(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let policy = Policy {
+            max_machines: None,
+            cost_limits: planner::CostLimits::default(),
+            ..policy.clone()
+        };
+        planner::plan(&policy, snapshot)
+    }
+    expect_found(spends, Rule::FarmLimits);
+}
+
+/// A machine that is being made is not counted.
+#[test]
+fn a_planner_that_counts_only_what_runs_is_found() {
+    fn overlooks(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut snapshot = snapshot.clone();
+        for machine in &mut snapshot.machines {
+            let memory = &mut machine.memory;
+            let is_made = machine.state == planner::MachineState::Requested;
+            memory.under_way.take_if(|_| is_made);
+            memory.paid.take_if(|_| is_made);
+        }
+        planner::plan(policy, &snapshot)
+    }
+    expect_found(overlooks, Rule::FarmLimits);
+}

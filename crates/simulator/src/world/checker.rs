@@ -33,6 +33,8 @@ pub enum Rule {
     MaxCreating,
     /// After a creation that failed nothing of its type is created for a while.
     BackOff,
+    /// `maxMachines` of the farm, `maxHourlyCost`, `maxDailyCost`.
+    FarmLimits,
     /// Order rule 2: a machine is published only once it is ready.
     PublishOnlyReady,
     /// One thing at a time is done with a machine.
@@ -124,6 +126,7 @@ impl fmt::Display for Rule {
             Self::MaxMachines => "maxMachines",
             Self::MaxCreating => "maxCreating",
             Self::BackOff => "wait after a creation that failed",
+            Self::FarmLimits => "limits of the farm",
             Self::PublishOnlyReady => "publish only ready machines",
             Self::OneOperationAtATime => "one operation at a time",
             Self::PublishOnlyKnown => "publish only machines that exist",

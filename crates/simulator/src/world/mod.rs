@@ -14,6 +14,7 @@ mod probe;
 mod provider;
 mod provisioner;
 mod rules;
+mod spending_rules;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ pub use planted::Planted;
 use probe::Probe;
 pub use probe::Provisioning;
 use provisioner::Provisioner;
+use spending_rules::DayBegin;
 use tasks::Tasks;
 
 /// Of a step that was given to no machine.
@@ -73,6 +75,8 @@ pub struct SimWorld {
     serial: u32,
     checker: Checker,
     probe: Probe,
+    /// For the limit on what the farm costs in a day.
+    day_begin: DayBegin,
 }
 
 impl SimWorld {
@@ -104,6 +108,7 @@ impl SimWorld {
             serial: 0,
             checker: Checker::default(),
             probe: Probe::new(&policy, &workload),
+            day_begin: DayBegin::default(),
             policy,
             limits,
             farm,

@@ -58,6 +58,7 @@ impl SimWorld {
 
     fn check_create(&mut self, machine: &Machine) {
         self.check_back_off(machine);
+        self.check_farm_limits(machine);
         let now = self.now();
         let (name, kind) = (&machine.name, &machine.machine_type);
         let recorded = self.provisioner.records().iter().any(|record| record.machine.name == *name);
