@@ -194,6 +194,10 @@ impl Reconciler {
         if lost_readiness {
             memory.ready_since = None;
         }
+        if memory.ready_since.is_some() && record.machine.state == MachineState::Unreachable {
+            // Its provider knows; whether it answers all the same is seen by deploying it again.
+            memory.unreachable_since.get_or_insert(now);
+        }
         if record.is_booting() && record.booting_since.is_none() {
             record.booting_since = Some(now);
         }

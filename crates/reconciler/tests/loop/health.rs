@@ -122,6 +122,21 @@ fn one_that_does_not_answer_is_unlisted_and_deployed_until_it_does() {
 }
 
 #[test]
+fn one_that_its_provider_calls_unreachable_is_unlisted_and_deployed_until_it_answers() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let paused = planner::Machine { state: planner::MachineState::Unreachable, ..up(0) };
+    harness.pass(60);
+    harness.list(std::slice::from_ref(&paused));
+    assert_eq!(harness.file, [""; 0]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
+    harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::Unreachable, "paused")));
+    harness.pass(10);
+    assert_eq!(harness.under_way(), ["deploy farm-0"], "tried again");
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    assert_eq!(harness.file, ["farm-0"]);
+}
+
+#[test]
 fn one_that_never_becomes_ready_is_replaced() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
