@@ -36,7 +36,7 @@ fn survive_kills_at(call: &str, paths: &[&str]) {
         return;
     }
     let killed = survive_every_kill(&json!({}), |farm, moment, machines| {
-        let mut command = command_killed_at(farm, &WATCH, call, paths, moment * moment);
+        let mut command = command_killed_at(farm, &WATCH, call, paths, moment);
         command.env("SLOW_SECONDS", "0.3");
         serve(farm, command, machines)
     });

@@ -116,14 +116,20 @@ pub fn serve(farm: &Farm, mut command: Command, machines: usize) -> ExitStatus {
     child.wait().unwrap()
 }
 
-/// A run (or service) that is killed at its `number`th system call `call` that is about one of `paths`. `None` where
-/// strace may not trace.
+/// Which system call the kill with number `moment` hits: the 1st, 4th, 9th and so on, or every one where
+/// `EVERY_KILL` is set (which takes hours).
+fn call_of(moment: u32) -> u32 {
+    if std::env::var_os("EVERY_KILL").is_some() { moment } else { moment * moment }
+}
+
+/// A run (or service) that is killed at one of its system calls `call` that are about one of `paths`; a later one for
+/// each `moment`.
 pub fn command_killed_at(
     farm: &Farm,
     args: &[&str],
     call: &str,
     paths: &[&str],
-    number: u32,
+    moment: u32,
 ) -> Command {
     let mut strace = Command::new("strace");
     strace.args(["-qq", "-f", "-o", "/dev/null"]);
@@ -132,7 +138,7 @@ pub fn command_killed_at(
     }
     strace
         .args(["-e", &format!("trace={call}")])
-        .args(["-e", &format!("inject={call}:signal=SIGKILL:when={number}")])
+        .args(["-e", &format!("inject={call}:signal=SIGKILL:when={}", call_of(moment))])
         .arg(env!("CARGO_BIN_EXE_hydra-provisioner"))
         .args(args)
         .arg(farm.conf());
