@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
+use crate::memory::Memory;
 use crate::plan::{AcceptsJobs, StepsBuilt};
 use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
 /// What both queue runners call their own host.
 const LOCAL_HOST: &str = "localhost";
+/// How long a builder that could not be stopped may take to join again, for example under a new host name.
+const COME_BACK_PATIENCE: Seconds = Seconds::from_minutes(10);
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
@@ -61,8 +64,10 @@ impl Addresses {
 /// machine of ours under a name that we do not know.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UnknownBuilders<'a> {
-    /// The first of them by name.
+    /// The first busy one by name.
     busy: Option<&'a Host>,
+    /// The first of all that are unknown, idle ones included.
+    any: Option<&'a Host>,
     /// What the queue runner calls machines by.
     keys: MachineKeys,
 }
@@ -85,13 +90,24 @@ impl<'a> UnknownBuilders<'a> {
         let is_other =
             |host: &Host| *host == local || others.iter().any(|other| other.matches(host));
         let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
-        let busy = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
-        Self { busy: busy.filter(unknown).map(|entry| &entry.host).min(), keys: queue.keys }
+        let unknown: Vec<_> = queue.machines.iter().filter(unknown).collect();
+        let busy = unknown.iter().filter(|entry| jobs(queue, entry) > 0);
+        let busy = busy.map(|entry| &entry.host).min();
+        Self { busy, any: unknown.iter().map(|entry| &entry.host).min(), keys: queue.keys }
     }
 
-    /// The busy builder that `machine` may be, of which `found` is known by its own names.
-    pub(crate) fn may_be(self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
+    /// The builder that `machine` may be, of which `found` is known by its own names.
+    fn may_be(
+        self,
+        machine: &Machine,
+        found: Option<SeenInQueue>,
+        now: Timestamp,
+    ) -> Option<&'a Host> {
         let memory = &machine.memory;
+        if found.is_none() && self.keys == MachineKeys::HostName && may_have_come_back(memory, now)
+        {
+            return self.any;
+        }
         // A builder of the current queue runner may join again under another name, until we have stopped it.
         let is_known = memory.known_to_queue
             && match self.keys {
@@ -101,6 +117,14 @@ impl<'a> UnknownBuilders<'a> {
         let is_told_apart = found.is_some() || is_known;
         self.busy.filter(|_| may_build(machine.state) && !is_told_apart)
     }
+}
+
+/// Whether a builder that was to be stopped may have joined again, idle, under another name, and soon build. Not for
+/// ever: an idle builder of somebody else's is no reason to keep a machine that cannot be reached.
+fn may_have_come_back(memory: &Memory, now: Timestamp) -> bool {
+    let tried = memory.leaving.is_some_and(|leaving| leaving.drained.is_some());
+    let failed = memory.failing.as_ref().filter(|failing| failing.operation.takes_builds_away());
+    tried && failed.is_some_and(|failing| now < failing.since.after(COME_BACK_PATIENCE))
 }
 
 /// One that is not made yet builds nothing, and one that is off ends its builds; all else is the provider's
@@ -152,9 +176,14 @@ impl<'a> QueueMachines<'a> {
         from_first.take_while(move |(other, _)| *other == host).map(|(_, entry)| *entry)
     }
 
-    /// The busy builder that `machine` may be, of which `found` is known by its own names.
-    pub(crate) fn may_be(&self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
-        self.unknown_builders.may_be(machine, found)
+    /// The builder of nobody's that `machine` may be at `now`, of which `found` is known by its own names.
+    pub(crate) fn may_be(
+        &self,
+        machine: &Machine,
+        found: Option<SeenInQueue>,
+        now: Timestamp,
+    ) -> Option<&'a Host> {
+        self.unknown_builders.may_be(machine, found, now)
     }
 
     /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one), by

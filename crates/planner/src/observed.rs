@@ -56,7 +56,7 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 machine,
                 now: snapshot.taken_at,
                 in_queue,
-                may_be: queue.may_be(machine, in_queue),
+                may_be: queue.may_be(machine, in_queue, snapshot.taken_at),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
                 name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
                 unhealthy: None,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{Listed, Operation, Sequence};
+use crate::memory::{Listed, Sequence};
 use crate::observed::Observed;
 use crate::plan::AcceptsJobs;
 use crate::snapshot::{MachineKeys, Queue, Snapshot};
@@ -61,20 +61,22 @@ pub(crate) fn next_step(
     let is_operation = matches!(step, ReleaseStep::Drain | ReleaseStep::Release);
     if is_operation && !observed.may_be_released() {
         ReleaseStep::Await(AwaitReason::Operation)
-    } else if may_have_changed(&step, observed) && !is_fresh(snapshot) {
+    } else if queue.keys == MachineKeys::HostName
+        && may_have_changed(&step, observed)
+        && !is_fresh(snapshot)
+    {
         ReleaseStep::Await(AwaitReason::FreshStatus)
     } else {
         step
     }
 }
 
-/// Whether builds may have begun since the answer that `step` rests on: a builder that could not be stopped may have
-/// come back.
+/// Whether builds may have begun since the answer that `step` rests on: a builder that could not be stopped, or whose
+/// machine was to be stopped or destroyed and was not, may have come back.
 fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
-    let failing = observed.machine.memory.failing.as_ref();
     match step {
         ReleaseStep::Drain => true,
-        ReleaseStep::Release => failing.is_some_and(|it| it.operation == Operation::Drain),
+        ReleaseStep::Release => observed.machine.memory.failing.is_some(),
         ReleaseStep::Unlist | ReleaseStep::Await(_) => false,
     }
 }

@@ -188,7 +188,9 @@ impl Reconciler {
         let now = self.now;
         let settings = &self.configuration.settings;
         let Some(record) = self.records.get_mut(&running.name) else { return };
-        record.machine.memory.failing = None;
+        if running.operation != Operation::KeepAlive {
+            record.machine.memory.failing = None;
+        }
         let happening = match running.operation {
             Operation::Create => {
                 record.describe(machine);

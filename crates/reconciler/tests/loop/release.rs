@@ -283,6 +283,41 @@ fn a_builder_that_could_not_be_stopped_is_stopped_on_another_answer() {
     assert_eq!(harness.under_way(), ["deploy farm-0"], "it builds, and goes on");
 }
 
+/// It may have come up again in between, and its builder have joined.
+#[test]
+fn a_machine_that_could_not_be_destroyed_is_destroyed_on_another_answer() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.queue(0, &[]);
+    harness.end(Operation::Destroy, 0, Err(error(OperationErrorKind::Failed, "no")));
+    harness.pass(9);
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    harness.queue(0, &[rest(0)]);
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"], "it is back");
+}
+
+/// An idle builder that nobody knows may be one that could not be stopped and has joined under another name.
+#[test]
+fn a_builder_that_could_not_be_stopped_is_not_destroyed_beside_an_unknown_one_for_ten_minutes() {
+    let mut harness = rest_harness();
+    let unknown = QueueMachine { host: planner::Host::new("renamed"), ..rest(0) };
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
+    let failed_at = harness.now;
+    let destroys = |harness: &Harness| harness.under_way().contains(&"destroy farm-0".to_owned());
+    while !destroys(&harness) && harness.now < failed_at + 900 {
+        harness.queue(0, std::slice::from_ref(&unknown));
+        harness.list(&[builder()]);
+        if harness.under_way() == ["drain farm-0"] {
+            harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
+        }
+    }
+    let waited = harness.now - failed_at;
+    assert!(destroys(&harness) && waited >= 600, "{waited} {:?}", harness.under_way());
+}
+
 /// Else its name would be free, and another machine would be created under it while the first is still operated.
 #[test]
 fn a_machine_that_is_gone_is_remembered_until_its_operation_ends() {
