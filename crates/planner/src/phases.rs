@@ -60,8 +60,9 @@ pub(crate) fn list_phases(
     wake_at
 }
 
-/// A machine is published from the moment that it is ready until it is to get no more builds, and it has to
-/// answer, unless most of its type do not: then it may be us who are cut off.
+/// A machine is published from the moment that it is ready until it is to get no more builds. Its provider has to list
+/// it, else its address may be another one's by now, and it has to answer, unless most of its type do not: then it may
+/// be us who are cut off.
 fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
     let accepts = match verdict {
         Verdict::InUse => true,
@@ -74,6 +75,7 @@ fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
         && observed.machine.memory.ready_since.is_some()
         && observed.operation() != Some(Operation::Drain)
         && !observed.is_ending()
+        && observed.vanished_for().is_none()
         && !is_cut_off
 }
 

@@ -218,6 +218,8 @@ impl Record {
     /// Moments of another run mean nothing. What may have been published counts as published until a publication
     /// without it has ended.
     pub(crate) fn restored(mut self) -> Self {
+        // Moments are counted anew: whatever is listed from now on is newer.
+        self.touched = Sequence(0);
         let memory = &mut self.machine.memory;
         if memory.listed != Listed::Never {
             memory.listed = Listed::Now;

@@ -104,6 +104,43 @@ fn a_listing_that_was_asked_for_before_an_operation_ended_says_nothing_of_its_ma
     assert_eq!(harness.reconciler.records().count(), 0);
 }
 
+/// The queue runner may take hours to notice that a machine is gone, and its address may be another one's by then.
+#[test]
+fn one_that_stays_missing_gets_no_new_builds_though_the_queue_runner_calls_it_busy() {
+    let mut pool = pool();
+    pool.idle_timeout = planner::IdleTimeout::After(planner::Seconds(600));
+    let mut harness = Harness::with_ready_machine(pool);
+    let since = harness.now;
+    while harness.now < since + 100 {
+        harness.queue(1, &[Harness::listed(0, 1)]);
+        harness.list(&[]);
+    }
+    assert_eq!(harness.file, ["farm-0"], "a listing may err");
+    while harness.now < since + 300 {
+        harness.queue(1, &[Harness::listed(0, 1)]);
+        harness.list(&[]);
+    }
+    assert!(!harness.file.contains(&"farm-0".to_owned()), "{:?}", harness.file);
+    assert!(!harness.under_way().contains(&"destroy farm-0".to_owned()));
+}
+
+/// Moments are counted anew in each run, and those of an earlier one mean nothing.
+#[test]
+fn one_that_vanished_is_missed_by_the_first_listing_after_a_restart() {
+    let mut harness = Harness::with_ready_machine(pool());
+    for _ in 0..20 {
+        harness.queue(1, &[Harness::listed(0, 0)]);
+    }
+    harness.pass(60);
+    harness.list(&[Machine { state: MachineState::Stopped, ..up(0) }]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Start, 0, Ok(up(0)));
+    let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    assert!(harness.happened(0).contains(&"not in its provider's listing".to_owned()));
+}
+
 #[test]
 fn a_provider_that_cannot_list_keeps_its_machines_as_they_are() {
     let mut harness = Harness::with_ready_machine(pool());

@@ -4,7 +4,7 @@ use planner::{Machine, MachineType, Money, Operation};
 
 use super::SimWorld;
 use super::checker::Rule;
-use crate::cloud::{Cost, Life};
+use crate::cloud::{Life, Usage};
 use crate::engine::Millis;
 
 const DAY: Millis = Millis::from_hours(24);
@@ -13,7 +13,7 @@ const DAY: Millis = Millis::from_hours(24);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DayBegin {
     day: u64,
-    cost: Cost,
+    micro_dollars: u128,
 }
 
 impl SimWorld {
@@ -21,12 +21,15 @@ impl SimWorld {
     pub(super) fn note_day(&mut self) {
         let day = self.now().0 / DAY.0;
         if day != self.day_begin.day && self.policy.cost_limits.daily.is_some() {
-            self.day_begin = DayBegin { day, cost: self.bill() };
+            self.day_begin = DayBegin { day, micro_dollars: self.bill() };
         }
     }
 
-    fn bill(&self) -> Cost {
-        self.usage().values().map(|usage| usage.cost).sum()
+    /// Micro-dollars so far. What the disks of stopped machines cost no option tells.
+    fn bill(&self) -> u128 {
+        let cost = |usage: &Usage| usage.cost.micro_dollars();
+        let of_disks = |usage: &Usage| usage.stopped_cost.micro_dollars();
+        self.usage().values().map(|usage| cost(usage).saturating_sub(of_disks(usage))).sum()
     }
 
     /// A machine may be asked for only within the limits, unless `minMachines` wants it.
@@ -50,7 +53,7 @@ impl SimWorld {
         };
         let hourly = running.iter().chain([kind]).map(price).fold(Money(0), Money::plus);
         let limits = self.policy.cost_limits;
-        let spent = self.bill().micro_dollars().saturating_sub(self.day_begin.cost.micro_dollars());
+        let spent = self.bill().saturating_sub(self.day_begin.micro_dollars);
         if let Some(most) = limits.hourly {
             self.expect_limit(hourly <= most, || {
                 format!("with {} machines cost {hourly} an hour, {most} are allowed", machine.name)
