@@ -50,6 +50,23 @@ fn one_that_hydra_has_disabled_is_warned_of_then_replaced_and_given_up() {
 }
 
 #[test]
+fn what_half_of_the_machines_have_is_their_fault() {
+    let mut pool = pool();
+    pool.max_machines = 3;
+    let mut harness = Harness::with_ready_machine(pool);
+    harness.queue(2, &[Harness::listed(0, 1)]);
+    harness.end(Operation::Create, 1, Ok(up(1)));
+    harness.end(Operation::Deploy, 1, Ok(up(1)));
+    let since = harness.now;
+    let hours_ahead = harness.now + 9000;
+    while harness.now < since + 620 {
+        harness.queue(2, &[disabled_by_hydra(0, hours_ahead), Harness::listed(1, 1)]);
+        harness.list(&[up(0), up(1)]);
+    }
+    assert_eq!(harness.under_way(), ["create farm-2"], "the other one works");
+}
+
+#[test]
 fn what_most_machines_have_is_not_their_fault() {
     let mut pool = pool();
     pool.give_up_after = Seconds(600);
