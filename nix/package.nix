@@ -73,6 +73,8 @@ rustPlatform.buildRustPackage {
       ]
     }
     install -Dm644 ${../auto-shutdown.nix} "$out/share/nix/hydra-provisioner/auto-shutdown.nix"
+    install -Dm644 ${../monitoring/alerts.yaml} "$out/share/hydra-provisioner/alerts.yaml"
+    install -Dm644 ${../monitoring/dashboard.json} "$out/share/hydra-provisioner/dashboard.json"
   ''
   # The new program says them itself.
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''

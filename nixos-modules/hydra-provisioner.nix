@@ -54,7 +54,7 @@ in
       type = types.nullOr types.path;
       default = null;
       example = "/etc/hydra/conf.nix";
-      description = "A conf.nix or .json file in place of `settings`. A Nix file is evaluated in every cycle. It has to leave `stateDir` and `machinesFile` at the program's defaults, the only places that the service may write to.";
+      description = "A conf.nix or .json file in place of `settings`. A Nix file is evaluated at the start and at every reload. It has to leave `stateDir` and `machinesFile` at the program's defaults, the only places that the service may write to.";
     };
 
     checkSettings = mkOption {
@@ -68,13 +68,13 @@ in
       type = types.nullOr (types.either types.ints.positive types.nonEmptyStr);
       default = null;
       example = "5min";
-      description = "With `watch = false`: seconds, or a time as in systemd.time(7), from the end of a cycle to the start of the next one. `null`: 300. (With `watch` the time between two looks at the queue is `settings.pollInterval`.)";
+      description = "With `watch = false`: seconds, or a time as in systemd.time(7), from the end of a run to the start of the next one. `null`: 300. (With `watch` the time between two looks at the queue is `settings.pollInterval`.)";
     };
 
     watch = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether one process watches all the time, with systemd's watchdog and metrics, and takes a changed configuration by a reload. `false`: a timer starts one process a cycle.";
+      description = "Whether one process watches all the time, with systemd's watchdog and metrics, and takes a changed configuration by a reload. `false`: a timer starts one process again and again, each of which ends when what it began has ended.";
     };
 
     metricsAddress = mkOption {

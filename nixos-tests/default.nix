@@ -1,5 +1,4 @@
-# Every file here but this one and common.nix is a test, named as the file. Those in not-yet/ are of what is not there yet:
-# nothing runs them.
+# Every file here but this one and common.nix is a test, named as the file.
 #
 #   nix build .#checks.x86_64-linux.drain
 #   nix run .#checks.x86_64-linux.drain.driverInteractive

@@ -4,10 +4,7 @@
 {
   name = "hydra-provisioner-queue-down";
 
-  nodes.server = {
-    imports = [ common.server ];
-    services.hydra-provisioner.settings.systemTypes.x86_64-linux.gracePeriod = 600;
-  };
+  nodes.server.imports = [ common.server ];
 
   testScript = common.script + ''
     host = "127.0.0.2"

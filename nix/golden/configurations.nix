@@ -286,7 +286,7 @@ in
   test-auto-shutdown = testServer "auto-shutdown";
   test-crash = testServer "crash";
   test-drain = testServer "drain";
-  test-never-waits = testServer "not-yet/never-waits";
+  test-never-waits = testServer "never-waits";
   test-queue-down = testServer "queue-down";
   test-rest = testServer "rest";
   test-starts = testServer "starts";

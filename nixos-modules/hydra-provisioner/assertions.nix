@@ -127,7 +127,7 @@ in
       }
       {
         assertion = cfg.metricsAddress != null -> cfg.watch;
-        message = "${place}.metricsAddress needs watch: the process of a single cycle has ended before anybody could ask it. Remove watch = false.";
+        message = "${place}.metricsAddress needs watch: a process that does not stay has ended before anybody could ask it. Remove watch = false.";
       }
       {
         assertion = cfg.credentials ? ssh-key -> cfg.sshKeyFile == null;

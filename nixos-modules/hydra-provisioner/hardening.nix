@@ -50,6 +50,6 @@
   MemoryDenyWriteExecute = false;
   # How much memory the host has: /proc/meminfo.
   ProcSubset = "all";
-  # Machines outlive the cycle that starts them.
+  # Machines outlive the process that starts them.
   KillMode = "process";
 }

@@ -132,6 +132,37 @@ in
       description = "Further arguments for every `ssh`.";
     };
 
+    notify = mkOption {
+      type = types.listOf (
+        types.submodule {
+          options = {
+            on = mkOption {
+              type = types.listOf (
+                types.enum [
+                  "failed"
+                  "unhealthy"
+                  "orphan"
+                ]
+              );
+              default = [
+                "failed"
+                "unhealthy"
+                "orphan"
+              ];
+              description = "Of what the program is told.";
+            };
+            command = mkOption {
+              type = command;
+              example = [ "/run/current-system/sw/bin/notify-chat" ];
+              description = "Program and arguments, never run through a shell. JSON comes on standard input.";
+            };
+          };
+        }
+      );
+      default = [ ];
+      description = "Programs that are told when something goes wrong, at most once a minute.";
+    };
+
     maxCreating = mkOption {
       type = types.ints.positive;
       default = 5;

@@ -69,9 +69,9 @@ let
 
   oneCycle = {
     Type = "oneshot";
-    # 3: somebody runs a cycle by hand.
+    # 3: somebody runs it by hand.
     SuccessExitStatus = [ 3 ];
-    # Every step of a cycle has its own limit; this one is for what nobody thought of.
+    # Every operation has its own limit; this one is for what nobody thought of.
     TimeoutStartSec = "6h";
   };
   # Of systemd 253: the reload is over when the program says so.
@@ -121,7 +121,7 @@ in
       description = "Cycles of hydra-provisioner";
       wantedBy = [ "timers.target" ];
       timerConfig = {
-        # The first right away; after that however long a cycle takes, none is skipped and none overlaps.
+        # The first right away; after that however long one takes, none is skipped and none overlaps.
         OnActiveSec = "1s";
         OnUnitInactiveSec = if cfg.interval == null then 300 else cfg.interval;
         AccuracySec = "1s";
@@ -129,11 +129,11 @@ in
     };
 
     systemd.services.hydra-provisioner = {
-      description = if cfg.watch then "hydra-provisioner" else "One cycle of hydra-provisioner";
+      description = if cfg.watch then "hydra-provisioner" else "One run of hydra-provisioner";
       wantedBy = lib.optional cfg.watch "multi-user.target";
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
-      # A new system must not cut off a cycle that creates machines; the timer starts the new program.
+      # A new system must not cut off a run that creates machines; the timer starts the new program.
       restartIfChanged = cfg.watch;
       # A new configuration is taken without a restart, and a bad one leaves the old one in force.
       reloadTriggers = lib.optional cfg.watch "${cfg.file}";

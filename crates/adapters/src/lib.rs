@@ -1,9 +1,11 @@
 //! The real world: configuration, queue runners, providers, the machines file, the state directory.
 
 pub mod atomic_file;
+mod clock;
 pub mod command;
 pub mod config;
-pub mod fleet;
+mod digest;
+pub mod driver;
 mod host_name;
 pub mod lock;
 pub mod machines_file;
@@ -11,6 +13,5 @@ mod nix;
 pub mod providers;
 pub mod queue;
 pub mod reaper;
-mod records;
 pub mod ssh;
-pub mod world;
+pub mod state;

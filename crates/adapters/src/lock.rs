@@ -138,6 +138,18 @@ enum Attempt {
     HeldBy(String),
 }
 
+/// What the process that holds the lock of `state_dir` wrote about itself: `pid N, ...`.
+pub fn holder(state_dir: &Path) -> Option<String> {
+    let file = File::open(state_dir.join("lock")).ok()?;
+    let mut holder = String::new();
+    (&file).take(4096).read_to_string(&mut holder).ok()?;
+    let holder = holder.trim();
+    // Where nobody has it, it is ours for a moment: one who starts just then waits for a holder that has ended.
+    let is_held =
+        !has_ended(holder) && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_held.then(|| holder.to_owned())
+}
+
 /// Whether the process that wrote `holder` is gone, and only its children hold the lock.
 fn has_ended(holder: &str) -> bool {
     let id = holder.strip_prefix("pid ").and_then(|rest| rest.split(',').next());

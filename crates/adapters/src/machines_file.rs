@@ -8,7 +8,7 @@ use std::{fs, io};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::{Feature, MachinesFile};
-use reconciler::world::{MachinesFileSink, PublishError, Published};
+use reconciler::Published;
 
 use crate::atomic_file;
 use crate::command::Invocation;
@@ -31,30 +31,31 @@ impl Sink {
     pub fn new(settings: MachinesFileSettings, limit: Duration) -> Self {
         Self { settings, limit }
     }
-}
 
-impl MachinesFileSink for Sink {
-    fn publish(&mut self, file: &MachinesFile) -> Result<Published, PublishError> {
+    /// Replaces the machines file, whole or not at all.
+    ///
+    /// # Errors
+    /// With what went wrong, where; the queue runner then still reads the earlier file.
+    pub fn publish(&self, file: &MachinesFile) -> Result<Published, String> {
         let lines = render(file, &self.settings.static_machines);
         match &self.settings.target {
             MachinesFileTarget::NotWanted => Ok(Published::NotWanted),
             MachinesFileTarget::File(path) => {
-                replace(path, &format!("{HEADER}{lines}"), self.settings.mode).map_err(|problem| {
-                    PublishError(format!("cannot write {}: {problem}", path.display()))
-                })
+                replace(path, &format!("{HEADER}{lines}"), self.settings.mode)
+                    .map_err(|problem| format!("cannot write {}: {problem}", path.display()))
             }
             MachinesFileTarget::Command(words) => {
                 let invocation = Invocation::new(words, self.limit).stdin(lines);
-                let output = invocation.run().map_err(|error| PublishError(error.to_string()))?;
+                let output = invocation.run().map_err(|error| error.to_string())?;
                 if output.succeeded() {
                     Ok(Published::Changed)
                 } else {
-                    Err(PublishError(format!(
+                    Err(format!(
                         "updateCommand {} ended with exit code {}: {}",
                         invocation.command_line(),
                         output.code,
                         output.stderr_tail()
-                    )))
+                    ))
                 }
             }
         }

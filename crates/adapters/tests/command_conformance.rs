@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
+mod direct;
+
+use direct::Direct;
 use planner::MachineType;
 use reconciler::conformance;
 use serde_json::json;
@@ -26,6 +26,6 @@ fn the_example_program_keeps_the_promises_of_a_provider() {
         } },
     });
     fs::create_dir_all(folder.path().join("state")).unwrap();
-    let mut fleet = Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap();
-    conformance::check(&mut fleet, "farm", &MachineType::new("x86_64-linux")).unwrap();
+    conformance::check(&mut Direct::of(&config), "farm", &MachineType::new("x86_64-linux"))
+        .unwrap();
 }

@@ -60,6 +60,7 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         limits: Limits::default(),
         timing: Timing::default(),
         schedules: BTreeMap::new(),
+        notify: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -67,7 +68,6 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
 /// hydra.nixos.org's pool; only the number of machines and the key changed over the years.
 fn hydra_nixos_org(max_machines: u32, ssh_key: &str, nix_path: &str) -> Config {
     let pool = PoolPolicy {
-        max_creates_per_cycle: 5,
         max_machines,
         ignored_runnables: 250,
         runnables_per_machine: NonZeroU32::new(50).unwrap(),
@@ -129,7 +129,6 @@ fn hydra_nixos_org_of_2018() {
 #[test]
 fn the_example_of_the_original() {
     let pool = PoolPolicy {
-        max_creates_per_cycle: 5,
         ssh_key: Some("/var/lib/hydra/queue-runner/.ssh/id_buildfarm".to_owned()),
         ..PoolPolicy::new(vec![System::new("x86_64-linux")])
     };
@@ -158,7 +157,6 @@ fn kvm_pool() -> PoolPolicy {
         max_machines: 9,
         ignored_runnables: 5,
         runnables_per_machine: NonZeroU32::new(3).unwrap(),
-        max_creates_per_cycle: 2,
         creates_per_5_minutes: Some(2),
         max_creating: 3,
         fallback: Some(vec![MachineType::new("aarch64-linux")]),
@@ -170,7 +168,6 @@ fn kvm_pool() -> PoolPolicy {
         },
         target_wait: Some(Seconds(240)),
         idle_action: IdleAction::Stop,
-        grace_period: Seconds(600),
         idle_timeout: IdleTimeout::After(Seconds(600)),
         keep_last: Seconds(86_400),
         health_timeout: Seconds(120),
@@ -187,7 +184,6 @@ fn everything() -> Config {
     let aarch64 = MachineType::new("aarch64-linux");
     let arm = MachineType::new("armv7l-linux");
     let plain = |machine_type: &MachineType, dollars: u64, idle_timeout| PoolPolicy {
-        max_creates_per_cycle: 7,
         creates_per_5_minutes: Some(7),
         max_creating: 8,
         target_wait: Some(Seconds(300)),
@@ -264,6 +260,7 @@ fn everything() -> Config {
             max_status_age: Duration::from_secs(3600),
         },
         schedules: BTreeMap::new(),
+        notify: Vec::new(),
         warnings: vec![
             "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \
              this machines file, and older ones (2.8) refuse all of it; newer ones and Hydra take it"
@@ -275,9 +272,7 @@ fn everything() -> Config {
 #[test]
 fn every_option_from_nix_and_from_json() {
     assert_eq!(loaded("everything.nix"), loaded("everything.json"));
-    let mut config = Config { schedules: BTreeMap::new(), ..loaded("everything.nix") };
-    // `options_without_effect_are_warned_of` looks at these.
-    config.warnings.retain(|warning| !warning.contains("no effect yet"));
+    let config = Config { schedules: BTreeMap::new(), ..loaded("everything.nix") };
     assert_eq!(config, everything());
 }
 
@@ -294,7 +289,7 @@ fn a_schedule_takes_the_place_of_a_type_s_settings() {
     let pool = expected.pools.values_mut().find(|pool| pool.max_jobs == 4).unwrap();
     (pool.min_machines, pool.max_machines) = (2, 12);
     pool.target_wait = Some(Seconds(60));
-    (pool.idle_timeout, pool.grace_period) = (IdleTimeout::Auto, Seconds(0));
+    pool.idle_timeout = IdleTimeout::Auto;
     assert_eq!((night.policy, night.until), (expected, Some(SIX_IN_THE_MORNING)));
 }
 
@@ -328,6 +323,28 @@ fn a_rest_queue_has_its_own_defaults() {
     let rest =
         QueueSettings::Rest { url: "http://[::1]:8080".to_owned(), nix_command: words(&["nix"]) };
     assert_eq!(config.queue, rest);
+}
+
+/// What a configuration takes into the Nix store is there, or the message says why it cannot be.
+#[test]
+fn a_path_in_a_configuration_is_in_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("conf.nix");
+    fs::write(folder.path().join("my-cloud"), "#!/bin/sh\n").unwrap();
+    let text = "{ systemTypes.a.provider.command.program = [ ./my-cloud \"${./my-cloud}\" ]; }";
+    fs::write(&file, text).unwrap();
+    match load(&file) {
+        Ok(config) => {
+            let Some(ProviderSettings::Command(settings)) = config.providers.values().next() else {
+                panic!("no command");
+            };
+            for word in &settings.program {
+                assert!(word.starts_with("/nix/store/") && Path::new(word).exists(), "{word}");
+            }
+        }
+        // In the sandbox of a build.
+        Err(error) => assert!(error.to_string().contains("store cannot be written"), "{error}"),
+    }
 }
 
 /// The file, the line where there is one, and what is wrong with it.
@@ -365,29 +382,5 @@ fn files_that_cannot_be_used() {
         for part in expected {
             assert!(message.contains(part), "{name} does not say {part:?}: {message}");
         }
-    }
-}
-
-/// Nobody is to rely on a limit that is not kept.
-#[test]
-fn options_without_effect_are_warned_of() {
-    let provider = json!({ "command": { "program": ["p"] } });
-    let config = adapters::config::parse(&json!({
-        "statusCommand": ["s"],
-        "maxDailyCost": 20,
-        "systemTypes": { "x86_64-linux": {
-            "provider": provider, "dollarsPerHour": 0.1, "keepLast": 60, "idleTimeout": "auto",
-        } },
-    }));
-    let warnings = config.unwrap().warnings;
-    for place in [
-        "maxDailyCost",
-        "systemTypes.x86_64-linux.keepLast",
-        "systemTypes.x86_64-linux.idleTimeout",
-    ] {
-        let is_told = warnings.iter().any(|warning| {
-            warning.starts_with(&format!("{place}: ")) && warning.contains("no effect yet")
-        });
-        assert!(is_told, "{place}: {warnings:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod direct;
 mod emulator;
 
 use std::collections::BTreeSet;
@@ -9,14 +10,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, ProviderError, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
+use reconciler::OperationErrorKind;
 use reconciler::conformance;
-use reconciler::world::StepErrorKind;
 use serde_json::{Value, json};
 
+use direct::Direct;
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -127,9 +127,8 @@ fn it_keeps_the_promises_of_a_provider() {
     let Some(account) = Account::new() else { return };
     for tokens in [true, false] {
         account.emulator_is(&json!({ "tokens": tokens }));
-        let config = parse(&account.config(&json!({}))).unwrap();
-        let mut fleet = Fleet::open(&config, Access::ReadWrite).unwrap();
-        conformance::check(&mut fleet, "farm", &x86()).unwrap();
+        let mut provider = Direct::of(&account.config(&json!({})));
+        conformance::check(&mut provider, "farm", &x86()).unwrap();
         assert_eq!(account.instances(), [""; 0]);
     }
 }
@@ -223,7 +222,7 @@ fn a_creation_that_is_asked_for_again_after_a_crash_makes_one_instance() {
         account.emulator_is(&json!({ "tokens": tokens, "lagSeconds": lag_seconds }));
         let first =
             account.provider().create(&name(number), &x86(), "t", Duration::from_millis(200));
-        assert_eq!(first.unwrap_err().kind, StepErrorKind::TimedOut);
+        assert_eq!(first.unwrap_err().kind, OperationErrorKind::TimedOut);
         account.emulator_is(&json!({}));
         let made = account.provider().create(&name(number), &x86(), "t", LIMIT).unwrap();
         account.emulator_is(&json!({ "lagSeconds": 0 }));
@@ -277,7 +276,7 @@ fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
         refuse("InstanceLimitExceeded", 400),
     ]));
     let error = provider.create(&name(1), &x86(), "t", LIMIT).unwrap_err();
-    assert_eq!(error.kind, StepErrorKind::Capacity);
+    assert_eq!(error.kind, OperationErrorKind::Capacity);
     for part in [
         "spot c7i.large in eu-central-1a: RunInstances: InsufficientInstanceCapacity: as the test wants it (not asked for again for",
         "on-demand c7i.large in eu-central-1a: RunInstances: VcpuLimitExceeded: as the test wants it (raise the quota",
@@ -306,7 +305,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
                 "RunInstances" => provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err(),
                 _ => provider.list(LIMIT).unwrap_err(),
             };
-            assert_eq!(error.kind, StepErrorKind::Failed);
+            assert_eq!(error.kind, OperationErrorKind::Failed);
             assert!(error.message.starts_with(&format!("{operation}: {code}: ")), "{error}");
             assert!(error.message.contains(advice), "{error}");
         }
@@ -351,7 +350,7 @@ fn a_call_ends_within_its_limit() {
         account.fault("DescribeInstances", 1000, &what);
         let began = Instant::now();
         let error = provider.list(SHORT).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert_eq!(error.kind, OperationErrorKind::TimedOut);
         assert!(error.message.contains(said), "{error}");
         assert!(began.elapsed() < SHORT * 2, "{:?}", began.elapsed());
     }
@@ -410,5 +409,5 @@ fn all_pages_are_read_with_one_call_each_or_none() {
     let unavailable =
         json!({ "error": { "code": "Unavailable", "status": 503 }, "body": "NextToken" });
     account.fault("DescribeInstances", 1000, &unavailable);
-    assert_eq!(account.provider().list(SHORT).unwrap_err().kind, StepErrorKind::TimedOut);
+    assert_eq!(account.provider().list(SHORT).unwrap_err().kind, OperationErrorKind::TimedOut);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
+mod direct;
 mod emulator;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,14 +10,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
 use adapters::providers::{Provider, ProviderContext, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Tag};
+use reconciler::OperationErrorKind;
 use reconciler::conformance;
-use reconciler::world::StepErrorKind;
 use serde_json::{Value, json};
 
+use direct::Direct;
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -111,9 +111,8 @@ fn x86() -> MachineType {
 #[test]
 fn it_keeps_the_promises_of_a_provider() {
     let Some(project) = Project::new() else { return };
-    let config = parse(&project.config(&["x86_64-linux"])).unwrap();
-    let mut fleet = Fleet::open(&config, Access::ReadWrite).unwrap();
-    conformance::check(&mut fleet, "farm", &x86()).unwrap();
+    let mut provider = Direct::of(&project.config(&["x86_64-linux"]));
+    conformance::check(&mut provider, "farm", &x86()).unwrap();
     assert_eq!(project.servers(), Vec::<Value>::new());
 }
 
@@ -220,7 +219,7 @@ fn without_any_offer_each_is_named_with_its_reason() {
         refuse("placement_error", 412),
     ]));
     let error = provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err();
-    assert_eq!(error.kind, StepErrorKind::Capacity);
+    assert_eq!(error.kind, OperationErrorKind::Capacity);
     for part in [
         "cx22 in fsn1: POST /servers: resource_unavailable (412)",
         "cx22 in hel1: POST /servers: resource_limit_exceeded (403)",
@@ -274,7 +273,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
                 "POST" => provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err(),
                 _ => provider.list(LIMIT).unwrap_err(),
             };
-            assert_eq!(error.kind, StepErrorKind::Failed);
+            assert_eq!(error.kind, OperationErrorKind::Failed);
             assert!(error.message.contains(code) && error.message.contains(advice), "{error}");
             assert!(
                 !error.message.contains("test-token") && !error.message.contains('\n'),
@@ -307,7 +306,7 @@ fn a_call_ends_within_its_limit() {
         project.emulator.faults(&always(what));
         let began = Instant::now();
         let error = provider.list(SHORT).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert_eq!(error.kind, OperationErrorKind::TimedOut);
         assert!(error.message.contains(said), "{error}");
         assert!(began.elapsed() < SHORT * 2, "{:?}", began.elapsed());
     }

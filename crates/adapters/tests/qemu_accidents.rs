@@ -7,11 +7,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
-use planner::{Machine, MachineName, MachineState, MachineType};
-use reconciler::world::{Done, MachineProvider as _, Step, StepError, StepErrorKind, Task};
+mod direct;
+
+use direct::{Direct, Outcome};
+use planner::{Machine, MachineName, MachineState, MachineType, Operation};
+use reconciler::OperationErrorKind;
 use serde_json::json;
 
 const TYPE: &str = "x86_64-linux";
@@ -41,7 +41,7 @@ impl Host {
         fs::rename(self.path("new.raw"), self.path("empty.raw")).unwrap();
     }
 
-    fn fleet(&self, tag: &str) -> Fleet {
+    fn provider(&self, tag: &str) -> Direct {
         let config = json!({
             "tag": tag,
             "stateDir": self.path(tag),
@@ -58,7 +58,7 @@ impl Host {
             } } } },
         });
         fs::create_dir_all(self.path(tag)).unwrap();
-        Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap()
+        Direct::of(&config)
     }
 
     fn machine_file(&self, name: &str, file: &str) -> PathBuf {
@@ -88,31 +88,31 @@ impl Drop for Host {
     }
 }
 
-fn perform(fleet: &mut Fleet, name: &str, step: Step) -> Result<Done, StepError> {
+fn perform(provider: &Direct, name: &str, operation: Operation) -> Outcome {
     let machine = Machine::requested(MachineName::new(name), MachineType::new(TYPE));
-    fleet.perform(&[Task { machine, steps: vec![step] }]).remove(0)
+    provider.run(&machine, &[operation])
 }
 
-fn states(fleet: &mut Fleet) -> Vec<MachineState> {
-    fleet.list().machines.iter().map(|machine| machine.state).collect()
+fn states(provider: &Direct) -> Vec<MachineState> {
+    provider.machines().iter().map(|machine| machine.state).collect()
 }
 
 #[test]
 fn the_host_was_off_and_the_number_is_another_process_now() {
     let host = Host::new();
-    let mut fleet = host.fleet("t");
-    perform(&mut fleet, "t-0", Step::Create).unwrap();
-    assert_eq!(states(&mut fleet), [MachineState::Starting]);
+    let provider = host.provider("t");
+    perform(&provider, "t-0", Operation::Create).unwrap();
+    assert_eq!(states(&provider), [MachineState::Up]);
     host.kill("t-0");
     let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
     fs::write(host.machine_file("t-0", "pid"), innocent.id().to_string()).unwrap();
-    assert_eq!(states(&mut fleet), [MachineState::Stopped]);
-    perform(&mut fleet, "t-0", Step::Start).unwrap();
-    assert_eq!(states(&mut fleet), [MachineState::Starting]);
+    assert_eq!(states(&provider), [MachineState::Stopped]);
+    perform(&provider, "t-0", Operation::Start).unwrap();
+    assert_eq!(states(&provider), [MachineState::Up]);
     host.kill("t-0");
     fs::write(host.machine_file("t-0", "pid"), innocent.id().to_string()).unwrap();
-    perform(&mut fleet, "t-0", Step::Destroy).unwrap();
-    assert_eq!(states(&mut fleet), []);
+    perform(&provider, "t-0", Operation::Destroy).unwrap();
+    assert_eq!(states(&provider), []);
     assert_eq!(innocent.try_wait().unwrap(), None, "it lives");
     innocent.kill().unwrap();
     innocent.wait().unwrap();
@@ -121,72 +121,69 @@ fn the_host_was_off_and_the_number_is_another_process_now() {
 #[test]
 fn a_machine_that_is_off_when_its_image_is_replaced_is_of_no_use() {
     let host = Host::new();
-    let mut fleet = host.fleet("t");
-    perform(&mut fleet, "t-0", Step::Create).unwrap();
+    let provider = host.provider("t");
+    perform(&provider, "t-0", Operation::Create).unwrap();
     host.replace_image();
-    assert_eq!(states(&mut fleet), [MachineState::Starting], "it has the old one open");
+    assert_eq!(states(&provider), [MachineState::Up], "it has the old one open");
     host.kill("t-0");
-    assert_eq!(states(&mut fleet), [MachineState::Failed]);
-    let error = perform(&mut fleet, "t-0", Step::Start).unwrap_err();
+    assert_eq!(states(&provider), [MachineState::Failed]);
+    let error = perform(&provider, "t-0", Operation::Start).unwrap_err();
     assert!(error.message.contains("empty.raw has changed since its disk was made"), "{error}");
     fs::rename(host.path("empty.raw"), host.path("elsewhere")).unwrap();
-    assert_eq!(states(&mut fleet), [MachineState::Stopped], "the image may come back");
-    perform(&mut fleet, "t-0", Step::Destroy).unwrap();
-    assert_eq!(states(&mut fleet), []);
+    assert_eq!(states(&provider), [MachineState::Stopped], "the image may come back");
+    perform(&provider, "t-0", Operation::Destroy).unwrap();
+    assert_eq!(states(&provider), []);
 }
 
 /// The provisioner dies at each point of making a machine; what is there then stands for it.
 #[test]
 fn a_creation_that_was_cut_off_is_taken_up() {
     let host = Host::new();
-    let mut fleet = host.fleet("t");
+    let provider = host.provider("t");
     let parts = ["base", "disk.qcow2", "host_key", "host_key.pub", "identity"];
     for made in 0..=parts.len() {
-        perform(&mut fleet, "t-0", Step::Create).unwrap();
+        perform(&provider, "t-0", Operation::Create).unwrap();
         host.kill("t-0");
         for missing in parts.iter().skip(made).chain(["pid", "console.log", "qmp.sock"].iter()) {
             fs::remove_file(host.machine_file("t-0", missing)).unwrap();
         }
-        assert_eq!(states(&mut fleet), [MachineState::Stopped], "{made}");
-        perform(&mut fleet, "t-0", Step::Create).unwrap();
-        assert_eq!(states(&mut fleet), [MachineState::Starting], "{made}");
-        perform(&mut fleet, "t-0", Step::Destroy).unwrap();
-        assert_eq!(states(&mut fleet), [], "{made}");
+        assert_eq!(states(&provider), [MachineState::Stopped], "{made}");
+        perform(&provider, "t-0", Operation::Create).unwrap();
+        assert_eq!(states(&provider), [MachineState::Up], "{made}");
+        perform(&provider, "t-0", Operation::Destroy).unwrap();
+        assert_eq!(states(&provider), [], "{made}");
     }
 }
 
 #[test]
 fn two_provisioners_share_a_host_and_not_each_others_machines() {
     let host = Host::new();
-    let (mut one, mut two) = (host.fleet("t"), host.fleet("u"));
+    let (one, two) = (host.provider("t"), host.provider("u"));
     let mut addresses = std::collections::BTreeSet::new();
     // Both at the same time, each for itself: neither may take what the other takes.
     let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let begin = |fleet, names: [&'static str; 2]| {
-            scope.spawn(move || {
-                let fleet: &mut Fleet = fleet;
-                names.map(|name| perform(fleet, name, Step::Create))
-            })
+        let begin = |provider, names: [&'static str; 2]| {
+            scope.spawn(move || names.map(|name| perform(provider, name, Operation::Create)))
         };
-        let started = [begin(&mut one, ["t-0", "t-1"]), begin(&mut two, ["u-0", "u-1"])];
+        let started = [begin(&one, ["t-0", "t-1"]), begin(&two, ["u-0", "u-1"])];
         started.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     let mut made = 0;
     for outcome in outcomes {
         match outcome {
-            Ok(done) => {
+            Ok(machine) => {
                 made += 1;
-                assert!(addresses.insert(done.machine.address.unwrap()), "an address each");
+                assert!(addresses.insert(machine.address.unwrap()), "an address each");
             }
-            Err(error) => assert_eq!(error.kind, StepErrorKind::Capacity, "{error}"),
+            Err(error) => assert_eq!(error.kind, OperationErrorKind::Capacity, "{error}"),
         }
     }
     assert_eq!(made, 2, "there is room for two");
-    assert_eq!(states(&mut one).len() + states(&mut two).len(), 2);
-    for (fleet, names) in [(&mut one, ["t-0", "t-1"]), (&mut two, ["u-0", "u-1"])] {
+    assert_eq!(states(&one).len() + states(&two).len(), 2);
+    for (provider, names) in [(&one, ["t-0", "t-1"]), (&two, ["u-0", "u-1"])] {
         for name in names {
-            perform(fleet, name, Step::Destroy).unwrap();
+            perform(provider, name, Operation::Destroy).unwrap();
         }
-        assert_eq!(states(fleet), []);
+        assert_eq!(states(provider), []);
     }
 }

@@ -8,11 +8,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use adapters::config::parse;
-use adapters::fleet::Fleet;
-use adapters::lock::Access;
-use planner::{Machine, MachineName, MachineState, MachineType};
-use reconciler::world::{MachineProvider as _, Step, Task};
+mod direct;
+
+use direct::Direct;
+use planner::{Machine, MachineName, MachineState, MachineType, Operation};
 use serde_json::json;
 
 const ROUNDS: usize = 50;
@@ -57,20 +56,17 @@ fn fifty_rounds_leave_nothing_behind() {
             "authorizedKeys": ["ssh-ed25519 AAAA"],
         } } } },
     });
-    let mut fleet = Fleet::open(&parse(&config).unwrap(), Access::ReadWrite).unwrap();
-    let task = |step| {
-        let machine = Machine::requested(MachineName::new("t-0"), MachineType::new(TYPE));
-        [Task { machine, steps: vec![step] }]
-    };
+    let provider = Direct::of(&config);
+    let machine = Machine::requested(MachineName::new("t-0"), MachineType::new(TYPE));
     let mut before = None;
     for round in 0..ROUNDS {
-        let created = fleet.perform(&task(Step::Create)).remove(0).unwrap().machine;
-        let listed = fleet.list().machines;
+        let created = provider.run(&machine, &[Operation::Create]).unwrap();
+        let listed = provider.machines();
         assert_eq!(listed.len(), 1, "round {round}");
-        assert_eq!(listed[0].state, MachineState::Starting);
+        assert_eq!(listed[0].state, MachineState::Up);
         assert_eq!(qemus(&state).lines().count(), 1, "round {round}");
-        fleet.perform(&task(Step::Destroy)).remove(0).unwrap();
-        assert_eq!(fleet.list().machines, [], "round {round}");
+        provider.run(&machine, &[Operation::Destroy]).unwrap();
+        assert_eq!(provider.machines(), [], "round {round}");
         assert_eq!(qemus(&state), "", "round {round}");
         let sockets = fs::read_to_string("/proc/net/unix").unwrap();
         assert!(

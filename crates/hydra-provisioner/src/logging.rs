@@ -1,8 +1,16 @@
-//! Logs go to standard error; standard output is for data.
+//! Logs go to standard error; standard output is for data. Nothing here can fail: a log that nobody can read is
+//! no reason to leave a machine half made.
 
-use std::io;
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+use std::panic;
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::{LogFormat, LoggingArgs};
 
@@ -13,13 +21,74 @@ pub(crate) fn start(args: &LoggingArgs) {
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Stderr)
+        .log_internal_errors(false)
         .with_target(false);
     match args.log_format {
-        LogFormat::Human => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+        LogFormat::Human => {
+            subscriber.with_ansi(io::stderr().is_terminal()).event_format(Line).init();
+        }
         LogFormat::Json => subscriber.json().init(),
     }
+    // The default one writes text, whatever the format.
+    panic::set_hook(Box::new(|panic| tracing::error!("this is a bug, please report it: {panic}")));
     if let Some(problem) = problem {
         tracing::warn!("--log {}: {problem}; logging info", args.log);
+    }
+}
+
+/// Standard error that may be full, closed or a dead pipe.
+struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _unwritten = io::Write::write_all(&mut io::stderr(), bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `2026-11-25T09:34:07.123456Z  INFO message field=value`: only a log line begins at the left edge.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        SystemTime.format_time(&mut writer)?;
+        let level = event.metadata().level();
+        if writer.has_ansi_escapes() {
+            write!(writer, " \x1b[{}m{level:>5}\x1b[0m ", color(*level))?;
+        } else {
+            write!(writer, " {level:>5} ")?;
+        }
+        let text = planner::escape_within_lines(&text).replace('\n', "\n    ");
+        writeln!(writer, "{text}")
+    }
+}
+
+/// The code of a level's color on a terminal.
+fn color(level: Level) -> u8 {
+    const RED: u8 = 31;
+    const YELLOW: u8 = 33;
+    const GREEN: u8 = 32;
+    const BLUE: u8 = 34;
+    match level {
+        Level::ERROR => RED,
+        Level::WARN => YELLOW,
+        Level::INFO => GREEN,
+        _ => BLUE,
     }
 }

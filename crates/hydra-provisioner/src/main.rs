@@ -3,13 +3,23 @@
 mod args;
 mod check;
 mod commands;
+mod cost;
 mod exit;
 mod generate;
+mod history;
+mod listener;
 mod logging;
-mod metrics;
+mod look;
+mod notifier;
+mod orders;
+mod recording;
+mod run;
+mod session;
 mod sim;
+mod status;
 mod status_table;
 mod watch;
+mod why;
 
 use clap::Parser as _;
 

@@ -16,7 +16,7 @@ pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
         table.add_row([
             machine.name.to_string(),
             machine.machine_type.to_string(),
-            machine.state.to_string(),
+            state(machine),
             or_dash(machine.address.clone()),
             or_dash(machine.started_at.map(|at| now.since(at).to_string())),
             jobs(&snapshot.queue, machine),
@@ -25,6 +25,16 @@ pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
         ]);
     }
     table
+}
+
+/// What its provider says of it, or what is being done with it.
+fn state(machine: &Machine) -> String {
+    let memory = &machine.memory;
+    match memory.under_way {
+        Some(under_way) => format!("{} ({})", machine.state, under_way.operation),
+        None if memory.missing.is_some() => "missing".to_owned(),
+        None => machine.state.to_string(),
+    }
 }
 
 fn jobs(queue: &QueueStatus, machine: &Machine) -> String {

@@ -1,145 +1,200 @@
-//! `run --watch`: one cycle after the other, as a service.
+//! `run --watch`: the provisioner as a service.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use adapters::config::Config;
+use adapters::config::{Config, ConfigError};
+use adapters::driver::{Handle, Step};
+use planner::QueueStatus;
+use reconciler::{HistoryEntry, Severity};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::args::RunArgs;
-use crate::commands::{Cycle, fail, load, run_cycle};
+use crate::commands::{fail, try_load};
 use crate::exit::Exit;
-use crate::metrics::Metrics;
+use crate::listener::{Board, Listener};
+use crate::notifier::{Notifier, Programs};
+use crate::recording::Recorder;
+use crate::session::{Session, end_children};
 
-/// What a cycle may take beyond the time limits of its parts before it counts as hanging.
-const SLACK: Duration = Duration::from_secs(300);
+/// How often the configuration's file is looked at.
+const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// The watchdog is told so many times in the time that it waits.
+const BEATS: u32 = 3;
 
-/// Runs cycles until SIGTERM or SIGINT, which let the current one end; a second signal kills.
+/// Serves the queue until SIGTERM or SIGINT.
 ///
-/// The configuration is read anew for every cycle. A bad one is an error at the start; later it is logged
-/// and nothing is done until it is mended.
+/// A bad configuration is an error at the start; later it is logged, and the old one goes on.
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
-    let signals = signals().map_err(|error| fail(Exit::Unexpected, &error))?;
-    let mut metrics = Metrics::default();
-    if let Some(address) = args.metrics {
-        metrics.serve(address).map_err(|error| fail(Exit::Unexpected, &error))?;
+    let mut listener =
+        Listener::start(args.metrics).map_err(|error| fail(Exit::Unexpected, &error))?;
+    let config = configure(args).map_err(|error| fail(Exit::BadConfig, &error))?;
+    let state_dir = config.state_dir.clone();
+    let programs = Programs::new(config.notify.clone().into());
+    let mut notifier = Notifier::start(Arc::clone(&programs));
+    let mut session = Session::open("serving", &args.conf, config)?;
+    listener.board().state_is_in(&state_dir);
+    let reload = reload_on_demand(args, session.driver.handle(), listener.board(), programs);
+    let on_hangup = reload.clone();
+    session.heed_signals(move || {
+        let _gone = on_hangup.send(());
+    })?;
+    reload_when_changed(args.conf.clone(), reload);
+    let mut watchdog = Watchdog::new();
+    if let Some(interval) = watchdog.interval {
+        session.driver.step_at_least_every(interval);
     }
-    let mut first = Some(load(&args.conf)?);
-    let mut limit = SLACK;
-    let heartbeat = Heartbeat::start(limit);
     notify(&[NotifyState::Ready]);
-    let mut interval = Duration::ZERO;
-    loop {
-        let began = Instant::now();
-        let config = first.take().map_or_else(|| load(&args.conf), Ok);
-        limit = config.as_ref().map_or(limit, longest_cycle);
-        interval = match (args.interval, &config) {
-            (Some(seconds), _) => Duration::from_secs(seconds),
-            (None, Ok(config)) => config.timing.poll_interval,
-            (None, Err(_)) => interval,
-        };
-        heartbeat.expect_within(limit);
-        let Cycle { exit, report } = run_cycle(args, config);
-        metrics.count(exit, report.as_ref(), began.elapsed());
-        notify(&[NotifyState::Status(&format!("last cycle: {}", exit.name()))]);
-
-        let pause = interval.saturating_sub(began.elapsed());
-        heartbeat.expect_within(pause + SLACK);
-        match signals.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) | Ok(Wanted::Reload) => {}
-            Ok(Wanted::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                tracing::info!("stopping, as told by a signal");
-                notify(&[NotifyState::Stopping]);
-                return Ok(Exit::Done);
-            }
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Wanted {
-    /// SIGHUP: a cycle now, with the configuration as it is now.
-    Reload,
-    /// SIGTERM or SIGINT: an orderly end.
-    Stop,
-}
-
-/// Receives what signals ask for. The second one that asks for an end ends the program at once, which is safe
-/// at any moment.
-fn signals() -> std::io::Result<Receiver<Wanted>> {
-    let (sender, receiver) = mpsc::channel();
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
-    thread::spawn(move || {
-        let mut is_stopping = false;
-        for signal in &mut signals {
-            let wanted = match signal {
-                SIGHUP => {
-                    tell_reloaded();
-                    Wanted::Reload
-                }
-                _ if is_stopping => {
-                    let _killed = signal_hook::low_level::emulate_default_handler(signal);
-                    return;
-                }
-                _ => {
-                    tracing::info!("signal {signal}: the current cycle may end; once more kills");
-                    is_stopping = true;
-                    Wanted::Stop
-                }
-            };
-            // A watch that has ended by itself needs no telling.
-            let _ended = sender.send(wanted);
+    let mut recorder = Recorder::new(args.record.clone());
+    let mut status = String::new();
+    session.driver.run(None, &mut |step| {
+        watchdog.beat();
+        step.happened.iter().for_each(log);
+        listener.update(step.reconciler, step.happened);
+        notifier.update(step.reconciler, step.happened);
+        recorder.note(step.reconciler);
+        tell_status(step, &mut status);
+        if session.lock.is_still_ours() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
         }
     });
-    Ok(receiver)
-}
-
-/// Tells systemd that a reload is over: the next cycle reads the configuration, however long the current one takes.
-fn tell_reloaded() {
-    tracing::info!("reload: the next cycle takes the configuration as it is now");
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
-        notify(&[NotifyState::Ready]);
+    notify(&[NotifyState::Stopping]);
+    end_children();
+    if session.lock.is_still_ours() {
+        Ok(Exit::Done)
+    } else {
+        Err(fail(Exit::Unexpected, &"stateDir was deleted or replaced; this run ended"))
     }
 }
 
-/// How long a cycle of this configuration takes if every part of it takes as long as it may.
-fn longest_cycle(config: &Config) -> Duration {
-    let limits = config.limits;
-    let machines: usize = config.policy.pools.values().map(|pool| pool.max_machines as usize).sum();
-    // Machines above the maximum are released by and by: twice as many are more than ever are.
-    let waves = u32::try_from(1 + 2 * machines / limits.parallelism).unwrap_or(u32::MAX);
-    let one_machine = limits.create_timeout + limits.deploy_timeout + 2 * limits.release_timeout;
-    one_machine.saturating_mul(waves) + 8 * limits.status_timeout + SLACK
+/// The configuration as it is now, with what the command line says of it.
+fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
+    let mut config = try_load(&args.conf)?;
+    if let Some(seconds) = args.interval {
+        config.timing.poll_interval = Duration::from_secs(seconds);
+    }
+    Ok(config)
 }
 
-/// Tells systemd's watchdog that we are alive, as long as no cycle takes longer than it can.
-struct Heartbeat {
-    deadline: Arc<Mutex<Instant>>,
-}
-
-impl Heartbeat {
-    fn start(limit: Duration) -> Self {
-        let deadline = Arc::new(Mutex::new(Instant::now() + limit));
-        if let Some(period) = sd_notify::watchdog_enabled() {
-            let deadline = Arc::clone(&deadline);
-            thread::spawn(move || {
-                while Instant::now() < *deadline.lock().unwrap_or_else(PoisonError::into_inner) {
-                    notify(&[NotifyState::Watchdog]);
-                    thread::sleep(period / 3);
-                }
-                tracing::error!("this cycle takes longer than it can: systemd may restart us");
-            });
+/// A thread that reads the configuration again whenever it is told to. Evaluating takes its time, and the loop does
+/// not wait for it.
+fn reload_on_demand(
+    args: &RunArgs,
+    handle: Handle,
+    board: Arc<Board>,
+    programs: Programs,
+) -> mpsc::Sender<()> {
+    let (sender, demands) = mpsc::channel();
+    let args = args.clone();
+    thread::spawn(move || {
+        while demands.recv().is_ok() {
+            // Several at once are one.
+            while demands.try_recv().is_ok() {}
+            if let Ok(now) = NotifyState::monotonic_usec_now() {
+                notify(&[NotifyState::Reloading, now]);
+            }
+            let reloaded = reload(&args, &handle, &programs);
+            if let Err(reason) = &reloaded {
+                tracing::error!("not reloaded, the old configuration goes on: {reason}");
+            }
+            board.reloaded(reloaded.err());
+            // The reload is over, whatever came of it.
+            notify(&[NotifyState::Ready]);
         }
-        Self { deadline }
+    });
+    sender
+}
+
+/// Returns when the configuration is in force, or refused and known to be.
+fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), String> {
+    let refuse = |error: ConfigError| {
+        handle.refuse(error.to_string());
+        error.to_string()
+    };
+    let config = configure(args).map_err(refuse)?;
+    let notify = config.notify.clone();
+    handle.reload(config)?;
+    *programs.lock().unwrap_or_else(PoisonError::into_inner) = notify;
+    Ok(())
+}
+
+/// A thread that demands a reload when the file has changed.
+fn reload_when_changed(conf: PathBuf, reload: mpsc::Sender<()>) {
+    let look = |conf: &Path| {
+        fs::metadata(conf).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
+    };
+    thread::spawn(move || {
+        let mut seen = look(&conf);
+        loop {
+            thread::sleep(FILE_LOOK_INTERVAL);
+            let now = look(&conf);
+            if now.is_some() && now != seen {
+                seen = now;
+                if reload.send(()).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// One line for each thing that happened; a quiet farm logs nothing.
+fn log(entry: &HistoryEntry) {
+    let HistoryEntry { at: _, machine, machine_type, what } = entry;
+    let text = what.to_string();
+    let text = planner::escape(&text);
+    let machine = machine.as_ref().map(tracing::field::display);
+    let kind = machine_type.as_ref().map(tracing::field::display);
+    match what.severity() {
+        Severity::Info => tracing::info!(machine, r#type = kind, "{text}"),
+        Severity::Warning => tracing::warn!(machine, r#type = kind, "{text}"),
+        Severity::Error => tracing::error!(machine, r#type = kind, "{text}"),
+    }
+}
+
+/// One sentence for `systemctl status`, when it has changed.
+fn tell_status(step: &Step<'_>, last: &mut String) {
+    let under_way = step.reconciler.operations().count();
+    let queue = match step.reconciler.queue() {
+        QueueStatus::Up(_) => "queue up",
+        QueueStatus::Unavailable(_) => "queue status unavailable",
+    };
+    let machines = step.reconciler.records().count();
+    let mut status = format!("{machines} machines, {under_way} operations under way, {queue}");
+    if step.refused.is_some() {
+        status.push_str("; configuration NOT reloaded, the old one goes on (see `status`)");
+    }
+    if status != *last {
+        notify(&[NotifyState::Status(&status)]);
+        *last = status;
+    }
+}
+
+/// Tells systemd's watchdog that the loop turns. Only the loop itself does so: one that hangs is restarted.
+struct Watchdog {
+    /// `None`: nobody watches.
+    interval: Option<Duration>,
+    last: Option<Instant>,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        Self { interval: sd_notify::watchdog_enabled().map(|limit| limit / BEATS), last: None }
     }
 
-    fn expect_within(&self, limit: Duration) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + limit;
+    fn beat(&mut self) {
+        let Some(interval) = self.interval else { return };
+        if self.last.is_none_or(|last| last.elapsed() >= interval) {
+            self.last = Some(Instant::now());
+            notify(&[NotifyState::Watchdog]);
+        }
     }
 }
 

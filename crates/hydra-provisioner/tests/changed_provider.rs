@@ -88,9 +88,9 @@ fn an_old_provider_that_cannot_be_asked_is_told_with_the_way_out() {
     fs::write(farm.path("machines"), "no folder").unwrap();
     let output = farm.run(&[]);
     assert_eq!(output.status.code(), Some(4));
-    assert!(stdout(&output).contains("delete machines.json in stateDir"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("delete state.sqlite in stateDir"), "{}", stdout(&output));
 
-    fs::remove_file(farm.path("state/machines.json")).unwrap();
+    fs::remove_file(farm.path("state/state.sqlite")).unwrap();
     assert_eq!(farm.run(&[]).status.code(), Some(0));
     assert!(farm.path("others/machines/hydra-provisioned-0.json").exists());
 }

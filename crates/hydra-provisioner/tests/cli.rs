@@ -14,8 +14,13 @@ fn machines_are_created_used_drained_and_destroyed() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(2);
     let output = farm.run(&[]);
+    // Whichever is ready first comes first.
+    let in_order = |text: String| {
+        let [one, other] = ["  hydra-provisioned-0: ready\n", "  hydra-provisioned-1: ready\n"];
+        text.replace(&format!("{other}{one}"), &format!("{one}{other}"))
+    };
     assert_eq!(
-        stdout(&output),
+        in_order(stdout(&output)),
         "machine types
   x86_64-linux: 2 runnable, wants 2, may have 2, has 0
 machines
@@ -23,8 +28,6 @@ machines
 actions
   create hydra-provisioned-0 (x86_64-linux)
   create hydra-provisioned-1 (x86_64-linux)
-  deploy hydra-provisioned-0
-  deploy hydra-provisioned-1
 results
   hydra-provisioned-0: ready
   hydra-provisioned-1: ready
@@ -52,9 +55,8 @@ results
     assert!(
         stdout(&output).ends_with(
             "results
-  hydra-provisioned-0: ready
   machines file: published, 0 machines
-  hydra-provisioned-1: not released yet: the queue runner may still give it builds; it goes in a later cycle
+  hydra-provisioned-1: not released yet: the queue runner may still give it builds
 "
         ),
         "{}",
@@ -66,7 +68,7 @@ results
     farm.set_queue(&json!({}), &queue_machines(false));
     let output = farm.run(&["run"]);
     assert!(
-        stdout(&output).ends_with("  hydra-provisioned-1: destroy done\n"),
+        stdout(&output).contains("results\n  hydra-provisioned-1: destroy done\n"),
         "{}",
         stdout(&output)
     );
@@ -86,7 +88,6 @@ machines
   none
 actions
   create hydra-provisioned-0 (x86_64-linux)
-  deploy hydra-provisioned-0
 "
     );
     assert!(!farm.path("state").exists() && !farm.path("machines-file").exists());
@@ -224,6 +225,39 @@ fn options_may_stand_before_the_command() {
     let installed = program().arg("check").output().unwrap();
     let (out, errors) = (stdout(&installed), stderr(&installed));
     assert!(format!("{out}{errors}").contains("/etc/hydra-provisioner/conf."), "{out}{errors}");
+}
+
+#[test]
+fn a_misspelt_command_is_said_to_be_one() {
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    for words in [&["statsu"][..], &["statsu", "conf.nix"], &["--log", "debug", "statsu", "--json"]]
+    {
+        let output = program().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let said = stderr(&output);
+        assert!(said.contains("did you mean 'status'?"), "{words:?}: {said}");
+    }
+}
+
+/// Also what is said before anything is run; and a log that cannot be written stops nothing.
+#[test]
+fn logs_are_json_throughout_and_may_be_lost() {
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    for words in
+        [&["--log-format=json", "run", "--bogus"][..], &["--log-format", "json", "check", "/"]]
+    {
+        let said = stderr(&program().args(words).output().unwrap());
+        assert!(!said.is_empty());
+        for line in said.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(line["timestamp"].is_string() && line["level"] == "ERROR", "{line}");
+        }
+    }
+    let farm = Farm::new(&json!({ "machinesFile": "/dev/null/nowhere" }));
+    farm.set_runnable(1);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = farm.command(&["run"]).stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
 }
 
 /// Several runs of Nix 2.8 at once may find its database busy, and one of them fails without any need.

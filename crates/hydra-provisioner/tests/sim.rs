@@ -66,9 +66,30 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
         one_thread.lines().next().unwrap().split(',').position(|name| name == "unsupported");
     let mut totals = one_thread.lines().filter(|line| line.contains(",total,"));
     let given_up = totals.find(|line| line.contains("rest-defaults.json")).unwrap();
-    assert_ne!(given_up.split(',').nth(column.unwrap()), Some("0"), "{given_up}");
-    let (_, said) = expect(&["run", "examples/sim/conf.nix", "sim-traces/rest-defaults.json"], 0);
+    // Asked every 10 s the queue runner gives nothing up, asked every 300 s it does.
+    assert_eq!(given_up.split(',').nth(column.unwrap()), Some("0"), "{given_up}");
+    let slow = ["--interval", "300"];
+    let rest = ["run", "examples/sim/conf.nix", "sim-traces/rest-defaults.json"];
+    let (_, said) = expect(&[&rest[..], &slow].concat(), 0);
     assert!(said.contains("steps were given up since no machine supported them in time"), "{said}");
+}
+
+/// The 95th percentile of the wait is within 5 % of what it is without the slow type.
+#[test]
+fn a_type_that_boots_slowly_holds_up_no_other() {
+    let text = fs::read_to_string(root().join("sim-traces/arm-slow.json")).unwrap();
+    let mut alone: Value = serde_json::from_str(&text).unwrap();
+    alone["work"].as_array_mut().unwrap().truncate(1);
+    let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    fs::write(file.path(), alone.to_string()).unwrap();
+    let p95 = |trace: &str| {
+        let args = ["run", "examples/sim/conf.nix", trace, "--seeds", "10", "--format", "json"];
+        let runs: Value = serde_json::from_str(&expect(&args, 0).0).unwrap();
+        let of = |run: &Value| run["results"]["types"]["x86_64-linux"]["wait"]["p95"].as_u64();
+        runs.as_array().unwrap().iter().filter_map(of).sum::<u64>()
+    };
+    let (both, alone) = (p95("sim-traces/arm-slow.json"), p95(file.path().to_str().unwrap()));
+    assert!(both.abs_diff(alone) * 100 <= 5 * alone, "{both} beside the slow type, {alone} alone");
 }
 
 #[test]
@@ -260,17 +281,18 @@ fn recorded_cycles_are_replayed() {
     let conf = farm.conf();
     let conf = conf.to_str().unwrap();
     let (same, _) = expect(&["replay", conf, recording], 0);
-    assert_eq!(same, "0 of 3 cycles would be decided otherwise\n");
+    let otherwise = |said: &str| {
+        let last: Vec<_> = said.lines().last().unwrap().split(' ').collect();
+        (last[0].parse::<u32>().unwrap(), last[2].parse::<u32>().unwrap())
+    };
+    let (others, plans) = otherwise(&same);
+    assert!(others == 0 && plans >= 3, "{same}");
     let other = Farm::new(&json!({ "maxCreatesPerCycle": 1 }));
     let mut config: Value = serde_json::from_slice(&fs::read(conf).unwrap()).unwrap();
     config["systemTypes"]["x86_64-linux"]["maxMachines"] = json!(1);
     fs::write(other.conf(), config.to_string()).unwrap();
     let (differs, _) = expect(&["replay", other.conf().to_str().unwrap(), recording], 0);
-    assert!(
-        differs.contains("would be")
-            && differs.ends_with("1 of 3 cycles would be decided otherwise\n"),
-        "{differs}"
-    );
+    assert!(differs.contains("would be") && otherwise(&differs).0 > 0, "{differs}");
 }
 
 #[test]

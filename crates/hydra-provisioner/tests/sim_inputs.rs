@@ -153,12 +153,12 @@ fn surroundings_are_compared_like_configurations() {
         ("work.jsonl", TWO_STEPS),
         ("slow.json", r#"{"machines":{"x86_64-linux":{"boot":{"fixed":600000}}}}"#),
     ]);
-    let (fast, slow) = (format!("{CONF},interval=30"), format!("{CONF},farm={slow}"));
+    let (fast, slow) = (format!("{CONF},interval=1"), format!("{CONF},farm={slow}"));
     let args = ["compare", CONF, &fast, &slow, "--trace", &trace, "--format", "csv"];
     let (csv, _) = expect(&args, 0);
     let mut lines = csv.lines();
     let column = |name: &str| csv.lines().next().unwrap().split(',').position(|c| c == name);
-    let (cycles, wait) = (column("cycles").unwrap(), column("waitMaxMs").unwrap());
+    let (turns, wait) = (column("turns").unwrap(), column("waitMaxMs").unwrap());
     // The name of a configuration with settings is quoted: it has a comma.
     let total = |line: &str, at: usize| {
         let rest = line.strip_prefix('"').and_then(|line| line.split_once("\","));
@@ -167,7 +167,7 @@ fn surroundings_are_compared_like_configurations() {
     };
     let mut totals = lines.by_ref().filter(|line| line.contains(",total,"));
     let [usual, fast, slow] = [(); 3].map(|()| totals.next().unwrap());
-    assert!(total(fast, cycles) > 2 * total(usual, cycles), "{csv}");
+    assert!(total(fast, turns) > 2 * total(usual, turns), "{csv}");
     assert!(total(slow, wait) > total(usual, wait) + 500_000, "{csv}");
 
     let (_, errors) = expect(&["compare", CONF, "c.nix,poll=3", "--trace", &trace], 2);

@@ -90,7 +90,8 @@ fn a_silent_loss_is_noticed_late() {
         run(&[json!({ "submit": 0, "duration": 300_000 })], &farm)["makespan"].as_u64().unwrap()
     };
     let (at_once, late) = (makespan(0), makespan(600_000));
-    assert!(late >= at_once + 450_000, "{at_once} {late}");
+    // Its successor takes some of the difference: it is not made before the provider has missed the machine for a while.
+    assert!(late >= at_once + 400_000, "{at_once} {late}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod farm;
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use farm::{Farm, stderr, stdout};
 use serde_json::json;
@@ -41,7 +43,13 @@ fn a_hanging_machine_is_named_and_the_others_are_ready() {
     assert_eq!(farm.machines(), ["hydra-provisioned-0", "hydra-provisioned-2"]);
     assert_eq!(farm.machines_file().len(), 2);
 
-    // The next cycle asks for the same name again.
-    assert_eq!(farm.run(&["run"]).status.code(), Some(0));
-    assert_eq!(farm.machines().len(), 3);
+    // Soon after its type waits; then the same name is asked for again.
+    let soon = stdout(&farm.run(&["plan"]));
+    assert!(soon.contains("cannot create hydra-provisioned-1, next try at "), "{soon}");
+    let began = Instant::now();
+    while farm.machines().len() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is not tried again");
+        assert_eq!(farm.run(&["run"]).status.code(), Some(0));
+        thread::sleep(Duration::from_millis(500));
+    }
 }

@@ -1,17 +1,19 @@
-//! `run --watch` as systemd runs it: readiness, status, cycles, metrics, an orderly end.
+//! `run --watch` as systemd runs it: readiness, status, metrics, reloads, an orderly end.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod farm;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use farm::Farm;
-use serde_json::json;
+use farm::{Farm, stderr, stdout};
+use serde_json::{Value, json};
 
 /// A service manager: receives what the service tells.
 struct Manager {
@@ -27,22 +29,54 @@ impl Manager {
 
     /// The next message that starts with `start`; watchdog pings may come in between.
     fn expect(&self, start: &str) -> String {
-        let mut buffer = [0; 1024];
         loop {
-            let length = self.socket.recv(&mut buffer).unwrap();
-            let message = String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned();
+            let message = self.next();
             if message.starts_with(start) {
                 return message;
             }
         }
     }
+
+    /// Waits for messages that have these texts in them, in any order.
+    fn expect_all(&self, texts: &[&str]) {
+        let mut missing = texts.to_vec();
+        while !missing.is_empty() {
+            let message = self.next();
+            missing.retain(|text| !message.contains(text));
+        }
+    }
+
+    fn next(&self) -> String {
+        let mut buffer = [0; 1024];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
+    }
+
+    /// Waits until the service says `text` of itself.
+    fn expect_status(&self, text: &str) {
+        while !self.expect("STATUS=").contains(text) {}
+    }
 }
 
-fn watch(farm: &Farm, args: &[&str]) -> Child {
+/// A service whose log is in `log`.
+fn watch(farm: &Farm, args: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = farm.command(&[&["run", "--watch"], args].concat());
-    command.env("NOTIFY_SOCKET", farm.path("notify"));
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command.env("NOTIFY_SOCKET", farm.path("notify")).envs(environment.iter().copied());
+    let log = fs::File::create(farm.path("log")).unwrap();
+    command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+fn log(farm: &Farm) -> String {
+    fs::read_to_string(farm.path("log")).unwrap()
+}
+
+/// Waits for what is true soon.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(180), "not {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -50,9 +84,23 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
+/// It ends within 2 s, on a machine that does nothing else.
+const END: Duration = Duration::from_secs(8);
+
+/// Its exit code. It ends soon, whatever it is at.
 fn terminate(child: &mut Child) -> Option<i32> {
+    let began = Instant::now();
     signal(child, "-TERM");
-    child.wait().unwrap().code()
+    let code = child.wait().unwrap().code();
+    assert!(began.elapsed() < END, "ended after {:?}", began.elapsed());
+    code
+}
+
+/// Changes the configuration by what `change` does to it.
+fn reconfigure(farm: &Farm, change: impl Fn(&mut Value)) {
+    let mut conf = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    change(&mut conf);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -64,82 +112,131 @@ fn get(address: &str, path: &str) -> String {
 }
 
 /// Where the log says that metrics are.
-fn metrics_address(child: &mut Child) -> String {
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.find(|line| line.as_ref().unwrap().contains("metrics at")).unwrap().unwrap();
-    // The rest of the log is read too, or the pipe would fill.
-    std::thread::spawn(move || lines.for_each(drop));
-    line.split_once("http://").unwrap().1.strip_suffix("/metrics").unwrap().to_owned()
+fn metrics_address(farm: &Farm) -> String {
+    until("told where metrics are", || log(farm).contains("/metrics"));
+    let log = log(farm);
+    log.split_once("metrics at http://").unwrap().1.split_once("/metrics").unwrap().0.to_owned()
 }
 
 #[test]
-fn cycles_go_on_until_told_to_stop_and_metrics_tell_of_them() {
+fn it_serves_until_told_to_stop_and_metrics_tell_of_it() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(2);
     let manager = Manager::new(&farm);
-    let mut child = watch(&farm, &["--interval", "1", "--metrics", "127.0.0.1:0"]);
-    let address = metrics_address(&mut child);
+    let mut child = watch(&farm, &["--interval", "1", "--metrics", "127.0.0.1:0"], &[]);
+    let address = metrics_address(&farm);
     manager.expect("READY=1");
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    manager.expect("STATUS=");
-
-    let page = get(&address, "/metrics");
-    assert!(page.starts_with("HTTP/1.0 200 OK"), "{page}");
-    for line in [
-        "# TYPE hydra_provisioner_cycles_total counter",
+    manager.expect_status("2 machines, 0 operations under way, queue up");
+    let wanted = [
+        "# TYPE hydra_provisioner_operation_failures_total counter",
         "hydra_provisioner_queue_up 1",
+        "hydra_provisioner_creations_total{type=\"x86_64-linux\"} 2",
         "hydra_provisioner_provider_up{type=\"x86_64-linux\"} 1",
         "hydra_provisioner_machines{type=\"x86_64-linux\",state=\"up\"} 2",
         "hydra_provisioner_runnable_steps{type=\"x86_64-linux\"} 2",
         "hydra_provisioner_wanted_machines{type=\"x86_64-linux\"} 2",
         "hydra_provisioner_allowed_machines{type=\"x86_64-linux\"} 2",
-    ] {
-        assert!(page.lines().any(|found| found == line), "{line:?} is not in\n{page}");
-    }
+        "hydra_provisioner_clock_offset_seconds 0",
+        "hydra_provisioner_storage_up 1",
+    ];
+    until("all in the metrics", || {
+        let page = get(&address, "/metrics");
+        assert!(page.starts_with("HTTP/1.0 200 OK"), "{page}");
+        wanted.iter().all(|line| page.lines().any(|found| found == *line))
+    });
+    let page = get(&address, "/metrics");
     let mut family = "";
     for line in page.lines().filter(|line| line.contains("hydra_provisioner_")) {
         let words: Vec<_> = line.split([' ', '{']).collect();
         match words[..2] {
             ["#", "TYPE"] => family = words[2],
             ["#", _] => {}
-            _ => assert_eq!(words[0], family, "a sample stands with its family"),
+            // A histogram's samples have suffixes.
+            _ => assert!(words[0].starts_with(family), "{} stands with its family", words[0]),
         }
     }
-    assert!(page.contains("hydra_provisioner_cycles_total{result=\"done\"} "), "{page}");
-    assert!(get(&address, "/").starts_with("HTTP/1.0 404"));
+    assert!(get(&address, "/other").starts_with("HTTP/1.0 404"));
 
+    // Others may look meanwhile, and ask what went on.
+    let plan = farm.run(&["plan"]);
+    assert_eq!(plan.status.code(), Some(0), "{}", stderr(&plan));
+    assert!(stdout(&plan).contains("hydra-provisioned-1: in use"), "{}", stdout(&plan));
+    assert!(stdout(&farm.run(&["status"])).contains("hydra-provisioned-1"));
+    let history = stdout(&farm.run(&["history"]));
+    for happening in ["requested", "created in", "ready after", "published"] {
+        assert!(history.contains(happening), "{happening} is not in {history}");
+    }
+    let of_one = stdout(&farm.run(&["history", "--json", "--machine", "hydra-provisioned-1"]));
+    for line in of_one.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(entry["machine"], "hydra-provisioned-1");
+    }
+    assert!(of_one.lines().count() >= 4, "{of_one}");
+
+    let lines = log(&farm).lines().count();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(log(&farm).lines().count(), lines, "nothing happens, and it logs: {}", log(&farm));
     assert_eq!(terminate(&mut child), Some(0));
     manager.expect("STOPPING=1");
     assert_eq!(farm.machines().len(), 2);
 }
 
 #[test]
-fn the_current_cycle_may_end_before_the_end() {
+fn it_ends_at_once_while_a_creation_hangs_and_the_next_run_resolves_what_came_of_it() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(1);
     let manager = Manager::new(&farm);
-    let mut command = farm.command(&["run", "--watch"]);
-    command.env("NOTIFY_SOCKET", farm.path("notify")).env("SLOW_SECONDS", "3");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    manager.expect("READY=1");
+    let mut child = watch(&farm, &["--interval", "1"], &[("HANG_AT", "create,")]);
+    manager.expect_status("1 operations under way");
     assert_eq!(terminate(&mut child), Some(0));
-    assert_eq!(farm.machines_file().len(), 1, "the machine was made and published");
+    assert_eq!(farm.machines(), [""; 0]);
+    assert_eq!(farm.run(&["run"]).status.code(), Some(0));
+    assert_eq!(farm.machines_file().len(), 1);
 }
 
-/// SIGHUP starts a cycle at once, with the configuration as it is then; systemd is told as `Type=notify-reload` wants it.
+/// One that is being created is no reason to keep others waiting, nor to release nothing.
 #[test]
-fn a_reload_starts_a_cycle() {
+fn a_creation_that_hangs_delays_no_other_type() {
     let farm = Farm::new(&json!({}));
+    reconfigure(&farm, |conf| {
+        let types = conf["systemTypes"].as_object_mut().unwrap();
+        types.insert("aarch64-linux".to_owned(), types["x86_64-linux"].clone());
+    });
+    let step = json!({ "runnable": 1, "running": 0 });
+    farm.set_queue(&json!({ "aarch64-linux": step }), &json!({}));
     let manager = Manager::new(&farm);
-    let mut child = watch(&farm, &["--interval", "3600"]);
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    farm.set_runnable(1);
+    let hangs = [("HANG_AT", "\"type\":\"aarch64-linux\"")];
+    let mut child = watch(&farm, &["--interval", "1"], &hangs);
+    manager.expect_status("1 operations under way");
+
+    let began = Instant::now();
+    farm.set_queue(&json!({ "aarch64-linux": step, "x86_64-linux": step }), &json!({}));
+    until("published", || farm.machines_file().len() == 1);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    farm.set_queue(&json!({ "aarch64-linux": step }), &json!({}));
+    until("released", || farm.machines().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(terminate(&mut child), Some(0));
+}
+
+/// SIGHUP reads the configuration again; systemd is told as `Type=notify-reload` wants it.
+#[test]
+fn a_reload_takes_the_configuration_as_it_is_then() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(2);
+    let most = |number: u64| {
+        move |conf: &mut Value| conf["systemTypes"]["x86_64-linux"]["maxMachines"] = number.into()
+    };
+    reconfigure(&farm, most(1));
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "3600"], &[]);
+    manager.expect_status("1 machines, 0 operations under way");
+    reconfigure(&farm, most(2));
     signal(&child, "-HUP");
     let told = manager.expect("RELOADING=1");
     assert!(told.contains("MONOTONIC_USEC="), "{told}");
     manager.expect("READY=1");
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    assert_eq!(farm.machines().len(), 1);
+    until("created", || farm.machines_file().len() == 2);
     assert_eq!(terminate(&mut child), Some(0));
 }
 
@@ -147,31 +244,189 @@ fn a_reload_starts_a_cycle() {
 fn the_watchdog_is_told_that_we_live() {
     let farm = Farm::new(&json!({}));
     let manager = Manager::new(&farm);
-    let mut command = farm.command(&["run", "--watch"]);
-    command.env("NOTIFY_SOCKET", farm.path("notify")).env("WATCHDOG_USEC", "300000");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = watch(&farm, &[], &[("WATCHDOG_USEC", "300000")]);
     for _ in 0..3 {
         assert_eq!(manager.expect("WATCHDOG"), "WATCHDOG=1");
     }
     assert_eq!(terminate(&mut child), Some(0));
 }
 
-/// At the start a bad configuration ends the service; later it waits to be mended.
+/// At the start a bad configuration ends the service; later the old one goes on. One that is mended is taken
+/// without a word.
 #[test]
 fn a_bad_configuration() {
     let farm = Farm::new(&json!({}));
-    let good = std::fs::read(farm.conf()).unwrap();
+    let good = fs::read(farm.conf()).unwrap();
     let manager = Manager::new(&farm);
-    std::fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
-    let mut child = watch(&farm, &[]);
+    fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
+    let mut child = watch(&farm, &[], &[]);
     assert_eq!(child.wait().unwrap().code(), Some(2));
 
-    std::fs::write(farm.conf(), &good).unwrap();
-    let mut child = watch(&farm, &["--interval", "1"]);
-    assert_eq!(manager.expect("STATUS="), "STATUS=last cycle: done");
-    std::fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
-    while manager.expect("STATUS=") != "STATUS=last cycle: bad-config" {}
-    std::fs::write(farm.conf(), &good).unwrap();
-    while manager.expect("STATUS=") != "STATUS=last cycle: done" {}
+    fs::write(farm.conf(), &good).unwrap();
+    let mut child = watch(&farm, &["--interval", "1"], &[]);
+    manager.expect_status("queue up");
+    fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
+    signal(&child, "-HUP");
+    manager.expect("RELOADING=1");
+    // The reload is over, and what came of it is told.
+    manager.expect_all(&["READY=1", "configuration NOT reloaded"]);
+    until("refused", || log(&farm).contains("the old configuration goes on"));
+    farm.set_runnable(1);
+    until("created", || farm.machines_file().len() == 1);
+    fs::write(farm.path("other.json"), &good).unwrap();
+    let mut status = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    status.arg("status").arg(farm.path("other.json"));
+    let said = stdout(&Farm::with_environment(status).output().unwrap());
+    assert!(said.contains("its configuration was NOT reloaded") && said.contains("tagg"), "{said}");
+    let reads = || log(&farm).matches("configuration read").count();
+    let before = reads();
+    fs::write(farm.conf(), &good).unwrap();
+    until("read again", || reads() > before);
+    until("taken over", || !stdout(&farm.run(&["status"])).contains("NOT reloaded"));
+    // What cannot change while it runs is refused too.
+    reconfigure(&farm, |conf| conf["tag"] = "another".into());
+    until("refused", || log(&farm).contains("stateDir and tag cannot change"));
+    manager.expect_status("configuration NOT reloaded");
     assert_eq!(terminate(&mut child), Some(0));
+}
+
+/// The state directory was deleted: another run may have begun in a new one.
+#[test]
+fn it_ends_when_its_state_directory_is_not_its_own_any_more() {
+    let farm = Farm::new(&json!({}));
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "1"], &[]);
+    manager.expect_status("queue up");
+    fs::rename(farm.path("state"), farm.path("elsewhere")).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(log(&farm).contains("stateDir was deleted or replaced"), "{}", log(&farm));
+}
+
+/// What the service has under way is seen by those who look, and that there is one.
+#[test]
+fn others_see_what_it_has_under_way() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(1);
+    let manager = Manager::new(&farm);
+    let mut child = watch(&farm, &["--interval", "1"], &[("HANG_AT", "create,")]);
+    manager.expect_status("1 operations under way");
+    until("under way", || stdout(&farm.run(&["status"])).contains("requested (create)"));
+    for command in ["status", "plan"] {
+        let said = stdout(&farm.run(&[command]));
+        let service = format!("a service runs (pid {}, serving ", child.id());
+        assert!(said.starts_with(&service), "{said}");
+        assert!(!said.contains("NOT reloaded"), "{said}");
+    }
+    let json: Value = serde_json::from_str(&stdout(&farm.run(&["plan", "--json"]))).unwrap();
+    assert!(json["provision"].is_array(), "{json}");
+    assert_eq!(terminate(&mut child), Some(0));
+    let said = stdout(&farm.run(&["status"]));
+    assert!(!said.contains("a service runs") && !said.contains("(create)"), "{said}");
+}
+
+/// One that was set for some hours is over when they are.
+#[test]
+fn a_schedule_begins_and_ends_while_it_runs() {
+    let farm = Farm::new(&json!({}));
+    let now = jiff::Timestamp::now().as_second();
+    let clock = |seconds: i64| {
+        let minutes = seconds.rem_euclid(86_400) / 60;
+        format!("{:02}:{:02}", minutes / 60, minutes % 60)
+    };
+    // It lasts for 20 s at least.
+    let hours = format!("{}-{}", clock(now - 120), clock(now + 80));
+    reconfigure(&farm, |conf| {
+        conf["systemTypes"]["x86_64-linux"]["schedule"] =
+            json!([{ "hours": hours, "timeZone": "UTC", "minMachines": 2 }]);
+    });
+    let mut child = watch(&farm, &["--interval", "1"], &[]);
+    until("created", || farm.machines_file().len() == 2);
+    until("over", || farm.machines().is_empty());
+    assert_eq!(terminate(&mut child), Some(0));
+}
+
+/// The same configuration has the same cost, and the same plan for the same snapshot, at any time.
+#[test]
+fn what_is_no_look_at_the_present_does_not_depend_on_the_time() {
+    let farm = Farm::new(&json!({}));
+    let snapshot = stdout(&farm.run(&["plan", "--print-snapshot"]));
+    let mut snapshot: Value = serde_json::from_str(&snapshot).unwrap();
+    // A Thursday, at three o'clock in the morning.
+    snapshot["takenAt"] = 1_700_103_600.into();
+    fs::write(farm.path("snapshot.json"), snapshot.to_string()).unwrap();
+    let path = farm.path("snapshot.json").display().to_string();
+    let now = jiff::Timestamp::now().as_second();
+    let hour = now.rem_euclid(86_400) / 3600;
+    for (hours, machines) in [("02:30-03:30".to_owned(), 2), (format!("{hour}:00-{hour}:59"), 0)] {
+        if (2..=3).contains(&hour) {
+            return;
+        }
+        reconfigure(&farm, |conf| {
+            let entry = &mut conf["systemTypes"]["x86_64-linux"];
+            entry["schedule"] = json!([{ "hours": hours, "timeZone": "UTC", "minMachines": 2 }]);
+        });
+        let plan = farm.run(&["plan", "--json", "--snapshot", &path]);
+        let plan: Value = serde_json::from_str(&stdout(&plan)).unwrap();
+        assert_eq!(plan["provision"].as_array().unwrap().len(), machines, "{hours}: {plan}");
+    }
+}
+
+/// SIGTERM ends it within 2 s whatever it waits for, and whatever its children think of that.
+#[test]
+fn it_ends_at_any_moment() {
+    let deaf = "trap '' TERM; : >DIR/hangs; sleep 600";
+    let moments = [
+        ("list", "list,", json!({})),
+        ("create", "create,", json!({})),
+        ("destroy", "destroy,", json!({})),
+        ("queue", "nothing", json!({ "statusCommand": ["sh", "-c", deaf] })),
+        ("publish", "nothing", json!({ "updateCommand": ["sh", "-c", deaf] })),
+        ("deploy", "nothing", json!({ "touchKeepAlive": true })),
+    ];
+    for (moment, hang_at, options) in moments {
+        let farm = Farm::new(&json!({}));
+        farm.set_runnable(1);
+        if moment == "destroy" {
+            assert!(farm.run(&["run"]).status.success());
+            farm.set_runnable(0);
+        }
+        let directory = farm.path("").display().to_string();
+        reconfigure(&farm, |conf| {
+            for (name, value) in options.as_object().unwrap() {
+                let text = value.to_string().replace("DIR/", &directory);
+                conf[name] = serde_json::from_str(&text).unwrap();
+            }
+            if moment == "publish" {
+                conf.as_object_mut().unwrap().remove("machinesFile");
+            }
+        });
+        // An ssh that never ends.
+        fs::create_dir(farm.path("bin")).unwrap();
+        let ssh = farm.path("bin/ssh");
+        fs::write(&ssh, format!("#!/bin/sh\n{}", deaf.replace("DIR/", &directory))).unwrap();
+        assert!(Command::new("chmod").arg("+x").arg(&ssh).status().unwrap().success());
+        let path = format!("{}:{}", farm.path("bin").display(), std::env::var("PATH").unwrap());
+        let environment = [("HANG_AT", hang_at), ("PATH", path.as_str())];
+        let mut child = watch(&farm, &["--interval", "1"], &environment);
+        until(moment, || farm.path("hangs").exists());
+        assert_eq!(terminate(&mut child), Some(0), "{moment}");
+    }
+}
+
+/// Before it has begun: its configuration is still being evaluated.
+#[test]
+fn it_ends_while_its_configuration_is_evaluated() {
+    let farm = Farm::new(&json!({}));
+    fs::create_dir(farm.path("bin")).unwrap();
+    let nix = farm.path("bin/nix-instantiate");
+    let script = format!("#!/bin/sh\n: >{}/hangs; exec sleep 600", farm.path("").display());
+    fs::write(&nix, script).unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(&nix).status().unwrap().success());
+    fs::write(farm.path("conf.nix"), "{ }").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    let path = format!("{}:{}", farm.path("bin").display(), std::env::var("PATH").unwrap());
+    command.args(["run", "--watch"]).arg(farm.path("conf.nix")).env("PATH", path);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    until("evaluating", || farm.path("hangs").exists());
+    terminate(&mut child);
 }

@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use planner::{
-    Demand, DemandKey, Host, Machine, MachineName, MachineState, MachineType, Policy, PoolPolicy,
-    Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp, plan,
+    Demand, DemandKey, Host, IdleTimeout, Machine, MachineName, MachineState, MachineType, Policy,
+    PoolPolicy, Queue, QueueMachine, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp, plan,
 };
 
 const TYPES: u64 = 200;
@@ -20,7 +20,7 @@ fn policy() -> Policy {
     let pool = |number: u64| {
         let mut pool = PoolPolicy::new(vec![System::new(format!("system-{number}"))]);
         pool.max_machines = 1000;
-        pool.grace_period = Seconds(600);
+        pool.idle_timeout = IdleTimeout::After(Seconds(600));
         (MachineType::new(format!("system-{number}")), pool)
     };
     Policy::new(Tag::new("farm"), (0..TYPES).map(pool).collect::<BTreeMap<_, _>>())
@@ -49,18 +49,13 @@ fn snapshot(machines: u64) -> Snapshot {
             features: std::collections::BTreeSet::new(),
         })
     };
-    Snapshot {
-        taken_at: NOW,
-        machines: (0..machines).map(machine).collect(),
-        unlisted: BTreeMap::new(),
-        resources: Vec::new(),
-        queue: QueueStatus::Up(Queue {
-            uptime: Seconds(1_000_000),
-            demand: (0..TYPES).map(demand).collect(),
-            machines: (0..machines).map(queue_machine).collect(),
-            ..Queue::default()
-        }),
-    }
+    let queue = QueueStatus::Up(Queue {
+        uptime: Seconds(1_000_000),
+        demand: (0..TYPES).map(demand).collect(),
+        machines: (0..machines).map(queue_machine).collect(),
+        ..Queue::default()
+    });
+    Snapshot { machines: (0..machines).map(machine).collect(), ..Snapshot::new(NOW, queue) }
 }
 
 fn bench(criterion: &mut Criterion) {

@@ -25,3 +25,20 @@ impl<'a> Admission<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_exactly_fits_and_no_more() {
+        let kind = MachineType::new("x86_64-linux");
+        let resource =
+            Resource { name: "MiB".to_owned(), free: 2000, needs: [(kind.clone(), 1000)].into() };
+        let resources = [resource];
+        let mut admission = Admission::new(&resources);
+        assert!(admission.take(&kind).is_ok() && admission.take(&kind).is_ok());
+        assert!(admission.take(&kind).is_err());
+        assert!(admission.take(&MachineType::new("needs nothing of it")).is_ok());
+    }
+}

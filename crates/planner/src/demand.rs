@@ -3,11 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use crate::experience::Experience;
 use crate::names::{MachineType, System};
-use crate::plan::{AllowedBy, Sizing, Warning};
+use crate::plan::Warning;
 use crate::policy::{Policy, PoolPolicy};
+use crate::sizing::{AllowedBy, Sizing};
 use crate::snapshot::{Demand, DemandKey, QueueStatus};
-use crate::time::Timestamp;
+use crate::target_wait::{self, Load};
+use crate::time::{Seconds, Timestamp};
 
 /// How classic Hydra tells of a step with `preferLocalBuild` (`createStep` in `queue-monitor.cc`). It does not ask
 /// it of a machine (`Machine::supportsStep` in `state.hh`): any machine of the system builds such a step, and one
@@ -22,15 +25,20 @@ pub(crate) struct PoolDemand {
     pub(crate) runnable: u64,
     pub(crate) running: u64,
     pub(crate) last_active: Option<Timestamp>,
+    /// How long waiting steps have waited together, and of how many steps that is known.
+    waited: (u64, u64),
 }
+
+/// What each pool is asked for.
+pub(crate) type DemandByPool<'a> = BTreeMap<&'a MachineType, PoolDemand>;
 
 /// Gives every kind of step to one pool and warns of steps that no pool builds.
 pub(crate) fn demand_by_pool<'a>(
     policy: &'a Policy,
     queue: &QueueStatus,
     warnings: &mut Vec<Warning>,
-) -> BTreeMap<&'a MachineType, PoolDemand> {
-    let mut pools: BTreeMap<&MachineType, PoolDemand> = BTreeMap::new();
+) -> DemandByPool<'a> {
+    let mut pools = DemandByPool::new();
     let QueueStatus::Up(queue) = queue else {
         return pools;
     };
@@ -52,23 +60,37 @@ pub(crate) fn demand_by_pool<'a>(
 
 impl PoolDemand {
     /// At `most` so many steps can be runnable.
-    fn add(&mut self, demand: &Demand, most: u64) {
+    pub(crate) fn add(&mut self, demand: &Demand, most: u64) {
         self.runnable = self.runnable.saturating_add(demand.runnable).min(most);
         self.running = self.running.saturating_add(demand.running);
         self.last_active = self.last_active.max(demand.last_active);
+        if let Some(waited) = demand.wait_seconds {
+            self.waited.0 = self.waited.0.saturating_add(waited);
+            self.waited.1 = self.waited.1.saturating_add(demand.runnable);
+        }
+    }
+
+    /// How long a waiting step has waited on average, where that is known.
+    fn mean_wait(&self) -> Option<Seconds> {
+        self.waited.0.checked_div(self.waited.1).map(Seconds)
     }
 }
 
 /// The pool that a step goes to. Of several that can build it: one that names its system before one that
 /// only can build for it, then the one made most especially for it (most mandatory, then fewest other
 /// features), then the first by name. So no step is counted twice.
-fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
+pub(crate) fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
     policy
         .pools
         .iter()
         .filter_map(|(name, pool)| Some((affinity(pool, kind)?, name)))
         .min()
         .map(|(_, name)| name)
+}
+
+/// Whether machines of a pool can build steps of `kind`.
+pub(crate) fn can_build(pool: &PoolPolicy, kind: &DemandKey) -> bool {
+    affinity(pool, kind).is_some()
 }
 
 /// Lower is nearer; `None` where the pool cannot build such a step.
@@ -108,14 +130,29 @@ pub(crate) fn builds_i686(systems: &[System]) -> bool {
     systems.iter().any(|system| system.as_str() == "x86_64-linux")
 }
 
-/// Sizes one pool: `ceil((runnable - ignored) / runnablesPerMachine)`, within its limits.
+/// Sizes one pool, by `targetWait` or as `ceil((runnable - ignored) / runnablesPerMachine)`, within its limits.
 /// `demand` is `None` while the queue status is unavailable.
-pub(crate) fn size(pool: &PoolPolicy, demand: Option<&PoolDemand>, present: u32) -> Sizing {
+pub(crate) fn size(
+    pool: &PoolPolicy,
+    demand: Option<&PoolDemand>,
+    experience: &Experience,
+    present: u32,
+) -> Sizing {
     let runnable = demand.map(|demand| demand.runnable);
-    let wanted = runnable
-        .unwrap_or(0)
-        .saturating_sub(pool.ignored_runnables)
-        .div_ceil(u64::from(pool.runnables_per_machine.get()));
+    let waiting = runnable.unwrap_or(0).saturating_sub(pool.ignored_runnables);
+    let (wanted, slots) = match pool.target_wait {
+        Some(target) => {
+            let load = Load {
+                waiting,
+                running: demand.map_or(0, |demand| demand.running),
+                step_time: experience.step_time(),
+                mean_wait: demand.and_then(PoolDemand::mean_wait),
+            };
+            let (wanted, slots) = target_wait::wanted(pool, target, load);
+            (wanted, demand.map(|_| slots))
+        }
+        None => (waiting.div_ceil(u64::from(pool.runnables_per_machine.get())), None),
+    };
     let (allowed, allowed_by) = if wanted > u64::from(pool.max_machines) {
         (pool.max_machines, AllowedBy::MaxMachines)
     } else if wanted < u64::from(pool.min_machines) {
@@ -128,10 +165,13 @@ pub(crate) fn size(pool: &PoolPolicy, demand: Option<&PoolDemand>, present: u32)
         runnable,
         ignored: pool.ignored_runnables,
         wanted,
+        slots,
         allowed,
         allowed_by,
         present,
-        deferred: 0,
+        deferred: None,
+        hands_over: BTreeMap::new(),
+        takes_over: BTreeMap::new(),
         no_room: None,
     }
 }

@@ -6,12 +6,21 @@ use std::fmt::Write as _;
 /// `text` with control characters, and those that turn the direction of writing, spelt out: what a provider
 /// or queue runner says cannot drive a terminal or forge a line of a log.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_dangerous) {
+    escape_where(text, is_dangerous)
+}
+
+/// As [`escape`], but lines stay lines: for whole outputs.
+pub fn escape_within_lines(text: &str) -> Cow<'_, str> {
+    escape_where(text, |c| is_dangerous(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn escape_where(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_dangerous(c) {
+        if is_escaped(c) {
             // Writing to a string cannot fail.
             let _ = write!(escaped, "{}", c.escape_default());
         } else {
@@ -45,5 +54,6 @@ mod tests {
         ] {
             assert_eq!(escape(text), expected);
         }
+        assert_eq!(escape_within_lines("a\tb\nc\r\u{1b}"), "a\tb\nc\\r\\u{1b}");
     }
 }

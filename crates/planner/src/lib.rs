@@ -7,45 +7,68 @@
 //! Odd input never fails; it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
 mod admission;
-mod confirm;
 mod copying;
+mod cost_limits;
 mod demand;
 mod endpoint;
 mod escape;
+mod experience;
+mod fallback;
+mod health;
 mod host_pattern;
+mod idle_timeout;
 mod machines_file;
 mod matching;
+mod memory;
 mod money;
 mod names;
+mod observed;
+mod orders;
 mod ownership;
+mod phases;
 mod plan;
 mod planner;
 mod policy;
+mod release;
 mod render;
 mod retention;
 mod selection;
+mod sizing;
 mod snapshot;
+mod spending;
 mod store_uri;
+mod target_wait;
 mod time;
+mod warnings;
 
-pub use confirm::{PostponeReason, SecondLook, confirm_drained, confirm_idle};
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
-pub use escape::escape;
+pub use escape::{escape, escape_within_lines};
+pub use experience::{Average, Experience};
+pub use health::Unhealthy;
 pub use host_pattern::HostPattern;
-pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file};
+pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
 pub use matching::jobs_of;
+pub use memory::{
+    BackOff, BackOffKind, Failing, Leaving, Listed, Memory, Missing, Operation, Sequence, UnderWay,
+};
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
+pub use orders::{Order, Word};
 pub use ownership::is_ours;
 pub use plan::{
-    AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
-    ReleaseReason, Sizing, Verdict, Warning,
+    AcceptsJobs, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason,
+    StepsBuilt, Verdict, Warning,
 };
 pub use planner::plan;
 pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
+pub use release::{AwaitReason, ReleaseStep};
+pub use sizing::{
+    AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
+};
 pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
+pub use spending::{Paid, Spent};
 pub use store_uri::StoreUri;
 pub use time::{Seconds, Timestamp};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
 use crate::endpoint::{Endpoint, Host};
+use crate::memory::Memory;
 use crate::names::{Feature, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
@@ -75,10 +76,11 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     let address = machine.address.clone().ok_or("its provider tells no address for it")?;
     let store_uri = first_column(pool.store_uri.as_ref(), machine, &address)?;
     Ok(MachinesFileEntry {
-        machine: machine.clone(),
+        // What we remember of it changes nothing in the file.
+        machine: Machine { memory: Memory::default(), ..machine.clone() },
         address,
         store_uri,
-        systems: systems(pool),
+        systems: systems_built_by(pool),
         ssh_key: pool.ssh_key.clone(),
         max_jobs: pool.max_jobs,
         speed_factor: pool.speed_factor,
@@ -91,7 +93,8 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     })
 }
 
-fn systems(pool: &PoolPolicy) -> Vec<System> {
+/// The systems whose steps a machine of `pool` builds, `i686-linux` among them on `x86_64`.
+pub fn systems_built_by(pool: &PoolPolicy) -> Vec<System> {
     let i686 = System::new("i686-linux");
     let mut systems = pool.systems.clone();
     if builds_i686(&systems) && !systems.contains(&i686) {

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
-use crate::plan::AcceptsJobs;
-use crate::snapshot::{Machine, MachineState, Queue, QueueMachine, QueueStatus};
-use crate::time::Timestamp;
+use crate::memory::Memory;
+use crate::plan::{AcceptsJobs, StepsBuilt};
+use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
+use crate::time::{Seconds, Timestamp};
 
 /// What both queue runners call their own host.
 const LOCAL_HOST: &str = "localhost";
+/// How long a builder that could not be stopped may take to join again, for example under a new host name.
+const COME_BACK_PATIENCE: Seconds = Seconds::from_minutes(10);
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
@@ -19,14 +22,54 @@ pub(crate) struct QueueMachines<'a> {
     /// Each with its host beside it, where a search finds it without a look elsewhere.
     by_host: Vec<(&'a Host, &'a QueueMachine)>,
     unknown_builders: UnknownBuilders<'a>,
+    addresses: Addresses,
+}
+
+/// Where the machines are that their providers list, by address and by host name, and since when; sorted.
+struct Addresses(Vec<(Host, u16, Timestamp)>);
+
+impl Addresses {
+    /// Those of `machines`; none where nobody is missing, since only the missing are looked up.
+    fn of(machines: &[Machine]) -> Self {
+        let (missing, listed): (Vec<_>, Vec<_>) =
+            machines.iter().partition(|machine| machine.memory.missing.is_some());
+        if missing.is_empty() {
+            return Self(Vec::new());
+        }
+        let running = listed.into_iter().filter(|machine| machine.state.is_live());
+        let mut addresses = Vec::new();
+        for machine in running {
+            let Some(since) = machine.started_at.or(machine.memory.ready_since) else { continue };
+            let hosts = machine.address.iter().chain(&machine.host_name);
+            addresses.extend(hosts.map(|host| (host.clone(), machine.ssh_port, since)));
+        }
+        addresses.sort_unstable();
+        Self(addresses)
+    }
+
+    /// Whether the place of a machine that its provider does not list is by now that of one that came there later:
+    /// addresses are given away again, and what happens there is not the missing machine's doing.
+    fn were_given_away(&self, machine: &Machine, (host, port): (&Host, Option<u16>)) -> bool {
+        let first = self.0.partition_point(|(other, ..)| other < host);
+        let mut there = self.0[first..].iter().take_while(|(other, ..)| other == host);
+        let was_there = machine.started_at.max(machine.memory.ready_since);
+        machine.memory.missing.is_some()
+            && there.any(|(_, other, since)| {
+                ports_fit(port, Some(*other)) && was_there.is_some_and(|at| at < *since)
+            })
+    }
 }
 
 /// Whether builders are busy that belong to nobody we know: neither to us nor to the operator. Each may be a
 /// machine of ours under a name that we do not know.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UnknownBuilders<'a> {
-    /// The first of them by name.
+    /// The first busy one by name.
     busy: Option<&'a Host>,
+    /// The first of all that are unknown, idle ones included.
+    any: Option<&'a Host>,
+    /// What the queue runner calls machines by.
+    keys: MachineKeys,
 }
 
 impl<'a> UnknownBuilders<'a> {
@@ -47,15 +90,41 @@ impl<'a> UnknownBuilders<'a> {
         let is_other =
             |host: &Host| *host == local || others.iter().any(|other| other.matches(host));
         let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
-        let busy = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
-        Self { busy: busy.filter(unknown).map(|entry| &entry.host).min() }
+        let unknown: Vec<_> = queue.machines.iter().filter(unknown).collect();
+        let busy = unknown.iter().filter(|entry| jobs(queue, entry) > 0);
+        let busy = busy.map(|entry| &entry.host).min();
+        Self { busy, any: unknown.iter().map(|entry| &entry.host).min(), keys: queue.keys }
     }
 
-    /// The busy builder that `machine` may be, of which `found` is known by its own names.
-    pub(crate) fn may_be(self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
-        let is_told_apart = found.is_some() || machine.known_to_queue;
+    /// The builder that `machine` may be, of which `found` is known by its own names.
+    fn may_be(
+        self,
+        machine: &Machine,
+        found: Option<SeenInQueue>,
+        now: Timestamp,
+    ) -> Option<&'a Host> {
+        let memory = &machine.memory;
+        if found.is_none() && self.keys == MachineKeys::HostName && may_have_come_back(memory, now)
+        {
+            return self.any;
+        }
+        // A builder of the current queue runner may join again under another name, until we have stopped it.
+        let is_known = memory.known_to_queue
+            && match self.keys {
+                MachineKeys::Address => true,
+                MachineKeys::HostName => memory.leaving.is_some_and(|it| it.drained.is_some()),
+            };
+        let is_told_apart = found.is_some() || is_known;
         self.busy.filter(|_| may_build(machine.state) && !is_told_apart)
     }
+}
+
+/// Whether a builder that was to be stopped may have joined again, idle, under another name, and soon build. Not for
+/// ever: an idle builder of somebody else's is no reason to keep a machine that cannot be reached.
+fn may_have_come_back(memory: &Memory, now: Timestamp) -> bool {
+    let tried = memory.leaving.is_some_and(|leaving| leaving.drained.is_some());
+    let failed = memory.failing.as_ref().filter(|failing| failing.operation.takes_builds_away());
+    tried && failed.is_some_and(|failing| now < failing.since.after(COME_BACK_PATIENCE))
 }
 
 /// One that is not made yet builds nothing, and one that is off ends its builds; all else is the provider's
@@ -77,6 +146,9 @@ pub(crate) struct SeenInQueue {
     pub(crate) jobs: u64,
     pub(crate) accepts_jobs: AcceptsJobs,
     pub(crate) idle_since: Option<Timestamp>,
+    /// Until when the queue runner gives it nothing.
+    pub(crate) disabled_until: Option<Timestamp>,
+    pub(crate) built: Option<StepsBuilt>,
 }
 
 impl<'a> QueueMachines<'a> {
@@ -88,12 +160,14 @@ impl<'a> QueueMachines<'a> {
     ) -> Self {
         let QueueStatus::Up(queue) = status else {
             let unknown_builders = UnknownBuilders::default();
-            return Self { queue: None, by_host: Vec::new(), unknown_builders };
+            let addresses = Addresses(Vec::new());
+            return Self { queue: None, by_host: Vec::new(), unknown_builders, addresses };
         };
         let mut by_host: Vec<_> = queue.machines.iter().map(|entry| (&entry.host, entry)).collect();
         by_host.sort_by_key(|(host, _)| *host);
         let unknown_builders = UnknownBuilders::of(queue, ours, others);
-        Self { queue: Some(queue), by_host, unknown_builders }
+        let addresses = Addresses::of(ours);
+        Self { queue: Some(queue), by_host, unknown_builders, addresses }
     }
 
     fn entries(&self, host: &Host) -> impl Iterator<Item = &'a QueueMachine> {
@@ -102,40 +176,47 @@ impl<'a> QueueMachines<'a> {
         from_first.take_while(move |(other, _)| *other == host).map(|(_, entry)| *entry)
     }
 
-    /// The busy builder that `machine` may be, of which `found` is known by its own names.
-    pub(crate) fn may_be(&self, machine: &Machine, found: Option<SeenInQueue>) -> Option<&'a Host> {
-        self.unknown_builders.may_be(machine, found)
+    /// The builder of nobody's that `machine` may be at `now`, of which `found` is known by its own names.
+    pub(crate) fn may_be(
+        &self,
+        machine: &Machine,
+        found: Option<SeenInQueue>,
+        now: Timestamp,
+    ) -> Option<&'a Host> {
+        self.unknown_builders.may_be(machine, found, now)
     }
 
     /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one), by
     /// what it calls itself (REST), and by every place that was ever published for it. Where several entries
     /// fit (another user, an older entry), the machine is as busy as all of them together: in doubt it stays.
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
-        let hosts: BTreeSet<_> = places(machine).map(|(host, _)| host).collect();
-        together(self.queue?, machine, hosts.into_iter().flat_map(|host| self.entries(host)))
+        let is_its = |place: &(&Host, _)| !self.addresses.were_given_away(machine, *place);
+        let places: Vec<_> = places(machine).filter(is_its).collect();
+        let hosts: BTreeSet<_> = places.iter().map(|(host, _)| *host).collect();
+        together(self.queue?, &places, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }
 
 /// Every place that the queue runner may know `machine` by.
 fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
     let now = machine.address.iter().chain(&machine.host_name);
-    let published = machine.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
+    let published = machine.memory.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
     now.map(|host| (host, Some(machine.ssh_port))).chain(published)
 }
 
 /// As [`QueueMachines::find`], for one machine only: without sorting.
 pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> {
-    together(queue, machine, queue.machines.iter())
+    together(queue, &places(machine).collect::<Vec<_>>(), queue.machines.iter())
 }
 
-/// What those of `entries` of `queue` say together that stand for a place of `machine`.
+/// What those of `entries` of `queue` say together that stand for one of `places`.
 fn together<'a>(
     queue: &Queue,
-    machine: &Machine,
+    places: &[(&Host, Option<u16>)],
     entries: impl Iterator<Item = &'a QueueMachine>,
 ) -> Option<SeenInQueue> {
     let is_its = |entry: &&QueueMachine| {
-        places(machine).any(|(host, port)| *host == entry.host && ports_fit(port, entry.port))
+        places.iter().any(|(host, port)| **host == entry.host && ports_fit(*port, entry.port))
     };
     entries
         .filter(is_its)
@@ -143,8 +224,16 @@ fn together<'a>(
             jobs: jobs(queue, entry),
             accepts_jobs: entry.accepts_jobs,
             idle_since: entry.idle_since,
+            disabled_until: entry.disabled_until,
+            built: steps_built(entry),
         })
         .reduce(SeenInQueue::and)
+}
+
+/// Before it has built any, a machine has no time.
+fn steps_built(entry: &QueueMachine) -> Option<StepsBuilt> {
+    let time = entry.total_step_time.or((entry.steps_done == Some(0)).then_some(Seconds(0)));
+    entry.steps_done.zip(time).map(|(steps, time)| StepsBuilt { steps, time })
 }
 
 impl SeenInQueue {
@@ -157,6 +246,11 @@ impl SeenInQueue {
                 self.accepts_jobs
             },
             idle_since: self.idle_since.max(other.idle_since),
+            disabled_until: self.disabled_until.max(other.disabled_until),
+            built: self.built.zip(other.built).map(|(one, other)| StepsBuilt {
+                steps: one.steps.saturating_add(other.steps),
+                time: one.time.plus(other.time),
+            }),
         }
     }
 }

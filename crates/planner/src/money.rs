@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Seconds;
+
 /// An amount in micro-dollars (millionths of a US dollar).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Money(pub u64);
 
 const MICROS_PER_DOLLAR: u64 = 1_000_000;
+const SECONDS_PER_HOUR: u128 = 3600;
 /// Digits after the point that a micro-dollar needs.
 const DECIMALS: usize = 6;
 
@@ -35,6 +38,20 @@ impl Money {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
+    }
+
+    /// What `length` costs at this price per hour; rounded up.
+    #[must_use]
+    pub fn for_time(self, length: Seconds) -> Self {
+        let micros = (u128::from(self.0) * u128::from(length.0)).div_ceil(SECONDS_PER_HOUR);
+        Self(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// How long this amount lasts at `dollars_per_hour`; `None` for ever.
+    pub(crate) fn lasts_for(self, dollars_per_hour: Self) -> Option<Seconds> {
+        let micro_seconds = u128::from(self.0) * SECONDS_PER_HOUR;
+        let seconds = micro_seconds.checked_div(u128::from(dollars_per_hour.0))?;
+        Some(Seconds(u64::try_from(seconds).unwrap_or(u64::MAX)))
     }
 
     /// `count` times this amount, at most the largest.

@@ -1,13 +1,18 @@
 //! What is to be done, as data: nothing is left to choose for whoever carries it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
+use crate::health::Unhealthy;
+use crate::memory::Operation;
 use crate::names::{MachineName, MachineType};
-use crate::snapshot::{DemandKey, Machine};
-use crate::time::Seconds;
+use crate::orders::{Order, Word};
+use crate::release::ReleaseStep;
+use crate::sizing::{LimitReached, Sizing};
+use crate::snapshot::DemandKey;
+use crate::time::{Seconds, Timestamp};
 
 /// The outcome of one planning. The fields from `provision` on are the phases, in the order of execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,62 +26,38 @@ pub struct Plan {
     pub provision: Vec<Provision>,
     /// Stopped machines to start again.
     pub start: Vec<MachineName>,
-    /// Machines to bring up to date and to touch `/run/keep-alive` on (after they were started).
+    /// Machines that are up, to bring up to date and to check.
     pub deploy: Vec<MachineName>,
-    /// Machines to publish as they were last seen, since their provider cannot be asked now.
-    pub publish_as_seen: Vec<Machine>,
-    /// Machines to drain, to look at once more, and to release if they are still idle.
+    /// Machines that are ready and may get builds: all that the machines file is to name.
+    pub publish: Vec<MachineName>,
+    /// Machines on their way out, each with its next step.
     pub release: Vec<Release>,
+    /// Machines that the queue runner lists for the first time since they were started.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub recognized: BTreeSet<MachineName>,
+    /// What the queue runner counts of the machines' steps.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub built: BTreeMap<MachineName, StepsBuilt>,
+    /// Machines that are ready and do not work.
+    pub unhealthy: BTreeMap<MachineName, Unhealthy>,
+    /// What the operator has said and still counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
     /// Odd things that someone should look at.
     pub warnings: Vec<Warning>,
+    /// When the plan changes although nothing happens: a grace period ends, a back-off is over, paid time runs
+    /// out. `None`: never.
+    pub wake_at: Option<Timestamp>,
 }
 
-/// The arithmetic for one machine type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Steps that a machine has built, as the queue runner counts them: since it knows the machine's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Sizing {
-    /// Steps that wait for such a machine; `None` while the queue status is unavailable.
-    pub runnable: Option<u64>,
-    /// Steps left to other machines (`ignoredRunnables`).
-    pub ignored: u64,
-    /// Machines that the waiting steps are worth.
-    pub wanted: u64,
-    /// `wanted` within the policy's limits.
-    pub allowed: u32,
-    /// What `allowed` was determined by.
-    pub allowed_by: AllowedBy,
-    /// Machines of this type in the snapshot, whatever their state.
-    pub present: u32,
-    /// New machines that must wait for a later cycle (`maxCreatesPerCycle`).
-    pub deferred: u32,
-    /// Machines that must wait until there is room for them.
-    pub no_room: Option<NoRoom>,
-}
-
-/// Machines, new ones or stopped ones, that what they share has no room for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NoRoom {
+pub struct StepsBuilt {
     /// How many.
-    pub machines: u32,
-    /// What is short, as the provider names it.
-    pub resource: String,
-    /// How much of it was free before this plan.
-    pub free: u64,
-    /// How much of it one machine needs.
-    pub needs: u64,
-}
-
-/// What the number of allowed machines comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum AllowedBy {
-    /// The queue.
-    Demand,
-    /// More than the queue wants.
-    MinMachines,
-    /// Less than the queue wants.
-    MaxMachines,
+    pub steps: u64,
+    /// How long they took together.
+    pub time: Seconds,
 }
 
 /// Whether the machines file (classic) lists a machine, or its builder runs (REST): whether it can be
@@ -110,6 +91,13 @@ pub enum Verdict {
         /// Why it goes.
         reason: ReleaseReason,
     },
+    /// It is being stopped or destroyed.
+    Ending {
+        /// Which of the two.
+        operation: Operation,
+        /// Since when.
+        since: Timestamp,
+    },
 }
 
 /// Why a machine that nothing wants stays.
@@ -126,12 +114,17 @@ pub enum KeepReason {
         left: Seconds,
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
-    NameShared,
+    DuplicateName,
     /// The queue runner does not list it by any name that we know, and shows a busy builder that is neither
     /// ours nor in `otherMachines`.
     MayBeBuilder {
         /// What the queue runner calls that builder.
         builder: Host,
+    },
+    /// It was destroyed, and its provider still lists it.
+    Destroyed {
+        /// When.
+        at: Timestamp,
     },
     /// It is building.
     Busy {
@@ -159,6 +152,12 @@ pub enum KeepReason {
     StoppedInReserve,
     /// It is wanted, but what machines share has no room for it now.
     NoRoom,
+    /// It is wanted, but a limit leaves no room for it now.
+    Limit(LimitReached),
+    /// The operator wants it kept.
+    Ordered(Order),
+    /// The operator has paused its type.
+    Paused(Order),
 }
 
 /// What becomes of a released machine.
@@ -193,8 +192,55 @@ pub enum ReleaseReason {
         /// For how long.
         failing_for: Seconds,
     },
+    /// It was ready, but has not worked for too long.
+    Unhealthy {
+        /// What is wrong.
+        what: Unhealthy,
+        /// For how long.
+        unhealthy_for: Seconds,
+    },
+    /// Its provider does not list it any more: made sure that it is gone.
+    Vanished {
+        /// For how long.
+        missing_for: Seconds,
+    },
+    /// It was destroyed, and its provider still lists it.
+    StillListed {
+        /// When it was destroyed.
+        since: Timestamp,
+    },
     /// It was asked for, never seen, and is not wanted any more: made sure that it is gone.
     RequestAbandoned,
+    /// The operator wants it drained, or gone.
+    Ordered(Order),
+}
+
+impl ReleaseReason {
+    /// What becomes of the machine: `drain` for one that stays where it is then.
+    pub fn verb(&self, how: ReleaseHow) -> &'static str {
+        match (self, how) {
+            (Self::Ordered(Order { word: Word::Drain(_), .. }), _) => "drain",
+            (_, ReleaseHow::Stop) => "stop",
+            (_, ReleaseHow::Destroy) => "destroy",
+        }
+    }
+
+    /// A word for it, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Idle { .. } => "idle",
+            Self::StoppedUnwanted => "stopped-unwanted",
+            Self::ReserveFull => "reserve-full",
+            Self::TypeNotConfigured => "type-not-configured",
+            Self::Failed => "failed",
+            Self::NeverReady { .. } => "never-ready",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::Vanished { .. } => "vanished",
+            Self::StillListed { .. } => "still-listed",
+            Self::RequestAbandoned => "request-abandoned",
+            Self::Ordered(_) => "ordered",
+        }
+    }
 }
 
 /// One machine to create.
@@ -206,7 +252,7 @@ pub struct Provision {
     /// Its type.
     #[serde(rename = "type")]
     pub machine_type: MachineType,
-    /// Whether an earlier cycle recorded the intent already.
+    /// Whether it failed before.
     pub attempt: Attempt,
 }
 
@@ -216,7 +262,7 @@ pub struct Provision {
 pub enum Attempt {
     /// For the first time.
     First,
-    /// An intent was found without a machine.
+    /// Creating it has failed, or its answer was lost.
     Again,
 }
 
@@ -230,6 +276,8 @@ pub struct Release {
     pub how: ReleaseHow,
     /// Why.
     pub reason: ReleaseReason,
+    /// What comes next.
+    pub step: ReleaseStep,
 }
 
 /// An odd thing that does not stop the planning.
@@ -242,6 +290,46 @@ pub enum Warning {
         kind: DemandKey,
         /// How many.
         runnable: u64,
+    },
+    /// A machine of ours is not in its provider's listing.
+    Missing {
+        /// Which.
+        name: MachineName,
+        /// For how long.
+        missing_for: Seconds,
+    },
+    /// A ready machine does not work.
+    Unhealthy {
+        /// Which.
+        name: MachineName,
+        /// What is wrong.
+        what: Unhealthy,
+    },
+    /// Most machines of a type do not work in the same way.
+    CommonCause {
+        /// The type.
+        machine_type: MachineType,
+    },
+    /// An operation failed and will be tried again.
+    Failing {
+        /// The machine.
+        name: MachineName,
+        /// The operation.
+        operation: Operation,
+        /// In its provider's words.
+        error: String,
+        /// When it is tried again.
+        retry_at: Timestamp,
+    },
+    /// What a provider lists that is not ours.
+    NotOurs {
+        /// Its name there.
+        name: MachineName,
+    },
+    /// Our state cannot be written down: nothing is created or released.
+    NoStorage {
+        /// Why.
+        reason: String,
     },
     /// Two machines of one name: only the first is looked at, and it is not released.
     DuplicateMachine {

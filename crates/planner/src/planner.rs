@@ -1,93 +1,52 @@
 //! The planner's table of contents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admission::Admission;
+use crate::cost_limits::{self, Limits};
 use crate::demand::{PoolDemand, demand_by_pool, size};
-use crate::endpoint::Host;
-use crate::matching::{QueueMachines, SeenInQueue};
-use crate::names::{MachineName, MachineType};
-use crate::plan::{Attempt, NoRoom, Plan, Provision, Release, Sizing, Verdict, Warning};
+use crate::experience::Experience;
+use crate::fallback::hand_over;
+use crate::health;
+use crate::idle_timeout::{idle_timeout, idle_timeout_of_the_last};
+use crate::names::MachineType;
+use crate::observed::{Observed, observe};
+use crate::phases::list_phases;
+use crate::plan::{Attempt, Plan, Provision, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
-use crate::retention::{self, Reserve, Surroundings};
-use crate::selection::{Names, Selection, select};
-use crate::snapshot::{Machine, MachineState, QueueStatus, Snapshot};
-use crate::time::Seconds;
-
-/// A machine with what the queue runner and the bill say of it.
-pub(crate) struct Observed<'a> {
-    /// Its place among all of them, by name.
-    index: usize,
-    pub(crate) machine: &'a Machine,
-    pub(crate) in_queue: Option<SeenInQueue>,
-    /// The busy builder, of those that we do not know, that it may be.
-    may_be: Option<&'a Host>,
-    pub(crate) paid_time_left: Seconds,
-    pub(crate) naming: Naming,
-    /// For how long every deployment has failed.
-    pub(crate) failing_for: Option<Seconds>,
-}
-
-/// Whether a name tells which machine is meant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Naming {
-    Unique,
-    Shared,
-}
-
-/// The verdicts given so far, by [`Observed::index`].
-struct Verdicts(Vec<Option<Verdict>>);
-
-impl Verdicts {
-    fn give(&mut self, observed: &Observed<'_>, verdict: Verdict) {
-        self.0[observed.index] = Some(verdict);
-    }
-
-    fn is_open(&self, observed: &Observed<'_>) -> bool {
-        self.0[observed.index].is_none()
-    }
-}
-
-impl<'a> Observed<'a> {
-    pub(crate) fn jobs(&self) -> u64 {
-        self.in_queue.map_or(0, |seen| seen.jobs)
-    }
-
-    /// The busy builder, of those that we do not know, that it may be.
-    pub(crate) fn may_be(&self) -> Option<&'a Host> {
-        self.may_be
-    }
-
-    /// For how long its deployment has failed, if that is too long. What builds is never given up.
-    pub(crate) fn given_up(&self, pool: &PoolPolicy) -> Option<Seconds> {
-        let idle = self.machine.state.is_live() && self.jobs() == 0 && self.may_be.is_none();
-        self.failing_for.filter(|failing_for| idle && *failing_for >= pool.give_up_after)
-    }
-}
-
-/// The plan in the making.
-struct Draft<'a> {
-    plan: Plan,
-    verdicts: Verdicts,
-    names: Names<'a>,
-    admission: Admission<'a>,
-}
+use crate::retention::{self, Context, Reserve};
+use crate::selection::{Halt, Names, Selection, preference, select};
+use crate::sizing::{AllowedBy, Deferral, Deferred, LimitReached, NoRoom, Sizing};
+use crate::snapshot::{MachineState, QueueStatus, Snapshot};
+use crate::time::{Seconds, Timestamp};
+use crate::warnings::{warn_of_odd_input, warn_of_trouble};
 
 /// Decides what is to be done about `snapshot` to serve `policy`.
 pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
-    let machines = observe(policy, snapshot);
-    let mut draft = Draft {
-        plan: Plan::default(),
-        verdicts: Verdicts(vec![None; machines.len()]),
-        names: Names::new(&policy.tag, machines.iter().map(|m| &m.machine.name)),
+    let mut machines = observe(policy, snapshot);
+    let mut warnings = Vec::new();
+    judge_health(policy, snapshot, &mut machines, &mut warnings);
+    let machines = machines;
+    let mut planning = Planning {
+        plan: Plan { warnings, ..Plan::default() },
+        verdicts: vec![None; machines.len()],
+        names: Names::new(
+            &policy.tag,
+            machines.iter().map(|m| &m.machine.name).chain(&snapshot.not_ours),
+        ),
         admission: Admission::new(&snapshot.resources),
+        limits: Limits::new(policy, snapshot, &machines),
+        snapshot,
     };
-    warn_of_odd_input(policy, snapshot, &machines, &mut draft.plan.warnings);
-    let demand = demand_by_pool(policy, &snapshot.queue, &mut draft.plan.warnings);
+    warn_of_odd_input(policy, snapshot, &machines, &mut planning.plan.warnings);
+    warn_of_trouble(&machines, &mut planning.plan.warnings);
+    let mut demand = demand_by_pool(policy, &snapshot.queue, &mut planning.plan.warnings);
+    let handed_over = hand_over(policy, snapshot, &machines, &mut demand);
+    planning.wake_at(handed_over.until);
 
     for (machine_type, machines) in machines_by_type(policy, &machines) {
         if snapshot.unlisted.contains_key(machine_type) {
-            draft.freeze(&machines);
+            planning.freeze(&machines);
             continue;
         }
         let pool = policy.pools.get(machine_type);
@@ -95,42 +54,56 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             QueueStatus::Up(_) => Some(demand.get(machine_type).cloned().unwrap_or_default()),
             QueueStatus::Unavailable(_) => None,
         };
+        let experience = snapshot.experience.get(machine_type).copied().unwrap_or_default();
         let mut used = 0;
         if let Some(pool) = pool {
-            let sizing = size(pool, demand.as_ref(), count_existing(&machines));
-            let selection = select(pool, sizing.allowed, &machines);
+            let present = count_existing(&machines);
+            let sizing = Sizing {
+                hands_over: handed_over.by(machine_type),
+                takes_over: handed_over.to(machine_type),
+                ..size(pool, demand.as_ref(), &experience, present)
+            };
+            let halt = Halt {
+                back_off: snapshot.back_off.get(machine_type),
+                paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
+            };
+            let selection = select(pool, sizing.allowed, &machines, &halt, snapshot.taken_at);
             used = selection.size();
-            draft.use_machines(machine_type, sizing, &selection);
+            planning.use_machines(machine_type, sizing, &selection);
         }
-        draft.retain(snapshot, pool, &demand.unwrap_or_default(), &machines, used);
+        let timeouts = planning.idle_timeouts(machine_type, pool, &experience);
+        planning.retain(pool, &demand.unwrap_or_default(), timeouts, &machines, used);
     }
-    draft.list_phases(policy, &machines, snapshot);
-    draft.plan
+    planning.finish(policy, &machines)
 }
 
-/// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
-fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observed<'a>> {
-    let queue =
-        QueueMachines::of_status(&snapshot.queue, &snapshot.machines, &policy.other_machines);
-    let mut sorted: Vec<_> = snapshot.machines.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    sorted
-        .chunk_by(|a, b| a.name == b.name)
-        .enumerate()
-        .filter_map(|(index, namesakes)| {
-            let machine = *namesakes.first()?;
-            let in_queue = queue.find(machine);
-            Some(Observed {
-                index,
-                machine,
-                in_queue,
-                may_be: queue.may_be(machine, in_queue),
-                paid_time_left: machine.paid_time_left(snapshot.taken_at),
-                failing_for: machine.failing_since.map(|since| snapshot.taken_at.since(since)),
-                naming: if namesakes.len() == 1 { Naming::Unique } else { Naming::Shared },
-            })
-        })
-        .collect()
+/// The plan while it is being made.
+struct Planning<'a> {
+    plan: Plan,
+    /// The verdicts given so far, by [`Observed::index`].
+    verdicts: Vec<Option<Verdict>>,
+    names: Names<'a>,
+    admission: Admission<'a>,
+    limits: Limits<'a>,
+    snapshot: &'a Snapshot,
+}
+
+/// Health is judged type by type, since what most machines of a type have is not the fault of any of them.
+fn judge_health(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    machines: &mut [Observed<'_>],
+    warnings: &mut Vec<Warning>,
+) {
+    let unhealthy = machines.iter().filter(|machine| machine.unhealthy.is_some());
+    let types: BTreeSet<_> =
+        unhealthy.map(|machine| machine.machine.machine_type.clone()).collect();
+    for (machine_type, pool) in policy.pools.iter().filter(|(name, _)| types.contains(name)) {
+        let of_type = machines.iter_mut().filter(|m| m.machine.machine_type == *machine_type);
+        if health::judge(of_type, pool, snapshot.taken_at) {
+            warnings.push(Warning::CommonCause { machine_type: machine_type.clone() });
+        }
+    }
 }
 
 /// Configured types without machines count too: they may want some.
@@ -146,20 +119,35 @@ fn machines_by_type<'a>(
     by_type
 }
 
+/// One more machine has to wait for a limit.
+fn defer(sizing: &mut Sizing, reached: LimitReached) {
+    let earlier = sizing.deferred.as_ref().map_or(0, |deferred| deferred.machines);
+    let machines = earlier.saturating_add(1);
+    sizing.deferred = Some(Deferred { machines, reason: Deferral::Limit(reached) });
+}
+
+/// The machine of a type of which none is in use that stays when all others have gone.
+fn last_to_go(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
+    let staying = machines.iter().filter(|observed| {
+        observed.machine.state.is_live()
+            && observed.is_usable(pool)
+            && observed.machine.memory.leaving.is_none()
+    });
+    staying.min_by_key(|observed| preference(observed)).map(|observed| observed.index)
+}
+
 fn count_existing(machines: &[&Observed<'_>]) -> u32 {
-    let existing = machines.iter().filter(|m| m.machine.state != MachineState::Requested);
+    let existing = machines.iter().filter(|m| {
+        m.machine.state != MachineState::Requested && m.machine.memory.destroyed_at.is_none()
+    });
     u32::try_from(existing.count()).unwrap_or(u32::MAX)
 }
 
-impl Draft<'_> {
+impl<'a> Planning<'a> {
     /// What is not seen is not touched: the machines last seen stay, and no new ones are made beside them.
     fn freeze(&mut self, machines: &[&Observed<'_>]) {
         for observed in machines {
-            let machine = observed.machine;
-            self.verdicts.give(observed, retention::keep_unlisted());
-            if machine.state == MachineState::Up {
-                self.plan.publish_as_seen.push(machine.clone());
-            }
+            self.verdicts[observed.index] = Some(retention::keep_unlisted(observed));
         }
     }
 
@@ -170,30 +158,96 @@ impl Draft<'_> {
         mut sizing: Sizing,
         selection: &Selection<'_>,
     ) {
-        for observed in &selection.chosen {
+        sizing.deferred.clone_from(&selection.deferred);
+        for (number, observed) in (0..).zip(&selection.chosen) {
             let state = observed.machine.state;
-            let comes_up = matches!(
-                state,
-                MachineState::Requested | MachineState::Stopped | MachineState::Stopping
-            );
-            if comes_up && !self.admit(machine_type, &mut sizing.no_room) {
-                self.verdicts.give(observed, retention::keep_for_room());
+            // What is under way already has its room.
+            let comes_up = observed.operation().is_none()
+                && matches!(
+                    state,
+                    MachineState::Requested | MachineState::Stopped | MachineState::Stopping
+                );
+            if let Err(reached) = self.count(observed, number, comes_up) {
+                if comes_up {
+                    self.verdicts[observed.index] = Some(retention::keep_for_limit(reached));
+                } else {
+                    sizing.allowed = sizing.allowed.min(number);
+                    sizing.allowed_by = AllowedBy::CostLimits;
+                }
+                defer(&mut sizing, reached);
                 continue;
             }
-            self.verdicts.give(observed, Verdict::InUse);
-            if state == MachineState::Requested {
+            if comes_up && !self.admit(machine_type, &mut sizing.no_room) {
+                self.verdicts[observed.index] = Some(retention::keep_for_room());
+                continue;
+            }
+            self.verdicts[observed.index] = Some(Verdict::InUse);
+            if state == MachineState::Requested && self.may_ask_again(observed, machine_type) {
+                let attempt = match observed.machine.memory.failing {
+                    Some(_) => Attempt::Again,
+                    None => Attempt::First,
+                };
                 let name = observed.machine.name.clone();
-                self.plan.provision.push(provision(name, machine_type, Attempt::Again));
+                let machine_type = machine_type.clone();
+                self.plan.provision.push(Provision { name, machine_type, attempt });
             }
         }
-        for _ in 0..selection.create {
-            if self.admit(machine_type, &mut sizing.no_room) {
-                let name = self.names.next();
-                self.plan.provision.push(provision(name, machine_type, Attempt::First));
-            }
+        let chosen = u32::try_from(selection.chosen.len()).unwrap_or(u32::MAX);
+        self.create(machine_type, chosen, selection.create, &mut sizing);
+        if let Some(Deferred { reason, .. }) = &sizing.deferred {
+            self.wake_at(reason.until());
         }
-        sizing.deferred = selection.deferred;
         self.plan.sizing.insert(machine_type.clone(), sizing);
+    }
+
+    /// Counts a machine against the limits, one that is to be begun as such unless it may be there already.
+    fn count(
+        &mut self,
+        observed: &Observed<'_>,
+        number: u32,
+        comes_up: bool,
+    ) -> Result<(), LimitReached> {
+        if comes_up && !cost_limits::may_cost(observed) {
+            self.limits.begin(&observed.machine.machine_type, number)
+        } else {
+            self.limits.go_on(observed, number)
+        }
+    }
+
+    /// Asks for `number` new machines beside `present` ones.
+    fn create(
+        &mut self,
+        machine_type: &MachineType,
+        present: u32,
+        number: u32,
+        sizing: &mut Sizing,
+    ) {
+        if number > 0 && self.snapshot.storage_error.is_some() {
+            sizing.deferred = Some(Deferred { machines: number, reason: Deferral::NoStorage });
+            return;
+        }
+        for nth in present..present.saturating_add(number) {
+            if let Err(reached) = self.limits.begin(machine_type, nth) {
+                defer(sizing, reached);
+            } else if self.admit(machine_type, &mut sizing.no_room) {
+                self.plan.provision.push(Provision {
+                    name: self.names.next(),
+                    machine_type: machine_type.clone(),
+                    attempt: Attempt::First,
+                });
+            }
+        }
+    }
+
+    /// Whether a machine that was asked for and not seen may be asked for again now.
+    fn may_ask_again(&mut self, observed: &Observed<'_>, machine_type: &MachineType) -> bool {
+        let now = self.snapshot.taken_at;
+        let until = self.snapshot.back_off.get(machine_type).map(|back_off| back_off.until);
+        let backed_off = until.is_some_and(|until| now < until);
+        if backed_off {
+            self.wake_at(until);
+        }
+        !backed_off && observed.may_be_operated() && self.snapshot.storage_error.is_none()
     }
 
     fn admit(&mut self, machine_type: &MachineType, no_room: &mut Option<NoRoom>) -> bool {
@@ -208,111 +262,86 @@ impl Draft<'_> {
         false
     }
 
+    /// How long idle machines of a type are kept, and the last of them: not at all while what runs could pass a
+    /// limit.
+    fn idle_timeouts(
+        &self,
+        machine_type: &MachineType,
+        pool: Option<&PoolPolicy>,
+        experience: &Experience,
+    ) -> (Seconds, Seconds) {
+        match pool {
+            Some(pool) if !self.limits.are_short(machine_type) => {
+                (idle_timeout(pool, experience), idle_timeout_of_the_last(pool, experience))
+            }
+            _ => (Seconds(0), Seconds(0)),
+        }
+    }
+
     /// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
     fn retain(
         &mut self,
-        snapshot: &Snapshot,
         pool: Option<&PoolPolicy>,
         demand: &PoolDemand,
+        (timeout, timeout_of_the_last): (Seconds, Seconds),
         machines: &[&Observed<'_>],
         used: u32,
     ) {
         let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
-        let mut rest: Vec<_> = machines.iter().filter(|m| self.verdicts.is_open(m)).collect();
+        let mut rest: Vec<_> =
+            machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
+        let last = if used == 0 { pool.and_then(|pool| last_to_go(pool, &rest)) } else { None };
         for observed in rest {
-            let around = Surroundings {
-                now: snapshot.taken_at,
-                queue: &snapshot.queue,
-                pool,
-                demand,
-                reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
-            };
-            let verdict = retention::verdict(observed, &around);
-            if retention::stays_in_existence(&verdict) {
+            let judgment = retention::judge(
+                observed,
+                &Context {
+                    queue: &self.snapshot.queue,
+                    pool,
+                    demand,
+                    reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
+                    grace_period: if last == Some(observed.index) {
+                        timeout_of_the_last
+                    } else {
+                        timeout
+                    },
+                },
+            );
+            if retention::stays_in_existence(&judgment.verdict) {
                 room = room.saturating_sub(1);
             }
-            self.verdicts.give(observed, verdict);
+            self.wake_at(judgment.until);
+            self.verdicts[observed.index] = Some(judgment.verdict);
         }
     }
 
-    /// Turns verdicts into the phases of the plan.
-    fn list_phases(&mut self, policy: &Policy, machines: &[Observed<'_>], snapshot: &Snapshot) {
-        let plan = &mut self.plan;
-        plan.verdicts = machines
+    /// Turns verdicts into what is to be done.
+    fn finish(mut self, policy: &Policy, machines: &[Observed<'a>]) -> Plan {
+        self.plan.verdicts = machines
             .iter()
-            .zip(self.verdicts.0.drain(..))
+            .zip(self.verdicts.drain(..))
             .filter_map(|(observed, verdict)| Some((observed.machine.name.clone(), verdict?)))
             .collect();
-        for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
-            let machine = observed.machine;
-            let configured = policy.pools.contains_key(&machine.machine_type);
-            let frozen = snapshot.unlisted.contains_key(&machine.machine_type);
-            match verdict {
-                Verdict::InUse => {
-                    if matches!(machine.state, MachineState::Stopped | MachineState::Stopping) {
-                        plan.start.push(name.clone());
-                    }
-                    plan.deploy.push(name.clone());
-                }
-                // A kept machine is deployed too: its `/run/keep-alive` must not grow old while it builds.
-                Verdict::Keep { .. } if configured && !frozen && machine.state.is_live() => {
-                    plan.deploy.push(name.clone());
-                }
-                Verdict::Keep { .. } => {}
-                Verdict::Release { how, reason } => {
-                    plan.release.push(Release {
-                        name: name.clone(),
-                        how: *how,
-                        reason: reason.clone(),
-                    });
-                }
-            }
+        self.plan.orders = self.snapshot.orders_in_force().cloned().collect();
+        for order in self.snapshot.orders_in_force() {
+            self.wake_at(order.until);
         }
-        let new = plan.provision.iter().filter(|p| p.attempt == Attempt::First);
-        plan.deploy.extend(new.map(|provision| provision.name.clone()));
+        self.wake_at(self.limits.change_at());
+        let wake_at = list_phases(&mut self.plan, policy, machines, self.snapshot);
+        self.wake_at(wake_at);
+        self.plan
+    }
+
+    /// The plan changes at `time`, if that is still to come.
+    fn wake_at(&mut self, time: Option<Timestamp>) {
+        let to_come = time.filter(|time| *time > self.snapshot.taken_at);
+        self.plan.wake_at = earliest(self.plan.wake_at, to_come);
     }
 }
 
-fn provision(name: MachineName, machine_type: &MachineType, attempt: Attempt) -> Provision {
-    Provision { name, machine_type: machine_type.clone(), attempt }
-}
-
-fn warn_of_odd_input(
-    policy: &Policy,
-    snapshot: &Snapshot,
-    machines: &[Observed<'_>],
-    warnings: &mut Vec<Warning>,
-) {
-    match &snapshot.queue {
-        QueueStatus::Unavailable(reason) => {
-            warnings.push(Warning::QueueUnavailable { reason: reason.clone() });
-        }
-        QueueStatus::Up(queue) => warnings.extend(
-            queue.warnings.iter().map(|message| Warning::Queue { message: message.clone() }),
-        ),
+pub(crate) fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
-    warnings.extend(snapshot.unlisted.iter().map(|(machine_type, reason)| Warning::Unlisted {
-        machine_type: machine_type.clone(),
-        reason: reason.clone(),
-    }));
-    for (machine_type, pool) in &policy.pools {
-        if pool.min_machines > pool.max_machines {
-            warnings.push(Warning::MinAboveMax { machine_type: machine_type.clone() });
-        }
-    }
-    for Observed { machine, .. } in machines {
-        let name = &machine.name;
-        warnings.extend(
-            machine
-                .problems
-                .iter()
-                .cloned()
-                .map(|problem| Warning::Machine { name: name.clone(), problem }),
-        );
-    }
-    let shared = machines.iter().filter(|observed| observed.naming == Naming::Shared);
-    warnings.extend(
-        shared.map(|observed| Warning::DuplicateMachine { name: observed.machine.name.clone() }),
-    );
 }

@@ -52,10 +52,10 @@ pub struct CostLimits {
     /// `maxHourlyCost`: what the machines that run at one time cost together per hour.
     #[serde(default)]
     pub hourly: Option<Money>,
-    /// `maxDailyCost`: in any 24 hours.
+    /// `maxDailyCost`: in a day (UTC).
     #[serde(default)]
     pub daily: Option<Money>,
-    /// `maxMonthlyCost`: in any 30 days.
+    /// `maxMonthlyCost`: in a month (UTC).
     #[serde(default)]
     pub monthly: Option<Money>,
 }
@@ -84,9 +84,6 @@ pub struct PoolPolicy {
     /// Runnable steps that make one machine worth having.
     #[serde(default = "defaults::runnables_per_machine")]
     pub runnables_per_machine: NonZeroU32,
-    /// New machines in one cycle, so that a wrong number cannot empty a purse at once.
-    #[serde(default = "defaults::one")]
-    pub max_creates_per_cycle: u32,
     /// `maxCreating`: machines that are being created at the same time; at least 1.
     #[serde(default = "defaults::max_creating")]
     pub max_creating: u32,
@@ -110,9 +107,6 @@ pub struct PoolPolicy {
     /// What becomes of a machine that is no longer worth its cost.
     #[serde(default)]
     pub idle_action: IdleAction,
-    /// How long an idle machine is kept for work that may yet come.
-    #[serde(default)]
-    pub grace_period: Seconds,
     /// `idleTimeout` (old name `gracePeriod`): how long an idle machine is kept for work that may yet come.
     #[serde(default)]
     pub idle_timeout: IdleTimeout,
@@ -177,7 +171,6 @@ impl PoolPolicy {
             max_machines: defaults::one(),
             ignored_runnables: 0,
             runnables_per_machine: defaults::runnables_per_machine(),
-            max_creates_per_cycle: defaults::one(),
             max_creating: defaults::max_creating(),
             creates_per_5_minutes: None,
             fallback: None,
@@ -185,7 +178,6 @@ impl PoolPolicy {
             cost_limits: CostLimits::default(),
             target_wait: None,
             idle_action: IdleAction::default(),
-            grace_period: Seconds(0),
             idle_timeout: IdleTimeout::default(),
             keep_last: Seconds(0),
             health_timeout: defaults::health_timeout(),

@@ -4,15 +4,35 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::endpoint::Host;
 use crate::escape::escape;
+use crate::memory::{BackOff, BackOffKind};
+use crate::orders::{Attribution, Order};
 use crate::plan::{
-    AcceptsJobs, AllowedBy, Attempt, KeepReason, NoRoom, Plan, Provision, Release, ReleaseHow,
-    ReleaseReason, Sizing, Verdict, Warning,
+    AcceptsJobs, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason, Verdict,
+    Warning,
+};
+use crate::release::{AwaitReason, ReleaseStep};
+use crate::sizing::{
+    AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
 };
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { sizing, verdicts, provision, start, deploy, publish_as_seen, release, warnings } =
-            self;
+        let Self {
+            sizing,
+            verdicts,
+            provision,
+            start,
+            deploy,
+            publish: _,
+            release,
+            recognized: _,
+            built: _,
+            // Part of the warnings.
+            unhealthy: _,
+            orders,
+            warnings,
+            wake_at: _,
+        } = self;
         section(f, "machine types", "none", sizing.iter().map(|(t, s)| format!("{t}: {s}")))?;
         section(f, "machines", "none", verdicts.iter().map(|(n, v)| format!("{n}: {v}")))?;
         let actions = provision
@@ -20,9 +40,11 @@ impl Display for Plan {
             .map(Provision::to_string)
             .chain(start.iter().map(|name| format!("start {name}")))
             .chain(deploy.iter().map(|name| format!("deploy {name}")))
-            .chain(publish_as_seen.iter().map(|m| format!("publish {} as last seen", m.name)))
             .chain(release.iter().map(Release::to_string));
         section(f, "actions", "nothing to do", actions)?;
+        if !orders.is_empty() {
+            section(f, "orders", "", orders.iter().map(Order::to_string))?;
+        }
         if !warnings.is_empty() {
             section(f, "warnings", "", warnings.iter().map(Warning::to_string))?;
         }
@@ -46,29 +68,131 @@ fn section(
 
 impl Display for Sizing {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { runnable, ignored, wanted, allowed, allowed_by, present, deferred, no_room } =
-            self;
+        let Self {
+            runnable,
+            ignored,
+            wanted,
+            slots,
+            allowed,
+            allowed_by,
+            present,
+            deferred,
+            hands_over,
+            takes_over,
+            no_room,
+        } = self;
         match runnable {
             Some(runnable) => write!(f, "{runnable} runnable")?,
             None => f.write_str("runnable unknown")?,
         }
+        for (other, steps) in takes_over {
+            write!(f, " ({steps} of {other}, which has no capacity)")?;
+        }
         if *ignored > 0 {
             write!(f, ", {ignored} ignored")?;
         }
-        write!(f, ", wants {wanted}, may have {allowed}")?;
+        match slots {
+            Some(slots) if *wanted > 0 => {
+                let machines = if *wanted == 1 { "machine" } else { "machines" };
+                write!(f, ", {slots} -> {wanted} {machines}")?;
+            }
+            _ => write!(f, ", wants {wanted}")?,
+        }
+        write!(f, ", may have {allowed}")?;
         match allowed_by {
             AllowedBy::Demand => {}
             AllowedBy::MinMachines => f.write_str(" (minMachines)")?,
             AllowedBy::MaxMachines => f.write_str(" (maxMachines)")?,
+            AllowedBy::CostLimits => f.write_str(" (limits in dollars)")?,
         }
         write!(f, ", has {present}")?;
-        if *deferred > 0 {
-            write!(f, ", {deferred} more in later cycles (maxCreatesPerCycle)")?;
+        if let Some(deferred) = deferred {
+            write!(f, ", {deferred}")?;
+        }
+        for (other, steps) in hands_over {
+            write!(f, "; {steps} runnable handed over to {other} meanwhile")?;
         }
         if let Some(NoRoom { machines, resource, free, needs }) = no_room {
             write!(f, ", no room for {machines} (each needs {needs}, free are {free} {resource})")?;
         }
         Ok(())
+    }
+}
+
+impl Display for SlotsWanted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { waiting, running, step_time, target, tenths, bound } = self;
+        match bound {
+            SlotsBound::Target | SlotsBound::Steps => {
+                write!(f, "{waiting} waiting x {} s / {} s", step_time.0, target.0)?;
+            }
+            SlotsBound::Late { mean_wait } => write!(
+                f,
+                "{waiting} waiting for {} s on average, longer than {} s",
+                mean_wait.0, target.0
+            )?,
+        }
+        match bound {
+            SlotsBound::Target => {}
+            SlotsBound::Steps => write!(f, ", at most {waiting} + {running} running")?,
+            SlotsBound::Late { .. } => write!(f, ": {waiting} + {running} running")?,
+        }
+        write!(f, " = {}.{} slots", tenths / 10, tenths % 10)
+    }
+}
+
+impl Display for Deferred {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { machines, reason } = self;
+        write!(f, "{machines} more ")?;
+        match reason {
+            Deferral::MaxCreating { at_once } => {
+                write!(f, "later ({at_once} at once are created, see maxCreating)")
+            }
+            Deferral::CreationRate { per_window, next } => {
+                write!(f, "from {next} on (maxCreatesPerCycle allows {per_window} in 5 minutes)")
+            }
+            Deferral::BackOff(back_off) => write!(f, "from {} on: {back_off}", back_off.until),
+            Deferral::Paused(order) => write!(f, "later: paused {}", Attribution(order)),
+            Deferral::Limit(reached @ LimitReached { until: Some(until), .. }) => {
+                write!(f, "from {until} on: {reached}")
+            }
+            Deferral::Limit(reached) => write!(f, "once another has gone: {reached}"),
+            Deferral::NoStorage => f.write_str("once our state can be written down"),
+        }
+    }
+}
+
+impl Display for LimitReached {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { limit, by_type, until: _ } = self;
+        let whose = if *by_type { "this type" } else { "the farm" };
+        match limit {
+            LimitName::MaxMachines => write!(f, "maxMachines of {whose} are there"),
+            LimitName::MaxHourlyCost { limit } => {
+                write!(f, "maxHourlyCost of {whose} is {limit}")
+            }
+            LimitName::MaxDailyCost { limit, spent } => {
+                write!(f, "maxDailyCost of {whose} is {limit}, {spent} are spent")
+            }
+            LimitName::MaxMonthlyCost { limit, spent } => {
+                write!(f, "maxMonthlyCost of {whose} is {limit}, {spent} are spent")
+            }
+        }
+    }
+}
+
+impl Display for BackOff {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { kind, failures, until: _, error } = self;
+        match kind {
+            BackOffKind::Capacity => f.write_str("no capacity")?,
+            BackOffKind::Failure => f.write_str("creation failed")?,
+        }
+        if *failures > 1 {
+            write!(f, " {failures} times")?;
+        }
+        write!(f, ": {error}")
     }
 }
 
@@ -83,7 +207,8 @@ impl Display for Verdict {
                     AcceptsJobs::No => f.write_str("; no new builds"),
                 }
             }
-            Self::Release { how, reason } => write!(f, "{how}, {reason}"),
+            Self::Release { how, reason } => write!(f, "{}, {reason}", reason.verb(*how)),
+            Self::Ending { operation, since } => write!(f, "{operation}, under way since {since}"),
         }
     }
 }
@@ -93,10 +218,16 @@ impl Display for KeepReason {
         match self {
             Self::ProviderUnavailable => f.write_str("its provider cannot be asked"),
             Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
-            Self::NameShared => f.write_str("another machine has the same name"),
+            Self::DuplicateName => f.write_str("another machine has the same name"),
             Self::MayBeBuilder { builder } => write!(f, "{}", MayBe(builder)),
+            Self::Destroyed { at } => {
+                write!(f, "destroyed at {at}, but its provider still lists it")
+            }
             Self::MuchPaidTimeLeft { left } => write!(f, "{left} are paid for (30m or more)"),
-            Self::Busy { jobs } => write!(f, "busy with {jobs} builds"),
+            Self::Busy { jobs } => match jobs {
+                1 => f.write_str("1 build running"),
+                jobs => write!(f, "{jobs} builds running"),
+            },
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
             }
@@ -110,6 +241,9 @@ impl Display for KeepReason {
                 write!(f, "idle, but {left} are paid for (10m or more)")
             }
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
+            Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
+            Self::Paused(order) => write!(f, "paused {}", Attribution(order)),
+            Self::Limit(reached) => write!(f, "wanted, but {reached}"),
             Self::NoRoom => f.write_str("wanted, but there is no room for it"),
         }
     }
@@ -151,6 +285,16 @@ impl Display for ReleaseReason {
             Self::NeverReady { failing_for } => {
                 write!(f, "its deployment has failed for {failing_for}")
             }
+            Self::Unhealthy { what, unhealthy_for } => {
+                write!(f, "unhealthy for {unhealthy_for}: {what}")
+            }
+            Self::Vanished { missing_for } => {
+                write!(f, "its provider has not listed it for {missing_for}")
+            }
+            Self::StillListed { since } => {
+                write!(f, "destroyed at {since}, but its provider still lists it")
+            }
+            Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
             Self::RequestAbandoned => f.write_str("asked for but never seen, not needed any more"),
         }
     }
@@ -169,8 +313,23 @@ impl Display for Provision {
 
 impl Display for Release {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { name, how, reason } = self;
-        write!(f, "drain and {how} {name}: {reason}")
+        let Self { name, how, reason, step } = self;
+        let leave = match reason.verb(*how) {
+            "drain" => "drain".to_owned(),
+            how => format!("drain and {how}"),
+        };
+        match step {
+            // Only just decided, or being looked at again.
+            ReleaseStep::Unlist
+            | ReleaseStep::Drain
+            | ReleaseStep::Await(AwaitReason::NewerStatus) => {
+                write!(f, "{leave} {name}: {reason}")
+            }
+            ReleaseStep::Await(wait) => {
+                write!(f, "{leave} {name}: {reason}; waits: {wait}")
+            }
+            ReleaseStep::Release => write!(f, "{how} {name}: {reason}"),
+        }
     }
 }
 
@@ -182,6 +341,24 @@ impl Display for Warning {
                     f,
                     "cannot provision machines for {kind}: no type in systemTypes builds its {runnable} runnable steps"
                 )
+            }
+            Self::Missing { name, missing_for } => {
+                write!(f, "{name} is not in its provider's listing (for {missing_for})")
+            }
+            Self::Unhealthy { name, what } => write!(f, "{name} is unhealthy: {what}"),
+            Self::CommonCause { machine_type } => write!(
+                f,
+                "most machines of type {machine_type} are unhealthy in the same way: look at the queue runner and \
+                 the network first; none is replaced"
+            ),
+            Self::Failing { name, operation, error, retry_at } => {
+                write!(f, "cannot {operation} {name}, next try at {retry_at}: {error}")
+            }
+            Self::NotOurs { name } => {
+                write!(f, "{name} is not ours (its name or tag is another's); it is left alone")
+            }
+            Self::NoStorage { reason } => {
+                write!(f, "state cannot be written; nothing is created or released: {reason}")
             }
             Self::DuplicateMachine { name } => {
                 write!(

@@ -2,9 +2,12 @@
 //! decides.
 
 use crate::demand::PoolDemand;
+use crate::health::Health;
+use crate::observed::{NameIs, Observed};
+use crate::orders::Order;
 use crate::plan::{AcceptsJobs, KeepReason, ReleaseHow, ReleaseReason, Verdict};
-use crate::planner::{Naming, Observed};
 use crate::policy::{IdleAction, PoolPolicy};
+use crate::sizing::LimitReached;
 use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
@@ -14,16 +17,19 @@ const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
 const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
 /// How long after its start a queue runner may still be reading its queue.
 const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
+/// A provider that still lists a destroyed machine after this long is asked again to destroy it.
+const DESTROYED_PATIENCE: Seconds = Seconds::from_minutes(10);
 
 /// What the rules look at besides the machine.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Timestamp,
+pub(crate) struct Context<'a> {
     pub(crate) queue: &'a QueueStatus,
     /// `None` for a type that is no longer configured.
     pub(crate) pool: Option<&'a PoolPolicy>,
     pub(crate) demand: &'a PoolDemand,
     /// Whether `maxMachines` machines of the type are used or in reserve already.
     pub(crate) reserve: Reserve,
+    /// How long an idle machine is kept for work that may yet come.
+    pub(crate) grace_period: Seconds,
 }
 
 /// Whether one more stopped machine may be kept.
@@ -33,61 +39,120 @@ pub(crate) enum Reserve {
     Full,
 }
 
+/// A verdict, and when it changes by itself.
+pub(crate) struct Judgment {
+    pub(crate) verdict: Verdict,
+    pub(crate) until: Option<Timestamp>,
+}
+
 /// The verdict on a machine that was not selected.
-pub(crate) fn verdict(observed: &Observed<'_>, around: &Surroundings<'_>) -> Verdict {
-    match judge(observed, around) {
-        Verdict::Keep { reason, .. }
-            if observed.machine.state.is_live() && registers_itself(around) =>
-        {
-            keep(reason, AcceptsJobs::Yes)
-        }
-        verdict => verdict,
+pub(crate) fn judge(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
+    let mut judgment = first_rule(observed, context);
+    if let Verdict::Keep { accepts_jobs, .. } = &mut judgment.verdict
+        && observed.machine.state.is_live()
+        && !observed.is_ending()
+        && registers_itself(context)
+    {
+        *accepts_jobs = AcceptsJobs::Yes;
     }
+    judgment
 }
 
 /// A builder of the current queue runner takes what it is sent for as long as it runs, and stopping it would
 /// abort what it builds: nothing else would be true to say of a machine that is kept.
-fn registers_itself(around: &Surroundings<'_>) -> bool {
-    matches!(around.queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::HostName)
+fn registers_itself(context: &Context<'_>) -> bool {
+    matches!(context.queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::HostName)
 }
 
-fn judge(observed: &Observed<'_>, around: &Surroundings<'_>) -> Verdict {
-    let QueueStatus::Up(queue) = around.queue else {
-        return keep(KeepReason::QueueUnavailable, AcceptsJobs::Yes);
+fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
+    if let Some(judgment) = ending(observed) {
+        return judgment;
+    }
+    let QueueStatus::Up(queue) = context.queue else {
+        return keep(KeepReason::QueueUnavailable, as_it_is(observed));
     };
-    if observed.naming == Naming::Shared {
-        return keep(KeepReason::NameShared, AcceptsJobs::No);
+    if observed.name_is == NameIs::Duplicate {
+        return keep(KeepReason::DuplicateName, AcceptsJobs::No);
     }
-    if let Some(builder) = observed.may_be() {
-        return keep(KeepReason::MayBeBuilder { builder: builder.clone() }, AcceptsJobs::Yes);
+    if let Some(builder) = observed.may_be {
+        return keep(KeepReason::MayBeBuilder { builder: builder.clone() }, as_it_is(observed));
     }
-    if let Some(verdict) = keep_if_busy_though_off(observed) {
-        return verdict;
+    if observed.jobs() > 0 && !observed.machine.state.is_live() {
+        // The queue runner knows better than the provider: what builds is never released.
+        return keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No);
     }
-    if let Some(failing_for) = around.pool.and_then(|pool| observed.given_up(pool)) {
-        return destroy(ReleaseReason::NeverReady { failing_for });
+    if let Some(judgment) = ordered(observed) {
+        return judgment;
+    }
+    if let Some(judgment) = not_working(observed, context) {
+        return judgment;
     }
     match observed.machine.state {
         MachineState::Requested => destroy(ReleaseReason::RequestAbandoned),
         MachineState::Failed => destroy(ReleaseReason::Failed),
-        MachineState::Stopping | MachineState::Stopped => off(around),
+        MachineState::Stopping | MachineState::Stopped => off(context),
         MachineState::Creating
         | MachineState::Starting
         | MachineState::Up
-        | MachineState::Unreachable => live(observed, queue, around),
+        | MachineState::Unreachable => live(observed, queue, context),
     }
 }
 
-/// The queue runner knows better than the provider: what builds is never released, whatever its state.
-fn keep_if_busy_though_off(observed: &Observed<'_>) -> Option<Verdict> {
-    let jobs = observed.jobs();
-    (jobs > 0 && !observed.machine.state.is_live())
-        .then(|| keep(KeepReason::Busy { jobs }, AcceptsJobs::No))
+/// A machine whose end has begun, or is only just over.
+fn ending(observed: &Observed<'_>) -> Option<Judgment> {
+    let memory = &observed.machine.memory;
+    if let Some(under_way) = memory.under_way.filter(|it| it.operation.ends_the_machine()) {
+        let verdict = Verdict::Ending { operation: under_way.operation, since: under_way.since };
+        return Some(Judgment { verdict, until: None });
+    }
+    let destroyed_at = memory.destroyed_at?;
+    let again_at = destroyed_at.after(DESTROYED_PATIENCE);
+    (observed.now < again_at)
+        .then(|| keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at))
+}
+
+/// What the operator says of the machine, then of its type.
+fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
+    if let Some(order) = observed.ordered_out() {
+        if observed.jobs() > 0 {
+            return Some(keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No));
+        }
+        return Some(destroy(ReleaseReason::Ordered(order.clone())));
+    }
+    let (order, reason): (_, fn(Order) -> KeepReason) = match observed.ordered_to_stay() {
+        Some(order) => (order, KeepReason::Ordered),
+        None => (observed.paused?, KeepReason::Paused),
+    };
+    let accepts_jobs =
+        if observed.machine.state.is_live() { as_it_is(observed) } else { AcceptsJobs::No };
+    Some(keep(reason(order.clone()), accepts_jobs))
+}
+
+/// A machine that is gone or has not worked for so long that it is given up. What builds is kept.
+fn not_working(observed: &Observed<'_>, context: &Context<'_>) -> Option<Judgment> {
+    if observed.jobs() > 0 {
+        return None;
+    }
+    if let Some(since) = observed.machine.memory.destroyed_at {
+        return Some(destroy(ReleaseReason::StillListed { since }));
+    }
+    if let Some(missing_for) = observed.vanished_for() {
+        return Some(destroy(ReleaseReason::Vanished { missing_for }));
+    }
+    if let Some(failing_for) = context.pool.and_then(|pool| observed.failing_too_long(pool)) {
+        return Some(destroy(ReleaseReason::NeverReady { failing_for }));
+    }
+    match (observed.health, &observed.unhealthy) {
+        (Health::GivenUp { unhealthy_for }, Some(unhealthy)) => {
+            Some(destroy(ReleaseReason::Unhealthy { what: unhealthy.clone(), unhealthy_for }))
+        }
+        _ => None,
+    }
 }
 
 /// A machine that is off. It costs only its disk.
-fn off(around: &Surroundings<'_>) -> Verdict {
-    match (around.pool.map(|pool| pool.idle_action), around.reserve) {
+fn off(context: &Context<'_>) -> Judgment {
+    match (context.pool.map(|pool| pool.idle_action), context.reserve) {
         (None, _) => destroy(ReleaseReason::TypeNotConfigured),
         (Some(IdleAction::Destroy), _) => destroy(ReleaseReason::StoppedUnwanted),
         (Some(IdleAction::Stop), Reserve::Full) => destroy(ReleaseReason::ReserveFull),
@@ -97,77 +162,145 @@ fn off(around: &Surroundings<'_>) -> Verdict {
     }
 }
 
-/// A machine that runs and costs money.
-fn live(observed: &Observed<'_>, queue: &Queue, around: &Surroundings<'_>) -> Verdict {
+/// A machine that runs and costs money. Once it is on its way out, only being wanted takes it back: what keeps
+/// an idle machine a little longer would otherwise do so again in its next paid hour, for ever.
+fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgment {
     let left = observed.paid_time_left;
-    let grace_period = around.pool.map_or(Seconds(0), |pool| pool.grace_period);
+    let leaves = observed.machine.memory.leaving.is_some();
     // Nobody can say what a machine of an unknown type may build.
-    let accepts_jobs = if around.pool.is_some() { AcceptsJobs::Yes } else { AcceptsJobs::No };
+    let accepts_jobs =
+        if context.pool.is_some() && !leaves { AcceptsJobs::Yes } else { AcceptsJobs::No };
 
-    if left >= MUCH_PAID_TIME {
-        return keep(KeepReason::MuchPaidTimeLeft { left }, accepts_jobs);
+    if left >= MUCH_PAID_TIME && !leaves {
+        return keep(KeepReason::MuchPaidTimeLeft { left }, accepts_jobs)
+            .until(observed.paid_until(MUCH_PAID_TIME));
     }
     if observed.jobs() > 0 {
         // Without a grace period it is to go as soon as it can: new builds would hold it for ever.
-        let accepts_jobs = if grace_period > Seconds(0) { accepts_jobs } else { AcceptsJobs::No };
+        let accepts_jobs =
+            if context.grace_period > Seconds(0) { accepts_jobs } else { AcceptsJobs::No };
         return keep(KeepReason::Busy { jobs: observed.jobs() }, accepts_jobs);
     }
-    let idle_for = match last_activity(observed, around) {
-        Some(last) => {
-            let idle_for = around.now.since(last);
-            if idle_for < grace_period {
-                return keep(KeepReason::RecentlyUsed { idle_for, grace_period }, accepts_jobs);
-            }
-            Some(idle_for)
-        }
-        None if queue.uptime < QUEUE_RUNNER_WARM_UP.plus(grace_period) => {
-            let uptime = queue.uptime;
-            return keep(KeepReason::QueueRunnerJustStarted { uptime }, accepts_jobs);
-        }
-        None => None,
-    };
-    if left >= SOME_PAID_TIME {
-        return keep(KeepReason::SomePaidTimeLeft { left }, AcceptsJobs::No);
+    if leaves {
+        return release_live(
+            context,
+            idle_since(observed, context).map(|at| observed.now.since(at)),
+        );
     }
-    release_live(around, idle_for)
+    idle(observed, queue, context, accepts_jobs)
 }
 
-/// When the machine last built: by its own idle time, else by its type's last activity.
-fn last_activity(observed: &Observed<'_>, around: &Surroundings<'_>) -> Option<Timestamp> {
-    let type_last_active =
-        if around.demand.running > 0 { Some(around.now) } else { around.demand.last_active };
-    observed.in_queue.and_then(|seen| seen.idle_since).or(type_last_active)
+/// An idle machine that is not on its way out yet.
+fn idle(
+    observed: &Observed<'_>,
+    queue: &Queue,
+    context: &Context<'_>,
+    accepts_jobs: AcceptsJobs,
+) -> Judgment {
+    let grace_period = context.grace_period;
+    let warm_up = QUEUE_RUNNER_WARM_UP.plus(grace_period);
+    if last_build(observed, context).is_none() && queue.uptime < warm_up {
+        let uptime = queue.uptime;
+        let until = observed.now.after(Seconds(warm_up.0 - uptime.0));
+        return keep(KeepReason::QueueRunnerJustStarted { uptime }, accepts_jobs).until(until);
+    }
+    let since = idle_since(observed, context);
+    let idle_for = since.map(|since| observed.now.since(since));
+    if let (Some(since), Some(idle_for)) = (since, idle_for)
+        && idle_for < grace_period
+    {
+        return keep(KeepReason::RecentlyUsed { idle_for, grace_period }, accepts_jobs)
+            .until(since.after(grace_period));
+    }
+    let left = observed.paid_time_left;
+    if left >= SOME_PAID_TIME {
+        return keep(KeepReason::SomePaidTimeLeft { left }, AcceptsJobs::No)
+            .until(observed.paid_until(SOME_PAID_TIME));
+    }
+    release_live(context, idle_for)
 }
 
-fn release_live(around: &Surroundings<'_>, idle_for: Option<Seconds>) -> Verdict {
-    match around.pool.map(|pool| pool.idle_action) {
+/// When the machine last built: by its own idle time, else, where nothing else is known of it, by its type's
+/// last activity. What the queue runner remembers from before the machine was ready is another machine's.
+fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
+    if let Some(idle_since) = observed.in_queue.and_then(|seen| seen.idle_since) {
+        return Some(idle_since);
+    }
+    if context.demand.running > 0 { Some(observed.now) } else { context.demand.last_active }
+}
+
+/// Since when the machine has been idle: the latest of its last build, its start and its readiness.
+fn idle_since(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
+    let memory = &observed.machine.memory;
+    let begin = observed.machine.started_at.max(memory.ready_since).max(memory.known_since);
+    let own = observed.in_queue.and_then(|seen| seen.idle_since);
+    match begin {
+        Some(_) => begin.max(own),
+        None => own.or_else(|| last_build(observed, context)),
+    }
+    .map(|since| since.min(observed.now))
+}
+
+fn release_live(context: &Context<'_>, idle_for: Option<Seconds>) -> Judgment {
+    match context.pool.map(|pool| pool.idle_action) {
         None => destroy(ReleaseReason::TypeNotConfigured),
         Some(IdleAction::Destroy) => destroy(ReleaseReason::Idle { idle_for }),
-        Some(IdleAction::Stop) if around.reserve == Reserve::Full => {
+        Some(IdleAction::Stop) if context.reserve == Reserve::Full => {
             destroy(ReleaseReason::ReserveFull)
         }
-        Some(IdleAction::Stop) => {
-            Verdict::Release { how: ReleaseHow::Stop, reason: ReleaseReason::Idle { idle_for } }
-        }
+        Some(IdleAction::Stop) => release(ReleaseHow::Stop, ReleaseReason::Idle { idle_for }),
     }
 }
 
-fn keep(reason: KeepReason, accepts_jobs: AcceptsJobs) -> Verdict {
-    Verdict::Keep { reason, accepts_jobs }
+impl Observed<'_> {
+    /// When only `left` of its paid time will be left.
+    fn paid_until(&self, left: Seconds) -> Timestamp {
+        self.now.after(Seconds(self.paid_time_left.0.saturating_sub(left.0).saturating_add(1)))
+    }
 }
 
-fn destroy(reason: ReleaseReason) -> Verdict {
-    Verdict::Release { how: ReleaseHow::Destroy, reason }
+/// What cannot be judged goes on as it is.
+fn as_it_is(observed: &Observed<'_>) -> AcceptsJobs {
+    if observed.machine.memory.leaving.is_some() { AcceptsJobs::No } else { AcceptsJobs::Yes }
+}
+
+impl Judgment {
+    fn until(self, until: Timestamp) -> Self {
+        Self { until: Some(until), ..self }
+    }
+}
+
+fn keep(reason: KeepReason, accepts_jobs: AcceptsJobs) -> Judgment {
+    Judgment { verdict: Verdict::Keep { reason, accepts_jobs }, until: None }
+}
+
+fn destroy(reason: ReleaseReason) -> Judgment {
+    release(ReleaseHow::Destroy, reason)
+}
+
+fn release(how: ReleaseHow, reason: ReleaseReason) -> Judgment {
+    Judgment { verdict: Verdict::Release { how, reason }, until: None }
 }
 
 /// The verdict on a machine whose provider could not be asked.
-pub(crate) fn keep_unlisted() -> Verdict {
-    keep(KeepReason::ProviderUnavailable, AcceptsJobs::Yes)
+pub(crate) fn keep_unlisted(observed: &Observed<'_>) -> Verdict {
+    match ending(observed) {
+        Some(Judgment { verdict: verdict @ Verdict::Ending { .. }, .. }) => verdict,
+        _ if observed.machine.memory.destroyed_at.is_some() => {
+            keep(KeepReason::ProviderUnavailable, AcceptsJobs::No).verdict
+        }
+        _ => keep(KeepReason::ProviderUnavailable, as_it_is(observed)).verdict,
+    }
 }
 
 /// The verdict on a machine that is wanted, but would not fit beside those that run.
 pub(crate) fn keep_for_room() -> Verdict {
-    keep(KeepReason::NoRoom, AcceptsJobs::No)
+    keep(KeepReason::NoRoom, AcceptsJobs::No).verdict
+}
+
+/// The verdict on a machine that is wanted, but would pass a limit.
+pub(crate) fn keep_for_limit(reached: LimitReached) -> Verdict {
+    keep(KeepReason::Limit(reached), AcceptsJobs::No).verdict
 }
 
 /// Whether the machine is still there, on or off, once the verdict is carried out.
@@ -175,5 +308,6 @@ pub(crate) fn stays_in_existence(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::InUse | Verdict::Keep { .. } => true,
         Verdict::Release { how, .. } => *how == ReleaseHow::Stop,
+        Verdict::Ending { operation, .. } => *operation == crate::memory::Operation::Stop,
     }
 }

@@ -4,12 +4,27 @@ use std::cmp::Reverse;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
+use crate::memory::{BackOff, Operation};
 use crate::names::{MachineName, Tag};
+use crate::observed::Observed;
+use crate::orders::Order;
 use crate::ownership::number;
-use crate::planner::Observed;
 use crate::policy::PoolPolicy;
+use crate::sizing::{Deferral, Deferred};
 use crate::snapshot::MachineState;
-use crate::time::Seconds;
+use crate::time::{Seconds, Timestamp};
+
+/// The length of time that `maxCreatesPerCycle` counts creations in: the original's cycle.
+const CREATION_WINDOW: Seconds = Seconds::from_minutes(5);
+
+/// What may keep a type from getting new machines.
+#[derive(Clone, Copy)]
+pub(crate) struct Halt<'a> {
+    /// Creations failed.
+    pub(crate) back_off: Option<&'a BackOff>,
+    /// The operator has paused it.
+    pub(crate) paused: Option<&'a Order>,
+}
 
 /// What a pool uses to reach the number of machines that it is allowed.
 pub(crate) struct Selection<'a> {
@@ -17,8 +32,8 @@ pub(crate) struct Selection<'a> {
     pub(crate) chosen: Vec<&'a Observed<'a>>,
     /// How many new ones to ask for now.
     pub(crate) create: u32,
-    /// How many new ones must wait for a later cycle.
-    pub(crate) deferred: u32,
+    /// How many new ones have to wait, and for what.
+    pub(crate) deferred: Option<Deferred>,
 }
 
 impl Selection<'_> {
@@ -33,48 +48,88 @@ pub(crate) fn select<'a>(
     pool: &PoolPolicy,
     allowed: u32,
     machines: &[&'a Observed<'a>],
+    halt: &Halt<'_>,
+    now: Timestamp,
 ) -> Selection<'a> {
-    // A machine that is given up makes room for its successor by going, one cycle earlier.
-    let (given_up, machines): (Vec<_>, Vec<&Observed<'_>>) =
-        machines.iter().partition(|machine| machine.given_up(pool).is_some());
-    let allowed = allowed.min(pool.max_machines.saturating_sub(count(given_up.iter())));
-    let mut usable: Vec<_> =
-        machines.iter().filter_map(|machine| Some((preference(machine)?, *machine))).collect();
-    usable.sort_by_key(|(preference, _)| *preference);
+    let (usable, unusable): (Vec<&Observed<'_>>, Vec<_>) =
+        machines.iter().partition(|machine| machine.is_usable(pool));
+    // A machine that goes makes room for its successor by being gone: until then it counts.
+    let going = count(unusable.iter().filter(|machine| machine.is_running()));
+    let allowed = allowed.min(pool.max_machines.saturating_sub(going));
+    let mut usable = usable;
+    usable.sort_by_key(|machine| preference(machine));
     let limit = usize::try_from(allowed).unwrap_or(usize::MAX);
-    let chosen: Vec<_> = usable.into_iter().map(|(_, machine)| machine).take(limit).collect();
+    let chosen: Vec<_> = usable.into_iter().take(limit).collect();
 
-    // Asking again for a machine that was never seen is a creation too: a provider that fails is not to
-    // be asked for more and more names.
-    let asked_again = count(chosen.iter().filter(|m| m.machine.state == MachineState::Requested));
     let missing = allowed.saturating_sub(count(chosen.iter()));
-    let create = missing.min(pool.max_creates_per_cycle.saturating_sub(asked_again));
-    Selection { chosen, create, deferred: missing - create }
+    let (most, deferral) = creations_allowed(pool, machines, halt, now);
+    let create = missing.min(most);
+    let deferred = (missing > create)
+        .then_some(deferral)
+        .flatten()
+        .map(|reason| Deferred { machines: missing - create, reason });
+    Selection { chosen, create, deferred }
 }
 
-/// Lower is better; `None` for a machine that cannot be used at all.
+/// How many machines may be asked for now, and what the next one waits for.
+fn creations_allowed(
+    pool: &PoolPolicy,
+    machines: &[&Observed<'_>],
+    halt: &Halt<'_>,
+    now: Timestamp,
+) -> (u32, Option<Deferral>) {
+    if let Some(order) = halt.paused {
+        return (0, Some(Deferral::Paused(order.clone())));
+    }
+    let back_off = halt.back_off;
+    if let Some(back_off) = back_off.filter(|back_off| now < back_off.until) {
+        return (0, Some(Deferral::BackOff(back_off.clone())));
+    }
+    // Asking again for a machine that was never seen is a creation too: a provider that fails is not to be
+    // asked for more and more names. After a failure one machine shows whether it goes well again.
+    let creating = count(machines.iter().filter(|machine| {
+        machine.is_being_created() || machine.machine.state == MachineState::Requested
+    }));
+    let at_once = if back_off.is_some() { pool.max_creating.min(1) } else { pool.max_creating };
+    let by_number = at_once.saturating_sub(creating);
+    let most_creating = Deferral::MaxCreating { at_once };
+    let Some(per_window) = pool.creates_per_5_minutes else {
+        return (by_number, Some(most_creating));
+    };
+    let recent: Vec<_> = machines
+        .iter()
+        .filter_map(|machine| machine.machine.memory.requested_at)
+        .filter(|requested_at| now.since(*requested_at) < CREATION_WINDOW)
+        .collect();
+    let by_rate = per_window.saturating_sub(count(recent.iter()));
+    if by_rate < by_number {
+        let next = recent.into_iter().min().unwrap_or(now).after(CREATION_WINDOW);
+        (by_rate, Some(Deferral::CreationRate { per_window, next }))
+    } else {
+        (by_number, Some(most_creating))
+    }
+}
+
+/// Lower is better.
 ///
 /// Busy ones first (they stay whatever happens, so they may as well count), then those with the most paid
-/// time left; the name makes the order total.
-fn preference<'a>(
+/// time left; the name makes the order total. One that is on its way out is taken back before another is
+/// started.
+pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
-) -> Option<(u8, Reverse<u64>, Reverse<Seconds>, &'a MachineName)> {
+) -> (u8, Reverse<u64>, Reverse<Seconds>, &'a MachineName) {
     let readiness = match observed.machine.state {
         MachineState::Up => 0,
         MachineState::Starting => 1,
         MachineState::Creating => 2,
+        _ if matches!(observed.operation(), Some(Operation::Create | Operation::Start)) => 2,
         MachineState::Stopped => 3,
         MachineState::Stopping => 4,
         MachineState::Unreachable => 5,
         MachineState::Requested => 6,
-        MachineState::Failed => return None,
+        MachineState::Failed => 7,
     };
-    Some((
-        readiness,
-        Reverse(observed.jobs()),
-        Reverse(observed.paid_time_left),
-        &observed.machine.name,
-    ))
+    (readiness, Reverse(observed.jobs()), Reverse(observed.paid_time_left), &observed.machine.name)
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u32 {

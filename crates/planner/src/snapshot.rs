@@ -5,8 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Endpoint, Host};
+use crate::endpoint::Host;
+use crate::experience::Experience;
+use crate::memory::{BackOff, Memory, Sequence};
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
+use crate::orders::Order;
 use crate::plan::AcceptsJobs;
 use crate::time::{Seconds, Timestamp};
 
@@ -26,8 +29,54 @@ pub struct Snapshot {
     /// What machines share and may not use up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
+    /// Types whose creations failed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub back_off: BTreeMap<MachineType, BackOff>,
+    /// What earlier machines of the types have shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub experience: BTreeMap<MachineType, Experience>,
+    /// What providers list that is not ours: left alone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub not_ours: BTreeSet<MachineName>,
+    /// What the operator has said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
+    /// Why our state cannot be written down now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_error: Option<String>,
     /// What the queue runner said.
     pub queue: QueueStatus,
+    /// The moment when it was asked for.
+    #[serde(default)]
+    pub queue_asked: Sequence,
+    /// When that was, by our clock; `None`: at `taken_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_asked_at: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// What the operator has said and still counts.
+    pub(crate) fn orders_in_force(&self) -> impl Iterator<Item = &Order> {
+        self.orders.iter().filter(|order| order.is_in_force(self.taken_at))
+    }
+
+    /// No machines, and nothing to remember.
+    pub fn new(taken_at: Timestamp, queue: QueueStatus) -> Self {
+        Self {
+            taken_at,
+            machines: Vec::new(),
+            unlisted: BTreeMap::new(),
+            resources: Vec::new(),
+            back_off: BTreeMap::new(),
+            experience: BTreeMap::new(),
+            not_ours: BTreeSet::new(),
+            orders: Vec::new(),
+            storage_error: None,
+            queue,
+            queue_asked: Sequence(0),
+            queue_asked_at: None,
+        }
+    }
 }
 
 /// Something that running machines share: a host's memory, a quota.
@@ -59,14 +108,6 @@ pub struct Machine {
     /// What the machine calls itself: the key of Hydra's REST status.
     #[serde(default)]
     pub host_name: Option<Host>,
-    /// Every place under which the queue runner may know it besides: each that was ever published for it
-    /// (classic), each host name that it ever had (REST).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub published: BTreeSet<Endpoint>,
-    /// Whether the queue runner has listed it under one of these names since it was last started. Once it is
-    /// not listed any more it builds under no other name either.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub known_to_queue: bool,
     /// Who Nix logs in as.
     #[serde(default = "default_ssh_user")]
     pub ssh_user: String,
@@ -82,15 +123,15 @@ pub struct Machine {
     /// When the next charge falls due; until then its time is paid for. `None`: charged by the second.
     #[serde(default)]
     pub next_charge_at: Option<Timestamp>,
-    /// Since when every deployment has failed; `None` when the last one went well, or there was none yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing_since: Option<Timestamp>,
     /// The tag that it carries by its provider's own word, where the provider tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
     /// What its provider tells of it that cannot be used, with the reason; copied into the plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// What we remember of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory: Memory,
 }
 
 fn default_ssh_user() -> String {
@@ -102,7 +143,7 @@ fn default_ssh_port() -> u16 {
 }
 
 impl Machine {
-    /// A machine that is only a wish so far.
+    /// A machine that is only asked for so far.
     pub fn requested(name: MachineName, machine_type: MachineType) -> Self {
         Self {
             name,
@@ -110,16 +151,14 @@ impl Machine {
             state: MachineState::Requested,
             address: None,
             host_name: None,
-            published: BTreeSet::new(),
-            known_to_queue: false,
             ssh_user: default_ssh_user(),
             ssh_port: default_ssh_port(),
             host_key: None,
             started_at: None,
             next_charge_at: None,
-            failing_since: None,
             tag: None,
             problems: Vec::new(),
+            memory: Memory::default(),
         }
     }
 

@@ -1,15 +1,16 @@
 //! What holds for every plan, whatever goes in: thousands of random farms, odd ones included.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use planner::{
-    AcceptsJobs, Attempt, Demand, DemandKey, Endpoint, Feature, Host, HostPattern, IdleAction,
-    Machine, MachineKeys, MachineName, MachineState, MachineType, Plan, Policy, PoolPolicy, Queue,
-    QueueMachine, QueueStatus, Resource, Seconds, Snapshot, System, Tag, Timestamp, Verdict,
-    jobs_of, plan,
+    AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature, Host,
+    HostPattern, IdleAction, IdleTimeout, Leaving, Listed, Machine, MachineKeys, MachineName,
+    MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue,
+    QueueMachine, QueueStatus, ReleaseStep, Resource, Seconds, Sequence, Snapshot, System, Tag,
+    Timestamp, UnderWay, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -42,18 +43,19 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
     let rest = (vec(systems(), 1..3), features(), features(), any::<bool>(), 0..5000_u64);
     (limits, rest).prop_map(
         |(
-            (min_machines, max_machines, max_creates_per_cycle, ignored_runnables, per_machine),
+            (min_machines, max_machines, max_creating, ignored_runnables, per_machine),
             (systems, mandatory_features, supported_features, stops, grace),
         )| PoolPolicy {
             min_machines,
             max_machines,
-            max_creates_per_cycle,
+            max_creating,
+            creates_per_5_minutes: (per_machine % 2 == 0).then_some(max_creating),
             ignored_runnables,
             runnables_per_machine: NonZeroU32::new(per_machine).unwrap(),
             mandatory_features,
             supported_features,
             idle_action: if stops { IdleAction::Stop } else { IdleAction::Destroy },
-            grace_period: Seconds(grace),
+            idle_timeout: IdleTimeout::After(Seconds(grace)),
             give_up_after: Seconds(grace),
             ..PoolPolicy::new(systems)
         },
@@ -73,18 +75,96 @@ fn states() -> impl Strategy<Value = MachineState> {
     select(vec![Requested, Creating, Starting, Up, Up, Up, Unreachable, Stopping, Stopped, Failed])
 }
 
+fn sequences() -> impl Strategy<Value = Sequence> {
+    (0..6_u64).prop_map(Sequence)
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    use Operation::{Create, Deploy, Destroy, Drain, KeepAlive, Start, Stop};
+    select(vec![Create, Start, Deploy, KeepAlive, Drain, Stop, Destroy])
+}
+
+/// Mostly of a machine that is as it should be.
+fn memories() -> impl Strategy<Value = Memory> {
+    let times = (
+        option::of(times()),
+        option::weighted(0.7, times()),
+        option::weighted(0.1, times()),
+        option::weighted(0.2, times()),
+        option::weighted(0.2, times()),
+    );
+    let listed = prop_oneof![
+        2 => Just(Listed::Never),
+        2 => Just(Listed::Now),
+        1 => sequences().prop_map(Listed::NoMore),
+    ];
+    let leaving = option::of((sequences(), option::of(sequences())));
+    let under_way = option::weighted(0.2, (operations(), times_before()));
+    let failing = option::weighted(0.2, (times_before(), 1..5_u32, operations()));
+    let missing = option::weighted(0.1, (times_before(), 0..1000_u64));
+    (times, listed, leaving, under_way, failing, missing).prop_map(
+        |(
+            (known_since, ready_since, destroyed_at, unhealthy_since, unreachable_since),
+            listed,
+            leaving,
+            under_way,
+            failing,
+            missing,
+        )| Memory {
+            known_since,
+            requested_at: known_since,
+            ready_since,
+            destroyed_at,
+            unhealthy_since,
+            unreachable_since,
+            listed,
+            leaving: leaving.map(|(decided, drained)| Leaving { decided, drained }),
+            under_way: under_way.map(|(operation, since)| UnderWay { operation, since }),
+            failing: failing.map(|(since, failures, operation)| Failing {
+                since,
+                failures,
+                retry_at: since.after(Seconds(600)),
+                operation,
+                error: "it failed".to_owned(),
+            }),
+            missing: missing
+                .map(|(since, patience)| Missing { since, patience: Seconds(patience) }),
+            ..Memory::default()
+        },
+    )
+}
+
+/// Within the last hour.
+fn times_before() -> impl Strategy<Value = Timestamp> {
+    (0..3600_u64).prop_map(|before| Timestamp(NOW.0 - before))
+}
+
+fn back_offs() -> impl Strategy<Value = BackOff> {
+    (1..5_u32, times()).prop_map(|(failures, until)| BackOff {
+        kind: BackOffKind::Capacity,
+        failures,
+        until,
+        error: "no room".to_owned(),
+    })
+}
+
 fn machines() -> impl Strategy<Value = Machine> {
-    (0..9_u32, machine_types(), states(), option::of(0..9_u32), option::of(times())).prop_map(
-        |(number, machine_type, state, address, next_charge_at)| Machine {
+    let remembered = prop_oneof![1 => Just(Memory::default()), 2 => memories()];
+    let addresses = option::of(0..9_u32);
+    (0..9_u32, machine_types(), states(), addresses, option::of(times()), remembered).prop_map(
+        |(number, machine_type, state, address, next_charge_at, memory)| Machine {
             state,
             address: address.map(|n| Host::new(format!("10.0.0.{n}"))),
-            published: (number % 4 == 0)
-                .then(|| Endpoint::new(format!("10.0.0.{number}:2222")))
-                .into_iter()
-                .collect(),
-            known_to_queue: number % 5 == 0,
             host_name: (number % 3 == 0).then(|| Host::new(format!("host-{number}"))),
             next_charge_at,
+            memory: Memory {
+                published: (number % 4 == 0)
+                    .then(|| Endpoint::new(format!("10.0.0.{number}:2222")))
+                    .into_iter()
+                    .collect(),
+                known_to_queue: number % 5 == 0,
+                ..memory
+            },
             ..Machine::requested(MachineName::new(format!("t-{number}")), machine_type)
         },
     )
@@ -101,6 +181,7 @@ fn queue_machines() -> impl Strategy<Value = QueueMachine> {
             accepts_jobs: if accepts { AcceptsJobs::Yes } else { AcceptsJobs::No },
             current_jobs,
             idle_since,
+            disabled_until: idle_since,
             ..QueueMachine::new(host)
         })
 }
@@ -141,15 +222,24 @@ fn resources() -> impl Strategy<Value = Resource> {
 
 fn snapshots() -> impl Strategy<Value = Snapshot> {
     let unlisted = btree_map(machine_types(), Just("no answer".to_owned()), 0..2);
-    (vec(machines(), 0..12), unlisted, vec(resources(), 0..3), queues()).prop_map(
-        |(machines, unlisted, resources, queue)| Snapshot {
-            taken_at: NOW,
+    let back_off = btree_map(machine_types(), back_offs(), 0..2);
+    let queue = (queues(), sequences());
+    (vec(machines(), 0..12), unlisted, vec(resources(), 0..3), queue, back_off).prop_map(
+        |(machines, unlisted, resources, (queue, queue_asked), back_off)| Snapshot {
             machines,
             unlisted,
             resources,
-            queue,
+            back_off,
+            queue_asked,
+            ..Snapshot::new(NOW, queue)
         },
     )
+}
+
+/// The place of a machine that its provider does not list may be another one's by now.
+fn may_be_elsewhere(snapshot: &Snapshot, machine: &Machine) -> bool {
+    let is_there = |other: &&Machine| other.memory.missing.is_none() && other.state.is_live();
+    machine.memory.missing.is_some() && snapshot.machines.iter().filter(is_there).count() > 0
 }
 
 fn releases(plan: &Plan) -> BTreeSet<&MachineName> {
@@ -171,7 +261,7 @@ fn is_of(entry: &QueueMachine, machine: &Machine) -> bool {
     let place = |host: &Host| Endpoint { host: host.clone(), port: Some(machine.ssh_port) };
     let listed = Endpoint { host: entry.host.clone(), port: entry.port };
     let now = machine.address.iter().chain(&machine.host_name).map(place);
-    now.chain(machine.published.iter().cloned()).any(|place| place.may_be(&listed))
+    now.chain(machine.memory.published.iter().cloned()).any(|place| place.may_be(&listed))
 }
 
 /// Whether a builder is busy that is neither one of `machines` nor another machine of the operator's.
@@ -201,8 +291,38 @@ proptest! {
         let deploy: BTreeSet<_> = plan.deploy.iter().collect();
         prop_assert_eq!(deploy.len(), plan.deploy.len());
         prop_assert!(deploy.is_disjoint(&releases(&plan)));
-        prop_assert!(plan.start.iter().all(|name| deploy.contains(name)));
-        prop_assert!(plan.provision.iter().all(|provision| deploy.contains(&provision.name)));
+        let published: BTreeSet<_> = plan.publish.iter().collect();
+        prop_assert!(published.is_disjoint(&releases(&plan)));
+        let machines = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
+        for name in plan.start.iter().chain(&plan.deploy) {
+            prop_assert!(machines[name].memory.under_way.is_none(), "{name} is being operated");
+        }
+        for name in &plan.publish {
+            prop_assert!(machines[name].memory.ready_since.is_some(), "{name} is not ready");
+        }
+    }
+
+    #[test]
+    fn machines_go_only_on_newer_evidence(policy in policies(), snapshot in snapshots()) {
+        let plan = plan(&policy, &snapshot);
+        let machines = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
+        for release in plan.release.iter().filter(|release| release.step == ReleaseStep::Release) {
+            let memory = &machines[&release.name].memory;
+            let taken_out = match memory.listed {
+                Listed::Now => None,
+                Listed::NoMore(at) => Some(at),
+                Listed::Never => memory.leaving.map(|leaving| leaving.decided),
+            };
+            let QueueStatus::Up(queue) = &snapshot.queue else { panic!("released blindly") };
+            let taken_out = match queue.keys {
+                MachineKeys::Address => taken_out,
+                MachineKeys::HostName => {
+                    memory.leaving.map(|leaving| leaving.drained.unwrap_or(leaving.decided))
+                }
+            };
+            prop_assert!(taken_out.is_some_and(|at| snapshot.queue_asked > at), "{}", release.name);
+            prop_assert!(memory.under_way.is_none(), "{}", release.name);
+        }
     }
 
     #[test]
@@ -210,9 +330,10 @@ proptest! {
         let plan = plan(&policy, &snapshot);
         if let QueueStatus::Up(queue) = &snapshot.queue {
             for machine in &snapshot.machines {
-                let busy = jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
+                let busy = !may_be_elsewhere(&snapshot, machine)
+                    && jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
                 let hidden = somebody_unknown_builds(&policy, queue, &snapshot.machines)
-                    && !machine.known_to_queue
+                    && !machine.memory.known_to_queue
                     && matches!(machine.state, MachineState::Starting | MachineState::Up | MachineState::Unreachable | MachineState::Stopping | MachineState::Failed)
                     && jobs_of(queue, machine).is_none();
                 let may_build = busy || hidden;
@@ -255,22 +376,27 @@ proptest! {
     #[test]
     fn limits_hold_and_new_names_are_new(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
-        let mut names: BTreeSet<_> = snapshot.machines.iter().map(|m| &m.name).collect();
+        let names: BTreeSet<_> = snapshot.machines.iter().map(|m| &m.name).collect();
+        let mut provisioned = BTreeSet::new();
         let mut asked: BTreeMap<&MachineType, u32> = BTreeMap::new();
         for provision in &plan.provision {
             *asked.entry(&provision.machine_type).or_default() += 1;
-            if provision.attempt == Attempt::First {
-                prop_assert!(names.insert(&provision.name), "{} twice", provision.name);
-            }
+            prop_assert!(provisioned.insert(&provision.name), "{} twice", provision.name);
+            let known = snapshot.machines.iter().find(|machine| machine.name == provision.name);
+            prop_assert!(known.is_none_or(|machine| machine.state == MachineState::Requested));
         }
         for (machine_type, pool) in &policy.pools {
             let sizing = plan.sizing.get(machine_type);
             prop_assert!(sizing.is_none_or(|sizing| sizing.allowed <= pool.max_machines));
             let first = plan.provision.iter().filter(|p| {
-                p.machine_type == *machine_type && p.attempt == Attempt::First
+                p.machine_type == *machine_type && !names.contains(&p.name)
             });
             let first = u32::try_from(first.count()).unwrap();
-            prop_assert!(first <= pool.max_creates_per_cycle);
+            prop_assert!(first <= pool.max_creating);
+            let distinct = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
+            let of_type = distinct.values().filter(|m| m.machine_type == *machine_type);
+            let running = of_type.filter(|m| m.state.is_live()).count();
+            prop_assert!(first == 0 || u32::try_from(running).unwrap() + first <= pool.max_machines);
             prop_assert!(asked.get(machine_type).is_none_or(|&n| n <= pool.max_machines));
         }
     }

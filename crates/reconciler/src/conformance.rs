@@ -2,9 +2,35 @@
 
 use std::fmt::Write as _;
 
-use planner::{Machine, MachineName, MachineState, MachineType};
+use planner::{Machine, MachineName, MachineState, MachineType, Operation};
 
-use crate::world::{MachineProvider, Step, Task};
+use crate::boundary::OperationError;
+
+/// Times that a machine's boot is looked at before it counts as never coming up.
+const MOST_LOOKS: usize = 300;
+
+/// A provider as the suite uses it.
+pub trait Provider {
+    /// The machines of our tag.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn list(&mut self) -> Result<Vec<Machine>, String>;
+
+    /// Carries out `operation` to its end. Returns the machine as it is then. The token of a creation is the
+    /// machine's name.
+    ///
+    /// # Errors
+    /// When it failed.
+    fn perform(
+        &mut self,
+        operation: Operation,
+        machine: &Machine,
+    ) -> Result<Machine, OperationError>;
+
+    /// Lets a second or so pass.
+    fn wait(&mut self);
+}
 
 /// Takes machines of `machine_type` through their whole life on `provider`, which must have none of the
 /// names used here (`PREFIX-9001` to `PREFIX-9003`), and twice where the contract asks for idempotence.
@@ -12,81 +38,116 @@ use crate::world::{MachineProvider, Step, Task};
 /// # Errors
 /// With every broken promise, one a line.
 pub fn check(
-    provider: &mut impl MachineProvider,
+    provider: &mut impl Provider,
     name_prefix: &str,
     machine_type: &MachineType,
 ) -> Result<(), String> {
-    let mut broken = String::new();
-    let mut expect = |holds: bool, promise: &str| {
-        if !holds {
-            let _ = writeln!(broken, "broken: {promise}");
-        }
-    };
-    let names: Vec<_> = [9001, 9002].map(|n| MachineName::new(format!("{name_prefix}-{n}"))).into();
-    let requested: Vec<_> =
-        names.iter().map(|n| Machine::requested(n.clone(), machine_type.clone())).collect();
+    let mut suite = Suite { provider, broken: String::new() };
+    let names = [9001, 9002].map(|n| MachineName::new(format!("{name_prefix}-{n}")));
+    let requested = names.clone().map(|name| Machine::requested(name, machine_type.clone()));
 
-    let bring_up = [Step::Create, Step::Deploy];
-    let outcomes = provider.perform(&tasks(&requested, &bring_up));
-    expect(outcomes.len() == 2, "one outcome for each task");
-    for (name, outcome) in names.iter().zip(&outcomes) {
-        match outcome {
-            Ok(done) => {
-                expect(done.machine.name == *name, "outcomes come in the order of the tasks");
-                expect(
-                    done.machine.machine_type == *machine_type,
-                    "a machine has the type asked for",
-                );
-                expect(done.machine.state == MachineState::Up, "a deployed machine is up");
-                expect(done.machine.address.is_some(), "a deployed machine has an address");
+    for round in ["creating", "creating again"] {
+        for machine in &requested {
+            if let Some(created) = suite.perform(round, Operation::Create, machine) {
+                suite.expect(created.name == machine.name, "the machine asked for is the answer");
+                suite.expect(created.machine_type == *machine_type, "it has the type asked for");
             }
-            Err(error) => expect(false, &format!("{name} can be created and deployed: {error}")),
         }
+        let listed = suite.list(&names).len();
+        suite.expect(listed == 2, &format!("after {round} two machines are listed"));
     }
-    let listed = find(provider, &names);
-    expect(listed.len() == 2, "created machines are listed");
-
-    let again = provider.perform(&tasks(&requested, &bring_up));
-    expect(again.iter().all(Result::is_ok), "creating twice is a success");
-    expect(find(provider, &names).len() == 2, "creating twice gives one machine");
+    suite.come_up(&names);
 
     for round in ["stopping", "stopping what is stopped"] {
-        let outcomes = provider.perform(&tasks(&listed, &[Step::Drain, Step::Stop]));
-        expect(outcomes.iter().all(Result::is_ok), &format!("{round} is a success"));
-        let off = find(provider, &names);
-        let all_off = off.len() == 2
-            && off
-                .iter()
-                .all(|m| matches!(m.state, MachineState::Stopped | MachineState::Stopping));
-        expect(all_off, &format!("after {round} machines are there and off"));
+        for machine in suite.list(&names) {
+            suite.perform(round, Operation::Stop, &machine);
+        }
+        let off = suite.list(&names);
+        let is_off =
+            |m: &Machine| matches!(m.state, MachineState::Stopped | MachineState::Stopping);
+        suite.expect(
+            off.len() == 2 && off.iter().all(is_off),
+            &format!("after {round} machines are there and off"),
+        );
     }
-    let outcomes = provider.perform(&tasks(&listed, &[Step::Start, Step::Deploy]));
-    expect(outcomes.iter().all(Result::is_ok), "a stopped machine can be started again");
-    let up = find(provider, &names);
-    expect(
-        up.len() == 2 && up.iter().all(|m| m.state == MachineState::Up),
-        "a started and deployed machine is up",
-    );
+    for machine in suite.list(&names) {
+        suite.perform("starting", Operation::Start, &machine);
+    }
+    suite.come_up(&names);
 
+    let machines = suite.list(&names);
     for round in ["destroying", "destroying what is gone"] {
-        let outcomes = provider.perform(&tasks(&listed, &[Step::Destroy]));
-        expect(outcomes.iter().all(Result::is_ok), &format!("{round} is a success"));
-        expect(find(provider, &names).is_empty(), &format!("after {round} no machine is listed"));
+        for machine in &machines {
+            suite.perform(round, Operation::Destroy, machine);
+        }
+        let left = suite.list(&names);
+        suite.expect(left.is_empty(), &format!("after {round} no machine is listed"));
     }
-    let never =
-        Machine::requested(MachineName::new(format!("{name_prefix}-9003")), machine_type.clone());
-    let outcomes = provider.perform(&tasks(&[never], &[Step::Destroy]));
-    expect(outcomes.iter().all(Result::is_ok), "destroying what never was is a success");
+    let never = MachineName::new(format!("{name_prefix}-9003"));
+    let never = Machine::requested(never, machine_type.clone());
+    suite.perform("destroying what never was", Operation::Destroy, &never);
 
-    if broken.is_empty() { Ok(()) } else { Err(broken) }
+    if suite.broken.is_empty() { Ok(()) } else { Err(suite.broken) }
 }
 
-fn tasks(machines: &[Machine], steps: &[Step]) -> Vec<Task> {
-    machines.iter().map(|m| Task { machine: m.clone(), steps: steps.to_vec() }).collect()
+struct Suite<'a, P> {
+    provider: &'a mut P,
+    broken: String,
 }
 
-fn find(provider: &mut impl MachineProvider, names: &[MachineName]) -> Vec<Machine> {
-    let mut machines = provider.list().machines;
-    machines.retain(|machine| names.contains(&machine.name));
-    machines
+impl<P: Provider> Suite<'_, P> {
+    fn expect(&mut self, holds: bool, promise: &str) {
+        if !holds {
+            // Writing to a string cannot fail.
+            let _ = writeln!(self.broken, "broken: {promise}");
+        }
+    }
+
+    fn perform(&mut self, what: &str, operation: Operation, machine: &Machine) -> Option<Machine> {
+        match self.provider.perform(operation, machine) {
+            Ok(machine) => Some(machine),
+            Err(error) => {
+                self.expect(false, &format!("{what} succeeds: {}: {error}", machine.name));
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, names: &[MachineName]) -> Vec<Machine> {
+        match self.provider.list() {
+            Ok(mut machines) => {
+                machines.retain(|machine| names.contains(&machine.name));
+                machines
+            }
+            Err(error) => {
+                self.expect(false, &format!("listing succeeds: {error}"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Waits until all of them are up, and deploys them.
+    fn come_up(&mut self, names: &[MachineName]) {
+        for _ in 0..MOST_LOOKS {
+            let machines = self.list(names);
+            let is_up = |machine: &Machine| match machine.state {
+                MachineState::Up => machine.address.is_some(),
+                // A deployment may mend it.
+                MachineState::Unreachable => true,
+                _ => false,
+            };
+            if machines.len() == names.len() && machines.iter().all(is_up) {
+                for machine in machines {
+                    if let Some(deployed) = self.perform("deploying", Operation::Deploy, &machine) {
+                        self.expect(deployed.state == MachineState::Up, "a deployed machine is up");
+                        let has_address = deployed.address.is_some();
+                        self.expect(has_address, "a deployed machine has an address");
+                    }
+                }
+                return;
+            }
+            self.provider.wait();
+        }
+        self.expect(false, "machines that were created or started come up");
+    }
 }

@@ -1,16 +1,33 @@
-//! The control loop: observe, plan, execute, report.
+//! The control loop as a state machine without I/O: told what happened, it says what is to be done.
 //!
-//! [`cycle`] is one pass. The world is behind the traits of [`world`], so that the real one (adapters) and
-//! the virtual one (simulator) are reconciled by the same code.
+//! [`Reconciler::handle`] takes an [`Event`], [`Reconciler::act`] observes, plans and acts, and
+//! [`Reconciler::poll_effect`] hands out what is to be done. Time is a parameter. Nothing here blocks, sleeps,
+//! spawns, reads or writes: the driver (adapters) and the simulator carry the effects out, in order.
 
+mod act;
+mod back_off;
+mod boundary;
 pub mod conformance;
-mod cycle;
-mod execute;
+mod history;
+mod inventory;
 pub mod limits;
-mod observe;
-mod report;
-pub mod world;
+mod operations;
+mod orders;
+mod provider;
+mod publication;
+mod questions;
+mod reconciler;
+mod record;
+mod spending;
+mod storage;
+mod view;
+mod waits;
 
-pub use cycle::{cycle, cycle_with};
-pub use observe::observe;
-pub use report::{Failure, Postponed, Publication, Report};
+pub use boundary::{
+    BatchId, Configuration, Done, Effect, Event, Listing, ListingId, OperationError,
+    OperationErrorKind, OperationId, ProviderId, PublicationId, Published, QuestionId, Task,
+    Timing,
+};
+pub use history::{Happening, HistoryEntry, Severity};
+pub use reconciler::{Planner, Reconciler};
+pub use record::{Change, Record, State};

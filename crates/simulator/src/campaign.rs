@@ -6,9 +6,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use planner::{
-    DemandKey, Feature, IdleAction, MachineType, Plan, Policy, PoolPolicy, Seconds, Snapshot,
+    DemandKey, Feature, IdleAction, IdleTimeout, MachineType, Money, Policy, PoolPolicy, Seconds,
     System, Tag,
 };
+use reconciler::Planner;
 use serde::Serialize;
 
 use crate::cloud::{BillingModel, MachineModel, Spot, Tariff};
@@ -16,11 +17,20 @@ use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
 use crate::queue_runner::Settings;
 use crate::simulation::{Setup, Simulation};
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
-use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Rule, Violation};
+use crate::world::{
+    CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Planted, Rule, Violation,
+};
 
-/// How long a farm may take to come to rest after the last trouble and the last submission: the queue
-/// runner's longest back-off is 81 minutes for each of four tries, and all work may have to be done by one machine.
+/// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
+/// queue runner's longest back-off is 81 minutes for each of four tries.
 const REST_WITHIN: Millis = Millis::from_hours(96);
+/// All work may have to be done by one machine of half the usual speed, and be lost with it and done again.
+const TIMES_THE_WORK: u64 = 4;
+
+/// From one moment when builds are canceled to the next.
+const CANCELLATION_INTERVAL: Millis = Millis::from_minutes(10);
+/// How long after a whole interval that is: not when the queue runner reads the machines file.
+const CANCELLATION_OFFSET: Millis = Millis::from_seconds(17);
 
 /// All that is drawn from a seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,6 +48,8 @@ pub struct Knobs {
     pub submitted_within: Millis,
     /// For each step: in how many of a million cases it needs another one.
     pub dependencies: u32,
+    /// For each step: in how many of a million cases its build is canceled.
+    pub canceled: u32,
     /// How long steps take.
     pub durations: Distribution,
 }
@@ -51,23 +63,25 @@ pub struct Trial {
     pub violations: Vec<Violation>,
     /// When it came to rest or was given up.
     pub ended_at: Millis,
-    /// Cycles that it took.
-    pub cycles: u64,
+    /// How often the provisioner's loop turned.
+    pub turns: u64,
     /// Machines that were made.
     pub created: u64,
 }
 
-/// Runs the trial of `seed`, with `plan` as the planner.
-pub fn trial(seed: Seed, plan: impl Fn(&Policy, &Snapshot) -> Plan) -> Trial {
+/// Runs the trial of `seed`, with `planner`.
+pub fn trial(seed: Seed, planner: Planner) -> Trial {
+    trial_with(seed, Planted { planner, ..Planted::NOTHING })
+}
+
+/// Runs the trial of `seed`, with a planted bug.
+pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
     let knobs = Knobs::draw(seed);
-    let mut simulation = Simulation::new(knobs.setup());
-    let limit = knobs.farm.faults.until.max(knobs.submitted_within) + REST_WITHIN;
-    let mut at_rest = false;
-    while !at_rest && simulation.next_cycle() <= limit {
-        simulation.cycle_with(&plan);
-        at_rest = simulation.world().now() > knobs.farm.faults.until && simulation.is_at_rest();
-    }
-    if !at_rest {
+    let mut simulation = Simulation::new(knobs.setup()).with(planted);
+    let trouble_ends = knobs.farm.faults.until;
+    simulation.advance(trouble_ends);
+    let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
+    if !simulation.run_until(limit) {
         let what = format!("still waits for: {}", simulation.what_it_waits_for());
         simulation.world_mut().report_violation(Rule::Converge, what);
     }
@@ -75,7 +89,7 @@ pub fn trial(seed: Seed, plan: impl Fn(&Policy, &Snapshot) -> Plan) -> Trial {
     Trial {
         violations: world.violations().to_vec(),
         ended_at: world.now(),
-        cycles: simulation.cycles(),
+        turns: simulation.turns(),
         created: world.usage().values().map(|usage| usage.created).sum(),
         knobs,
     }
@@ -85,8 +99,9 @@ impl Knobs {
     /// Draws everything from `seed`.
     pub fn draw(seed: Seed) -> Self {
         let mut dice = seed.stream(Purpose::Knobs, 0);
-        let policy = draw_policy(&mut dice);
+        let mut policy = draw_policy(&mut dice);
         let farm = draw_farm(&mut dice, &policy);
+        draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
         Self {
             seed: seed.0,
             policy,
@@ -94,6 +109,7 @@ impl Knobs {
             steps: dice.between(1, 300),
             submitted_within: Millis(dice.below(Millis::from_hours(12).0)),
             dependencies: small_chance(&mut dice, 900_000),
+            canceled: small_chance(&mut dice, 900_000),
             durations: Distribution::LogNormal {
                 median: Millis::from_seconds(dice.between(5, 900)),
                 sigma: 1.2,
@@ -116,6 +132,12 @@ impl Knobs {
             farm: self.farm.clone(),
             workload: Arc::new(self.workload()),
         }
+    }
+
+    fn longest_work(&self) -> Millis {
+        let workload = self.workload();
+        let all = workload.steps().iter().map(|step| step.duration().0).sum::<u64>();
+        Millis(all.saturating_mul(TIMES_THE_WORK))
     }
 
     fn workload(&self) -> Workload {
@@ -144,7 +166,7 @@ impl Knobs {
                 local_priority: 100,
                 dependencies,
                 cores: None,
-                cancel: None,
+                cancel: shapes.chance(self.canceled).then(|| next_cancellation(submit)),
             };
             // Ids are in order and dependencies point backwards: nothing can be refused.
             let _refused = builder.add(step);
@@ -196,8 +218,8 @@ fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Featur
     pool.min_machines = small(2).min(max_machines);
     pool.max_machines = max_machines;
     pool.runnables_per_machine = NonZeroU32::MIN.saturating_add(small(12));
-    pool.max_creates_per_cycle = 1 + small(4);
-    pool.grace_period = Seconds(u64::from(small(3)) * 600);
+    pool.max_creating = 1 + small(4);
+    pool.idle_timeout = IdleTimeout::After(Seconds(u64::from(small(3)) * 600));
     pool.max_jobs = 1 + small(3);
     pool.speed_factor.thousandths = 500 * (1 + small(3));
     pool.idle_action = if small(1) == 0 { IdleAction::Stop } else { IdleAction::Destroy };
@@ -206,6 +228,24 @@ fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Featur
         pool.supported_features.insert(Feature::new("benchmark"));
     }
     pool
+}
+
+/// Limits of the farm in some cases, above what `minMachines` and one machine more need: else the farm may never come
+/// to rest.
+fn draw_limits(dice: &mut Random, policy: &mut Policy) {
+    let price = Money(100_000);
+    let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
+    let most: u32 = policy.pools.values().map(|pool| pool.max_machines).sum();
+    for pool in policy.pools.values_mut() {
+        pool.dollars_per_hour = Some(price);
+    }
+    let mut some = || {
+        let number = u64::from(least) + 1 + dice.below(u64::from(most));
+        dice.chance(300_000).then_some(number)
+    };
+    policy.max_machines = some().and_then(|number| u32::try_from(number).ok());
+    policy.cost_limits.hourly = some().map(|number| price.times(number));
+    policy.cost_limits.daily = some().map(|number| price.times(24 * number));
 }
 
 fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
@@ -223,13 +263,17 @@ fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
         machines,
         queue_runner: if classic { Settings::CLASSIC } else { rest },
         cycle: CycleTiming {
-            interval: Millis::from_seconds(dice.between(30, 600)),
+            interval: Millis::from_seconds(dice.between(5, 300)),
+            list_interval: Millis::from_seconds(dice.between(10, 600)),
             first: Millis::ZERO,
         },
         incidents: draw_incidents(dice, until),
         faults: Faults {
             until,
             list_fails: small_chance(dice, 200_000),
+            list_is_empty: small_chance(dice, 20_000),
+            slow_answers: small_chance(dice, 300_000),
+            doubled_answers: small_chance(dice, 300_000),
             listed_after: minutes(dice.below(20)),
             no_queue_status: small_chance(dice, 200_000),
             publish_fails: small_chance(dice, 200_000),
@@ -244,6 +288,7 @@ fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
             breaks: small_chance(dice, 500_000),
             is_lost: small_chance(dice, 1_000_000),
             broken_for: minutes(60),
+            renamed: small_chance(dice, 500_000),
             build_fails: small_chance(dice, 50_000),
             queue_runner_stops: small_chance(dice, 300_000),
             queue_runner_down_for: minutes(30),
@@ -304,6 +349,12 @@ fn small_chance(dice: &mut Random, most: u32) -> u32 {
     }
 }
 
+/// Many builds are canceled at once, as when an evaluation is: then the whole load is gone at one moment.
+fn next_cancellation(submit: Millis) -> Millis {
+    let before = submit.0 / CANCELLATION_INTERVAL.0 * CANCELLATION_INTERVAL.0;
+    Millis(before) + CANCELLATION_INTERVAL + CANCELLATION_OFFSET
+}
+
 fn kind(system: &str, features: &[&str]) -> DemandKey {
     let features = features.iter().map(|name| Feature::new(*name)).collect();
     DemandKey { system: System::new(system), features }
@@ -312,10 +363,10 @@ fn kind(system: &str, features: &[&str]) -> DemandKey {
 /// The seed first: it is all that is needed to see it again.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { knobs, violations, ended_at, cycles, created } = self;
+        let Self { knobs, violations, ended_at, turns, created } = self;
         writeln!(
             f,
-            "seed {}: {} steps, {cycles} cycles, {created} machines made, ended at {ended_at}, {} violations",
+            "seed {}: {} steps, {turns} turns, {created} machines made, ended at {ended_at}, {} violations",
             knobs.seed,
             knobs.steps,
             violations.len()

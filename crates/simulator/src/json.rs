@@ -65,7 +65,7 @@ mod tests {
             ),
             (
                 r#"{ "cycle": { "bananas": 1 } }"#,
-                "line 1, column 22: unknown field `bananas`, expected `interval` or `first`",
+                "line 1, column 22: unknown field `bananas`, expected one of `interval`, `poll`, `listInterval`, `first`",
             ),
             (
                 r#"{ "machines": { "s": { "boot": { "uniforn": 1 } } } }"#,

@@ -36,7 +36,7 @@ pub struct Results {
     /// The seed.
     pub seed: u64,
     /// When the provisioner first looked: chance that no seed draws.
-    pub first_cycle: Millis,
+    pub first_look: Millis,
     /// Virtual time at the end.
     pub ended_at: Millis,
     /// Whether the farm came to rest: all steps ended, no machine left to release.
@@ -44,7 +44,7 @@ pub struct Results {
     /// Waits and slowdowns are of steps submitted from then on.
     pub warm_up: Millis,
     /// Cycles of the provisioner.
-    pub cycles: u64,
+    pub turns: u64,
     /// Rules that were broken; there should be none, ever.
     pub violations: usize,
     /// Builds whose steps have all ended.
@@ -166,11 +166,11 @@ impl Results {
         });
         Self {
             seed,
-            first_cycle: simulation.first_cycle(),
+            first_look: simulation.first_look(),
             ended_at: world.now(),
             at_rest: simulation.is_at_rest(),
             warm_up: steps.from,
-            cycles: simulation.cycles(),
+            turns: simulation.turns(),
             violations: world.violations().len(),
             builds,
             build_times,

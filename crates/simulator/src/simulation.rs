@@ -1,15 +1,17 @@
-//! The provisioner in the virtual world: cycle after cycle, each as long as what it does takes.
+//! A simulation: the provisioner, the queue runner and the cloud in virtual time.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use planner::{Plan, Policy, Snapshot};
-use reconciler::Report;
+use planner::Policy;
 
 use crate::cloud::Life;
 use crate::engine::{Millis, Seed};
 use crate::workload::Workload;
-use crate::world::{Farm, Limits, SimWorld};
+use crate::world::{Farm, Limits, Planted, SimWorld};
+
+/// How often it is looked whether all is at rest.
+const REST_LOOK_INTERVAL: Millis = Millis::from_seconds(60);
 
 /// What a simulation is about. The same setup gives the same bytes on any machine.
 #[derive(Clone, Debug)]
@@ -18,9 +20,9 @@ pub struct Setup {
     pub seed: Seed,
     /// What the operator wants.
     pub policy: Policy,
-    /// What he allows its parts.
+    /// What they allow its parts.
     pub limits: Limits,
-    /// The surroundings.
+    /// The farm around it.
     pub farm: Farm,
     /// The work.
     pub workload: Arc<Workload>,
@@ -30,25 +32,26 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub struct Simulation {
     policy: Policy,
-    interval: Millis,
-    first_cycle: Millis,
-    next_cycle: Millis,
-    cycles: u64,
+    first: Millis,
     world: SimWorld,
 }
 
 impl Simulation {
-    /// At time zero, before the first cycle.
+    /// At time zero, before the provisioner is started.
     pub fn new(setup: Setup) -> Self {
         let Setup { seed, policy, limits, farm, workload } = setup;
         Self {
-            interval: Millis(farm.cycle.interval.0.max(1)),
-            first_cycle: farm.cycle.first,
-            next_cycle: farm.cycle.first,
-            cycles: 0,
+            first: farm.cycle.first,
             world: SimWorld::new(seed, policy.clone(), limits, farm, workload),
             policy,
         }
+    }
+
+    /// As it is, with a planted bug.
+    #[must_use]
+    pub fn with(mut self, planted: Planted) -> Self {
+        self.world.plant(planted);
+        self
     }
 
     /// What the operator wants.
@@ -66,47 +69,32 @@ impl Simulation {
         &mut self.world
     }
 
-    /// When the next cycle begins.
-    pub fn next_cycle(&self) -> Millis {
-        self.next_cycle
+    /// When the provisioner was started.
+    pub fn first_look(&self) -> Millis {
+        self.first
     }
 
-    /// When the first cycle began.
-    pub fn first_cycle(&self) -> Millis {
-        self.first_cycle
+    /// How often the provisioner's loop has turned.
+    pub fn turns(&self) -> u64 {
+        self.world.turns()
     }
 
-    /// How many cycles there were.
-    pub fn cycles(&self) -> u64 {
-        self.cycles
+    /// Lets `length` pass.
+    pub fn advance(&mut self, length: Millis) {
+        self.world.advance_to(self.world.now() + length);
     }
 
-    /// Goes on to the end of the next cycle. `None`: it was killed, or could not read its log.
-    pub fn cycle(&mut self) -> Option<Report> {
-        self.cycle_with(planner::plan)
-    }
-
-    /// As [`Self::cycle`] with another planner.
-    pub fn cycle_with(&mut self, plan: impl FnOnce(&Policy, &Snapshot) -> Plan) -> Option<Report> {
-        let began = self.next_cycle;
-        self.world.advance_to(began);
-        self.world.begin_cycle();
-        let report = reconciler::cycle_with(plan, &self.policy, &mut self.world).ok();
-        self.cycles += 1;
-        self.next_cycle = (began + self.interval).max(self.world.now());
-        report.filter(|_| !self.world.cycle_was_killed())
-    }
-
-    /// Runs cycles until the farm is at rest, or the next cycle would begin after `limit`. Returns whether it
-    /// is at rest.
+    /// Runs until the farm is at rest, at `limit` at the latest. Returns whether it is at rest.
     pub fn run_until(&mut self, limit: Millis) -> bool {
-        while self.next_cycle <= limit {
-            self.cycle();
+        while self.world.now() < limit {
+            let next = self.world.now() + REST_LOOK_INTERVAL;
+            // Nothing at all may happen for long.
+            let next = next.max(self.world.next_event_at().unwrap_or(limit)).min(limit);
+            self.world.advance_to(next);
             if self.is_at_rest() {
                 return true;
             }
         }
-        self.world.advance_to(limit);
         self.is_at_rest()
     }
 
@@ -141,7 +129,7 @@ impl Simulation {
             let _ = write!(text, ", {} to go ({:?})", machine.name, machine.life());
         }
         for intent in self.world.recorded_intents() {
-            let _ = write!(text, ", the intent {}", intent.name);
+            let _ = write!(text, ", the intent {intent}");
         }
         text.trim_start_matches(", ").to_owned()
     }

@@ -6,25 +6,30 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use planner::{DemandKey, MachineType, Policy, PoolPolicy, Seconds, System, Tag};
+use planner::{DemandKey, MachineType, Policy, PoolPolicy, System, Tag};
 use simulator::cloud::{BillingModel, MachineModel, PriceSeries, Spot, Tariff};
 use simulator::engine::{Distribution, Millis, Seed};
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
 use simulator::workload::{NewStep, Workload, WorkloadBuilder};
-use simulator::world::{CycleTiming, Farm, Limits, Rule, SimWorld};
+use simulator::world::{Farm, Limits, Rule, SimWorld};
 
 const TYPE: &str = "x86_64-linux";
 
 /// Steps of (submitted at second, length in seconds), one after the other numbered from 0.
 fn workload(steps: &[(u64, u64)]) -> Arc<Workload> {
+    workload_of(steps, |_| TYPE)
+}
+
+/// The same, each of the system that `system` says.
+fn workload_of(steps: &[(u64, u64)], system: impl Fn(u64) -> &'static str) -> Arc<Workload> {
     let mut builder = WorkloadBuilder::new();
     for (id, (submit, duration)) in (0..).zip(steps) {
         let step = NewStep {
             id,
             submit: Millis::from_seconds(*submit),
             duration: Millis::from_seconds(*duration),
-            kind: DemandKey { system: System::new(TYPE), features: [].into() },
+            kind: DemandKey { system: System::new(system(id)), features: [].into() },
             jobset: "p:j".to_owned(),
             build: id,
             global_priority: 0,
@@ -64,9 +69,9 @@ fn simulation(policy: Policy, farm: Farm, steps: &[(u64, u64)]) -> Simulation {
     Simulation::new(Setup { seed: Seed(1), policy, limits: Limits::default(), farm, workload })
 }
 
-/// By hand: the cycle at 300 s is the first that sees the step, which comes at 1 s: 10 s to create, up at 360 s (seen at the poll at 360 s), deployed at 420 s, published; read at 450 s;
-/// built until 550 s. The cycle at 600 s takes it out of the file, read at 630 s; the cycle at 900 s
-/// destroys it.
+/// By hand: the poll at 10 s is the first that sees the step, which comes at 1 s: 10 s to create, up at 70 s, deployed
+/// at 130 s, published; read at 150 s. As soon as the step has begun nothing waits, and the machine leaves the file
+/// again. The poll at 250 s, when the step ends, sees it idle and unlisted: it is destroyed.
 #[test]
 fn a_step_on_a_farm_at_zero() {
     let mut simulation = simulation(policy(|_| ()), farm(), &[(1, 100)]);
@@ -74,24 +79,24 @@ fn a_step_on_a_farm_at_zero() {
     let world = simulation.world();
     let step = &world.queue_runner().records()[0];
     assert_eq!(step.runnable_at, Millis::from_seconds(1));
-    assert_eq!(step.started_at, Millis::from_seconds(450));
-    assert_eq!(step.ended_at, Millis::from_seconds(550));
+    assert_eq!(step.started_at, Millis::from_seconds(150));
+    assert_eq!(step.ended_at, Millis::from_seconds(250));
     let usage = &world.usage()[&MachineType::new(TYPE)];
     assert_eq!((usage.created, usage.destroyed), (1, 1));
-    // Paid from the boot at 310 s to the destruction at 900 s, at 100 millionths of a dollar a second.
-    assert_eq!(usage.paid, Millis::from_seconds(590));
-    assert_eq!(usage.cost.to_string(), "0.059000");
+    // Paid from the boot at 20 s to the destruction at 250 s, at 100 millionths of a dollar a second.
+    assert_eq!(usage.paid, Millis::from_seconds(230));
+    assert_eq!(usage.cost.to_string(), "0.023000");
     assert_eq!(usage.booting, Millis::from_seconds(110));
     assert_eq!(usage.busy, Millis::from_seconds(100));
-    assert_eq!(usage.idle(), Millis::from_seconds(380));
+    assert_eq!(usage.idle(), Millis::from_seconds(20));
     let provisioning = &world.provisioning()[&MachineType::new(TYPE)];
-    // Without an idle machine from 1 s to 420 s; idle without work from 550 s to 900 s.
-    assert_eq!(provisioning.under, Millis::from_seconds(419));
-    assert_eq!(provisioning.over, Millis::from_seconds(350));
+    // Without an idle machine from 1 s to 130 s; never idle without work.
+    assert_eq!(provisioning.under, Millis::from_seconds(129));
+    assert_eq!(provisioning.over, Millis::ZERO);
     assert_eq!(world.violations(), []);
 }
 
-/// Up at 360 s (see above), for ten minutes; its step is lost with it, and built on the next one.
+/// Up at 70 s (see above), for ten minutes; its step is lost with it, and built on the next one.
 #[test]
 fn a_spot_machine_is_announced_and_taken_away() {
     let mut farm = farm();
@@ -108,29 +113,31 @@ fn a_spot_machine_is_announced_and_taken_away() {
     let is_told = |time: &str, what: &str| {
         history.iter().any(|line| line.starts_with(time) && line.ends_with(what))
     };
-    assert!(is_told("14m00.000s", "is told that it goes in 2m00.000s"), "{history:#?}");
-    assert!(is_told("16m00.000s", "is Gone"), "{history:#?}");
+    assert!(is_told("9m10.000s", "is told that it goes in 2m00.000s"), "{history:#?}");
+    assert!(is_told("11m10.000s", "is Gone"), "{history:#?}");
 }
 
-/// Creation, boot and deployment take 120 s: the cycle of 0 s lasts until then, and the next, due at 60 s,
-/// begins at once.
+/// Two types with work at the same time, one of which boots in 28 minutes: the other is ready when it would be alone.
 #[test]
-fn a_long_cycle_delays_the_next() {
+fn a_slow_type_delays_no_other() {
+    const SLOW: &str = "aarch64-linux";
     let mut farm = farm();
-    farm.cycle = CycleTiming { interval: Millis::from_seconds(60), first: Millis::ZERO };
-    let policy = policy(|pool| {
-        pool.max_machines = 2;
-        pool.max_creates_per_cycle = 2;
-        pool.grace_period = Seconds(600);
-    });
-    let mut simulation = simulation(policy, farm, &[(0, 300), (0, 300)]);
-    let report = simulation.cycle().unwrap();
-    assert_eq!(report.brought_up.len(), 2);
-    assert_eq!(simulation.world().now(), Millis::from_seconds(120));
-    assert_eq!(simulation.next_cycle(), Millis::from_seconds(120));
-    simulation.cycle();
-    assert_eq!(simulation.next_cycle(), Millis::from_seconds(180));
-    assert!(simulation.run_until(Millis::from_hours(2)));
+    let slow = MachineModel { boot: Distribution::fixed_seconds(1680), ..MachineModel::default() };
+    farm.machines.insert(MachineType::new(SLOW), slow);
+    let mut policy = policy(|pool| pool.max_machines = 2);
+    let pool = PoolPolicy::new(vec![System::new(SLOW)]);
+    policy.pools.insert(MachineType::new(SLOW), pool);
+    let kinds = |id| if id % 2 == 0 { SLOW } else { TYPE };
+    let workload = workload_of(&[(0, 300), (0, 300), (400, 300), (900, 300)], kinds);
+    let limits = Limits::default();
+    let mut simulation = Simulation::new(Setup { seed: Seed(1), policy, limits, farm, workload });
+    assert!(simulation.run_until(Millis::from_hours(6)));
+    let records = simulation.world().queue_runner().records();
+    let waits = |id: usize| records[id].started_at.since(records[id].runnable_at).whole_seconds();
+    // Asked for at 10 s, up at 70 s, deployed at 130 s; the queue runner looks at the machines file at 150 s.
+    assert_eq!(waits(1), 150);
+    assert!(waits(3) <= 160, "{}", waits(3));
+    assert!(waits(0) > 1680, "{}", waits(0));
     assert_eq!(simulation.world().violations(), []);
 }
 
@@ -138,7 +145,10 @@ fn a_long_cycle_delays_the_next() {
 fn a_rest_farm_at_zero_with_the_queue_runners_default_gives_its_steps_up() {
     for (max_unsupported, succeeds) in [(Settings::REST.max_unsupported, false), (None, true)] {
         let queue_runner = Settings { max_unsupported, ..Settings::REST };
-        let farm = Farm { queue_runner, ..farm() };
+        let mut farm = Farm { queue_runner, ..farm() };
+        farm.machines.values_mut().for_each(|model| {
+            model.boot = Distribution::fixed_seconds(600);
+        });
         let mut simulation = simulation(policy(|_| ()), farm, &[(1, 100)]);
         assert!(simulation.run_until(Millis::from_hours(3)));
         let phase = simulation.world().queue_runner().records()[0].phase;
@@ -149,12 +159,12 @@ fn a_rest_farm_at_zero_with_the_queue_runners_default_gives_its_steps_up() {
 
 #[test]
 fn the_simulated_provider_keeps_the_contract() {
-    let policy = policy(|pool| {
-        pool.max_machines = 5;
-        pool.max_creates_per_cycle = 5;
-    });
+    let policy = policy(|pool| pool.max_machines = 5);
+    let mut farm = farm();
+    // Nobody else is to operate the machines.
+    farm.cycle.first = Millis::NEVER;
     let mut world =
-        SimWorld::new(Seed(1), policy, Limits::default(), farm(), Arc::new(Workload::default()));
+        SimWorld::new(Seed(1), policy, Limits::default(), farm, Arc::new(Workload::default()));
     reconciler::conformance::check(&mut world, "sim", &MachineType::new(TYPE)).unwrap();
 }
 

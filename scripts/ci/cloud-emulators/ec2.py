@@ -8,6 +8,7 @@ instances that do not answer), `pageSize` (the most that a page has), `lagSecond
 that there are none) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -52,15 +53,20 @@ class Wrapper:
             return self.control(request)(environ, start_response)
         form = request.form.to_dict()
         action = form.get("Action", "")
-        if action:
-            self.requests.append(action)
-        kill = self.settings["kill"] if len(self.requests) == (self.settings["kill"] or {}).get("at") else None
+        with self.lock:
+            self.requests += [action] if action else []
+            number = len(self.requests)
+        kill = self.settings["kill"] if number == (self.settings["kill"] or {}).get("at") else None
         if kill and not kill["after"]:
-            os.kill(kill["pid"], signal.SIGKILL)
+            # It may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(kill["pid"], signal.SIGKILL)
             return failure("Unavailable", "It is dead anyway", 503)(environ, start_response)
         answer = self.answer(request, form, action)
         if kill:
-            os.kill(kill["pid"], signal.SIGKILL)
+            # It may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(kill["pid"], signal.SIGKILL)
         return answer(environ, start_response)
 
     def control(self, request) -> Response:

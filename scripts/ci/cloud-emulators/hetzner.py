@@ -9,6 +9,7 @@ from now on, before or after its effect. `POST /age` takes the seconds that ever
 """
 
 import asyncio
+import contextlib
 import datetime
 import json
 import os
@@ -210,7 +211,9 @@ class Wrapper:
         self.requests.append(f"{scope['method']} {scope['path']}")
         kill = self.kill if len(self.requests) == self.kill.get("at") else {}
         if kill and not kill["after"]:
-            os.kill(kill["pid"], signal.SIGKILL)
+            # It may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(kill["pid"], signal.SIGKILL)
             await respond(send, 503, {}, {}, broken=True)
             return
         rule = self.fault(scope)
@@ -223,7 +226,9 @@ class Wrapper:
         else:
             status, reply = await self.answer(scope, body)
         if kill:
-            os.kill(kill["pid"], signal.SIGKILL)
+            # It may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(kill["pid"], signal.SIGKILL)
         self.remaining = max(0, self.remaining - 1)
         limits = {"RateLimit-Limit": "1000000", "RateLimit-Remaining": str(self.remaining), "RateLimit-Reset": "0"}
         await respond(send, status, reply, limits, broken=rule.get("lost", False))

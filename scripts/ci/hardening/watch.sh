@@ -17,11 +17,11 @@ systemctl daemon-reload
 # Returns when the service has said that it is ready.
 systemctl start $unit
 [ "$(show ActiveState)" = active ] || fail "not active"
-after_a_cycle() { [ "$(show StatusText)" = "last cycle: done" ]; }
-wait_for after_a_cycle
-say "after the first cycle" "$(show StatusText); $(cat /var/lib/hydra-provisioner/machines)"
+after_a_look() { show StatusText | grep -q "queue up"; }
+wait_for after_a_look
+say "after the first look" "$(show StatusText); $(cat /var/lib/hydra-provisioner/machines)"
 ! grep -v '^refused' /var/lib/hydra-provisioner/attempts || fail "not refused"
-say "metrics" "$(metrics | grep '^hydra_provisioner_cycles')"
+say "metrics" "$(metrics | grep '^hydra_provisioner_queue_up')"
 
 # Longer than the watchdog: it is told that we live.
 sleep 5
@@ -34,7 +34,7 @@ say "hung" "the watchdog has restarted it"
 pid=$(show MainPID)
 systemctl reload $unit
 [ "$(show ActiveState) $(show MainPID)" = "active $pid" ] || fail "a reload ended it"
-said() { journalctl -q -o cat -u $unit | grep -q 'reload'; }
+said() { journalctl -q -o cat -u $unit | grep -q 'configuration read'; }
 wait_for said
 say "reloaded" "the same process goes on"
 

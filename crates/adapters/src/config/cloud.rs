@@ -9,7 +9,7 @@ use super::reader::Attrs;
 use crate::providers::Login;
 
 /// `userData`, `authorizedKeys` and `idleTimeout`. `has_cloud_keys`: the cloud itself lets somebody in.
-pub(super) fn login(attrs: &Attrs<'_>, ssh_key: Option<String>, has_cloud_keys: bool) -> Login {
+pub(super) fn login(attrs: &Attrs<'_>, ssh_key: Option<&str>, has_cloud_keys: bool) -> Login {
     let given = attrs.text("userData");
     let default = Login::default();
     let login = Login {

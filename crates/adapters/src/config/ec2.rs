@@ -10,7 +10,7 @@ const OUR_TAGS: &str = "hydra-provisioner:";
 const ROOT_DEVICE: &str = "/dev/xvda";
 
 /// Reads the settings; `None` where they are not set or cannot be used.
-pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<String>) -> Option<ProviderSettings> {
+pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<ProviderSettings> {
     let attrs = provider.attrs("ec2")?;
     let region = attrs.text("region");
     if attrs.get("region").is_none() {

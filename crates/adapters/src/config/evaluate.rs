@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::ConfigError;
-use crate::command::{CommandError, Invocation};
+use crate::command::{CommandError, Invocation, Output};
 use crate::nix;
 
 /// A configuration that fetches something may take its time.
@@ -29,9 +29,36 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let file = std::path::absolute(path)
         .map_err(|error| unusable(path, &format!("cannot find it: {error}")))?;
     fs::metadata(&file).map_err(|error| unusable(path, &format!("cannot read it: {error}")))?;
+    let writing = run_nix(path, &file, &["--read-write-mode"])?;
+    if writing.succeeded() {
+        return Ok(writing.stdout);
+    }
+    let message = String::from_utf8_lossy(&writing.stderr).trim_end().to_owned();
+    // A configuration that needs nothing in the store is good where nobody may write there too.
+    let reading = run_nix(path, &file, &[])?;
+    if !reading.succeeded() {
+        return Err(unusable(path, &format!("Nix cannot evaluate it:\n{message}")));
+    }
+    match missing_store_path(&String::from_utf8_lossy(&reading.stdout)) {
+        None => Ok(reading.stdout),
+        Some(missing) => Err(unusable(
+            path,
+            &format!(
+                "it needs {missing}, but the Nix store cannot be written here; write paths outside the store as \
+                 strings (\"/etc/...\"), or let this user use the Nix daemon:\n{message}"
+            ),
+        )),
+    }
+}
+
+/// Evaluates `file`. In read-write mode what it takes into the store (`./my-cloud`) is really there afterwards, and
+/// derivations can be imported from.
+fn run_nix(path: &Path, file: &Path, options: &[&str]) -> Result<Output, ConfigError> {
     let words = ["nix-instantiate", "--eval", "--strict", "--json"].map(str::to_owned);
-    let invocation = Invocation::new(&words, EVALUATION_LIMIT).arg(file.to_string_lossy());
-    let output = nix::run(&invocation).map_err(|error| match error {
+    let invocation = Invocation::new(&words, EVALUATION_LIMIT)
+        .args(options.iter().copied())
+        .arg(file.to_string_lossy());
+    nix::run(&invocation).map_err(|error| match error {
         CommandError::NotStarted { .. } => unusable(
             path,
             &format!("{error}; install Nix (Debian: the package nix-bin), or give a .json file"),
@@ -39,12 +66,20 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
         CommandError::TimedOut { .. }
         | CommandError::TooMuch { .. }
         | CommandError::Cancelled { .. } => unusable(path, &error.to_string()),
-    })?;
-    if output.succeeded() {
-        return Ok(output.stdout);
-    }
-    let message = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-    Err(unusable(path, &format!("Nix cannot evaluate it:\n{message}")))
+    })
+}
+
+/// The first path of the Nix store in `text` that is not there.
+fn missing_store_path(text: &str) -> Option<String> {
+    const STORE: &str = "/nix/store/";
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    text.match_indices(STORE)
+        .map(|(at, _)| {
+            let name = &text[at + STORE.len()..];
+            let end = name.find(|c| !is_of_a_name(c)).unwrap_or(name.len());
+            format!("{STORE}{}", &name[..end])
+        })
+        .find(|path| !Path::new(path).exists())
 }
 
 fn unusable(path: &Path, reason: &str) -> ConfigError {

@@ -8,7 +8,7 @@ use crate::providers::{ProviderSettings, hcloud};
 const OUR_LABELS: &str = "hydra-provisioner/";
 
 /// Reads the settings; `None` where they are not set or cannot be used.
-pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<String>) -> Option<ProviderSettings> {
+pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<ProviderSettings> {
     let attrs = provider.attrs("hcloud")?;
     let token_file = attrs.absolute_path("tokenFile");
     if attrs.get("tokenFile").is_none() {

@@ -6,7 +6,7 @@ mod ec2;
 mod evaluate;
 mod hcloud;
 mod machines_file;
-mod not_yet;
+mod notify;
 mod parse;
 mod provider;
 mod quantities;
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use cost::HourlyCost;
+pub use notify::{NotifySettings, Occasion};
 pub use parse::{option_names, parse};
 pub use reader::Problem;
 pub use schedule::ScheduleEntry;

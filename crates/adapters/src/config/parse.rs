@@ -6,13 +6,12 @@ use std::time::Duration;
 use planner::{CostLimits, HostPattern, MachineType, Policy, PoolPolicy, Tag};
 use serde_json::{Value, json};
 
-use super::machines_file;
-use super::not_yet;
 use super::quantities::LONGEST_SECONDS;
 use super::reader::{Attrs, Findings, Problem};
 use super::schedule::ScheduleEntry;
 use super::settings::{Config, Limits, QueueSettings, SshSettings, Timing};
 use super::system_type::{self, Defaults};
+use super::{machines_file, notify};
 use crate::providers::ProviderSettings;
 use crate::queue::without_login;
 
@@ -42,7 +41,7 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
 /// Every option there is, as attribute paths; `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
     let provider = json!({ "command": {}, "ec2": { "imageFilter": {}, "rootVolume": {} }, "hcloud": {}, "nixops": {}, "qemu": {} });
-    let skeleton = json!({ "queue": {}, "systemTypes": { "T": {
+    let skeleton = json!({ "queue": {}, "notify": [{}], "systemTypes": { "T": {
         "provider": provider, "schedule": [{}],
     } } });
     let findings = Findings::default();
@@ -63,7 +62,6 @@ fn read(root: &Attrs<'_>) -> Config {
     policy.other_machines.extend(machines_file::static_hosts(&machines_file));
     policy.max_machines = root.count("maxMachines", 0);
     policy.cost_limits = cost_limits;
-    not_yet::warn_at_the_top(root);
     Config {
         policy,
         schedules: types.schedules,
@@ -73,6 +71,7 @@ fn read(root: &Attrs<'_>) -> Config {
         ssh: ssh(root, &queue),
         limits: limits(root),
         timing: timing(root),
+        notify: notify::read(root),
         queue,
         warnings: Vec::new(),
     }
@@ -111,7 +110,6 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
     }
     for (machine_type, attrs) in read {
         check_against_the_farm(&machine_type, &attrs, &types.pools, farm_limits);
-        not_yet::warn_of_type(&attrs);
         attrs.finish();
     }
     types

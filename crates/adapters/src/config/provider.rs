@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use planner::{IdleAction, PoolPolicy};
 use serde_json::{Map, Value};
 
 use super::reader::Attrs;
@@ -11,8 +12,10 @@ use crate::providers::{ProviderSettings, command, nixops, qemu};
 /// What `provider` may have, one of them.
 const KINDS: [&str; 5] = ["command", "ec2", "hcloud", "nixops", "qemu"];
 
-/// Reads the provider of a type; `None` where a problem was noted.
-pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
+/// Reads the provider of the type that is otherwise `pool`; `None` where a problem was noted.
+pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSettings> {
+    let stops = pool.idle_action == IdleAction::Stop;
+    let ssh_key = pool.ssh_key.as_deref();
     let expr = attrs.absolute_path("nixopsExpr");
     let nix_path = attrs.texts("nixPath");
     let has_expr = attrs.get("nixopsExpr").is_some();
@@ -33,10 +36,10 @@ pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
     };
     let found: Vec<_> = [
         command_provider(&provider),
-        ec2::read(&provider, attrs.text("sshKey")),
-        hcloud::read(&provider, attrs.text("sshKey")),
+        ec2::read(&provider, ssh_key),
+        hcloud::read(&provider, ssh_key),
         nixops_provider(&provider, expr, nix_path),
-        qemu_provider(&provider, attrs.text("sshKey")),
+        qemu_provider(&provider, ssh_key),
     ]
     .into_iter()
     .flatten()
@@ -45,7 +48,7 @@ pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
     if given != 1 {
         attrs.problem("provider", "must have exactly one of command, ec2, hcloud, nixops and qemu");
     }
-    if provider.get("hcloud").is_some() && attrs.flag("stopOnIdle") == Some(true) {
+    if provider.get("hcloud").is_some() && stops {
         attrs.warning(
             "stopOnIdle",
             "a server of Hetzner Cloud that is off costs as much as one that is on",
@@ -54,7 +57,7 @@ pub(super) fn read(attrs: &Attrs<'_>) -> Option<ProviderSettings> {
     if let Some(ProviderSettings::Ec2(settings)) =
         found.iter().find(|kind| matches!(kind, ProviderSettings::Ec2(_)))
         && settings.purchase.contains(&crate::providers::ec2::Purchase::Spot)
-        && attrs.flag("stopOnIdle") == Some(true)
+        && stops
     {
         attrs.warning("stopOnIdle", "a spot instance cannot be stopped: an idle one is destroyed");
     }
@@ -106,7 +109,7 @@ fn nixops_provider(
     Some(ProviderSettings::Nixops(settings))
 }
 
-fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<String>) -> Option<ProviderSettings> {
+fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<ProviderSettings> {
     let attrs = provider.attrs("qemu")?;
     let image = attrs.absolute_path("image");
     if attrs.get("image").is_none() {

@@ -7,7 +7,6 @@ use planner::{IdleTimeout, PoolPolicy, Seconds, Timestamp};
 
 use super::quantities::LONGEST_SECONDS;
 use super::reader::Attrs;
-use super::system_type::set_idle_timeout;
 
 const MINUTES_OF_DAY: u16 = 24 * 60;
 const WEEK: [(&str, Weekday); 7] = [
@@ -60,9 +59,7 @@ impl ScheduleEntry {
         pool.min_machines = self.min_machines.unwrap_or(pool.min_machines);
         pool.max_machines = self.max_machines.unwrap_or(pool.max_machines);
         pool.target_wait = self.target_wait.or(pool.target_wait);
-        if let Some(idle_timeout) = self.idle_timeout {
-            set_idle_timeout(pool, idle_timeout);
-        }
+        pool.idle_timeout = self.idle_timeout.unwrap_or(pool.idle_timeout);
     }
 
     /// Its windows from yesterday, whose may go on beyond midnight, to a week from now.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use planner::{MachineType, Policy, Timestamp};
 use reconciler::limits;
 
+use super::notify::NotifySettings;
 use super::schedule::ScheduleEntry;
 use crate::providers::ProviderSettings;
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often the world is looked at.
     pub timing: Timing,
+    /// Which programs are told of what.
+    pub notify: Vec<NotifySettings>,
     /// What the operator should know but need not mend (an option under its old name).
     pub warnings: Vec<String>,
 }

@@ -55,7 +55,8 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
         pool.idle_action = IdleAction::Stop;
     }
     let schedule = schedule::read(attrs, &pool);
-    SystemType { pool, provider: provider::read(attrs), schedule }
+    let provider = provider::read(attrs, &pool);
+    SystemType { pool, provider, schedule }
 }
 
 fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPolicy) {
@@ -63,8 +64,6 @@ fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPo
     pool.creates_per_5_minutes = per_cycle;
     let creating = attrs.count("maxCreating", 1).or(defaults.max_creating);
     pool.max_creating = creating.unwrap_or(pool.max_creating);
-    // A cycle waits for what it creates: what it may begin is what may be under way at once.
-    pool.max_creates_per_cycle = per_cycle.unwrap_or(pool.max_creating);
 }
 
 fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
@@ -77,19 +76,10 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     if attrs.get("gracePeriod").is_some() && attrs.get("idleTimeout").is_some() {
         attrs.problem("gracePeriod", "is the old name of idleTimeout, which is set too; remove it");
     }
-    set_idle_timeout(pool, idle_timeout.or(grace_period).unwrap_or_default());
+    pool.idle_timeout = idle_timeout.or(grace_period).unwrap_or_default();
     let target_wait = attrs.seconds("targetWait", 1..=LONGEST_SECONDS);
     let is_original = attrs.get("runnablesPerMachine").is_some();
     pool.target_wait = target_wait.or((!is_original).then_some(DEFAULT_TARGET_WAIT));
-}
-
-/// Sets what the two settings of one meaning say.
-pub(super) fn set_idle_timeout(pool: &mut PoolPolicy, idle_timeout: IdleTimeout) {
-    pool.idle_timeout = idle_timeout;
-    pool.grace_period = match idle_timeout {
-        IdleTimeout::After(length) => length,
-        IdleTimeout::Auto => Seconds(0),
-    };
 }
 
 /// `maxHourlyCost`, `maxDailyCost` and `maxMonthlyCost` of the farm or of a type.

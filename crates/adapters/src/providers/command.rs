@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use planner::{Machine, MachineName, MachineType, Tag};
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Provider, ProviderContext, ProviderError, wait_until_up, wire};
+use crate::clock::now;
 use crate::command::{CommandError, Invocation};
-use crate::world::now;
 
 /// The exit code that says "not enough capacity now".
 const CAPACITY_EXIT_CODE: i32 = 3;
@@ -61,7 +61,7 @@ impl CommandProvider {
                 ))
             }),
             CAPACITY_EXIT_CODE => Err(ProviderError {
-                kind: StepErrorKind::Capacity,
+                kind: OperationErrorKind::Capacity,
                 message: format!("{command}: no capacity now: {}", output.stderr_tail()),
             }),
             code => Err(ProviderError::failed(format!(
@@ -82,8 +82,8 @@ impl From<CommandError> for ProviderError {
         let kind = match error {
             CommandError::NotStarted { .. }
             | CommandError::TooMuch { .. }
-            | CommandError::Cancelled { .. } => StepErrorKind::Failed,
-            CommandError::TimedOut { .. } => StepErrorKind::TimedOut,
+            | CommandError::Cancelled { .. } => OperationErrorKind::Failed,
+            CommandError::TimedOut { .. } => OperationErrorKind::TimedOut,
         };
         Self { kind, message: error.to_string() }
     }

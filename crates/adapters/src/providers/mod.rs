@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use planner::{Machine, MachineName, MachineState, MachineType, Resource, Tag};
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -80,7 +80,7 @@ pub trait Provider: Send + Sync {
     /// creation is asked for again, and another for each other one.
     ///
     /// # Errors
-    /// With [`StepErrorKind::Capacity`] when there may be room later.
+    /// With [`OperationErrorKind::Capacity`] when there may be room later.
     fn create(
         &self,
         name: &MachineName,
@@ -119,7 +119,7 @@ pub trait Provider: Send + Sync {
 #[error("{}", planner::escape(message))]
 pub struct ProviderError {
     /// What a caller branches on.
-    pub kind: StepErrorKind,
+    pub kind: OperationErrorKind,
     /// What happened and what to do about it.
     pub message: String,
 }
@@ -127,7 +127,7 @@ pub struct ProviderError {
 impl ProviderError {
     /// Any failure that a caller does not branch on.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: StepErrorKind::Failed, message: message.into() }
+        Self { kind: OperationErrorKind::Failed, message: message.into() }
     }
 }
 
@@ -156,7 +156,7 @@ fn wait_until_up(
         let left = limit.saturating_sub(began.elapsed());
         if left <= POLL_INTERVAL {
             return Err(ProviderError {
-                kind: StepErrorKind::TimedOut,
+                kind: OperationErrorKind::TimedOut,
                 message: not_up(machine.state, limit),
             });
         }

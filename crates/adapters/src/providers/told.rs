@@ -67,7 +67,7 @@ impl Told {
 fn refuse(machine: &mut Machine, endpoint: Option<&Endpoint>, problem: &str) {
     machine.address = None;
     machine.host_key = None;
-    machine.published.extend(endpoint.cloned());
+    machine.memory.published.extend(endpoint.cloned());
     machine.problems.push(format!("{problem}; it is not used until its provider tells it right"));
 }
 
@@ -181,7 +181,8 @@ mod tests {
             let machine = told(address, user, port);
             assert_eq!(machine.address, None, "{address}");
             assert!(machine.problems[0].starts_with(problem), "{:?}", machine.problems);
-            let published: Vec<_> = machine.published.iter().map(|e| e.host.to_string()).collect();
+            let published: Vec<_> =
+                machine.memory.published.iter().map(|e| e.host.to_string()).collect();
             assert_eq!(published, ["10.0.0.7"]);
         }
         assert!(

@@ -124,7 +124,7 @@ fn read_details(machine: &mut Machine, fields: &Map<String, Value>, now: Timesta
     machine.problems.extend(details.problems.into_iter().map(|problem| problem.text));
     told.apply(machine);
     if is_reached_by_guess && let Some(host) = machine.address.take() {
-        machine.published.insert(planner::Endpoint { host, port: None });
+        machine.memory.published.insert(planner::Endpoint { host, port: None });
     }
 }
 

@@ -24,7 +24,7 @@ impl Asked {
 
     /// Asked at `from`, answered just now.
     pub(super) fn until_now(from: Timestamp) -> Self {
-        Self { from, to: crate::world::now() }
+        Self { from, to: crate::clock::now() }
     }
 
     /// How many seconds `theirs`, read while the answer was made, is ahead of our clock; 0 where both may agree.

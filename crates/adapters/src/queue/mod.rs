@@ -11,7 +11,7 @@ pub mod rest;
 use std::path::Path;
 use std::time::Duration;
 
-use reconciler::world::QueueSource;
+use planner::QueueStatus;
 
 use self::builtin::system_for;
 pub use self::clock::Asked;
@@ -19,6 +19,13 @@ use self::features::FeatureCache;
 pub(crate) use self::rest::without_login;
 use crate::config::QueueSettings;
 use crate::lock::Access;
+
+/// Asks the queue runner.
+pub trait QueueSource {
+    /// The queue's state now. A queue runner that is down, silent or makes no sense is
+    /// [`QueueStatus::Unavailable`] with the reason; there is no other way to fail.
+    fn queue_status(&mut self) -> QueueStatus;
+}
 
 /// The queue runner of `settings`. `limit` is for one whole look at it; `state_dir` keeps what need not
 /// be asked twice (the features of derivations; it may be deleted).

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use adapters::config::QueueSettings;
 use adapters::lock::Access;
+use adapters::queue::QueueSource;
 use adapters::queue::derivations::{DrvPath, Features};
 use adapters::queue::{self, Asked};
 use planner::{Feature, Queue, QueueStatus, Timestamp};
-use reconciler::world::QueueSource;
 use serde_json::Value;
 
 const MINUTE: Duration = Duration::from_secs(60);

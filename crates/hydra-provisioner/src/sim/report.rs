@@ -67,7 +67,7 @@ const OF_ALL: [Row<Results>; 6] = [
     ("buildP50Ms", "build time, p50", Unit::Time, |r| r.build_times.p50.into()),
     ("buildP95Ms", "build time, p95", Unit::Time, |r| r.build_times.p95.into()),
     ("buildMaxMs", "build time, max", Unit::Time, |r| r.build_times.max.into()),
-    ("cycles", "cycles", Unit::Count, |r| r.cycles.into()),
+    ("turns", "turns of the loop", Unit::Count, |r| r.turns.into()),
 ];
 
 /// Runs of one configuration on one trace, and what of them a column shows.

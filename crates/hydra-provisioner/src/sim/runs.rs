@@ -112,6 +112,9 @@ fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
 }
 
 /// One run, to its end or the user's signal. The bar goes by thousandths of a run.
+/// How often progress is shown and what a report draws is looked at.
+const LOOK_INTERVAL: Millis = Millis::from_minutes(5);
+
 fn simulate(setup: Setup, options: &Options, stop: &AtomicBool, progress: &ProgressBar) -> Run {
     let seed = setup.seed.0;
     let last = setup.workload.last_submission();
@@ -133,17 +136,15 @@ fn simulate(setup: Setup, options: &Options, stop: &AtomicBool, progress: &Progr
     let mut simulation = Simulation::new(setup);
     let mut recorder = Recorder::default();
     let mut shown = 0;
-    while simulation.next_cycle() <= limit && !stop.load(Ordering::Relaxed) {
-        simulation.cycle();
+    let mut at_rest = false;
+    while !at_rest && simulation.world().now() < limit && !stop.load(Ordering::Relaxed) {
+        at_rest = simulation.run_until(limit.min(simulation.world().now() + LOOK_INTERVAL));
         if options.detail.is_some() {
             recorder.look(&simulation);
         }
         let share = simulation.world().now().0.saturating_mul(1000) / last.0.max(1);
         progress.inc(share.min(1000) - shown);
         shown = share.min(1000);
-        if simulation.is_at_rest() {
-            break;
-        }
     }
     progress.inc(1000 - shown);
     if !stop.load(Ordering::Relaxed) {

@@ -1,6 +1,15 @@
 //! A small farm in a temporary directory: a classic status file, machines that are files (the example
 //! provider of `examples/`), and a provisioner that is run as a user runs it.
-#![allow(dead_code, reason = "every test file uses another part of the farm")]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may, and uses another part of the farm"
+)]
+
+pub mod kills;
+
+pub mod service;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +26,12 @@ const PROVIDER: &str = r#"#!/bin/sh
 set -eu
 directory=$1 verb=$2
 if [ -n "${KILL_BEFORE:-}${KILL_AFTER:-}" ]; then
-    call=$(( $(cat "$directory/calls" 2>/dev/null || echo 0) + 1 ))
-    echo "$call" >"$directory/calls"
+    call=1
+    while ! mkdir "$directory/call-$call" 2>/dev/null; do call=$(( call + 1 )); done
     [ "${KILL_BEFORE:-}" != "$call" ] || { kill -9 $PPID; exit 1; }
 fi
 request=$(cat)
-case "$verb,$request" in *"${HANG_AT:-nothing}"*) exec sleep 600 ;; esac
+case "$verb,$request" in *"${HANG_AT:-nothing}"*) : >"$directory/hangs"; exec sleep 600 ;; esac
 if [ -n "${SLOW_SECONDS:-}" ] && [ "$verb" != list ]; then
     : >"$directory/at-work-$$"
     ls "$directory" | grep -c at-work >>"$directory/concurrency"
@@ -49,7 +58,7 @@ impl Farm {
             "touchKeepAlive": false,
             "systemTypes": { "x86_64-linux": {
                 "provider": { "command": { "program": ["sh", farm.path("provider"), farm.path("")] } },
-                "runnablesPerMachine": 1, "maxMachines": 30, "maxCreatesPerCycle": 30,
+                "runnablesPerMachine": 1, "maxMachines": 30, "maxCreatesPerCycle": 30, "maxCreating": 30,
             } },
         });
         for (name, value) in options.as_object().unwrap() {
@@ -109,6 +118,12 @@ impl Farm {
             .collect();
         names.sort();
         names
+    }
+
+    /// The process that holds the lock, or held it last.
+    pub fn lock_holder(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path("state/lock")).ok()?;
+        Some(text.strip_prefix("pid ")?.split_once(',')?.0.to_owned())
     }
 
     /// Lines of the machines file, without comments.

@@ -1,5 +1,6 @@
 //! A farm of real machines, its queue, and whoever builds on it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -253,9 +254,11 @@ impl Drop for Tmpfs {
     }
 }
 
+/// The names in a folder, in order; none where there is no folder.
 pub(crate) fn entries(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 pub(crate) fn image() -> PathBuf {

@@ -93,10 +93,8 @@ fn kinds(setup: &Setup) -> BTreeMap<MachineType, Kind> {
             // Steps of one core each; others only take more.
             let crowded = (cores / (slots * (1.0 - copies)).max(f64::MIN_POSITIVE)).min(1.0);
             let stretch = |speed: f64| copies + (1.0 - copies) / speed;
-            let early = match setup.farm.queue_runner.reservation {
-                crate::queue_runner::Reservation::UntilBuilt => 1.0 - copies / 2.0,
-                crate::queue_runner::Reservation::UntilCopied => 1.0,
-            };
+            let frees_early = setup.farm.queue_runner.frees_slot_early();
+            let early = if frees_early { 1.0 - copies / 2.0 } else { 1.0 };
             let free = cores / (1.0 - copies).max(f64::MIN_POSITIVE);
             #[allow(
                 clippy::cast_possible_truncation,

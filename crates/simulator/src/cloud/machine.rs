@@ -112,18 +112,16 @@ pub struct SimMachine {
     pub random: Random,
     /// The provider lists it from then on.
     pub visible_from: Millis,
-    /// Whether the provisioner has been shown it.
-    pub was_listed: bool,
     /// Whether its provider was told to stop or destroy it, and it was not started again.
     pub released: bool,
     /// It has been deployed since its last boot.
     pub deployed: bool,
-    /// Since when every deployment has failed.
-    pub failing_since: Option<Millis>,
     /// REST: the builder was stopped by a drain.
     pub drained: bool,
     /// Steps at once; 0 until it was published or deployed.
     pub max_jobs: u32,
+    /// How often it was given another host name.
+    pub renamed: u32,
     /// Counts changes of its life, so that what was scheduled for an earlier one is known to be stale.
     pub generation: u32,
     /// The steps on it.
@@ -156,12 +154,11 @@ impl SimMachine {
             model,
             random,
             visible_from: now,
-            was_listed: false,
             released: false,
             deployed: false,
-            failing_since: None,
             drained: false,
             max_jobs: 0,
+            renamed: 0,
             generation: 0,
             sharing: Sharing::default(),
             life: Life::Creating,
@@ -178,6 +175,14 @@ impl SimMachine {
     /// Where it is in its life.
     pub fn life(&self) -> Life {
         self.life
+    }
+
+    /// What it calls itself.
+    pub fn host_name(&self) -> String {
+        match self.renamed {
+            0 => self.host.name(),
+            times => format!("{}-{times}", self.host.name()),
+        }
     }
 
     /// Since when its time has been paid for.

@@ -183,14 +183,13 @@ impl Cloud {
         };
         if machine.life() != Life::Creating {
             described.address = Some(planner::Host::new(machine.host.address()));
-            described.host_name = Some(planner::Host::new(machine.host.name()));
+            described.host_name = Some(planner::Host::new(machine.host_name()));
         }
         if let Some(since) = machine.paid_since() {
             described.started_at = Some(epoch.at(since));
             let next = machine.model.tariff.next_charge_at(since, now);
             described.next_charge_at = next.map(|at| epoch.at(at));
         }
-        described.failing_since = machine.failing_since.map(|since| epoch.at(since));
         described
     }
 

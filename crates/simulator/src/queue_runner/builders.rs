@@ -99,6 +99,8 @@ pub(super) struct Builder {
     /// Since when it has no job; `None` while busy, and for a classic one that never had any.
     pub(super) idle_since: Option<Millis>,
     pub(super) steps_done: u64,
+    /// How long they took together.
+    pub(super) total_step_time: Millis,
     pub(super) consecutive_failures: u32,
     pub(super) last_failure: Option<Millis>,
     pub(super) disabled_until: Millis,
@@ -113,6 +115,7 @@ impl Builder {
             copying: BTreeSet::new(),
             idle_since,
             steps_done: 0,
+            total_step_time: Millis::ZERO,
             consecutive_failures: 0,
             last_failure: None,
             disabled_until: Millis::ZERO,

@@ -159,8 +159,7 @@ impl QueueRunner {
     /// A step was built and its outputs are copied from now on: with [`Reservation::UntilBuilt`] it gives its slot
     /// back. Returns whether it does.
     pub fn copying(&mut self, start: Start, now: Millis) -> bool {
-        let early = self.settings.reservation == Reservation::UntilBuilt
-            && self.settings.protocol == Protocol::Classic;
+        let early = self.settings.frees_slot_early();
         let Some(builder) = self.builders.get_mut(&start.host) else { return false };
         if !early || !builder.jobs.remove(&start.step) {
             return false;
@@ -177,12 +176,6 @@ impl QueueRunner {
         true
     }
 
-    /// Whether the outputs of that try are copied.
-    pub fn is_copying(&self, start: Start) -> bool {
-        let builder = self.builders.get(&start.host);
-        builder.is_some_and(|builder| builder.copying.contains(&start.step))
-    }
-
     /// A machine was reached: what went wrong before counts no more (the handshake in `State::buildRemote`).
     pub fn connected(&mut self, host: Host) {
         if let Some(builder) = self.builders.get_mut(&host) {
@@ -196,8 +189,10 @@ impl QueueRunner {
             return;
         }
         self.leave_machine(start.step, now);
+        let took = now.since(self.steps.get(start.step).started_at);
         if let Some(builder) = self.builders.get_mut(&start.host) {
             builder.steps_done += 1;
+            builder.total_step_time += took;
         }
         for runnable in self.steps.succeed(start.step, now) {
             self.make_runnable(runnable, now);

@@ -67,6 +67,11 @@ impl Settings {
         reservation: Reservation::UntilCopied,
         loss_noticed_after: Millis::ZERO,
     };
+    /// Whether a step gives its slot back before its outputs are copied.
+    pub fn frees_slot_early(&self) -> bool {
+        self.protocol == Protocol::Classic && self.reservation == Reservation::UntilBuilt
+    }
+
     /// A current queue runner with its own defaults.
     pub const REST: Self = Self {
         protocol: Protocol::Rest,

@@ -3,6 +3,7 @@
 use planner::{AcceptsJobs, Demand, MachineKeys, Queue, QueueMachine, Seconds, Timestamp};
 
 use super::builders::{Builder, Listed};
+use super::status_json::waited;
 use super::{Host, Protocol, QueueRunner, Tally};
 use crate::engine::Millis;
 
@@ -23,7 +24,7 @@ impl QueueRunner {
         Queue {
             uptime: Seconds(now.since(self.started_at).whole_seconds()),
             time: Some(epoch.at(now)),
-            demand: self.demand(epoch),
+            demand: self.demand(now, epoch),
             runnable_total: Some(self.all_runnable()),
             copying_steps: self.tallies.iter().map(|tally| tally.copying).sum(),
             machines: self.machines(epoch),
@@ -35,7 +36,7 @@ impl QueueRunner {
         }
     }
 
-    fn demand(&self, epoch: Epoch) -> Vec<Demand> {
+    fn demand(&self, now: Millis, epoch: Epoch) -> Vec<Demand> {
         let kinds = self.steps.workload.kinds.iter().zip(&self.tallies);
         let mut demand: Vec<_> = kinds
             .filter(|(_, tally)| self.is_told(tally))
@@ -46,6 +47,9 @@ impl QueueRunner {
                     .last_active
                     .filter(|_| self.tells_last_active(tally))
                     .map(|at| epoch.at(at)),
+                // No classic one has told since February 2023.
+                wait_seconds: (self.settings.protocol == Protocol::Rest)
+                    .then(|| waited(tally, now) / 1000),
                 ..Demand::none_of(kind.clone())
             })
             .collect();
@@ -87,6 +91,8 @@ impl QueueRunner {
                 accepts_jobs: self.accepts_jobs(builder),
                 current_jobs: builder.current_jobs(),
                 idle_since: builder.idle_since.map(|at| epoch.at(at)),
+                steps_done: Some(builder.steps_done),
+                total_step_time: Some(Seconds(builder.total_step_time.whole_seconds())),
                 ..QueueMachine::new(planner::Host::new(self.key(*host)))
             })
             .collect();

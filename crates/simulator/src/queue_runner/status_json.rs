@@ -140,6 +140,7 @@ impl QueueRunner {
             "stats": {
                 "currentJobs": builder.current_jobs(),
                 "nrStepsDone": builder.steps_done,
+                "totalStepTimeMs": builder.total_step_time.0,
                 "idleSince": seconds_or_zero(builder.idle_since, epoch),
                 "lastFailure": 0,
                 "disabledUntil": 0,
@@ -172,6 +173,9 @@ fn classic_machine(builder: &Builder, epoch: Epoch) -> Value {
         "lastFailure": seconds_or_zero(builder.last_failure, epoch),
         "consecutiveFailures": builder.consecutive_failures,
     });
+    if builder.steps_done > 0 {
+        value["totalStepTime"] = json!(builder.total_step_time.whole_seconds());
+    }
     if builder.jobs.is_empty() {
         value["idleSince"] = json!(seconds_or_zero(builder.idle_since, epoch));
     }
@@ -183,7 +187,7 @@ fn seconds_or_zero(at: Option<Millis>, epoch: Epoch) -> u64 {
 }
 
 /// Milliseconds, summed over the runnable steps.
-fn waited(tally: &Tally, now: Millis) -> u64 {
+pub(super) fn waited(tally: &Tally, now: Millis) -> u64 {
     let until = u128::from(tally.runnable) * u128::from(now.0);
     u64::try_from(until - tally.runnable_since_sum).unwrap_or(u64::MAX)
 }

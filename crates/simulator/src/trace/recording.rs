@@ -82,13 +82,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_what_is_cut_off_is_found_out() {
         let observation = |second| Observation {
-            snapshot: Snapshot {
-                taken_at: Timestamp(second),
-                machines: Vec::new(),
-                unlisted: [].into(),
-                resources: Vec::new(),
-                queue: QueueStatus::Unavailable("down".to_owned()),
-            },
+            snapshot: Snapshot::new(Timestamp(second), QueueStatus::Unavailable("down".to_owned())),
             plan: Plan::default(),
         };
         let mut file = Vec::new();

@@ -6,7 +6,7 @@ use super::event::Event;
 use super::probe::offer;
 use crate::cloud::{Cloud, Job, Life, MachineId, SimMachine};
 use crate::engine::{Millis, Purpose};
-use crate::queue_runner::{Host, Protocol, Reservation, Start};
+use crate::queue_runner::{Host, Protocol, Start};
 use crate::workload::StepIndex;
 
 /// How often the classic queue runner looks whether the machines file has changed (`monitorMachinesFile`
@@ -144,21 +144,26 @@ impl SimWorld {
         let now = self.now();
         let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
         let is_due = machine.is_some_and(|machine| machine.is_due(start, now));
-        if !self.queue_runner.is_current(start) || !(is_due || self.queue_runner.is_copying(start))
-        {
+        if !self.queue_runner.is_current(start) || !is_due {
             return;
         }
         self.leave_machine(start);
         if self.queue_runner.copying(start, now) {
-            self.engine.schedule_in(self.copying_of(start), Event::Finish(start));
+            self.engine.schedule_in(self.copying_of(start), Event::Copied(start));
         } else {
             self.queue_runner.succeeded(start, now);
         }
     }
 
+    /// The outputs of a step that gave its slot back before are copied.
+    pub(super) fn copied(&mut self, start: Start) {
+        let now = self.now();
+        self.queue_runner.succeeded(start, now);
+    }
+
     /// How long a step's outputs are copied without a slot: they are taken to be half of what is copied.
     fn copying_of(&self, start: Start) -> Millis {
-        if self.farm.queue_runner.reservation == Reservation::UntilCopied {
+        if !self.farm.queue_runner.frees_slot_early() {
             return Millis::ZERO;
         }
         let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
@@ -265,12 +270,18 @@ impl SimWorld {
 
     /// A REST builder connects, if its machine runs and nobody stopped it.
     pub(super) fn join(&mut self, host: Host) {
+        if !self.farm.is_rest() {
+            return;
+        }
         let Some(id) = self.cloud.at(host) else { return };
         let machine = self.cloud.get(id);
         let joins = machine.life() == Life::Up && machine.deployed && !machine.drained;
         let pool = self.policy.pools.get(&machine.kind);
         if let (true, true, Some(pool)) = (joins, self.queue_runner_is_up, pool) {
             let now = self.now();
+            if !self.queue_runner.lists(host) {
+                self.queue_runner.name_host(host, &machine.host_name());
+            }
             self.queue_runner.connect(host, &offer(pool), now);
         }
     }

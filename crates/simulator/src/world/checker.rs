@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use planner::{MachineName, MachineType};
-use reconciler::world::Step;
+use planner::{MachineName, Operation};
 
 use crate::cloud::Life;
 use crate::engine::Millis;
@@ -18,7 +17,7 @@ const MOST_VIOLATIONS: usize = 100;
 /// A rule that the provisioner broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Order rule 2: the machines file is published, without the machine, before it is released.
+    /// Order rule 3: a machine is released on a status that was asked for after it left the machines file.
     PublishBeforeRelease,
     /// Order rule 3: a machine drains before it is released.
     DrainBeforeRelease,
@@ -30,8 +29,16 @@ pub enum Rule {
     IntentBeforeCreate,
     /// `maxMachines`.
     MaxMachines,
-    /// `maxCreatesPerCycle`.
-    MaxCreatesPerCycle,
+    /// `maxCreating`.
+    MaxCreating,
+    /// After a creation that failed nothing of its type is created for a while.
+    BackOff,
+    /// `maxMachines` of the farm, `maxHourlyCost`, `maxDailyCost`.
+    FarmLimits,
+    /// Order rule 2: a machine is published only once it is ready.
+    PublishOnlyReady,
+    /// One thing at a time is done with a machine.
+    OneOperationAtATime,
     /// The machines file lists only machines that exist.
     PublishOnlyKnown,
     /// The farm comes to rest when the work is done and nothing goes wrong any more.
@@ -54,16 +61,16 @@ pub struct Violation {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub(super) enum Note {
-    CycleBegins(u64),
-    CycleKilled(u64),
-    NotListed(MachineType),
+    ProvisionerStarts(u64),
+    ProvisionerKilled(u64),
+    NotListed(String),
+    ListedEmpty(String),
     NoQueueStatus,
-    Intents(usize),
     Published(usize),
     NotPublished,
     FileRead(usize),
-    Step(MachineName, Step),
-    StepEnds(MachineName, Step, Result<(), String>),
+    Operation(MachineName, Operation),
+    OperationEnds(MachineName, Operation, Result<(), String>),
     Life(MachineName, Life),
     SpotNotice(MachineName, Millis),
     QueueRunner(&'static str),
@@ -111,13 +118,17 @@ impl Checker {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::PublishBeforeRelease => "publish before release",
+            Self::PublishBeforeRelease => "release on a newer status than the publication",
             Self::DrainBeforeRelease => "drain before release",
             Self::NeverReleaseBusy => "never release a busy machine",
             Self::NeverReleaseBlindly => "never release without a queue status",
             Self::IntentBeforeCreate => "record the intent before creating",
             Self::MaxMachines => "maxMachines",
-            Self::MaxCreatesPerCycle => "maxCreatesPerCycle",
+            Self::MaxCreating => "maxCreating",
+            Self::BackOff => "wait after a creation that failed",
+            Self::FarmLimits => "limits of the farm",
+            Self::PublishOnlyReady => "publish only ready machines",
+            Self::OneOperationAtATime => "one operation at a time",
             Self::PublishOnlyKnown => "publish only machines that exist",
             Self::Converge => "come to rest",
         })
@@ -138,17 +149,19 @@ impl fmt::Display for Violation {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CycleBegins(number) => write!(f, "cycle {number} begins"),
-            Self::CycleKilled(number) => write!(f, "cycle {number} was killed"),
+            Self::ProvisionerStarts(run) => write!(f, "provisioner starts, run {run}"),
+            Self::ProvisionerKilled(run) => write!(f, "provisioner killed, run {run}"),
             Self::NotListed(kind) => write!(f, "machines of {kind} cannot be listed"),
+            Self::ListedEmpty(kind) => write!(f, "no machine of {kind} is listed, wrongly"),
             Self::NoQueueStatus => f.write_str("the queue runner does not answer"),
-            Self::Intents(count) => write!(f, "{count} intents recorded"),
             Self::Published(lines) => write!(f, "machines file published, {lines} machines"),
             Self::NotPublished => f.write_str("machines file not published"),
             Self::FileRead(lines) => write!(f, "queue runner reads {lines} machines"),
-            Self::Step(name, step) => write!(f, "{name}: {step} asked for"),
-            Self::StepEnds(name, step, Ok(())) => write!(f, "{name}: {step} done"),
-            Self::StepEnds(name, step, Err(error)) => write!(f, "{name}: {step} failed: {error}"),
+            Self::Operation(name, operation) => write!(f, "{name}: {operation} begins"),
+            Self::OperationEnds(name, operation, Ok(())) => write!(f, "{name}: {operation} done"),
+            Self::OperationEnds(name, operation, Err(error)) => {
+                write!(f, "{name}: {operation} failed: {error}")
+            }
             Self::Life(name, life) => write!(f, "{name} is {life:?}"),
             Self::SpotNotice(name, left) => write!(f, "{name} is told that it goes in {left}"),
             Self::QueueRunner(what) => write!(f, "queue runner {what}"),

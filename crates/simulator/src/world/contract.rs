@@ -1,156 +1,91 @@
-//! The virtual world as the reconciler sees it.
+//! The virtual world as the provisioner sees it: the queue status, listings and the machines file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use planner::{
-    Machine, MachineName, MachineType, MachinesFile, MachinesFileEntry, QueueStatus, Timestamp,
-};
-use reconciler::world::{
-    Clock, Intent, IntentLog, Inventory, LogError, MachineProvider, MachinesFileSink, Outcome,
-    PublishError, Published, QueueSource, Task,
-};
+use planner::{MachinesFile, MachinesFileEntry, QueueStatus};
+use reconciler::{Listing, ProviderId, Published};
 
 use super::checker::{Note, Rule};
+use super::provisioner::provider_of;
 use super::{Farm, SimWorld};
 use crate::queue_runner::{Host, Offer};
 
-impl Clock for SimWorld {
-    fn now(&mut self) -> Timestamp {
-        Farm::EPOCH.at(self.engine.now())
-    }
-}
-
-impl QueueSource for SimWorld {
-    fn queue_status(&mut self) -> QueueStatus {
+impl SimWorld {
+    /// What the queue runner says now.
+    pub fn queue_status(&mut self) -> QueueStatus {
         let now = self.engine.now();
         let lost = self.by_chance(self.farm.faults.no_queue_status);
-        self.cycle.queue_seen = self.queue_runner_is_up && !lost && !self.cycle.killed;
-        if self.cycle.queue_seen {
+        if self.queue_runner_is_up && !lost {
             QueueStatus::Up(self.queue_runner.status(now, Farm::EPOCH))
         } else {
             self.checker.note(now, Note::NoQueueStatus);
             QueueStatus::Unavailable("the queue runner does not answer".to_owned())
         }
     }
-}
 
-impl MachineProvider for SimWorld {
-    fn list(&mut self) -> Inventory {
+    /// What a provider lists now.
+    pub(super) fn list(&mut self, provider: &ProviderId) -> Result<Listing, String> {
         let now = self.engine.now();
-        let mut seen: BTreeMap<MachineType, Vec<Machine>> = BTreeMap::new();
-        let visible = self.cloud.existing().filter(|(_, machine)| machine.visible_from <= now);
-        for (id, machine) in visible {
-            let described = self.cloud.describe(id, now, Farm::EPOCH);
-            seen.entry(machine.kind.clone()).or_default().push(described);
+        if self.by_chance(self.farm.faults.list_fails) {
+            self.checker.note(now, Note::NotListed(provider.to_string()));
+            return Err("the provider does not answer".to_owned());
         }
-        let mut inventory = Inventory::default();
-        let types: BTreeSet<_> = self
-            .policy
-            .pools
-            .keys()
-            .chain(seen.keys())
-            .chain(self.last_listed.keys())
-            .cloned()
-            .collect();
-        for kind in types {
-            if self.by_chance(self.farm.faults.list_fails) {
-                self.checker.note(now, Note::NotListed(kind.clone()));
-                inventory
-                    .machines
-                    .extend(self.last_listed.get(&kind).into_iter().flatten().cloned());
-                inventory.unlisted.insert(kind, "the provider does not answer".to_owned());
-                continue;
-            }
-            let machines = seen.remove(&kind).unwrap_or_default();
-            inventory.machines.extend(machines.iter().cloned());
-            self.last_listed.insert(kind, machines);
+        if self.by_chance(self.farm.faults.list_is_empty) {
+            self.checker.note(now, Note::ListedEmpty(provider.to_string()));
+            return Ok(Listing::default());
         }
-        let addresses = inventory.machines.iter().filter_map(|machine| machine.address.as_ref());
-        self.cycle.hosts = addresses.filter_map(Host::at).collect();
-        inventory
+        let visible = self.cloud.existing().filter(|(_, machine)| {
+            machine.visible_from <= now && provider_of(&machine.kind) == *provider
+        });
+        let machines: Vec<_> =
+            visible.map(|(id, _)| self.cloud.describe(id, now, Farm::EPOCH)).collect();
+        let addresses = machines.iter().filter_map(|machine| machine.address.as_ref());
+        self.provisioner.hosts.extend(addresses.filter_map(Host::at));
+        Ok(Listing { machines, ..Listing::default() })
     }
 
-    fn perform(&mut self, tasks: &[Task]) -> Vec<Outcome> {
-        self.carry_out(tasks)
-    }
-}
-
-impl MachinesFileSink for SimWorld {
-    fn publish(&mut self, file: &MachinesFile) -> Result<Published, PublishError> {
+    /// Replaces the machines file.
+    pub(super) fn publish(&mut self, file: &MachinesFile) -> Result<Published, String> {
         let now = self.engine.now();
-        if !self.may_act() || self.by_chance(self.farm.faults.publish_fails) {
+        if self.by_chance(self.farm.faults.publish_fails) {
             self.checker.note(now, Note::NotPublished);
-            return Err(PublishError("no space left on device".to_owned()));
+            return Err("no space left on device".to_owned());
         }
-        self.cycle.published = true;
         if self.farm.is_rest() {
             return Ok(Published::NotWanted);
         }
         self.check_entries(&file.entries);
-        let lines = file.entries.iter().filter_map(line).collect();
+        let lines: BTreeMap<_, _> = file.entries.iter().filter_map(line).collect();
         self.checker.note(now, Note::Published(file.entries.len()));
         if self.file == lines {
             return Ok(Published::Unchanged);
         }
+        let gone: Vec<_> =
+            self.file.keys().filter(|host| !lines.contains_key(host)).copied().collect();
+        self.note_unlisted(gone);
         self.file = lines;
         self.expect_reading();
         Ok(Published::Changed)
     }
-}
 
-impl IntentLog for SimWorld {
-    fn intents(&mut self) -> Result<Vec<Intent>, LogError> {
-        self.log_works()?;
-        Ok(self.intents.clone())
-    }
-
-    fn record(&mut self, intents: &[Intent]) -> Result<(), LogError> {
-        self.log_works()?;
-        let now = self.engine.now();
-        self.checker.note(now, Note::Intents(intents.len()));
-        self.intents.extend_from_slice(intents);
-        Ok(())
-    }
-
-    fn forget(&mut self, names: &[MachineName]) -> Result<(), LogError> {
-        self.log_works()?;
-        self.intents.retain(|intent| !names.contains(&intent.name));
-        Ok(())
-    }
-}
-
-impl SimWorld {
-    /// Whether the provisioner lives to have one effect more.
-    pub(super) fn may_act(&mut self) -> bool {
-        if let Some(left) = &mut self.cycle.effects_left {
-            *left = left.saturating_sub(1);
-            self.cycle.killed |= *left == 0;
-        }
-        !self.cycle.killed
-    }
-
-    fn by_chance(&mut self, chance: u32) -> bool {
-        self.in_trouble() && self.cycle.dice.chance(chance)
-    }
-
-    fn log_works(&mut self) -> Result<(), LogError> {
-        if self.may_act() && !self.by_chance(self.farm.faults.log_fails) {
-            Ok(())
-        } else {
-            Err(LogError("no space left on device".to_owned()))
-        }
-    }
-
-    /// A machine that went away after the cycle's look may be listed; one that never was may not.
+    /// A machine that went away meanwhile may be listed; one that never was, or is not ready, may not.
     fn check_entries(&mut self, entries: &[MachinesFileEntry]) {
         let now = self.engine.now();
         for entry in entries {
             let host = Host::at(&entry.address);
             let known = host.is_some_and(|host| {
-                self.cycle.hosts.contains(&host) || self.cloud.at(host).is_some()
+                self.provisioner.hosts.contains(&host) || self.cloud.at(host).is_some()
             });
             self.checker.expect(now, known, Rule::PublishOnlyKnown, || {
                 format!("{} at {} is listed", entry.machine.name, entry.address)
+            });
+            let id = self.cloud.find(&entry.machine.name);
+            let ready = id.is_none_or(|id| self.cloud.get(id).deployed);
+            self.checker.expect(now, ready, Rule::PublishOnlyReady, || {
+                format!(
+                    "{} at {} is listed and was never deployed",
+                    entry.machine.name, entry.address
+                )
             });
         }
     }

@@ -1,5 +1,7 @@
 //! What happens by itself, sooner or later.
 
+use reconciler::OperationId;
+
 use crate::cloud::MachineId;
 use crate::engine::Millis;
 use crate::queue_runner::Start;
@@ -14,6 +16,8 @@ pub(super) enum Event {
     Cancel,
     /// A step is done, if its machine still builds it and is not slower or faster than was thought.
     Finish(Start),
+    /// The outputs of a step that was built are copied.
+    Copied(Start),
     /// A machine that a step was given to did not answer.
     ConnectFails(Start),
     /// The delay of a step that failed is over.
@@ -37,17 +41,24 @@ pub(super) enum Event {
         /// What happens to it.
         turn: Turn,
     },
-    /// The step that a task of the running cycle is at goes on.
+    /// An operation goes on.
     Task {
-        /// Its place.
-        task: u32,
-        /// Counts what the tasks wait for, so that what was scheduled for an earlier wait is stale.
+        /// Which.
+        task: OperationId,
+        /// Counts what operations wait for, so that what was scheduled for an earlier wait is stale.
         serial: u32,
     },
-    /// The provisioner is killed, if it still runs this cycle.
-    Kill {
-        /// Which.
-        cycle: u64,
+    /// The provisioner is started.
+    ProvisionerStarts,
+    /// Chance may kill the provisioner.
+    MayKill {
+        /// In this life of its.
+        run: u64,
+    },
+    /// An answer that was late arrives.
+    Answer {
+        /// Its number.
+        number: u64,
     },
     /// An incident begins.
     IncidentBegins(u32),
@@ -72,6 +83,8 @@ pub(super) enum Turn {
     Breaks(Millis),
     /// It answers again.
     Heals,
+    /// It takes another host name.
+    Renamed,
     /// Its provider says that it takes it away, this long before.
     Notice(Millis),
     /// Its provider takes it away, or it breaks for good.

@@ -30,14 +30,17 @@ pub struct Farm {
     pub faults: Faults,
 }
 
-/// When cycles begin. One that takes longer than the interval delays the next, which then begins at once:
-/// so do systemd's timers and `run --watch`.
+/// When the provisioner looks, as `run --watch` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CycleTiming {
-    /// From the beginning of one cycle to that of the next, in milliseconds; at least 1.
+    /// `pollInterval`: from one question to the queue runner to the next, in milliseconds; at least 1. `interval` is its
+    /// old name.
+    #[serde(rename = "poll", alias = "interval")]
     pub interval: Millis,
-    /// When the first begins.
+    /// `listInterval`: from one listing of a provider to the next.
+    pub list_interval: Millis,
+    /// When the provisioner is started.
     pub first: Millis,
 }
 
@@ -66,10 +69,14 @@ impl Default for Farm {
     }
 }
 
-/// Every five minutes: as often as the README's timer.
+/// The defaults of `conf.nix`.
 impl Default for CycleTiming {
     fn default() -> Self {
-        Self { interval: Millis::from_minutes(5), first: Millis::ZERO }
+        Self {
+            interval: Millis::from_seconds(10),
+            list_interval: Millis::from_seconds(60),
+            first: Millis::ZERO,
+        }
     }
 }
 

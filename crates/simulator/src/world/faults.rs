@@ -10,25 +10,31 @@ use crate::engine::{Distribution, Millis};
 pub struct Faults {
     /// Nothing goes wrong from then on.
     pub until: Millis,
-    /// A cycle cannot list one type's machines.
+    /// A type's machines cannot be listed.
     pub list_fails: u32,
+    /// A listing is wrongly empty.
+    pub list_is_empty: u32,
+    /// An answer (a status, a listing) is up to two minutes late.
+    pub slow_answers: u32,
+    /// An answer comes a second time, up to two minutes later.
+    pub doubled_answers: u32,
     /// A new machine is listed only after this long: listings of clouds are eventually consistent.
     pub listed_after: Distribution,
     /// A question to the queue runner gets no answer.
     pub no_queue_status: u32,
     /// The machines file cannot be written.
     pub publish_fails: u32,
-    /// The intent log cannot be read or written.
+    /// The state cannot be written down.
     pub log_fails: u32,
-    /// A cycle is killed at one of its effects or in the middle of one.
+    /// The provisioner is killed within five minutes, between two effects, with what is under way.
     pub killed: u32,
     /// The provider has no capacity.
     pub no_capacity: u32,
-    /// A step that is done with a machine fails without effect.
+    /// An operation fails without effect.
     pub step_fails: u32,
-    /// A step takes effect, but its answer is lost.
+    /// An operation takes effect, but its answer is lost.
     pub answer_lost: u32,
-    /// A step never ends.
+    /// An operation does not end in time, or never.
     pub step_hangs: u32,
     /// A machine never comes up.
     pub boot_hangs: u32,
@@ -40,6 +46,8 @@ pub struct Faults {
     pub is_lost: u32,
     /// How long it does not answer.
     pub broken_for: Distribution,
+    /// A machine that is up takes another host name within an hour; its builder joins by it from then on.
+    pub renamed: u32,
     /// A build fails for its machine's reasons and is tried again.
     pub build_fails: u32,
     /// The queue runner goes down within an hour.
@@ -53,6 +61,9 @@ impl Default for Faults {
         Self {
             until: Millis::NEVER,
             list_fails: 0,
+            list_is_empty: 0,
+            slow_answers: 0,
+            doubled_answers: 0,
             listed_after: Distribution::Fixed(Millis::ZERO),
             no_queue_status: 0,
             publish_fails: 0,
@@ -67,6 +78,7 @@ impl Default for Faults {
             breaks: 0,
             is_lost: 0,
             broken_for: Distribution::fixed_seconds(600),
+            renamed: 0,
             build_fails: 0,
             queue_runner_stops: 0,
             queue_runner_down_for: Distribution::fixed_seconds(120),

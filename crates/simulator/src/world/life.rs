@@ -43,6 +43,7 @@ impl SimWorld {
                 let (now, name) = (self.now(), self.cloud.get(id).name.clone());
                 self.checker.note(now, Note::SpotNotice(name, left));
             }
+            Turn::Renamed => self.cloud.get_mut(id).renamed += 1,
             Turn::Lost => self.lose(id, Life::Gone),
         }
     }
@@ -87,6 +88,11 @@ impl SimWorld {
                 (true, true) => self.expect(id, delay, Turn::Lost),
                 (true, false) => self.expect(id, delay, Turn::Breaks(length)),
                 (false, _) => {}
+            }
+            let random = &mut self.cloud.get_mut(id).random;
+            let delay = Millis(random.below(Millis::from_hours(1).0));
+            if random.chance(faults.renamed) {
+                self.expect(id, delay, Turn::Renamed);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The virtual world: what the reconciler sees of it is in `contract`, what happens by itself in `life` and
-//! `builds`, what the provisioner does to it in `tasks`, and what it must never do in `checker`.
+//! The virtual world: the provisioner in it is in `provisioner`, what that sees in `contract`, what happens by itself in
+//! `life` and `builds`, what the provisioner does to it in `tasks`, and what it must never do in `rules`.
 
 mod builds;
 mod checker;
@@ -9,14 +9,18 @@ mod farm;
 mod faults;
 mod incident;
 mod life;
+mod planted;
 mod probe;
+mod provider;
+mod provisioner;
+mod rules;
+mod spending_rules;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use planner::{Machine, MachineType, Policy};
-use reconciler::world::Intent;
+use planner::{MachineType, Policy};
 
 use crate::cloud::{Cloud, MachineId, SimMachine, Usage};
 use crate::engine::{Engine, Millis, Purpose, Random, Seed};
@@ -28,9 +32,12 @@ use event::Event;
 pub use farm::{CycleTiming, Farm, Limits};
 pub use faults::Faults;
 pub use incident::{Incident, IncidentKind};
+pub use planted::Planted;
 use probe::Probe;
 pub use probe::Provisioning;
-use tasks::TaskRun;
+use provisioner::Provisioner;
+use spending_rules::DayBegin;
+use tasks::Tasks;
 
 /// Of a step that was given to no machine.
 const NOWHERE: u16 = u16::MAX;
@@ -62,48 +69,14 @@ pub struct SimWorld {
     built_on: Vec<u16>,
     /// The machines file as it is on disk.
     file: BTreeMap<Host, Offer>,
-    /// The intent log as it is on disk.
-    intents: Vec<Intent>,
-    /// What the provisioner remembers of machines that cannot be listed.
-    last_listed: BTreeMap<MachineType, Vec<Machine>>,
     incidents_now: BTreeSet<u32>,
-    cycle: CycleState,
-    tasks: Vec<TaskRun>,
+    provisioner: Provisioner,
+    tasks: Tasks,
     serial: u32,
     checker: Checker,
     probe: Probe,
-}
-
-/// What there is of the running cycle.
-#[derive(Clone, Debug)]
-struct CycleState {
-    number: u64,
-    dice: Random,
-    /// How many effects the cycle has before it is killed.
-    effects_left: Option<u32>,
-    killed: bool,
-    published: bool,
-    /// Whether the latest question to the queue runner was answered.
-    queue_seen: bool,
-    /// Machines asked for, by type.
-    creates: BTreeMap<MachineType, u32>,
-    /// Hosts that the cycle was told of.
-    hosts: BTreeSet<Host>,
-}
-
-impl CycleState {
-    fn new(seed: Seed, number: u64) -> Self {
-        Self {
-            number,
-            dice: seed.stream(Purpose::Cycle, number),
-            effects_left: None,
-            killed: false,
-            published: false,
-            queue_seen: false,
-            creates: BTreeMap::new(),
-            hosts: BTreeSet::new(),
-        }
-    }
+    /// For the limit on what the farm costs in a day.
+    day_begin: DayBegin,
 }
 
 impl SimWorld {
@@ -129,14 +102,13 @@ impl SimWorld {
             built_on: vec![NOWHERE; workload.steps().len()],
             cloud: Cloud::new(seed, farm.machines.clone()),
             file: BTreeMap::new(),
-            intents: Vec::new(),
-            last_listed: BTreeMap::new(),
             incidents_now: BTreeSet::new(),
-            cycle: CycleState::new(seed, 0),
-            tasks: Vec::new(),
+            provisioner: Provisioner::new(seed),
+            tasks: Tasks::new(),
             serial: 0,
             checker: Checker::default(),
             probe: Probe::new(&policy, &workload),
+            day_begin: DayBegin::default(),
             policy,
             limits,
             farm,
@@ -151,47 +123,33 @@ impl SimWorld {
         self.engine.now()
     }
 
-    /// When the next thing happens by itself.
+    /// When the next thing happens.
     pub fn next_event_at(&self) -> Option<Millis> {
-        self.engine.next_at()
+        match (self.engine.next_at(), self.next_turn_at()) {
+            (Some(event), Some(turn)) => Some(event.min(turn.max(self.now()))),
+            (event, turn) => event.or(turn),
+        }
     }
 
     /// Lets everything happen that happens until `time`.
     pub fn advance_to(&mut self, time: Millis) {
-        while let Some(event) = self.engine.next_until(time) {
-            self.handle(event);
+        while let Some(at) = self.next_event_at().filter(|at| *at <= time) {
+            self.advance_once(at);
         }
+        // There is none until then; the clock goes on.
+        let _none = self.engine.next_until(time);
         self.probe.count_until(time, &self.queue_runner);
     }
 
-    /// Lets the next thing happen that happens by itself; returns false when there is none, ever.
-    fn advance(&mut self) -> bool {
-        let Some(event) = self.engine.next_event() else { return false };
-        self.handle(event);
-        true
-    }
-
-    /// Begins a cycle of the provisioner, which may be doomed to be killed.
-    pub fn begin_cycle(&mut self) {
-        let number = self.cycle.number + 1;
-        self.cycle = CycleState::new(self.seed, number);
-        let now = self.now();
-        self.checker.note(now, checker::Note::CycleBegins(number));
-        let chance = self.farm.faults.killed;
-        if self.in_trouble() && self.cycle.dice.chance(chance) {
-            if self.cycle.dice.chance(500_000) {
-                let effects = self.cycle.dice.between(1, 12);
-                self.cycle.effects_left = u32::try_from(effects).ok();
-            } else {
-                let delay = Millis(self.cycle.dice.below(Millis::from_minutes(5).0));
-                self.engine.schedule_in(delay, Event::Kill { cycle: number });
-            }
+    /// Lets what is next happen, at `at`.
+    fn advance_once(&mut self, at: Millis) {
+        if let Some(event) = self.engine.next_until(at) {
+            self.handle(event);
         }
-    }
-
-    /// Whether the running cycle was killed: nothing that it does has an effect any more.
-    pub fn cycle_was_killed(&self) -> bool {
-        self.cycle.killed
+        // What happens at the same moment is known at the same moment.
+        if self.engine.next_at() != Some(self.now()) {
+            self.turn_loop();
+        }
     }
 
     /// The queue runner.
@@ -224,11 +182,6 @@ impl SimWorld {
         self.cloud.existing().map(|(_, machine)| machine)
     }
 
-    /// The intents that are recorded.
-    pub fn recorded_intents(&self) -> &[Intent] {
-        &self.intents
-    }
-
     /// What the provisioner did that it must never do, in order; at most the first hundred.
     pub fn violations(&self) -> &[Violation] {
         self.checker.violations()
@@ -255,6 +208,7 @@ impl SimWorld {
             self.engine.schedule(incident.at + incident.length, Event::IncidentEnds(at));
         }
         self.expect_queue_runner_trouble();
+        self.engine.schedule(self.farm.cycle.first, Event::ProvisionerStarts);
     }
 
     /// Whether things go wrong by chance now.
@@ -267,6 +221,7 @@ impl SimWorld {
         match event {
             Event::Submit => self.submit(),
             Event::Finish(start) => self.finish(start),
+            Event::Copied(start) => self.copied(start),
             Event::ConnectFails(start) => self.connect_fails(start),
             Event::Retry(step) => {
                 let now = self.now();
@@ -280,7 +235,9 @@ impl SimWorld {
             Event::QueueRunnerUp => self.queue_runner_up(),
             Event::Machine { id, generation, turn } => self.turn(id, generation, turn),
             Event::Task { task, serial } => self.resume(task, serial),
-            Event::Kill { cycle } => self.cycle.killed |= cycle == self.cycle.number,
+            Event::ProvisionerStarts => self.start_provisioner(),
+            Event::MayKill { run } => self.may_kill(run),
+            Event::Answer { number } => self.answer_arrives(number),
             Event::IncidentBegins(at) => self.begin_incident(at),
             Event::IncidentEnds(at) => {
                 self.incidents_now.remove(&at);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{MachineType, Policy, PoolPolicy};
+use planner::{MachineType, Policy, PoolPolicy, systems_built_by};
 
 use crate::cloud::Capacity;
 use crate::engine::Millis;
@@ -95,7 +95,7 @@ impl Probe {
 pub(super) fn offer(pool: &PoolPolicy) -> Offer {
     let features = pool.supported_features.union(&pool.mandatory_features);
     Offer {
-        systems: pool.systems.clone(),
+        systems: systems_built_by(pool),
         supported_features: features.cloned().collect(),
         mandatory_features: pool.mandatory_features.iter().cloned().collect(),
         max_jobs: pool.max_jobs.max(1),

@@ -1,32 +1,34 @@
-//! What the provisioner has done with machines, step by step, in virtual time.
+//! What the provisioner has done with machines, in virtual time.
 
-use planner::{Machine, MachineState};
-use reconciler::world::{Done, Outcome, Step, StepError, StepErrorKind, Task};
+use std::collections::BTreeMap;
 
-use super::checker::{Note, Rule};
+use planner::{Machine, Operation};
+use reconciler::{Done, OperationError, OperationErrorKind, OperationId, Task};
+
+use super::checker::Note;
 use super::event::{Event, Turn};
 use super::{Farm, SimWorld};
 use crate::cloud::{Life, MachineId};
 use crate::engine::Millis;
 
-/// How often the provisioner looks whether a machine is up.
+/// How often the provider looks whether it is done.
 const POLL: Millis = Millis::from_seconds(2);
 /// How long a provider takes to say yes or no.
 const ANSWER: Millis = Millis::from_seconds(1);
 
-/// A task of the running cycle.
+/// Operations that are under way.
+pub(super) type Tasks = BTreeMap<OperationId, TaskRun>;
+
+/// An operation that is under way.
 #[derive(Clone, Debug)]
 pub(super) struct TaskRun {
-    machine: Machine,
-    steps: Vec<Step>,
-    /// Which step it is at.
-    at: usize,
+    pub(super) machine: Machine,
+    pub(super) operation: Operation,
     deadline: Millis,
     waits: Option<Wait>,
-    outcome: Option<Outcome>,
 }
 
-/// What a step waits for.
+/// What an operation waits for.
 #[derive(Clone, Debug)]
 struct Wait {
     serial: u32,
@@ -35,209 +37,176 @@ struct Wait {
 
 #[derive(Clone, Debug)]
 enum Then {
-    /// The step is done.
+    /// It is done.
     Done,
     /// A deployment is done, if the machine is still up.
     Deployed,
     /// Looks again.
     Again,
-    /// The step fails.
-    Fail(StepErrorKind, String),
+    /// It fails.
+    Fail(OperationErrorKind, String),
+    /// Nothing more is heard of it.
+    Never,
 }
 
-/// How a step goes on, and when.
+/// How an operation goes on, and when.
 type Next = (Millis, Then);
 
-/// What goes wrong with a step.
-enum Mishap {
+/// What goes wrong with an operation.
+enum Fault {
     Fails,
+    /// It ends at its time limit, without effect.
     Hangs,
+    /// It never ends by itself.
+    HangsForEver,
     AnswerLost,
 }
 
 impl SimWorld {
-    /// Carries out tasks until the last has ended, while everything else happens too.
-    pub(super) fn carry_out(&mut self, tasks: &[Task]) -> Vec<Outcome> {
-        self.tasks = tasks.iter().map(TaskRun::new).collect();
-        for task in 0..self.tasks.len().min(self.limits.parallelism.max(1) as usize) {
-            self.begin_step(task);
-        }
-        while !self.cycle.killed && self.tasks.iter().any(|task| task.outcome.is_none()) {
-            if !self.advance() {
-                break;
-            }
-        }
-        if self.cycle.killed {
-            let now = self.now();
-            self.checker.note(now, Note::CycleKilled(self.cycle.number));
-        }
-        let tasks = std::mem::take(&mut self.tasks);
-        tasks.into_iter().map(TaskRun::into_outcome).collect()
-    }
-
-    pub(super) fn resume(&mut self, task: u32, serial: u32) {
-        let at = task as usize;
-        let Some(run) = self.tasks.get_mut(at) else { return };
-        if run.waits.as_ref().is_none_or(|wait| wait.serial != serial) {
-            return;
-        }
-        let Some(wait) = run.waits.take() else { return };
-        match wait.then {
-            Then::Done => self.end_step(at),
-            Then::Deployed => match self.deployed(at) {
-                Ok(()) => self.end_step(at),
-                Err(message) => self.fail_step(at, StepErrorKind::Failed, message),
-            },
-            Then::Again => {
-                let next = self.effect_of_step(at);
-                self.wait(at, next);
-            }
-            Then::Fail(kind, message) => self.fail_step(at, kind, message),
-        }
-    }
-
-    /// Asks for the step that the task is at.
-    fn begin_step(&mut self, task: usize) {
-        if !self.may_act() {
-            return;
-        }
+    /// Begins an operation.
+    pub(super) fn begin_task(&mut self, id: OperationId, task: Task) {
         let now = self.now();
-        let limit = self.limit_of(self.tasks[task].step());
-        let run = &mut self.tasks[task];
-        run.deadline = now + limit;
-        let (name, step) = (run.machine.name.clone(), run.step());
-        self.checker.note(now, Note::Step(name, step));
-        self.check_step(task);
-        let next = match self.mishap() {
-            None => self.effect_of_step(task),
-            Some(Mishap::Fails) => fail(ANSWER, "the provider had an error"),
-            Some(Mishap::Hangs) => (limit, Then::Done),
-            Some(Mishap::AnswerLost) => {
-                self.effect_of_step(task);
+        let limit = Millis(task.limit.0.saturating_mul(1000));
+        let Task { machine, operation, .. } = task;
+        self.checker.note(now, Note::Operation(machine.name.clone(), operation));
+        let run = TaskRun { machine, operation, deadline: now + limit, waits: None };
+        self.tasks.insert(id, run);
+        self.check_operation(id);
+        let next = match self.fault() {
+            None => self.effect_of(id),
+            Some(Fault::Fails) => fail(ANSWER, "the provider had an error"),
+            Some(Fault::Hangs) => (limit, Then::Done),
+            Some(Fault::HangsForEver) => (Millis::ZERO, Then::Never),
+            Some(Fault::AnswerLost) => {
+                self.effect_of(id);
                 (limit, Then::Done)
             }
         };
-        self.wait(task, next);
+        self.wait(id, next);
     }
 
-    fn mishap(&mut self) -> Option<Mishap> {
+    /// Ends an operation that takes too long, as the driver does it.
+    pub(super) fn abandon(&mut self, id: OperationId) {
+        if self.tasks.contains_key(&id) {
+            self.end_badly(id, OperationErrorKind::TimedOut, "it was ended".to_owned());
+        }
+    }
+
+    pub(super) fn resume(&mut self, id: OperationId, serial: u32) {
+        let Some(run) = self.tasks.get_mut(&id) else { return };
+        let Some(wait) = run.waits.take_if(|wait| wait.serial == serial) else { return };
+        match wait.then {
+            Then::Done => self.end_well(id),
+            Then::Deployed => match self.deployed(id) {
+                Ok(()) => self.end_well(id),
+                Err(message) => self.end_badly(id, OperationErrorKind::Failed, message),
+            },
+            Then::Again => {
+                let next = self.effect_of(id);
+                self.wait(id, next);
+            }
+            Then::Fail(kind, message) => self.end_badly(id, kind, message),
+            Then::Never => {}
+        }
+    }
+
+    fn fault(&mut self) -> Option<Fault> {
         if !self.in_trouble() {
             return None;
         }
         let Farm { faults, .. } = &self.farm;
-        let dice = &mut self.cycle.dice;
-        if dice.chance(faults.step_fails) {
-            Some(Mishap::Fails)
-        } else if dice.chance(faults.step_hangs) {
-            Some(Mishap::Hangs)
-        } else if dice.chance(faults.answer_lost) {
-            Some(Mishap::AnswerLost)
+        let rng = &mut self.provisioner.rng;
+        if rng.chance(faults.step_fails) {
+            Some(Fault::Fails)
+        } else if rng.chance(faults.step_hangs) {
+            Some(if rng.chance(300_000) { Fault::HangsForEver } else { Fault::Hangs })
+        } else if rng.chance(faults.answer_lost) {
+            Some(Fault::AnswerLost)
         } else {
             None
         }
     }
 
-    fn limit_of(&self, step: Step) -> Millis {
-        match step {
-            Step::Create | Step::Start => self.limits.create_timeout,
-            Step::Deploy => self.limits.deploy_timeout,
-            Step::Drain | Step::Stop | Step::Destroy => self.limits.release_timeout,
+    fn wait(&mut self, id: OperationId, (delay, then): Next) {
+        if matches!(then, Then::Never) {
+            return;
         }
-    }
-
-    fn wait(&mut self, task: usize, (delay, then): Next) {
         self.serial += 1;
         let serial = self.serial;
         let now = self.now();
-        let run = &mut self.tasks[task];
+        let Some(run) = self.tasks.get_mut(&id) else { return };
         let (at, then) = if now + delay < run.deadline {
             (now + delay, then)
         } else {
             let message = "it took longer than it may".to_owned();
-            (run.deadline, Then::Fail(StepErrorKind::TimedOut, message))
+            (run.deadline, Then::Fail(OperationErrorKind::TimedOut, message))
         };
         run.waits = Some(Wait { serial, then });
-        let task = u32::try_from(task).unwrap_or(u32::MAX);
-        self.engine.schedule(at, Event::Task { task, serial });
+        self.engine.schedule(at, Event::Task { task: id, serial });
     }
 
-    fn end_step(&mut self, task: usize) {
+    fn end_well(&mut self, id: OperationId) {
         let now = self.now();
-        let run = &mut self.tasks[task];
-        let (name, step) = (run.machine.name.clone(), run.step());
-        self.checker.note(now, Note::StepEnds(name.clone(), step, Ok(())));
+        let Some(run) = self.tasks.remove(&id) else { return };
+        let (name, operation) = (run.machine.name.clone(), run.operation);
+        self.checker.note(now, Note::OperationEnds(name.clone(), operation, Ok(())));
+        let mut machine = run.machine;
+        if operation == Operation::Create {
+            self.provisioner.refused.remove(&machine.machine_type);
+        }
         if let Some(id) = self.cloud.find(&name) {
-            // The contract: what was answered for is listed from then on.
-            let machine = self.cloud.get_mut(id);
-            machine.visible_from = machine.visible_from.min(now);
-            self.cycle.hosts.insert(machine.host);
-            run.machine = self.cloud.describe(id, now, Farm::EPOCH);
+            self.provisioner.hosts.insert(self.cloud.get(id).host);
+            machine = self.cloud.describe(id, now, Farm::EPOCH);
         }
-        run.at += 1;
-        if run.at < run.steps.len() {
-            self.begin_step(task);
-        } else {
-            let machine = run.machine.clone();
-            run.outcome = Some(Ok(Done { machine, warnings: Vec::new() }));
-            self.begin_next_task();
-        }
+        self.end_operation(id, Ok(Done { machine: Box::new(machine), warnings: Vec::new() }));
     }
 
-    fn fail_step(&mut self, task: usize, kind: StepErrorKind, message: String) {
+    fn end_badly(&mut self, id: OperationId, kind: OperationErrorKind, message: String) {
         let now = self.now();
-        let run = &mut self.tasks[task];
-        let (name, step) = (run.machine.name.clone(), run.step());
-        if let (Step::Deploy, Some(id)) = (step, self.cloud.find(&name)) {
-            let machine = self.cloud.get_mut(id);
-            let is_first = run.at > 0;
-            machine.failing_since = machine.failing_since.filter(|_| !is_first).or(Some(now));
+        let Some(run) = self.tasks.remove(&id) else { return };
+        if run.operation == Operation::Create {
+            self.provisioner.refused.insert(run.machine.machine_type, (now, kind));
         }
-        self.checker.note(now, Note::StepEnds(name, step, Err(message.clone())));
-        run.outcome = Some(Err(StepError { step, kind, message }));
-        self.begin_next_task();
+        let ended = Note::OperationEnds(run.machine.name, run.operation, Err(message.clone()));
+        self.checker.note(now, ended);
+        self.end_operation(id, Err(OperationError { kind, message }));
     }
 
-    fn begin_next_task(&mut self) {
-        let next = self
-            .tasks
-            .iter()
-            .position(|task| task.outcome.is_none() && task.waits.is_none() && task.at == 0);
-        if let Some(task) = next {
-            self.begin_step(task);
-        }
-    }
-
-    /// What the step does to the world, and what is to be waited for. May be asked again and again.
-    fn effect_of_step(&mut self, task: usize) -> Next {
-        let run = &self.tasks[task];
-        let step = run.step();
+    /// What the operation does to the world, and what is to be waited for. May be asked again and again.
+    fn effect_of(&mut self, task: OperationId) -> Next {
+        let Some(run) = self.tasks.get(&task) else { return (Millis::ZERO, Then::Never) };
+        let operation = run.operation;
         let id = self.cloud.find(&run.machine.name);
-        match (step, id) {
-            (Step::Create, None) => self.create(task),
-            (Step::Create, Some(id)) => self.created_already(id),
-            (Step::Start, Some(id)) => self.start(id),
-            (Step::Deploy, Some(id)) => self.deploy(id),
-            (Step::Start | Step::Deploy, None) => fail(ANSWER, "there is no such machine"),
-            (Step::Drain, Some(id)) if self.farm.is_rest() => self.drain(id),
-            (Step::Stop, Some(id)) => self.stop(id),
-            (Step::Destroy, Some(id)) => self.destroy(id),
+        match (operation, id) {
+            (Operation::Create, None) => self.create(task),
+            (Operation::Create, Some(id)) => self.created_already(id),
+            (Operation::Start, Some(id)) => self.start(id),
+            (Operation::Deploy, Some(id)) => self.deploy(id),
+            (Operation::Start | Operation::Deploy, None) => {
+                fail(ANSWER, "there is no such machine")
+            }
+            (Operation::Drain, Some(id)) if self.farm.is_rest() => self.drain(id),
+            (Operation::Stop, Some(id)) => self.stop(id),
+            (Operation::Destroy, Some(id)) => self.destroy(id),
             // Nothing has to be done, or what is gone is gone.
-            (Step::Drain, _) | (Step::Stop | Step::Destroy, None) => (Millis::ZERO, Then::Done),
+            (Operation::Drain | Operation::KeepAlive, _)
+            | (Operation::Stop | Operation::Destroy, None) => (Millis::ZERO, Then::Done),
         }
     }
 
-    fn create(&mut self, task: usize) -> Next {
+    fn create(&mut self, task: OperationId) -> Next {
         let now = self.now();
-        let Machine { name, machine_type, .. } = self.tasks[task].machine.clone();
+        let Some(run) = self.tasks.get(&task) else { return (Millis::ZERO, Then::Never) };
+        let Machine { name, machine_type, .. } = run.machine.clone();
         let in_trouble = self.in_trouble();
         let faults = &self.farm.faults;
-        let refused = in_trouble && self.cycle.dice.chance(faults.no_capacity);
+        let refused = in_trouble && self.provisioner.rng.chance(faults.no_capacity);
         if refused || self.has_drought(&machine_type) {
             let message = "the provider has no capacity".to_owned();
-            return (ANSWER, Then::Fail(StepErrorKind::Capacity, message));
+            return (ANSWER, Then::Fail(OperationErrorKind::Capacity, message));
         }
         let listed_after = if in_trouble {
-            self.cycle.dice.sample(&self.farm.faults.listed_after)
+            self.provisioner.rng.sample(&self.farm.faults.listed_after)
         } else {
             Millis::ZERO
         };
@@ -267,7 +236,7 @@ impl SimWorld {
         match machine.life() {
             Life::Stopped if self.has_drought(&machine.kind) => {
                 let message = "the provider has no capacity".to_owned();
-                (ANSWER, Then::Fail(StepErrorKind::Capacity, message))
+                (ANSWER, Then::Fail(OperationErrorKind::Capacity, message))
             }
             Life::Stopped => {
                 let kind = machine.kind.clone();
@@ -290,10 +259,10 @@ impl SimWorld {
         }
     }
 
-    fn deployed(&mut self, task: usize) -> Result<(), String> {
+    fn deployed(&mut self, task: OperationId) -> Result<(), String> {
         let now = self.now();
-        let machine = &self.tasks[task].machine;
-        let id = self.cloud.find(&machine.name).ok_or("it is gone")?;
+        let run = self.tasks.get(&task).ok_or("nobody deploys it")?;
+        let id = self.cloud.find(&run.machine.name).ok_or("it is gone")?;
         let machine = self.cloud.get(id);
         if machine.life() != Life::Up {
             return Err(format!("it is {:?}", machine.life()));
@@ -303,7 +272,6 @@ impl SimWorld {
         self.change(id, |cloud| {
             let machine = cloud.get_mut(id);
             machine.make_ready(now, max_jobs);
-            machine.failing_since = None;
             machine.drained = false;
         });
         if self.farm.is_rest() {
@@ -355,119 +323,8 @@ impl SimWorld {
         self.expect(id, delay, Turn::Gone);
         (delay, Then::Again)
     }
-
-    /// What must be true before a machine is asked for, drained, stopped or destroyed.
-    fn check_step(&mut self, task: usize) {
-        let run = &self.tasks[task];
-        let (step, machine) = (run.step(), run.machine.clone());
-        match step {
-            Step::Create => self.check_create(&machine),
-            Step::Drain => self.check_drain(&machine),
-            Step::Stop | Step::Destroy => self.check_release(&machine, step),
-            Step::Start | Step::Deploy => {}
-        }
-    }
-
-    fn check_create(&mut self, machine: &Machine) {
-        let now = self.now();
-        let (name, kind) = (&machine.name, &machine.machine_type);
-        let recorded = self.intents.iter().any(|intent| intent.name == *name);
-        self.checker.expect(now, recorded, Rule::IntentBeforeCreate, || {
-            format!("{name} is asked for and was not recorded")
-        });
-        if self.cloud.find(name).is_some() || machine.state != MachineState::Requested {
-            return;
-        }
-        let creates = self.cycle.creates.entry(kind.clone()).or_default();
-        *creates += 1;
-        let creates = *creates;
-        let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_creates_per_cycle);
-        self.checker.expect(now, creates <= most, Rule::MaxCreatesPerCycle, || {
-            format!("{name} is number {creates} of {kind} in this cycle, {most} are allowed")
-        });
-    }
-
-    fn check_number_of(&mut self, kind: &planner::MachineType) {
-        let now = self.now();
-        let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_machines) as usize;
-        let of_kind = self.machines().filter(|machine| machine.kind == *kind);
-        let running = of_kind.filter(|machine| {
-            matches!(machine.life(), Life::Creating | Life::Starting | Life::Up | Life::Unreachable)
-        });
-        let running = running.count();
-        self.checker.expect(now, running <= most, Rule::MaxMachines, || {
-            format!("{running} machines of {kind} run, {most} are allowed")
-        });
-    }
-
-    fn check_drain(&mut self, machine: &Machine) {
-        if self.farm.is_rest() {
-            self.check_idle(machine, "drained");
-        }
-    }
-
-    fn check_idle(&mut self, machine: &Machine, what: &str) {
-        let now = self.now();
-        let name = &machine.name;
-        let Some(id) = self.cloud.find(name) else { return };
-        let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).len();
-        self.checker.expect(now, jobs == 0, Rule::NeverReleaseBusy, || {
-            format!("{name} is {what} and builds {jobs} steps")
-        });
-    }
-
-    fn check_release(&mut self, machine: &Machine, step: Step) {
-        let now = self.now();
-        let name = &machine.name;
-        let seen = self.cycle.queue_seen;
-        self.checker.expect(now, seen, Rule::NeverReleaseBlindly, || {
-            format!("{step} {name}, while the queue runner does not answer")
-        });
-        let published = self.cycle.published;
-        self.checker.expect(now, published, Rule::PublishBeforeRelease, || {
-            format!("{step} {name}, and no machines file was published before")
-        });
-        let Some(id) = self.cloud.find(name) else { return };
-        let host = self.cloud.get(id).host;
-        let listed = self.file.contains_key(&host);
-        self.checker.expect(now, !listed, Rule::DrainBeforeRelease, || {
-            format!("{step} {name}, which the machines file lists")
-        });
-        let may_get_builds = self.queue_runner.lists(host);
-        self.checker.expect(now, !may_get_builds, Rule::DrainBeforeRelease, || {
-            format!("{step} {name}, which the queue runner may still give builds")
-        });
-        self.check_idle(machine, "released");
-    }
-}
-
-impl TaskRun {
-    fn new(task: &Task) -> Self {
-        Self {
-            machine: task.machine.clone(),
-            steps: task.steps.clone(),
-            at: 0,
-            deadline: Millis::NEVER,
-            waits: None,
-            outcome: None,
-        }
-    }
-
-    /// The step that it is at: the last one when all are done.
-    fn step(&self) -> Step {
-        let at = self.at.min(self.steps.len().saturating_sub(1));
-        self.steps.get(at).copied().unwrap_or(Step::Deploy)
-    }
-
-    fn into_outcome(self) -> Outcome {
-        let step = self.step();
-        self.outcome.unwrap_or_else(|| {
-            let message = "the provisioner was killed".to_owned();
-            Err(StepError { step, kind: StepErrorKind::Failed, message })
-        })
-    }
 }
 
 fn fail(delay: Millis, message: &str) -> Next {
-    (delay, Then::Fail(StepErrorKind::Failed, message.to_owned()))
+    (delay, Then::Fail(OperationErrorKind::Failed, message.to_owned()))
 }

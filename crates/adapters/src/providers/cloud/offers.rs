@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 
 use crate::providers::ProviderError;
 
@@ -56,7 +56,7 @@ impl<O: Ord + Clone + Display> SetAside<O> {
     /// Tries the offers in their order until one is taken.
     ///
     /// # Errors
-    /// With [`StepErrorKind::Capacity`] and each offer's reason when none can be had now; with the first failure of
+    /// With [`OperationErrorKind::Capacity`] and each offer's reason when none can be had now; with the first failure of
     /// another kind.
     pub(in crate::providers) fn first_to_be_had<T>(
         &self,
@@ -81,7 +81,7 @@ impl<O: Ord + Clone + Display> SetAside<O> {
             let _ = write!(reasons, "; {offer}: {reason}");
         }
         Err(ProviderError {
-            kind: StepErrorKind::Capacity,
+            kind: OperationErrorKind::Capacity,
             message: format!(
                 "no offer can be had now{}",
                 if reasons.is_empty() { "; none is configured" } else { &reasons }
@@ -117,7 +117,7 @@ mod tests {
             Err(Refusal::NotNow(format!("no room for {offer}")))
         };
         let error = SetAside::default().first_to_be_had(&["a", "b"], refuse).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::Capacity);
+        assert_eq!(error.kind, OperationErrorKind::Capacity);
         assert_eq!(error.message, "no offer can be had now; a: no room for a; b: no room for b");
     }
 }

@@ -5,7 +5,7 @@ use std::hash::BuildHasher as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 
 use crate::providers::ProviderError;
 
@@ -52,7 +52,7 @@ impl Patience {
         let pause = at_least.max(longest.mul_f64(0.5 + random_fraction() / 2.0));
         if pause >= self.left() {
             return Err(ProviderError {
-                kind: StepErrorKind::TimedOut,
+                kind: OperationErrorKind::TimedOut,
                 message: format!(
                     "no answer that could be used within {} s, after {} tries; the last one: {reason}",
                     self.limit.as_secs(),
@@ -88,7 +88,7 @@ mod tests {
     fn no_pause_goes_beyond_the_limit() {
         let mut patience = Patience::new(Duration::from_millis(10));
         let error = patience.pause(Duration::from_secs(1), "503").unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert_eq!(error.kind, OperationErrorKind::TimedOut);
         assert!(error.message.contains("after 1 tries; the last one: 503"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde::de::DeserializeOwned;
 use ureq::http::Request;
 
@@ -189,7 +189,7 @@ impl Client {
     /// Sends a request until there is an answer that is not "try again".
     ///
     /// # Errors
-    /// With what the refusal means; [`StepErrorKind::TimedOut`] when `patience` ends.
+    /// With what the refusal means; [`OperationErrorKind::TimedOut`] when `patience` ends.
     pub(super) fn call<T: DeserializeOwned>(
         &self,
         call: &Call,
@@ -219,7 +219,7 @@ impl Client {
                         Arc::new(Credentials::new(&self.settings));
                 }
                 Meaning::NotNow | Meaning::Quota => {
-                    let error = ProviderError { kind: StepErrorKind::Capacity, message };
+                    let error = ProviderError { kind: OperationErrorKind::Capacity, message };
                     return Err(Refused { meaning, error });
                 }
                 _ => return Err(Refused { meaning, error: ProviderError::failed(message) }),

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use planner::{MachineName, Tag};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::credentials::hex;
 use super::request::Offer;
 use crate::atomic_file;
+use crate::digest::sha256;
 use crate::providers::ProviderError;
 
 /// The last attempt of one creation.
@@ -27,7 +26,7 @@ impl Attempt {
     /// What EC2 knows it by: at most 64 characters.
     pub(super) fn client_token(&self, tag: &Tag, name: &MachineName) -> String {
         let Self { token, offer, number } = self;
-        hex(&Sha256::digest(format!("{tag}\n{name}\n{token}\n{offer}\n{number}")))
+        sha256(format!("{tag}\n{name}\n{token}\n{offer}\n{number}"))
     }
 }
 
@@ -63,11 +62,9 @@ impl Attempts {
     ) -> Result<(), ProviderError> {
         let file = self.file(name);
         let text = serde_json::to_vec(attempt).unwrap_or_default();
-        std::fs::create_dir_all(&self.0)
-            .and_then(|()| atomic_file::write(&file, &text, 0o600))
-            .map_err(|error| {
-                ProviderError::failed(format!("cannot write {}: {error}", file.display()))
-            })
+        atomic_file::write(&file, &text, 0o600).map_err(|error| {
+            ProviderError::failed(format!("cannot write {}: {error}", file.display()))
+        })
     }
 
     /// Forgets a machine that is gone.

@@ -34,34 +34,43 @@ impl Conditions {
 
     /// Asks again: for notices whenever there are spot instances, for impaired ones every minute.
     pub(super) fn refresh(&self, client: &Client, listed: &[Instance], patience: &mut Patience) {
-        let mut state = std::mem::take(&mut *self.lock());
         if listed.iter().any(Instance::is_spot) {
-            let call = Call::new("DescribeSpotInstanceRequests").filter(
-                1,
-                "status-code",
-                &["marked-for-termination"],
-            );
-            match client.call::<wire::DescribeSpotInstanceRequests>(&call, patience) {
-                Ok(answer) => state.taken_back = ids(answer.spot_instance_request_set),
-                Err(refused) => tracing::warn!("spot notices are not known: {}", refused.error),
-            }
+            self.refresh_notices(client, patience);
         }
+        if !listed.is_empty() && self.is_check_due() {
+            self.refresh_impaired(client, patience);
+        }
+    }
+
+    fn refresh_notices(&self, client: &Client, patience: &mut Patience) {
+        let call = Call::new("DescribeSpotInstanceRequests").filter(
+            1,
+            "status-code",
+            &["marked-for-termination"],
+        );
+        match client.call::<wire::DescribeSpotInstanceRequests>(&call, patience) {
+            Ok(answer) => self.lock().taken_back = ids(answer.spot_instance_request_set),
+            Err(refused) => tracing::warn!("spot notices are not known: {}", refused.error),
+        }
+    }
+
+    /// Whether to look for impaired instances. Others do not do so meanwhile.
+    fn is_check_due(&self) -> bool {
+        let mut state = self.lock();
         let is_due = state.checked.is_none_or(|checked| checked.elapsed() >= CHECK_INTERVAL);
-        if is_due && !listed.is_empty() {
+        if is_due {
             state.checked = Some(Instant::now());
-            let call = Call::new("DescribeInstanceStatus").filter(
-                1,
-                "instance-status.status",
-                &["impaired"],
-            );
-            match client.call::<wire::DescribeInstanceStatus>(&call, patience) {
-                Ok(answer) => state.impaired = ids(answer.instance_status_set),
-                Err(refused) => {
-                    tracing::warn!("impaired instances are not known: {}", refused.error);
-                }
-            }
         }
-        *self.lock() = state;
+        is_due
+    }
+
+    fn refresh_impaired(&self, client: &Client, patience: &mut Patience) {
+        let call =
+            Call::new("DescribeInstanceStatus").filter(1, "instance-status.status", &["impaired"]);
+        match client.call::<wire::DescribeInstanceStatus>(&call, patience) {
+            Ok(answer) => self.lock().impaired = ids(answer.instance_status_set),
+            Err(refused) => tracing::warn!("impaired instances are not known: {}", refused.error),
+        }
     }
 
     /// The instance's state. One that is taken back is as good as stopping: it gets no more builds, and does not count as

@@ -11,11 +11,11 @@ use reqsign_aws_v4::{
 use reqsign_core::{
     CommandExecute, CommandOutput, Context, Error, FileRead, HttpSend, OsEnv, Result, Signer,
 };
-use sha2::{Digest as _, Sha256};
 use ureq::http::{Request, Response};
 
 use super::settings::Settings;
 use crate::command::Invocation;
+use crate::digest::sha256;
 use crate::providers::ProviderError;
 
 /// The instance's own metadata service answers at once, or is not there.
@@ -64,7 +64,7 @@ impl Credentials {
         request: Request<Vec<u8>>,
     ) -> std::result::Result<Request<Vec<u8>>, ProviderError> {
         let (mut parts, body) = request.into_parts();
-        if let Ok(digest) = hex(&Sha256::digest(&body)).parse() {
+        if let Ok(digest) = sha256(&body).parse() {
             parts.headers.insert("x-amz-content-sha256", digest);
         }
         pollster::block_on(self.signer.sign(&mut parts, None)).map_err(|error| {
@@ -74,16 +74,6 @@ impl Credentials {
         })?;
         Ok(Request::from_parts(parts, body))
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Method, Request};
@@ -103,7 +103,7 @@ impl Client {
     /// Sends a request until there is an answer that is not "try again".
     ///
     /// # Errors
-    /// With what the refusal means; [`StepErrorKind::TimedOut`] when `patience` ends.
+    /// With what the refusal means; [`OperationErrorKind::TimedOut`] when `patience` ends.
     pub(super) fn call<T: DeserializeOwned>(
         &self,
         method: &Method,
@@ -128,7 +128,7 @@ impl Client {
                     patience.pause(at_least, &message)?;
                 }
                 Meaning::NotNow | Meaning::Quota => {
-                    let error = ProviderError { kind: StepErrorKind::Capacity, message };
+                    let error = ProviderError { kind: OperationErrorKind::Capacity, message };
                     return Err(Refused { meaning, error });
                 }
                 Meaning::Exists | Meaning::Gone | Meaning::Failed => {

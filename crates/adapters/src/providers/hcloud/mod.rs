@@ -207,7 +207,7 @@ impl HcloudProvider {
         let settings = self.types.get(&read.machine_type).or_else(|| self.types.values().next());
         let address = settings.map(|settings| settings.address).unwrap_or_default();
         let created_at = server.created_at();
-        let now = crate::world::now();
+        let now = crate::clock::now();
         let billed_hours = (now.0.saturating_sub(created_at.0) / BILLED_SECONDS).saturating_add(1);
         Some(Machine {
             state: state(server, now),

@@ -128,14 +128,13 @@ impl Deployment {
     /// `ResourceState` in NixOps' `resources/__init__.py` and `backends/__init__.py`.
     fn state(&self) -> MachineState {
         match self.number::<u8>("state") {
-            // A deployment without its machine: created but never deployed, or destroyed by hand.
-            None | Some(1) => MachineState::Requested,
             Some(2) => MachineState::Starting,
             Some(3) => MachineState::Up,
             Some(4) => MachineState::Stopping,
             Some(5) => MachineState::Stopped,
-            // Unknown, unreachable, rescue: a deployment may mend it.
-            Some(_) => MachineState::Unreachable,
+            // Unknown, unreachable, rescue, or a deployment without its machine (created but never deployed, or
+            // destroyed by hand): a deployment may mend it.
+            None | Some(_) => MachineState::Unreachable,
         }
     }
 

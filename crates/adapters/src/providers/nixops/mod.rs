@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use self::export::Deployment;
 use super::{Provider, ProviderContext, ProviderError};
+use crate::clock::now;
 use crate::command::{Invocation, Output};
-use crate::world::now;
 
 /// How NixOps tells that a deployment is gone (`deployment.py`, `open_deployment`).
 const GONE: &str = "could not find specified deployment";
@@ -197,12 +197,16 @@ impl Provider for NixopsProvider {
             .args(["--argstr", "tag", self.tag.as_str()]);
         succeed(&set_args)?;
         let machine = existing.and_then(|deployment| deployment.machine(now()));
-        Ok(machine.unwrap_or_else(|| Machine::requested(name.clone(), machine_type.clone())))
+        // It is there, and a deployment brings it up.
+        Ok(machine.unwrap_or_else(|| Machine {
+            state: MachineState::Unreachable,
+            ..Machine::requested(name.clone(), machine_type.clone())
+        }))
     }
 
     /// `deploy` starts what is off.
-    fn start(&self, _machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
-        Ok(())
+    fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        self.deploy(machine, limit).map(|_| ())
     }
 
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {

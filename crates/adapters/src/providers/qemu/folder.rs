@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use planner::{MachineName, MachineType, Tag, Timestamp};
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
@@ -353,7 +353,7 @@ pub(super) fn lock_directory(directory: &Path, limit: Duration) -> Result<fs::Fi
                     directory.display(),
                     limit.as_secs()
                 );
-                return Err(ProviderError { kind: StepErrorKind::TimedOut, message });
+                return Err(ProviderError { kind: OperationErrorKind::TimedOut, message });
             }
             Err(fs::TryLockError::Error(error)) => return Err(failed(&error)),
         }
@@ -426,7 +426,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let held = lock_directory(directory.path(), Duration::ZERO).unwrap();
         let error = lock_directory(directory.path(), Duration::from_millis(1)).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::TimedOut);
+        assert_eq!(error.kind, OperationErrorKind::TimedOut);
         assert!(
             error.message.starts_with("somebody else has been at work in "),
             "{}",

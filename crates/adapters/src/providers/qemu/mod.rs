@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use planner::{Host, Machine, MachineName, MachineState, MachineType, Resource, Tag};
 use qapi::qmp::RunState;
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 
 pub use self::settings::{Accelerator, Settings};
 
@@ -207,7 +207,7 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
                 )));
             }
             Ok(Answer::Nothing) => {}
-            Err(error) if error.kind == StepErrorKind::TimedOut => {}
+            Err(error) if error.kind == OperationErrorKind::TimedOut => {}
             Err(error) => return Err(error),
         }
         if Instant::now() >= next_word {
@@ -227,7 +227,7 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
         }
         if Instant::now() + BOOT_POLL_INTERVAL >= deadline {
             return Err(ProviderError {
-                kind: StepErrorKind::TimedOut,
+                kind: OperationErrorKind::TimedOut,
                 message: format!(
                     "ssh did not answer at {} within {} s (deployTimeout); {}",
                     spec.address,
@@ -260,12 +260,14 @@ fn in_use(known: &[(Folder, Spec)]) -> BTreeMap<MachineName, Share> {
 }
 
 fn state(folder: &Folder, spec: &Spec) -> MachineState {
-    let Some(process) = Process::of(folder) else { return state_when_off(folder, spec) };
+    if Process::of(folder).is_none() {
+        return state_when_off(folder, spec);
+    }
     let run_state =
         Monitor::connect(&folder.monitor_socket()).and_then(|mut monitor| monitor.run_state());
     match run_state {
-        Ok(RunState::running) if folder.is_ready(process.pid()) => MachineState::Up,
-        Ok(RunState::running) => MachineState::Starting,
+        // Whether it answers is for a deployment to see.
+        Ok(RunState::running) => MachineState::Up,
         Ok(RunState::shutdown) => MachineState::Stopping,
         // Paused after an error of the host's disk, or its QEMU hangs.
         Ok(_) | Err(_) => MachineState::Unreachable,
@@ -386,7 +388,7 @@ impl Provider for QemuProvider {
             }
             return Err(error);
         }
-        Ok(machine(&folder, &spec, MachineState::Starting))
+        Ok(machine(&folder, &spec, MachineState::Up))
     }
 
     fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
@@ -408,19 +410,9 @@ impl Provider for QemuProvider {
         let spec = folder.spec()?.ok_or_else(|| ProviderError::failed("it is gone"))?;
         let began = Instant::now();
         help_on(&folder, &spec);
-        match wait_for_ssh(&folder, &spec, limit.saturating_sub(began.elapsed())) {
-            Ok(process) => {
-                folder.mark_ready(process.pid())?;
-                Ok(machine(&folder, &spec, MachineState::Up))
-            }
-            Err(error) => {
-                // It never worked, so nothing on it can be missed, and it may never work.
-                if !folder.was_ever_ready() {
-                    discard(&folder)?;
-                }
-                Err(error)
-            }
-        }
+        let process = wait_for_ssh(&folder, &spec, limit.saturating_sub(began.elapsed()))?;
+        folder.mark_ready(process.pid())?;
+        Ok(machine(&folder, &spec, MachineState::Up))
     }
 
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use planner::{MachineName, MachineType, Resource};
-use reconciler::world::StepErrorKind;
+use reconciler::OperationErrorKind;
 
 use super::settings::Settings;
 use crate::providers::ProviderError;
@@ -59,7 +59,7 @@ pub(super) fn resources(
 /// Lets a machine with `settings` run besides those in `used`, or says by how much it is too much.
 ///
 /// # Errors
-/// [`StepErrorKind::Capacity`], with all numbers.
+/// [`OperationErrorKind::Capacity`], with all numbers.
 pub(super) fn admit(
     settings: &Settings,
     used: &BTreeMap<MachineName, Share>,
@@ -74,7 +74,7 @@ pub(super) fn admit(
         return Ok(());
     }
     Err(ProviderError {
-        kind: StepErrorKind::Capacity,
+        kind: OperationErrorKind::Capacity,
         message: format!(
             "this host has no room: it needs {} MiB and {} cores, the {} machines that run have {memory} of {} MiB and {cores} of {} cores (hostMemory, hostCores)",
             wish.memory,
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(admit(&settings, &used(count)).is_ok(), admitted, "{count}");
         }
         let error = admit(&settings, &used(2)).unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::Capacity);
+        assert_eq!(error.kind, OperationErrorKind::Capacity);
         assert_eq!(
             error.message,
             "this host has no room: it needs 1000 MiB and 2 cores, the 2 machines that run have 2000 of 3000 MiB and 4 of 5 cores (hostMemory, hostCores)"

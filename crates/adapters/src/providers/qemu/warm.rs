@@ -276,7 +276,7 @@ fn converse(folder: &Folder, text: &str, answer: &str, limit: Duration) -> io::R
 fn fresh_lines() -> io::Result<String> {
     let mut seed = [0; SEED_BYTES];
     fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    let clock = crate::world::now().0;
+    let clock = crate::clock::now().0;
     Ok(format!("clock {clock}\nseed {}\n", BASE64.encode(seed)))
 }
 

@@ -11,8 +11,8 @@ mod machines;
 
 use std::time::Duration;
 
+use crate::queue::QueueSource;
 use planner::{MachineKeys, Queue, QueueMachine, QueueStatus, Seconds};
-use reconciler::world::QueueSource;
 use serde_json::{Map, Value};
 
 use super::clock::{Asked, Clock};
@@ -36,7 +36,7 @@ impl Source {
 impl QueueSource for Source {
     fn queue_status(&mut self) -> QueueStatus {
         let invocation = Invocation::new(&self.command, self.limit);
-        let asked_at = crate::world::now();
+        let asked_at = crate::clock::now();
         match invocation.run() {
             Err(error) => QueueStatus::Unavailable(format!("statusCommand: {error}")),
             Ok(output) if !output.succeeded() => {

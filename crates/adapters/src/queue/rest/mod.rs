@@ -16,8 +16,8 @@ mod steps;
 
 use std::time::{Duration, Instant};
 
+use crate::queue::QueueSource;
 use planner::{Queue, QueueStatus};
-use reconciler::world::QueueSource;
 
 use self::server::Server;
 pub(crate) use self::server::without_login;
@@ -42,7 +42,7 @@ impl Source {
     fn look(&mut self) -> Result<Queue, String> {
         let deadline = Instant::now() + self.limit;
         // The machines first: what begins between the two answers is then waiting in one, or both.
-        let asked_at = crate::world::now();
+        let asked_at = crate::clock::now();
         let status = self.server.get("/status", deadline)?;
         let status = status::parse(&status, Asked::until_now(asked_at))?;
         let steps =

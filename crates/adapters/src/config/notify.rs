@@ -1,0 +1,70 @@
+//! `notify`: which program is told of what.
+
+use std::collections::BTreeSet;
+
+use super::reader::Attrs;
+
+/// A program that is told of some things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotifySettings {
+    /// Of these.
+    pub on: BTreeSet<Occasion>,
+    /// Program and arguments; JSON comes on its standard input. Never run through a shell.
+    pub command: Vec<String>,
+}
+
+/// What can be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Occasion {
+    /// Something failed.
+    Failed,
+    /// A ready machine does not work, or its provider does not list it.
+    Unhealthy,
+    /// A provider lists a machine that is named like ours and is not.
+    Orphan,
+}
+
+impl Occasion {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Unhealthy => "unhealthy",
+            Self::Orphan => "orphan",
+        }
+    }
+}
+
+const OCCASIONS: [Occasion; 3] = [Occasion::Failed, Occasion::Unhealthy, Occasion::Orphan];
+
+pub(super) fn read(root: &Attrs<'_>) -> Vec<NotifySettings> {
+    let items = root.items("notify").into_iter();
+    items
+        .map(|item| {
+            let on = occasions(&item);
+            let command = item.command("command").unwrap_or_default();
+            if command.is_empty() && item.get("command").is_none() {
+                item.problem("command", "must be set: a program and its arguments");
+            }
+            item.finish();
+            NotifySettings { on, command }
+        })
+        .collect()
+}
+
+/// All, where none is named.
+fn occasions(item: &Attrs<'_>) -> BTreeSet<Occasion> {
+    let Some(names) = item.texts("on") else { return OCCASIONS.into() };
+    let mut on = BTreeSet::new();
+    for name in names {
+        match OCCASIONS.into_iter().find(|occasion| occasion.name() == name) {
+            Some(occasion) => {
+                on.insert(occasion);
+            }
+            None => {
+                item.problem("on", format!("has {name:?}; there are failed, unhealthy and orphan"));
+            }
+        }
+    }
+    on
+}

@@ -1,0 +1,470 @@
+//! Carries out what the reconciler asks for, in the real world: threads do the work and report through one channel,
+//! so that nothing waits for anything else.
+
+mod operations;
+mod providers;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use planner::Seconds;
+use reconciler::{
+    Configuration, Effect, Event, HistoryEntry, OperationError, OperationErrorKind, OperationId,
+    Published, Reconciler, Task, Timing,
+};
+
+use crate::clock::Clock;
+use crate::command::CancelToken;
+use crate::config::{Config, ScheduledPolicy};
+pub use crate::host_name::ASK_HOST_NAME;
+use crate::lock::{self, Access};
+use crate::machines_file::Sink;
+use crate::queue::{self, QueueSource};
+use crate::state::{Recorder, StateError, Store};
+use operations::Operations;
+pub use operations::TOUCH_KEEP_ALIVE;
+use providers::Providers;
+
+/// How often the clock is compared with the system's, and the schedule looked at.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long the end waits for what is being written down.
+const RECORDING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a driver may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything.
+    Act,
+    /// Look: nothing is written down, published, begun or changed.
+    Look,
+}
+
+/// Why [`Driver::run`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// [`Handle::stop`] was called.
+    Stopped,
+    /// The deadline has come.
+    Deadline,
+    /// The caller's function said so.
+    Broke,
+}
+
+/// What a step of the loop is told to whoever runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The state of the loop.
+    pub reconciler: &'a Reconciler,
+    /// What has happened since the last step.
+    pub happened: &'a [HistoryEntry],
+    /// Why the configuration in force is not the one that was last read.
+    pub refused: Option<&'a str>,
+}
+
+enum Message {
+    Event(Event),
+    Reload(Box<Config>, Sender<Result<(), String>>),
+    Refuse(String),
+    Stop,
+}
+
+/// Reaches a running driver from other threads.
+#[derive(Clone, Debug)]
+pub struct Handle(Sender<Message>);
+
+impl Handle {
+    /// Makes [`Driver::run`] return soon. What is under way goes on until the process ends its children.
+    pub fn stop(&self) {
+        // A driver that has gone needs no telling.
+        let _gone = self.0.send(Message::Stop);
+    }
+
+    /// Gives the driver another configuration, and waits until that is in force.
+    ///
+    /// # Errors
+    /// When it is refused: the old one goes on.
+    pub fn reload(&self, config: Config) -> Result<(), String> {
+        let (sender, answer) = mpsc::channel();
+        let _gone = self.0.send(Message::Reload(Box::new(config), sender));
+        // A driver that has gone refuses nothing.
+        answer.recv().unwrap_or(Ok(()))
+    }
+
+    /// Tells the driver why there is no other configuration to go on with, for those who ask.
+    pub fn refuse(&self, reason: String) {
+        let _gone = self.0.send(Message::Refuse(reason));
+    }
+}
+
+/// The reconciler in the real world.
+pub struct Driver {
+    config: Config,
+    mode: Mode,
+    clock: Clock,
+    reconciler: Reconciler,
+    /// Who only looks writes nothing.
+    recorder: Option<Recorder>,
+    providers: Providers,
+    operations: Arc<Operations>,
+    queue: Arc<Mutex<Box<dyn QueueSource + Send>>>,
+    sink: Sink,
+    cancels: BTreeMap<OperationId, CancelToken>,
+    refused: Option<String>,
+    longest_wait: Duration,
+    sender: Sender<Message>,
+    messages: Receiver<Message>,
+    /// The policy that the schedule makes of the configured one, for now.
+    scheduled: ScheduledPolicy,
+}
+
+impl Driver {
+    /// The driver for `config`, with what its state directory remembers. Nothing is asked or changed yet.
+    ///
+    /// # Errors
+    /// When the state cannot be used.
+    pub fn open(config: Config, mode: Mode) -> Result<Self, StateError> {
+        let access = access(mode);
+        let clock = Clock::start();
+        let (mut store, state, remembered) =
+            Store::open(&config.state_dir, &config.policy.tag, access)?;
+        let providers = Providers::new(&config, remembered);
+        if let Err(error) = store.remember_providers(providers.settings()) {
+            tracing::warn!("{error}");
+        }
+        let scheduled = config.policy_at(clock.now());
+        let configuration = configuration(&config, mode, scheduled.policy.clone(), &providers);
+        let (sender, messages) = mpsc::channel();
+        let limit = config.limits.status_timeout;
+        let (now, seed) = (clock.now(), seed(&config));
+        let reconciler = match mode {
+            Mode::Act => Reconciler::new(configuration, state, seed, now),
+            Mode::Look => {
+                let is_at_work = lock::holder(&config.state_dir).is_some();
+                let state = if is_at_work { state } else { state.left_behind() };
+                // What is seen is told as it is, not as a plan that nobody carries out would have made it.
+                Reconciler::beside(configuration, state, seed, now)
+                    .with_planner(|_, _| planner::Plan::default())
+            }
+        };
+        let recorder = match mode {
+            Mode::Act => Some(record_with(store, sender.clone())?),
+            Mode::Look => None,
+        };
+        Ok(Self {
+            reconciler,
+            recorder,
+            operations: Arc::new(Operations::new(&config)),
+            queue: Arc::new(Mutex::new(queue::source(
+                &config.queue,
+                limit,
+                &config.state_dir,
+                access,
+            ))),
+            sink: Sink::new(config.machines_file.clone(), limit),
+            cancels: BTreeMap::new(),
+            refused: None,
+            longest_wait: LONGEST_WAIT,
+            config,
+            mode,
+            clock,
+            providers,
+            sender,
+            messages,
+            scheduled,
+        })
+    }
+
+    /// Reaches this driver from other threads.
+    pub fn handle(&self) -> Handle {
+        Handle(self.sender.clone())
+    }
+
+    /// The state of the loop.
+    pub fn reconciler(&self) -> &Reconciler {
+        &self.reconciler
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Steps at least so often, also when nothing happens.
+    pub fn step_at_least_every(&mut self, interval: Duration) {
+        self.longest_wait = self.longest_wait.min(interval);
+    }
+
+    /// Runs until it is stopped, `deadline` has come, or `on_step` breaks. That is called after every step.
+    pub fn run(
+        &mut self,
+        deadline: Option<Instant>,
+        on_step: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Ended {
+        let ended = self.step_until(deadline, on_step);
+        if let Some(recorder) = &self.recorder {
+            // What is not written down by then the next run finds out.
+            recorder.ticket().wait_no_longer_than(RECORDING_PATIENCE);
+        }
+        ended
+    }
+
+    fn step_until(
+        &mut self,
+        deadline: Option<Instant>,
+        on_step: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Ended {
+        loop {
+            self.look_at_the_clock();
+            // Who only looks has seen enough then, and plans by itself.
+            if self.mode == Mode::Act || !self.reconciler.has_looked() {
+                self.reconciler.act(self.clock.now());
+            }
+            while let Some(effect) = self.reconciler.poll_effect() {
+                self.carry_out(effect);
+            }
+            let happened = self.reconciler.take_news();
+            let step = Step {
+                reconciler: &self.reconciler,
+                happened: &happened,
+                refused: self.refused.as_deref(),
+            };
+            if on_step(&step).is_break() {
+                return Ended::Broke;
+            }
+            match self.wait(deadline) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(ended) => return ended,
+            }
+        }
+    }
+
+    /// Waits for something to happen, and takes note of all that has.
+    fn wait(&mut self, deadline: Option<Instant>) -> ControlFlow<Ended> {
+        let mut wait = self.longest_wait;
+        if let Some(at) = self.reconciler.poll_timeout() {
+            wait = wait.min(self.clock.until(at));
+        }
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return ControlFlow::Break(Ended::Deadline);
+            }
+            wait = wait.min(left);
+        }
+        match self.messages.recv_timeout(wait) {
+            Ok(message) => self.take(message)?,
+            // We hold a sender ourselves.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        while let Ok(message) = self.messages.try_recv() {
+            self.take(message)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn take(&mut self, message: Message) -> ControlFlow<Ended> {
+        match message {
+            Message::Event(event) => {
+                if let Event::Ended { operation, .. } = &event {
+                    self.cancels.remove(operation);
+                }
+                self.tell(event);
+            }
+            Message::Reload(config, answer) => {
+                let result = self.reload(*config);
+                if let Err(reason) = &result {
+                    self.refuse(Some(reason.clone()));
+                }
+                let _gone = answer.send(result);
+            }
+            Message::Refuse(reason) => self.refuse(Some(reason)),
+            Message::Stop => return ControlFlow::Break(Ended::Stopped),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.reconciler.handle(self.clock.now(), event);
+    }
+
+    /// A clock that was set is an event, and so is a schedule that changes the policy.
+    fn look_at_the_clock(&mut self) {
+        if let Some(seconds) = self.clock.step() {
+            self.tell(Event::ClockStepped { seconds });
+        }
+        if self.scheduled.until.is_some_and(|until| until <= self.clock.now()) {
+            self.scheduled = self.config.policy_at(self.clock.now());
+            self.configure();
+        }
+    }
+
+    fn refuse(&mut self, reason: Option<String>) {
+        if self.refused != reason {
+            self.refused.clone_from(&reason);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note_refusal(reason);
+            }
+        }
+    }
+
+    fn reload(&mut self, config: Config) -> Result<(), String> {
+        if config.state_dir != self.config.state_dir || config.policy.tag != self.config.policy.tag
+        {
+            return Err(
+                "stateDir and tag cannot change while the provisioner runs: restart it".to_owned()
+            );
+        }
+        self.refuse(None);
+        let access = access(self.mode);
+        let limit = config.limits.status_timeout;
+        self.providers = Providers::new(&config, self.providers.settings().clone());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.remember_providers(self.providers.settings().clone());
+        }
+        self.operations = Arc::new(Operations::new(&config));
+        self.queue =
+            Arc::new(Mutex::new(queue::source(&config.queue, limit, &config.state_dir, access)));
+        self.sink = Sink::new(config.machines_file.clone(), limit);
+        self.config = config;
+        self.scheduled = self.config.policy_at(self.clock.now());
+        self.configure();
+        Ok(())
+    }
+
+    fn configure(&mut self) {
+        let policy = self.scheduled.policy.clone();
+        let new = configuration(&self.config, self.mode, policy, &self.providers);
+        self.tell(Event::Configured(Box::new(new)));
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::AskQueue(question) => {
+                let queue = Arc::clone(&self.queue);
+                self.spawn("queue", move || {
+                    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                    Event::Queue { question, status: queue.queue_status() }
+                });
+            }
+            Effect::List { listing, provider } => {
+                let asked = self.providers.get(&provider);
+                let is_old = self.providers.is_old(&provider);
+                let limit = self.config.limits.status_timeout;
+                self.spawn("list", move || {
+                    let result = providers::list(asked.as_deref(), &provider, is_old, limit);
+                    Event::Listed { listing, provider, result }
+                });
+            }
+            Effect::Begin { operation, task } => self.begin(operation, *task),
+            Effect::Abandon(operation) => {
+                if let Some(cancel) = self.cancels.get(&operation) {
+                    cancel.cancel();
+                }
+            }
+            Effect::Publish { publication, file } => {
+                let Some(recorder) = &self.recorder else { return };
+                let (sink, earlier) = (self.sink.clone(), recorder.ticket());
+                self.spawn("publish", move || {
+                    earlier.wait();
+                    let result: Result<Published, String> = sink.publish(&file);
+                    Event::Published { publication, result }
+                });
+            }
+            Effect::Record { batch, changes } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.write(batch, changes);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, operation: OperationId, task: Task) {
+        let Some(recorder) = &self.recorder else { return };
+        let earlier = recorder.ticket();
+        let provider = self.providers.get(&task.provider);
+        let operations = Arc::clone(&self.operations);
+        let cancel = CancelToken::new();
+        self.cancels.insert(operation, cancel.clone());
+        self.spawn("operation", move || {
+            earlier.wait();
+            let result = match provider {
+                Some(provider) => cancel.scope(|| operations.run(&task, provider.as_ref())),
+                None => Err(no_provider(&task)),
+            };
+            // One that was ended may have had its effect.
+            let result = result.map_err(|error| OperationError {
+                kind: if cancel.is_cancelled() { OperationErrorKind::TimedOut } else { error.kind },
+                ..error
+            });
+            Event::Ended { operation, result }
+        });
+    }
+
+    /// Does `work` on a thread of its own and reports what came of it.
+    fn spawn(&self, what: &str, work: impl FnOnce() -> Event + Send + 'static) {
+        let sender = self.sender.clone();
+        let spawned = thread::Builder::new().name(what.to_owned()).spawn(move || {
+            let _gone = sender.send(Message::Event(work()));
+        });
+        if let Err(error) = spawned {
+            // The reconciler gives up what hangs; nothing else can be done without threads.
+            tracing::error!("no thread for {what}: {error}");
+        }
+    }
+}
+
+/// Each batch ends with an event of the loop, and what the operator says is one.
+fn record_with(store: Store, sender: Sender<Message>) -> Result<Recorder, StateError> {
+    Recorder::start(store, move |event| {
+        let _gone = sender.send(Message::Event(event));
+    })
+}
+
+fn no_provider(task: &Task) -> OperationError {
+    let message =
+        format!("no provider is known for its type {}; see systemTypes", task.machine.machine_type);
+    OperationError { kind: OperationErrorKind::Failed, message }
+}
+
+fn access(mode: Mode) -> Access {
+    match mode {
+        Mode::Act => Access::ReadWrite,
+        Mode::Look => Access::ReadOnly,
+    }
+}
+
+/// Jitter differs between provisioners, not between runs.
+fn seed(config: &Config) -> u64 {
+    let bytes = config.policy.tag.as_str().bytes();
+    bytes.fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)))
+}
+
+fn configuration(
+    config: &Config,
+    mode: Mode,
+    policy: planner::Policy,
+    providers: &Providers,
+) -> Configuration {
+    let seconds = |duration: Duration| Seconds(duration.as_secs().max(1));
+    let (limits, timing) = (&config.limits, &config.timing);
+    Configuration {
+        policy,
+        providers: providers.configured().clone(),
+        settings: providers::settings_digests(config),
+        timing: Timing {
+            poll_interval: seconds(timing.poll_interval),
+            list_interval: seconds(timing.list_interval),
+            keep_alive_interval: (mode == Mode::Act && config.ssh.touch_keep_alive)
+                .then(|| seconds(timing.keep_alive_interval)),
+            max_status_age: seconds(timing.max_status_age),
+            create_timeout: seconds(limits.create_timeout),
+            deploy_timeout: seconds(limits.deploy_timeout),
+            release_timeout: seconds(limits.release_timeout),
+            parallelism: limits.parallelism,
+        },
+    }
+}

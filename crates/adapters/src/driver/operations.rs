@@ -1,0 +1,184 @@
+//! What is done with one machine, to its end: by its provider, and on the machine over ssh.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use planner::{Machine, MachineType, Operation};
+use reconciler::{Done, OperationError, OperationErrorKind, Task};
+
+use crate::command::CancelToken;
+use crate::config::{Config, SshSettings};
+use crate::host_name::{ASK_HOST_NAME, OwnName, own_name};
+use crate::providers::{Provider, ProviderError};
+use crate::ssh::{Ssh, SshError};
+
+/// How long the sshd of a machine that was never ready may take to answer once its provider calls it up.
+const SSH_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is tried.
+const SSH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Run on a machine so that it does not power itself off. Machines whose keys may run only certain commands
+/// have to allow this one (nixos-modules/build-machine.nix), and [`ASK_HOST_NAME`].
+pub const TOUCH_KEEP_ALIVE: [&str; 2] = ["touch", "/run/keep-alive"];
+
+/// Carries out operations, several at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Operations {
+    ssh: Ssh,
+    settings: SshSettings,
+    keys: BTreeMap<MachineType, String>,
+    /// For one command on a machine.
+    command_limit: Duration,
+}
+
+impl Operations {
+    pub(super) fn new(config: &Config) -> Self {
+        let keys = config.policy.pools.iter();
+        Self {
+            ssh: Ssh::new(config.ssh.options.clone(), &config.state_dir),
+            settings: config.ssh.clone(),
+            keys: keys.filter_map(|(t, pool)| Some((t.clone(), pool.ssh_key.clone()?))).collect(),
+            command_limit: config.limits.status_timeout,
+        }
+    }
+
+    /// Carries out `task` with `provider`.
+    pub(super) fn run(&self, task: &Task, provider: &dyn Provider) -> Result<Done, OperationError> {
+        let limit = Duration::from_secs(task.limit.0);
+        let machine = &task.machine;
+        match task.operation {
+            Operation::Create => {
+                self.ssh.forget(&machine.name);
+                let kind = &machine.machine_type;
+                provider.create(&machine.name, kind, &task.token, limit).map(done)
+            }
+            Operation::Start => provider.start(machine, limit).map(|()| done(machine.clone())),
+            Operation::Deploy => return self.deploy(machine, provider, limit),
+            Operation::KeepAlive => {
+                let touched = self.touch(machine, Instant::now());
+                return touched.map(|()| done(machine.clone())).map_err(OperationError::from);
+            }
+            Operation::Drain => return self.drain(machine, limit),
+            Operation::Stop => provider.stop(machine, limit).map(|()| done(machine.clone())),
+            Operation::Destroy => provider.destroy(machine, limit).map(|()| {
+                self.ssh.forget(&machine.name);
+                done(machine.clone())
+            }),
+        }
+        .map_err(OperationError::from)
+    }
+
+    /// A machine that does not answer to ssh is not ready, however long it has been up.
+    fn deploy(
+        &self,
+        machine: &Machine,
+        provider: &dyn Provider,
+        limit: Duration,
+    ) -> Result<Done, OperationError> {
+        let deadline = Instant::now() + limit;
+        let was_ready = machine.memory.ready_since.is_some();
+        let deployed = provider.deploy(machine, limit).map_err(OperationError::from)?;
+        let mut done = done(Machine { memory: machine.memory.clone(), ..deployed });
+        let patience = if was_ready { Duration::ZERO } else { SSH_PATIENCE };
+        let deadline = deadline.min(Instant::now() + patience);
+        if let Some(resume) = &self.settings.resume_command {
+            self.ssh_until(&done.machine, resume, deadline).map_err(|error| {
+                let OperationError { kind, message } = error.into();
+                let message = format!("its builder cannot be started: {message}");
+                OperationError { kind, message }
+            })?;
+            self.learn_host_name(&mut done, deadline);
+        }
+        if self.settings.touch_keep_alive && !provider.boots_with_keep_alive() {
+            match self.touch(&done.machine, deadline) {
+                Err(error @ SshError::NotConnected { .. }) => return Err(error.into()),
+                Err(error) => done.warnings.push(format!(
+                    "cannot touch /run/keep-alive, it may shut itself down: {error} (see touchKeepAlive)"
+                )),
+                Ok(()) => {}
+            }
+        }
+        Ok(done)
+    }
+
+    /// The current queue runner knows builders by what `gethostname` says there; providers need not know. It is
+    /// asked for at every deployment: a machine may get its name only while it boots, or another one later.
+    fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
+        let machine = &mut done.machine;
+        let told = machine.host_name.clone();
+        let asked = self
+            .ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline)
+            .map_err(|error| error.to_string());
+        match asked.and_then(|printed| own_name(&printed, told.as_ref())) {
+            Ok(OwnName { host_name, contradiction }) => {
+                machine.host_name = Some(host_name);
+                done.warnings.extend(contradiction);
+            }
+            Err(reason) if told.is_some() => {
+                tracing::debug!(machine = %machine.name, "cannot ask for its host name: {reason}");
+            }
+            Err(reason) => done.warnings.push(format!(
+                "its host name is not known, so it stays while an unknown builder is busy: {reason}"
+            )),
+        }
+    }
+
+    fn drain(&self, machine: &Machine, limit: Duration) -> Result<Done, OperationError> {
+        if let Some(drain) = &self.settings.drain_command {
+            self.ssh.run(machine, self.key(machine), drain, limit)?;
+        }
+        Ok(done(machine.clone()))
+    }
+
+    fn touch(&self, machine: &Machine, deadline: Instant) -> Result<(), SshError> {
+        self.ssh_until(machine, &TOUCH_KEEP_ALIVE.map(str::to_owned), deadline).map(|_| ())
+    }
+
+    fn key(&self, machine: &Machine) -> Option<&str> {
+        self.keys.get(&machine.machine_type).map(String::as_str)
+    }
+
+    /// Tries until `deadline`, and once at least, to reach a machine that may still be booting.
+    fn ssh_until(
+        &self,
+        machine: &Machine,
+        remote: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<u8>, SshError> {
+        loop {
+            match self.ssh.run(machine, self.key(machine), remote, self.command_limit) {
+                Err(SshError::NotConnected { .. })
+                    if Instant::now() + SSH_RETRY_INTERVAL < deadline && !is_cancelled() =>
+                {
+                    thread::sleep(SSH_RETRY_INTERVAL);
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+fn is_cancelled() -> bool {
+    CancelToken::current().is_some_and(|token| token.is_cancelled())
+}
+
+fn done(machine: Machine) -> Done {
+    Done { machine: Box::new(machine), warnings: Vec::new() }
+}
+
+impl From<ProviderError> for OperationError {
+    fn from(error: ProviderError) -> Self {
+        Self { kind: error.kind, message: error.message }
+    }
+}
+
+impl From<SshError> for OperationError {
+    fn from(error: SshError) -> Self {
+        let kind = match error {
+            SshError::NotConnected { .. } => OperationErrorKind::Unreachable,
+            SshError::Failed(_) => OperationErrorKind::Failed,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}

@@ -1,0 +1,98 @@
+//! The providers of the configured types, and those that remembered machines were made with.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::MachineType;
+use reconciler::{Listing, ProviderId};
+
+use crate::config::Config;
+use crate::digest::sha256;
+use crate::providers::{Provider, ProviderContext, ProviderSettings, build};
+use crate::state::Remembered;
+
+/// All providers by what identifies them.
+pub(super) struct Providers {
+    configured: BTreeMap<MachineType, ProviderId>,
+    settings: Remembered,
+    by_id: BTreeMap<ProviderId, Arc<dyn Provider>>,
+}
+
+impl Providers {
+    /// Those of `config`, and those of `remembered` machines.
+    pub(super) fn new(config: &Config, remembered: Remembered) -> Self {
+        let mut settings = remembered;
+        let mut configured = BTreeMap::new();
+        for (machine_type, provider) in &config.providers {
+            let id = ProviderId(provider.identity());
+            settings.entry(id.clone()).or_default().insert(machine_type.clone(), provider.clone());
+            configured.insert(machine_type.clone(), id);
+        }
+        let tag = config.policy.tag.clone();
+        let context = ProviderContext { tag, state_dir: config.state_dir.clone() };
+        let by_id = settings
+            .iter()
+            .filter_map(|(id, types)| Some((id.clone(), Arc::from(build(&context, types)?))))
+            .collect();
+        Self { configured, settings, by_id }
+    }
+
+    pub(super) fn get(&self, id: &ProviderId) -> Option<Arc<dyn Provider>> {
+        self.by_id.get(id).cloned()
+    }
+
+    /// Whether only machines that were made earlier are its.
+    pub(super) fn is_old(&self, id: &ProviderId) -> bool {
+        !self.configured.values().any(|configured| configured == id)
+    }
+
+    pub(super) fn configured(&self) -> &BTreeMap<MachineType, ProviderId> {
+        &self.configured
+    }
+
+    pub(super) fn settings(&self) -> &Remembered {
+        &self.settings
+    }
+}
+
+/// Lists the machines of one provider.
+pub(super) fn list(
+    provider: Option<&dyn Provider>,
+    id: &ProviderId,
+    is_old: bool,
+    limit: Duration,
+) -> Result<Listing, String> {
+    let provider = provider.ok_or_else(|| {
+        format!(
+            "nothing is known of the provider that machines were made with ({id}); once they are gone, delete \
+             state.sqlite in stateDir"
+        )
+    })?;
+    let machines = provider.list(limit).map_err(|error| {
+        if is_old {
+            format!(
+                "{error} (this provider is not configured any more, but machines were made with it; once they are \
+                 gone, delete state.sqlite in stateDir: all others are found again by their tag)"
+            )
+        } else {
+            error.to_string()
+        }
+    })?;
+    Ok(Listing { machines, resources: provider.resources(), not_ours: Vec::new() })
+}
+
+/// Digests of what deployments bring onto machines: of the types that NixOps makes, their settings and their
+/// expression.
+pub(super) fn settings_digests(config: &Config) -> BTreeMap<MachineType, String> {
+    let digest = |settings: &ProviderSettings| {
+        let ProviderSettings::Nixops(nixops) = settings else { return None };
+        let mut bytes = serde_json::to_vec(settings).ok()?;
+        // A flake's or a network's own files are not followed.
+        bytes.extend(nixops.expr.as_ref().and_then(|path| fs::read(path).ok()).unwrap_or_default());
+        Some(sha256(bytes))
+    };
+    let providers = config.providers.iter();
+    providers.filter_map(|(t, settings)| Some((t.clone(), digest(settings)?))).collect()
+}

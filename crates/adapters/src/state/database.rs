@@ -1,0 +1,198 @@
+//! The database itself: how it is opened, what is in it, and how changes are put into it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use planner::MachineType;
+use reconciler::Change;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::atomic_file::create_folder;
+
+/// How long another process may write, or read, before it is in the way.
+const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+/// History that is older goes.
+const HISTORY_SECONDS: u64 = 90 * 86_400;
+/// Entries that are kept at the most: some 200 bytes each.
+const MOST_HISTORY: u64 = 500_000;
+/// The format that this version reads and writes.
+const VERSION: u32 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS machines (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS back_off (type TEXT PRIMARY KEY, back_off TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS experience (type TEXT PRIMARY KEY, experience TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS orders (subject TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS providers (
+        identity TEXT NOT NULL, type TEXT NOT NULL, settings TEXT NOT NULL, PRIMARY KEY (identity, type)
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS history (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, machine TEXT, type TEXT, entry TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS history_at ON history (at);
+    CREATE INDEX IF NOT EXISTS history_machine ON history (machine);
+";
+
+/// Why the database cannot be used, and what to do about it.
+#[derive(Debug, Error)]
+pub(super) enum Trouble {
+    /// As `rusqlite` tells it.
+    #[error(
+        "{0}; see to room and permissions in stateDir. The file can be deleted: machines are found again by their tag"
+    )]
+    Database(#[from] rusqlite::Error),
+    /// It is of a later version than this program, which could lose what it does not know.
+    #[error(
+        "a newer hydra-provisioner wrote it (format {found}, this one knows {VERSION}); run that version, or move the \
+         file away: machines are found again by their tag, but not what is under way"
+    )]
+    Newer {
+        /// Its format.
+        found: String,
+    },
+    /// It was deleted while we ran.
+    #[error("it was deleted; all that is known is written down anew")]
+    Deleted,
+}
+
+/// Opens it to look only.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, Trouble> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_PATIENCE)?;
+    check_version(&connection)?;
+    Ok(connection)
+}
+
+/// Opens it to write, and makes it where it is not there.
+pub(super) fn open_to_write(path: &Path) -> Result<Connection, Trouble> {
+    if let Some(folder) = path.parent() {
+        create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
+    }
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_PATIENCE)?;
+    check_version(&connection)?;
+    // Whoever may read it knows host names and addresses; whoever may write it decides what is destroyed.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // What is written is durable when it returns: an intent has to outlive a crash of the host.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(SCHEMA)?;
+    connection.execute(
+        "INSERT OR IGNORE INTO meta VALUES ('version', ?1)",
+        params![VERSION.to_string()],
+    )?;
+    Ok(connection)
+}
+
+/// Looks before anything is changed.
+fn check_version(connection: &Connection) -> Result<(), Trouble> {
+    let is_new = !connection.table_exists(None, "meta")?;
+    let found = if is_new { None } else { meta(connection, "version")? };
+    match found {
+        Some(found) if found.parse::<u32>().is_ok_and(|found| found <= VERSION) => Ok(()),
+        Some(found) => Err(Trouble::Newer { found }),
+        None => Ok(()),
+    }
+}
+
+/// A single fact.
+pub(super) fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    let query = "SELECT value FROM meta WHERE key = ?1";
+    connection.query_row(query, params![key], |row| row.get(0)).optional()
+}
+
+/// Writes a single fact, or takes it away.
+pub(super) fn set_meta(
+    connection: &Connection,
+    key: &str,
+    value: Option<&str>,
+) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => connection
+            .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![key, value])?,
+        None => connection.execute("DELETE FROM meta WHERE key = ?1", params![key])?,
+    };
+    Ok(())
+}
+
+/// Puts one change into it.
+pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    match change {
+        Change::Put(record) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO machines VALUES (?1, ?2)")?
+            .execute(params![record.machine.name.as_str(), to_json(record)?])?,
+        Change::Remove(name) => transaction
+            .prepare_cached("DELETE FROM machines WHERE name = ?1")?
+            .execute(params![name.as_str()])?,
+        Change::BackOff(machine_type, Some(back_off)) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO back_off VALUES (?1, ?2)")?
+            .execute(params![machine_type.as_str(), to_json(back_off)?])?,
+        Change::BackOff(machine_type, None) => transaction
+            .prepare_cached("DELETE FROM back_off WHERE type = ?1")?
+            .execute(params![machine_type.as_str()])?,
+        Change::Experience(machine_type, experience) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO experience VALUES (?1, ?2)")?
+            .execute(params![machine_type.as_str(), to_json(experience)?])?,
+        Change::OrderDone(order) => transaction
+            // Unless something else was said meanwhile.
+            .prepare_cached("DELETE FROM orders WHERE subject = ?1 AND entry = ?2")?
+            .execute(params![order.word.subject(), to_json(order)?])?,
+        Change::History(entry) => transaction
+            .prepare_cached(
+                "INSERT INTO history (at, machine, type, entry) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                i64::try_from(entry.at.0).unwrap_or(i64::MAX),
+                entry.machine.as_ref().map(planner::MachineName::as_str),
+                entry.machine_type.as_ref().map(MachineType::as_str),
+                to_json(entry)?
+            ])?,
+    };
+    Ok(())
+}
+
+/// Deletes history that is too old or too much, by the time of the newest entry.
+pub(super) fn trim(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
+    let times = changes.iter().filter_map(|change| match change {
+        Change::History(entry) => Some(entry.at.0),
+        _ => None,
+    });
+    let Some(newest) = times.max() else { return Ok(()) };
+    let oldest = i64::try_from(newest.saturating_sub(HISTORY_SECONDS)).unwrap_or(0);
+    transaction.execute("DELETE FROM history WHERE at < ?1", params![oldest])?;
+    transaction.execute(
+        "DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1",
+        params![i64::try_from(MOST_HISTORY).unwrap_or(i64::MAX)],
+    )?;
+    Ok(())
+}
+
+/// The rows of a query for a key and a JSON text.
+pub(super) fn rows<T: DeserializeOwned>(
+    connection: &Connection,
+    query: &str,
+) -> rusqlite::Result<Vec<(String, T)>> {
+    let mut statement = connection.prepare(query)?;
+    let rows =
+        statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| row.and_then(|(key, text)| Ok((key, from_json(&text)?)))).collect()
+}
+
+pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}

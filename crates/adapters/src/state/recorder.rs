@@ -1,0 +1,176 @@
+//! Writes the state down on a thread of its own: a busy database, or a slow disk, keeps nothing waiting but what is to
+//! be done only once it is written down.
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use reconciler::{BatchId, Change, Event};
+
+use super::{Remembered, StateError, Store};
+
+/// How often it looks for what the operator says.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+enum Job {
+    Write(BatchId, Vec<Change>),
+    Providers(Remembered),
+    Refusal(Option<String>),
+}
+
+/// Takes what is to be written down, in order.
+pub(crate) struct Recorder {
+    jobs: Sender<Job>,
+    handed_in: u64,
+    progress: Arc<Progress>,
+}
+
+/// How many jobs are done.
+#[derive(Debug, Default)]
+struct Progress {
+    done: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All that was handed in before a moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    number: u64,
+    progress: Arc<Progress>,
+}
+
+impl Ticket {
+    /// Waits until all that is written down, or could not be.
+    pub(crate) fn wait(&self) {
+        let waiting = |done: &mut u64| *done < self.number;
+        let done = self.progress.changed.wait_while(self.progress.lock(), waiting);
+        drop(done.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits no longer than `limit`.
+    pub(crate) fn wait_no_longer_than(&self, limit: Duration) {
+        let waiting = |done: &mut u64| *done < self.number;
+        let waited = self.progress.changed.wait_timeout_while(self.progress.lock(), limit, waiting);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Recorder {
+    /// Writes into `store` from now on. `report` is told what became of each batch, and what the operator says.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub(crate) fn start(
+        store: Store,
+        report: impl Fn(Event) + Send + 'static,
+    ) -> Result<Self, StateError> {
+        let (jobs, todo) = mpsc::channel();
+        let progress = Arc::new(Progress::default());
+        let shown = Arc::clone(&progress);
+        let mut store = store;
+        let work = move || {
+            loop {
+                match todo.recv_timeout(LOOK_INTERVAL) {
+                    Ok(job) => {
+                        store.carry_out(job, &report);
+                        *shown.lock() += 1;
+                        shown.changed.notify_all();
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                if let Some(orders) = store.new_orders() {
+                    report(Event::Ordered(orders));
+                }
+            }
+        };
+        thread::Builder::new().name("state".to_owned()).spawn(work).map_err(|error| {
+            StateError { reason: format!("no thread to write the state with: {error}") }
+        })?;
+        Ok(Self { jobs, handed_in: 0, progress })
+    }
+
+    pub(crate) fn write(&mut self, batch: BatchId, changes: Vec<Change>) {
+        self.hand_in(Job::Write(batch, changes));
+    }
+
+    pub(crate) fn remember_providers(&mut self, providers: Remembered) {
+        self.hand_in(Job::Providers(providers));
+    }
+
+    pub(crate) fn note_refusal(&mut self, reason: Option<String>) {
+        self.hand_in(Job::Refusal(reason));
+    }
+
+    fn hand_in(&mut self, job: Job) {
+        // Its thread ends with us.
+        if self.jobs.send(job).is_ok() {
+            self.handed_in += 1;
+        }
+    }
+
+    /// For what is to be done only when all that was handed in so far is written down.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket { number: self.handed_in, progress: Arc::clone(&self.progress) }
+    }
+}
+
+impl Store {
+    fn carry_out(&mut self, job: Job, report: &impl Fn(Event)) {
+        let noted = match job {
+            Job::Write(batch, changes) => {
+                let result = self.write(&changes);
+                report(Event::Recorded { batch, result });
+                Ok(())
+            }
+            Job::Providers(providers) => self.remember_providers(&providers),
+            Job::Refusal(reason) => self.note_refusal(reason.as_deref()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::{MachineName, Tag};
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::lock::Access;
+
+    /// Handing in returns at once while another holds the database; what is to come after it waits.
+    #[test]
+    fn a_busy_database_keeps_only_those_waiting_who_need_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, ..) = Store::open(folder.path(), &Tag::new("t"), Access::ReadWrite).unwrap();
+        let (sender, results) = mpsc::channel();
+        let mut recorder = Recorder::start(store, move |event| {
+            if let Event::Recorded { batch, result } = event {
+                let _gone = sender.send((batch, result));
+            }
+        })
+        .unwrap();
+        let other = Connection::open(folder.path().join("state.sqlite")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for batch in [1, 2] {
+            let gone = Change::Remove(MachineName::new("t-0"));
+            recorder.write(BatchId(batch), vec![gone]);
+        }
+        let ticket = recorder.ticket();
+        ticket.wait_no_longer_than(Duration::from_millis(100));
+        assert!(results.try_recv().is_err(), "it was written beside the other");
+        other.execute_batch("COMMIT").unwrap();
+        ticket.wait();
+        let written: Vec<_> = results.try_iter().collect();
+        assert_eq!(written, [(BatchId(1), Ok(())), (BatchId(2), Ok(()))]);
+    }
+}

@@ -1,0 +1,249 @@
+//! What machines have cost, from the history: for each second that they ran, by `dollarsPerHour`. A provider that
+//! charges whole hours asks for somewhat more.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use adapters::config::Config;
+use adapters::state;
+use comfy_table::{Table, presets};
+use planner::{MachineName, MachineType, Money, Policy, Seconds, Timestamp};
+use reconciler::{Happening, HistoryEntry, Record};
+use serde::Serialize;
+
+use crate::commands::{fail, load, now, print, print_json};
+use crate::exit::Exit;
+
+const DAY: Seconds = Seconds(86_400);
+/// The longest period.
+const DAYS: u64 = 30;
+
+/// What was spent, and what is being spent.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Costs {
+    pub(crate) types: BTreeMap<MachineType, Cost>,
+    pub(crate) total: Cost,
+    /// Types of machines in the history without `dollarsPerHour`.
+    pub(crate) without_price: Vec<MachineType>,
+}
+
+/// In micro-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Cost {
+    /// An hour, with the machines that run now.
+    pub(crate) hourly: Money,
+    /// In the last 24 hours.
+    pub(crate) day: Money,
+    /// In the last 7 days.
+    pub(crate) week: Money,
+    /// In the last 30 days.
+    pub(crate) month: Money,
+    /// In 30 days, if they go on like the last 7.
+    pub(crate) forecast: Money,
+}
+
+/// `cost`.
+pub(crate) fn cost(conf: &Path, json: bool) -> Result<Exit, Exit> {
+    let config = load(conf)?;
+    let costs = of_state(&config.state_dir, &config.policy, now())
+        .map_err(|error| fail(Exit::Unexpected, &error))?;
+    for machine_type in &costs.without_price {
+        tracing::warn!(
+            "systemTypes.{machine_type} has no dollarsPerHour: its machines count as free"
+        );
+    }
+    if json {
+        print_json(&costs)?;
+    } else {
+        print(format!("{}\n{}", table(&costs), limits(&config)))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What the state in `state_dir` tells.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn of_state(
+    state_dir: &Path,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<Costs, state::StateError> {
+    let machines = state::machines(state_dir)?;
+    let since = Timestamp(now.0.saturating_sub(DAYS * DAY.0));
+    let entries = if state_dir.join("state.sqlite").exists() {
+        state::history(state_dir, since, None)?
+    } else {
+        Vec::new()
+    };
+    Ok(Costs::of(&spans(&entries, &machines, since, now), &machines, policy, now))
+}
+
+/// A time in which a machine ran.
+struct Span {
+    machine_type: MachineType,
+    from: Timestamp,
+    to: Timestamp,
+}
+
+/// When machines ran. One that the history does not see begin ran since `since`.
+fn spans(
+    entries: &[HistoryEntry],
+    machines: &[Record],
+    since: Timestamp,
+    now: Timestamp,
+) -> Vec<Span> {
+    let mut running: BTreeMap<MachineName, (MachineType, Timestamp)> = BTreeMap::new();
+    let mut ended: BTreeMap<MachineName, Timestamp> = BTreeMap::new();
+    let mut spans = Vec::new();
+    for entry in entries {
+        let (Some(name), Some(machine_type)) = (&entry.machine, &entry.machine_type) else {
+            continue;
+        };
+        match entry.what {
+            Happening::Created { .. } | Happening::Started { .. } | Happening::Found => {
+                running.entry(name.clone()).or_insert((machine_type.clone(), entry.at));
+            }
+            Happening::Stopped | Happening::Destroyed | Happening::Gone | Happening::Forgotten => {
+                let begun = running.remove(name);
+                let was_known = ended.insert(name.clone(), entry.at).is_some();
+                // What is destroyed after it was stopped, or gone after it was destroyed, ran no more.
+                let from = begun.map(|(_, from)| from).or((!was_known).then_some(since));
+                let machine_type = machine_type.clone();
+                spans.extend(from.map(|from| Span { machine_type, from, to: entry.at }));
+            }
+            _ => {}
+        }
+    }
+    for record in machines.iter().filter(|record| record.machine.state.is_live()) {
+        let machine = &record.machine;
+        let told = machine.started_at.or(machine.memory.known_since).unwrap_or(now);
+        let begun = running.remove(&machine.name).map_or(told.max(since), |(_, from)| from);
+        spans.push(Span { machine_type: machine.machine_type.clone(), from: begun, to: now });
+    }
+    spans
+}
+
+impl Costs {
+    fn of(spans: &[Span], machines: &[Record], policy: &Policy, now: Timestamp) -> Self {
+        let mut costs = Self::default();
+        let price = |machine_type: &MachineType| policy.pools.get(machine_type)?.dollars_per_hour;
+        for machine_type in policy.pools.keys() {
+            costs.types.insert(machine_type.clone(), Cost::default());
+        }
+        for record in machines.iter().filter(|record| record.machine.state.is_live()) {
+            let machine_type = &record.machine.machine_type;
+            let cost = costs.types.entry(machine_type.clone()).or_default();
+            cost.hourly = cost.hourly.plus(price(machine_type).unwrap_or_default());
+        }
+        for span in spans {
+            let Some(price) = price(&span.machine_type) else {
+                if !costs.without_price.contains(&span.machine_type) {
+                    costs.without_price.push(span.machine_type.clone());
+                }
+                continue;
+            };
+            let cost = costs.types.entry(span.machine_type.clone()).or_default();
+            for (days, sum) in [(1, &mut cost.day), (7, &mut cost.week), (DAYS, &mut cost.month)] {
+                let begin = Timestamp(now.0.saturating_sub(days * DAY.0));
+                let ran = span.to.since(span.from.max(begin));
+                *sum = sum.plus(Money(price.times(ran.0).0 / 3600));
+            }
+        }
+        for cost in costs.types.values_mut() {
+            cost.forecast = Money(cost.week.times(DAYS).0 / 7);
+        }
+        costs.total = costs.types.values().fold(Cost::default(), |sum, cost| Cost {
+            hourly: sum.hourly.plus(cost.hourly),
+            day: sum.day.plus(cost.day),
+            week: sum.week.plus(cost.week),
+            month: sum.month.plus(cost.month),
+            forecast: sum.forecast.plus(cost.forecast),
+        });
+        costs
+    }
+}
+
+/// To the cent.
+pub(crate) fn cents(money: Money) -> String {
+    let cents = money.0.saturating_add(5000) / 10_000;
+    format!("${}.{:02}", cents / 100, cents % 100)
+}
+
+fn table(costs: &Costs) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["TYPE", "NOW, AN HOUR", "24 HOURS", "7 DAYS", "30 DAYS", "NEXT 30 DAYS"]);
+    let rows = costs.types.iter().map(|(name, cost)| (name.to_string(), cost));
+    for (name, cost) in rows.chain([("all".to_owned(), &costs.total)]) {
+        let Cost { hourly, day, week, month, forecast } = *cost;
+        let [day, week, month, forecast] = [day, week, month, forecast].map(cents);
+        table.add_row([name, hourly.to_string(), day, week, month, forecast]);
+    }
+    table
+}
+
+fn limits(config: &Config) -> String {
+    let limits = config.policy.cost_limits;
+    let named = [
+        ("maxHourlyCost", limits.hourly),
+        ("maxDailyCost", limits.daily),
+        ("maxMonthlyCost", limits.monthly),
+    ];
+    let set = named.iter().filter_map(|(name, limit)| Some(format!("{name} is {}\n", (*limit)?)));
+    set.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::{PoolPolicy, System, Tag};
+
+    use super::*;
+
+    fn entry(at: u64, name: &str, what: Happening) -> HistoryEntry {
+        let machine_type = Some(MachineType::new("x"));
+        HistoryEntry {
+            at: Timestamp(at),
+            machine: Some(MachineName::new(name)),
+            machine_type,
+            what,
+        }
+    }
+
+    #[test]
+    fn a_machine_costs_while_it_runs() {
+        let now = Timestamp(100 * DAY.0);
+        let since = Timestamp(70 * DAY.0);
+        let ago = |hours: u64| now.0 - hours * 3600;
+        let created = Happening::Created { took: Seconds(1) };
+        let entries = [
+            // Ran before the history begins, for 30 days less two.
+            entry(ago(48), "farm-1", Happening::Destroyed),
+            entry(ago(47), "farm-1", Happening::Gone),
+            entry(ago(40), "farm-0", created),
+            entry(ago(20), "farm-0", Happening::Stopped),
+            entry(ago(10), "farm-0", Happening::Started { took: Seconds(1) }),
+            entry(ago(5), "farm-0", Happening::Destroyed),
+        ];
+        let price = Some(Money(1_000_000));
+        let pool =
+            PoolPolicy { dollars_per_hour: price, ..PoolPolicy::new(vec![System::new("x")]) };
+        let pools = [(MachineType::new("x"), pool)].into();
+        let policy = Policy::new(Tag::new("farm"), pools);
+        let costs = Costs::of(&spans(&entries, &[], since, now), &[], &policy, now);
+        let dollars = |number: u64| Money(number * 1_000_000);
+        assert_eq!(
+            costs.total,
+            Cost {
+                hourly: Money(0),
+                day: dollars(4 + 5),
+                week: dollars(20 + 5 + 24 * 5),
+                month: dollars(20 + 5 + 24 * 28),
+                forecast: Money(145_000_000 * 30 / 7),
+            }
+        );
+        assert_eq!(cents(Money(1_004_999)), "$1.00");
+    }
+}

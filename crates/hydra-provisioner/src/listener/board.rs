@@ -1,0 +1,175 @@
+//! What the loop knows, for whoever asks: a whole view at a time, which never changes once it is here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use planner::{Demand, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Tag, Timestamp};
+use reconciler::Reconciler;
+
+use crate::status::Status;
+
+const SAMPLE_INTERVAL: Seconds = Seconds::from_minutes(5);
+/// Those of 24 hours.
+const MOST_SAMPLES: usize = 288;
+
+/// The farm at one moment.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// What is known.
+    pub(crate) snapshot: Snapshot,
+    /// What is to be done about it.
+    pub(crate) plan: Plan,
+    /// What the operator wants.
+    pub(crate) policy: Policy,
+    /// When the queue status changed hands last. `None` before the first.
+    pub(crate) status_at: Option<Timestamp>,
+    /// Grows with every view that tells something new.
+    pub(super) version: u64,
+}
+
+impl View {
+    /// What `reconciler` knows, after `last`.
+    pub(super) fn of(reconciler: &Reconciler, last: &Self) -> Self {
+        let snapshot = reconciler.snapshot();
+        let is_newer = snapshot.queue_asked > last.snapshot.queue_asked;
+        let status_at = if is_newer { Some(snapshot.taken_at) } else { last.status_at };
+        let plan = reconciler.plan().clone();
+        let tells_more = plan != last.plan
+            || snapshot.machines != last.snapshot.machines
+            || demand(&snapshot) != demand(&last.snapshot);
+        let version = last.version + u64::from(tells_more);
+        Self { plan, policy: reconciler.policy().clone(), status_at, version, snapshot }
+    }
+
+    /// What it comes to, for people and programs.
+    pub(super) fn status(&self, refused: Option<&str>) -> Status {
+        Status::of(&self.snapshot, &self.plan, &self.policy, self.status_at, refused)
+    }
+
+    fn empty() -> Self {
+        let unasked = QueueStatus::Unavailable("it has not been asked yet".to_owned());
+        let snapshot =
+            Snapshot { queue_asked: Sequence(0), ..Snapshot::new(Timestamp(0), unasked) };
+        Self {
+            snapshot,
+            plan: Plan::default(),
+            policy: Policy::new(Tag::new(""), BTreeMap::new()),
+            status_at: None,
+            version: 0,
+        }
+    }
+}
+
+fn demand(snapshot: &Snapshot) -> Option<&[Demand]> {
+    match &snapshot.queue {
+        QueueStatus::Up(queue) => Some(&queue.demand),
+        QueueStatus::Unavailable(_) => None,
+    }
+}
+
+/// The farm in short, every few minutes.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) at: Timestamp,
+    /// Waiting steps and machines, by type.
+    pub(super) types: BTreeMap<String, (u64, u64)>,
+}
+
+/// Where the view hangs.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// Held only to copy or replace the pointer.
+    view: Mutex<Arc<View>>,
+    has_changed: Condvar,
+    samples: Mutex<VecDeque<Sample>>,
+    state_dir: OnceLock<PathBuf>,
+    turned_at: AtomicU64,
+    /// Why the configuration in its file is not the one in force.
+    refused: Mutex<Option<String>>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            view: Mutex::new(Arc::new(View::empty())),
+            has_changed: Condvar::new(),
+            samples: Mutex::default(),
+            state_dir: OnceLock::new(),
+            turned_at: AtomicU64::new(0),
+            refused: Mutex::new(None),
+        }
+    }
+}
+
+impl Board {
+    /// The latest view.
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn put(&self, view: View) {
+        self.sample(&view);
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        self.has_changed.notify_all();
+    }
+
+    /// Waits for a view that tells more than the one with `version`, for `patience` at the most.
+    pub(super) fn newer_than(&self, version: u64, patience: Duration) -> u64 {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |view: &mut Arc<View>| view.version == version;
+        let waited = self.has_changed.wait_timeout_while(view, patience, is_same);
+        waited.unwrap_or_else(PoisonError::into_inner).0.version
+    }
+
+    fn sample(&self, view: &View) {
+        let now = view.snapshot.taken_at;
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples.back().is_some_and(|last| now.since(last.at) < SAMPLE_INTERVAL) {
+            return;
+        }
+        if samples.len() >= MOST_SAMPLES {
+            samples.pop_front();
+        }
+        let types = view.plan.sizing.iter().map(|(name, sizing)| {
+            let waiting = sizing.runnable.unwrap_or(0);
+            (name.to_string(), (waiting, u64::from(sizing.present)))
+        });
+        samples.push_back(Sample { at: now, types: types.collect() });
+    }
+
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.iter().cloned().collect()
+    }
+
+    /// Where the history is.
+    pub(crate) fn state_is_in(&self, state_dir: &Path) {
+        let _is_the_same = self.state_dir.set(state_dir.to_owned());
+    }
+
+    pub(super) fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.get().map(PathBuf::as_path)
+    }
+
+    /// The loop turned.
+    pub(super) fn turned(&self, at: Timestamp) {
+        self.turned_at.store(at.0, Ordering::Relaxed);
+    }
+
+    /// When the loop last turned.
+    pub(super) fn turned_at(&self) -> Timestamp {
+        Timestamp(self.turned_at.load(Ordering::Relaxed))
+    }
+
+    /// The configuration was read again: `refused` says why it was not taken.
+    pub(crate) fn reloaded(&self, refused: Option<String>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    pub(super) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,288 @@
+//! Answers requests, a few at a time, from what is on the board.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adapters::state;
+use planner::{MachineName, QueueStatus, Seconds, Timestamp};
+use prometheus_client::registry::Registry;
+use reconciler::HistoryEntry;
+use tiny_http::{Header, Method, Request, Response, Server};
+
+use super::board::{Board, View};
+use super::counters::Counters;
+use super::events;
+use super::gauges::Gauges;
+use super::page::{self, Refresh, Shown};
+use super::process::ProcessCollector;
+use super::text_format::TextFormat;
+use crate::commands::now;
+use crate::cost::{self, Costs};
+
+/// Requests that are answered at the same time. One that reads slowly holds up no other.
+const THREADS: usize = 8;
+/// Entries of the history on a page.
+const MOST_ENTRIES: u32 = 25;
+/// Lines of `/history.jsonl`.
+const MOST_LINES: u32 = 10_000;
+/// What machines have cost is added up anew after this long.
+const COSTS_AGE: Duration = Duration::from_secs(60);
+/// The loop turns every second: one that has not for this long is not healthy.
+const LONGEST_TURN: Seconds = Seconds(60);
+/// Nothing from elsewhere, nothing inline, in no frame.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const NOT_HERE: &str = "not here; there are /, /machine/NAME, /type/TYPE, /status.json, /history.jsonl, /metrics, /healthz, /readyz\n";
+
+struct Pages {
+    board: Arc<Board>,
+    registry: Registry,
+    costs: Mutex<Option<(Instant, Costs)>>,
+}
+
+type Answer = Response<std::io::Cursor<Vec<u8>>>;
+
+/// Serves at `address`, in threads of its own.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(super) fn serve(
+    address: SocketAddr,
+    board: &Arc<Board>,
+    counters: &Counters,
+) -> Result<(), String> {
+    let server = Server::http(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}; see --metrics, or metricsAddress")
+    })?;
+    // With port 0 only this tells where they are.
+    let place = server.server_addr();
+    tracing::info!("status page at http://{place}/, metrics at http://{place}/metrics");
+    let mut registry = Registry::default();
+    let ours = registry.sub_registry_with_prefix("hydra_provisioner");
+    counters.register(ours);
+    ours.register_collector(Box::new(Gauges(Arc::clone(board))));
+    registry.register_collector(Box::new(ProcessCollector));
+    let pages = Pages { board: Arc::clone(board), registry, costs: Mutex::new(None) };
+    let (server, pages) = (Arc::new(server), Arc::new(pages));
+    for number in 0..THREADS {
+        let (server, pages) = (Arc::clone(&server), Arc::clone(&pages));
+        thread::Builder::new()
+            .name(format!("http-{number}"))
+            .spawn(move || {
+                while let Ok(request) = server.recv() {
+                    pages.respond(request);
+                }
+            })
+            .map_err(|error| format!("no thread to serve {address}: {error}"))?;
+    }
+    Ok(())
+}
+
+impl Pages {
+    fn respond(&self, request: Request) {
+        let (path, query) = split(request.url());
+        if path == "/events" && *request.method() == Method::Get {
+            events::stream(request, &self.board);
+            return;
+        }
+        let answer = match request.method() {
+            Method::Get | Method::Head => self.answer(&request, &path, &query),
+            _ => answer("only GET\n", TEXT).with_status_code(405),
+        };
+        // Whoever asked may have gone away.
+        let _gone = request.respond(answer);
+    }
+
+    fn answer(&self, request: &Request, path: &str, query: &Query) -> Answer {
+        let view = self.board.view();
+        match path {
+            "/" => self.overview(&view, query),
+            "/metrics" => self.metrics(request),
+            "/status.json" => self.status_json(&view),
+            "/history.jsonl" => self.history_lines(query),
+            "/healthz" => self.health(),
+            "/readyz" => readiness(&view),
+            "/style.css" => answer(page::STYLE, "text/css; charset=utf-8"),
+            "/live.js" => answer(page::SCRIPT, "text/javascript; charset=utf-8"),
+            _ => match (path.strip_prefix("/machine/"), path.strip_prefix("/type/")) {
+                (Some(name), _) => self.machine(&view, name, query),
+                (_, Some(name)) => self.machine_type(&view, name, query),
+                _ => answer(NOT_HERE, TEXT).with_status_code(404),
+            },
+        }
+    }
+
+    fn overview(&self, view: &View, query: &Query) -> Answer {
+        let status = view.status(self.board.refused().as_deref());
+        let shown = Shown {
+            status: &status,
+            history: &self.history(query.before, MOST_ENTRIES, None),
+            costs: &self.costs(view),
+            limits: view.policy.cost_limits,
+        };
+        answer(page::overview(&shown, query.refresh).into_string(), HTML)
+    }
+
+    fn machine(&self, view: &View, name: &str, query: &Query) -> Answer {
+        let status = view.status(None);
+        let found = status.machines.iter().find(|machine| machine.name == name);
+        let life = self.history(query.before, 4 * MOST_ENTRIES, Some(name));
+        if found.is_none() && life.is_empty() {
+            return answer(format!("no machine is called {}\n", planner::escape(name)), TEXT)
+                .with_status_code(404);
+        }
+        answer(page::machine(name, found, &life, status.at, query.refresh).into_string(), HTML)
+    }
+
+    fn machine_type(&self, view: &View, name: &str, query: &Query) -> Answer {
+        let status = view.status(None);
+        let Some(kind) = status.types.iter().find(|kind| kind.name == name) else {
+            return answer(format!("no type is called {}\n", planner::escape(name)), TEXT)
+                .with_status_code(404);
+        };
+        let page = page::machine_type(kind, &status, &self.board.samples(), query.refresh);
+        answer(page.into_string(), HTML)
+    }
+
+    fn status_json(&self, view: &View) -> Answer {
+        match serde_json::to_string_pretty(&view.status(self.board.refused().as_deref())) {
+            Ok(text) => answer(text, JSON),
+            Err(error) => answer(format!("{error}\n"), TEXT).with_status_code(500),
+        }
+    }
+
+    /// The oldest first.
+    fn history_lines(&self, query: &Query) -> Answer {
+        let entries = self.history(query.before, MOST_LINES, query.machine.as_deref());
+        let entries = entries.iter().rev().map(|(_, entry)| entry);
+        let wanted = entries.filter(|entry| entry.at >= query.since);
+        let lines = wanted.filter_map(|entry| serde_json::to_string(entry).ok());
+        answer(lines.map(|line| line + "\n").collect::<String>(), "application/jsonl")
+    }
+
+    fn history(
+        &self,
+        before: Option<i64>,
+        most: u32,
+        machine: Option<&str>,
+    ) -> Vec<(i64, HistoryEntry)> {
+        let Some(state_dir) = self.board.state_dir() else { return Vec::new() };
+        state::recent(state_dir, before, most, machine).unwrap_or_else(|error| {
+            tracing::warn!("the page has no history: {error}");
+            Vec::new()
+        })
+    }
+
+    fn costs(&self, view: &View) -> Costs {
+        let mut last = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, costs)) = &*last
+            && at.elapsed() < COSTS_AGE
+        {
+            return costs.clone();
+        }
+        let state_dir = self.board.state_dir();
+        let costs = state_dir.and_then(|dir| cost::of_state(dir, &view.policy, now()).ok());
+        let costs = costs.unwrap_or_default();
+        *last = Some((Instant::now(), costs.clone()));
+        costs
+    }
+
+    fn metrics(&self, request: &Request) -> Answer {
+        let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
+        let format = TextFormat::accepted(accept.map_or("", |header| header.value.as_str()));
+        let mut page = String::new();
+        match prometheus_client::encoding::text::encode(&mut page, &self.registry) {
+            Ok(()) => answer(format.write(page), format.content_type()),
+            Err(error) => answer(format!("{error}\n"), TEXT).with_status_code(500),
+        }
+    }
+
+    /// Whether the loop turns.
+    fn health(&self) -> Answer {
+        let stands_for = now().since(self.board.turned_at());
+        if stands_for < LONGEST_TURN {
+            answer("ok\n", TEXT)
+        } else {
+            let text = format!("the loop has not turned for {stands_for}\n");
+            answer(text, TEXT).with_status_code(503)
+        }
+    }
+}
+
+/// Whether the queue runner was heard.
+fn readiness(view: &View) -> Answer {
+    match &view.snapshot.queue {
+        QueueStatus::Up(_) => answer("ok\n", TEXT),
+        QueueStatus::Unavailable(reason) => {
+            let reason = planner::escape(reason);
+            answer(format!("queue status unavailable: {reason}\n"), TEXT).with_status_code(503)
+        }
+    }
+}
+
+fn answer(text: impl Into<String>, content_type: &str) -> Answer {
+    let headers = [
+        ("Content-Type", content_type),
+        ("Content-Security-Policy", POLICY),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-store"),
+    ];
+    headers.iter().fold(Response::from_string(text), |answer, (name, value)| {
+        match Header::from_bytes(*name, *value) {
+            Ok(header) => answer.with_header(header),
+            Err(()) => answer,
+        }
+    })
+}
+
+/// What may stand behind a `?`.
+struct Query {
+    refresh: Refresh,
+    before: Option<i64>,
+    since: Timestamp,
+    machine: Option<String>,
+}
+
+/// The path and the query; what makes no sense is left out.
+fn split(url: &str) -> (String, Query) {
+    let (path, rest) = url.split_once('?').unwrap_or((url, ""));
+    let mut query =
+        Query { refresh: Refresh::Live, before: None, since: Timestamp(0), machine: None };
+    for part in rest.split('&') {
+        match part.split_once('=').unwrap_or((part, "")) {
+            ("stop", _) => query.refresh = Refresh::Stopped,
+            ("before", number) => query.before = number.parse().ok(),
+            ("since", number) => query.since = Timestamp(number.parse().unwrap_or(0)),
+            ("machine", name) => query.machine = Some(MachineName::new(decode(name)).to_string()),
+            _ => {}
+        }
+    }
+    // Earlier history does not change.
+    if query.before.is_some() {
+        query.refresh = Refresh::Stopped;
+    }
+    (decode(path), query)
+}
+
+/// `%XX` as the byte that it stands for.
+fn decode(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let value = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        if let Some(byte) = value {
+            decoded.push(byte);
+            decoded.extend(&part.as_bytes()[2..]);
+        } else {
+            decoded.push(b'%');
+            decoded.extend(part.as_bytes());
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}

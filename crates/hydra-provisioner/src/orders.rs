@@ -1,0 +1,247 @@
+//! What the operator says: `drain`, `keep`, `release`, `forget`, `pause`, `resume`, `retry`. It is written into the
+//! state database, where the service sees it within a second.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use adapters::config::Config;
+use adapters::{lock, state};
+use clap::Args as ClapArgs;
+use planner::{MachineName, MachineType, Order, Seconds, Word, escape};
+use reconciler::Record;
+
+use crate::args::installed_conf;
+use crate::commands::{fail, load, now, print};
+use crate::exit::Exit;
+use crate::history::length;
+
+/// The word for all types.
+const ALL: &str = "all";
+/// How long a machine is kept where nothing else is said.
+const KEEP_FOR: &str = "2h";
+
+/// About which machine or type, and why.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct About {
+    /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+    #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
+    pub(crate) conf: PathBuf,
+    /// The reason, for whoever looks later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+/// What is said of a machine.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OfMachine {
+    /// The machine's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) about: About,
+}
+
+/// What is said of a machine for a time.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Keep {
+    #[command(flatten)]
+    pub(crate) machine: OfMachine,
+    /// For how long: 90s, 10m, 2h, 1d
+    #[arg(long = "for", value_name = "LENGTH", default_value = KEEP_FOR, value_parser = length)]
+    pub(crate) length: u64,
+}
+
+/// What is said of a machine, perhaps for a time.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) machine: OfMachine,
+    /// For how long: 90s, 10m, 2h, 1d; without it until `resume` or `release`
+    #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
+    pub(crate) length: Option<u64>,
+}
+
+/// A machine whose record is to go.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Forget {
+    #[command(flatten)]
+    pub(crate) machine: OfMachine,
+    /// Also if its provider was not seen to list it no more; says what may be lost, and asks
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What is said of a type or of all, perhaps for a time.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Pause {
+    /// A machine type, or `all`
+    #[arg(value_name = "TYPE|all")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) about: About,
+    /// For how long: 90s, 10m, 2h, 1d; without it until `resume`
+    #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
+    pub(crate) length: Option<u64>,
+}
+
+/// What is taken back.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Resume {
+    /// The machine, the type, or `all`
+    #[arg(value_name = "NAME|TYPE|all")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) about: About,
+}
+
+/// What is to be tried again.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Retry {
+    /// The machine type
+    #[arg(value_name = "TYPE")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) about: About,
+}
+
+pub(crate) fn keep(args: &Keep) -> Result<Exit, Exit> {
+    of_machine(&args.machine, Word::Keep, Some(args.length))
+}
+
+pub(crate) fn drain(args: &Drain) -> Result<Exit, Exit> {
+    of_machine(&args.machine, Word::Drain, args.length)
+}
+
+pub(crate) fn release(args: &OfMachine) -> Result<Exit, Exit> {
+    of_machine(args, Word::Release, None)
+}
+
+pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
+    let config = load(&args.machine.about.conf)?;
+    let record = find(&config, &args.machine.name)?;
+    let name = &record.machine.name;
+    if record.machine.memory.missing.is_none() {
+        let what = format!(
+            "{name} was not seen to be missing from its provider's listing. If it exists, it goes on running and \
+             costing money, and what it builds is lost to Hydra when it is shut down; if it is listed again, it is \
+             not forgotten"
+        );
+        if !args.force {
+            return Err(fail(
+                Exit::BadConfig,
+                &format!("{what}. To forget it all the same: --force"),
+            ));
+        }
+        if !is_agreed(&what) {
+            return Err(fail(Exit::BadConfig, &"nothing was changed"));
+        }
+    }
+    say(&config, Word::Forget(name.clone()), None, &args.machine.about)
+}
+
+pub(crate) fn pause(args: &Pause) -> Result<Exit, Exit> {
+    let config = load(&args.about.conf)?;
+    let word = if args.name == ALL {
+        Word::PauseAll
+    } else {
+        Word::Pause(known_type(&config, &args.name)?)
+    };
+    say(&config, word, args.length, &args.about)
+}
+
+pub(crate) fn retry(args: &Retry) -> Result<Exit, Exit> {
+    let config = load(&args.about.conf)?;
+    let machine_type = known_type(&config, &args.name)?;
+    say(&config, Word::Retry(machine_type), None, &args.about)
+}
+
+pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
+    let config = load(&args.about.conf)?;
+    let taken_back = state::take_back(&config.state_dir, &args.name, &user(), now())
+        .map_err(|error| fail(Exit::Unexpected, &error))?;
+    let Some(order) = taken_back else {
+        let orders = state::orders(&config.state_dir).unwrap_or_default();
+        let subjects: Vec<_> = orders.iter().map(|order| order.word.subject()).collect();
+        let there = match subjects.join(", ") {
+            none if none.is_empty() => "nothing is drained, kept or paused".to_owned(),
+            some => format!("orders stand for: {some}"),
+        };
+        return Err(fail(Exit::BadConfig, &format!("no order stands for {}; {there}", args.name)));
+    };
+    print(format!("taken back: {order}\n"))?;
+    Ok(Exit::Done)
+}
+
+fn of_machine(
+    args: &OfMachine,
+    word: fn(MachineName) -> Word,
+    length: Option<u64>,
+) -> Result<Exit, Exit> {
+    let config = load(&args.about.conf)?;
+    let record = find(&config, &args.name)?;
+    say(&config, word(record.machine.name), length, &args.about)
+}
+
+fn say(config: &Config, word: Word, length: Option<u64>, about: &About) -> Result<Exit, Exit> {
+    let at = now();
+    let until = length.map(|length| at.after(Seconds(length)));
+    let why = about.why.clone().unwrap_or_default();
+    let order = Order { word, at, by: user(), why, until };
+    state::say(&config.state_dir, &order).map_err(|error| fail(Exit::Unexpected, &error))?;
+    let heeded = match lock::holder(&config.state_dir) {
+        Some(_) => "the service sees it within a second",
+        None => "no service runs: the next run heeds it",
+    };
+    print(format!("{order}\n"))?;
+    tracing::info!("{heeded}");
+    Ok(Exit::Done)
+}
+
+fn find(config: &Config, name: &str) -> Result<Record, Exit> {
+    let machines =
+        state::machines(&config.state_dir).map_err(|error| fail(Exit::Unexpected, &error))?;
+    let names: Vec<_> = machines.iter().map(|record| record.machine.name.to_string()).collect();
+    machines.into_iter().find(|record| record.machine.name.as_str() == name).ok_or_else(|| {
+        let there = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
+        fail(Exit::BadConfig, &format!("no machine is called {}; machines: {there}", escape(name)))
+    })
+}
+
+/// A type that is configured, or that machines have.
+fn known_type(config: &Config, name: &str) -> Result<MachineType, Exit> {
+    let machines =
+        state::machines(&config.state_dir).map_err(|error| fail(Exit::Unexpected, &error))?;
+    let made = machines.iter().map(|record| &record.machine.machine_type);
+    let types: BTreeSet<_> = config.policy.pools.keys().chain(made).collect();
+    types.iter().find(|it| it.as_str() == name).map(|it| (*it).clone()).ok_or_else(|| {
+        let there: Vec<_> = types.iter().map(ToString::to_string).collect();
+        let (name, there) = (escape(name), there.join(", "));
+        fail(Exit::BadConfig, &format!("no type is called {name}; types: {there}"))
+    })
+}
+
+/// Who says it. Behind sudo that is who called it.
+fn user() -> String {
+    let variables = ["SUDO_USER", "LOGNAME", "USER"];
+    let mut users = variables.iter().filter_map(|name| std::env::var(name).ok());
+    if let Some(user) = users.find(|user| !user.is_empty()) {
+        return escape(&user).into_owned();
+    }
+    let owner = fs::metadata("/proc/self").map(|metadata| metadata.uid());
+    owner.map_or_else(|_| "an operator".to_owned(), |uid| format!("user {uid}"))
+}
+
+/// On a terminal somebody is asked; elsewhere `--force` has said enough.
+fn is_agreed(what: &str) -> bool {
+    tracing::warn!("{what}");
+    if !io::stdin().is_terminal() {
+        return true;
+    }
+    let mut answer = String::new();
+    let asked = write!(io::stderr(), "Forget it? [y/N] ").and_then(|()| io::stderr().flush());
+    asked.is_ok()
+        && io::stdin().lock().read_line(&mut answer).is_ok()
+        && answer.trim_start().starts_with(['y', 'Y'])
+}

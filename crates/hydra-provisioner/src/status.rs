@@ -1,0 +1,323 @@
+//! The farm as it is, for people and programs: what the page, `/status.json` and `status --json` show.
+
+use planner::{
+    Machine, Money, Operation, Order, Plan, Policy, QueueStatus, Seconds, Sizing, Snapshot,
+    Timestamp, Verdict, Warning,
+};
+use serde::Serialize;
+
+/// Grows when a field is renamed, goes, or means something else; new fields may come at any time.
+const VERSION: u32 = 1;
+
+/// All of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status {
+    pub(crate) version: u32,
+    /// When this was true.
+    pub(crate) at: Timestamp,
+    /// Why the queue's status is not known, if so.
+    pub(crate) queue_error: Option<String>,
+    /// How old the queue's status is; not told by commands that have just asked for it.
+    pub(crate) queue_age_seconds: Option<Seconds>,
+    pub(crate) waiting_steps: u64,
+    /// Of the kind that waits longest, on average.
+    pub(crate) wait_seconds: Option<Seconds>,
+    pub(crate) slots: u64,
+    pub(crate) busy_slots: u64,
+    /// Machines that all types may have together.
+    pub(crate) max_machines: u64,
+    pub(crate) hourly_cost_micro_dollars: Money,
+    pub(crate) types: Vec<TypeStatus>,
+    pub(crate) machines: Vec<MachineStatus>,
+    pub(crate) needs: Vec<Need>,
+    pub(crate) orders: Vec<Order>,
+    /// What is done or waited for next.
+    pub(crate) next: Vec<String>,
+}
+
+/// One type.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TypeStatus {
+    #[serde(rename = "type")]
+    pub(crate) name: String,
+    /// `None` while the queue's status is not known.
+    pub(crate) waiting_steps: Option<u64>,
+    pub(crate) machines: u64,
+    pub(crate) ready: u64,
+    pub(crate) busy: u64,
+    pub(crate) min_machines: u32,
+    pub(crate) max_machines: u32,
+    pub(crate) wanted: u64,
+    pub(crate) allowed: u32,
+    /// How the number comes about, in words.
+    pub(crate) sizing: String,
+    pub(crate) hourly_cost_micro_dollars: Money,
+}
+
+/// One machine.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MachineStatus {
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) machine_type: String,
+    /// What its provider tells.
+    pub(crate) state: String,
+    /// What is being done with it.
+    pub(crate) under_way: Option<Operation>,
+    /// Since when that, or its readiness, or our knowledge of it.
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) jobs: Option<u64>,
+    pub(crate) slots: u32,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) paid_until: Option<Timestamp>,
+    pub(crate) hourly_cost_micro_dollars: Option<Money>,
+    pub(crate) mood: Mood,
+    pub(crate) verdict: String,
+    /// The ssh command that reaches it.
+    pub(crate) ssh: Option<String>,
+}
+
+/// How a machine does, for a sign and a color.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Mood {
+    Failing,
+    Unhealthy,
+    Coming,
+    Ready,
+    Leaving,
+    Off,
+}
+
+/// Something that a person should look at.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Need {
+    pub(crate) severity: NeedSeverity,
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum NeedSeverity {
+    Failed,
+    Warning,
+    Note,
+}
+
+impl Status {
+    /// What `snapshot`, `plan` and `policy` come to. `status_at` is when the queue's status was told; `refused` says
+    /// why the configuration in its file is not in force.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        plan: &Plan,
+        policy: &Policy,
+        status_at: Option<Timestamp>,
+        refused: Option<&str>,
+    ) -> Self {
+        let farm = Farm { snapshot, plan, policy };
+        let machines: Vec<_> = farm.machines();
+        let types: Vec<_> = policy.pools.keys().map(|t| farm.of_type(t, &machines)).collect();
+        let costs = machines.iter().filter_map(|machine| machine.hourly_cost_micro_dollars);
+        Self {
+            version: VERSION,
+            at: snapshot.taken_at,
+            queue_error: match &snapshot.queue {
+                QueueStatus::Up(_) => None,
+                QueueStatus::Unavailable(reason) => Some(reason.clone()),
+            },
+            queue_age_seconds: status_at.map(|at| snapshot.taken_at.since(at)),
+            waiting_steps: farm.waiting_steps(),
+            wait_seconds: farm.longest_mean_wait(),
+            slots: machines.iter().filter(|m| m.mood.builds()).map(|m| u64::from(m.slots)).sum(),
+            busy_slots: machines.iter().filter_map(|machine| machine.jobs).sum(),
+            max_machines: match policy.max_machines {
+                Some(most) => u64::from(most),
+                None => policy.pools.values().map(|pool| u64::from(pool.max_machines)).sum(),
+            },
+            hourly_cost_micro_dollars: costs.fold(Money(0), Money::plus),
+            needs: farm.needs(refused),
+            orders: plan.orders.clone(),
+            next: farm.next(),
+            types,
+            machines,
+        }
+    }
+
+    /// Machines and types that fail.
+    pub(crate) fn failed(&self) -> usize {
+        self.needs.iter().filter(|need| need.severity == NeedSeverity::Failed).count()
+    }
+}
+
+impl Mood {
+    fn builds(self) -> bool {
+        matches!(self, Self::Ready | Self::Unhealthy)
+    }
+}
+
+struct Farm<'a> {
+    snapshot: &'a Snapshot,
+    plan: &'a Plan,
+    policy: &'a Policy,
+}
+
+impl Farm<'_> {
+    fn demand(&self) -> &[planner::Demand] {
+        match &self.snapshot.queue {
+            QueueStatus::Up(queue) => &queue.demand,
+            QueueStatus::Unavailable(_) => &[],
+        }
+    }
+
+    fn waiting_steps(&self) -> u64 {
+        self.demand().iter().map(|demand| demand.runnable).sum()
+    }
+
+    fn longest_mean_wait(&self) -> Option<Seconds> {
+        let waits = self.demand().iter().filter(|demand| demand.runnable > 0);
+        waits.filter_map(|demand| Some(Seconds(demand.wait_seconds? / demand.runnable))).max()
+    }
+
+    fn of_type(&self, name: &planner::MachineType, machines: &[MachineStatus]) -> TypeStatus {
+        let of_type: Vec<_> = machines.iter().filter(|m| m.machine_type == name.as_str()).collect();
+        let count = |is_it: fn(&MachineStatus) -> bool| {
+            of_type.iter().filter(|machine| is_it(machine)).count() as u64
+        };
+        let sizing: Option<&Sizing> = self.plan.sizing.get(name);
+        let costs = of_type.iter().filter_map(|machine| machine.hourly_cost_micro_dollars);
+        let pool = self.policy.pools.get(name);
+        TypeStatus {
+            name: name.to_string(),
+            waiting_steps: sizing.and_then(|sizing| sizing.runnable),
+            machines: of_type.len() as u64,
+            ready: count(|machine| machine.mood == Mood::Ready),
+            busy: count(|machine| machine.jobs.is_some_and(|jobs| jobs > 0)),
+            min_machines: pool.map_or(0, |pool| pool.min_machines),
+            max_machines: pool.map_or(0, |pool| pool.max_machines),
+            wanted: sizing.map_or(0, |sizing| sizing.wanted),
+            allowed: sizing.map_or(0, |sizing| sizing.allowed),
+            sizing: sizing.map(ToString::to_string).unwrap_or_default(),
+            hourly_cost_micro_dollars: costs.fold(Money(0), Money::plus),
+        }
+    }
+
+    fn machines(&self) -> Vec<MachineStatus> {
+        let mut machines: Vec<_> = self.snapshot.machines.iter().map(|m| self.machine(m)).collect();
+        machines.sort_by(|a, b| (a.mood, &a.name).cmp(&(b.mood, &b.name)));
+        machines
+    }
+
+    fn machine(&self, machine: &Machine) -> MachineStatus {
+        let memory = &machine.memory;
+        let pool = self.policy.pools.get(&machine.machine_type);
+        let price = pool.and_then(|pool| pool.dollars_per_hour);
+        let jobs = match &self.snapshot.queue {
+            QueueStatus::Up(queue) => planner::jobs_of(queue, machine),
+            QueueStatus::Unavailable(_) => None,
+        };
+        let user = &machine.ssh_user;
+        let ssh = machine.address.as_ref().map(|address| match machine.ssh_port {
+            22 => format!("ssh {user}@{address}"),
+            port => format!("ssh -p {port} {user}@{address}"),
+        });
+        MachineStatus {
+            name: machine.name.to_string(),
+            machine_type: machine.machine_type.to_string(),
+            state: machine.state.to_string(),
+            under_way: memory.under_way.map(|under_way| under_way.operation),
+            since: memory
+                .under_way
+                .map(|under_way| under_way.since)
+                .or(memory.ready_since)
+                .or(memory.known_since),
+            jobs,
+            slots: pool.map_or(0, |pool| pool.max_jobs),
+            started_at: machine.started_at,
+            paid_until: machine.next_charge_at.filter(|at| *at > self.snapshot.taken_at),
+            hourly_cost_micro_dollars: price.filter(|_| machine.state.is_live()),
+            mood: self.mood(machine),
+            verdict: self.verdict(machine),
+            ssh,
+        }
+    }
+
+    fn mood(&self, machine: &Machine) -> Mood {
+        let memory = &machine.memory;
+        if memory.failing.is_some() || machine.state == planner::MachineState::Failed {
+            Mood::Failing
+        } else if self.plan.unhealthy.contains_key(&machine.name) || memory.missing.is_some() {
+            Mood::Unhealthy
+        } else if memory.leaving.is_some() {
+            Mood::Leaving
+        } else if memory.ready_since.is_some() {
+            Mood::Ready
+        } else if machine.state.is_live() || memory.under_way.is_some() {
+            Mood::Coming
+        } else {
+            Mood::Off
+        }
+    }
+
+    fn verdict(&self, machine: &Machine) -> String {
+        let verdict = self.plan.verdicts.get(&machine.name).map(Verdict::to_string);
+        let verdict = verdict.unwrap_or_else(|| "not judged yet".to_owned());
+        match &machine.memory.failing {
+            Some(failing) => format!(
+                "{verdict}; cannot {} it (failure {}, next try at {})",
+                failing.operation, failing.failures, failing.retry_at
+            ),
+            None => verdict,
+        }
+    }
+
+    /// Failures first.
+    fn needs(&self, refused: Option<&str>) -> Vec<Need> {
+        let mut needs = Vec::new();
+        if let Some(reason) = refused {
+            let text = format!("the changed configuration is not in force: {reason}");
+            needs.push(Need { severity: NeedSeverity::Failed, text });
+        }
+        for (machine_type, back_off) in &self.snapshot.back_off {
+            let text = format!("{machine_type}: next try at {}: {back_off}", back_off.until);
+            needs.push(Need { severity: NeedSeverity::Failed, text });
+        }
+        needs.extend(
+            self.plan
+                .warnings
+                .iter()
+                .map(|warning| Need { severity: severity(warning), text: warning.to_string() }),
+        );
+        needs.extend(
+            self.plan
+                .orders
+                .iter()
+                .map(|order| Need { severity: NeedSeverity::Note, text: order.to_string() }),
+        );
+        needs.sort_by_key(|need| need.severity);
+        needs
+    }
+
+    fn next(&self) -> Vec<String> {
+        let plan = self.plan;
+        let create = plan.provision.iter().map(ToString::to_string);
+        let start = plan.start.iter().map(|name| format!("start {name}"));
+        let deploy = plan.deploy.iter().map(|name| format!("deploy {name}"));
+        let release = plan.release.iter().map(ToString::to_string);
+        create.chain(start).chain(deploy).chain(release).collect()
+    }
+}
+
+fn severity(warning: &Warning) -> NeedSeverity {
+    match warning {
+        Warning::Failing { .. }
+        | Warning::NoStorage { .. }
+        | Warning::Unlisted { .. }
+        | Warning::QueueUnavailable { .. }
+        | Warning::NoPoolFor { .. } => NeedSeverity::Failed,
+        _ => NeedSeverity::Warning,
+    }
+}

@@ -1,0 +1,168 @@
+//! `why NAME|TYPE`: the rule that spoke, what it looked at, and when it will say something else.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use planner::{Machine, MachineType, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp};
+
+use crate::commands::{fail, load, print};
+use crate::exit::Exit;
+use crate::look::{at_work, look};
+
+/// How far ahead is looked for a change.
+const HORIZON: Seconds = Seconds(86_400);
+/// Plans that are made for that at the most.
+const MOST_PLANS: u32 = 200;
+
+pub(crate) fn why(conf: &Path, name: &str) -> Result<Exit, Exit> {
+    let config = load(conf)?;
+    let at_work = at_work(&config);
+    let snapshot = look(&config)?;
+    let policy = config.policy_at(snapshot.taken_at).policy;
+    let plan = planner::plan(&policy, &snapshot);
+    let machine = snapshot.machines.iter().find(|machine| machine.name.as_str() == name);
+    let machine_type = plan.sizing.keys().find(|machine_type| machine_type.as_str() == name);
+    let text = match (machine, machine_type) {
+        (Some(machine), _) => of_machine(&policy, &snapshot, &plan, machine),
+        (None, Some(machine_type)) => of_type(&policy, &snapshot, &plan, machine_type),
+        (None, None) => return Err(fail(Exit::BadConfig, &unknown(name, &snapshot, &plan))),
+    };
+    print(format!("{at_work}{text}"))?;
+    Ok(Exit::Done)
+}
+
+fn unknown(name: &str, snapshot: &Snapshot, plan: &Plan) -> String {
+    let machines = snapshot.machines.iter().map(|machine| machine.name.to_string());
+    let types = plan.sizing.keys().map(ToString::to_string);
+    let known: Vec<_> = types.chain(machines).collect();
+    format!(
+        "neither a machine nor a type is called {}; there are: {}",
+        planner::escape(name),
+        known.join(", ")
+    )
+}
+
+fn of_machine(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> String {
+    let verdict_of = |plan: &Plan| plan.verdicts.get(&machine.name).map(ToString::to_string);
+    let verdict = verdict_of(plan).unwrap_or_else(|| "none".to_owned());
+    let mut text = format!("{}: {verdict}\nwhat that rests on\n", machine.name);
+    for line in inputs(policy, snapshot, plan, machine) {
+        let _ = writeln!(text, "  {line}");
+    }
+    if let Some(sizing) = plan.sizing.get(&machine.machine_type) {
+        let _ = writeln!(text, "  {}: {sizing}", machine.machine_type);
+    }
+    if let Some(release) = plan.release.iter().find(|release| release.name == machine.name) {
+        let _ = writeln!(text, "  next step: {release}");
+    }
+    text + &changes(policy, snapshot, verdict_of)
+}
+
+/// All times are told as lengths.
+fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> Vec<String> {
+    let now = snapshot.taken_at;
+    let memory = &machine.memory;
+    let ago = |what: &str, at: Option<Timestamp>| Some(format!("{what} for {}", now.since(at?)));
+    let jobs = match &snapshot.queue {
+        QueueStatus::Up(queue) => match planner::jobs_of(queue, machine) {
+            Some(jobs) => format!("the queue runner says that it builds {jobs}"),
+            None => "the queue runner does not list it".to_owned(),
+        },
+        QueueStatus::Unavailable(reason) => {
+            format!("the queue's status is not known: {}", planner::escape(reason))
+        }
+    };
+    let left = machine.paid_time_left(now);
+    let order = plan.orders.iter().find(|order| order.word.machine() == Some(&machine.name));
+    let pool = policy.pools.get(&machine.machine_type);
+    let configured = pool.map_or("its type is not configured any more".to_owned(), |pool| {
+        format!("minMachines {}, maxMachines {}", pool.min_machines, pool.max_machines)
+    });
+    let lines = [
+        Some(format!("its provider says: {}", machine.state)),
+        Some(jobs),
+        ago("it has been ready", memory.ready_since),
+        ago("it has been known", memory.known_since),
+        memory
+            .under_way
+            .map(|it| format!("{} under way for {}", it.operation, now.since(it.since))),
+        memory.failing.as_ref().map(|failing| {
+            let (number, error) = (failing.failures, planner::escape(&failing.error));
+            format!(
+                "{} failed {number} times, next try at {}: {error}",
+                failing.operation, failing.retry_at
+            )
+        }),
+        ago("its provider has not listed it", memory.missing.map(|missing| missing.since)),
+        ago("it has been unhealthy", memory.unhealthy_since),
+        plan.unhealthy.get(&machine.name).map(ToString::to_string),
+        memory.leaving.map(|_| "it is on its way out".to_owned()),
+        (left > Seconds(0)).then(|| format!("{left} are paid for")),
+        order.map(|order| format!("the operator: {order}")),
+        Some(configured),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+fn of_type(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    machine_type: &MachineType,
+) -> String {
+    let sizing_of = |plan: &Plan| plan.sizing.get(machine_type).map(ToString::to_string);
+    let mut text = format!("{machine_type}: {}\n", sizing_of(plan).unwrap_or_default());
+    if let (Some(pool), Some(sizing)) =
+        (policy.pools.get(machine_type), plan.sizing.get(machine_type))
+    {
+        let (ignored, each) = (pool.ignored_runnables, u64::from(pool.runnables_per_machine.get()));
+        let runnable = sizing.runnable.unwrap_or(0);
+        text += "what that rests on\n";
+        if pool.target_wait.is_none() {
+            let _ = writeln!(
+                text,
+                "  wants: ({runnable} runnable - {ignored} ignoredRunnables) / {each} runnablesPerMachine, rounded up: {}",
+                sizing.wanted
+            );
+            let more = sizing.wanted.saturating_mul(each).saturating_add(ignored + 1);
+            let _ = writeln!(text, "  one more from {more} runnable steps on");
+        }
+        let _ = writeln!(
+            text,
+            "  may have: within minMachines {} and maxMachines {}: {}",
+            pool.min_machines, pool.max_machines, sizing.allowed
+        );
+    }
+    for order in &plan.orders {
+        let _ = writeln!(text, "  the operator: {order}");
+    }
+    text + &changes(policy, snapshot, sizing_of)
+}
+
+/// When, if nothing happens but that time passes, `told` is another. The planner is asked for each moment at which
+/// it says that it would change its mind.
+fn changes(policy: &Policy, snapshot: &Snapshot, told: impl Fn(&Plan) -> Option<String>) -> String {
+    let mut plan = planner::plan(policy, snapshot);
+    let before = kind(told(&plan));
+    for _ in 0..MOST_PLANS {
+        let Some(at) = plan.wake_at.filter(|at| at.since(snapshot.taken_at) <= HORIZON) else {
+            break;
+        };
+        plan = planner::plan(policy, &Snapshot { taken_at: at, ..snapshot.clone() });
+        let then = told(&plan);
+        if kind(then.clone()) != before {
+            let then = then.unwrap_or_else(|| "nothing".to_owned());
+            let after = at.since(snapshot.taken_at);
+            return format!("if nothing else happens, from {at} on (in {after})\n  {then}\n");
+        }
+    }
+    "it stays so for a day if nothing else happens\n".to_owned()
+}
+
+/// Without numbers: a longer idle time alone is no other verdict.
+fn kind(text: Option<String>) -> String {
+    text.unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_ascii_digit() && !"hms".contains(*c))
+        .collect()
+}

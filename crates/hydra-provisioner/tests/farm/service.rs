@@ -1,0 +1,61 @@
+//! A service that runs while a test looks at it.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Farm;
+
+/// It ends with the test.
+pub struct Service {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Service {
+    pub fn start(farm: &Farm, args: &[&str]) -> Self {
+        let mut command = farm.command(&[&["run", "--watch", "--interval", "1"], args].concat());
+        let log = farm.path("service.log");
+        let file = fs::File::create(&log).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Self { child, log }
+    }
+
+    /// The head and the body that it answers with.
+    pub fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    /// Where it listens, as its log says.
+    pub fn address(&self) -> String {
+        let log = || fs::read_to_string(&self.log).unwrap();
+        until("told where it listens", || log().contains("metrics at http://"));
+        let log = log();
+        let (_, rest) = log.split_once("metrics at http://").unwrap();
+        rest.split_once('/').unwrap().0.to_owned()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// Waits for what is true soon.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,114 @@
+//! The status page, and what else the service's listener answers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod farm;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+
+use farm::service::{Service, until};
+use farm::{Farm, stdout};
+use serde_json::{Value, json};
+
+const LISTEN: &[&str] = &["--metrics", "127.0.0.1:0"];
+/// What a page of 25 machines may weigh, in bytes.
+const MOST_BYTES: usize = 30_000;
+
+#[test]
+fn the_page_tells_of_25_machines_and_is_small() {
+    let farm = Farm::new(&json!({}));
+    farm.set_runnable(25);
+    let service = Service::start(&farm, LISTEN);
+    until("25 ready", || service.get("/").1.matches("✔ ready").count() == 25);
+    let (head, page) = service.get("/");
+    assert!(page.len() < MOST_BYTES, "{} bytes", page.len());
+    assert!(head.contains("Content-Type: text/html; charset=utf-8"), "{head}");
+    assert!(
+        head.contains("Content-Security-Policy: default-src 'none'; style-src 'self'"),
+        "{head}"
+    );
+    assert!(page.contains("<title>25/30 · $0.00/h"), "{page}");
+    let mut at = 0;
+    for part in ["role=\"status\"", "Needs you", "Types", "Machines", "Next", "History", "Money"] {
+        at += page[at..].find(part).unwrap_or_else(|| panic!("{part} is not where it should be"));
+    }
+    for elsewhere in ["http://", "https://", "<style", "onclick"] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    let (_, machine) = service.get("/machine/hydra-provisioned-7");
+    assert!(machine.contains("ssh root@127.0.0.9") && machine.contains("ready after"), "{machine}");
+    assert!(service.get("/type/x86_64-linux").1.contains("<svg"));
+    assert!(service.get("/machine/%2e%2e%3cscript%3e").0.contains("404"));
+    assert!(service.get("/?stop").1.contains("Refresh again"));
+    assert!(service.get("/").1.contains("<noscript><meta http-equiv=\"refresh\""));
+}
+
+#[test]
+fn it_is_true_while_things_are_under_way_and_tells_of_changes() {
+    let farm = Farm::new(&json!({}));
+    let mut conf: Value = serde_json::from_slice(&std::fs::read(farm.conf()).unwrap()).unwrap();
+    let program = &mut conf["systemTypes"]["x86_64-linux"]["provider"]["command"]["program"];
+    let slow = ["env", "SLOW_SECONDS=600"].map(Value::from);
+    program.as_array_mut().unwrap().splice(0..0, slow);
+    std::fs::write(farm.conf(), conf.to_string()).unwrap();
+    farm.set_runnable(1);
+    let service = Service::start(&farm, LISTEN);
+    until("being created", || service.get("/").1.contains("◔ coming</span> (create, "));
+    assert!(service.get("/readyz").0.contains("200") && service.get("/healthz").1 == "ok\n");
+
+    let mut stream = TcpStream::connect(service.address()).unwrap();
+    write!(stream, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    farm.set_runnable(2);
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "Content-Type: text/event-stream"));
+    assert!(lines.any(|line| line.starts_with("data: ")));
+
+    until("two machines", || {
+        let status: Value = serde_json::from_str(&service.get("/status.json").1).unwrap();
+        status["version"] == 1 && status["machines"].as_array().unwrap().len() == 2
+    });
+    let (_, history) = service.get("/history.jsonl?machine=hydra-provisioned-0");
+    let first: Value = serde_json::from_str(history.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["what"], history.lines().count()), (&json!("requested"), 1), "{history}");
+}
+
+#[test]
+fn why_names_the_rule_its_inputs_and_when_it_changes() {
+    let farm = Farm::new(&json!({}));
+    let mut conf: Value = serde_json::from_slice(&std::fs::read(farm.conf()).unwrap()).unwrap();
+    conf["systemTypes"]["x86_64-linux"]["gracePeriod"] = json!(600);
+    std::fs::write(farm.conf(), conf.to_string()).unwrap();
+    farm.set_runnable(1);
+    assert_eq!(farm.run(&["run"]).status.code(), Some(0));
+    let of_type = stdout(&farm.run(&["why", "x86_64-linux"]));
+    assert!(
+        of_type.contains("(1 runnable - 0 ignoredRunnables) / 1 runnablesPerMachine"),
+        "{of_type}"
+    );
+    assert!(of_type.contains("one more from 2 runnable steps on"), "{of_type}");
+    let idle = json!({ "root@127.0.0.2": { "enabled": true, "currentJobs": 0, "idleSince": 1 } });
+    farm.set_queue(&json!({}), &idle);
+    let of_machine = stdout(&farm.run(&["why", "hydra-provisioned-0"]));
+    for part in [
+        "hydra-provisioned-0: keep, used ",
+        "its provider says: up",
+        "the queue runner says that it builds 0",
+        "if nothing else happens, from ",
+        "  destroy, not needed, idle for 10m",
+    ] {
+        assert!(of_machine.contains(part), "{part} is not in {of_machine}");
+    }
+    assert_eq!(farm.run(&["why", "nobody"]).status.code(), Some(2));
+}
+
+#[test]
+fn cost_and_status_tell_of_no_machines_too() {
+    let farm = Farm::new(&json!({}));
+    assert_eq!(stdout(&farm.run(&["status"])), "no machines\n");
+    let status: Value = serde_json::from_str(&stdout(&farm.run(&["status", "--json"]))).unwrap();
+    assert_eq!((&status["version"], &status["machines"]), (&json!(1), &json!([])));
+    assert!(stdout(&farm.run(&["cost"])).contains("x86_64-linux"));
+    let cost: Value = serde_json::from_str(&stdout(&farm.run(&["cost", "--json"]))).unwrap();
+    assert_eq!(cost["total"]["month"], json!(0));
+}

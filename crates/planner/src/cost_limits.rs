@@ -1,0 +1,231 @@
+//! Limits of the farm and of its types: in dollars, and of all machines together.
+//!
+//! A machine may only be begun if neither limit can be passed within the next hour, with all machines that run or are
+//! being made, those on their way out included:
+//!
+//! ```text
+//! maxHourlyCost  >= prices of them all
+//! maxDailyCost   >= spent today      + prices of them all * min(1 h, rest of the day)
+//! maxMonthlyCost >= spent this month + prices of them all * min(1 h, rest of the month)
+//! ```
+//!
+//! A machine that runs is kept in use as long as the same holds with those in use before it; else it gets no new
+//! builds, has that hour to end what it builds, and goes when it is idle. `minMachines` machines of each type are
+//! counted, but not limited. Prices are what the machines cost per hour when they were begun.
+
+use std::collections::BTreeMap;
+
+use crate::money::Money;
+use crate::names::MachineType;
+use crate::observed::Observed;
+use crate::planner::earliest;
+use crate::policy::{CostLimits, Policy};
+use crate::sizing::{LimitName, LimitReached};
+use crate::snapshot::{MachineState, Snapshot};
+use crate::spending::Spent;
+use crate::time::{Seconds, Timestamp};
+
+/// How far ahead a machine is counted: what it builds has this long to end before a limit is passed.
+const AHEAD: Seconds = Seconds::from_minutes(60);
+
+/// What is left of all limits while machines are chosen.
+pub(crate) struct Limits<'a> {
+    policy: &'a Policy,
+    now: Timestamp,
+    farm: Account,
+    types: BTreeMap<&'a MachineType, Account>,
+    /// Machines that run, or are being made.
+    machines: u32,
+}
+
+/// What one limit of each kind is counted against.
+#[derive(Clone, Copy, Default)]
+struct Account {
+    limits: CostLimits,
+    spent: Spent,
+    /// Dollars per hour of all that runs or is being made.
+    running: Money,
+    /// Dollars per hour of those of them that are in use.
+    used: Money,
+}
+
+impl<'a> Limits<'a> {
+    pub(crate) fn new(
+        policy: &'a Policy,
+        snapshot: &Snapshot,
+        machines: &'a [Observed<'a>],
+    ) -> Self {
+        let now = snapshot.taken_at;
+        let spent = Spent::default().at(now);
+        let account = |limits| Account { limits, spent, ..Account::default() };
+        let mut limits = Self {
+            policy,
+            now,
+            farm: account(policy.cost_limits),
+            types: policy
+                .pools
+                .iter()
+                .map(|(name, pool)| (name, account(pool.cost_limits)))
+                .collect(),
+            machines: 0,
+        };
+        for (machine_type, known) in &snapshot.experience {
+            limits.each_account(machine_type, |account| {
+                account.spent = account.spent.plus(known.spent.at(now));
+            });
+        }
+        for observed in machines.iter().filter(|observed| may_cost(observed)) {
+            limits.machines = limits.machines.saturating_add(1);
+            let price = limits.price(observed);
+            let machine = observed.machine;
+            let since = machine.memory.paid.map(|paid| paid.since).or(machine.started_at);
+            let since = since.or(machine.memory.known_since).unwrap_or(now);
+            let until = machine.next_charge_at.map_or(now, |at| at.max(now));
+            limits.each_account(&machine.machine_type, |account| {
+                account.spent = account.spent.with((since, until), price, now);
+                account.running = account.running.plus(price);
+            });
+        }
+        limits
+    }
+
+    fn each_account(&mut self, machine_type: &MachineType, change: impl Fn(&mut Account)) {
+        change(&mut self.farm);
+        self.types.get_mut(machine_type).into_iter().for_each(change);
+    }
+
+    /// What a machine costs per hour.
+    fn price(&self, observed: &Observed<'_>) -> Money {
+        let known = observed.machine.memory.paid.and_then(|paid| paid.dollars_per_hour);
+        known.unwrap_or_else(|| self.price_of(&observed.machine.machine_type))
+    }
+
+    fn price_of(&self, machine_type: &MachineType) -> Money {
+        let pool = self.policy.pools.get(machine_type);
+        pool.and_then(|pool| pool.dollars_per_hour).unwrap_or_default()
+    }
+
+    /// Counts one more machine, the type's `number`th from 0, that is to be begun.
+    ///
+    /// # Errors
+    /// With the limit that it could pass.
+    pub(crate) fn begin(
+        &mut self,
+        machine_type: &MachineType,
+        number: u32,
+    ) -> Result<(), LimitReached> {
+        if self.policy.max_machines.is_some_and(|most| self.machines >= most) {
+            return Err(LimitReached {
+                limit: LimitName::MaxMachines,
+                by_type: false,
+                until: None,
+            });
+        }
+        let price = self.price_of(machine_type);
+        if !self.is_wanted_anyway(machine_type, number) {
+            self.check(machine_type, |account| account.running.plus(price))?;
+        }
+        self.machines = self.machines.saturating_add(1);
+        self.each_account(machine_type, |account| {
+            account.running = account.running.plus(price);
+            account.used = account.used.plus(price);
+        });
+        Ok(())
+    }
+
+    /// Counts a machine that runs, the type's `number`th from 0, as in use.
+    ///
+    /// # Errors
+    /// With the limit that would be passed if it went on.
+    pub(crate) fn go_on(
+        &mut self,
+        observed: &Observed<'_>,
+        number: u32,
+    ) -> Result<(), LimitReached> {
+        let price = self.price(observed);
+        let machine_type = &observed.machine.machine_type;
+        if !self.is_wanted_anyway(machine_type, number) {
+            self.check(machine_type, |account| account.used.plus(price))?;
+        }
+        self.each_account(machine_type, |account| account.used = account.used.plus(price));
+        Ok(())
+    }
+
+    fn is_wanted_anyway(&self, machine_type: &MachineType, number: u32) -> bool {
+        let pool = self.policy.pools.get(machine_type);
+        pool.is_some_and(|pool| number < pool.min_machines)
+    }
+
+    fn check(
+        &self,
+        machine_type: &MachineType,
+        dollars_per_hour: impl Fn(&Account) -> Money,
+    ) -> Result<(), LimitReached> {
+        let of_type = self.types.get(machine_type).map(|account| (account, true));
+        for (account, by_type) in of_type.into_iter().chain([(&self.farm, false)]) {
+            if let Some((limit, until)) = account.passed(dollars_per_hour(account), self.now) {
+                return Err(LimitReached { limit, by_type, until });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what runs of a type would pass a limit if it went on.
+    pub(crate) fn are_short(&self, machine_type: &MachineType) -> bool {
+        self.check(machine_type, |account| account.running).is_err()
+    }
+
+    /// When the limits leave less, or more, although nothing happens.
+    pub(crate) fn change_at(&self) -> Option<Timestamp> {
+        let accounts = self.types.values().chain([&self.farm]);
+        accounts.filter_map(|account| account.changes_at(self.now)).min()
+    }
+}
+
+/// A machine that was asked for, with an answer that was lost, may be there.
+pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
+    let memory = &observed.machine.memory;
+    let may_be_there = observed.machine.state == MachineState::Requested && memory.paid.is_some();
+    memory.destroyed_at.is_none() && (observed.is_running() || may_be_there)
+}
+
+impl Account {
+    /// The limit that machines of `dollars_per_hour` together pass, and when it is over.
+    fn passed(
+        &self,
+        dollars_per_hour: Money,
+        now: Timestamp,
+    ) -> Option<(LimitName, Option<Timestamp>)> {
+        let CostLimits { hourly, daily, monthly } = self.limits;
+        let by = |end: Timestamp| dollars_per_hour.for_time(AHEAD.min(end.since(now)));
+        let (tomorrow, next_month) = (now.start_of_next_day(), now.start_of_next_month());
+        let today = self.spent.today.plus(by(tomorrow));
+        let this_month = self.spent.this_month.plus(by(next_month));
+        if let Some(limit) = hourly.filter(|limit| dollars_per_hour > *limit) {
+            Some((LimitName::MaxHourlyCost { limit }, None))
+        } else if let Some(limit) = daily.filter(|limit| today > *limit) {
+            let spent = self.spent.today;
+            Some((LimitName::MaxDailyCost { limit, spent }, Some(tomorrow)))
+        } else if let Some(limit) = monthly.filter(|limit| this_month > *limit) {
+            let spent = self.spent.this_month;
+            Some((LimitName::MaxMonthlyCost { limit, spent }, Some(next_month)))
+        } else {
+            None
+        }
+    }
+
+    /// Tomorrow, or when what runs, or is in use, has come within the hour of a limit.
+    fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let CostLimits { hourly: _, daily, monthly } = self.limits;
+        let mut change_at = daily.or(monthly).map(|_| now.start_of_next_day());
+        for (limit, spent) in [(daily, self.spent.today), (monthly, self.spent.this_month)] {
+            for running in [self.running, self.used] {
+                let counted = spent.plus(running.for_time(AHEAD));
+                let left = limit.and_then(|limit| limit.0.checked_sub(counted.0)).map(Money);
+                let lasts = left.and_then(|left| left.lasts_for(running));
+                change_at = earliest(change_at, lasts.map(|l| now.after(l).after(Seconds(1))));
+            }
+        }
+        change_at
+    }
+}

@@ -1,0 +1,127 @@
+//! Whether a machine that is ready really works.
+//!
+//! An unhealthy machine is named at once, does not count as capacity after `healthTimeout`, and is replaced
+//! after `giveUpAfter` when idle. When most ready machines of a type are unhealthy in the same way, the cause
+//! is the queue runner or the network: then none of them is given up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observed::Observed;
+use crate::policy::PoolPolicy;
+use crate::snapshot::{QueueStatus, Snapshot};
+use crate::time::{Seconds, Timestamp};
+
+/// How long the queue runner may take to know a machine that is ready. The C++ one reads its machines files
+/// every 30 s (`queue-runner/build-remote.cc`), a builder registers within seconds.
+const REGISTRATION_PATIENCE: Seconds = Seconds(120);
+
+/// Why a ready machine does not work.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unhealthy {
+    /// The queue runner gives it nothing after builds failed on it.
+    Disabled {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// The queue runner does not know it.
+    Unregistered,
+    /// It does not answer to ssh.
+    Unreachable,
+}
+
+/// Whether an unhealthy machine still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It works, or not for long enough.
+    Counts,
+    /// It is no capacity.
+    DoesNotCount,
+    /// It is to be replaced.
+    GivenUp {
+        /// For how long it has been unhealthy.
+        unhealthy_for: Seconds,
+    },
+}
+
+/// What is wrong with `observed`, if it is ready.
+pub(crate) fn diagnose(observed: &Observed<'_>, snapshot: &Snapshot) -> Option<Unhealthy> {
+    let memory = &observed.machine.memory;
+    let ready_for = snapshot.taken_at.since(memory.ready_since?);
+    let QueueStatus::Up(_) = &snapshot.queue else { return None };
+    if let Some(until) = observed.in_queue.and_then(|seen| seen.disabled_until)
+        && until > snapshot.taken_at
+    {
+        return Some(Unhealthy::Disabled { until });
+    }
+    if memory.unreachable_since.is_some() {
+        return Some(Unhealthy::Unreachable);
+    }
+    (observed.in_queue.is_none() && ready_for >= REGISTRATION_PATIENCE)
+        .then_some(Unhealthy::Unregistered)
+}
+
+/// Judges the machines of one type together. Returns whether most of them are unhealthy in the same way.
+pub(crate) fn judge<'m, 'a: 'm>(
+    machines: impl Iterator<Item = &'m mut Observed<'a>>,
+    pool: &PoolPolicy,
+    now: Timestamp,
+) -> bool {
+    let machines: Vec<_> = machines.filter(|m| m.machine.memory.ready_since.is_some()).collect();
+    let mut kinds: BTreeMap<u8, usize> = BTreeMap::new();
+    for unhealthy in machines.iter().filter_map(|machine| machine.unhealthy.as_ref()) {
+        *kinds.entry(kind(unhealthy)).or_default() += 1;
+    }
+    let ready = machines.len();
+    let common_cause = ready > 1 && kinds.values().any(|number| 2 * number > ready);
+    for machine in machines {
+        machine.shares_its_trouble = common_cause;
+        machine.health = match &machine.unhealthy {
+            Some(_) if !common_cause => health_after(machine.unhealthy_for(now), pool),
+            _ => Health::Counts,
+        };
+    }
+    common_cause
+}
+
+/// The health of a machine that has been unhealthy for so long.
+fn health_after(unhealthy_for: Seconds, pool: &PoolPolicy) -> Health {
+    if unhealthy_for >= pool.give_up_after.max(pool.health_timeout) {
+        Health::GivenUp { unhealthy_for }
+    } else if unhealthy_for >= pool.health_timeout {
+        Health::DoesNotCount
+    } else {
+        Health::Counts
+    }
+}
+
+impl Observed<'_> {
+    fn unhealthy_for(&self, now: Timestamp) -> Seconds {
+        self.machine.memory.unhealthy_since.map_or(Seconds(0), |since| now.since(since))
+    }
+}
+
+fn kind(unhealthy: &Unhealthy) -> u8 {
+    match unhealthy {
+        Unhealthy::Disabled { .. } => 0,
+        Unhealthy::Unregistered => 1,
+        Unhealthy::Unreachable => 2,
+    }
+}
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled { .. } => {
+                f.write_str("the queue runner has disabled it after failed builds")
+            }
+            Self::Unregistered => f.write_str(
+                "the queue runner does not know it (does it read our machines file, or does its builder run?)",
+            ),
+            Self::Unreachable => f.write_str("it does not answer to ssh"),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A machine with all that is known of it: its provider, the queue runner, the bill, and our memory.
+
+use crate::endpoint::Host;
+use crate::health::{Health, Unhealthy, diagnose};
+use crate::matching::{QueueMachines, SeenInQueue};
+use crate::memory::Operation;
+use crate::orders::{Order, Word};
+use crate::policy::Policy;
+use crate::policy::PoolPolicy;
+use crate::snapshot::{Machine, MachineState, Snapshot};
+use crate::time::{Seconds, Timestamp};
+
+/// A machine as the rules see it.
+pub(crate) struct Observed<'a> {
+    /// Its place among all of them, by name.
+    pub(crate) index: usize,
+    pub(crate) machine: &'a Machine,
+    pub(crate) now: Timestamp,
+    pub(crate) in_queue: Option<SeenInQueue>,
+    /// The busy builder, of those that we do not know, that it may be.
+    pub(crate) may_be: Option<&'a Host>,
+    pub(crate) paid_time_left: Seconds,
+    pub(crate) name_is: NameIs,
+    pub(crate) unhealthy: Option<Unhealthy>,
+    pub(crate) health: Health,
+    /// What the operator has said of it.
+    pub(crate) order: Option<&'a Order>,
+    /// The order that pauses its type.
+    pub(crate) paused: Option<&'a Order>,
+    /// Whether most ready machines of its type are unhealthy as it is.
+    pub(crate) shares_its_trouble: bool,
+}
+
+/// Whether a name tells which machine is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameIs {
+    Unique,
+    Duplicate,
+}
+
+/// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
+pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observed<'a>> {
+    let queue =
+        QueueMachines::of_status(&snapshot.queue, &snapshot.machines, &policy.other_machines);
+    let orders: Vec<_> = snapshot.orders_in_force().collect();
+    let mut sorted: Vec<_> = snapshot.machines.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted
+        .chunk_by(|a, b| a.name == b.name)
+        .enumerate()
+        .filter_map(|(index, namesakes)| {
+            let machine = *namesakes.first()?;
+            let in_queue = queue.find(machine);
+            let mut observed = Observed {
+                index,
+                machine,
+                now: snapshot.taken_at,
+                in_queue,
+                may_be: queue.may_be(machine, in_queue, snapshot.taken_at),
+                paid_time_left: machine.paid_time_left(snapshot.taken_at),
+                name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
+                unhealthy: None,
+                health: Health::Counts,
+                order: orders.iter().find(|o| o.word.machine() == Some(&machine.name)).copied(),
+                paused: orders.iter().find(|o| o.pauses(&machine.machine_type)).copied(),
+                shares_its_trouble: false,
+            };
+            observed.unhealthy = diagnose(&observed, snapshot);
+            Some(observed)
+        })
+        .collect()
+}
+
+impl Observed<'_> {
+    /// Steps that it builds, as far as the queue runner tells.
+    pub(crate) fn jobs(&self) -> u64 {
+        self.in_queue.map_or(0, |seen| seen.jobs)
+    }
+
+    /// The operation that is under way with it.
+    pub(crate) fn operation(&self) -> Option<Operation> {
+        self.machine.memory.under_way.map(|under_way| under_way.operation)
+    }
+
+    /// Whether it is being stopped or destroyed, or was destroyed.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.machine.memory.destroyed_at.is_some()
+            || self.operation().is_some_and(Operation::ends_the_machine)
+    }
+
+    /// For how long its provider has not listed it, if that is longer than a listing may lag.
+    pub(crate) fn vanished_for(&self) -> Option<Seconds> {
+        let missing = self.machine.memory.missing?;
+        let missing_for = self.now.since(missing.since);
+        (missing_for >= missing.patience).then_some(missing_for)
+    }
+
+    /// For how long its operations have failed, if that is too long. What builds is never given up.
+    pub(crate) fn failing_too_long(&self, pool: &PoolPolicy) -> Option<Seconds> {
+        let failing = self.machine.memory.failing.as_ref()?;
+        let failing_for = self.now.since(failing.since);
+        let exists = self.machine.state != MachineState::Requested;
+        let never_ready = exists && self.machine.memory.ready_since.is_none();
+        let idle = never_ready && self.jobs() == 0 && self.may_be.is_none();
+        (idle && failing_for >= pool.give_up_after).then_some(failing_for)
+    }
+
+    /// Whether it can serve the queue, now or once it is up.
+    pub(crate) fn is_usable(&self, pool: &PoolPolicy) -> bool {
+        self.machine.state != MachineState::Failed
+            && !self.is_ending()
+            && self.operation() != Some(Operation::Drain)
+            && self.vanished_for().is_none()
+            && self.failing_too_long(pool).is_none()
+            && self.health == Health::Counts
+            && self.ordered_out().is_none()
+            && (self.paused.is_none() || self.is_running())
+    }
+
+    /// The order that it is to get no more builds.
+    pub(crate) fn ordered_out(&self) -> Option<&'_ Order> {
+        self.order.filter(|order| {
+            matches!(order.word, Word::Drain(_) | Word::Release(_) | Word::Forget(_))
+        })
+    }
+
+    /// The order to keep it. What is gone cannot be kept.
+    pub(crate) fn ordered_to_stay(&self) -> Option<&'_ Order> {
+        let is_there = self.machine.state != MachineState::Requested
+            && self.machine.memory.destroyed_at.is_none()
+            && self.vanished_for().is_none();
+        self.order.filter(|order| is_there && matches!(order.word, Word::Keep(_)))
+    }
+
+    /// Whether it may be running and costing money, or soon be.
+    pub(crate) fn is_running(&self) -> bool {
+        self.machine.state.is_live()
+            || matches!(self.operation(), Some(Operation::Create | Operation::Start))
+    }
+
+    /// Whether nothing is under way with it and no failure has to be waited out.
+    pub(crate) fn may_be_operated(&self) -> bool {
+        let memory = &self.machine.memory;
+        let retry_at = memory.failing.as_ref().map_or(Timestamp(0), |failing| failing.retry_at);
+        memory.under_way.is_none() && retry_at <= self.now
+    }
+
+    /// As [`Self::may_be_operated`], for its way out: what failed on its way in has not to be waited out.
+    pub(crate) fn may_be_released(&self) -> bool {
+        let memory = &self.machine.memory;
+        let failing = memory.failing.as_ref().filter(|failing| {
+            failing.operation == Operation::Drain || failing.operation.ends_the_machine()
+        });
+        memory.under_way.is_none() && failing.is_none_or(|failing| failing.retry_at <= self.now)
+    }
+
+    /// Whether it is being made or boots for the first time.
+    pub(crate) fn is_being_created(&self) -> bool {
+        self.operation() == Some(Operation::Create)
+            || matches!(self.machine.state, MachineState::Creating | MachineState::Starting)
+    }
+}

@@ -1,0 +1,139 @@
+//! What is to be done now, from the verdicts: nothing is left to choose for whoever carries it out.
+
+use crate::health::{Health, Unhealthy};
+use crate::memory::Operation;
+use crate::names::MachineName;
+use crate::observed::Observed;
+use crate::orders::Word;
+use crate::plan::{AcceptsJobs, Plan, Release, Verdict};
+use crate::planner::earliest;
+use crate::policy::Policy;
+use crate::release::{AwaitReason, ReleaseStep, next_step};
+use crate::snapshot::{MachineState, QueueStatus, Snapshot};
+use crate::time::{Seconds, Timestamp};
+
+/// Lists the phases of `plan` and returns when they change by themselves.
+pub(crate) fn list_phases(
+    plan: &mut Plan,
+    policy: &Policy,
+    machines: &[Observed<'_>],
+    snapshot: &Snapshot,
+) -> Option<Timestamp> {
+    let mut wake_at = None;
+    for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
+        if observed.in_queue.is_some() && !observed.machine.memory.known_to_queue {
+            plan.recognized.insert(name.clone());
+        }
+        if let Some(built) = observed.in_queue.and_then(|seen| seen.built) {
+            plan.built.insert(name.clone(), built);
+        }
+        if let Some(unhealthy) = &observed.unhealthy {
+            plan.unhealthy.insert(name.clone(), unhealthy.clone());
+            wake_at = earliest(wake_at, health_changes_at(observed, policy));
+        }
+        if !observed.may_be_operated() {
+            let failing = observed.machine.memory.failing.as_ref();
+            wake_at = earliest(wake_at, failing.map(|failing| failing.retry_at));
+        }
+        if may_get_builds(observed, verdict) {
+            plan.publish.push(name.clone());
+        }
+        match verdict {
+            Verdict::InUse => {
+                list_start(&mut plan.start, observed, name);
+                list_deploy(&mut plan.deploy, observed, name);
+            }
+            Verdict::Keep { .. } if is_served(observed, policy, snapshot) => {
+                list_deploy(&mut plan.deploy, observed, name);
+            }
+            Verdict::Keep { .. } | Verdict::Ending { .. } => {}
+            Verdict::Release { how, reason } => {
+                plan.release.push(Release {
+                    name: name.clone(),
+                    how: *how,
+                    reason: reason.clone(),
+                    step: release_step(observed, snapshot),
+                });
+            }
+        }
+    }
+    wake_at
+}
+
+/// A machine is published from the moment that it is ready until it is to get no more builds. Its provider has to list
+/// it, else its address may be another one's by now, and it has to answer, unless most of its type do not: then it may
+/// be us who are cut off.
+fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
+    let accepts = match verdict {
+        Verdict::InUse => true,
+        Verdict::Keep { accepts_jobs, .. } => *accepts_jobs == AcceptsJobs::Yes,
+        Verdict::Release { .. } | Verdict::Ending { .. } => false,
+    };
+    let is_cut_off =
+        observed.unhealthy == Some(Unhealthy::Unreachable) && !observed.shares_its_trouble;
+    accepts
+        && observed.machine.memory.ready_since.is_some()
+        && observed.operation() != Some(Operation::Drain)
+        && !observed.is_ending()
+        && observed.vanished_for().is_none()
+        && !is_cut_off
+}
+
+fn is_served(observed: &Observed<'_>, policy: &Policy, snapshot: &Snapshot) -> bool {
+    policy.pools.contains_key(&observed.machine.machine_type)
+        && !snapshot.unlisted.contains_key(&observed.machine.machine_type)
+        && !observed.is_ending()
+        && observed.machine.memory.leaving.is_none()
+}
+
+fn list_start(start: &mut Vec<MachineName>, observed: &Observed<'_>, name: &MachineName) {
+    let is_off = matches!(observed.machine.state, MachineState::Stopped | MachineState::Stopping);
+    if is_off && observed.may_be_operated() {
+        start.push(name.clone());
+    }
+}
+
+/// A machine that is up is deployed once, and again when it does not answer or its settings have changed.
+fn list_deploy(deploy: &mut Vec<MachineName>, observed: &Observed<'_>, name: &MachineName) {
+    let memory = &observed.machine.memory;
+    let is_up = match observed.machine.state {
+        MachineState::Up => observed.machine.address.is_some(),
+        MachineState::Unreachable => true,
+        _ => false,
+    };
+    let is_due = memory.ready_since.is_none() || memory.unreachable_since.is_some();
+    if is_up && is_due && memory.missing.is_none() && observed.may_be_operated() {
+        deploy.push(name.clone());
+    }
+}
+
+fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
+    match &snapshot.queue {
+        QueueStatus::Up(queue) if snapshot.storage_error.is_none() => {
+            match next_step(observed, queue, snapshot) {
+                // Drained it is, and so it stays.
+                ReleaseStep::Release if is_to_stay_drained(observed) => {
+                    ReleaseStep::Await(AwaitReason::Order)
+                }
+                step => step,
+            }
+        }
+        _ => ReleaseStep::Await(AwaitReason::NewerStatus),
+    }
+}
+
+fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
+    observed.order.is_some_and(|order| matches!(order.word, Word::Drain(_)))
+}
+
+/// When an unhealthy machine stops to count, or is given up.
+fn health_changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
+    let pool = policy.pools.get(&observed.machine.machine_type)?;
+    let since = observed.machine.memory.unhealthy_since.unwrap_or(observed.now);
+    let after = match observed.health {
+        Health::Counts => pool.health_timeout,
+        Health::DoesNotCount => pool.give_up_after.max(pool.health_timeout),
+        Health::GivenUp { .. } => Seconds(0),
+    };
+    Some(since.after(after))
+}

@@ -1,0 +1,90 @@
+//! How many machines keep the average wait at a target (`targetWait`).
+//!
+//! With `q` steps waiting, `r` running and steps that take `D` on average, `s` slots work off `s / D` steps a second,
+//! so that who comes last waits `q * D / s` (Little's law; Little, "A proof for the queuing formula L = λW", Operations
+//! Research 9, 1961). For a wait of `T`:
+//!
+//! ```text
+//! slots  = min(r + q, q * D / T)
+//! wanted = ceil(slots / maxJobs)
+//! ```
+//!
+//! `D` is what steps of the type have taken. Where it is wrong, or where a few long steps hold all slots, the wait grows
+//! beyond the target all the same: as long as the steps that wait have waited longer than `T` on average, `slots = r + q`.
+
+use crate::policy::PoolPolicy;
+use crate::sizing::{SlotsBound, SlotsWanted};
+use crate::time::Seconds;
+
+/// What a pool is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Steps that wait, without those left to other machines.
+    pub(crate) waiting: u64,
+    pub(crate) running: u64,
+    pub(crate) step_time: Seconds,
+    /// How long those that wait have waited, where that is known.
+    pub(crate) mean_wait: Option<Seconds>,
+}
+
+/// The slots that `load` needs for a wait of `target`, and the machines of `pool` that have as many.
+pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, SlotsWanted) {
+    let Load { waiting, running, step_time, mean_wait } = load;
+    let all = waiting.saturating_add(running);
+    let target_seconds = u128::from(target.0.max(1));
+    let work = u128::from(waiting) * u128::from(step_time.0);
+    let max_jobs = u128::from(pool.max_jobs.max(1));
+    let for_target = work.div_ceil(target_seconds * max_jobs);
+    let for_all = u128::from(all).div_ceil(max_jobs);
+    let late_by = mean_wait.filter(|mean_wait| waiting > 0 && *mean_wait > target);
+    let (machines, tenths, bound) = match late_by {
+        Some(mean_wait) => (for_all, u128::from(all) * 10, SlotsBound::Late { mean_wait }),
+        None if work > u128::from(all) * target_seconds => {
+            (for_all, u128::from(all) * 10, SlotsBound::Steps)
+        }
+        None => (for_target, (work * 10).div_ceil(target_seconds), SlotsBound::Target),
+    };
+    let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let slots = SlotsWanted { waiting, running, step_time, target, tenths: whole(tenths), bound };
+    (whole(machines), slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::System;
+
+    fn wanted_for(max_jobs: u32, load: Load) -> (u64, u64) {
+        let mut pool = PoolPolicy::new(vec![System::new("x86_64-linux")]);
+        pool.max_jobs = max_jobs;
+        let (machines, slots) = wanted(&pool, Seconds(400), load);
+        (machines, slots.tenths)
+    }
+
+    #[test]
+    fn slots_and_machines() {
+        let load = |waiting, running, step_time, mean_wait: Option<u64>| Load {
+            waiting,
+            running,
+            step_time: Seconds(step_time),
+            mean_wait: mean_wait.map(Seconds),
+        };
+        for (max_jobs, load, expected) in [
+            (4, load(0, 0, 150, None), (0, 0)),
+            (4, load(0, 9, 150, Some(999)), (0, 0)),
+            (4, load(12, 0, 150, None), (2, 45)),
+            // The slots that are shown are rounded up, so that they explain the machines.
+            (1, load(1, 0, 401, None), (1, 10)),
+            (1, load(10, 0, 41, None), (2, 11)),
+            // No more slots than steps.
+            (1, load(3, 2, 8000, None), (5, 50)),
+            (1, load(12, 2, 150, Some(400)), (5, 45)),
+            (1, load(12, 2, 150, Some(401)), (14, 140)),
+            (4, load(12, 2, 150, Some(401)), (4, 140)),
+            (0, load(12, 0, 150, None), (5, 45)),
+            (1, load(u64::MAX, u64::MAX, u64::MAX, None), (u64::MAX, u64::MAX)),
+        ] {
+            assert_eq!(wanted_for(max_jobs, load), expected, "{max_jobs}, {load:?}");
+        }
+    }
+}

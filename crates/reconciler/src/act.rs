@@ -1,0 +1,128 @@
+//! Carries a plan out. Nothing is decided here.
+
+use planner::{
+    AcceptsJobs, Attempt, Leaving, Listed, MachineName, Operation, Plan, ReleaseHow, ReleaseStep,
+    Seconds, StepsBuilt, Verdict,
+};
+
+use crate::history::Happening;
+use crate::reconciler::Reconciler;
+use crate::record::Record;
+
+impl Reconciler {
+    /// Remembers since when machines are on their way out, or unhealthy.
+    pub(crate) fn remember_verdicts(&mut self, plan: &Plan) {
+        for (name, verdict) in &plan.verdicts {
+            self.learn_of_steps(name, plan.built.get(name).copied());
+            let Some(record) = self.records.get_mut(name) else { continue };
+            let memory = &mut record.machine.memory;
+            if plan.recognized.contains(name) {
+                memory.known_to_queue = true;
+                self.storage.touch(name);
+            }
+            let is_unhealthy = plan.unhealthy.contains_key(name);
+            if is_unhealthy != memory.unhealthy_since.is_some() {
+                memory.unhealthy_since = is_unhealthy.then_some(self.now);
+                self.storage.touch(name);
+            }
+            match verdict {
+                Verdict::InUse | Verdict::Keep { accepts_jobs: AcceptsJobs::Yes, .. }
+                    if memory.leaving.take().is_some() =>
+                {
+                    self.storage.touch(name);
+                    self.note_of(name, Happening::TakenBack);
+                    self.changed = true;
+                }
+                Verdict::Release { how, reason } if memory.leaving.is_none() => {
+                    memory.leaving = Some(Leaving { decided: self.moment, drained: None });
+                    self.storage.touch(name);
+                    // One that is listed has to be unlisted first: that asks when it is done.
+                    if memory.listed != Listed::Now || self.publication.is_not_wanted() {
+                        self.questions.ask_soon();
+                    }
+                    self.note_of(name, Happening::Leaving { how: *how, reason: reason.clone() });
+                    self.changed = true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Learns how long steps take from what the queue runner counts of a machine's. Counts that went back are of
+    /// another queue runner, or another machine at the same place.
+    fn learn_of_steps(&mut self, name: &MachineName, counted: Option<StepsBuilt>) {
+        let Some((record, counted)) = self.records.get_mut(name).zip(counted) else { return };
+        let Some(before) = record.built.replace(counted) else { return };
+        let steps = counted.steps.checked_sub(before.steps).filter(|steps| *steps > 0);
+        let time = counted.time.0.checked_sub(before.time.0);
+        if let Some((steps, time)) = steps.zip(time) {
+            let machine_type = record.machine.machine_type.clone();
+            self.learn(&machine_type, |known| known.has_built(steps, Seconds(time)));
+        }
+    }
+
+    /// Records intents, and begins the creations whose intents are recorded: a crash in between leaves a name
+    /// to resolve, not a machine that nobody knows.
+    pub(crate) fn create(&mut self, plan: &Plan) {
+        for provision in &plan.provision {
+            let name = &provision.name;
+            if provision.attempt == Attempt::First && !self.records.contains_key(name) {
+                let machine_type = provision.machine_type.clone();
+                let Some(provider) = self.configuration.providers.get(&machine_type) else {
+                    continue;
+                };
+                let record = Record::intent(name.clone(), machine_type, provider.clone(), self.now);
+                self.records.insert(name.clone(), record);
+                self.storage.touch(name);
+                self.note_of(name, Happening::Requested);
+            } else if self.follows_the_configuration(name) && self.storage.has(name) {
+                self.begin(name, Operation::Create);
+            }
+        }
+    }
+
+    /// A machine that was never seen is asked of the provider that is configured now. Whether it was asked of that
+    /// one before.
+    fn follows_the_configuration(&mut self, name: &MachineName) -> bool {
+        let Some(record) = self.records.get_mut(name) else { return false };
+        let Some(configured) = self.configuration.providers.get(&record.machine.machine_type)
+        else {
+            return true;
+        };
+        let is_busy = record.exists || record.machine.memory.under_way.is_some();
+        if is_busy || *configured == record.provider {
+            return true;
+        }
+        record.provider.clone_from(configured);
+        self.storage.touch(name);
+        self.changed = true;
+        false
+    }
+
+    pub(crate) fn start_and_deploy(&mut self, plan: &Plan) {
+        for name in &plan.start {
+            self.begin(name, Operation::Start);
+        }
+        for name in &plan.deploy {
+            self.begin(name, Operation::Deploy);
+        }
+    }
+
+    /// Takes the steps that the plan allows. Taking a machine out of the machines file is publishing.
+    pub(crate) fn release(&mut self, plan: &Plan) {
+        for release in &plan.release {
+            match (&release.step, release.how) {
+                (ReleaseStep::Unlist | ReleaseStep::Await(_), _) => {}
+                (ReleaseStep::Drain, _) => {
+                    self.begin(&release.name, Operation::Drain);
+                }
+                (ReleaseStep::Release, ReleaseHow::Stop) => {
+                    self.begin(&release.name, Operation::Stop);
+                }
+                (ReleaseStep::Release, ReleaseHow::Destroy) => {
+                    self.begin(&release.name, Operation::Destroy);
+                }
+            }
+        }
+    }
+}

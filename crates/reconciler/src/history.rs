@@ -1,0 +1,264 @@
+//! What happened, for logs, the state database and whoever asks what went on last night.
+
+use std::fmt;
+
+use planner::{
+    MachineName, MachineType, Operation, Order, ReleaseHow, ReleaseReason, Seconds, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::boundary::OperationErrorKind;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// When.
+    pub at: Timestamp,
+    /// To which machine, if to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineName>,
+    /// The machine's type, or the type that it is about.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub machine_type: Option<MachineType>,
+    /// What.
+    pub what: Happening,
+}
+
+/// The kinds of happenings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Happening {
+    /// The intent to create it was recorded.
+    Requested,
+    /// It was found by its tag, without a record.
+    Found,
+    /// Its provider answered for it.
+    Created {
+        /// How long that took.
+        took: Seconds,
+    },
+    /// It was started again.
+    Started {
+        /// How long that took.
+        took: Seconds,
+    },
+    /// It can build.
+    Ready {
+        /// Since it was asked for or started, where that is known.
+        after: Option<Seconds>,
+    },
+    /// It does not answer any more.
+    Unreachable {
+        /// In the words of ssh.
+        error: String,
+    },
+    /// It booted by itself.
+    Rebooted,
+    /// The machines file names it.
+    Published,
+    /// The machines file does not name it any more.
+    Unlisted,
+    /// It is to be released.
+    Leaving {
+        /// Stopped or destroyed.
+        how: ReleaseHow,
+        /// Why.
+        reason: ReleaseReason,
+    },
+    /// It was to be released, and is not any more.
+    TakenBack,
+    /// Its builder was stopped.
+    Drained,
+    /// It is off.
+    Stopped,
+    /// It was destroyed.
+    Destroyed,
+    /// It was destroyed and its provider does not list it any more.
+    Gone,
+    /// Its provider does not list it.
+    Missing,
+    /// Its provider lists it again.
+    Back,
+    /// An operation failed.
+    Failed {
+        /// Which.
+        operation: Operation,
+        /// In what way.
+        #[serde(default)]
+        kind: OperationErrorKind,
+        /// How often in a row.
+        failures: u32,
+        /// In its provider's words.
+        error: String,
+        /// When it is tried again.
+        retry_at: Timestamp,
+    },
+    /// An operation took too long and was ended.
+    Abandoned {
+        /// Which.
+        operation: Operation,
+    },
+    /// Something that did not matter enough to fail.
+    Warning {
+        /// What.
+        text: String,
+    },
+    /// A provider cannot list its machines.
+    ProviderUnavailable {
+        /// In its words.
+        error: String,
+    },
+    /// A provider can list its machines again.
+    ProviderAvailable,
+    /// The queue status is unavailable.
+    QueueUnavailable {
+        /// Why.
+        reason: String,
+    },
+    /// The queue status is available again.
+    QueueAvailable,
+    /// The machines file could not be written.
+    NotPublished {
+        /// Why.
+        error: String,
+    },
+    /// The state cannot be written down.
+    StorageFailed {
+        /// Why.
+        error: String,
+    },
+    /// The state can be written down again.
+    StorageWorks,
+    /// The configuration was read.
+    Configured,
+    /// The operator said something.
+    Ordered {
+        /// What.
+        order: Order,
+    },
+    /// The operator took something back.
+    TakenBackOrder {
+        /// What had been said.
+        order: Order,
+        /// Who took it back.
+        by: String,
+    },
+    /// What the operator said counts no longer: its time is over, or its machine is gone.
+    OrderOver {
+        /// What had been said.
+        order: Order,
+    },
+    /// The operator had its record deleted.
+    Forgotten,
+    /// The system's clock was set.
+    ClockStepped {
+        /// By how much; negative is back.
+        seconds: i64,
+    },
+}
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Info,
+    /// Someone may want to look.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+impl Happening {
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Failed { .. }
+            | Self::Abandoned { .. }
+            | Self::ProviderUnavailable { .. }
+            | Self::QueueUnavailable { .. }
+            | Self::NotPublished { .. }
+            | Self::StorageFailed { .. } => Severity::Error,
+            Self::Unreachable { .. }
+            | Self::Missing
+            | Self::Warning { .. }
+            | Self::ClockStepped { .. } => Severity::Warning,
+            Self::Requested
+            | Self::Found
+            | Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Ready { .. }
+            | Self::Rebooted
+            | Self::Published
+            | Self::Unlisted
+            | Self::Leaving { .. }
+            | Self::TakenBack
+            | Self::Drained
+            | Self::Stopped
+            | Self::Destroyed
+            | Self::Gone
+            | Self::Back
+            | Self::ProviderAvailable
+            | Self::QueueAvailable
+            | Self::StorageWorks
+            | Self::Configured
+            | Self::Ordered { .. }
+            | Self::TakenBackOrder { .. }
+            | Self::OrderOver { .. }
+            | Self::Forgotten => Severity::Info,
+        }
+    }
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requested => f.write_str("requested"),
+            Self::Found => f.write_str("found by its tag"),
+            Self::Created { took } => write!(f, "created in {took}"),
+            Self::Started { took } => write!(f, "started in {took}"),
+            Self::Ready { after: Some(after) } => write!(f, "ready after {after}"),
+            Self::Ready { after: None } => f.write_str("ready"),
+            Self::Unreachable { error } => write!(f, "does not answer: {error}"),
+            Self::Rebooted => f.write_str("booted by itself"),
+            Self::Published => f.write_str("published"),
+            Self::Unlisted => f.write_str("taken out of the machines file"),
+            Self::Leaving { how, reason } => write!(f, "to {}: {reason}", reason.verb(*how)),
+            Self::TakenBack => f.write_str("taken back into use"),
+            Self::Drained => f.write_str("drained"),
+            Self::Stopped => f.write_str("stop done"),
+            Self::Destroyed => f.write_str("destroy done"),
+            Self::Gone => f.write_str("gone"),
+            Self::Missing => f.write_str("not in its provider's listing"),
+            Self::Back => f.write_str("in its provider's listing again"),
+            Self::Failed { operation, kind: _, failures: 1, error, retry_at: _ } => {
+                write!(f, "cannot {operation} it: {error}")
+            }
+            Self::Failed { operation, kind: _, failures, error, retry_at } => write!(
+                f,
+                "cannot {operation} it (failure {failures}, next try at {retry_at}): {error}"
+            ),
+            Self::Abandoned { operation } => write!(f, "{operation} takes too long; ended"),
+            Self::Warning { text } => f.write_str(text),
+            Self::ProviderUnavailable { error } => write!(f, "cannot list machines: {error}"),
+            Self::ProviderAvailable => f.write_str("machines can be listed again"),
+            Self::QueueUnavailable { reason } => write!(f, "queue status unavailable: {reason}"),
+            Self::QueueAvailable => f.write_str("queue status available again"),
+            Self::NotPublished { error } => {
+                write!(f, "machines file not written, nothing is released: {error}")
+            }
+            Self::StorageFailed { error } => {
+                write!(f, "state not written, nothing is created or released: {error}")
+            }
+            Self::StorageWorks => f.write_str("state can be written again"),
+            Self::Ordered { order } => write!(f, "order: {order}"),
+            Self::TakenBackOrder { order, by } => {
+                write!(f, "order taken back by {by}: {order}")
+            }
+            Self::OrderOver { order } => write!(f, "order is over: {order}"),
+            Self::Forgotten => f.write_str("forgotten, as ordered"),
+            Self::Configured => f.write_str("configuration read"),
+            Self::ClockStepped { seconds } => write!(f, "the clock was set by {seconds} s"),
+        }
+    }
+}

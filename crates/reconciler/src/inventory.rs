@@ -1,0 +1,270 @@
+//! What providers list, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, is_ours};
+
+use crate::boundary::{Effect, Listing, ListingId, ProviderId};
+use crate::history::Happening;
+use crate::provider::Asked;
+use crate::reconciler::Reconciler;
+use crate::record::Record;
+
+/// How long a machine that was listed may be missing before it counts as gone: one wrong listing is not to be
+/// believed.
+const MISSING_PATIENCE: Seconds = Seconds(120);
+/// How long a machine that was made may take to be listed for the first time: providers' listings lag.
+const FIRST_LISTING_PATIENCE: Seconds = Seconds(600);
+/// How often a provider is asked while machines of its boot.
+const BOOT_LIST_INTERVAL: Seconds = Seconds(2);
+/// A start that is this much later than the last one told is another start: providers round.
+const REBOOT_MARGIN: Seconds = Seconds(60);
+
+impl Reconciler {
+    /// Asks the providers that it is time to ask.
+    pub(crate) fn list_providers(&mut self) {
+        let booting = self.booting();
+        let mut due = Vec::new();
+        for (id, provider) in &self.providers {
+            let interval = self.list_interval(booting.contains(id));
+            let is_due = provider.ask_soon
+                || provider.last_asked.is_none_or(|at| at.after(interval) <= self.now);
+            if is_due && provider.asked.is_none() {
+                due.push(id.clone());
+            }
+        }
+        for id in due {
+            let moment = self.next_moment();
+            let listing = self.questions.next_listing();
+            if let Some(provider) = self.providers.get_mut(&id) {
+                provider.asked = Some(Asked { listing, moment });
+                provider.last_asked = Some(self.now);
+                provider.ask_soon = false;
+            }
+            self.effects.push_back(Effect::List { listing, provider: id });
+        }
+    }
+
+    pub(crate) fn next_listing_at(&self) -> Option<planner::Timestamp> {
+        let booting = self.booting();
+        self.providers
+            .iter()
+            .filter(|(_, provider)| provider.asked.is_none())
+            .map(|(id, provider)| {
+                let interval = self.list_interval(booting.contains(id));
+                let at = provider.last_asked.map_or(self.now, |at| at.after(interval));
+                if provider.ask_soon { self.now } else { at }
+            })
+            .min()
+    }
+
+    fn list_interval(&self, boots: bool) -> Seconds {
+        let interval = self.configuration.timing.list_interval;
+        if boots { interval.min(BOOT_LIST_INTERVAL) } else { interval }
+    }
+
+    /// The providers of machines that boot, and are not given up yet.
+    fn booting(&self) -> BTreeSet<&ProviderId> {
+        let booting = self.records.values().filter(|record| record.is_waited_for());
+        booting.map(|record| &record.provider).collect()
+    }
+
+    /// Whether anything boots.
+    pub(crate) fn is_booting(&self) -> bool {
+        self.records.values().any(Record::is_waited_for)
+    }
+
+    pub(crate) fn listed(
+        &mut self,
+        listing: ListingId,
+        id: &ProviderId,
+        result: Result<Listing, String>,
+    ) {
+        let Some(provider) = self.providers.get_mut(id) else { return };
+        let Some(asked) = provider.asked.take_if(|asked| asked.listing == listing) else { return };
+        let was_well = provider.answer.as_ref().is_none_or(Result::is_ok);
+        self.changed = true;
+        match result {
+            Ok(listing) => {
+                provider.answer = Some(Ok(()));
+                provider.listed = asked.moment;
+                provider.resources = listing.resources;
+                if !was_well {
+                    self.note_of_provider(id, Happening::ProviderAvailable);
+                }
+                self.take_over(id, listing.machines, listing.not_ours, asked.moment);
+            }
+            Err(error) => {
+                provider.answer = Some(Err(error.clone()));
+                if was_well {
+                    self.note_of_provider(id, Happening::ProviderUnavailable { error });
+                }
+            }
+        }
+    }
+
+    fn note_of_provider(&mut self, id: &ProviderId, what: Happening) {
+        let mut types = self.configuration.providers.iter().filter(|(_, other)| *other == id);
+        let machine_type = types.next().map(|(machine_type, _)| machine_type.clone());
+        self.note(None, machine_type, what);
+    }
+
+    /// Takes over a listing that was asked for at `asked`.
+    fn take_over(
+        &mut self,
+        id: &ProviderId,
+        machines: Vec<Machine>,
+        not_ours: Vec<MachineName>,
+        asked: Sequence,
+    ) {
+        let mut not_ours: BTreeSet<_> = not_ours.into_iter().collect();
+        let mut duplicates = BTreeMap::new();
+        let mut listed = BTreeSet::new();
+        for machine in machines {
+            let name = machine.name.clone();
+            if !is_ours(&self.configuration.policy.tag, &name, machine.tag.as_ref()) {
+                not_ours.insert(name);
+            } else if listed.insert(name.clone()) {
+                self.take_over_machine(id, machine, asked, &mut duplicates);
+            } else {
+                duplicates.insert(name, machine);
+            }
+        }
+        self.note_missing(id, &listed, asked);
+        if let Some(provider) = self.providers.get_mut(id) {
+            provider.duplicates = duplicates;
+            provider.not_ours = not_ours;
+        }
+    }
+
+    fn take_over_machine(
+        &mut self,
+        id: &ProviderId,
+        machine: Machine,
+        asked: Sequence,
+        duplicates: &mut BTreeMap<MachineName, Machine>,
+    ) {
+        let name = machine.name.clone();
+        let is_configured =
+            |id: &ProviderId| self.providers.get(id).is_some_and(|provider| provider.is_configured);
+        let Some(record) = self.records.get(&name) else {
+            self.records.insert(name.clone(), Record::found(machine, id.clone(), self.now));
+            self.storage.touch(&name);
+            self.costs_as_listed(&name);
+            self.note_of(&name, Happening::Found);
+            return;
+        };
+        if record.provider != *id {
+            let is_the_same = record.machine.address == machine.address;
+            match (is_configured(id), is_configured(&record.provider)) {
+                // The provider's program has moved: the configured one has it from now on.
+                (true, false) => {}
+                (false, true) if is_the_same => return,
+                _ if record.exists => {
+                    duplicates.insert(name, machine);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.update(id, machine, asked);
+    }
+
+    /// A machine that we know is listed.
+    fn update(&mut self, id: &ProviderId, machine: Machine, asked: Sequence) {
+        let name = machine.name.clone();
+        let now = self.now;
+        let Some(record) = self.records.get_mut(&name) else { return };
+        if record.is_ahead_of(asked) {
+            return;
+        }
+        let before = record.clone();
+        record.provider = id.clone();
+        record.exists = true;
+        record.was_listed = true;
+        let was_missing = record.machine.memory.missing.take().is_some();
+        let rebooted = match (record.machine.started_at, machine.started_at) {
+            (Some(known), Some(told)) => told > known.after(REBOOT_MARGIN),
+            _ => false,
+        };
+        record.describe(machine);
+        let is_up = matches!(record.machine.state, MachineState::Up | MachineState::Unreachable);
+        let memory = &mut record.machine.memory;
+        let lost_readiness = memory.ready_since.is_some() && (rebooted || !is_up);
+        if lost_readiness {
+            memory.ready_since = None;
+        }
+        if memory.ready_since.is_some() && record.machine.state == MachineState::Unreachable {
+            // Its provider knows; whether it answers all the same is seen by deploying it again.
+            memory.unreachable_since.get_or_insert(now);
+        }
+        if record.is_booting() && record.booting_since.is_none() {
+            record.booting_since = Some(now);
+        }
+        if *record != before {
+            self.storage.touch(&name);
+        }
+        if !before.exists {
+            // The run that asked for it was killed before it was answered.
+            let took = before.machine.memory.requested_at.map_or(Seconds(0), |at| now.since(at));
+            self.note_of(&name, Happening::Created { took });
+        }
+        self.costs_as_listed(&name);
+        if was_missing {
+            self.note_of(&name, Happening::Back);
+        }
+        if lost_readiness && rebooted {
+            self.note_of(&name, Happening::Rebooted);
+        }
+    }
+
+    /// What follows for machines that are not in a listing.
+    fn note_missing(&mut self, id: &ProviderId, listed: &BTreeSet<MachineName>, asked: Sequence) {
+        let unlisted: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.provider == *id && !listed.contains(&record.machine.name))
+            .filter(|record| record.exists || record.machine.memory.destroyed_at.is_some())
+            .filter(|record| !record.is_ahead_of(asked))
+            .map(|record| record.machine.name.clone())
+            .collect();
+        for name in unlisted {
+            let Some(record) = self.records.get_mut(&name) else { continue };
+            let memory = &mut record.machine.memory;
+            if memory.destroyed_at.is_some() {
+                // Its name is not free for another one before what is under way with it has ended.
+                if memory.under_way.is_none() {
+                    self.note_of(&name, Happening::Gone);
+                    self.records.remove(&name);
+                    self.storage.touch(&name);
+                }
+            } else if memory.missing.is_none() {
+                let patience =
+                    if record.was_listed { MISSING_PATIENCE } else { FIRST_LISTING_PATIENCE };
+                memory.missing = Some(Missing { since: self.now, patience });
+                self.storage.touch(&name);
+                self.note_of(&name, Happening::Missing);
+            }
+        }
+    }
+}
+
+impl Record {
+    /// Whether more is known of it than a listing that was asked for at `asked` can tell.
+    fn is_ahead_of(&self, asked: Sequence) -> bool {
+        let under_way = self.machine.memory.under_way.map(|under_way| under_way.operation);
+        let changes_state = under_way.is_some_and(|operation| {
+            matches!(operation, Operation::Create | Operation::Start)
+                || operation.ends_the_machine()
+        });
+        changes_state || self.touched > asked
+    }
+
+    /// Whether it boots and may still come up in time.
+    fn is_waited_for(&self) -> bool {
+        self.is_booting()
+            && self.machine.memory.failing.is_none()
+            && self.machine.memory.missing.is_none()
+            && self.machine.memory.destroyed_at.is_none()
+    }
+}

@@ -1,0 +1,406 @@
+//! Operations on machines: how they begin, and what their ends mean.
+
+use std::collections::BTreeMap;
+
+use planner::{
+    BackOff, BackOffKind, Experience, Failing, Machine, MachineName, MachineState, MachineType,
+    Operation, Seconds, Timestamp, UnderWay,
+};
+
+use crate::back_off;
+use crate::boundary::{
+    Done, Effect, OperationError, OperationErrorKind, OperationId, ProviderId, Task,
+};
+use crate::history::Happening;
+use crate::reconciler::Reconciler;
+
+/// What the driver may take beyond an operation's own time limit before it is told to end it.
+const SLACK: Seconds = Seconds(15);
+
+/// The operations that are under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Operations {
+    last: OperationId,
+    under_way: BTreeMap<OperationId, Running>,
+    by_provider: BTreeMap<ProviderId, usize>,
+    /// Whether an operation could not begin for want of a place.
+    place_is_wanted: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    name: MachineName,
+    provider: ProviderId,
+    operation: Operation,
+    began: Timestamp,
+    limit: Seconds,
+    is_abandoned: bool,
+}
+
+impl Operations {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = OperationId> {
+        self.under_way.keys().copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    fn number_of(&self, provider: &ProviderId) -> usize {
+        self.by_provider.get(provider).copied().unwrap_or(0)
+    }
+
+    fn insert(&mut self, running: Running) -> OperationId {
+        let id = self.last.advance();
+        *self.by_provider.entry(running.provider.clone()).or_default() += 1;
+        self.under_way.insert(id, running);
+        id
+    }
+
+    fn remove(&mut self, id: OperationId) -> Option<Running> {
+        let running = self.under_way.remove(&id)?;
+        if let Some(number) = self.by_provider.get_mut(&running.provider) {
+            *number -= 1;
+        }
+        Some(running)
+    }
+
+    pub(crate) fn shift(&mut self, seconds: i64) {
+        for running in self.under_way.values_mut() {
+            running.began = running.began.shifted(seconds);
+        }
+    }
+}
+
+impl Running {
+    /// When it has taken longer than it can.
+    fn hangs_at(&self) -> Timestamp {
+        self.began.after(self.limit).after(SLACK)
+    }
+}
+
+impl Reconciler {
+    /// Begins an operation, if nothing else is under way with the machine and its provider has a place free.
+    pub(crate) fn begin(&mut self, name: &MachineName, operation: Operation) {
+        let Some(record) = self.records.get(name) else { return };
+        let parallelism = self.configuration.timing.parallelism.max(1);
+        // Touching many machines is not to keep others from being created.
+        let places =
+            if operation == Operation::KeepAlive { parallelism.div_ceil(2) } else { parallelism };
+        if record.machine.memory.under_way.is_some() {
+            return;
+        }
+        if self.operations.number_of(&record.provider) >= places {
+            self.operations.place_is_wanted = true;
+            return;
+        }
+        let limit = self.configuration.timing.limit(operation);
+        let task = Box::new(Task {
+            operation,
+            machine: record.machine.clone(),
+            provider: record.provider.clone(),
+            token: record.token(),
+            limit,
+        });
+        let operation_id = self.operations.insert(Running {
+            name: name.clone(),
+            provider: record.provider.clone(),
+            operation,
+            began: self.now,
+            limit,
+            is_abandoned: false,
+        });
+        self.effects.push_back(Effect::Begin { operation: operation_id, task });
+        if matches!(operation, Operation::Create | Operation::Start) {
+            self.costs_since(name, self.now);
+        }
+        if let Some(record) = self.records.get_mut(name) {
+            record.machine.memory.under_way = Some(UnderWay { operation, since: self.now });
+        }
+        if operation != Operation::KeepAlive {
+            // For those who look meanwhile, and for the next run: one that was killed in the middle of it does not
+            // know how far it came.
+            self.storage.touch(name);
+        }
+        self.changed |= operation != Operation::KeepAlive;
+    }
+
+    /// Ends operations that take longer than they can. Their machines are operated again when they have ended.
+    pub(crate) fn give_up_what_hangs(&mut self) {
+        let hanging: Vec<_> = self
+            .operations
+            .under_way
+            .iter()
+            .filter(|(_, running)| !running.is_abandoned && running.hangs_at() <= self.now)
+            .map(|(id, running)| (*id, running.name.clone(), running.operation))
+            .collect();
+        for (id, name, operation) in hanging {
+            if let Some(running) = self.operations.under_way.get_mut(&id) {
+                running.is_abandoned = true;
+            }
+            self.effects.push_back(Effect::Abandon(id));
+            self.note_of(&name, Happening::Abandoned { operation });
+        }
+    }
+
+    pub(crate) fn next_hang(&self) -> Option<Timestamp> {
+        let running = self.operations.under_way.values();
+        running.filter(|running| !running.is_abandoned).map(Running::hangs_at).min()
+    }
+
+    pub(crate) fn ended(&mut self, id: OperationId, result: Result<Done, OperationError>) {
+        let Some(running) = self.operations.remove(id) else { return };
+        let moment = self.next_moment();
+        let name = running.name.clone();
+        let Some(record) = self.records.get_mut(&name) else { return };
+        record.machine.memory.under_way = None;
+        record.touched = moment;
+        self.storage.touch(&name);
+        self.changed |= running.operation != Operation::KeepAlive || result.is_err();
+        self.changed |= std::mem::take(&mut self.operations.place_is_wanted);
+        let outcome_is_unknown =
+            matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
+        if outcome_is_unknown && let Some(provider) = self.providers.get_mut(&running.provider) {
+            provider.ask_soon = true;
+        }
+        match result {
+            Ok(Done { machine, warnings }) => {
+                for text in warnings {
+                    self.note_of(&name, Happening::Warning { text });
+                }
+                self.succeeded(&running, *machine);
+            }
+            Err(error) => self.failed(&running, error),
+        }
+        // One that goes on all the same is drained again at the usual pace.
+        let is_first_drain = running.operation == Operation::Drain
+            && self.records.get(&name).is_some_and(|record| record.drains <= 1);
+        if is_first_drain {
+            self.questions.ask_soon();
+        }
+    }
+
+    fn succeeded(&mut self, running: &Running, machine: Machine) {
+        if running.operation.ends_the_machine() {
+            self.costs_no_more(&running.name);
+        }
+        let took = self.now.since(running.began);
+        let now = self.now;
+        let settings = &self.configuration.settings;
+        let Some(record) = self.records.get_mut(&running.name) else { return };
+        if running.operation != Operation::KeepAlive {
+            record.machine.memory.failing = None;
+        }
+        let happening = match running.operation {
+            Operation::Create => {
+                record.describe(machine);
+                record.exists = true;
+                record.booting_since = Some(now);
+                record.made_in = Some(took);
+                record.machine.memory.ready_since = None;
+                record.machine.memory.known_to_queue = false;
+                Some(Happening::Created { took })
+            }
+            Operation::Start => {
+                record.machine.state = MachineState::Starting;
+                record.booting_since = Some(now);
+                record.made_in = Some(took);
+                record.machine.memory.ready_since = None;
+                record.machine.memory.known_to_queue = false;
+                Some(Happening::Started { took })
+            }
+            Operation::Deploy => {
+                record.describe(machine);
+                record.settings = settings.get(&record.machine.machine_type).cloned();
+                record.became_ready(now)
+            }
+            Operation::KeepAlive => {
+                record.kept_alive_at = Some(now);
+                record.machine.memory.unreachable_since = None;
+                None
+            }
+            Operation::Drain => {
+                record.was_drained();
+                Some(Happening::Drained)
+            }
+            Operation::Stop => {
+                record.machine.state = MachineState::Stopped;
+                record.is_off();
+                Some(Happening::Stopped)
+            }
+            Operation::Destroy => {
+                record.is_off();
+                record.machine.memory.destroyed_at = Some(now);
+                Some(Happening::Destroyed)
+            }
+        };
+        if let Some(Happening::Ready { after: Some(booted_in) }) = happening
+            && let Some(made_in) = record.made_in.take()
+        {
+            let machine_type = record.machine.machine_type.clone();
+            self.learn(&machine_type, |known| known.was_ready_after(made_in.plus(booted_in)));
+        } else if running.operation == Operation::Create {
+            let machine_type = record.machine.machine_type.clone();
+            if self.back_off.remove(&machine_type).is_some() {
+                self.storage.touch_back_off(&machine_type);
+            }
+        }
+        if matches!(running.operation, Operation::Create | Operation::Start | Operation::Destroy)
+            && let Some(provider) = self.providers.get_mut(&running.provider)
+        {
+            provider.ask_soon = true;
+        }
+        if let Some(happening) = happening {
+            self.note_of(&running.name, happening);
+        }
+    }
+
+    /// Remembers what machines of a type have shown.
+    pub(crate) fn learn(&mut self, machine_type: &MachineType, what: impl FnOnce(&mut Experience)) {
+        let known = self.experience.entry(machine_type.clone()).or_default();
+        what(known);
+        self.storage.touch_experience(machine_type);
+    }
+
+    fn failed(&mut self, running: &Running, error: OperationError) {
+        let OperationError { kind, message } = error;
+        let Some(record) = self.records.get_mut(&running.name) else { return };
+        if running.operation == Operation::KeepAlive {
+            let text = self.keep_alive_failed(&running.name, kind, message);
+            self.note_of(&running.name, text);
+            return;
+        }
+        match running.operation {
+            Operation::Create if kind != OperationErrorKind::TimedOut => {
+                record.attempt += 1;
+                record.machine.memory.paid = None;
+            }
+            Operation::Drain => record.was_drained(),
+            // It may be off or gone all the same: it has to be deployed before it is published again.
+            Operation::Stop | Operation::Destroy => record.machine.memory.ready_since = None,
+            Operation::Deploy if record.machine.memory.ready_since.is_some() => {
+                record.machine.memory.unreachable_since.get_or_insert(self.now);
+            }
+            _ => {}
+        }
+        let failures = self.note_failure(&running.name, running.operation, &message);
+        if running.operation == Operation::Create {
+            self.back_off_type(&running.name, kind, &message);
+        }
+        let retry_at = self
+            .records
+            .get(&running.name)
+            .and_then(|record| record.machine.memory.failing.as_ref())
+            .map_or(self.now, |failing| failing.retry_at);
+        let operation = running.operation;
+        self.note_of(
+            &running.name,
+            Happening::Failed { operation, kind, failures, error: message, retry_at },
+        );
+    }
+
+    /// Remembers a failure of one machine and when to try again; returns how often it has failed in a row.
+    pub(crate) fn note_failure(
+        &mut self,
+        name: &MachineName,
+        operation: Operation,
+        error: &str,
+    ) -> u32 {
+        let Some(record) = self.records.get_mut(name) else { return 0 };
+        let earlier = record.machine.memory.failing.take();
+        let failures = earlier.as_ref().map_or(0, |failing| failing.failures).saturating_add(1);
+        let wait = back_off::after_operation(self.seed, name, failures);
+        record.machine.memory.failing = Some(Failing {
+            since: earlier.map_or(self.now, |failing| failing.since),
+            failures,
+            retry_at: self.now.after(wait),
+            operation,
+            error: error.to_owned(),
+        });
+        self.storage.touch(name);
+        self.changed = true;
+        failures
+    }
+
+    /// Remembers that a type cannot be created now.
+    fn back_off_type(&mut self, name: &MachineName, kind: OperationErrorKind, error: &str) {
+        let Some(record) = self.records.get(name) else { return };
+        let machine_type = record.machine.machine_type.clone();
+        let kind = match kind {
+            OperationErrorKind::Capacity => BackOffKind::Capacity,
+            _ => BackOffKind::Failure,
+        };
+        let earlier = self.back_off.get(&machine_type).filter(|back_off| back_off.kind == kind);
+        let is_over = earlier.is_none_or(|back_off| back_off.until <= self.now);
+        let failures = earlier.map_or(0, |back_off| back_off.failures);
+        // Several that were asked for at the same time have failed for one reason.
+        let failures = if is_over { failures.saturating_add(1) } else { failures.max(1) };
+        let wait = back_off::after_creation(self.seed, &machine_type, kind, failures);
+        let error = error.to_owned();
+        let back_off = BackOff { kind, failures, until: self.now.after(wait), error };
+        self.storage.touch_back_off(&machine_type);
+        self.back_off.insert(machine_type, back_off);
+    }
+
+    /// Touches `/run/keep-alive` on machines where it is due.
+    pub(crate) fn keep_alive(&mut self) {
+        let Some(interval) = self.configuration.timing.keep_alive_interval else { return };
+        let due: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.keep_alive_due(interval).is_some_and(|at| at <= self.now))
+            .map(|record| record.machine.name.clone())
+            .collect();
+        for name in due {
+            self.begin(&name, Operation::KeepAlive);
+        }
+    }
+
+    pub(crate) fn next_keep_alive(&self) -> Option<Timestamp> {
+        let interval = self.configuration.timing.keep_alive_interval?;
+        // One that is due and has no place waits for an operation to end, not for the clock.
+        let due = self.records.values().filter_map(|record| record.keep_alive_due(interval));
+        due.filter(|at| *at > self.now).min()
+    }
+
+    fn keep_alive_failed(
+        &mut self,
+        name: &MachineName,
+        kind: OperationErrorKind,
+        message: String,
+    ) -> Happening {
+        let now = self.now;
+        if let Some(record) = self.records.get_mut(name) {
+            record.kept_alive_at = Some(now);
+            if kind == OperationErrorKind::Unreachable {
+                record.machine.memory.unreachable_since.get_or_insert(now);
+                return Happening::Unreachable { error: message };
+            }
+        }
+        Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") }
+    }
+
+    /// Machines that have booted for longer than they may count as failing.
+    pub(crate) fn note_slow_boots(&mut self) {
+        let limit = self.configuration.timing.deploy_timeout;
+        let slow: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.boot_timeout(limit).is_some_and(|at| at <= self.now))
+            .map(|record| record.machine.name.clone())
+            .collect();
+        for name in slow {
+            let Some(record) = self.records.get(&name) else { continue };
+            let error = record.slow_boot(limit);
+            let failures = self.note_failure(&name, Operation::Deploy, &error);
+            let retry_at = self.now;
+            let (operation, kind) = (Operation::Deploy, OperationErrorKind::TimedOut);
+            self.note_of(&name, Happening::Failed { operation, kind, failures, error, retry_at });
+        }
+    }
+
+    pub(crate) fn next_boot_timeout(&self) -> Option<Timestamp> {
+        let limit = self.configuration.timing.deploy_timeout;
+        self.records.values().filter_map(|record| record.boot_timeout(limit)).min()
+    }
+}

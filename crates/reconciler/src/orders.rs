@@ -1,0 +1,97 @@
+//! What the operator has said. What is only to be done once is done here; the rest counts in the planner.
+
+use planner::{MachineName, MachineType, Order, QueueStatus, Word, jobs_of};
+
+use crate::history::Happening;
+use crate::reconciler::Reconciler;
+
+impl Reconciler {
+    /// All that the operator has said, as it stands now. Its times are what a clock on the wall shows: they do not
+    /// move when ours is set.
+    pub(crate) fn ordered(&mut self, orders: &[Order]) {
+        if orders != self.orders.as_slice() {
+            let before = std::mem::replace(&mut self.orders, orders.to_vec());
+            for order in before.iter().filter(|order| !orders.contains(order)) {
+                self.lift(order);
+            }
+            self.changed = true;
+        }
+    }
+
+    /// A machine that was on its way out by an order only is judged anew.
+    fn lift(&mut self, order: &Order) {
+        let (Word::Drain(name) | Word::Release(name)) = &order.word else { return };
+        let Some(record) = self.records.get_mut(name) else { return };
+        if record.machine.memory.leaving.take().is_some() {
+            self.storage.touch(name);
+            self.note_of(name, Happening::TakenBack);
+        }
+    }
+
+    /// Does what is to be done once, and ends what is over.
+    pub(crate) fn heed_orders(&mut self) {
+        let (over, stay) = std::mem::take(&mut self.orders).into_iter().partition(|order| {
+            let machine = order.word.machine();
+            let is_gone = machine.is_some_and(|name| !self.records.contains_key(name));
+            is_gone || is_done_once(&order.word) || !order.is_in_force(self.now)
+        });
+        self.orders = stay;
+        let over: Vec<Order> = over;
+        for order in over {
+            match &order.word {
+                Word::Retry(machine_type) => self.retry(machine_type),
+                Word::Forget(name) => self.forget(name),
+                word => {
+                    self.lift(&order);
+                    let machine = word.machine().cloned();
+                    self.note(machine, None, Happening::OrderOver { order: order.clone() });
+                }
+            }
+            self.storage.order_done(order);
+        }
+    }
+
+    /// The next attempts need not wait.
+    fn retry(&mut self, machine_type: &MachineType) {
+        if self.back_off.remove(machine_type).is_some() {
+            self.storage.touch_back_off(machine_type);
+        }
+        let of_type = self.records.values_mut().filter(|r| r.machine.machine_type == *machine_type);
+        for record in of_type {
+            if let Some(failing) = &mut record.machine.memory.failing {
+                failing.retry_at = self.now;
+                self.storage.touch(&record.machine.name);
+            }
+        }
+    }
+
+    /// Forgets a machine that its provider does not list, or that nobody can be asked for.
+    fn forget(&mut self, name: &MachineName) {
+        let Some(record) = self.records.get(name) else { return };
+        let provider = self.providers.get(&record.provider);
+        let is_seen = record.machine.memory.missing.is_none()
+            && provider.is_some_and(|provider| provider.trouble().is_none());
+        let is_under_way = record.machine.memory.under_way.is_some();
+        let is_idle = match &self.questions.status {
+            QueueStatus::Up(queue) => jobs_of(queue, &record.machine).unwrap_or(0) == 0,
+            QueueStatus::Unavailable(_) => false,
+        };
+        let objection = if is_seen {
+            "its provider lists it"
+        } else if is_under_way {
+            "an operation is under way with it"
+        } else if !is_idle {
+            "it may be building"
+        } else {
+            self.note_of(name, Happening::Forgotten);
+            self.records.remove(name);
+            self.storage.touch(name);
+            return;
+        };
+        self.note_of(name, Happening::Warning { text: format!("not forgotten: {objection}") });
+    }
+}
+
+fn is_done_once(word: &Word) -> bool {
+    matches!(word, Word::Retry(_) | Word::Forget(_))
+}

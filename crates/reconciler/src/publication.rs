@@ -1,0 +1,173 @@
+//! The machines file: which one is wanted, which one is there, and which machines it names.
+
+use std::collections::BTreeSet;
+
+use planner::{
+    Endpoint, Listed, MachineName, MachinesFile, Plan, Seconds, Timestamp, machines_file,
+};
+
+use crate::boundary::{Effect, PublicationId, Published};
+use crate::history::Happening;
+use crate::reconciler::Reconciler;
+use crate::record::Record;
+
+/// How long after a failure publishing is tried again.
+const RETRY_AFTER: Seconds = Seconds(10);
+
+/// The state of the machines file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Publication {
+    last: PublicationId,
+    /// What is being published.
+    under_way: Option<(PublicationId, MachinesFile)>,
+    /// What was published last by this run.
+    current: Option<MachinesFile>,
+    /// What became of it.
+    outcome: Option<Published>,
+    /// Why publishing failed, and when it is tried again.
+    failed: Option<(String, Timestamp)>,
+}
+
+impl Publication {
+    pub(crate) fn retry_at(&self) -> Option<Timestamp> {
+        self.failed.as_ref().filter(|_| self.under_way.is_none()).map(|(_, at)| *at)
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.under_way.is_none() && (self.current.is_some() || self.failed.is_some())
+    }
+
+    /// Whether builders register themselves.
+    pub(crate) fn is_not_wanted(&self) -> bool {
+        self.outcome == Some(Published::NotWanted)
+    }
+
+    pub(crate) fn shift(&mut self, seconds: i64) {
+        if let Some((_, at)) = &mut self.failed {
+            *at = at.shifted(seconds);
+        }
+    }
+}
+
+impl Reconciler {
+    /// The machines file as it was last published by this run, and what became of it.
+    pub fn published_file(&self) -> Option<(&MachinesFile, Published)> {
+        self.publication.current.as_ref().zip(self.publication.outcome)
+    }
+
+    /// Why the machines file could not be published, if so.
+    pub fn publication_error(&self) -> Option<&str> {
+        self.publication.failed.as_ref().map(|(error, _)| error.as_str())
+    }
+
+    /// Publishes the machines that may get builds, if the file is another one than that which is there.
+    pub(crate) fn publish(&mut self, plan: &Plan) {
+        let is_early = self.publication.failed.as_ref().is_some_and(|(_, at)| self.now < *at);
+        if self.publication.under_way.is_some() || is_early || !self.may_publish() {
+            return;
+        }
+        let machines = plan.publish.iter().filter_map(|name| self.records.get(name));
+        let machines = machines.map(|record| &record.machine);
+        let file = machines_file(&self.configuration.policy, machines);
+        if self.publication.current.as_ref() == Some(&file) {
+            // What could not be written is not wanted any more.
+            self.publication.failed = None;
+            return;
+        }
+        for entry in &file.entries {
+            let port = Some(entry.machine.ssh_port);
+            self.will_be_listed(
+                &entry.machine.name,
+                Endpoint { host: entry.address.clone(), port },
+            );
+        }
+        let publication = self.publication.last.advance();
+        self.publication.under_way = Some((publication, file.clone()));
+        self.effects.push_back(Effect::Publish { publication, file: Box::new(file) });
+    }
+
+    /// Without a memory, a file that is written before every provider has answered once could be missing machines.
+    fn may_publish(&self) -> bool {
+        self.remembers || self.providers.values().all(|provider| provider.answer.is_some())
+    }
+
+    /// From the moment when a file that names it is on its way, a machine may get builds.
+    fn will_be_listed(&mut self, name: &MachineName, endpoint: Endpoint) {
+        let Some(record) = self.records.get_mut(name) else { return };
+        let memory = &mut record.machine.memory;
+        let is_new = memory.published.insert(endpoint);
+        if memory.listed != Listed::Now || is_new {
+            memory.listed = Listed::Now;
+            self.storage.touch(name);
+        }
+    }
+
+    pub(crate) fn published(&mut self, id: PublicationId, result: Result<Published, String>) {
+        let Some((_, file)) = self.publication.under_way.take_if(|(under_way, _)| *under_way == id)
+        else {
+            return;
+        };
+        self.changed = true;
+        match result {
+            Ok(published) => {
+                self.publication.failed = None;
+                self.note_lines(&file, published);
+                self.publication.current = Some(file);
+                self.publication.outcome = Some(published);
+            }
+            Err(error) => {
+                let is_new = self.publication.failed.is_none();
+                self.publication.failed = Some((error.clone(), self.now.after(RETRY_AFTER)));
+                if is_new {
+                    self.note(None, None, Happening::NotPublished { error });
+                }
+            }
+        }
+    }
+
+    /// Machines that the file does not name get no builds once the queue runner has read it.
+    fn note_lines(&mut self, file: &MachinesFile, published: Published) {
+        let moment = self.next_moment();
+        let is_wanted = published != Published::NotWanted;
+        let named: BTreeSet<_> = file.entries.iter().map(|entry| &entry.machine.name).collect();
+        if is_wanted {
+            self.note_changed_lines(&named);
+        }
+        let not_named: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.machine.memory.listed == Listed::Now)
+            .filter(|record| !named.contains(&record.machine.name))
+            .map(|record| record.machine.name.clone())
+            .collect();
+        for name in not_named {
+            if let Some(record) = self.records.get_mut(&name) {
+                record.machine.memory.listed = Listed::NoMore(moment);
+            }
+            self.storage.touch(&name);
+            if is_wanted {
+                self.questions.ask_soon();
+            }
+        }
+    }
+
+    /// Adds to the history which machines are named now and were not before, and the other way round. An earlier run
+    /// may have been killed before it could.
+    fn note_changed_lines(&mut self, named: &BTreeSet<&MachineName>) {
+        let is_named = |record: &Record| named.contains(&record.machine.name);
+        let changed: Vec<_> = self
+            .records
+            .values()
+            .filter(|record| record.told_published != is_named(record))
+            .map(|record| record.machine.name.clone())
+            .collect();
+        for name in changed {
+            let Some(record) = self.records.get_mut(&name) else { continue };
+            record.told_published = !record.told_published;
+            let what =
+                if record.told_published { Happening::Published } else { Happening::Unlisted };
+            self.storage.touch(&name);
+            self.note_of(&name, what);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Questions to the queue runner: when to ask, and which answers to believe.
+
+use planner::{AwaitReason, Queue, QueueStatus, ReleaseStep, Seconds, Sequence, Timestamp};
+
+use crate::boundary::{Effect, ListingId, QuestionId};
+use crate::history::Happening;
+use crate::reconciler::Reconciler;
+use crate::waits::Waits;
+
+/// How soon a question is asked again while an answer is doubtful, or was no newer than the last one.
+const ASK_AGAIN_AFTER: Seconds = Seconds(1);
+/// How often in a row that is done; later the usual interval counts.
+const MOST_QUICK_QUESTIONS: u32 = 3;
+
+/// What was asked, and what is known of the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Questions {
+    last: QuestionId,
+    last_listing: ListingId,
+    /// The question that is under way, and its moment.
+    asked: Option<(QuestionId, Sequence)>,
+    last_asked: Option<Timestamp>,
+    /// Ask at this time although the interval is not over.
+    ask_at: Option<Timestamp>,
+    quick: u32,
+    /// The queue as it was last told.
+    pub(crate) status: QueueStatus,
+    /// The moment when it was asked for.
+    pub(crate) moment: Sequence,
+    /// The time of that moment.
+    pub(crate) moment_at: Option<Timestamp>,
+    /// The moment of the last question that was answered, whether or not the answer was newer.
+    answered: Sequence,
+    is_answered: bool,
+    /// The status' own time, and when we first saw it: a status whose time stands still is old.
+    status_time: Option<(Timestamp, Timestamp)>,
+    /// Whether that time has been seen to advance: then the queue runner's clock is only off.
+    has_advanced: bool,
+    waits: Waits,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self {
+            last: QuestionId::default(),
+            last_listing: ListingId::default(),
+            asked: None,
+            last_asked: None,
+            ask_at: None,
+            quick: 0,
+            status: QueueStatus::Unavailable("it has not been asked yet".to_owned()),
+            moment: Sequence(0),
+            moment_at: None,
+            answered: Sequence(0),
+            is_answered: false,
+            status_time: None,
+            has_advanced: false,
+            waits: Waits::default(),
+        }
+    }
+}
+
+/// What to think of an answer.
+enum Freshness {
+    /// It tells something that no earlier answer can have told.
+    New,
+    /// It may be the same as the last one.
+    NotNewer,
+    /// It is too old to be believed.
+    Stale(String),
+}
+
+impl Questions {
+    pub(crate) fn next_listing(&mut self) -> ListingId {
+        self.last_listing.advance()
+    }
+
+    /// Something waits for a newer status than the last one.
+    pub(crate) fn ask_soon(&mut self) {
+        self.ask_at = Some(Timestamp(0));
+        self.quick = 0;
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    pub(crate) fn are_settled(&self) -> bool {
+        self.asked.is_none() && self.ask_at.is_none()
+    }
+
+    pub(crate) fn shift(&mut self, seconds: i64) {
+        self.last_asked = self.last_asked.map(|at| at.shifted(seconds));
+        self.ask_at = self.ask_at.map(|at| at.shifted(seconds));
+        self.moment_at = self.moment_at.map(|at| at.shifted(seconds));
+        self.status_time = self.status_time.map(|(time, seen)| (time, seen.shifted(seconds)));
+        self.waits.shift(seconds);
+    }
+
+    fn next_at(&self, interval: Seconds) -> Timestamp {
+        let regular = self.last_asked.map_or(Timestamp(0), |at| at.after(interval));
+        self.ask_at.map_or(regular, |at| at.min(regular))
+    }
+
+    /// How new `queue` is, which was answered at `now`.
+    fn freshness(&mut self, queue: &Queue, now: Timestamp, max_age: Seconds) -> Freshness {
+        // Without a time there is nothing to hold against it.
+        let Some(time) = queue.time else { return Freshness::New };
+        let advanced = match self.status_time {
+            Some((last, _)) => time > last,
+            None => false,
+        };
+        let is_first = self.status_time.is_none();
+        if is_first || advanced {
+            self.status_time = Some((time, now));
+        }
+        self.has_advanced |= advanced;
+        let seen = self.status_time.map_or(now, |(_, seen)| seen);
+        let stands_for = now.since(seen);
+        if stands_for >= max_age {
+            self.has_advanced = false;
+            return Freshness::Stale(format!(
+                "its time has stood still at {time} for {stands_for}: it is an old answer"
+            ));
+        }
+        let age = Seconds(queue.clock_offset_seconds.min(0).unsigned_abs());
+        if age > max_age && !self.has_advanced {
+            return Freshness::Stale(format!(
+                "it is from {time}, {age} ago by our clock (maxStatusAge is {max_age})"
+            ));
+        }
+        if is_first || advanced { Freshness::New } else { Freshness::NotNewer }
+    }
+}
+
+impl Reconciler {
+    /// Asks the queue runner and the providers, when it is time.
+    pub(crate) fn ask(&mut self) {
+        let interval = self.configuration.timing.poll_interval;
+        if self.questions.asked.is_none() && self.questions.next_at(interval) <= self.now {
+            let moment = self.next_moment();
+            let questions = &mut self.questions;
+            let question = questions.last.advance();
+            questions.asked = Some((question, moment));
+            questions.last_asked = Some(self.now);
+            questions.ask_at = None;
+            self.effects.push_back(Effect::AskQueue(question));
+        }
+        self.list_providers();
+    }
+
+    pub(crate) fn next_question(&self) -> Option<Timestamp> {
+        let interval = self.configuration.timing.poll_interval;
+        let questions = &self.questions;
+        let question = questions.asked.is_none().then(|| questions.next_at(interval));
+        [question, self.next_listing_at()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn queue_answered(&mut self, question: QuestionId, status: QueueStatus) {
+        let Some((_, moment)) = self.questions.asked.take_if(|(asked, _)| *asked == question)
+        else {
+            return;
+        };
+        self.questions.is_answered = true;
+        self.questions.answered = moment;
+        let max_age = self.configuration.timing.max_status_age;
+        let status = match status {
+            QueueStatus::Up(queue) => match self.questions.freshness(&queue, self.now, max_age) {
+                Freshness::New => {
+                    self.questions.moment = moment;
+                    self.questions.moment_at = self.questions.last_asked;
+                    self.questions.quick = 0;
+                    QueueStatus::Up(queue)
+                }
+                Freshness::NotNewer => {
+                    if self.awaits_newer_status() {
+                        self.ask_again_soon();
+                    }
+                    QueueStatus::Up(queue)
+                }
+                Freshness::Stale(reason) => {
+                    self.ask_again_soon();
+                    QueueStatus::Unavailable(reason)
+                }
+            },
+            unavailable @ QueueStatus::Unavailable(_) => unavailable,
+        };
+        self.take_status(status);
+    }
+
+    fn take_status(&mut self, mut status: QueueStatus) {
+        let mut pools = self.configuration.policy.pools.values();
+        let waits_count = pools.any(|pool| pool.target_wait.is_some());
+        if let QueueStatus::Up(queue) = &mut status {
+            self.questions.waits.fill_in(queue, self.now);
+            if !waits_count {
+                // They change with every answer, and nothing is planned by them.
+                queue.demand.iter_mut().for_each(|demand| demand.wait_seconds = None);
+            }
+        }
+        match (&self.questions.status, &status) {
+            (QueueStatus::Unavailable(_), QueueStatus::Up(_)) if self.moment_of_first_answer() => {}
+            (QueueStatus::Unavailable(_), QueueStatus::Up(_)) => {
+                self.note(None, None, Happening::QueueAvailable);
+            }
+            (QueueStatus::Up(_), QueueStatus::Unavailable(reason)) => {
+                self.note(None, None, Happening::QueueUnavailable { reason: reason.clone() });
+            }
+            (QueueStatus::Unavailable(before), QueueStatus::Unavailable(reason)) => {
+                if before != reason {
+                    self.note(None, None, Happening::QueueUnavailable { reason: reason.clone() });
+                }
+            }
+            (QueueStatus::Up(_), QueueStatus::Up(_)) => {}
+        }
+        let waits = self.records.values().any(|record| record.machine.memory.leaving.is_some());
+        self.changed |= waits || !tells_the_same(&self.questions.status, &status);
+        self.questions.status = status;
+    }
+
+    fn moment_of_first_answer(&self) -> bool {
+        self.questions.last == QuestionId(1)
+    }
+
+    /// A builder that is to be stopped waits for an answer that comes at once.
+    pub(crate) fn ask_for_a_fresh_status(&mut self) {
+        let fresh = ReleaseStep::Await(AwaitReason::FreshStatus);
+        let is_wanted = self.plan.release.iter().any(|release| release.step == fresh);
+        if is_wanted && self.questions.are_settled() {
+            self.ask_again_soon();
+        }
+    }
+
+    fn ask_again_soon(&mut self) {
+        let questions = &mut self.questions;
+        if questions.quick < MOST_QUICK_QUESTIONS {
+            questions.quick += 1;
+            questions.ask_at = Some(self.now.after(ASK_AGAIN_AFTER));
+        }
+    }
+
+    fn awaits_newer_status(&self) -> bool {
+        let awaits =
+            |step: &ReleaseStep| matches!(step, ReleaseStep::Unlist | ReleaseStep::Await(_));
+        self.plan.release.iter().any(|release| awaits(&release.step))
+    }
+
+    /// Whether a machine that is on its way out waits for an answer that may still come in this run: one to a
+    /// question that was asked after it could get no more builds.
+    pub(crate) fn awaits_confirmation(&self) -> bool {
+        self.plan
+            .release
+            .iter()
+            .filter_map(|release| self.records.get(&release.name))
+            .filter(|record| record.drains <= 1)
+            .any(|record| {
+                let memory = &record.machine.memory;
+                let since = match memory.listed {
+                    planner::Listed::NoMore(at) => Some(at),
+                    planner::Listed::Now | planner::Listed::Never => {
+                        memory.leaving.map(|leaving| leaving.drained.unwrap_or(leaving.decided))
+                    }
+                };
+                since.is_some_and(|since| self.questions.answered <= since)
+            })
+    }
+}
+
+/// Whether two statuses differ only in what time alone changes.
+fn tells_the_same(one: &QueueStatus, other: &QueueStatus) -> bool {
+    match (one, other) {
+        (QueueStatus::Up(one), QueueStatus::Up(other)) => {
+            one.demand == other.demand
+                && one.machines == other.machines
+                && one.keys == other.keys
+                && one.warnings == other.warnings
+        }
+        (one, other) => one == other,
+    }
+}

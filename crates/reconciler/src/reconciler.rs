@@ -1,0 +1,305 @@
+//! The reconciler's table of contents: observe, plan, act.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use planner::{
+    BackOff, Experience, MachineName, MachineType, Order, Plan, Policy, QueueStatus, Seconds,
+    Sequence, Snapshot, Timestamp, plan,
+};
+
+use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
+use crate::history::{Happening, HistoryEntry};
+use crate::operations::Operations;
+use crate::provider::Provider;
+use crate::publication::Publication;
+use crate::questions::Questions;
+use crate::record::{Record, State};
+use crate::storage::Storage;
+
+/// How long the first plan waits for the queue runner and the providers: what is begun before everything is
+/// known may have to be taken back. Later nothing waits for anything.
+const FIRST_LOOK_PATIENCE: Seconds = Seconds(30);
+
+/// The signature of a planner. The simulator's tests put another one in to see planted bugs found.
+pub type Planner = fn(&Policy, &Snapshot) -> Plan;
+
+/// The control loop of one provisioner.
+#[derive(Clone, Debug)]
+pub struct Reconciler {
+    pub(crate) configuration: Configuration,
+    pub(crate) planner: Planner,
+    /// Where jitter comes from.
+    pub(crate) seed: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) moment: Sequence,
+    pub(crate) records: BTreeMap<MachineName, Record>,
+    pub(crate) providers: BTreeMap<ProviderId, Provider>,
+    pub(crate) back_off: BTreeMap<MachineType, BackOff>,
+    pub(crate) experience: BTreeMap<MachineType, Experience>,
+    /// What the operator has said.
+    pub(crate) orders: Vec<Order>,
+    pub(crate) operations: Operations,
+    pub(crate) questions: Questions,
+    pub(crate) publication: Publication,
+    pub(crate) storage: Storage,
+    /// Whether an earlier run wrote machines down.
+    pub(crate) remembers: bool,
+    /// Until then the first plan waits for the first answers.
+    pub(crate) first_plan_at: Timestamp,
+    /// Whether anything has changed that a plan may depend on.
+    pub(crate) changed: bool,
+    /// The plan that was last carried out.
+    pub(crate) plan: Plan,
+    /// What it was made of.
+    pub(crate) seen: Option<Snapshot>,
+    pub(crate) effects: VecDeque<Effect>,
+}
+
+impl Reconciler {
+    /// A provisioner that remembers `state`, which another wrote down that has ended. Jitter comes from `seed`.
+    /// Nothing is done before [`act`](Self::act) is called.
+    pub fn new(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
+        Self::beside(configuration, state.left_behind(), seed, now)
+    }
+
+    /// One that only looks, beside another that may be at work: what that has under way is so.
+    pub fn beside(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
+        let remembers = !state.records.is_empty();
+        let records = state.records.into_iter().map(Record::restored);
+        let mut reconciler = Self {
+            remembers,
+            planner: plan,
+            seed,
+            now,
+            moment: Sequence(0),
+            records: records.map(|record| (record.machine.name.clone(), record)).collect(),
+            providers: BTreeMap::new(),
+            back_off: state.back_off,
+            experience: state.experience,
+            orders: state.orders,
+            operations: Operations::default(),
+            questions: Questions::default(),
+            publication: Publication::default(),
+            storage: Storage::default(),
+            first_plan_at: now.after(FIRST_LOOK_PATIENCE),
+            changed: true,
+            plan: Plan::default(),
+            seen: None,
+            effects: VecDeque::new(),
+            configuration,
+        };
+        reconciler.know_providers();
+        reconciler
+    }
+
+    /// As it is, with another planner.
+    #[must_use]
+    pub fn with_planner(self, planner: Planner) -> Self {
+        Self { planner, ..self }
+    }
+
+    /// Takes note of what happened. Effects come from [`act`](Self::act).
+    pub fn handle(&mut self, now: Timestamp, event: Event) {
+        self.now = now;
+        match event {
+            Event::Configured(configuration) => self.configured(*configuration),
+            Event::Queue { question, status } => self.queue_answered(question, status),
+            Event::Listed { listing, provider, result } => {
+                self.listed(listing, &provider, result);
+            }
+            Event::Ended { operation, result } => self.ended(operation, result),
+            Event::Published { publication, result } => self.published(publication, result),
+            Event::Recorded { batch, result } => self.recorded(batch, result),
+            Event::Ordered(orders) => self.ordered(&orders),
+            Event::ClockStepped { seconds } => self.clock_stepped(seconds),
+        }
+    }
+
+    /// Observes, plans and acts: what is to be done comes from [`poll_effect`](Self::poll_effect) then.
+    pub fn act(&mut self, now: Timestamp) {
+        self.now = now;
+        self.give_up_what_hangs();
+        self.note_slow_boots();
+        let due = earliest(self.plan.wake_at, self.publication.retry_at());
+        let has_looked = self.first_plan_at <= now || self.has_looked();
+        if has_looked && (self.changed || due.is_some_and(|at| at <= now)) {
+            self.changed = false;
+            self.heed_orders();
+            let snapshot = self.snapshot();
+            let plan = (self.planner)(&self.configuration.policy, &snapshot);
+            self.seen = Some(snapshot);
+            self.remember_verdicts(&plan);
+            self.create(&plan);
+            self.start_and_deploy(&plan);
+            self.release(&plan);
+            self.publish(&plan);
+            self.plan = plan;
+            self.ask_for_a_fresh_status();
+        }
+        self.keep_alive();
+        self.ask();
+        self.write_down();
+    }
+
+    /// The next effect to carry out.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What has happened since this was last asked, the latest at least.
+    pub fn take_news(&mut self) -> Vec<HistoryEntry> {
+        self.storage.take_news()
+    }
+
+    /// When [`act`](Self::act) has something to do although nothing happens.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let plan_at = if self.has_looked() { self.now } else { self.first_plan_at.max(self.now) };
+        [
+            Some(plan_at).filter(|_| self.changed),
+            self.plan.wake_at,
+            self.next_hang(),
+            self.next_boot_timeout(),
+            self.next_keep_alive(),
+            self.next_question(),
+            self.publication.retry_at(),
+            self.storage.retry_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When something last happened.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// What the operator wants now.
+    pub fn policy(&self) -> &Policy {
+        &self.configuration.policy
+    }
+
+    /// The plan that was last carried out.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What [`plan`](Self::plan) was made of. `None` before the first plan.
+    pub fn seen(&self) -> Option<&Snapshot> {
+        self.seen.as_ref()
+    }
+
+    /// The queue as it was last told.
+    pub fn queue(&self) -> &QueueStatus {
+        &self.questions.status
+    }
+
+    /// The records of all machines.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Operations that are under way.
+    pub fn operations(&self) -> impl Iterator<Item = OperationId> {
+        self.operations.ids()
+    }
+
+    /// Whether the queue runner and every provider have answered once, or failed to.
+    pub fn has_looked(&self) -> bool {
+        self.questions.is_answered()
+            && self.providers.values().all(|provider| provider.answer.is_some())
+    }
+
+    /// Whether the queue runner, the providers and every machine that something was begun with have been waited
+    /// for: a run that is not to stay can end.
+    pub fn is_settled(&self) -> bool {
+        self.effects.is_empty()
+            && !self.changed
+            && self.operations.is_empty()
+            && self.has_looked()
+            && self.questions.are_settled()
+            && self.publication.is_settled()
+            && self.storage.is_settled()
+            && !self.is_booting()
+            && !self.awaits_confirmation()
+    }
+
+    /// Another configuration, or the first.
+    fn configured(&mut self, configuration: Configuration) {
+        self.forget_settings_that_changed(&configuration);
+        self.configuration = configuration;
+        self.know_providers();
+        self.note(None, None, Happening::Configured);
+        self.changed = true;
+    }
+
+    /// The providers of the configured types, and those that remembered machines were made with.
+    fn know_providers(&mut self) {
+        let configured: BTreeSet<_> = self.configuration.providers.values().cloned().collect();
+        let remembered = self.records.values().map(|record| record.provider.clone());
+        let known: BTreeSet<_> = configured.iter().cloned().chain(remembered).collect();
+        self.providers.retain(|id, _| known.contains(id));
+        for id in known {
+            let is_configured = configured.contains(&id);
+            self.providers.entry(id).or_default().is_configured = is_configured;
+        }
+    }
+
+    /// Machines are deployed again where what a deployment brings has changed.
+    fn forget_settings_that_changed(&mut self, new: &Configuration) {
+        for record in self.records.values_mut() {
+            let digest = new.settings.get(&record.machine.machine_type);
+            if digest.is_some() && record.settings.as_ref() != digest {
+                record.machine.memory.ready_since = None;
+                self.storage.touch(&record.machine.name);
+            }
+        }
+    }
+
+    /// The clock was set: what is remembered moves with it, so that no wait becomes longer or shorter.
+    fn clock_stepped(&mut self, seconds: i64) {
+        for record in self.records.values_mut() {
+            record.shift(seconds);
+            self.storage.touch(&record.machine.name);
+        }
+        for (machine_type, back_off) in &mut self.back_off {
+            back_off.until = back_off.until.shifted(seconds);
+            self.storage.touch_back_off(machine_type);
+        }
+        for provider in self.providers.values_mut() {
+            provider.last_asked = provider.last_asked.map(|at| at.shifted(seconds));
+        }
+        self.operations.shift(seconds);
+        self.questions.shift(seconds);
+        self.publication.shift(seconds);
+        self.storage.shift(seconds);
+        self.note(None, None, Happening::ClockStepped { seconds });
+        self.changed = true;
+    }
+
+    /// The next moment in the order of questions, publications and operations.
+    pub(crate) fn next_moment(&mut self) -> Sequence {
+        self.moment.0 += 1;
+        self.moment
+    }
+
+    /// Adds to the history.
+    pub(crate) fn note(
+        &mut self,
+        machine: Option<MachineName>,
+        machine_type: Option<MachineType>,
+        what: Happening,
+    ) {
+        self.storage.history(HistoryEntry { at: self.now, machine, machine_type, what });
+    }
+
+    /// Adds to the history of a machine.
+    pub(crate) fn note_of(&mut self, name: &MachineName, what: Happening) {
+        let machine_type = self.records.get(name).map(|r| r.machine.machine_type.clone());
+        self.note(Some(name.clone()), machine_type, what);
+    }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}

@@ -1,0 +1,187 @@
+//! What is still to be written down. While it cannot be, nothing is created or released.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use planner::{MachineName, MachineType, Order, Seconds, Timestamp};
+
+use crate::boundary::{BatchId, Effect};
+use crate::history::{Happening, HistoryEntry};
+use crate::reconciler::Reconciler;
+use crate::record::Change;
+
+/// How long after a failure writing is tried again.
+const RETRY_AFTER: Seconds = Seconds(10);
+/// History entries that are kept while they cannot be written; the oldest go first.
+const MOST_HISTORY: usize = 1000;
+
+/// What is still to be written down.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Storage {
+    machines: BTreeSet<MachineName>,
+    back_off: BTreeSet<MachineType>,
+    experience: BTreeSet<MachineType>,
+    orders_done: Vec<Order>,
+    /// What could not be written before, and then what has happened since.
+    unwritten: VecDeque<HistoryEntry>,
+    history: VecDeque<HistoryEntry>,
+    /// What nobody was told yet.
+    news: VecDeque<HistoryEntry>,
+    last_batch: BatchId,
+    /// What is being written, in order.
+    under_way: BTreeMap<BatchId, Vec<Change>>,
+    /// Why writing failed, and when it is tried again.
+    failed: Option<(String, Timestamp)>,
+}
+
+impl Storage {
+    /// The record of a machine has changed, or is gone.
+    pub(crate) fn touch(&mut self, name: &MachineName) {
+        self.machines.insert(name.clone());
+    }
+
+    /// A type is backed off, otherwise, or no more.
+    pub(crate) fn touch_back_off(&mut self, machine_type: &MachineType) {
+        self.back_off.insert(machine_type.clone());
+    }
+
+    /// What a type's machines have shown is another.
+    pub(crate) fn touch_experience(&mut self, machine_type: &MachineType) {
+        self.experience.insert(machine_type.clone());
+    }
+
+    pub(crate) fn order_done(&mut self, order: Order) {
+        self.orders_done.push(order);
+    }
+
+    pub(crate) fn history(&mut self, entry: HistoryEntry) {
+        push(&mut self.news, entry.clone());
+        push(&mut self.history, entry);
+    }
+
+    pub(crate) fn take_news(&mut self) -> Vec<HistoryEntry> {
+        std::mem::take(&mut self.news).into()
+    }
+
+    /// Whether the latest record of `name` is written down.
+    pub(crate) fn has(&self, name: &MachineName) -> bool {
+        let is_put =
+            |change: &Change| matches!(change, Change::Put(record) if record.machine.name == *name);
+        !self.machines.contains(name) && !self.under_way.values().flatten().any(is_put)
+    }
+
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(error, _)| error.as_str())
+    }
+
+    pub(crate) fn retry_at(&self) -> Option<Timestamp> {
+        // While something is being written, its end is waited for.
+        self.failed.as_ref().filter(|_| self.under_way.is_empty()).map(|(_, at)| *at)
+    }
+
+    pub(crate) fn shift(&mut self, seconds: i64) {
+        if let Some((_, at)) = &mut self.failed {
+            *at = at.shifted(seconds);
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_clean = self.machines.is_empty()
+            && self.back_off.is_empty()
+            && self.experience.is_empty()
+            && self.orders_done.is_empty()
+            && self.unwritten.is_empty()
+            && self.history.is_empty();
+        self.under_way.is_empty() && (is_clean || self.failed.is_some())
+    }
+
+    /// What could not be written is to be written again, as it is then.
+    fn take_back(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Put(record) => {
+                    self.machines.insert(record.machine.name);
+                }
+                Change::Remove(name) => {
+                    self.machines.insert(name);
+                }
+                Change::BackOff(machine_type, _) => {
+                    self.back_off.insert(machine_type);
+                }
+                Change::Experience(machine_type, _) => {
+                    self.experience.insert(machine_type);
+                }
+                Change::OrderDone(order) => self.orders_done.push(*order),
+                Change::History(entry) => push(&mut self.unwritten, entry),
+            }
+        }
+    }
+}
+
+/// The oldest goes where there are too many.
+fn push(entries: &mut VecDeque<HistoryEntry>, entry: HistoryEntry) {
+    if entries.len() >= MOST_HISTORY {
+        entries.pop_front();
+    }
+    entries.push_back(entry);
+}
+
+impl Reconciler {
+    /// Hands out all changes since the last time.
+    pub(crate) fn write_down(&mut self) {
+        let storage = &mut self.storage;
+        if storage.failed.as_ref().is_some_and(|(_, at)| self.now < *at) {
+            return;
+        }
+        let mut changes = Vec::new();
+        for name in std::mem::take(&mut storage.machines) {
+            changes.push(match self.records.get(&name) {
+                Some(record) => Change::Put(Box::new(record.clone())),
+                None => Change::Remove(name),
+            });
+        }
+        for machine_type in std::mem::take(&mut storage.back_off) {
+            let back_off = self.back_off.get(&machine_type).cloned();
+            changes.push(Change::BackOff(machine_type, back_off));
+        }
+        for machine_type in std::mem::take(&mut storage.experience) {
+            if let Some(known) = self.experience.get(&machine_type) {
+                changes.push(Change::Experience(machine_type, *known));
+            }
+        }
+        let orders_done = std::mem::take(&mut storage.orders_done).into_iter();
+        changes.extend(orders_done.map(|order| Change::OrderDone(Box::new(order))));
+        changes.extend(storage.unwritten.drain(..).map(Change::History));
+        changes.extend(storage.history.drain(..).map(Change::History));
+        if changes.is_empty() {
+            return;
+        }
+        let batch = storage.last_batch.advance();
+        storage.under_way.insert(batch, changes.clone());
+        // Ahead of what is done because of it.
+        self.effects.push_front(Effect::Record { batch, changes });
+    }
+
+    pub(crate) fn recorded(&mut self, batch: BatchId, result: Result<(), String>) {
+        let Some(changes) = self.storage.under_way.remove(&batch) else { return };
+        self.changed = true;
+        match result {
+            Ok(()) => {
+                if self.storage.under_way.is_empty() && self.storage.failed.take().is_some() {
+                    self.note(None, None, Happening::StorageWorks);
+                }
+            }
+            Err(error) => {
+                self.storage.take_back(changes);
+                // What was written earlier may be lost too.
+                self.storage.machines.extend(self.records.keys().cloned());
+                self.storage.back_off.extend(self.back_off.keys().cloned());
+                self.storage.experience.extend(self.experience.keys().cloned());
+                let is_new = self.storage.failed.is_none();
+                self.storage.failed = Some((error.clone(), self.now.after(RETRY_AFTER)));
+                if is_new {
+                    self.note(None, None, Happening::StorageFailed { error });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the planner is shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{MachineType, Operation, Resource, Snapshot};
+
+use crate::boundary::ProviderId;
+use crate::provider::Provider;
+use crate::reconciler::Reconciler;
+use crate::record::Record;
+
+impl Reconciler {
+    /// All that is known now.
+    pub fn snapshot(&self) -> Snapshot {
+        let duplicates = self.providers.values().flat_map(|provider| provider.duplicates.values());
+        let machines = self.records.values().map(|record| &record.machine).chain(duplicates);
+        let not_ours = self.providers.values().flat_map(|provider| &provider.not_ours);
+        Snapshot {
+            taken_at: self.now,
+            machines: machines.cloned().collect(),
+            unlisted: self.unlisted(),
+            resources: self.resources(),
+            back_off: self.back_off.clone(),
+            experience: self.experience.clone(),
+            not_ours: not_ours.cloned().collect(),
+            orders: self.orders.clone(),
+            storage_error: self.storage.error().map(str::to_owned),
+            queue: self.questions.status.clone(),
+            queue_asked: self.questions.moment,
+            queue_asked_at: self.questions.moment_at,
+        }
+    }
+
+    /// The types whose machines are not known for sure, with the reason.
+    fn unlisted(&self) -> BTreeMap<MachineType, String> {
+        let mut unlisted = BTreeMap::new();
+        for (id, provider) in &self.providers {
+            let Some(reason) = provider.trouble() else { continue };
+            for machine_type in self.types_of(id) {
+                unlisted.insert(machine_type.clone(), reason.to_owned());
+            }
+        }
+        unlisted
+    }
+
+    /// The types that are made with a provider, and those of the machines that were.
+    fn types_of(&self, id: &ProviderId) -> BTreeSet<&MachineType> {
+        let configured = self.configuration.providers.iter().filter(|(_, other)| *other == id);
+        let records = self.records.values().filter(|record| record.provider == *id);
+        configured
+            .map(|(machine_type, _)| machine_type)
+            .chain(
+                records.filter(|record| record.exists).map(|record| &record.machine.machine_type),
+            )
+            .collect()
+    }
+
+    /// What machines share, less what those need that were begun since it was told.
+    fn resources(&self) -> Vec<Resource> {
+        let mut resources = Vec::new();
+        for (id, provider) in &self.providers {
+            let begun: Vec<_> = self
+                .records
+                .values()
+                .filter(|record| record.provider == *id && record.takes_room_since(provider))
+                .map(|record| &record.machine.machine_type)
+                .collect();
+            resources.extend(provider.resources.iter().map(|resource| {
+                let needs =
+                    begun.iter().filter_map(|machine_type| resource.needs.get(*machine_type));
+                // One after the other: what a provider tells may add up to more than there are numbers.
+                let free = needs.fold(resource.free, |free, need| free.saturating_sub(*need));
+                Resource { free, ..resource.clone() }
+            }));
+        }
+        resources
+    }
+}
+
+impl Record {
+    /// Whether it takes room that its provider did not count in its last listing.
+    fn takes_room_since(&self, provider: &Provider) -> bool {
+        let begins = self.machine.memory.under_way.is_some_and(|under_way| {
+            matches!(under_way.operation, Operation::Create | Operation::Start)
+        });
+        let began = self.booting_since.is_some() && self.touched > provider.listed;
+        begins || began
+    }
+}

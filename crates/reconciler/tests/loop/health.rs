@@ -1,0 +1,178 @@
+//! Machines that are ready and do not work.
+
+use planner::{QueueMachine, Seconds, Timestamp};
+use reconciler::{OperationErrorKind, State, Timing};
+
+use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
+use planner::Operation;
+
+fn disabled_by_hydra(number: u32, until: u64) -> QueueMachine {
+    QueueMachine { disabled_until: Some(Timestamp(until)), ..Harness::listed(number, 0) }
+}
+
+#[test]
+fn one_that_hydra_has_disabled_is_warned_of_then_replaced_and_given_up() {
+    let mut pool = pool();
+    pool.max_machines = 2;
+    pool.give_up_after = Seconds(1200);
+    let mut harness = Harness::with_ready_machine(pool);
+    let hours_ahead = harness.now + 9000;
+    harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
+    let told = harness.reconciler.plan().to_string();
+    assert!(told.contains("farm-0 is unhealthy: the queue runner has disabled it"), "{told}");
+    let since = harness.now;
+    while harness.now < since + 590 {
+        harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
+    }
+    assert!(harness.operations.is_empty(), "it still counts");
+    while harness.now < since + 600 {
+        harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
+    }
+    assert_eq!(harness.under_way(), ["create farm-1"]);
+    harness.end(Operation::Create, 1, Ok(up(1)));
+    harness.end(Operation::Deploy, 1, Ok(up(1)));
+    let works = Harness::listed(1, 1);
+    while harness.now < since + 1250 {
+        harness.queue(1, &[disabled_by_hydra(0, hours_ahead), works.clone()]);
+        harness.list(&[up(0), up(1)]);
+    }
+    assert_eq!(harness.file, ["farm-1"]);
+    let gone = [
+        QueueMachine {
+            accepts_jobs: planner::AcceptsJobs::No,
+            ..disabled_by_hydra(0, hours_ahead)
+        },
+        works,
+    ];
+    harness.queue(1, &gone);
+    harness.queue(1, &gone);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn what_half_of_the_machines_have_is_their_fault() {
+    let mut pool = pool();
+    pool.max_machines = 3;
+    let mut harness = Harness::with_ready_machine(pool);
+    harness.queue(2, &[Harness::listed(0, 1)]);
+    harness.end(Operation::Create, 1, Ok(up(1)));
+    harness.end(Operation::Deploy, 1, Ok(up(1)));
+    let since = harness.now;
+    let hours_ahead = harness.now + 9000;
+    while harness.now < since + 620 {
+        harness.queue(2, &[disabled_by_hydra(0, hours_ahead), Harness::listed(1, 1)]);
+        harness.list(&[up(0), up(1)]);
+    }
+    assert_eq!(harness.under_way(), ["create farm-2"], "the other one works");
+}
+
+#[test]
+fn what_most_machines_have_is_not_their_fault() {
+    let mut pool = pool();
+    pool.give_up_after = Seconds(600);
+    let mut harness = Harness::new(pool);
+    harness.list(&[]);
+    harness.queue(3, &[]);
+    for number in 0..3 {
+        harness.end(Operation::Create, number, Ok(up(number)));
+        harness.end(Operation::Deploy, number, Ok(up(number)));
+    }
+    let since = harness.now;
+    while harness.now < since + 4000 {
+        harness.queue(3, &[]);
+        harness.list(&[up(0), up(1), up(2)]);
+    }
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    assert_eq!(harness.file.len(), 3);
+    let told = harness.reconciler.plan().to_string();
+    assert!(
+        told.contains("most machines of type x86_64-linux are unhealthy in the same way"),
+        "{told}"
+    );
+    assert!(told.contains("the queue runner does not know it"), "{told}");
+}
+
+fn with_keep_alive() -> Harness {
+    let mut configuration = configuration(&[(TYPE, pool())]);
+    configuration.timing = Timing::default();
+    let mut harness = Harness::of(configuration, State::default());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    harness
+}
+
+#[test]
+fn keep_alive_is_touched_on_its_own_beat() {
+    let mut harness = with_keep_alive();
+    harness.pass(299);
+    assert!(harness.operations.is_empty());
+    harness.pass(1);
+    assert_eq!(harness.under_way(), ["keep-alive farm-0"]);
+    harness.pass(20);
+    harness.end(Operation::KeepAlive, 0, Ok(up(0)));
+    harness.pass(299);
+    assert!(harness.operations.is_empty());
+    harness.pass(1);
+    assert_eq!(harness.under_way(), ["keep-alive farm-0"]);
+    harness.end(Operation::KeepAlive, 0, Err(error(OperationErrorKind::Failed, "read-only")));
+    assert_eq!(harness.file, ["farm-0"], "no reason to stop building");
+}
+
+#[test]
+fn one_that_does_not_answer_is_unlisted_and_deployed_until_it_does() {
+    let mut harness = with_keep_alive();
+    harness.pass(300);
+    harness.end(Operation::KeepAlive, 0, Err(error(OperationErrorKind::Unreachable, "refused")));
+    assert_eq!(harness.file, [""; 0]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
+    harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::Unreachable, "refused")));
+    harness.pass(3);
+    assert!(harness.operations.is_empty());
+    harness.pass(3);
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    assert_eq!(harness.file, ["farm-0"]);
+    let memory = &harness.disk.records[&name(0)].machine.memory;
+    assert!(memory.unreachable_since.is_none() && memory.failing.is_none());
+    assert!(harness.happened(0).contains(&"does not answer: refused".to_owned()));
+}
+
+#[test]
+fn one_that_its_provider_calls_unreachable_is_unlisted_and_deployed_until_it_answers() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let paused = planner::Machine { state: planner::MachineState::Unreachable, ..up(0) };
+    harness.pass(60);
+    harness.list(std::slice::from_ref(&paused));
+    assert_eq!(harness.file, [""; 0]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
+    harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::Unreachable, "paused")));
+    harness.pass(10);
+    assert_eq!(harness.under_way(), ["deploy farm-0"], "tried again");
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    assert_eq!(harness.file, ["farm-0"]);
+}
+
+#[test]
+fn one_that_never_becomes_ready_is_replaced() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    let since = harness.now;
+    while harness.now < since + 3600 {
+        if !harness.operations.is_empty() {
+            let refused = error(OperationErrorKind::Unreachable, "refused");
+            harness.end(Operation::Deploy, 0, Err(refused));
+        }
+        harness.queue(1, &[]);
+        harness.list(&[up(0)]);
+    }
+    harness.queue(1, &[]);
+    harness.queue(1, &[]);
+    assert!(
+        harness.under_way().contains(&"destroy farm-0".to_owned()),
+        "{:?}",
+        harness.under_way()
+    );
+}

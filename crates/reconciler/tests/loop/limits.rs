@@ -1,0 +1,148 @@
+//! How much is done at once.
+
+use planner::{MachineType, Operation, PoolPolicy, System};
+use reconciler::{Event, Listing, ProviderId, State, Timing};
+
+use crate::harness::{Harness, TYPE, configuration, pool, up};
+
+#[test]
+fn a_provider_gets_so_many_operations_at_once() {
+    let mut pool = pool();
+    (pool.max_machines, pool.max_creating) = (9, 9);
+    let mut configuration = configuration(&[(TYPE, pool)]);
+    configuration.timing = Timing { parallelism: 2, ..configuration.timing };
+    let mut harness = Harness::of(configuration, State::default());
+    harness.list(&[]);
+    harness.queue(4, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    assert_eq!(harness.operations.len(), 2, "{:?}", harness.under_way());
+    harness.end(Operation::Create, 1, Ok(up(1)));
+    assert_eq!(harness.operations.len(), 2, "{:?}", harness.under_way());
+}
+
+#[test]
+fn so_many_machines_of_a_type_are_created_at_once() {
+    let mut pool = pool();
+    (pool.max_machines, pool.max_creating) = (9, 2);
+    let mut harness = Harness::new(pool);
+    harness.list(&[]);
+    harness.queue(4, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("2 more later (2 at once are created, see maxCreating)"), "{plan}");
+    let booting = planner::Machine { state: planner::MachineState::Starting, ..up(0) };
+    harness.end(Operation::Create, 0, Ok(booting));
+    assert_eq!(harness.under_way(), ["create farm-1"], "it counts until it is up");
+    harness.list(&[up(0)]);
+    assert_eq!(harness.under_way().len(), 3, "{:?}", harness.under_way());
+}
+
+#[test]
+fn the_originals_rate_of_creation_is_kept() {
+    let mut pool = pool();
+    pool.creates_per_5_minutes = Some(1);
+    let mut harness = Harness::new(pool);
+    harness.list(&[]);
+    harness.queue(3, &[]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    harness.pass(299);
+    assert!(harness.operations.is_empty());
+    harness.pass(1);
+    assert_eq!(harness.under_way(), ["create farm-1"]);
+}
+
+#[test]
+fn one_providers_silence_holds_up_no_other_type() {
+    let other =
+        PoolPolicy { max_machines: 3, ..PoolPolicy::new(vec![System::new("aarch64-linux")]) };
+    let mut configuration = configuration(&[(TYPE, pool()), ("aarch64-linux", other)]);
+    let arm = ProviderId("arm".to_owned());
+    configuration.providers.insert(MachineType::new("aarch64-linux"), arm.clone());
+    let mut harness = Harness::of(configuration, State::default());
+    let (of_arm, others) = std::mem::take(&mut harness.listings)
+        .into_iter()
+        .partition::<Vec<_>, _>(|(_, p)| *p == arm);
+    for (listing, provider) in others {
+        harness.tell(Event::Listed { listing, provider, result: Ok(Listing::default()) });
+    }
+    harness.act();
+    harness.queue(1, &[]);
+    assert!(harness.operations.is_empty(), "the first plan waits for the first answers");
+    harness.pass(30);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    assert_eq!(harness.file, [""; 0], "its machines may be in the file");
+    for (listing, provider) in std::mem::take(&mut harness.listings).into_iter().chain(of_arm) {
+        let result = if provider == arm {
+            Err("no answer".to_owned())
+        } else {
+            Ok(Listing { machines: vec![up(0)], ..Listing::default() })
+        };
+        harness.tell(Event::Listed { listing, provider, result });
+    }
+    harness.act();
+    assert_eq!(harness.file, ["farm-0"]);
+    harness.pass(60);
+    for (listing, provider) in std::mem::take(&mut harness.listings) {
+        if provider != arm {
+            let result = Ok(Listing { machines: vec![up(0)], ..Listing::default() });
+            harness.tell(Event::Listed { listing, provider, result });
+        }
+    }
+    harness.queue(2, &[]);
+    assert_eq!(harness.under_way(), ["create farm-1"], "arm hangs and holds up nothing");
+}
+
+#[test]
+fn room_is_not_given_twice_while_a_machine_is_being_made() {
+    let mut harness = Harness::new(pool());
+    let resource = planner::Resource {
+        name: "MiB".to_owned(),
+        free: 2500,
+        needs: [(MachineType::new(TYPE), 1000)].into(),
+    };
+    let listing =
+        |machines| Listing { machines, resources: vec![resource.clone()], not_ours: Vec::new() };
+    harness.list_as(&Ok(listing(Vec::new())));
+    harness.queue(1, &[]);
+    harness.queue(3, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("no room for 1 (each needs 1000, free are 500 MiB)"), "{plan}");
+    let booting = planner::Machine { state: planner::MachineState::Starting, ..up(0) };
+    harness.end(Operation::Create, 0, Ok(booting));
+    assert_eq!(harness.under_way(), ["create farm-1"], "its room is still taken");
+}
+
+#[test]
+fn needs_that_add_up_to_more_than_there_are_numbers_leave_no_room() {
+    let mut harness = Harness::new(pool());
+    let listing = |need| Listing {
+        resources: vec![planner::Resource {
+            name: "MiB".to_owned(),
+            free: 2500,
+            needs: [(MachineType::new(TYPE), need)].into(),
+        }],
+        ..Listing::default()
+    };
+    harness.list_as(&Ok(listing(1000)));
+    harness.queue(2, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
+    harness.pass(60);
+    harness.list_as(&Ok(listing(u64::MAX)));
+    harness.queue(3, &[]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("free are 0 MiB"), "{plan}");
+}
+
+#[test]
+fn a_wait_has_an_end_that_is_known() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(1, &[Harness::listed(0, 1)]);
+    let next = harness.reconciler.poll_timeout().unwrap();
+    assert!(next.0 > harness.now && next.0 <= harness.now + 10, "{next:?} at {}", harness.now);
+    assert_eq!(harness.reconciler.plan().wake_at, None, "nothing changes by itself");
+    assert!(harness.reconciler.is_settled());
+}

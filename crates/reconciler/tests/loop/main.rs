@@ -1,0 +1,16 @@
+//! The reconciler, told what happens and asked what is to be done, event by event.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod experience;
+mod fallback;
+mod harness;
+mod health;
+mod life;
+mod limits;
+mod listing;
+mod orders;
+mod queue;
+mod release;
+mod spending;
+mod storage;

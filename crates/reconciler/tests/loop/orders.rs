@@ -1,0 +1,127 @@
+//! What the operator says.
+
+use planner::{MachineType, Operation, Order, PoolPolicy, Timestamp, Word};
+use reconciler::{Event, OperationErrorKind};
+
+use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
+
+fn order(word: Word) -> Order {
+    Order { word, at: Timestamp(0), by: "ann".into(), why: "a test".into(), until: None }
+}
+
+/// There is no room for a successor.
+fn only_one() -> PoolPolicy {
+    PoolPolicy { max_machines: 1, ..pool() }
+}
+
+impl Harness {
+    /// The operator says this, and nothing else.
+    fn order(&mut self, orders: &[Order]) {
+        self.disk.orders = orders.to_vec();
+        self.tell(Event::Ordered(orders.to_vec()));
+        self.act();
+    }
+}
+
+#[test]
+fn a_drained_machine_is_unlisted_stays_and_comes_back() {
+    let mut harness = Harness::with_ready_machine(only_one());
+    harness.order(&[order(Word::Drain(name(0)))]);
+    assert!(harness.file.is_empty(), "it gets no more builds");
+    for _ in 0..5 {
+        harness.queue(0, &[Harness::disabled(0, 0)]);
+        harness.pass(10);
+    }
+    assert!(harness.operations.is_empty(), "it stays: {:?}", harness.under_way());
+    harness.queue(1, &[Harness::disabled(0, 0)]);
+    assert!(harness.operations.is_empty() && harness.file.is_empty());
+    harness.order(&[]);
+    assert_eq!(harness.file, ["farm-0"]);
+    assert!(harness.happened(0).contains(&"to drain: said by ann: a test".to_owned()));
+}
+
+#[test]
+fn a_machine_to_be_released_goes_when_it_is_idle_and_not_before() {
+    let mut harness = Harness::with_ready_machine(only_one());
+    harness.order(&[order(Word::Release(name(0)))]);
+    for _ in 0..3 {
+        harness.queue(0, &[Harness::listed(0, 1)]);
+        harness.pass(10);
+    }
+    assert!(harness.operations.is_empty(), "it builds");
+    assert!(harness.file.is_empty(), "but is given no more");
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.pass(10);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    harness.list(&[]);
+    harness.pass(10);
+    harness.queue(0, &[]);
+    assert!(harness.disk.orders.is_empty(), "a machine that is gone needs no orders");
+}
+
+#[test]
+fn a_machine_to_be_kept_stays_until_its_time_is_over_also_after_a_restart() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let until = Some(Timestamp(harness.now + 600));
+    harness.order(&[Order { until, ..order(Word::Keep(name(0))) }]);
+    let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
+    harness.list(&[up(0)]);
+    for _ in 0..10 {
+        harness.queue(0, &[Harness::listed(0, 0)]);
+        harness.pass(10);
+    }
+    assert!(harness.operations.iter().all(|(_, task)| task.operation == Operation::Deploy));
+    assert_eq!(harness.file, ["farm-0"]);
+    harness.pass(600);
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert!(harness.file.is_empty(), "its time is over");
+    assert!(harness.disk.orders.is_empty());
+    assert!(harness.happened(0).iter().any(|what| what.starts_with("order is over: keep farm-0")));
+}
+
+#[test]
+fn nothing_is_created_while_all_is_paused() {
+    let mut harness = Harness::new(pool());
+    harness.order(&[order(Word::PauseAll)]);
+    harness.list(&[]);
+    harness.queue(3, &[]);
+    assert!(harness.operations.is_empty() && harness.disk.records.is_empty());
+    harness.order(&[order(Word::Pause(MachineType::new("another")))]);
+    assert_eq!(harness.under_way().len(), 3);
+}
+
+#[test]
+fn retry_ends_a_back_off_once() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Capacity, "none left")));
+    assert!(harness.operations.is_empty());
+    harness.order(&[order(Word::Retry(MachineType::new(TYPE)))]);
+    assert_eq!(harness.under_way(), ["create farm-0"]);
+    assert!(harness.disk.orders.is_empty() && harness.disk.back_off.is_empty());
+}
+
+#[test]
+fn only_a_machine_that_is_not_listed_is_forgotten() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(1, &[Harness::listed(0, 0)]);
+    harness.order(&[order(Word::Forget(name(0)))]);
+    assert!(harness.happened(0).contains(&"not forgotten: its provider lists it".to_owned()));
+    assert!(harness.disk.orders.is_empty() && harness.disk.records.len() == 1);
+    for _ in 0..60 {
+        if !harness.listings.is_empty() {
+            break;
+        }
+        harness.pass(1);
+    }
+    harness.list(&[]);
+    harness.queue(0, &[Harness::listed(0, 1)]);
+    harness.order(&[order(Word::Forget(name(0)))]);
+    assert!(harness.happened(0).contains(&"not forgotten: it may be building".to_owned()));
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.order(&[order(Word::Forget(name(0)))]);
+    assert!(harness.disk.records.is_empty(), "{:?}", harness.happened(0));
+}

@@ -1,0 +1,175 @@
+//! Which answers of the queue runner are believed, and when it is asked.
+
+use planner::{Queue, QueueStatus, Timestamp};
+use reconciler::Event;
+
+use crate::harness::{Harness, pool};
+
+/// A status that says it is from `time` by a clock that is `offset` seconds ahead of ours.
+fn status(harness: &Harness, runnable: u64, time: u64, offset: i64) -> QueueStatus {
+    let QueueStatus::Up(queue) = harness.status(runnable, &[Harness::disabled(0, 0)]) else {
+        panic!("it is up");
+    };
+    QueueStatus::Up(Queue { time: Some(Timestamp(time)), clock_offset_seconds: offset, ..queue })
+}
+
+fn is_available(harness: &Harness) -> bool {
+    matches!(harness.reconciler.snapshot().queue, QueueStatus::Up(_))
+}
+
+#[test]
+fn it_is_asked_at_every_interval_and_never_twice_at_once() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.pass(100);
+    assert_eq!(harness.questions.len(), 1, "the first is not answered yet");
+    harness.queue(0, &[]);
+    assert_eq!(harness.questions.len(), 1, "the next is due");
+    harness.queue(0, &[]);
+    harness.pass(9);
+    assert!(harness.questions.is_empty());
+    harness.pass(1);
+    assert_eq!(harness.questions.len(), 1);
+}
+
+#[test]
+fn an_answer_to_another_question_is_not_believed() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    let old = harness.questions[0];
+    harness.queue(0, &[]);
+    harness.pass(10);
+    let status = harness.status(9, &[]);
+    harness.tell(Event::Queue { question: old, status });
+    harness.act();
+    assert!(harness.operations.is_empty());
+    assert_eq!(harness.questions.len(), 1);
+}
+
+#[test]
+fn a_status_whose_time_stands_still_becomes_unavailable() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    for _ in 0..12 {
+        let status = status(&harness, 0, 1_000_000, 0);
+        harness.queue_is(&status);
+        harness.pass(10);
+    }
+    assert!(is_available(&harness));
+    let old = status(&harness, 9, 1_000_000, 0);
+    harness.queue_is(&old);
+    assert!(!is_available(&harness));
+    assert!(harness.operations.is_empty(), "and nothing is done for it");
+    let told = harness.reconciler.plan().to_string();
+    assert!(told.contains("its time has stood still at 1970-01-12 13:46:40"), "{told}");
+    let new = status(&harness, 1, 1_000_130, 0);
+    harness.queue_is(&new);
+    assert!(is_available(&harness));
+}
+
+#[test]
+fn an_old_status_is_not_believed_before_its_clock_is_seen_to_go() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    let old = status(&harness, 3, 1_000_000 - 6 * 3600, -6 * 3600);
+    harness.queue_is(&old);
+    assert!(!is_available(&harness));
+    harness.pass(1);
+    assert_eq!(harness.questions.len(), 1, "it is asked again soon");
+    harness.queue_is(&old);
+    assert!(!is_available(&harness), "it is a file that nobody writes");
+
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    let behind = status(&harness, 3, 1_000_000 - 3600, -3600);
+    harness.queue_is(&behind);
+    assert!(!is_available(&harness));
+    harness.pass(1);
+    let later = status(&harness, 3, 1_000_001 - 3600, -3600);
+    harness.queue_is(&later);
+    assert!(is_available(&harness), "its clock is only behind");
+    assert_eq!(harness.operations.len(), 3);
+}
+
+#[test]
+fn a_status_that_is_no_newer_confirms_nothing() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let first = status(&harness, 0, 1_000_010, 0);
+    harness.queue_is(&first);
+    assert!(harness.file.is_empty());
+    harness.queue_is(&first);
+    assert!(harness.operations.is_empty(), "the same answer again");
+    harness.pass(1);
+    assert_eq!(harness.questions.len(), 1, "it is asked again soon");
+    let newer = status(&harness, 0, 1_000_011, 0);
+    harness.queue_is(&newer);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_frozen_status_is_not_asked_for_every_second() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let frozen = status(&harness, 0, 1_000_010, 0);
+    harness.queue_is(&frozen);
+    let mut asked = 0;
+    for _ in 0..60 {
+        asked += harness.questions.len();
+        if !harness.questions.is_empty() {
+            harness.queue_is(&frozen);
+        }
+        harness.pass(1);
+    }
+    assert!((6..=11).contains(&asked), "{asked} times in a minute");
+}
+
+#[test]
+fn what_is_unavailable_is_told_once_and_releases_nothing() {
+    let mut harness = Harness::with_ready_machine(pool());
+    for _ in 0..3 {
+        harness.queue_is(&QueueStatus::Unavailable("down".to_owned()));
+        harness.pass(10);
+    }
+    assert!(harness.operations.is_empty());
+    assert_eq!(harness.file, ["farm-0"]);
+    harness.queue(1, &[]);
+    let history: Vec<_> = harness.disk.history.iter().map(|(_, what)| what.to_string()).collect();
+    let count = |text: &str| history.iter().filter(|line| line.as_str() == text).count();
+    assert_eq!(count("queue status unavailable: down"), 1);
+    assert_eq!(count("queue status available again"), 1);
+}
+
+#[test]
+fn a_quiet_farm_is_not_planned_again() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(1, &[Harness::listed(0, 1)]);
+    let written = harness.disk.history.len();
+    for second in 0..20 {
+        let mut status = harness.status(1, &[Harness::listed(0, 1)]);
+        if let QueueStatus::Up(queue) = &mut status {
+            queue.uptime.0 += second;
+        }
+        harness.queue_is(&status);
+        harness.list(&[crate::harness::up(0)]);
+    }
+    assert_eq!(harness.disk.history.len(), written, "nothing happened");
+}
+
+#[test]
+fn a_clock_that_is_set_changes_no_wait() {
+    for step in [-7200_i64, 7200] {
+        let mut pool = pool();
+        pool.idle_timeout = planner::IdleTimeout::After(planner::Seconds(300));
+        let mut harness = Harness::with_ready_machine(pool);
+        harness.queue(0, &[Harness::listed(0, 0)]);
+        harness.now = harness.now.saturating_add_signed(step);
+        harness.tell(Event::ClockStepped { seconds: step });
+        harness.act();
+        let ready_at = 1_000_000_u64.saturating_add_signed(step);
+        while harness.now < ready_at + 280 {
+            harness.queue(0, &[Harness::listed(0, 0)]);
+        }
+        assert_eq!(harness.file, ["farm-0"], "{step}");
+        harness.pass(20);
+        assert!(harness.file.is_empty(), "{step}");
+    }
+}

@@ -1,0 +1,384 @@
+//! A machine's way out: unlisted, confirmed by a newer status, drained, gone.
+
+use planner::{
+    AwaitReason, IdleAction, Machine, MachineKeys, MachineState, Operation, QueueMachine,
+    ReleaseStep, Seconds,
+};
+use reconciler::OperationErrorKind;
+
+use crate::harness::{Answers, Harness, TYPE, configuration, error, name, pool, up};
+
+#[test]
+fn it_is_unlisted_confirmed_and_destroyed() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(1, &[Harness::listed(0, 0)]);
+    harness.pass(10);
+    harness.publications = Answers::Later;
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert_eq!(harness.pending_files.len(), 1);
+    assert!(harness.questions.is_empty(), "a status of now would not count");
+    harness.pass(10);
+    assert_eq!(harness.questions.len(), 1);
+    harness.publications = Answers::AtOnce;
+    harness.answer_files();
+    harness.act();
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert!(harness.operations.is_empty(), "it was asked before the publication ended");
+    assert_eq!(harness.questions.len(), 1, "a newer one is asked for at once");
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert!(harness.operations.is_empty(), "the queue runner has not read the file yet");
+    assert!(harness.reconciler.is_settled(), "a run that does not stay ends here");
+    harness.pass(10);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+    assert!(!harness.reconciler.is_settled());
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    harness.list(&[]);
+    assert_eq!(harness.reconciler.records().count(), 0);
+    assert!(harness.disk.records.is_empty());
+    assert_eq!(
+        harness.happened(0)[4..],
+        [
+            "to destroy: not needed, idle for 20s",
+            "taken out of the machines file",
+            "destroy done",
+            "gone"
+        ]
+    );
+}
+
+#[test]
+fn one_that_the_queue_runner_never_knew_goes_after_the_newer_status() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[]);
+    assert!(harness.operations.is_empty() && harness.file.is_empty());
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_build_that_starts_meanwhile_keeps_it() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 1)]);
+    assert!(harness.operations.is_empty());
+    harness.pass(10);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn load_that_comes_back_takes_it_back() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert_eq!(harness.file, [""; 0]);
+    harness.queue(1, &[Harness::disabled(0, 0)]);
+    assert!(harness.operations.is_empty());
+    assert_eq!(harness.file, ["farm-0"]);
+    assert!(harness.happened(0).contains(&"taken back into use".to_owned()));
+    // And it goes again only after another publication and another status.
+    harness.pass(10);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert!(harness.operations.is_empty());
+}
+
+#[test]
+fn nothing_goes_while_the_machines_file_cannot_be_written() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.publications = Answers::Fail;
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    for _ in 0..5 {
+        harness.pass(10);
+        harness.queue(0, &[Harness::disabled(0, 0)]);
+    }
+    assert!(harness.operations.is_empty());
+    let error = harness.reconciler.publication_error().unwrap();
+    assert_eq!(error, "no space left on device");
+    let failures =
+        harness.disk.history.iter().filter(|(_, what)| what.to_string().contains("no space"));
+    assert_eq!(failures.count(), 1, "it is told once");
+    harness.publications = Answers::AtOnce;
+    harness.pass(10);
+    assert!(harness.file.is_empty());
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_failed_destroy_is_no_release() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.end(Operation::Destroy, 0, Err(error(OperationErrorKind::Failed, "no")));
+    assert_eq!(harness.reconciler.records().count(), 1);
+    assert!(!harness.happened(0).contains(&"destroy done".to_owned()));
+    harness.pass(4);
+    assert!(harness.operations.is_empty(), "5 s, a tenth to either side");
+    harness.pass(2);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    harness.list(&[up(0)]);
+    assert_eq!(harness.reconciler.records().count(), 1, "it is still listed");
+    assert!(harness.operations.is_empty() && harness.file.is_empty(), "and never used again");
+    harness.queue(3, &[]);
+    let created: Vec<_> = harness.under_way();
+    assert_eq!(created, ["create farm-1", "create farm-2"], "it still counts");
+}
+
+#[test]
+fn a_destroyed_machine_that_stays_listed_is_destroyed_again() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    for _ in 0..60 {
+        harness.list(&[up(0)]);
+        harness.pass(10);
+        harness.queue(0, &[Harness::disabled(0, 0)]);
+    }
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_stopped_machine_keeps_its_record_and_its_disk() {
+    let mut pool = pool();
+    pool.idle_action = IdleAction::Stop;
+    let mut harness = Harness::with_ready_machine(pool);
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["stop farm-0"]);
+    harness.end(Operation::Stop, 0, Ok(up(0)));
+    let off = Machine { state: MachineState::Stopped, ..up(0) };
+    harness.list(std::slice::from_ref(&off));
+    assert!(harness.operations.is_empty());
+    harness.pass(10);
+    harness.queue(1, &[]);
+    assert_eq!(harness.under_way(), ["start farm-0"]);
+}
+
+#[test]
+fn what_leaves_goes_on_leaving_after_a_restart() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
+    harness.list(&[up(0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert!(harness.operations.is_empty(), "this run has not published yet when it asked");
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_grace_period_ends_by_itself() {
+    let mut pool = pool();
+    pool.idle_timeout = planner::IdleTimeout::After(Seconds(60));
+    let mut harness = Harness::with_ready_machine(pool);
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert_eq!(harness.file, ["farm-0"]);
+    let wake_at = harness.reconciler.plan().wake_at.unwrap();
+    assert_eq!(wake_at.0, 1_000_060);
+    assert!(harness.reconciler.poll_timeout().unwrap() <= wake_at);
+    harness.pass(wake_at.0 - harness.now - 1);
+    assert_eq!(harness.file, ["farm-0"]);
+    harness.pass(1);
+    assert_eq!(harness.file, [""; 0]);
+}
+
+fn rest(jobs: u64) -> QueueMachine {
+    QueueMachine { current_jobs: jobs, ..QueueMachine::new(planner::Host::new("builder-0")) }
+}
+
+fn builder() -> Machine {
+    Machine { host_name: Some(planner::Host::new("builder-0")), ..up(0) }
+}
+
+/// A builder of the current queue runner that is not wanted any more.
+fn rest_harness() -> Harness {
+    let mut harness = Harness::new(pool());
+    harness.keys = MachineKeys::HostName;
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    harness.end(Operation::Deploy, 0, Ok(builder()));
+    harness.list(&[up(0)]);
+    harness.queue(1, &[rest(0)]);
+    harness.pass(10);
+    harness.queue(0, &[rest(0)]);
+    harness
+}
+
+#[test]
+fn a_builder_is_stopped_after_a_newer_look_and_goes_when_it_is_seen_gone() {
+    let mut harness = rest_harness();
+    assert!(harness.operations.is_empty(), "what was seen before the decision is not enough");
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    assert!(harness.operations.is_empty());
+    assert_eq!(harness.questions.len(), 1, "asked at once");
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_builder_that_began_to_build_is_not_stopped() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(1)]);
+    assert!(harness.operations.is_empty());
+    harness.pass(10);
+    harness.queue(0, &[rest(0)]);
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+}
+
+#[test]
+fn a_builder_that_stays_connected_is_told_again_and_not_released() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Unreachable, "no route")));
+    harness.queue(0, &[rest(0)]);
+    assert!(harness.operations.is_empty());
+    harness.pass(6);
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Unreachable, "no route")));
+    harness.pass(12);
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"], "the queue runner has lost it by itself");
+}
+
+/// It may have begun to build while the answer was on its way, and stopping it would end that.
+#[test]
+fn a_builder_is_not_stopped_on_an_answer_that_came_late() {
+    let mut harness = rest_harness();
+    assert_eq!(harness.questions.len(), 1);
+    harness.pass(8);
+    harness.queue(0, &[rest(0)]);
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    let release = &harness.reconciler.plan().release[0];
+    assert_eq!(release.step, ReleaseStep::Await(AwaitReason::FreshStatus));
+    harness.pass(1);
+    assert_eq!(harness.questions.len(), 1, "asked again soon");
+    harness.queue(0, &[rest(1)]);
+    assert!(harness.operations.is_empty(), "it builds");
+    harness.pass(10);
+    harness.queue(0, &[rest(0)]);
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+}
+
+/// The answer that the first try rested on is old by the time of the next one.
+#[test]
+fn a_builder_that_could_not_be_stopped_is_stopped_on_another_answer() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
+    harness.queue(0, &[rest(0)]);
+    harness.pass(9);
+    assert!(harness.operations.is_empty(), "its back-off is over, and it may build again");
+    assert_eq!(harness.questions.len(), 1, "that is asked");
+    harness.queue(0, &[rest(1)]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"], "it builds, and goes on");
+}
+
+/// It may have come up again in between, and its builder have joined.
+#[test]
+fn a_machine_that_could_not_be_destroyed_is_destroyed_on_another_answer() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.queue(0, &[]);
+    harness.end(Operation::Destroy, 0, Err(error(OperationErrorKind::Failed, "no")));
+    harness.pass(9);
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    harness.queue(0, &[rest(0)]);
+    harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"], "it is back");
+}
+
+/// An idle builder that nobody knows may be one that could not be stopped and has joined under another name.
+#[test]
+fn a_builder_that_could_not_be_stopped_is_not_destroyed_beside_an_unknown_one_for_ten_minutes() {
+    let mut harness = rest_harness();
+    let unknown = QueueMachine { host: planner::Host::new("renamed"), ..rest(0) };
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
+    let failed_at = harness.now;
+    let destroys = |harness: &Harness| harness.under_way().contains(&"destroy farm-0".to_owned());
+    while !destroys(&harness) && harness.now < failed_at + 900 {
+        harness.queue(0, std::slice::from_ref(&unknown));
+        harness.list(&[builder()]);
+        if harness.under_way() == ["drain farm-0"] {
+            harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
+        }
+    }
+    let waited = harness.now - failed_at;
+    assert!(destroys(&harness) && waited >= 600, "{waited} {:?}", harness.under_way());
+}
+
+/// Else its name would be free, and another machine would be created under it while the first is still operated.
+#[test]
+fn a_machine_that_is_gone_is_remembered_until_its_operation_ends() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.queue(0, &[]);
+    harness.end(Operation::Destroy, 0, Ok(builder()));
+    for _ in 0..70 {
+        harness.list(&[builder()]);
+        harness.pass(10);
+        harness.queue(0, &[]);
+    }
+    assert_eq!(harness.under_way(), ["drain farm-0"], "it is still listed: once more");
+    harness.pass(60);
+    harness.list(&[]);
+    assert_eq!(harness.reconciler.records().count(), 1);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.pass(60);
+    harness.list(&[]);
+    assert_eq!(harness.reconciler.records().count(), 0);
+}
+
+/// After a restart of the queue runner a builder joins again, maybe under another name.
+#[test]
+fn a_builder_that_may_have_joined_under_another_name_is_not_stopped() {
+    let renamed =
+        QueueMachine { current_jobs: 1, ..QueueMachine::new(planner::Host::new("builder-0-1")) };
+    let mut harness = rest_harness();
+    for _ in 0..120 {
+        harness.queue(0, std::slice::from_ref(&renamed));
+        harness.pass(10);
+    }
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+    harness.queue(0, &[]);
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+}
+
+#[test]
+fn a_drained_builder_that_is_wanted_again_is_deployed_again() {
+    let mut harness = rest_harness();
+    harness.queue(0, &[rest(0)]);
+    harness.end(Operation::Drain, 0, Ok(builder()));
+    harness.queue(1, &[]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
+    harness.end(Operation::Deploy, 0, Ok(builder()));
+    assert!(harness.disk.records[&name(0)].machine.memory.leaving.is_none());
+}
+
+#[test]
+fn a_failed_publication_that_is_not_wanted_any_more_is_not_tried_for_ever() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.publications = Answers::Fail;
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert!(harness.reconciler.publication_error().is_some());
+    harness.queue(1, &[Harness::listed(0, 0)]);
+    harness.pass(20);
+    assert!(
+        harness.reconciler.poll_timeout().is_some_and(|at| at.0 > harness.now),
+        "it does not spin"
+    );
+    assert_eq!(harness.reconciler.publication_error(), None);
+}

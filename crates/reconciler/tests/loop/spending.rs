@@ -1,0 +1,58 @@
+//! What machines cost, and the limits.
+
+use planner::{MachineType, Money, Operation, Timestamp};
+use reconciler::{OperationErrorKind, State};
+
+use crate::harness::{Harness, TYPE, configuration, error, pool, up};
+
+const DOLLAR: Money = Money(1_000_000);
+
+fn harness() -> Harness {
+    let mut pool = pool();
+    pool.dollars_per_hour = Some(DOLLAR);
+    let mut configuration = configuration(&[(TYPE, pool)]);
+    configuration.policy.cost_limits.daily = Some(Money(1_500_000));
+    let mut harness = Harness::of(configuration, State::default());
+    harness.list(&[]);
+    harness
+}
+
+#[test]
+fn what_a_machine_cost_is_remembered_when_it_is_gone() {
+    let mut harness = harness();
+    harness.queue(1, &[]);
+    harness.pass(60);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    harness.list(&[up(0)]);
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    harness.pass(540);
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    let began = harness.disk.records[&crate::harness::name(0)].machine.memory.paid.unwrap().since;
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    let spent = harness.disk.experience[&MachineType::new(TYPE)].spent;
+    assert_eq!(spent.today, DOLLAR.for_time(Timestamp(harness.now).since(began)));
+    assert!((Money(160_000)..Money(180_000)).contains(&spent.today), "{spent:?}");
+}
+
+#[test]
+fn a_limit_holds_machines_back_and_says_until_when() {
+    let mut harness = harness();
+    harness.queue(3, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0"]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(
+        plan.contains("2 more from 1970-01-13 00:00:00 on: maxDailyCost of the farm is $1.50"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn a_creation_that_failed_has_cost_nothing() {
+    let mut harness = harness();
+    harness.queue(1, &[]);
+    harness.pass(60);
+    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "quota")));
+    assert_eq!(harness.disk.records[&crate::harness::name(0)].machine.memory.paid, None);
+}

@@ -1,0 +1,389 @@
+//! The provisioner in the virtual world: the very same reconciler as in the real one, driven in virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{MachineName, MachineType, QueueStatus, Seconds, Timestamp};
+use reconciler::{
+    Change, Configuration, Effect, Event as Told, OperationErrorKind, OperationId, ProviderId,
+    Reconciler, Record, State, Timing,
+};
+
+use super::checker::{Note, Rule};
+use super::event::Event;
+use super::{Farm, Planted, SimWorld};
+use crate::engine::{Millis, Purpose, Random, Seed};
+use crate::queue_runner::Host;
+
+/// How long a provisioner that was killed is down before it is started again.
+const RESTART_AFTER: Millis = Millis::from_seconds(10);
+/// How often chance has a go at killing it.
+const KILL_INTERVAL: Millis = Millis::from_minutes(5);
+/// How late an answer may be.
+const LATEST_ANSWER: Millis = Millis::from_minutes(2);
+/// Turns of the loop at one moment; more than this is a loop without end.
+const MOST_TURNS: u32 = 1000;
+
+/// The provisioner, and what is kept of it while it is down.
+#[derive(Clone, Debug)]
+pub(super) struct Provisioner {
+    /// `None` while it is down.
+    reconciler: Option<Reconciler>,
+    planted: Planted,
+    /// What a loop that hears wrongly remembers.
+    heard: Option<QueueStatus>,
+    /// What is written down durably.
+    durable: State,
+    /// What it has not been told yet.
+    inbox: Vec<Told>,
+    /// Answers that are on their way, by their place.
+    late: BTreeMap<u64, Told>,
+    last_late: u64,
+    /// Counts its lives.
+    pub(super) run: u64,
+    pub(super) rng: Random,
+    /// How many effects it has before it is killed.
+    effects_left: Option<u64>,
+    /// Counts questions and publications, so that it is known what was asked for after what.
+    moment: u64,
+    /// When the queue status that it knows was asked for; `None` when it was not to be had.
+    pub(super) status_asked: Option<Asked>,
+    asked: BTreeMap<u64, Asked>,
+    /// When hosts left the machines file.
+    unlisted: BTreeMap<Host, u64>,
+    /// Types whose latest creation was refused: when, and why.
+    pub(super) refused: BTreeMap<MachineType, (Millis, OperationErrorKind)>,
+    /// Hosts that it was ever told of.
+    pub(super) hosts: BTreeSet<Host>,
+    /// Turns of its loop in which it made a plan or could have.
+    turns: u64,
+}
+
+/// When the queue status was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    moment: u64,
+    pub(super) at: Millis,
+}
+
+impl Provisioner {
+    pub(super) fn new(seed: Seed) -> Self {
+        Self {
+            reconciler: None,
+            planted: Planted::NOTHING,
+            heard: None,
+            durable: State::default(),
+            inbox: Vec::new(),
+            late: BTreeMap::new(),
+            last_late: 0,
+            run: 0,
+            rng: seed.stream(Purpose::Cycle, 0),
+            effects_left: None,
+            moment: 0,
+            status_asked: None,
+            asked: BTreeMap::new(),
+            unlisted: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            hosts: BTreeSet::new(),
+            turns: 0,
+        }
+    }
+
+    /// The records that are written down.
+    pub(super) fn records(&self) -> &[Record] {
+        &self.durable.records
+    }
+
+    fn next_moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// Whether the status that it knows was asked for after `host` left the machines file.
+    pub(super) fn has_asked_since_unlisted(&self, host: Host) -> bool {
+        let status = self.status_asked.map(|asked| asked.moment);
+        self.unlisted.get(&host).is_none_or(|at| status > Some(*at))
+    }
+
+    fn write(&mut self, change: Change) {
+        let records = &mut self.durable.records;
+        match change {
+            Change::Put(record) => {
+                let name = &record.machine.name;
+                match records.binary_search_by(|other| other.machine.name.cmp(name)) {
+                    Ok(at) => records[at] = *record,
+                    Err(at) => records.insert(at, *record),
+                }
+            }
+            Change::Remove(name) => records.retain(|record| record.machine.name != name),
+            Change::BackOff(machine_type, Some(back_off)) => {
+                self.durable.back_off.insert(machine_type, back_off);
+            }
+            Change::BackOff(machine_type, None) => {
+                self.durable.back_off.remove(&machine_type);
+            }
+            Change::Experience(machine_type, experience) => {
+                self.durable.experience.insert(machine_type, experience);
+            }
+            Change::OrderDone(order) => self.durable.orders.retain(|other| *other != *order),
+            Change::History(_) => {}
+        }
+    }
+}
+
+impl SimWorld {
+    /// With a planted bug, from the next start of the provisioner on.
+    pub fn plant(&mut self, planted: Planted) {
+        self.provisioner.planted = planted;
+    }
+
+    /// The provisioner's loop; `None` while it is down.
+    pub fn reconciler(&self) -> Option<&Reconciler> {
+        self.provisioner.reconciler.as_ref()
+    }
+
+    /// How often the provisioner's loop has turned.
+    pub fn turns(&self) -> u64 {
+        self.provisioner.turns
+    }
+
+    /// Names of machines that were asked for and are not known to exist.
+    pub fn recorded_intents(&self) -> Vec<MachineName> {
+        let records = self.provisioner.records().iter();
+        records.filter(|record| !record.exists).map(|record| record.machine.name.clone()).collect()
+    }
+
+    /// When the provisioner's loop turns although nothing happens.
+    pub(super) fn next_turn_at(&self) -> Option<Millis> {
+        let at = self.provisioner.reconciler.as_ref()?.poll_timeout()?;
+        let Timestamp(epoch) = Farm::EPOCH.0;
+        Some(Millis(at.0.saturating_sub(epoch).saturating_mul(1000)))
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        Farm::EPOCH.at(self.now())
+    }
+
+    /// Starts the provisioner with what was written down.
+    pub(super) fn start_provisioner(&mut self) {
+        let run = self.provisioner.run + 1;
+        let now = self.now();
+        self.checker.note(now, Note::ProvisionerStarts(run));
+        let rng = self.seed.stream(Purpose::Cycle, run);
+        let configuration = self.configuration();
+        let state = self.provisioner.durable.clone();
+        let reconciler = Reconciler::new(configuration, state, self.seed.0, self.timestamp());
+        let provisioner = &mut self.provisioner;
+        provisioner.run = run;
+        provisioner.rng = rng;
+        provisioner.status_asked = None;
+        provisioner.reconciler = Some(reconciler.with_planner(provisioner.planted.planner));
+        if self.in_trouble() {
+            self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
+        }
+    }
+
+    fn configuration(&self) -> Configuration {
+        let seconds = |millis: Millis| Seconds(millis.0.div_ceil(1000).max(1));
+        let types = self.policy.pools.keys();
+        Configuration {
+            policy: self.policy.clone(),
+            providers: types.map(|kind| (kind.clone(), provider_of(kind))).collect(),
+            settings: BTreeMap::new(),
+            timing: Timing {
+                poll_interval: seconds(self.farm.cycle.interval),
+                list_interval: seconds(self.farm.cycle.list_interval),
+                keep_alive_interval: None,
+                create_timeout: seconds(self.limits.create_timeout),
+                deploy_timeout: seconds(self.limits.deploy_timeout),
+                release_timeout: seconds(self.limits.release_timeout),
+                parallelism: self.limits.parallelism as usize,
+                ..Timing::default()
+            },
+        }
+    }
+
+    /// Chance may kill it now, or after some more effects.
+    pub(super) fn may_kill(&mut self, run: u64) {
+        let is_down = self.provisioner.reconciler.is_none();
+        if run != self.provisioner.run || is_down || !self.in_trouble() {
+            return;
+        }
+        if self.provisioner.rng.chance(self.farm.faults.killed) {
+            if self.provisioner.rng.chance(500_000) {
+                self.provisioner.effects_left = Some(self.provisioner.rng.between(1, 12));
+            } else {
+                self.kill_provisioner();
+                return;
+            }
+        }
+        self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
+    }
+
+    /// `kill -9`, with everything that is under way: only what was written down is left, and what providers have
+    /// begun goes on.
+    pub(super) fn kill_provisioner(&mut self) {
+        let now = self.now();
+        self.checker.note(now, Note::ProvisionerKilled(self.provisioner.run));
+        self.provisioner.reconciler = None;
+        self.provisioner.inbox.clear();
+        self.provisioner.late.clear();
+        self.provisioner.asked.clear();
+        self.provisioner.refused.clear();
+        self.provisioner.heard = None;
+        self.provisioner.effects_left = None;
+        self.tasks.clear();
+        self.engine.schedule_in(RESTART_AFTER, Event::ProvisionerStarts);
+    }
+
+    /// Lets the loop turn until it waits for something.
+    pub(super) fn turn_loop(&mut self) {
+        for _ in 0..MOST_TURNS {
+            let now = self.timestamp();
+            let inbox = std::mem::take(&mut self.provisioner.inbox);
+            let Some(reconciler) = &mut self.provisioner.reconciler else { return };
+            let is_due = reconciler.poll_timeout().is_some_and(|at| at <= now);
+            if inbox.is_empty() && !is_due {
+                return;
+            }
+            self.provisioner.turns += 1;
+            for event in inbox {
+                reconciler.handle(now, event);
+            }
+            reconciler.act(now);
+            while let Some(effect) =
+                self.provisioner.reconciler.as_mut().and_then(Reconciler::poll_effect)
+            {
+                if self.lives_for_one_more() {
+                    self.carry_out(effect);
+                } else {
+                    self.kill_provisioner();
+                    return;
+                }
+            }
+        }
+        let now = self.now();
+        self.checker.violated(now, Rule::Converge, "the loop turns without end".to_owned());
+        self.provisioner.reconciler = None;
+    }
+
+    fn lives_for_one_more(&mut self) -> bool {
+        match &mut self.provisioner.effects_left {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Told) {
+        let provisioner = &mut self.provisioner;
+        let event = (provisioner.planted.hears)(&mut provisioner.heard, event);
+        provisioner.inbox.push(event);
+    }
+
+    /// What it has not been told yet, the latest first.
+    pub(super) fn take_told(&mut self) -> Option<Told> {
+        self.provisioner.inbox.pop()
+    }
+
+    /// Tells it now, or later where answers are slow; some it hears twice.
+    fn answer(&mut self, event: Told) {
+        if self.by_chance(self.farm.faults.doubled_answers) {
+            self.answer_later(event.clone());
+        }
+        if self.by_chance(self.farm.faults.slow_answers) {
+            self.answer_later(event);
+        } else {
+            self.answer_now(event);
+        }
+    }
+
+    fn answer_later(&mut self, event: Told) {
+        let provisioner = &mut self.provisioner;
+        let delay = Millis(provisioner.rng.below(LATEST_ANSWER.0));
+        provisioner.last_late += 1;
+        provisioner.late.insert(provisioner.last_late, event);
+        self.engine.schedule_in(delay, Event::Answer { number: provisioner.last_late });
+    }
+
+    pub(super) fn answer_arrives(&mut self, number: u64) {
+        if let Some(event) = self.provisioner.late.remove(&number) {
+            self.answer_now(event);
+        }
+    }
+
+    fn answer_now(&mut self, event: Told) {
+        self.note_status_moment(&event);
+        self.tell(event);
+    }
+
+    /// From the moment when it first hears of a status, that is what its releases rest on.
+    fn note_status_moment(&mut self, event: &Told) {
+        if let Told::Queue { question, status } = event
+            && let asked @ Some(_) = self.provisioner.asked.remove(&question.0)
+        {
+            let is_up = matches!(status, QueueStatus::Up(_));
+            self.provisioner.status_asked = asked.filter(|_| is_up);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::AskQueue(question) => {
+                self.note_day();
+                let asked = Asked { moment: self.provisioner.next_moment(), at: self.now() };
+                self.provisioner.asked.insert(question.0, asked);
+                let status = self.queue_status();
+                self.answer(Told::Queue { question, status });
+            }
+            Effect::List { listing, provider } => {
+                let result = self.list(&provider);
+                self.answer(Told::Listed { listing, provider, result });
+            }
+            Effect::Begin { operation, task } => self.begin_task(operation, *task),
+            Effect::Abandon(operation) => self.abandon(operation),
+            Effect::Publish { publication, file } => {
+                let result = self.publish(&file);
+                self.tell(Told::Published { publication, result });
+            }
+            Effect::Record { batch, changes } => {
+                let fails = self.by_chance(self.farm.faults.log_fails);
+                let result = if fails { Err("no space left on device".to_owned()) } else { Ok(()) };
+                if !fails {
+                    for change in changes {
+                        self.provisioner.write(change);
+                    }
+                }
+                self.tell(Told::Recorded { batch, result });
+            }
+        }
+    }
+
+    pub(super) fn by_chance(&mut self, chance: u32) -> bool {
+        self.in_trouble() && self.provisioner.rng.chance(chance)
+    }
+
+    /// The machines file was replaced: these hosts are in it no more.
+    pub(super) fn note_unlisted(&mut self, hosts: impl IntoIterator<Item = Host>) {
+        let moment = self.provisioner.next_moment();
+        for host in hosts {
+            self.provisioner.unlisted.insert(host, moment);
+        }
+    }
+
+    /// An operation ended.
+    pub(super) fn end_operation(
+        &mut self,
+        operation: OperationId,
+        result: Result<reconciler::Done, reconciler::OperationError>,
+    ) {
+        self.tell(Told::Ended { operation, result });
+    }
+}
+
+/// Types have providers of their own, so that each can fail by itself.
+pub(super) fn provider_of(kind: &MachineType) -> ProviderId {
+    ProviderId(kind.to_string())
+}

@@ -1,0 +1,144 @@
+//! What must be true before the provisioner does something, seen from the world itself: what really builds where is
+//! asked of the queue runner's model and the cloud, never of the planner.
+
+use planner::{Machine, MachineType, Operation};
+use reconciler::{OperationErrorKind, OperationId};
+
+use super::SimWorld;
+use super::checker::Rule;
+use crate::cloud::Life;
+use crate::engine::Millis;
+
+/// How old an answer may be on which a builder is stopped: a little more than the planner allows, which counts whole
+/// seconds.
+const FRESH: Millis = Millis::from_seconds(4);
+
+/// The least waits after a creation that failed: the first of each kind, less a tenth, less a second, since the
+/// provisioner counts whole ones.
+const LEAST_WAIT: Millis = Millis::from_seconds(8);
+const LEAST_WAIT_FOR_CAPACITY: Millis = Millis::from_seconds(53);
+
+impl SimWorld {
+    /// What must be true before a machine is asked for, drained, stopped or destroyed.
+    pub(super) fn check_operation(&mut self, task: OperationId) {
+        let Some(run) = self.tasks.get(&task) else { return };
+        let (operation, machine) = (run.operation, run.machine.clone());
+        match operation {
+            Operation::Create => self.check_create(&machine),
+            Operation::Drain if self.farm.is_rest() => self.check_drain(&machine),
+            Operation::Stop | Operation::Destroy => self.check_release(&machine, operation),
+            Operation::Drain | Operation::Start | Operation::Deploy | Operation::KeepAlive => {}
+        }
+        self.check_one_at_a_time(task, &machine);
+    }
+
+    fn check_one_at_a_time(&mut self, task: OperationId, machine: &Machine) {
+        let now = self.now();
+        let others =
+            self.tasks.iter().filter(|(id, run)| **id != task && run.machine.name == machine.name);
+        let others = others.count();
+        self.checker.expect(now, others == 0, Rule::OneOperationAtATime, || {
+            format!("{} is being operated already", machine.name)
+        });
+    }
+
+    fn check_back_off(&mut self, machine: &Machine) {
+        let now = self.now();
+        let (name, kind) = (&machine.name, &machine.machine_type);
+        let Some((at, why)) = self.provisioner.refused.get(kind).copied() else { return };
+        let least = match why {
+            OperationErrorKind::Capacity => LEAST_WAIT_FOR_CAPACITY,
+            _ => LEAST_WAIT,
+        };
+        let waited = now.since(at);
+        self.checker.expect(now, waited >= least, Rule::BackOff, || {
+            format!("{name} is asked for {waited} after a creation of {kind} failed")
+        });
+    }
+
+    fn check_create(&mut self, machine: &Machine) {
+        self.check_back_off(machine);
+        self.check_farm_limits(machine);
+        let now = self.now();
+        let (name, kind) = (&machine.name, &machine.machine_type);
+        let recorded = self.provisioner.records().iter().any(|record| record.machine.name == *name);
+        self.checker.expect(now, recorded, Rule::IntentBeforeCreate, || {
+            format!("{name} is asked for and was not recorded")
+        });
+        let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_creating) as usize;
+        let creating = self
+            .tasks
+            .values()
+            .filter(|run| run.operation == Operation::Create && run.machine.machine_type == *kind);
+        let creating = creating.count();
+        self.checker.expect(now, creating <= most, Rule::MaxCreating, || {
+            format!(
+                "{name} is number {creating} of {kind} that is being created, {most} are allowed"
+            )
+        });
+    }
+
+    pub(super) fn check_number_of(&mut self, kind: &MachineType) {
+        let now = self.now();
+        let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_machines) as usize;
+        let of_kind = self.machines().filter(|machine| machine.kind == *kind);
+        let running = of_kind.filter(|machine| {
+            matches!(machine.life(), Life::Creating | Life::Starting | Life::Up | Life::Unreachable)
+        });
+        let running = running.count();
+        self.checker.expect(now, running <= most, Rule::MaxMachines, || {
+            format!("{running} machines of {kind} run, {most} are allowed")
+        });
+    }
+
+    /// No answer tells of what begins while it is on its way: such a build ends by nobody's fault, if the answer was
+    /// not waited for long.
+    fn check_drain(&mut self, machine: &Machine) {
+        let now = self.now();
+        let name = &machine.name;
+        let Some(id) = self.cloud.find(name) else { return };
+        let asked_at = self.provisioner.status_asked.map(|asked| asked.at);
+        let fresh = asked_at.filter(|at| now.since(*at) <= FRESH);
+        let records = self.queue_runner.records();
+        let could_be_known = |step: usize| fresh.is_none_or(|at| records[step].started_at <= at);
+        let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).into_iter();
+        let jobs = jobs.filter(|start| could_be_known(start.step.position())).count();
+        self.checker.expect(now, jobs == 0, Rule::NeverReleaseBusy, || {
+            format!("{name} is drained and builds {jobs} steps")
+        });
+    }
+
+    fn check_idle(&mut self, machine: &Machine, what: &str) {
+        let now = self.now();
+        let name = &machine.name;
+        let Some(id) = self.cloud.find(name) else { return };
+        let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).len();
+        self.checker.expect(now, jobs == 0, Rule::NeverReleaseBusy, || {
+            format!("{name} is {what} and builds {jobs} steps")
+        });
+    }
+
+    fn check_release(&mut self, machine: &Machine, operation: Operation) {
+        let now = self.now();
+        let name = &machine.name;
+        let seen = self.provisioner.status_asked.is_some();
+        self.checker.expect(now, seen, Rule::NeverReleaseBlindly, || {
+            format!("{operation} {name}, while the queue runner does not answer")
+        });
+        let Some(id) = self.cloud.find(name) else { return };
+        let host = self.cloud.get(id).host;
+        let newer = self.provisioner.has_asked_since_unlisted(host);
+        self.checker.expect(now, newer, Rule::PublishBeforeRelease, || {
+            format!("{operation} {name} on a status that was asked for before it was unlisted")
+        });
+        let listed = self.file.contains_key(&host);
+        self.checker.expect(now, !listed, Rule::DrainBeforeRelease, || {
+            format!("{operation} {name}, which the machines file lists")
+        });
+        let may_get_builds = self.queue_runner.lists(host);
+        self.checker.expect(now, !may_get_builds, Rule::DrainBeforeRelease, || {
+            format!("{operation} {name}, which the queue runner may still give builds")
+        });
+        self.check_idle(machine, "released");
+    }
+}

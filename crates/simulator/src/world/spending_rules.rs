@@ -1,0 +1,86 @@
+//! The limits of the farm, counted from the world's own bill.
+
+use planner::{Machine, MachineType, Money, Operation};
+
+use super::SimWorld;
+use super::checker::Rule;
+use crate::cloud::{Life, Usage};
+use crate::engine::Millis;
+
+const DAY: Millis = Millis::from_hours(24);
+
+/// The bill at the beginning of a day.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DayBegin {
+    day: u64,
+    micro_dollars: u128,
+}
+
+impl SimWorld {
+    /// Takes note of the bill when a day has begun.
+    pub(super) fn note_day(&mut self) {
+        let day = self.now().0 / DAY.0;
+        if day != self.day_begin.day && self.policy.cost_limits.daily.is_some() {
+            self.day_begin = DayBegin { day, micro_dollars: self.bill() };
+        }
+    }
+
+    /// Micro-dollars so far. What the disks of stopped machines cost no option tells.
+    fn bill(&self) -> u128 {
+        let cost = |usage: &Usage| usage.cost.micro_dollars();
+        let of_disks = |usage: &Usage| usage.stopped_cost.micro_dollars();
+        self.usage().values().map(|usage| cost(usage).saturating_sub(of_disks(usage))).sum()
+    }
+
+    /// A machine may be asked for only within the limits, unless `minMachines` wants it.
+    pub(super) fn check_farm_limits(&mut self, machine: &Machine) {
+        self.note_day();
+        let kind = &machine.machine_type;
+        let running = self.running_or_asked_for(machine);
+        if let Some(most) = self.policy.max_machines {
+            let number = running.len() + 1;
+            self.expect_limit(number <= most as usize, || {
+                format!("{} is number {number} of the farm, {most} are allowed", machine.name)
+            });
+        }
+        // Those may be begun whatever they cost, beside machines that do not work.
+        if self.policy.pools.get(kind).is_some_and(|pool| pool.min_machines > 0) {
+            return;
+        }
+        let price = |kind: &MachineType| {
+            let pool = self.policy.pools.get(kind);
+            pool.and_then(|pool| pool.dollars_per_hour).unwrap_or_default()
+        };
+        let hourly = running.iter().chain([kind]).map(price).fold(Money(0), Money::plus);
+        let limits = self.policy.cost_limits;
+        let spent = self.bill().saturating_sub(self.day_begin.micro_dollars);
+        if let Some(most) = limits.hourly {
+            self.expect_limit(hourly <= most, || {
+                format!("with {} machines cost {hourly} an hour, {most} are allowed", machine.name)
+            });
+        }
+        if let Some(most) = limits.daily {
+            self.expect_limit(spent < u128::from(most.0), || {
+                format!("{} is asked for, {most} a day are spent", machine.name)
+            });
+        }
+    }
+
+    fn expect_limit(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        let now = self.now();
+        self.checker.expect(now, holds, Rule::FarmLimits, what);
+    }
+
+    /// The types of all other machines that run or are being asked for.
+    fn running_or_asked_for(&self, machine: &Machine) -> Vec<MachineType> {
+        let runs =
+            |life| matches!(life, Life::Creating | Life::Starting | Life::Up | Life::Unreachable);
+        let running = self.machines().filter(|other| runs(other.life()));
+        let mut all: std::collections::BTreeMap<_, _> =
+            running.map(|other| (other.name.clone(), other.kind.clone())).collect();
+        let asked = self.tasks.values().filter(|run| run.operation == Operation::Create);
+        all.extend(asked.map(|run| (run.machine.name.clone(), run.machine.machine_type.clone())));
+        all.remove(&machine.name);
+        all.into_values().collect()
+    }
+}
