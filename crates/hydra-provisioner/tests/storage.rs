@@ -215,15 +215,15 @@ fn a_folder_that_cannot_be_written() {
     command.args(["--mount", "sh", "-c", script]).arg(farm.path("state"));
     command.arg(env!("CARGO_BIN_EXE_hydra-provisioner")).arg("run").arg(farm.conf());
     let output = Farm::with_environment(command).output().unwrap();
-    if output.status.code() != Some(1) {
+    let said = stderr(&output);
+    if output.status.code() != Some(1) || said.starts_with("unshare:") {
         #[allow(clippy::print_stderr, reason = "says why nothing was tested")]
         {
-            eprintln!("not tested: nothing may be mounted here: {}", stderr(&output));
+            eprintln!("not tested: nothing may be mounted here: {said}");
         }
         assert!(farm.machines().is_empty());
         return;
     }
-    let said = stderr(&output);
     assert!(said.contains("Read-only file system") && said.contains("stateDir"), "{said}");
     assert!(farm.machines().is_empty());
 }

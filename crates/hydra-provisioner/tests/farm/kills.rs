@@ -55,7 +55,7 @@ pub fn survive_every_kill(
 /// The next run finishes what the killed one had begun.
 fn recover(farm: &Farm, machines: u64, place: &str) {
     let recovery = farm.run(&["run"]);
-    assert!(recovery.status.success(), "{place}: {}", stderr(&recovery));
+    assert!(recovery.status.success(), "{place}: {}{}", stdout(&recovery), stderr(&recovery));
     assert_eq!(farm.machines().len() as u64, machines, "{place}: machines");
     assert_eq!(farm.machines_file().len() as u64, machines, "{place}: machines file");
 }
