@@ -31,10 +31,10 @@ struct Queue {
 
 impl Queue {
     /// Calls `schedule` with what comes next and in what time.
-    fn handle(&mut self, event: Event, dice: &mut Random, mut schedule: impl FnMut(Millis, Event)) {
+    fn handle(&mut self, event: Event, rng: &mut Random, mut schedule: impl FnMut(Millis, Event)) {
         match event {
             Event::Arrival => {
-                schedule(dice.sample(&GAP), Event::Arrival);
+                schedule(rng.sample(&GAP), Event::Arrival);
                 self.waiting += 1;
             }
             Event::Departure => {
@@ -45,19 +45,19 @@ impl Queue {
         if self.waiting > 0 && self.busy < SERVERS {
             self.waiting -= 1;
             self.busy += 1;
-            schedule(dice.sample(&SERVICE), Event::Departure);
+            schedule(rng.sample(&SERVICE), Event::Departure);
         }
     }
 }
 
 fn bare_heap() -> u64 {
-    let mut dice = Seed(1).stream(Purpose::Test, 0);
+    let mut rng = Seed(1).stream(Purpose::Test, 0);
     let mut heap = BinaryHeap::from([Reverse((0, 0, Event::Arrival))]);
     let mut scheduled = 1_u64;
     let mut queue = Queue::default();
     for _ in 0..EVENTS {
         let Some(Reverse((now, _, event))) = heap.pop() else { break };
-        queue.handle(event, &mut dice, |delay, event| {
+        queue.handle(event, &mut rng, |delay, event| {
             heap.push(Reverse((now + delay.0, scheduled, event)));
             scheduled += 1;
         });
@@ -66,13 +66,13 @@ fn bare_heap() -> u64 {
 }
 
 fn engine() -> u64 {
-    let mut dice = Seed(1).stream(Purpose::Test, 0);
+    let mut rng = Seed(1).stream(Purpose::Test, 0);
     let mut engine = Engine::new();
     engine.schedule(Millis::ZERO, Event::Arrival);
     let mut queue = Queue::default();
     for _ in 0..EVENTS {
         let Some(event) = engine.next_event() else { break };
-        queue.handle(event, &mut dice, |delay, event| engine.schedule_in(delay, event));
+        queue.handle(event, &mut rng, |delay, event| engine.schedule_in(delay, event));
     }
     queue.served
 }

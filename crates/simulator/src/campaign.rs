@@ -40,7 +40,7 @@ pub struct Knobs {
     pub seed: u64,
     /// What the operator wants.
     pub policy: Policy,
-    /// The surroundings, with all that goes wrong.
+    /// The environment, with all that goes wrong.
     pub farm: Farm,
     /// How many steps there are.
     pub steps: u64,
@@ -98,20 +98,20 @@ pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
 impl Knobs {
     /// Draws everything from `seed`.
     pub fn draw(seed: Seed) -> Self {
-        let mut dice = seed.stream(Purpose::Knobs, 0);
-        let mut policy = draw_policy(&mut dice);
-        let farm = draw_farm(&mut dice, &policy);
+        let mut rng = seed.stream(Purpose::Knobs, 0);
+        let mut policy = draw_policy(&mut rng);
+        let farm = draw_farm(&mut rng, &policy);
         draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
         Self {
             seed: seed.0,
             policy,
             farm,
-            steps: dice.between(1, 300),
-            submitted_within: Millis(dice.below(Millis::from_hours(12).0)),
-            dependencies: small_chance(&mut dice, 900_000),
-            canceled: small_chance(&mut dice, 900_000),
+            steps: rng.between(1, 300),
+            submitted_within: Millis(rng.below(Millis::from_hours(12).0)),
+            dependencies: small_chance(&mut rng, 900_000),
+            canceled: small_chance(&mut rng, 900_000),
             durations: Distribution::LogNormal {
-                median: Millis::from_seconds(dice.between(5, 900)),
+                median: Millis::from_seconds(rng.between(5, 900)),
                 sigma: 1.2,
             },
         }
@@ -119,15 +119,15 @@ impl Knobs {
 
     /// The simulation that they describe.
     pub fn setup(&self) -> Setup {
-        let mut dice = Seed(self.seed).stream(Purpose::Knobs, 1);
+        let mut rng = Seed(self.seed).stream(Purpose::Knobs, 1);
         Setup {
             seed: Seed(self.seed),
             policy: self.policy.clone(),
             limits: Limits {
-                create_timeout: Millis::from_minutes(dice.between(2, 20)),
-                deploy_timeout: Millis::from_minutes(dice.between(5, 20)),
-                release_timeout: Millis::from_minutes(dice.between(2, 10)),
-                parallelism: u32::try_from(dice.between(1, 8)).unwrap_or(1),
+                create_timeout: Millis::from_minutes(rng.between(2, 20)),
+                deploy_timeout: Millis::from_minutes(rng.between(5, 20)),
+                release_timeout: Millis::from_minutes(rng.between(2, 10)),
+                parallelism: u32::try_from(rng.between(1, 8)).unwrap_or(1),
             },
             farm: self.farm.clone(),
             workload: Arc::new(self.workload()),
@@ -189,7 +189,7 @@ impl Knobs {
     }
 }
 
-fn draw_policy(dice: &mut Random) -> Policy {
+fn draw_policy(rng: &mut Random) -> Policy {
     const TYPES: [(&str, &[&str]); 5] = [
         ("x86_64-linux", &["x86_64-linux", "i686-linux"]),
         ("aarch64-linux", &["aarch64-linux"]),
@@ -199,20 +199,20 @@ fn draw_policy(dice: &mut Random) -> Policy {
     ];
     let mut pools = BTreeMap::new();
     for (name, systems) in TYPES {
-        if !pools.is_empty() && dice.chance(500_000) {
+        if !pools.is_empty() && rng.chance(500_000) {
             continue;
         }
         let systems = systems.iter().map(|system| System::new(*system)).collect();
         let mandatory = name.split_once(':').map_or("", |(_, features)| features);
         let names = mandatory.split(',').filter(|name| !name.is_empty());
         let mandatory = names.map(Feature::new).collect();
-        pools.insert(MachineType::new(name), draw_pool(dice, systems, mandatory));
+        pools.insert(MachineType::new(name), draw_pool(rng, systems, mandatory));
     }
     Policy::new(Tag::new("sim"), pools)
 }
 
-fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Feature>) -> PoolPolicy {
-    let mut small = |most: u64| u32::try_from(dice.below(most + 1)).unwrap_or(0);
+fn draw_pool(rng: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Feature>) -> PoolPolicy {
+    let mut small = |most: u64| u32::try_from(rng.below(most + 1)).unwrap_or(0);
     let max_machines = 1 + small(7);
     let mut pool = PoolPolicy::new(systems);
     pool.min_machines = small(2).min(max_machines);
@@ -232,7 +232,7 @@ fn draw_pool(dice: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Featur
 
 /// Limits of the farm in some cases, above what `minMachines` and one machine more need: else the farm may never come
 /// to rest.
-fn draw_limits(dice: &mut Random, policy: &mut Policy) {
+fn draw_limits(rng: &mut Random, policy: &mut Policy) {
     let price = Money(100_000);
     let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
     let most: u32 = policy.pools.values().map(|pool| pool.max_machines).sum();
@@ -240,74 +240,74 @@ fn draw_limits(dice: &mut Random, policy: &mut Policy) {
         pool.dollars_per_hour = Some(price);
     }
     let mut some = || {
-        let number = u64::from(least) + 1 + dice.below(u64::from(most));
-        dice.chance(300_000).then_some(number)
+        let number = u64::from(least) + 1 + rng.below(u64::from(most));
+        rng.chance(300_000).then_some(number)
     };
     policy.max_machines = some().and_then(|number| u32::try_from(number).ok());
     policy.cost_limits.hourly = some().map(|number| price.times(number));
     policy.cost_limits.daily = some().map(|number| price.times(24 * number));
 }
 
-fn draw_farm(dice: &mut Random, policy: &Policy) -> Farm {
-    let until = Millis::from_hours(dice.between(2, 24));
+fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
+    let until = Millis::from_hours(rng.between(2, 24));
     let mut machines = BTreeMap::new();
     for name in policy.pools.keys() {
-        machines.insert(name.clone(), draw_machine(dice));
+        machines.insert(name.clone(), draw_machine(rng));
     }
     let minutes =
         |most: u64| Distribution::Uniform { min: Millis::ZERO, max: Millis::from_minutes(most) };
-    let classic = dice.chance(600_000);
+    let classic = rng.chance(600_000);
     // Nobody scales from zero with the default of two minutes; what it does is tested by itself.
     let rest = Settings { max_unsupported: None, ..Settings::REST };
     Farm {
         machines,
         queue_runner: if classic { Settings::CLASSIC } else { rest },
         cycle: CycleTiming {
-            interval: Millis::from_seconds(dice.between(5, 300)),
-            list_interval: Millis::from_seconds(dice.between(10, 600)),
+            interval: Millis::from_seconds(rng.between(5, 300)),
+            list_interval: Millis::from_seconds(rng.between(10, 600)),
             first: Millis::ZERO,
         },
-        incidents: draw_incidents(dice, until),
+        incidents: draw_incidents(rng, until),
         faults: Faults {
             until,
-            list_fails: small_chance(dice, 200_000),
-            list_is_empty: small_chance(dice, 20_000),
-            slow_answers: small_chance(dice, 300_000),
-            doubled_answers: small_chance(dice, 300_000),
-            listed_after: minutes(dice.below(20)),
-            no_queue_status: small_chance(dice, 200_000),
-            publish_fails: small_chance(dice, 200_000),
-            log_fails: small_chance(dice, 100_000),
-            killed: small_chance(dice, 200_000),
-            no_capacity: small_chance(dice, 300_000),
-            step_fails: small_chance(dice, 200_000),
-            answer_lost: small_chance(dice, 200_000),
-            step_hangs: small_chance(dice, 100_000),
-            boot_hangs: small_chance(dice, 100_000),
-            boot_fails: small_chance(dice, 200_000),
-            breaks: small_chance(dice, 500_000),
-            is_lost: small_chance(dice, 1_000_000),
+            list_fails: small_chance(rng, 200_000),
+            list_is_empty: small_chance(rng, 20_000),
+            slow_answers: small_chance(rng, 300_000),
+            doubled_answers: small_chance(rng, 300_000),
+            listed_after: minutes(rng.below(20)),
+            no_queue_status: small_chance(rng, 200_000),
+            publish_fails: small_chance(rng, 200_000),
+            log_fails: small_chance(rng, 100_000),
+            killed: small_chance(rng, 200_000),
+            no_capacity: small_chance(rng, 300_000),
+            step_fails: small_chance(rng, 200_000),
+            answer_lost: small_chance(rng, 200_000),
+            step_hangs: small_chance(rng, 100_000),
+            boot_hangs: small_chance(rng, 100_000),
+            boot_fails: small_chance(rng, 200_000),
+            breaks: small_chance(rng, 500_000),
+            is_lost: small_chance(rng, 1_000_000),
             broken_for: minutes(60),
-            renamed: small_chance(dice, 500_000),
-            build_fails: small_chance(dice, 50_000),
-            queue_runner_stops: small_chance(dice, 300_000),
+            renamed: small_chance(rng, 500_000),
+            build_fails: small_chance(rng, 50_000),
+            queue_runner_stops: small_chance(rng, 300_000),
             queue_runner_down_for: minutes(30),
         },
     }
 }
 
-fn draw_machine(dice: &mut Random) -> MachineModel {
+fn draw_machine(rng: &mut Random) -> MachineModel {
     let mut seconds = |most: u64| Distribution::Uniform {
         min: Millis::from_seconds(1),
-        max: Millis::from_seconds(1 + dice.below(most)),
+        max: Millis::from_seconds(1 + rng.below(most)),
     };
     let (create, boot, first_deploy) = (seconds(60), seconds(120), seconds(300));
     let (redeploy, stop, destroy) = (seconds(5), seconds(60), seconds(60));
     let mut tariff = Tariff::default();
-    if dice.chance(500_000) {
+    if rng.chance(500_000) {
         tariff.billing = BillingModel::PerStartedHour;
     }
-    let spot = dice.chance(200_000).then(|| Spot {
+    let spot = rng.chance(200_000).then(|| Spot {
         life: Distribution::Exponential { mean: Millis::from_hours(8) },
         notice: Millis::from_minutes(2),
     });
@@ -324,16 +324,16 @@ fn draw_machine(dice: &mut Random) -> MachineModel {
     }
 }
 
-fn draw_incidents(dice: &mut Random, until: Millis) -> Vec<Incident> {
-    let count = dice.below(4);
+fn draw_incidents(rng: &mut Random, until: Millis) -> Vec<Incident> {
+    let count = rng.below(4);
     let draw = |_| {
-        let at = Millis(dice.below(until.0));
-        let length = Millis::from_minutes(dice.between(1, 90));
-        let kind = match dice.below(4) {
+        let at = Millis(rng.below(until.0));
+        let length = Millis::from_minutes(rng.between(1, 90));
+        let kind = match rng.below(4) {
             0 => IncidentKind::QueueRunnerRestart,
             1 => IncidentKind::CapacityDrought,
-            2 => IncidentKind::SpotStorm { percent: u8::try_from(dice.below(101)).unwrap_or(100) },
-            _ => IncidentKind::SlowBoot { factor: u32::try_from(dice.between(2, 20)).unwrap_or(2) },
+            2 => IncidentKind::SpotStorm { percent: u8::try_from(rng.below(101)).unwrap_or(100) },
+            _ => IncidentKind::SlowBoot { factor: u32::try_from(rng.between(2, 20)).unwrap_or(2) },
         };
         Incident { at, length, types: Vec::new(), kind }
     };
@@ -341,12 +341,8 @@ fn draw_incidents(dice: &mut Random, until: Millis) -> Vec<Incident> {
 }
 
 /// None in a third of the cases, so that trouble also comes alone; else up to `most`.
-fn small_chance(dice: &mut Random, most: u32) -> u32 {
-    if dice.chance(333_333) {
-        0
-    } else {
-        u32::try_from(dice.below(u64::from(most))).unwrap_or(most)
-    }
+fn small_chance(rng: &mut Random, most: u32) -> u32 {
+    if rng.chance(333_333) { 0 } else { u32::try_from(rng.below(u64::from(most))).unwrap_or(most) }
 }
 
 /// Many builds are canceled at once, as when an evaluation is: then the whole load is gone at one moment.

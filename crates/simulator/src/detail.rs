@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cloud::Life;
+use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 use crate::queue_runner::{Phase, StepRecord};
 use crate::results::{Spread, bounded_slowdown, wait};
@@ -86,12 +86,14 @@ fn point(simulation: &Simulation) -> Point {
     let mut point = Point { at: world.now(), looks: 1, ..Point::default() };
     for machine in world.machines() {
         let capacity = machine.capacity();
-        match machine.life() {
-            Life::Up | Life::Unreachable if capacity.busy => point.building += 1,
-            Life::Up | Life::Unreachable if capacity.ready => point.idle += 1,
-            Life::Creating | Life::Starting | Life::Up | Life::Unreachable => point.booting += 1,
-            Life::Stopped => point.stopped += 1,
-            Life::Stopping | Life::Failed | Life::Terminating | Life::Gone => {}
+        match machine.lifecycle() {
+            Lifecycle::Up | Lifecycle::Unreachable if capacity.busy => point.building += 1,
+            Lifecycle::Up | Lifecycle::Unreachable if capacity.ready => point.idle += 1,
+            Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable => {
+                point.booting += 1;
+            }
+            Lifecycle::Stopped => point.stopped += 1,
+            Lifecycle::Stopping | Lifecycle::Failed | Lifecycle::Terminating | Lifecycle::Gone => {}
         }
     }
     (point.waiting, point.running) = world.queue_runner().waiting_and_running();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use planner::Policy;
 
-use crate::cloud::Life;
+use crate::cloud::Lifecycle;
 use crate::engine::{Millis, Seed};
 use crate::workload::Workload;
 use crate::world::{Farm, Limits, Planted, SimWorld};
@@ -105,7 +105,7 @@ impl Simulation {
             && self.policy.pools.iter().all(|(name, pool)| {
                 let of_pool = self.world.machines().filter(|machine| machine.kind == *name);
                 let (at_rest, other): (Vec<_>, Vec<_>) =
-                    of_pool.partition(|machine| machine.life() == Life::Stopped);
+                    of_pool.partition(|machine| machine.lifecycle() == Lifecycle::Stopped);
                 other.len() <= pool.min_machines as usize
                     && at_rest.len() + other.len() <= pool.max_machines as usize
             })
@@ -126,7 +126,7 @@ impl Simulation {
             }
         }
         for machine in self.world.machines() {
-            let _ = write!(text, ", {} to go ({:?})", machine.name, machine.life());
+            let _ = write!(text, ", {} to go ({:?})", machine.name, machine.lifecycle());
         }
         for intent in self.world.recorded_intents() {
             let _ = write!(text, ", the intent {intent}");

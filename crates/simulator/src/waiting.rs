@@ -30,7 +30,7 @@ pub fn what_waits(simulation: &Simulation) -> Vec<String> {
         .collect();
     let machines: Vec<_> = world
         .machines()
-        .map(|machine| format!("{} ({:?})", machine.name, machine.life()).to_lowercase())
+        .map(|machine| format!("{} ({:?})", machine.name, machine.lifecycle()).to_lowercase())
         .collect();
     if !machines.is_empty() {
         const SHOWN: usize = 5;

@@ -104,15 +104,15 @@ fn best(steps: &[Step], wait: u64) -> u64 {
 /// Below twenty steps nobody is exempt: the 95th percentile is the greatest wait.
 #[test]
 fn every_schedule_is_between_the_bounds() {
-    let mut dice = Seed(11).stream(Purpose::Test, 0);
+    let mut rng = Seed(11).stream(Purpose::Test, 0);
     let (mut tight, mut cases) = (0, 0);
     for case in 0..60 {
-        let count = usize::try_from(dice.between(1, 4)).unwrap();
-        let mut submits: Vec<_> = (0..count).map(|_| dice.below(12)).collect();
+        let count = usize::try_from(rng.between(1, 4)).unwrap();
+        let mut submits: Vec<_> = (0..count).map(|_| rng.below(12)).collect();
         submits.sort_unstable();
         let mut steps: Vec<_> = submits
             .into_iter()
-            .map(|submit| Step { submit, length: dice.between(1, 9), needs: None })
+            .map(|submit| Step { submit, length: rng.between(1, 9), needs: None })
             .collect();
         if count > 1 && case % 2 == 0 {
             steps[count - 1].needs = Some(0);

@@ -16,10 +16,10 @@ pub mod hcloud;
 mod identity;
 pub mod nixops;
 pub mod qemu;
-mod told;
+mod ssh_access;
 mod wire;
 
-pub(crate) use told::check_host_key;
+pub(crate) use ssh_access::check_host_key;
 
 pub use cloud::Login;
 

@@ -8,7 +8,7 @@ use planner::{
 };
 use serde_json::{Map, Value};
 
-use super::told::Told;
+use super::ssh_access::SshAccess;
 
 /// Characters of a program's output that stand in a message.
 const MOST_SHOWN: usize = 300;
@@ -114,7 +114,7 @@ fn read_details(machine: &mut Machine, fields: &Map<String, Value>, now: Timesta
     machine.host_name = details.text("host_name").and_then(|name| details.host("host_name", &name));
     machine.started_at = details.time("started_at", now.after(CLOCK_SLACK));
     machine.next_charge_at = details.time("next_charge_at", now.after(LONGEST_CHARGE));
-    let told = Told {
+    let told = SshAccess {
         address: details.text("address"),
         ssh_user: details.text("ssh_user"),
         ssh_port: details.port("ssh_port"),

@@ -67,7 +67,7 @@ pub(super) struct Nix {
 
 /// What Nix told, and why it did not tell all.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Answer {
     pub(super) features: BTreeMap<DrvPath, Features>,
     /// Derivations that Nix cannot show.
     pub(super) refused: BTreeSet<DrvPath>,
@@ -96,7 +96,7 @@ impl Patience {
     }
 }
 
-impl Told {
+impl Answer {
     /// Notes what of `batch` Nix refused, as far as its `message` tells. What is left is to be asked for next, the
     /// last first, where `many` were refused in halves.
     fn tell_apart(
@@ -148,8 +148,8 @@ impl Nix {
         derivations: &[DrvPath],
         patience: Patience,
         deadline: Instant,
-    ) -> Told {
-        let mut told = Told::default();
+    ) -> Answer {
+        let mut told = Answer::default();
         let mut batches: Vec<_> = in_batches(derivations).into_iter().map(<[_]>::to_vec).collect();
         batches.reverse();
         let mut refusals = 0;

@@ -69,7 +69,7 @@ impl fmt::Display for ConfArg {
     }
 }
 
-/// A configuration with its name, and the surroundings that are told for it.
+/// A configuration with its name, and its environment.
 pub(super) struct Conf {
     pub(super) name: String,
     config: Config,

@@ -25,15 +25,15 @@ pub(super) fn import(what: Import) -> Result<Exit, Exit> {
         Import::Derivations { file, median, sigma, seed, jobset, output } => {
             let durations = Distribution::LogNormal { median: Millis::from_seconds(median), sigma };
             durations.check().map_err(|error| fail(Exit::BadConfig, &error))?;
-            let mut dice = Seed(seed).stream(Purpose::Durations, 0);
+            let mut rng = Seed(seed).stream(Purpose::Durations, 0);
             let imported = if file.is_dir() {
                 let files = drv_files(&file).map_err(|error| input::unreadable(&file, &error))?;
-                derivation_files(files, &jobset, &durations, &mut dice)
+                derivation_files(files, &jobset, &durations, &mut rng)
             } else {
                 let mut text = Vec::new();
                 std::io::Read::read_to_end(&mut input::open(&file)?, &mut text)
                     .map_err(|error| input::unreadable(&file, &error))?;
-                derivations(&text, &jobset, &durations, &mut dice)
+                derivations(&text, &jobset, &durations, &mut rng)
             };
             write(&file.display().to_string(), imported, &output.output)
         }

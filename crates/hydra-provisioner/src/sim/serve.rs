@@ -44,7 +44,7 @@ struct Played {
     queue_runner: QueueRunner,
     workload: Arc<Workload>,
     submitted: usize,
-    dice: Random,
+    rng: Random,
     epoch: Epoch,
     began: Instant,
     speed: u64,
@@ -173,7 +173,7 @@ impl Played {
             queue_runner: QueueRunner::new(settings, Arc::clone(&workload)),
             workload,
             submitted: 0,
-            dice: Seed(seed).stream(Purpose::QueueRunner, 0),
+            rng: Seed(seed).stream(Purpose::QueueRunner, 0),
             epoch: Epoch(Timestamp(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0))),
             began: Instant::now(),
             speed: args.speed,
@@ -320,7 +320,7 @@ impl Played {
         } else {
             self.listed.remove(&host);
             for start in self.queue_runner.disconnect(host) {
-                if let Some(at) = self.queue_runner.aborted(start, now, &mut self.dice) {
+                if let Some(at) = self.queue_runner.aborted(start, now, &mut self.rng) {
                     self.engine.schedule(at, Event::Retry(start.step));
                 }
             }

@@ -6,7 +6,7 @@ mod experience;
 mod fallback;
 mod harness;
 mod health;
-mod life;
+mod lifecycle;
 mod limits;
 mod listing;
 mod orders;

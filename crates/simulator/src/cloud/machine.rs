@@ -1,4 +1,4 @@
-//! One machine's life and what it adds to the bill.
+//! One machine's lifecycle and what it adds to the bill.
 
 use planner::{MachineName, MachineType};
 
@@ -8,7 +8,7 @@ use crate::queue_runner::{Host, Start};
 
 /// Where a machine really is, whatever anyone knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum Lifecycle {
     /// Asked for.
     Creating,
     /// Booting; its time is paid for from here on.
@@ -29,7 +29,7 @@ pub enum Life {
     Gone,
 }
 
-impl Life {
+impl Lifecycle {
     fn is_paid(self) -> bool {
         matches!(self, Self::Starting | Self::Up | Self::Unreachable)
     }
@@ -108,7 +108,7 @@ pub struct SimMachine {
     pub host: Host,
     /// How it behaves.
     pub model: MachineModel,
-    /// Its own dice.
+    /// Its own rng.
     pub random: Random,
     /// The provider lists it from then on.
     pub visible_from: Millis,
@@ -122,11 +122,11 @@ pub struct SimMachine {
     pub max_jobs: u32,
     /// How often it was given another host name.
     pub renamed: u32,
-    /// Counts changes of its life, so that what was scheduled for an earlier one is known to be stale.
+    /// Counts changes of its lifecycle, so that what was scheduled for an earlier one is known to be stale.
     pub generation: u32,
     /// The steps on it.
     pub(super) sharing: Sharing,
-    life: Life,
+    lifecycle: Lifecycle,
     /// It has been deployed once at least, before or after any stop.
     has_system: bool,
     /// It was off: from then on it is started again, not for the first time.
@@ -161,7 +161,7 @@ impl SimMachine {
             renamed: 0,
             generation: 0,
             sharing: Sharing::default(),
-            life: Life::Creating,
+            lifecycle: Lifecycle::Creating,
             has_system: false,
             restarted: false,
             paid_since: None,
@@ -172,9 +172,9 @@ impl SimMachine {
         }
     }
 
-    /// Where it is in its life.
-    pub fn life(&self) -> Life {
-        self.life
+    /// Where it is in its lifecycle.
+    pub fn lifecycle(&self) -> Lifecycle {
+        self.lifecycle
     }
 
     /// What it calls itself.
@@ -192,7 +192,7 @@ impl SimMachine {
 
     /// Whether it is there and not on its way out.
     pub fn is_kept(&self) -> bool {
-        !matches!(self.life, Life::Failed | Life::Terminating | Life::Gone)
+        !matches!(self.lifecycle, Lifecycle::Failed | Lifecycle::Terminating | Lifecycle::Gone)
     }
 
     /// Draws how long it takes to be up, from its request or from the request to start it again.
@@ -253,21 +253,21 @@ impl SimMachine {
         }
     }
 
-    pub(super) fn enter(&mut self, life: Life, now: Millis, usage: &mut Usage) {
-        if self.life.is_paid() && !life.is_paid() {
+    pub(super) fn enter(&mut self, lifecycle: Lifecycle, now: Millis, usage: &mut Usage) {
+        if self.lifecycle.is_paid() && !lifecycle.is_paid() {
             self.settle_running(now, usage);
         }
-        if self.life == Life::Stopped && life != Life::Stopped {
+        if self.lifecycle == Lifecycle::Stopped && lifecycle != Lifecycle::Stopped {
             self.settle_stopped(now, usage);
         }
-        if life.is_paid() && self.paid_since.is_none() {
+        if lifecycle.is_paid() && self.paid_since.is_none() {
             self.paid_since = Some(now);
         }
-        if life == Life::Stopped {
+        if lifecycle == Lifecycle::Stopped {
             self.stopped_since = Some(now);
             self.restarted = true;
         }
-        self.life = life;
+        self.lifecycle = lifecycle;
         self.generation += 1;
     }
 
@@ -323,8 +323,8 @@ mod tests {
         let mut cloud = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), model)]));
         let at = Millis::from_seconds;
         let id = cloud.make(&MachineName::new("m"), &kind, at(0));
-        for (life, second) in [(Life::Starting, 10), (Life::Up, 60)] {
-            cloud.set_life(id, life, at(second));
+        for (lifecycle, second) in [(Lifecycle::Starting, 10), (Lifecycle::Up, 60)] {
+            cloud.set_lifecycle(id, lifecycle, at(second));
         }
         cloud.get_mut(id).make_ready(at(100), 2);
         let mut usage = Usage::default();
@@ -337,14 +337,14 @@ mod tests {
             }
         }
         *cloud.usage_mut(&kind) = Usage { created: 1, ..usage };
-        for (life, second) in [
-            (Life::Stopping, 200),
-            (Life::Stopped, 210),
-            (Life::Starting, 3810),
-            (Life::Terminating, 3840),
-            (Life::Gone, 3850),
+        for (lifecycle, second) in [
+            (Lifecycle::Stopping, 200),
+            (Lifecycle::Stopped, 210),
+            (Lifecycle::Starting, 3810),
+            (Lifecycle::Terminating, 3840),
+            (Lifecycle::Gone, 3850),
         ] {
-            cloud.set_life(id, life, at(second));
+            cloud.set_lifecycle(id, lifecycle, at(second));
         }
         let usage = &cloud.usage(at(9999))[&kind];
         assert_eq!(usage.paid, at(190 + 30));
@@ -364,10 +364,10 @@ mod tests {
         let mut cloud = Cloud::new(Seed(1), BTreeMap::new());
         let name = MachineName::new("m");
         let first = cloud.make(&name, &kind, Millis(0));
-        cloud.set_life(first, Life::Gone, Millis(0));
+        cloud.set_lifecycle(first, Lifecycle::Gone, Millis(0));
         let second = cloud.make(&name, &kind, Millis(1));
         assert_ne!(cloud.get(second).host, cloud.get(first).host);
-        cloud.set_life(second, Life::Gone, Millis(2));
+        cloud.set_lifecycle(second, Lifecycle::Gone, Millis(2));
         let third = cloud.make(&name, &kind, Millis::from_minutes(10));
         assert_eq!(cloud.get(third).host, cloud.get(first).host);
         assert_eq!(cloud.find(&name), Some(third));
@@ -394,14 +394,14 @@ mod tests {
             let id = cloud.make(&MachineName::new("m"), &kind, at(0));
             let drawn = |cloud: &mut Cloud, now| {
                 let boot = cloud.get_mut(id).draw_boot();
-                cloud.set_life(id, Life::Up, at(now));
+                cloud.set_lifecycle(id, Lifecycle::Up, at(now));
                 let machine = cloud.get_mut(id);
                 let first = machine.draw_deploy();
                 machine.make_ready(at(now), 1);
                 [boot, first, machine.draw_deploy()].map(Millis::whole_seconds)
             };
             assert_eq!(drawn(cloud, 0), [50, 60, 2]);
-            cloud.set_life(id, Life::Stopped, at(100));
+            cloud.set_lifecycle(id, Lifecycle::Stopped, at(100));
             cloud.get_mut(id).deployed = false;
             assert_eq!(drawn(cloud, 200), restarted);
         }

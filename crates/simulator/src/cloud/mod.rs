@@ -13,7 +13,7 @@ use crate::engine::{Millis, Purpose, Seed};
 use crate::queue_runner::{Epoch, Host, Start};
 use crate::workload::StepIndex;
 pub use billing::{BillingModel, Cost, PriceSeries, Tariff, TariffError};
-pub use machine::{Capacity, Life, SimMachine, Usage};
+pub use machine::{Capacity, Lifecycle, SimMachine, Usage};
 pub use model::{MachineModel, Spot};
 pub use sharing::{Job, Share, Sharing};
 
@@ -58,7 +58,7 @@ impl Cloud {
         self.models.get(machine_type).cloned().unwrap_or_default()
     }
 
-    /// Makes a machine, which is then [`Life::Creating`]. There must be none of that name.
+    /// Makes a machine, which is then [`Lifecycle::Creating`]. There must be none of that name.
     pub fn make(&mut self, name: &MachineName, kind: &MachineType, now: Millis) -> MachineId {
         let id = MachineId(u32::try_from(self.machines.len()).unwrap_or(u32::MAX));
         let host = self.free_host(now);
@@ -73,12 +73,12 @@ impl Cloud {
         id
     }
 
-    /// Moves a machine on in its life, and counts what that costs.
-    pub fn set_life(&mut self, id: MachineId, life: Life, now: Millis) {
+    /// Moves a machine on in its lifecycle, and counts what that costs.
+    pub fn set_lifecycle(&mut self, id: MachineId, lifecycle: Lifecycle, now: Millis) {
         let machine = &mut self.machines[id.0 as usize];
         let usage = self.usage.entry(machine.kind.clone()).or_default();
-        machine.enter(life, now, usage);
-        if life == Life::Gone {
+        machine.enter(lifecycle, now, usage);
+        if lifecycle == Lifecycle::Gone {
             let (name, host) = (machine.name.clone(), machine.host);
             if self.by_name.get(&name) == Some(&id) {
                 self.by_name.remove(&name);
@@ -93,7 +93,7 @@ impl Cloud {
         &self.machines[id.0 as usize]
     }
 
-    /// The machine, to be changed (its life: by [`Self::set_life`]).
+    /// The machine, to be changed (its lifecycle: by [`Self::set_lifecycle`]).
     pub fn get_mut(&mut self, id: MachineId) -> &mut SimMachine {
         &mut self.machines[id.0 as usize]
     }
@@ -172,16 +172,18 @@ impl Cloud {
     pub fn describe(&self, id: MachineId, now: Millis, epoch: Epoch) -> Machine {
         let machine = self.get(id);
         let mut described = Machine::requested(machine.name.clone(), machine.kind.clone());
-        described.state = match machine.life() {
-            Life::Creating => MachineState::Creating,
-            Life::Starting => MachineState::Starting,
-            Life::Up => MachineState::Up,
-            Life::Unreachable => MachineState::Unreachable,
-            Life::Stopping | Life::Terminating | Life::Gone => MachineState::Stopping,
-            Life::Stopped => MachineState::Stopped,
-            Life::Failed => MachineState::Failed,
+        described.state = match machine.lifecycle() {
+            Lifecycle::Creating => MachineState::Creating,
+            Lifecycle::Starting => MachineState::Starting,
+            Lifecycle::Up => MachineState::Up,
+            Lifecycle::Unreachable => MachineState::Unreachable,
+            Lifecycle::Stopping | Lifecycle::Terminating | Lifecycle::Gone => {
+                MachineState::Stopping
+            }
+            Lifecycle::Stopped => MachineState::Stopped,
+            Lifecycle::Failed => MachineState::Failed,
         };
-        if machine.life() != Life::Creating {
+        if machine.lifecycle() != Lifecycle::Creating {
             described.address = Some(planner::Host::new(machine.host.address()));
             described.host_name = Some(planner::Host::new(machine.host_name()));
         }

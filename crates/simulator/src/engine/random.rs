@@ -25,7 +25,7 @@ pub enum Purpose {
     Machine = 5,
     /// What one cycle of the provisioner meets: listing, publishing, its own death.
     Cycle = 6,
-    /// The queue runner's own dice (retry delays).
+    /// The queue runner's own rng (retry delays).
     QueueRunner = 7,
     /// Whether one step fails.
     Step = 8,

@@ -160,8 +160,8 @@ impl Builder {
             self.consecutive_failures = (self.consecutive_failures + 1).min(4);
             self.last_failure = Some(now);
             let delay = super::back_off(self.consecutive_failures);
-            let dice = Millis::from_seconds(random.below(30));
-            self.disabled_until = now + delay + dice;
+            let rng = Millis::from_seconds(random.below(30));
+            self.disabled_until = now + delay + rng;
             self.disabled_until
         })
     }

@@ -220,11 +220,11 @@ impl QueueRunner {
         }
         self.count_runnable(start.step);
         // Only the C++ one adds `rand() % 10`.
-        let dice = match self.settings.protocol {
+        let rng = match self.settings.protocol {
             Protocol::Classic => Millis::from_seconds(random.below(10)),
             Protocol::Rest => Millis::ZERO,
         };
-        Some(now + delay + dice)
+        Some(now + delay + rng)
     }
 
     /// The delay of a step is over. The classic dispatcher wakes up for it, the REST one does not.

@@ -1,4 +1,4 @@
-//! Where each step is in its life.
+//! Where each step is in its lifecycle.
 
 use std::sync::Arc;
 

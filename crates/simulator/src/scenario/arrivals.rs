@@ -64,20 +64,20 @@ impl Rhythm {
 
 impl Arrivals {
     /// The times, in order of drawing.
-    pub(super) fn times(&self, dice: &mut Random) -> Vec<Millis> {
+    pub(super) fn times(&self, rng: &mut Random) -> Vec<Millis> {
         match self {
             Self::At(times) => times.clone(),
             Self::Poisson { from, to, mean_gap, rhythm } => {
-                let keep = |time: Millis, dice: &mut Random| {
+                let keep = |time: Millis, rng: &mut Random| {
                     // Thinning (Lewis and Shedler 1979): the rate is the share of the full one.
-                    rhythm.as_ref().is_none_or(|rhythm| dice.chance(rhythm.share_at(time)))
+                    rhythm.as_ref().is_none_or(|rhythm| rng.chance(rhythm.share_at(time)))
                 };
-                poisson(*from, *to, *mean_gap, dice, keep)
+                poisson(*from, *to, *mean_gap, rng, keep)
             }
             Self::Flapping { from, to, on, off, mean_gap } => {
                 let period = (*on + *off).0.max(1);
                 let is_on = |time: Millis, _: &mut Random| time.since(*from).0 % period < on.0;
-                poisson(*from, *to, *mean_gap, dice, is_on)
+                poisson(*from, *to, *mean_gap, rng, is_on)
             }
         }
     }
@@ -128,18 +128,18 @@ fn poisson(
     from: Millis,
     to: Millis,
     mean: Millis,
-    dice: &mut Random,
+    rng: &mut Random,
     keep: impl Fn(Millis, &mut Random) -> bool,
 ) -> Vec<Millis> {
     let gap = Distribution::Exponential { mean };
     let mut times = Vec::new();
     let mut time = from;
     loop {
-        time += dice.sample(&gap);
+        time += rng.sample(&gap);
         if time >= to {
             return times;
         }
-        if keep(time, dice) {
+        if keep(time, rng) {
             times.push(time);
         }
     }

@@ -100,12 +100,12 @@ impl Scenario {
         let mut next = shape::Numbers::default();
         for (at, work) in (0_u64..).zip(&self.work) {
             let mut arrivals = seed.stream(Purpose::Arrivals, at);
-            let mut dice = shape::Dice {
+            let mut rng = shape::Dice {
                 durations: seed.stream(Purpose::Durations, at),
                 shapes: seed.stream(Purpose::Shapes, at),
             };
             for submit in work.arrivals.times(&mut arrivals) {
-                for step in work.shape.draw(submit, work, &mut next, &mut dice) {
+                for step in work.shape.draw(submit, work, &mut next, &mut rng) {
                     builder.add(step).map_err(wrong)?;
                 }
             }

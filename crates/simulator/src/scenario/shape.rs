@@ -98,7 +98,7 @@ impl Shape {
         submit: Millis,
         work: &Work,
         next: &mut Numbers,
-        dice: &mut Dice,
+        rng: &mut Dice,
     ) -> Vec<NewStep> {
         let first = next.step;
         let mut steps: Vec<NewStep> = Vec::new();
@@ -112,17 +112,17 @@ impl Shape {
                     0 => 0,
                     size => (id - first) / u64::from(size),
                 };
-                let (kind, cores) = layer.draw_kind(&mut dice.shapes);
+                let (kind, cores) = layer.draw_kind(&mut rng.shapes);
                 steps.push(NewStep {
                     id,
                     submit,
-                    duration: dice.durations.sample(&layer.duration).clamp(Millis(1), LONGEST_STEP),
+                    duration: rng.durations.sample(&layer.duration).clamp(Millis(1), LONGEST_STEP),
                     kind,
                     jobset: work.jobset.clone(),
                     build: next.build + build,
                     global_priority: 0,
                     local_priority: work.priority,
-                    dependencies: self.draw_needs(&below, &mut dice.shapes),
+                    dependencies: self.draw_needs(&below, &mut rng.shapes),
                     cores,
                     cancel: None,
                 });
@@ -133,19 +133,19 @@ impl Shape {
         steps
     }
 
-    fn draw_needs(&self, below: &std::ops::Range<u64>, dice: &mut Random) -> Vec<u64> {
+    fn draw_needs(&self, below: &std::ops::Range<u64>, rng: &mut Random) -> Vec<u64> {
         if below.is_empty() || self.needs == 0 {
             return Vec::new();
         }
-        let count = dice.between(1, u64::from(self.needs));
-        (0..count).map(|_| dice.between(below.start, below.end - 1)).collect()
+        let count = rng.between(1, u64::from(self.needs));
+        (0..count).map(|_| rng.between(below.start, below.end - 1)).collect()
     }
 }
 
 impl Layer {
-    fn draw_kind(&self, dice: &mut Random) -> (DemandKey, Option<u16>) {
+    fn draw_kind(&self, rng: &mut Random) -> (DemandKey, Option<u16>) {
         let total: u64 = self.kinds.iter().map(|kind| u64::from(kind.weight)).sum();
-        let mut left = dice.below(total);
+        let mut left = rng.below(total);
         let kind = self.kinds.iter().find(|kind| {
             let weight = u64::from(kind.weight);
             let is_it = left < weight;

@@ -1,10 +1,10 @@
 //! What the queue runner's decisions lead to.
 
 use super::SimWorld;
-use super::checker::Note;
+use super::checker::LogEntry;
 use super::event::Event;
 use super::probe::offer;
-use crate::cloud::{Cloud, Job, Life, MachineId, SimMachine};
+use crate::cloud::{Cloud, Job, Lifecycle, MachineId, SimMachine};
 use crate::engine::{Millis, Purpose};
 use crate::queue_runner::{Host, Protocol, Start};
 use crate::workload::StepIndex;
@@ -77,8 +77,9 @@ impl SimWorld {
     fn begin_build(&mut self, start: Start) {
         let now = self.now();
         let step = &self.workload.steps()[start.step.position()];
-        self.checker.note(now, Note::Build(step.id(), start.host));
-        let id = self.cloud.at(start.host).filter(|&id| self.cloud.get(id).life() == Life::Up);
+        self.checker.log(now, LogEntry::Build(step.id(), start.host));
+        let id =
+            self.cloud.at(start.host).filter(|&id| self.cloud.get(id).lifecycle() == Lifecycle::Up);
         let Some(id) = id else {
             self.engine.schedule_in(CONNECT_TIMEOUT, Event::ConnectFails(start));
             return;
@@ -125,7 +126,7 @@ impl SimWorld {
         self.due = due;
     }
 
-    /// By the step's own dice, so that the order of events shifts nothing.
+    /// By the step's own rng, so that the order of events shifts nothing.
     fn build_fails(&mut self, start: Start) -> bool {
         let chance = self.farm.faults.build_fails;
         if chance == 0 || !self.in_trouble() {
@@ -184,8 +185,8 @@ impl SimWorld {
     fn disable(&mut self, host: Host) {
         if self.farm.queue_runner.protocol == Protocol::Classic {
             let now = self.now();
-            let dice = &mut self.queue_runner_dice;
-            if let Some(until) = self.queue_runner.connection_failed(host, now, dice) {
+            let rng = &mut self.queue_runner_dice;
+            if let Some(until) = self.queue_runner.connection_failed(host, now, rng) {
                 self.engine.schedule(until, Event::Dispatch);
             }
         }
@@ -194,8 +195,8 @@ impl SimWorld {
     fn abort_build(&mut self, start: Start) {
         self.leave_machine(start);
         let now = self.now();
-        let dice = &mut self.queue_runner_dice;
-        if let Some(at) = self.queue_runner.aborted(start, now, dice) {
+        let rng = &mut self.queue_runner_dice;
+        if let Some(at) = self.queue_runner.aborted(start, now, rng) {
             self.engine.schedule(at, Event::Retry(start.step));
         }
     }
@@ -258,7 +259,7 @@ impl SimWorld {
         self.reading = false;
         if self.queue_runner_is_up {
             let now = self.now();
-            self.checker.note(now, Note::FileRead(self.file.len()));
+            self.checker.log(now, LogEntry::FileRead(self.file.len()));
             self.queue_runner.read_machines_file(&self.file);
         }
     }
@@ -275,7 +276,7 @@ impl SimWorld {
         }
         let Some(id) = self.cloud.at(host) else { return };
         let machine = self.cloud.get(id);
-        let joins = machine.life() == Life::Up && machine.deployed && !machine.drained;
+        let joins = machine.lifecycle() == Lifecycle::Up && machine.deployed && !machine.drained;
         let pool = self.policy.pools.get(&machine.kind);
         if let (true, true, Some(pool)) = (joins, self.queue_runner_is_up, pool) {
             let now = self.now();
@@ -292,7 +293,7 @@ impl SimWorld {
             return;
         }
         let now = self.now();
-        self.checker.note(now, Note::QueueRunner("goes down"));
+        self.checker.log(now, LogEntry::QueueRunner("goes down"));
         self.queue_runner_is_up = false;
         let hosts: Vec<_> = self.machines().map(|machine| machine.host).collect();
         for host in hosts {
@@ -306,7 +307,7 @@ impl SimWorld {
 
     pub(super) fn queue_runner_up(&mut self) {
         let now = self.now();
-        self.checker.note(now, Note::QueueRunner("is up again"));
+        self.checker.log(now, LogEntry::QueueRunner("is up again"));
         self.queue_runner_is_up = true;
         self.queue_runner.restart(now);
         if self.farm.is_rest() {
@@ -327,13 +328,13 @@ impl SimWorld {
         if chance == 0 || !self.in_trouble() {
             return;
         }
-        let dice = &mut self.queue_runner_dice;
+        let rng = &mut self.queue_runner_dice;
         let mut hours = 0;
-        while !dice.chance(chance) && hours < 10_000 {
+        while !rng.chance(chance) && hours < 10_000 {
             hours += 1;
         }
-        let at = self.engine.now() + Millis::from_hours(hours) + Millis(dice.below(hour.0));
-        let length = dice.sample(&faults.queue_runner_down_for);
+        let at = self.engine.now() + Millis::from_hours(hours) + Millis(rng.below(hour.0));
+        let length = rng.sample(&faults.queue_runner_down_for);
         if at < faults.until {
             self.engine.schedule(at, Event::QueueRunnerDown(length));
         }

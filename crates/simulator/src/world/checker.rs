@@ -5,7 +5,7 @@ use std::fmt;
 
 use planner::{MachineName, Operation};
 
-use crate::cloud::Life;
+use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 use crate::queue_runner::Host;
 
@@ -60,7 +60,7 @@ pub struct Violation {
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub(super) enum Note {
+pub(super) enum LogEntry {
     ProvisionerStarts(u64),
     ProvisionerKilled(u64),
     NotListed(String),
@@ -71,7 +71,7 @@ pub(super) enum Note {
     FileRead(usize),
     Operation(MachineName, Operation),
     OperationEnds(MachineName, Operation, Result<(), String>),
-    Life(MachineName, Life),
+    Lifecycle(MachineName, Lifecycle),
     SpotNotice(MachineName, Millis),
     QueueRunner(&'static str),
     Build(u64, Host),
@@ -79,16 +79,16 @@ pub(super) enum Note {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checker {
-    history: VecDeque<(Millis, Note)>,
+    history: VecDeque<(Millis, LogEntry)>,
     violations: Vec<Violation>,
 }
 
 impl Checker {
-    pub(super) fn note(&mut self, at: Millis, note: Note) {
+    pub(super) fn log(&mut self, at: Millis, entry: LogEntry) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back((at, note));
+        self.history.push_back((at, entry));
     }
 
     pub(super) fn expect(
@@ -146,7 +146,7 @@ impl fmt::Display for Violation {
     }
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for LogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ProvisionerStarts(run) => write!(f, "provisioner starts, run {run}"),
@@ -162,7 +162,7 @@ impl fmt::Display for Note {
             Self::OperationEnds(name, operation, Err(error)) => {
                 write!(f, "{name}: {operation} failed: {error}")
             }
-            Self::Life(name, life) => write!(f, "{name} is {life:?}"),
+            Self::Lifecycle(name, lifecycle) => write!(f, "{name} is {lifecycle:?}"),
             Self::SpotNotice(name, left) => write!(f, "{name} is told that it goes in {left}"),
             Self::QueueRunner(what) => write!(f, "queue runner {what}"),
             Self::Build(id, host) => write!(f, "step {id} begins on {}", host.address()),

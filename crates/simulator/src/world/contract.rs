@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use planner::{MachinesFile, MachinesFileEntry, QueueStatus};
 use reconciler::{Listing, ProviderId, Published};
 
-use super::checker::{Note, Rule};
+use super::checker::{LogEntry, Rule};
 use super::provisioner::provider_of;
 use super::{Farm, SimWorld};
 use crate::queue_runner::{Host, Offer};
@@ -18,7 +18,7 @@ impl SimWorld {
         if self.queue_runner_is_up && !lost {
             QueueStatus::Up(self.queue_runner.status(now, Farm::EPOCH))
         } else {
-            self.checker.note(now, Note::NoQueueStatus);
+            self.checker.log(now, LogEntry::NoQueueStatus);
             QueueStatus::Unavailable("the queue runner does not answer".to_owned())
         }
     }
@@ -27,11 +27,11 @@ impl SimWorld {
     pub(super) fn list(&mut self, provider: &ProviderId) -> Result<Listing, String> {
         let now = self.engine.now();
         if self.by_chance(self.farm.faults.list_fails) {
-            self.checker.note(now, Note::NotListed(provider.to_string()));
+            self.checker.log(now, LogEntry::NotListed(provider.to_string()));
             return Err("the provider does not answer".to_owned());
         }
         if self.by_chance(self.farm.faults.list_is_empty) {
-            self.checker.note(now, Note::ListedEmpty(provider.to_string()));
+            self.checker.log(now, LogEntry::ListedEmpty(provider.to_string()));
             return Ok(Listing::default());
         }
         let visible = self.cloud.existing().filter(|(_, machine)| {
@@ -48,7 +48,7 @@ impl SimWorld {
     pub(super) fn publish(&mut self, file: &MachinesFile) -> Result<Published, String> {
         let now = self.engine.now();
         if self.by_chance(self.farm.faults.publish_fails) {
-            self.checker.note(now, Note::NotPublished);
+            self.checker.log(now, LogEntry::NotPublished);
             return Err("no space left on device".to_owned());
         }
         if self.farm.is_rest() {
@@ -56,7 +56,7 @@ impl SimWorld {
         }
         self.check_entries(&file.entries);
         let lines: BTreeMap<_, _> = file.entries.iter().filter_map(line).collect();
-        self.checker.note(now, Note::Published(file.entries.len()));
+        self.checker.log(now, LogEntry::Published(file.entries.len()));
         if self.file == lines {
             return Ok(Published::Unchanged);
         }

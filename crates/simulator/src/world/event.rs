@@ -32,14 +32,14 @@ pub(super) enum Event {
     QueueRunnerDown(Millis),
     /// The queue runner is there again.
     QueueRunnerUp,
-    /// A machine goes on in its life, if it is still in the one that this was scheduled for.
+    /// A machine moves on in its lifecycle, if it is still in the state that this was scheduled for.
     Machine {
         /// Which.
         id: MachineId,
         /// [`crate::cloud::SimMachine::generation`] when it was scheduled.
         generation: u32,
         /// What happens to it.
-        turn: Turn,
+        transition: Transition,
     },
     /// An operation goes on.
     Task {
@@ -52,7 +52,7 @@ pub(super) enum Event {
     ProvisionerStarts,
     /// Chance may kill the provisioner.
     MayKill {
-        /// In this life of its.
+        /// In this run of it.
         run: u64,
     },
     /// An answer that was late arrives.
@@ -66,9 +66,9 @@ pub(super) enum Event {
     IncidentEnds(u32),
 }
 
-/// A turn in a machine's life.
+/// A transition of a machine's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Transition {
     /// It was made and boots.
     Boots,
     /// It is up.

@@ -14,7 +14,7 @@ use crate::json;
 use crate::queue_runner::{Epoch, Protocol, Settings};
 use crate::scenario::ScenarioError;
 
-/// The surroundings of the provisioner, in a file of its own or as part of a scenario.
+/// The environment of the provisioner, in a file of its own or as part of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Farm {

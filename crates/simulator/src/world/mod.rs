@@ -1,5 +1,5 @@
 //! The virtual world: the provisioner in it is in `provisioner`, what that sees in `contract`, what happens by itself in
-//! `life` and `builds`, what the provisioner does to it in `tasks`, and what it must never do in `rules`.
+//! `lifecycle` and `builds`, what the provisioner does to it in `tasks`, and what it must never do in `rules`.
 
 mod builds;
 mod checker;
@@ -8,7 +8,7 @@ mod event;
 mod farm;
 mod faults;
 mod incident;
-mod life;
+mod lifecycle;
 mod planted;
 mod probe;
 mod provider;
@@ -126,8 +126,8 @@ impl SimWorld {
     /// When the next thing happens.
     pub fn next_event_at(&self) -> Option<Millis> {
         match (self.engine.next_at(), self.next_turn_at()) {
-            (Some(event), Some(turn)) => Some(event.min(turn.max(self.now()))),
-            (event, turn) => event.or(turn),
+            (Some(event), Some(transition)) => Some(event.min(transition.max(self.now()))),
+            (event, transition) => event.or(transition),
         }
     }
 
@@ -148,7 +148,7 @@ impl SimWorld {
         }
         // What happens at the same moment is known at the same moment.
         if self.engine.next_at() != Some(self.now()) {
-            self.turn_loop();
+            self.run_loop();
         }
     }
 
@@ -233,7 +233,9 @@ impl SimWorld {
             Event::DispatchTimer => self.dispatch_timer(),
             Event::QueueRunnerDown(length) => self.queue_runner_down(length),
             Event::QueueRunnerUp => self.queue_runner_up(),
-            Event::Machine { id, generation, turn } => self.turn(id, generation, turn),
+            Event::Machine { id, generation, transition } => {
+                self.transition(id, generation, transition);
+            }
             Event::Task { task, serial } => self.resume(task, serial),
             Event::ProvisionerStarts => self.start_provisioner(),
             Event::MayKill { run } => self.may_kill(run),

@@ -8,7 +8,7 @@ use reconciler::{
     Reconciler, Record, State, Timing,
 };
 
-use super::checker::{Note, Rule};
+use super::checker::{LogEntry, Rule};
 use super::event::Event;
 use super::{Farm, Planted, SimWorld};
 use crate::engine::{Millis, Purpose, Random, Seed};
@@ -167,7 +167,7 @@ impl SimWorld {
     pub(super) fn start_provisioner(&mut self) {
         let run = self.provisioner.run + 1;
         let now = self.now();
-        self.checker.note(now, Note::ProvisionerStarts(run));
+        self.checker.log(now, LogEntry::ProvisionerStarts(run));
         let rng = self.seed.stream(Purpose::Cycle, run);
         let configuration = self.configuration();
         let state = self.provisioner.durable.clone();
@@ -223,7 +223,7 @@ impl SimWorld {
     /// begun goes on.
     pub(super) fn kill_provisioner(&mut self) {
         let now = self.now();
-        self.checker.note(now, Note::ProvisionerKilled(self.provisioner.run));
+        self.checker.log(now, LogEntry::ProvisionerKilled(self.provisioner.run));
         self.provisioner.reconciler = None;
         self.provisioner.inbox.clear();
         self.provisioner.late.clear();
@@ -235,8 +235,8 @@ impl SimWorld {
         self.engine.schedule_in(RESTART_AFTER, Event::ProvisionerStarts);
     }
 
-    /// Lets the loop turn until it waits for something.
-    pub(super) fn turn_loop(&mut self) {
+    /// Lets the loop run until it waits for something.
+    pub(super) fn run_loop(&mut self) {
         for _ in 0..MOST_TURNS {
             let now = self.timestamp();
             let inbox = std::mem::take(&mut self.provisioner.inbox);

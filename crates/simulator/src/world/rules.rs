@@ -6,7 +6,7 @@ use reconciler::{OperationErrorKind, OperationId};
 
 use super::SimWorld;
 use super::checker::Rule;
-use crate::cloud::Life;
+use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 
 /// How old an answer may be on which a builder is stopped: a little more than the planner allows, which counts whole
@@ -83,7 +83,10 @@ impl SimWorld {
         let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_machines) as usize;
         let of_kind = self.machines().filter(|machine| machine.kind == *kind);
         let running = of_kind.filter(|machine| {
-            matches!(machine.life(), Life::Creating | Life::Starting | Life::Up | Life::Unreachable)
+            matches!(
+                machine.lifecycle(),
+                Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable
+            )
         });
         let running = running.count();
         self.checker.expect(now, running <= most, Rule::MaxMachines, || {

@@ -4,7 +4,7 @@ use planner::{Machine, MachineType, Money, Operation};
 
 use super::SimWorld;
 use super::checker::Rule;
-use crate::cloud::{Life, Usage};
+use crate::cloud::{Lifecycle, Usage};
 use crate::engine::Millis;
 
 const DAY: Millis = Millis::from_hours(24);
@@ -73,9 +73,13 @@ impl SimWorld {
 
     /// The types of all other machines that run or are being asked for.
     fn running_or_asked_for(&self, machine: &Machine) -> Vec<MachineType> {
-        let runs =
-            |life| matches!(life, Life::Creating | Life::Starting | Life::Up | Life::Unreachable);
-        let running = self.machines().filter(|other| runs(other.life()));
+        let runs = |lifecycle| {
+            matches!(
+                lifecycle,
+                Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable
+            )
+        };
+        let running = self.machines().filter(|other| runs(other.lifecycle()));
         let mut all: std::collections::BTreeMap<_, _> =
             running.map(|other| (other.name.clone(), other.kind.clone())).collect();
         let asked = self.tasks.values().filter(|run| run.operation == Operation::Create);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use planner::{Machine, Operation};
 use reconciler::{Done, OperationError, OperationErrorKind, OperationId, Task};
 
-use super::checker::Note;
-use super::event::{Event, Turn};
+use super::checker::LogEntry;
+use super::event::{Event, Transition};
 use super::{Farm, SimWorld};
-use crate::cloud::{Life, MachineId};
+use crate::cloud::{Lifecycle, MachineId};
 use crate::engine::Millis;
 
 /// How often the provider looks whether it is done.
@@ -68,7 +68,7 @@ impl SimWorld {
         let now = self.now();
         let limit = Millis(task.limit.0.saturating_mul(1000));
         let Task { machine, operation, .. } = task;
-        self.checker.note(now, Note::Operation(machine.name.clone(), operation));
+        self.checker.log(now, LogEntry::Operation(machine.name.clone(), operation));
         let run = TaskRun { machine, operation, deadline: now + limit, waits: None };
         self.tasks.insert(id, run);
         self.check_operation(id);
@@ -149,7 +149,7 @@ impl SimWorld {
         let now = self.now();
         let Some(run) = self.tasks.remove(&id) else { return };
         let (name, operation) = (run.machine.name.clone(), run.operation);
-        self.checker.note(now, Note::OperationEnds(name.clone(), operation, Ok(())));
+        self.checker.log(now, LogEntry::OperationEnds(name.clone(), operation, Ok(())));
         let mut machine = run.machine;
         if operation == Operation::Create {
             self.provisioner.refused.remove(&machine.machine_type);
@@ -167,8 +167,8 @@ impl SimWorld {
         if run.operation == Operation::Create {
             self.provisioner.refused.insert(run.machine.machine_type, (now, kind));
         }
-        let ended = Note::OperationEnds(run.machine.name, run.operation, Err(message.clone()));
-        self.checker.note(now, ended);
+        let ended = LogEntry::OperationEnds(run.machine.name, run.operation, Err(message.clone()));
+        self.checker.log(now, ended);
         self.end_operation(id, Err(OperationError { kind, message }));
     }
 
@@ -214,48 +214,54 @@ impl SimWorld {
         let machine = self.cloud.get_mut(id);
         machine.visible_from = now + listed_after;
         let delay = machine.random.sample(&machine.model.create.clone());
-        self.expect(id, delay, Turn::Boots);
+        self.expect(id, delay, Transition::Boots);
         self.check_number_of(&machine_type);
         (delay, Then::Again)
     }
 
     fn created_already(&mut self, id: MachineId) -> Next {
-        match self.cloud.get(id).life() {
-            Life::Creating => (POLL, Then::Again),
-            Life::Starting | Life::Up | Life::Unreachable | Life::Stopped | Life::Failed => {
-                (Millis::ZERO, Then::Done)
-            }
-            life @ (Life::Stopping | Life::Terminating | Life::Gone) => {
-                fail(ANSWER, &format!("the machine of that name is {life:?}"))
+        match self.cloud.get(id).lifecycle() {
+            Lifecycle::Creating => (POLL, Then::Again),
+            Lifecycle::Starting
+            | Lifecycle::Up
+            | Lifecycle::Unreachable
+            | Lifecycle::Stopped
+            | Lifecycle::Failed => (Millis::ZERO, Then::Done),
+            lifecycle @ (Lifecycle::Stopping | Lifecycle::Terminating | Lifecycle::Gone) => {
+                fail(ANSWER, &format!("the machine of that name is {lifecycle:?}"))
             }
         }
     }
 
     fn start(&mut self, id: MachineId) -> Next {
         let machine = self.cloud.get(id);
-        match machine.life() {
-            Life::Stopped if self.has_drought(&machine.kind) => {
+        match machine.lifecycle() {
+            Lifecycle::Stopped if self.has_drought(&machine.kind) => {
                 let message = "the provider has no capacity".to_owned();
                 (ANSWER, Then::Fail(OperationErrorKind::Capacity, message))
             }
-            Life::Stopped => {
+            Lifecycle::Stopped => {
                 let kind = machine.kind.clone();
                 self.cloud.usage_mut(&kind).started += 1;
                 self.boot(id);
                 self.check_number_of(&kind);
                 (ANSWER, Then::Done)
             }
-            Life::Starting | Life::Up | Life::Unreachable => (Millis::ZERO, Then::Done),
-            life => fail(ANSWER, &format!("it is {life:?}")),
+            Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable => {
+                (Millis::ZERO, Then::Done)
+            }
+            lifecycle => fail(ANSWER, &format!("it is {lifecycle:?}")),
         }
     }
 
     fn deploy(&mut self, id: MachineId) -> Next {
         let machine = self.cloud.get_mut(id);
-        match machine.life() {
-            Life::Up => (machine.draw_deploy(), Then::Deployed),
-            Life::Creating | Life::Starting | Life::Unreachable => (POLL, Then::Again),
-            life => fail(ANSWER, &format!("it is {life:?}")),
+        match machine.lifecycle() {
+            Lifecycle::Up => (machine.draw_deploy(), Then::Deployed),
+            Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Unreachable => {
+                (POLL, Then::Again)
+            }
+            lifecycle => fail(ANSWER, &format!("it is {lifecycle:?}")),
         }
     }
 
@@ -264,8 +270,8 @@ impl SimWorld {
         let run = self.tasks.get(&task).ok_or("nobody deploys it")?;
         let id = self.cloud.find(&run.machine.name).ok_or("it is gone")?;
         let machine = self.cloud.get(id);
-        if machine.life() != Life::Up {
-            return Err(format!("it is {:?}", machine.life()));
+        if machine.lifecycle() != Lifecycle::Up {
+            return Err(format!("it is {:?}", machine.lifecycle()));
         }
         let (host, kind) = (machine.host, machine.kind.clone());
         let max_jobs = self.policy.pools.get(&kind).map_or(1, |pool| pool.max_jobs);
@@ -283,8 +289,8 @@ impl SimWorld {
     /// Stops the builder of a REST queue runner.
     fn drain(&mut self, id: MachineId) -> Next {
         let machine = self.cloud.get_mut(id);
-        if !matches!(machine.life(), Life::Up) {
-            return fail(ANSWER, &format!("it is {:?}", machine.life()));
+        if !matches!(machine.lifecycle(), Lifecycle::Up) {
+            return fail(ANSWER, &format!("it is {:?}", machine.lifecycle()));
         }
         let length = machine.random.sample(&machine.model.drain.clone());
         machine.drained = true;
@@ -293,34 +299,34 @@ impl SimWorld {
     }
 
     fn stop(&mut self, id: MachineId) -> Next {
-        match self.cloud.get(id).life() {
-            Life::Starting | Life::Up | Life::Unreachable => {
+        match self.cloud.get(id).lifecycle() {
+            Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable => {
                 self.lose_builds(id);
                 let kind = self.cloud.get(id).kind.clone();
                 self.cloud.usage_mut(&kind).stopped += 1;
-                self.enter(id, Life::Stopping);
+                self.enter(id, Lifecycle::Stopping);
                 let machine = self.cloud.get_mut(id);
                 let delay = machine.random.sample(&machine.model.stop.clone());
-                self.expect(id, delay, Turn::Off);
+                self.expect(id, delay, Transition::Off);
                 (delay, Then::Again)
             }
-            Life::Stopping => (POLL, Then::Again),
-            Life::Stopped => (Millis::ZERO, Then::Done),
-            life => fail(ANSWER, &format!("it is {life:?}")),
+            Lifecycle::Stopping => (POLL, Then::Again),
+            Lifecycle::Stopped => (Millis::ZERO, Then::Done),
+            lifecycle => fail(ANSWER, &format!("it is {lifecycle:?}")),
         }
     }
 
     fn destroy(&mut self, id: MachineId) -> Next {
-        if self.cloud.get(id).life() == Life::Terminating {
+        if self.cloud.get(id).lifecycle() == Lifecycle::Terminating {
             return (POLL, Then::Again);
         }
         self.lose_builds(id);
         let kind = self.cloud.get(id).kind.clone();
         self.cloud.usage_mut(&kind).destroyed += 1;
-        self.enter(id, Life::Terminating);
+        self.enter(id, Lifecycle::Terminating);
         let machine = self.cloud.get_mut(id);
         let delay = machine.random.sample(&machine.model.destroy.clone());
-        self.expect(id, delay, Turn::Gone);
+        self.expect(id, delay, Transition::Gone);
         (delay, Then::Again)
     }
 }

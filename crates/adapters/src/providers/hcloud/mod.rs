@@ -81,7 +81,7 @@ impl HcloudProvider {
     }
 
     /// What the API is to make, but for the offer.
-    fn wish(
+    fn request(
         &self,
         name: &MachineName,
         machine_type: &MachineType,
@@ -95,7 +95,7 @@ impl HcloudProvider {
         all_labels.extend(labels::labels(&self.tag, name, machine_type, &new.host_key));
         let firewalls: Vec<_> =
             settings.firewalls.iter().map(|number| json!({ "firewall": number })).collect();
-        let mut wish = json!({
+        let mut request = json!({
             "name": server_name,
             "image": self.image(settings, patience)?,
             "user_data": new.user_data,
@@ -109,9 +109,9 @@ impl HcloudProvider {
             },
         });
         if let Some(number) = settings.placement_group {
-            wish["placement_group"] = json!(number);
+            request["placement_group"] = json!(number);
         }
-        Ok(wish)
+        Ok(request)
     }
 
     /// The image's name or number.
@@ -143,19 +143,19 @@ impl HcloudProvider {
         Ok(json!(number))
     }
 
-    /// Asks for `wish` as `offer`. A server of that name that is there already is the answer if it is ours.
+    /// Asks for `request` as `offer`. A server of that name that is there already is the answer if it is ours.
     fn take(
         &self,
         offer: &Offer,
-        wish: &Value,
+        request: &Value,
         name: &MachineName,
         patience: &mut Patience,
     ) -> Result<Server, Refusal> {
-        let mut wish = wish.clone();
-        wish["server_type"] = json!(offer.server_type);
-        wish["location"] = json!(offer.location);
+        let mut request = request.clone();
+        request["server_type"] = json!(offer.server_type);
+        request["location"] = json!(offer.location);
         loop {
-            let made = self.client.call(&Method::POST, "/servers", Some(&wish), patience);
+            let made = self.client.call(&Method::POST, "/servers", Some(&request), patience);
             let Refused { meaning, error } = match made {
                 Ok(wire::OneServer { server }) => return Ok(server),
                 Err(refused) => refused,
@@ -339,9 +339,9 @@ impl Provider for HcloudProvider {
             ProviderError::failed(format!("the type {machine_type} is not configured"))
         })?;
         let mut patience = Patience::new(limit);
-        let wish = self.wish(name, machine_type, settings, &mut patience)?;
+        let request = self.request(name, machine_type, settings, &mut patience)?;
         let server = self.set_aside.first_to_be_had(&offers(settings), |offer| {
-            self.take(offer, &wish, name, &mut patience)
+            self.take(offer, &request, name, &mut patience)
         })?;
         let machine = self.machine(&server).ok_or_else(|| {
             ProviderError::failed("the API's answer has none of the labels that were asked for")

@@ -4,7 +4,7 @@
 use planner::{Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::providers::told::Told;
+use crate::providers::ssh_access::SshAccess;
 
 /// The machine that every deployment declares.
 const RESOURCE: &str = "machine";
@@ -107,15 +107,15 @@ impl Deployment {
     /// The machine of this deployment, named as the deployment, if both name and type are known.
     pub(super) fn machine(&self, now: Timestamp) -> Option<Machine> {
         let name = MachineName::new(self.name.clone()?);
-        let wish = Machine::requested(name, MachineType::new(self.machine_type.clone()?));
+        let requested = Machine::requested(name, MachineType::new(self.machine_type.clone()?));
         let mut machine = Machine {
             state: self.state(),
             tag: self.tag.as_deref().map(Tag::new),
             started_at: self.number("startTime").map(Timestamp),
             next_charge_at: self.next_charge_at(now),
-            ..wish
+            ..requested
         };
-        let told = Told {
+        let told = SshAccess {
             address: self.address(),
             ssh_user: self.attribute("targetUser"),
             ssh_port: self.number("targetPort"),

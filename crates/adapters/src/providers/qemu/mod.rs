@@ -147,7 +147,7 @@ impl QemuProvider {
         let resumed = launch::start(folder, spec, &source, accelerator, from, limit)
             .and_then(|()| take_identity(folder));
         if resumed.is_err() {
-            warm::distrust(spec, &self.state_dir);
+            warm::invalidate(spec, &self.state_dir);
         }
         resumed
     }
@@ -162,7 +162,7 @@ fn take_identity(folder: &Folder) -> Result<(), ProviderError> {
 
 /// Repeats what a provisioner that died may have left undone, or what the host has hindered: whether it helps is seen
 /// when ssh is waited for.
-fn help_on(folder: &Folder, spec: &Spec) {
+fn recover(folder: &Folder, spec: &Spec) {
     if spec.settings.warm_start
         && !folder.was_ever_ready()
         && folder.identity_socket().exists()
@@ -287,7 +287,7 @@ fn state_when_off(folder: &Folder, spec: &Spec) -> MachineState {
 }
 
 fn machine(folder: &Folder, spec: &Spec, state: MachineState) -> Machine {
-    let wish = Machine::requested(spec.name.clone(), spec.machine_type.clone());
+    let wanted = Machine::requested(spec.name.clone(), spec.machine_type.clone());
     Machine {
         state,
         tag: Some(spec.tag.clone()),
@@ -296,7 +296,7 @@ fn machine(folder: &Folder, spec: &Spec, state: MachineState) -> Machine {
         ssh_port: spec.settings.ssh_port,
         host_key: identity::public_host_key(folder),
         started_at: folder.started_at().filter(|_| state.is_live()),
-        ..wish
+        ..wanted
     }
 }
 
@@ -409,7 +409,7 @@ impl Provider for QemuProvider {
         let folder = self.folder(&wanted.name)?;
         let spec = folder.spec()?.ok_or_else(|| ProviderError::failed("it is gone"))?;
         let began = Instant::now();
-        help_on(&folder, &spec);
+        recover(&folder, &spec);
         let process = wait_for_ssh(&folder, &spec, limit.saturating_sub(began.elapsed()))?;
         folder.mark_ready(process.pid())?;
         Ok(machine(&folder, &spec, MachineState::Up))

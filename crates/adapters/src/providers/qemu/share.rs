@@ -65,11 +65,11 @@ pub(super) fn admit(
     used: &BTreeMap<MachineName, Share>,
 ) -> Result<(), ProviderError> {
     let limit = Share::limit(settings);
-    let wish = Share::of(settings);
+    let wanted = Share::of(settings);
     let sum = |part: fn(&Share) -> u64| used.values().map(part).fold(0, u64::saturating_add);
     let (memory, cores) = (sum(|share| share.memory), sum(|share| share.cores));
-    if memory.saturating_add(wish.memory) <= limit.memory
-        && cores.saturating_add(wish.cores) <= limit.cores
+    if memory.saturating_add(wanted.memory) <= limit.memory
+        && cores.saturating_add(wanted.cores) <= limit.cores
     {
         return Ok(());
     }
@@ -77,8 +77,8 @@ pub(super) fn admit(
         kind: OperationErrorKind::Capacity,
         message: format!(
             "this host has no room: it needs {} MiB and {} cores, the {} machines that run have {memory} of {} MiB and {cores} of {} cores (hostMemory, hostCores)",
-            wish.memory,
-            wish.cores,
+            wanted.memory,
+            wanted.cores,
             used.len(),
             limit.memory,
             limit.cores

@@ -120,7 +120,7 @@ fn copy_whole(from: &Path, to: &Path) -> Result<(), ProviderError> {
 }
 
 /// A snapshot that cannot be resumed is made again the next time.
-pub(super) fn distrust(spec: &Spec, state_dir: &Path) {
+pub(super) fn invalidate(spec: &Spec, state_dir: &Path) {
     if let Ok(Some(template)) =
         template_of(&templates_dir(state_dir), &spec.tag, &spec.machine_type)
     {

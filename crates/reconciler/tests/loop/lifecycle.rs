@@ -1,4 +1,4 @@
-//! A machine's way from the first wish to its first build.
+//! A machine's way from the request to its first build.
 
 use planner::{Attempt, MachineState, Operation, Seconds};
 use reconciler::{Happening, OperationErrorKind};

@@ -4,7 +4,7 @@ use planner::{Destination, Endpoint, Machine, escape};
 
 /// What a provider tells of the way to a machine, in its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct SshAccess {
     /// `host`, or any other way to write a place: `user@host:port`, `ssh://...`.
     pub(super) address: Option<String>,
     pub(super) ssh_user: Option<String>,
@@ -13,7 +13,7 @@ pub(super) struct Told {
     pub(super) host_key: Option<String>,
 }
 
-impl Told {
+impl SshAccess {
     /// Notes in `machine` how it is reached. What cannot be used is told in its `problems`, and leaves it without an
     /// address: it is not logged in to by guess. The queue runner is still looked at for the place.
     pub(super) fn apply(self, machine: &mut Machine) {
@@ -128,7 +128,7 @@ mod tests {
     fn told(address: &str, user: Option<&str>, port: Option<u16>) -> Machine {
         let mut machine = Machine::requested(MachineName::new("m"), MachineType::new("t"));
         let (address, ssh_user) = (Some(address.to_owned()), user.map(str::to_owned));
-        Told { address, ssh_user, ssh_port: port, host_key: None }.apply(&mut machine);
+        SshAccess { address, ssh_user, ssh_port: port, host_key: None }.apply(&mut machine);
         machine
     }
 

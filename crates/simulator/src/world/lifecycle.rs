@@ -1,56 +1,56 @@
 //! What machines do by themselves, and what is done to them by others than the provisioner.
 
 use super::SimWorld;
-use super::checker::Note;
-use super::event::{Event, Turn};
+use super::checker::LogEntry;
+use super::event::{Event, Transition};
 use super::incident::IncidentKind;
-use crate::cloud::{Life, MachineId};
+use crate::cloud::{Lifecycle, MachineId};
 use crate::engine::{Millis, Purpose};
 
 impl SimWorld {
-    /// Moves a machine on in its life.
-    pub(super) fn enter(&mut self, id: MachineId, life: Life) {
+    /// Moves a machine on in its lifecycle.
+    pub(super) fn enter(&mut self, id: MachineId, lifecycle: Lifecycle) {
         let now = self.now();
-        self.checker.note(now, Note::Life(self.cloud.get(id).name.clone(), life));
-        self.change(id, |cloud| cloud.set_life(id, life, now));
+        self.checker.log(now, LogEntry::Lifecycle(self.cloud.get(id).name.clone(), lifecycle));
+        self.change(id, |cloud| cloud.set_lifecycle(id, lifecycle, now));
     }
 
-    /// Schedules the next turn of a machine's life, unless it takes another one before.
-    pub(super) fn expect(&mut self, id: MachineId, delay: Millis, turn: Turn) {
+    /// Schedules the next transition of a machine, unless another one comes before.
+    pub(super) fn expect(&mut self, id: MachineId, delay: Millis, transition: Transition) {
         let generation = self.cloud.get(id).generation;
-        self.engine.schedule_in(delay, Event::Machine { id, generation, turn });
+        self.engine.schedule_in(delay, Event::Machine { id, generation, transition });
     }
 
-    pub(super) fn turn(&mut self, id: MachineId, generation: u32, turn: Turn) {
+    pub(super) fn transition(&mut self, id: MachineId, generation: u32, transition: Transition) {
         if self.cloud.get(id).generation != generation {
             return;
         }
-        match turn {
-            Turn::Boots => self.boot(id),
-            Turn::Up | Turn::Heals => self.come_up(id),
-            Turn::BootFails => {
-                self.enter(id, Life::Failed);
+        match transition {
+            Transition::Boots => self.boot(id),
+            Transition::Up | Transition::Heals => self.come_up(id),
+            Transition::BootFails => {
+                self.enter(id, Lifecycle::Failed);
                 self.count_lost(id);
             }
-            Turn::Off => self.enter(id, Life::Stopped),
-            Turn::Gone => self.enter(id, Life::Gone),
-            Turn::Breaks(length) => {
+            Transition::Off => self.enter(id, Lifecycle::Stopped),
+            Transition::Gone => self.enter(id, Lifecycle::Gone),
+            Transition::Breaks(length) => {
                 self.lose_builds_silently(id);
-                self.enter(id, Life::Unreachable);
-                self.expect(id, length, Turn::Heals);
+                self.enter(id, Lifecycle::Unreachable);
+                self.expect(id, length, Transition::Heals);
             }
-            Turn::Notice(left) => {
+            Transition::Notice(left) => {
                 let (now, name) = (self.now(), self.cloud.get(id).name.clone());
-                self.checker.note(now, Note::SpotNotice(name, left));
+                self.checker.log(now, LogEntry::SpotNotice(name, left));
             }
-            Turn::Renamed => self.cloud.get_mut(id).renamed += 1,
-            Turn::Lost => self.lose(id, Life::Gone),
+            Transition::Renamed => self.cloud.get_mut(id).renamed += 1,
+            Transition::Lost => self.lose(id, Lifecycle::Gone),
         }
     }
 
     /// It boots, once it was made or was started again.
     pub(super) fn boot(&mut self, id: MachineId) {
-        self.enter(id, Life::Starting);
+        self.enter(id, Lifecycle::Starting);
         let slow = self.slow_boot(id);
         let faults = self.in_trouble().then(|| self.farm.faults.clone());
         let machine = self.cloud.get_mut(id);
@@ -59,14 +59,14 @@ impl SimWorld {
         let fails = faults.as_ref().is_some_and(|faults| machine.random.chance(faults.boot_fails));
         let hangs = faults.is_some_and(|faults| machine.random.chance(faults.boot_hangs));
         match (fails, hangs) {
-            (true, _) => self.expect(id, Millis(delay.0 / 2), Turn::BootFails),
+            (true, _) => self.expect(id, Millis(delay.0 / 2), Transition::BootFails),
             (false, true) => {}
-            (false, false) => self.expect(id, delay, Turn::Up),
+            (false, false) => self.expect(id, delay, Transition::Up),
         }
     }
 
     fn come_up(&mut self, id: MachineId) {
-        self.enter(id, Life::Up);
+        self.enter(id, Lifecycle::Up);
         let host = self.cloud.get(id).host;
         self.join(host);
         let faults = self.farm.faults.clone();
@@ -75,8 +75,8 @@ impl SimWorld {
         if let Some(spot) = machine.model.spot.clone() {
             let life = machine.random.sample(&spot.life);
             let notice = spot.notice.min(life);
-            self.expect(id, life.since(notice), Turn::Notice(notice));
-            self.expect(id, life, Turn::Lost);
+            self.expect(id, life.since(notice), Transition::Notice(notice));
+            self.expect(id, life, Transition::Lost);
         }
         if in_trouble {
             let random = &mut self.cloud.get_mut(id).random;
@@ -85,22 +85,22 @@ impl SimWorld {
             let is_lost = random.chance(faults.is_lost);
             let length = random.sample(&faults.broken_for);
             match (breaks, is_lost) {
-                (true, true) => self.expect(id, delay, Turn::Lost),
-                (true, false) => self.expect(id, delay, Turn::Breaks(length)),
+                (true, true) => self.expect(id, delay, Transition::Lost),
+                (true, false) => self.expect(id, delay, Transition::Breaks(length)),
                 (false, _) => {}
             }
             let random = &mut self.cloud.get_mut(id).random;
             let delay = Millis(random.below(Millis::from_hours(1).0));
             if random.chance(faults.renamed) {
-                self.expect(id, delay, Turn::Renamed);
+                self.expect(id, delay, Transition::Renamed);
             }
         }
     }
 
     /// A machine is there no more, or no good, without the provisioner's doing.
-    fn lose(&mut self, id: MachineId, life: Life) {
+    fn lose(&mut self, id: MachineId, lifecycle: Lifecycle) {
         self.lose_builds_silently(id);
-        self.enter(id, life);
+        self.enter(id, lifecycle);
         self.count_lost(id);
     }
 
@@ -119,7 +119,9 @@ impl SimWorld {
                     .cloud
                     .existing()
                     .filter(|(_, machine)| incident.concerns(&machine.kind))
-                    .filter(|(_, machine)| matches!(machine.life(), Life::Starting | Life::Up))
+                    .filter(|(_, machine)| {
+                        matches!(machine.lifecycle(), Lifecycle::Starting | Lifecycle::Up)
+                    })
                     .map(|(id, _)| id)
                     .collect();
                 self.take_away(running, percent, at);
@@ -131,12 +133,12 @@ impl SimWorld {
 
     fn take_away(&mut self, mut running: Vec<MachineId>, percent: u8, incident: u32) {
         // Streams of machines and of storms never meet: there are fewer than 2^32 machines.
-        let mut dice = self.seed.stream(Purpose::Machine, 1 << 40 | u64::from(incident));
+        let mut rng = self.seed.stream(Purpose::Machine, 1 << 40 | u64::from(incident));
         let taken = (running.len() * usize::from(percent.min(100))).div_ceil(100);
         for _ in 0..taken {
-            let at = usize::try_from(dice.below(running.len() as u64)).unwrap_or(0);
+            let at = usize::try_from(rng.below(running.len() as u64)).unwrap_or(0);
             let id = running.swap_remove(at);
-            self.lose(id, Life::Gone);
+            self.lose(id, Lifecycle::Gone);
         }
     }
 
