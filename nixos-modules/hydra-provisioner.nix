@@ -31,6 +31,7 @@ in
   imports = [
     ./hydra-provisioner/assertions.nix
     ./hydra-provisioner/hydra.nix
+    ./hydra-provisioner/monitoring.nix
     ./hydra-provisioner/unit.nix
   ];
 

@@ -73,6 +73,13 @@ in
     };
   };
 
+  monitoring = enabled {
+    metricsAddress = "127.0.0.1:9478";
+    prometheus.enable = true;
+    dashboard.enable = true;
+    settings.systemTypes.x86_64-linux = ownProgram;
+  };
+
   nixops-1 = enabled {
     watch = false;
     interval = "5min";

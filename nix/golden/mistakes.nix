@@ -44,6 +44,10 @@ in
     metricsAddress = "127.0.0.1:9478";
     settings = typed;
   };
+  prometheus-without-address = enabled {
+    prometheus.enable = true;
+    settings = typed;
+  };
   two-ssh-keys = enabled {
     sshKeyFile = "/etc/key";
     credentials.ssh-key = "/etc/key";

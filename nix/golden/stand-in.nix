@@ -69,7 +69,9 @@ in
       default = package "openssh";
     };
     services.openssh = anything;
+    services.grafana = anything;
     services.postgresql = anything;
+    services.prometheus = anything;
     services.udev = anything;
     system.activationScripts = anything;
     systemd = {

@@ -1,0 +1,45 @@
+# Prometheus and Grafana on the same machine: what they need to know of the service.
+{ config, lib, ... }:
+
+let
+  inherit (lib) mkEnableOption mkIf;
+
+  cfg = config.services.hydra-provisioner;
+  shared = "${cfg.package}/share/hydra-provisioner";
+in
+{
+  options.services.hydra-provisioner = {
+    prometheus.enable = mkEnableOption "scraping and the alert rules in this machine's `services.prometheus`. Needs `metricsAddress`";
+    dashboard.enable = mkEnableOption "the dashboard in this machine's `services.grafana`. Its data source is a Prometheus that scrapes the service";
+  };
+
+  config = mkIf cfg.enable {
+    services.prometheus = mkIf cfg.prometheus.enable {
+      scrapeConfigs = [
+        {
+          job_name = "hydra-provisioner";
+          static_configs = [ { targets = [ cfg.metricsAddress ]; } ];
+        }
+      ];
+      ruleFiles = [ "${shared}/alerts.yaml" ];
+    };
+
+    services.grafana.provision = mkIf cfg.dashboard.enable {
+      enable = true;
+      dashboards.settings.providers = [
+        {
+          name = "hydra-provisioner";
+          # Grafana takes the .json files of a folder.
+          options.path = shared;
+        }
+      ];
+    };
+
+    assertions = [
+      {
+        assertion = cfg.prometheus.enable -> cfg.metricsAddress != null;
+        message = "services.hydra-provisioner.prometheus.enable needs metricsAddress, for example \"127.0.0.1:9478\": Prometheus scrapes that address.";
+      }
+    ];
+  };
+}
