@@ -294,6 +294,12 @@ in
   test-crash = testServer "crash";
   test-drain = testServer "drain";
   test-never-waits = testServer "never-waits";
+  test-operate = {
+    imports = [
+      ./prometheus.nix
+      (testServer "operate")
+    ];
+  };
   test-queue-down = testServer "queue-down";
   test-rest = testServer "rest";
   test-starts = testServer "starts";

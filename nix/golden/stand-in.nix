@@ -106,6 +106,7 @@ in
       "nixops"
       "perl"
       "procps"
+      "prometheus"
       "python3"
       "qemu"
       "systemd"

@@ -19,7 +19,8 @@ PAUSE_SECONDS = 0.2
 BOOT_LIMIT_SECONDS = 120
 # Nothing hangs CI.
 COMMAND_LIMIT_SECONDS = 300
-ENVIRONMENT = ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin", "HOME=/root", "LC_ALL=C.UTF-8"]
+PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"
+ENVIRONMENT = ["env", "-i", "HOME=/root", "LC_ALL=C.UTF-8"]
 
 
 class Failed(Exception):
@@ -33,8 +34,10 @@ def subtest(name: str) -> Iterator[None]:
 
 
 class Machine:
-    def __init__(self, name: str, folder: Path, options: list[str]) -> None:
+    def __init__(self, name: str, folder: Path, options: list[str], programs: str) -> None:
+        """`programs` is the folder of programs of the system's own packages."""
         self.name = name
+        self.environment = [*ENVIRONMENT, f"PATH={programs}:{PATH}"]
         self.console = folder / "console"
         self.options = options
         self.nspawn: subprocess.Popen[bytes] | None = None
@@ -80,7 +83,7 @@ class Machine:
 
     def execute(self, command: str) -> tuple[int, str]:
         inside = ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root"]
-        inside += [*ENVIRONMENT, "bash", "-c", f"set -euo pipefail; {command}"]
+        inside += [*self.environment, "bash", "-c", f"set -euo pipefail; {command}"]
         with self.console.open("ab") as console:
             run = subprocess.run(
                 inside, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=console, cwd="/", timeout=COMMAND_LIMIT_SECONDS
