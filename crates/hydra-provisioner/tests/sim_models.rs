@@ -175,3 +175,30 @@ fn phases_of_the_first_look_are_a_range() {
     let (least, rest) = range.split_once(" to ").unwrap();
     assert_ne!(Some(least), rest.split(',').next(), "{table}");
 }
+
+/// One word is enough to be compared with another provisioner; it has the machine types of the first file.
+#[test]
+fn others_are_compared_by_one_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("conf.nix");
+    fs::write(&conf, CONF.replace("maxMachines = 1", "maxMachines = 5")).unwrap();
+    let compare = |confs: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        command.args(["sim", "compare"]).args(confs).args(["--format", "json"]);
+        command.arg("--trace").arg(root().join("sim-traces/endless-build.json"));
+        command.output().unwrap()
+    };
+    let conf = conf.to_str().unwrap();
+    let words = ["original", "ci-runners", "machine-per-job", "cluster-autoscaler", "fixed-farm"];
+    let output = compare(&[&[conf][..], &words[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let costs = runs.as_array().unwrap().iter().map(|run| &run["results"]["total"]);
+    let costs: Vec<_> = costs.map(|total| total["costMicroDollars"].as_u64().unwrap()).collect();
+    assert_eq!(costs.len(), 6);
+    assert!(costs[5] > 3 * costs[0], "a fixed farm pays for five machines all the time: {costs:?}");
+    let output = compare(&["original", "ci-runners"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("a configuration is missing"), "{message}");
+}

@@ -4,6 +4,7 @@
 pub mod bound;
 pub mod campaign;
 pub mod cloud;
+pub mod comparators;
 pub mod detail;
 pub mod engine;
 pub mod json;

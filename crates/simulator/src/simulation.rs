@@ -6,6 +6,7 @@ use std::sync::Arc;
 use planner::Policy;
 
 use crate::cloud::Lifecycle;
+use crate::comparators::Comparator;
 use crate::engine::{Millis, Seed};
 use crate::workload::Workload;
 use crate::world::{Farm, Limits, Planted, SimWorld};
@@ -45,6 +46,16 @@ impl Simulation {
             world: SimWorld::new(seed, policy.clone(), limits, farm, workload),
             policy,
         }
+    }
+
+    /// At time zero, with another provisioner in place of ours.
+    pub fn compared(comparator: Comparator, setup: Setup) -> Self {
+        let mut simulation = Self::new(comparator.applied_to(setup));
+        if let Some(planner) = comparator.planner() {
+            return simulation.with(Planted { planner, ..Planted::NOTHING });
+        }
+        simulation.world.use_original();
+        simulation
     }
 
     /// As it is, with a planted bug.

@@ -26,8 +26,10 @@ pub(crate) enum Sim {
     },
     /// Show configurations side by side, each on the same work
     Compare {
-        /// conf.nix or .json files, each with its own interval and farm where told
-        #[arg(required = true, num_args = 2.., value_name = "CONF[,interval=SECONDS][,farm=FILE]")]
+        /// conf.nix or .json files, each with its own interval and farm where told; or how others decide, on the machine
+        /// types of the first file: original (the Python script, mistakes included), ci-runners (idle count and time),
+        /// machine-per-job, cluster-autoscaler, fixed-farm
+        #[arg(required = true, num_args = 2.., value_name = "CONF[,interval=SECONDS][,farm=FILE][,policy=WORD]|WORD")]
         confs: Vec<ConfArg>,
         /// A workload or a scenario; may be given several times
         #[arg(long = "trace", required = true, value_name = "TRACE")]
@@ -51,7 +53,10 @@ pub(crate) enum Sim {
     /// One page (HTML, nothing else needed) about configurations on the same work, to look at and to pass on
     Report {
         /// conf.nix or .json files, each with its own interval and farm where told
-        #[arg(required = true, value_name = "CONF[,interval=SECONDS][,farm=FILE]")]
+        #[arg(
+            required = true,
+            value_name = "CONF[,interval=SECONDS][,farm=FILE][,policy=WORD]|WORD"
+        )]
         confs: Vec<ConfArg>,
         /// A workload or a scenario
         #[arg(long, value_name = "TRACE")]

@@ -6,23 +6,28 @@ use std::str::FromStr;
 
 use adapters::config::{Config, QueueSettings};
 use simulator::cloud::{PriceSeries, Tariff};
+use simulator::comparators::Comparator;
 use simulator::engine::Millis;
 use simulator::queue_runner::Settings;
+use simulator::simulation::{Setup, Simulation};
 use simulator::world::{Farm, Limits};
 
 use super::args::Options;
-use super::input;
-use crate::commands::load;
+use super::{input, prices};
+use crate::commands::{fail, load};
 use crate::exit::Exit;
 
 /// The longest interval, in seconds.
 const DAY: u64 = 86_400;
 
-/// `CONF[,interval=SECONDS][,farm=FILE]`.
+/// `CONF[,interval=SECONDS][,farm=FILE][,policy=COMPARATOR]`; `COMPARATOR` alone is the first configuration's machine
+/// types with that policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfArg {
     text: String,
+    /// Empty: that of the first configuration.
     path: PathBuf,
+    comparator: Option<Comparator>,
     interval: Option<u64>,
     farm: Option<PathBuf>,
 }
@@ -31,21 +36,32 @@ impl FromStr for ConfArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut conf =
-            Self { text: text.to_owned(), path: PathBuf::new(), interval: None, farm: None };
+        let mut conf = Self {
+            text: text.to_owned(),
+            path: PathBuf::new(),
+            comparator: None,
+            interval: None,
+            farm: None,
+        };
         let mut rest = text;
         while let Some((before, name, value)) = last_setting(rest) {
             match name {
                 "interval" => conf.interval = Some(seconds(value)?),
                 "farm" if !value.is_empty() => conf.farm = Some(value.into()),
                 "farm" => return Err("farm: a file is missing".to_owned()),
+                "policy" => conf.comparator = Some(comparator(value)?),
                 other => {
-                    return Err(format!("unknown setting `{other}`; there are interval and farm"));
+                    return Err(format!(
+                        "unknown setting `{other}`; there are interval, farm and policy"
+                    ));
                 }
             }
             rest = before;
         }
-        conf.path = rest.into();
+        match (Comparator::named(rest), conf.comparator) {
+            (Some(word), None) => conf.comparator = Some(word),
+            _ => conf.path = rest.into(),
+        }
         Ok(conf)
     }
 }
@@ -56,6 +72,25 @@ fn last_setting(text: &str) -> Option<(&str, &str, &str)> {
     let (name, value) = setting.split_once('=')?;
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic());
     is_name.then_some((before, name, value))
+}
+
+fn comparator(word: &str) -> Result<Comparator, String> {
+    let words = Comparator::ALL.map(Comparator::word).join(", ");
+    Comparator::named(word).ok_or(format!("policy is {word:?}, must be one of {words}"))
+}
+
+/// Gives those that are only a word the file of the first that has one.
+pub(super) fn with_files(confs: &[ConfArg]) -> Result<Vec<ConfArg>, Exit> {
+    let mut confs = confs.to_vec();
+    let first = confs.iter().map(|conf| &conf.path).find(|path| !path.as_os_str().is_empty());
+    let Some(first) = first.cloned() else {
+        let message = "a configuration is missing: the others are compared on its machine types";
+        return Err(fail(Exit::BadConfig, &message));
+    };
+    for conf in confs.iter_mut().filter(|conf| conf.path.as_os_str().is_empty()) {
+        conf.path.clone_from(&first);
+    }
+    Ok(confs)
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
@@ -69,9 +104,19 @@ impl fmt::Display for ConfArg {
     }
 }
 
+/// A simulation before its first event.
+pub(super) struct Begun {
+    pub(super) seed: u64,
+    /// What its machines cost, in words.
+    pub(super) prices: Vec<String>,
+    pub(super) simulation: Simulation,
+}
+
 /// A configuration with its name, and its environment.
 pub(super) struct Conf {
     pub(super) name: String,
+    /// What decides in place of the planner.
+    pub(super) comparator: Option<Comparator>,
     config: Config,
     /// Seconds between cycles.
     interval: Option<u64>,
@@ -89,6 +134,7 @@ impl Conf {
         };
         Ok(Self {
             name: arg.to_string(),
+            comparator: arg.comparator,
             config,
             interval: arg.interval.or(options.interval),
             farm,
@@ -102,6 +148,16 @@ impl Conf {
     /// The farm that was told on the command line, and where.
     pub(super) fn told_farm(&self) -> Option<(&Path, &Farm)> {
         self.farm.as_ref().map(|(file, farm)| (file.as_path(), farm))
+    }
+
+    /// A simulation at its beginning, with what decides here.
+    pub(super) fn begin(&self, setup: Setup) -> Begun {
+        let (seed, prices) = (setup.seed.0, prices::of(&setup));
+        let simulation = match self.comparator {
+            Some(comparator) => Simulation::compared(comparator, setup),
+            None => Simulation::new(setup),
+        };
+        Begun { seed, prices, simulation }
     }
 
     /// What it allows its parts.
@@ -131,8 +187,9 @@ impl Conf {
                 model.tariff.price = PriceSeries::constant(price.0);
             }
         }
-        if let Some(seconds) = self.interval {
-            farm.cycle.interval = Millis::from_seconds(seconds);
+        let told = self.interval.map(Millis::from_seconds);
+        if let Some(interval) = told.or_else(|| self.comparator?.usual_interval()) {
+            farm.cycle.interval = interval;
         }
         farm
     }
@@ -156,11 +213,21 @@ mod tests {
         assert_eq!(conf.path, Path::new("a,b.nix"));
         assert_eq!((conf.interval, conf.farm), (Some(30), Some("x=y.json".into())));
         let conf: ConfArg = "conf.nix".parse().unwrap();
-        assert_eq!((conf.interval, conf.farm), (None, None));
+        assert_eq!((conf.interval, &conf.farm), (None, &None));
+        let word: ConfArg = "original,interval=60".parse().unwrap();
+        assert_eq!((word.comparator, word.interval), (Some(Comparator::Original), Some(60)));
+        let told: ConfArg = "original,policy=fixed-farm".parse().unwrap();
+        assert_eq!(told.path, Path::new("original"));
+        let Ok(both) = with_files(&[word, conf]) else { panic!("there is a file") };
+        assert_eq!(both[0].path, Path::new("conf.nix"));
         for (text, message) in [
             ("c.nix,interval=0", "interval is \"0\", must be a number of seconds from 1 to 86400"),
             ("c.nix,farm=", "farm: a file is missing"),
-            ("c.nix,poll=3", "unknown setting `poll`; there are interval and farm"),
+            ("c.nix,poll=3", "unknown setting `poll`; there are interval, farm and policy"),
+            (
+                "c.nix,policy=best",
+                "policy is \"best\", must be one of original, ci-runners, machine-per-job, cluster-autoscaler, fixed-farm",
+            ),
         ] {
             assert_eq!(text.parse::<ConfArg>().unwrap_err(), message);
         }

@@ -58,6 +58,7 @@ fn simulate(confs: &[ConfArg], traces: &[PathBuf], options: &Options) -> Result<
         return Err(fail(Exit::BadConfig, &format!("{name} is named twice")));
     }
     // All of them are read, so that all that is wrong is told at once.
+    let confs = conf::with_files(confs)?;
     let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf, options)).collect();
     let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
     let confs = confs.into_iter().collect::<Result<Vec<_>, _>>()?;

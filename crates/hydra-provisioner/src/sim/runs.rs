@@ -12,13 +12,11 @@ use simulator::bound::{Bracket, bracket};
 use simulator::detail::{Detail, Recorder};
 use simulator::engine::Millis;
 use simulator::results::Results;
-use simulator::simulation::{Setup, Simulation};
 use simulator::waiting::what_waits;
 use simulator::world::Farm;
 
-use super::conf::Conf;
+use super::conf::{Begun, Conf};
 use super::input::Trace;
-use super::prices;
 use crate::commands::fail;
 use crate::exit::Exit;
 use crate::sim::args::Options;
@@ -79,7 +77,7 @@ pub(super) fn run_all(
                 let cycle = &mut setup.farm.cycle;
                 let later = cycle.interval.0.saturating_mul(phase) / options.phases.max(1);
                 cycle.first += Millis(later);
-                let mut run = simulate(setup.clone(), options, &stop, &progress);
+                let mut run = simulate(conf.begin(setup.clone()), options, &stop, &progress);
                 if let (true, Some(results)) = (options.bound, &run.results) {
                     run.bracket = Some(bracket(&setup, Millis(results.total.wait.p95)));
                 }
@@ -111,13 +109,13 @@ fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
     }
 }
 
-/// One run, to its end or the user's signal. The bar goes by thousandths of a run.
 /// How often progress is shown and what a report draws is looked at.
 const LOOK_INTERVAL: Millis = Millis::from_minutes(5);
 
-fn simulate(setup: Setup, options: &Options, stop: &AtomicBool, progress: &ProgressBar) -> Run {
-    let seed = setup.seed.0;
-    let last = setup.workload.last_submission();
+/// One run, to its end or the user's signal. The bar goes by thousandths of a run.
+fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &ProgressBar) -> Run {
+    let Begun { seed, prices, mut simulation } = begun;
+    let last = simulation.world().workload().last_submission();
     let mut run = Run {
         conf: String::new(),
         trace: String::new(),
@@ -126,14 +124,13 @@ fn simulate(setup: Setup, options: &Options, stop: &AtomicBool, progress: &Progr
         waits: Vec::new(),
         bracket: None,
         detail: None,
-        prices: prices::of(&setup),
+        prices,
         violation: None,
     };
     if stop.load(Ordering::Relaxed) {
         return run;
     }
     let limit = last + PATIENCE;
-    let mut simulation = Simulation::new(setup);
     let mut recorder = Recorder::default();
     let mut shown = 0;
     let mut at_rest = false;

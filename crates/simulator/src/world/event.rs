@@ -50,6 +50,8 @@ pub(super) enum Event {
     },
     /// The provisioner is started.
     ProvisionerStarts,
+    /// The next cycle of the original provisioner begins, if it is the original.
+    OriginalCycle,
     /// Chance may kill the provisioner.
     MayKill {
         /// In this run of it.

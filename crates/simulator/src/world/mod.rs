@@ -9,6 +9,7 @@ mod farm;
 mod faults;
 mod incident;
 mod lifecycle;
+mod original;
 mod planted;
 mod probe;
 mod provider;
@@ -32,6 +33,7 @@ use event::Event;
 pub use farm::{CycleTiming, Farm, Limits};
 pub use faults::Faults;
 pub use incident::{Incident, IncidentKind};
+use original::Original;
 pub use planted::Planted;
 use probe::Probe;
 pub use probe::Provisioning;
@@ -71,6 +73,8 @@ pub struct SimWorld {
     file: BTreeMap<Host, Offer>,
     incidents_now: BTreeSet<u32>,
     provisioner: Provisioner,
+    /// Decides instead of the loop.
+    original: Option<Original>,
     tasks: Tasks,
     serial: u32,
     checker: Checker,
@@ -104,6 +108,7 @@ impl SimWorld {
             file: BTreeMap::new(),
             incidents_now: BTreeSet::new(),
             provisioner: Provisioner::new(seed),
+            original: None,
             tasks: Tasks::new(),
             serial: 0,
             checker: Checker::default(),
@@ -237,7 +242,8 @@ impl SimWorld {
                 self.transition(id, generation, transition);
             }
             Event::Task { task, serial } => self.resume(task, serial),
-            Event::ProvisionerStarts => self.start_provisioner(),
+            Event::ProvisionerStarts if self.original.is_none() => self.start_provisioner(),
+            Event::ProvisionerStarts | Event::OriginalCycle => self.begin_original_cycle(),
             Event::MayKill { run } => self.may_kill(run),
             Event::Answer { number } => self.answer_arrives(number),
             Event::IncidentBegins(at) => self.begin_incident(at),

@@ -93,6 +93,11 @@ impl Provisioner {
         &self.durable.records
     }
 
+    /// One more cycle.
+    pub(super) fn count_turn(&mut self) {
+        self.turns += 1;
+    }
+
     fn next_moment(&mut self) -> u64 {
         self.moment += 1;
         self.moment
@@ -237,6 +242,9 @@ impl SimWorld {
 
     /// Lets the loop run until it waits for something.
     pub(super) fn run_loop(&mut self) {
+        if self.original.is_some() {
+            return self.run_original();
+        }
         for _ in 0..MOST_TURNS {
             let now = self.timestamp();
             let inbox = std::mem::take(&mut self.provisioner.inbox);

@@ -1,0 +1,38 @@
+//! Kubernetes' cluster-autoscaler with its defaults (`cluster-autoscaler/FAQ.md`): pods that find no place get nodes at
+//! once, a node that is not needed goes after `--scale-down-unneeded-time` (10 minutes), and no node goes until
+//! `--scale-down-delay-after-add` (10 minutes) after the last one was added anywhere.
+//!
+//! ```text
+//! wanted = ceil((waiting + running) / maxJobs)
+//! ```
+//!
+//! A build cannot be moved to another node as a pod can, so only a node without builds is not needed.
+
+use planner::{IdleTimeout, Plan, Policy, Seconds, Snapshot};
+
+/// `--scale-down-unneeded-time`, in seconds.
+const UNNEEDED_SECONDS: u64 = 600;
+/// `--scale-down-delay-after-add`.
+const DELAY_AFTER_ADD: Seconds = Seconds::from_minutes(10);
+/// As good as for ever.
+const LONG: Seconds = Seconds(1 << 32);
+
+pub(super) fn settings(policy: &mut Policy) {
+    super::slot_for_each_step(policy, UNNEEDED_SECONDS);
+}
+
+/// While the delay lasts no idle machine goes.
+pub(super) fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
+    let requested = snapshot.machines.iter().filter_map(|machine| machine.memory.requested_at);
+    let until = requested.max().map(|last| last.after(DELAY_AFTER_ADD));
+    let Some(until) = until.filter(|until| snapshot.taken_at < *until) else {
+        return planner::plan(policy, snapshot);
+    };
+    let mut policy = policy.clone();
+    for pool in policy.pools.values_mut() {
+        pool.idle_timeout = IdleTimeout::After(LONG);
+    }
+    let mut plan = planner::plan(&policy, snapshot);
+    plan.wake_at = Some(plan.wake_at.map_or(until, |at| at.min(until)));
+    plan
+}

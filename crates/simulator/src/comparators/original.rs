@@ -1,0 +1,308 @@
+//! The original `hydra-provisioner` (Python, 2015 to 2017), as it was:
+//!
+//! ```text
+//! wanted  = ceil(max(runnable - ignoredRunnables, 0) / runnablesPerMachine)
+//! allowed = min(max(wanted, minMachines), maxMachines)
+//! ```
+//!
+//! Each cycle makes one new machine of a type at the most, deploys all machines one after the other, writes the machines
+//! file, and then stops or destroys the rest, one after the other. Its mistakes are kept: machines in use are chosen
+//! without a look at what they build; a busy machine that is not wanted leaves the machines file *with* a grace period and
+//! stays in it without one; a type that builds counts as one that never has (`lastActive` is left out then), so that its
+//! idle machines have no grace period; what goes is destroyed without another look at the queue. It waits for ever for a
+//! machine that never boots; here somebody ends that after 30 minutes.
+//!
+//! Where it would never build a step since no type has the step's whole name, the step counts for a type that can build
+//! it by `supportedFeatures`, which it did not have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use planner::{
+    IdleAction, IdleTimeout, Machine, MachineKeys, MachineName, MachineState, MachineType,
+    Operation, Policy, PoolPolicy, Queue, QueueStatus, Seconds, System, Timestamp,
+};
+
+use crate::queue_runner::Offer;
+
+/// "Keep machines that still have at least 30 minutes of paid time left."
+const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
+/// "Don't stop/destroy machines that still have at least 10 minutes of paid time left."
+const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
+/// What it takes a queue runner for that does not tell when a type was active.
+const UNKNOWN_ACTIVITY: Seconds = Seconds::from_minutes(30);
+
+/// What one cycle does, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cycle {
+    /// New machines, which are deployed with the others.
+    pub(crate) create: Vec<(MachineName, MachineType)>,
+    /// Machines that are started where they are off, and deployed.
+    pub(crate) deploy: Vec<MachineName>,
+    /// Of all these: those that are left out of the machines file.
+    pub(crate) unusable: BTreeSet<MachineName>,
+    /// Machines to stop or to destroy.
+    pub(crate) release: Vec<(MachineName, Operation)>,
+}
+
+/// What it reads of a type in the status.
+#[derive(Clone, Copy, Debug, Default)]
+struct TypeStatus {
+    runnable: u64,
+    last_active: Option<Timestamp>,
+}
+
+/// Decides one cycle. `machines` are in the order of their names.
+pub(crate) fn cycle(
+    policy: &Policy,
+    status: &QueueStatus,
+    machines: &[Machine],
+    now: Timestamp,
+) -> Cycle {
+    let down = Queue::default();
+    let queue = if let QueueStatus::Up(queue) = status { queue } else { &down };
+    let types = types(policy, queue);
+    let mut cycle = Cycle::default();
+    let mut names: BTreeSet<_> = machines.iter().map(|machine| machine.name.clone()).collect();
+    let mut in_use = BTreeSet::new();
+    for (name, pool) in &policy.pools {
+        let runnable = types.get(name).map_or(0, |status| status.runnable);
+        let mut existing: Vec<_> =
+            machines.iter().filter(|machine| machine.machine_type == *name).collect();
+        existing.sort_by_key(|machine| machine.state != MachineState::Up);
+        let allowed = allowed(pool, runnable);
+        in_use.extend(existing.iter().take(allowed).map(|machine| machine.name.clone()));
+        if existing.len() < allowed {
+            let new = free_name(policy, &names);
+            names.insert(new.clone());
+            cycle.create.push((new, name.clone()));
+        }
+    }
+    let rest = machines.iter().filter(|machine| !in_use.contains(&machine.name));
+    let mut keep = Vec::new();
+    for machine in rest {
+        let pool = policy.pools.get(&machine.machine_type);
+        let type_status = types.get(&machine.machine_type);
+        match judge(machine, pool, type_status, queue, now) {
+            Rest::InUse => keep.push(machine.name.clone()),
+            Rest::Unusable => {
+                keep.push(machine.name.clone());
+                cycle.unusable.insert(machine.name.clone());
+            }
+            Rest::Expired => cycle.release.extend(release(machine, pool, now)),
+        }
+    }
+    cycle.deploy = in_use.into_iter().chain(keep).collect();
+    cycle
+}
+
+/// What becomes of a machine that is not wanted.
+enum Rest {
+    InUse,
+    Unusable,
+    Expired,
+}
+
+fn allowed(pool: &PoolPolicy, runnable: u64) -> usize {
+    let runnable = runnable.saturating_sub(pool.ignored_runnables);
+    let wanted = runnable.div_ceil(u64::from(pool.runnables_per_machine.get()));
+    let allowed = wanted.max(pool.min_machines.into()).min(pool.max_machines.into());
+    usize::try_from(allowed).unwrap_or(usize::MAX)
+}
+
+/// Squashes i686-linux into x86_64-linux: the counts where there are both, else the whole entry.
+fn types(policy: &Policy, queue: &Queue) -> BTreeMap<MachineType, TypeStatus> {
+    let mut types: BTreeMap<MachineType, TypeStatus> = BTreeMap::new();
+    let i686 = |system: &System| system.as_str() == "i686-linux";
+    let (squashed, others): (Vec<_>, Vec<_>) =
+        queue.demand.iter().partition(|demand| i686(&demand.kind.system));
+    for demand in others.into_iter().chain(squashed) {
+        let mut kind = demand.kind.clone();
+        let is_squashed = i686(&kind.system);
+        if is_squashed {
+            kind.system = System::new("x86_64-linux");
+        }
+        let whole = MachineType::new(kind.to_string());
+        let mut able = policy.pools.iter().filter(|(_, pool)| Offer::from(*pool).supports(&kind));
+        let name = if policy.pools.contains_key(&whole) {
+            whole
+        } else {
+            able.next().map_or(whole, |(name, _)| name.clone())
+        };
+        let is_new = !types.contains_key(&name);
+        let status = types.entry(name).or_default();
+        status.runnable = status.runnable.saturating_add(demand.runnable);
+        if is_new || !is_squashed {
+            status.last_active = status.last_active.max(demand.last_active);
+        }
+    }
+    types
+}
+
+fn judge(
+    machine: &Machine,
+    pool: Option<&PoolPolicy>,
+    status: Option<&TypeStatus>,
+    queue: &Queue,
+    now: Timestamp,
+) -> Rest {
+    if !is_up_or_starting(machine.state) {
+        return Rest::Expired;
+    }
+    let grace_period = match pool.map(|pool| pool.idle_timeout) {
+        Some(IdleTimeout::After(length)) => length,
+        Some(IdleTimeout::Auto) | None => Seconds(0),
+    };
+    if machine.paid_time_left(now) >= MUCH_PAID_TIME {
+        return Rest::InUse;
+    }
+    if jobs(machine, queue) != 0 {
+        return if grace_period > Seconds(0) { Rest::Unusable } else { Rest::InUse };
+    }
+    let idle_for = match status.and_then(|status| status.last_active) {
+        Some(last_active) => now.since(last_active),
+        None => Seconds(queue.uptime.0.saturating_sub(UNKNOWN_ACTIVITY.0)),
+    };
+    if idle_for < grace_period { Rest::InUse } else { Rest::Expired }
+}
+
+fn jobs(machine: &Machine, queue: &Queue) -> u64 {
+    let host = match queue.keys {
+        MachineKeys::Address => &machine.address,
+        MachineKeys::HostName => &machine.host_name,
+    };
+    let seen = queue.machines.iter().find(|seen| Some(&seen.host) == host.as_ref());
+    seen.map_or(0, |seen| seen.current_jobs)
+}
+
+fn release(
+    machine: &Machine,
+    pool: Option<&PoolPolicy>,
+    now: Timestamp,
+) -> Option<(MachineName, Operation)> {
+    let is_on = is_up_or_starting(machine.state);
+    if is_on && machine.paid_time_left(now) >= SOME_PAID_TIME {
+        return None;
+    }
+    let stops = pool.is_some_and(|pool| pool.idle_action == IdleAction::Stop);
+    match (stops, machine.state) {
+        (true, MachineState::Stopped) => None,
+        (true, _) => Some((machine.name.clone(), Operation::Stop)),
+        (false, _) => Some((machine.name.clone(), Operation::Destroy)),
+    }
+}
+
+fn is_up_or_starting(state: MachineState) -> bool {
+    matches!(state, MachineState::Up | MachineState::Starting)
+}
+
+/// The lowest number that no deployment has.
+fn free_name(policy: &Policy, names: &BTreeSet<MachineName>) -> MachineName {
+    let mut numbered =
+        (0..=names.len()).map(|number| MachineName::new(format!("{}-{number}", policy.tag)));
+    numbered.find(|name| !names.contains(name)).unwrap_or_else(|| MachineName::new("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::{Demand, DemandKey, Host, QueueMachine, Tag};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn policy(change: impl Fn(&mut PoolPolicy)) -> Policy {
+        let mut pool = PoolPolicy::new(vec![System::new("x86_64-linux")]);
+        pool.max_machines = 5;
+        change(&mut pool);
+        Policy::new(Tag::new("t"), BTreeMap::from([(MachineType::new("x86_64-linux"), pool)]))
+    }
+
+    fn machine(number: u64, state: MachineState) -> Machine {
+        let name = MachineName::new(format!("t-{number}"));
+        let mut machine = Machine::requested(name, MachineType::new("x86_64-linux"));
+        machine.state = state;
+        machine.address = Some(Host::new(format!("10.0.0.{number}")));
+        machine
+    }
+
+    fn demand(system: &str, runnable: u64, last_active: Option<u64>) -> Demand {
+        let kind = DemandKey { system: System::new(system), features: [].into() };
+        let last_active = last_active.map(|ago| Timestamp(NOW.0 - ago));
+        Demand { runnable, last_active, ..Demand::none_of(kind) }
+    }
+
+    /// An hour after its start, machine 0 building `jobs` steps.
+    fn status(jobs: u64, demand: Vec<Demand>) -> QueueStatus {
+        let mut seen = QueueMachine::new(Host::new("10.0.0.0"));
+        seen.current_jobs = jobs;
+        let machines = vec![seen];
+        QueueStatus::Up(Queue { uptime: Seconds(3600), demand, machines, ..Queue::default() })
+    }
+
+    fn decide(policy: &Policy, status: &QueueStatus, machines: &[Machine]) -> String {
+        let Cycle { create, deploy, unusable, release } = cycle(policy, status, machines, NOW);
+        let names = |names: Vec<String>| names.join(" ");
+        format!(
+            "create {}; deploy {}; unlisted {}; {}",
+            names(create.iter().map(|(name, _)| name.to_string()).collect()),
+            names(deploy.iter().map(ToString::to_string).collect()),
+            names(unusable.iter().map(ToString::to_string).collect()),
+            names(release.iter().map(|(name, how)| format!("{how} {name}")).collect())
+        )
+    }
+
+    #[test]
+    fn one_machine_a_cycle_and_the_first_by_name_not_the_busy_one() {
+        let policy = policy(|_| {});
+        let up = |number| machine(number, MachineState::Up);
+        let many = status(0, vec![demand("x86_64-linux", 50, None)]);
+        assert_eq!(decide(&policy, &many, &[]), "create t-0; deploy ; unlisted ; ");
+        assert_eq!(
+            decide(&policy, &many, &[up(0), up(2)]),
+            "create t-1; deploy t-0 t-2; unlisted ; "
+        );
+        let few =
+            status(0, vec![demand("x86_64-linux", 1, Some(1)), demand("i686-linux", 9, None)]);
+        assert_eq!(
+            decide(&policy, &few, &[up(1), up(0)]),
+            "create ; deploy t-1; unlisted ; destroy t-0"
+        );
+    }
+
+    #[test]
+    fn its_mistakes_about_busy_and_idle_machines() {
+        let up = [machine(0, MachineState::Up)];
+        let graceful = policy(|pool| pool.idle_timeout = IdleTimeout::After(Seconds(600)));
+        let busy = status(1, vec![]);
+        assert_eq!(decide(&graceful, &busy, &up), "create ; deploy t-0; unlisted t-0; ");
+        assert_eq!(decide(&policy(|_| {}), &busy, &up), "create ; deploy t-0; unlisted ; ");
+        let active = status(0, vec![demand("x86_64-linux", 0, Some(599))]);
+        assert_eq!(decide(&graceful, &active, &up), "create ; deploy t-0; unlisted ; ");
+        // Others of its type build now: `lastActive` is left out.
+        let building = status(0, vec![demand("x86_64-linux", 0, None)]);
+        assert_eq!(decide(&graceful, &building, &up), "create ; deploy ; unlisted ; destroy t-0");
+        let down = QueueStatus::Unavailable(String::new());
+        assert_eq!(decide(&graceful, &down, &up), "create ; deploy t-0; unlisted ; ");
+    }
+
+    #[test]
+    fn paid_time_and_reserves() {
+        let stops = policy(|pool| pool.idle_action = IdleAction::Stop);
+        let mut paid = machine(1, MachineState::Up);
+        let idle = status(0, vec![demand("x86_64-linux", 0, Some(9999))]);
+        for (left, decided) in [
+            (1800, "create ; deploy t-1; unlisted ; "),
+            (600, "create ; deploy ; unlisted ; "),
+            (599, "create ; deploy ; unlisted ; stop t-1"),
+        ] {
+            paid.next_charge_at = Some(NOW.after(Seconds(left)));
+            assert_eq!(decide(&stops, &idle, std::slice::from_ref(&paid)), decided);
+        }
+        let off = [machine(1, MachineState::Stopped)];
+        assert_eq!(decide(&stops, &idle, &off), "create ; deploy ; unlisted ; ");
+        assert_eq!(
+            decide(&policy(|_| {}), &idle, &off),
+            "create ; deploy ; unlisted ; destroy t-1"
+        );
+    }
+}
