@@ -5,29 +5,29 @@ use std::process::ExitCode;
 /// How a run ended. Shown in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All done, or nothing to do.
+    /// Success, or nothing to do.
     Done = 0,
-    /// Something unexpected: a state file cannot be read, standard output is closed; or ended by a signal.
+    /// Unexpected error: a state file cannot be read, standard output is closed; or terminated by a signal.
     Unexpected = 1,
-    /// The configuration or the command line is wrong; nothing was touched.
+    /// The configuration or the command line is wrong; nothing was changed.
     BadConfig = 2,
-    /// Another run holds the lock; nothing was touched.
+    /// Another run holds the lock; nothing was changed.
     Locked = 3,
     /// A machine, a provider or the machines file failed, or took longer than `--wait`.
     SomeFailed = 4,
-    /// The queue status is unavailable: machines were kept, none was released.
+    /// The queue status is unavailable: no machine was released.
     QueueUnavailable = 5,
 }
 
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, or nothing to do
-  1  something unexpected (a state file cannot be read, standard output is closed), or ended by a signal
-  2  the configuration or the command line is wrong; nothing was touched
-  3  another run holds the lock; nothing was touched
+  0  success, or nothing to do
+  1  unexpected error (a state file cannot be read, standard output is closed), or terminated by a signal
+  2  the configuration or the command line is wrong; nothing was changed
+  3  another run holds the lock; nothing was changed
   4  a machine, a provider or the machines file failed, or took longer than --wait
-  5  the queue status is unavailable: machines were kept, none was released";
+  5  the queue status is unavailable: no machine was released";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -26,10 +26,10 @@ const KEEP_FOR: &str = "2h";
 /// About which machine or type, and why.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct About {
-    /// conf.nix, or a .json file. Without it: /etc/hydra-provisioner/conf.json or conf.nix
+    /// conf.nix, or a .json file. Default: /etc/hydra-provisioner/conf.json or conf.nix
     #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
     pub(crate) conf: PathBuf,
-    /// The reason, for whoever looks later
+    /// The reason, shown in plan, history and status
     #[arg(long, value_name = "TEXT")]
     pub(crate) why: Option<String>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Keep {
 pub(crate) struct Drain {
     #[command(flatten)]
     pub(crate) machine: OfMachine,
-    /// For how long: 90s, 10m, 2h, 1d; without it until `resume` or `release`
+    /// For how long: 90s, 10m, 2h, 1d; default: until `resume` or `release`
     #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
     pub(crate) length: Option<u64>,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Drain {
 pub(crate) struct Forget {
     #[command(flatten)]
     pub(crate) machine: OfMachine,
-    /// Also if its provider was not seen to list it no more; says what may be lost, and asks
+    /// Even if its provider may still list it; shows what may be lost, and asks
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Pause {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) about: About,
-    /// For how long: 90s, 10m, 2h, 1d; without it until `resume`
+    /// For how long: 90s, 10m, 2h, 1d; default: until `resume`
     #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
     pub(crate) length: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What the user may say to `sim`.
+//! The command line of `sim`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,99 +11,99 @@ use simulator::results::WarmUp;
 use super::conf::ConfArg;
 use super::hydra_database::Database;
 
-/// What is simulated.
+/// The subcommands of `sim`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sim {
-    /// What would this configuration cost, and how long would builds wait?
+    /// Show what a configuration would cost, and how long steps would wait
     Run {
         /// conf.nix, or a .json file
         conf: ConfArg,
         #[command(flatten)]
         options: Options,
-        /// Workloads (.jsonl, .jsonl.gz, .jsonl.zst) or scenarios (.json); each is run by itself
+        /// Traces (.jsonl, .jsonl.gz, .jsonl.zst) or scenarios (.json); each is a separate run
         #[arg(required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
     },
-    /// Show configurations side by side, each on the same work
+    /// Compare configurations on the same trace
     Compare {
-        /// conf.nix or .json files, each with its own interval and farm where told; or how others decide, on the machine
-        /// types of the first file: original (the Python script, mistakes included), ci-runners (idle count and time),
+        /// conf.nix or .json files, optionally with their own interval and farm; or other provisioners, with the machine
+        /// types of the first file: original (the Python script, bugs included), ci-runners (idle count and time),
         /// machine-per-job, cluster-autoscaler, fixed-farm
-        #[arg(required = true, num_args = 2.., value_name = "CONF[,interval=SECONDS][,farm=FILE][,policy=WORD]|WORD")]
+        #[arg(required = true, num_args = 2.., value_name = "CONF[,interval=SECONDS][,farm=FILE][,policy=NAME]|NAME")]
         confs: Vec<ConfArg>,
-        /// A workload or a scenario; may be given several times
+        /// A trace or a scenario; may be repeated
         #[arg(long = "trace", required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
         #[command(flatten)]
         options: Options,
     },
-    /// What the work costs at least, whoever decides, for how long a step may wait; and what who knows the future pays
+    /// Compute bounds of the cost for an allowed wait: the least possible cost, and that of a clairvoyant schedule
     Bound {
         /// conf.nix, or a .json file: the machine types
         conf: ConfArg,
-        /// Workloads or scenarios
+        /// Traces or scenarios
         #[arg(required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
-        /// 95 % of the steps wait at most this many seconds; several are separated by commas
+        /// Allowed 95th percentile of the wait, in seconds; separate several by commas
         #[arg(long, value_delimiter = ',', default_values_t = [0, 60, 300, 900, 3600])]
         wait: Vec<u64>,
         #[command(flatten)]
         options: Options,
     },
-    /// One page (HTML, nothing else needed) about configurations on the same work, to look at and to pass on
+    /// Write a self-contained HTML page that compares configurations on the same trace
     Report {
-        /// conf.nix or .json files, each with its own interval and farm where told
+        /// conf.nix or .json files, optionally with their own interval and farm
         #[arg(
             required = true,
-            value_name = "CONF[,interval=SECONDS][,farm=FILE][,policy=WORD]|WORD"
+            value_name = "CONF[,interval=SECONDS][,farm=FILE][,policy=NAME]|NAME"
         )]
         confs: Vec<ConfArg>,
-        /// A workload or a scenario
+        /// A trace or a scenario
         #[arg(long, value_name = "TRACE")]
         trace: PathBuf,
-        /// Where the page is written
+        /// Output file
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
-        /// Waits longer than this many seconds are counted
+        /// Target wait in seconds; longer waits are counted
         #[arg(long, default_value_t = 300)]
         target: u64,
         #[command(flatten)]
         options: Options,
     },
-    /// Draw farms, work and trouble from seeds and watch that no rule is broken
+    /// Test random farms, traces and faults for violations of the order rules
     Campaign {
         /// The first seed
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// How many seeds, counted up from the first
+        /// Number of seeds, counted up from the first
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
-        /// Print what is drawn from the seed as JSON
+        /// Print the parameters drawn from the seed as JSON
         #[arg(long)]
         knobs: bool,
     },
-    /// Show where this configuration would decide otherwise than was decided when RECORDING was written
+    /// Show where this configuration decides differently from a recording
     Replay {
         /// conf.nix, or a .json file
         conf: PathBuf,
         /// Written by `run --record`
         recording: PathBuf,
     },
-    /// Write the work of a scenario as a workload
+    /// Write the work of a scenario as a trace
     Generate {
         /// A scenario (.json)
         scenario: PathBuf,
-        /// Instead of the scenario's own seed
+        /// Random seed, instead of the scenario's
         #[arg(long)]
         seed: Option<u64>,
         /// .jsonl or .jsonl.gz
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Be the queue runner for a real provisioner: a model of it over TRACE. Its machines need not exist
+    /// Act as the queue runner for a real provisioner, with the steps of TRACE. Its machines need not exist
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
-    /// Turn the records of others into a workload
+    /// Convert other formats to a trace
     #[command(subcommand)]
     Import(Import),
 }
@@ -114,41 +114,41 @@ Classic (conf.nix: statusCommand = [ \"cat\" \"FILE\" ]; machinesFile = \"MACHIN
 
 REST (conf.nix: queue.url = \"http://ADDRESS:PORT\";), without a machines file:
   sim serve TRACE --listen ADDRESS:PORT
-Builders join by PUT /builders/NAME with what they offer, as JSON ({\"systems\":[\"x86_64-linux\"],\"maxJobs\":4}),
-and leave by DELETE /builders/NAME: where real ones are started and stopped, by resumeCommand and drainCommand.
-GET /derivations tells, as `nix derivation show` does, which features the waiting steps require.";
+Builders join with PUT /builders/NAME and their capacity as JSON ({\"systems\":[\"x86_64-linux\"],\"maxJobs\":4}),
+and leave with DELETE /builders/NAME. Send these where resumeCommand and drainCommand start and stop real builders.
+GET /derivations shows the features that waiting steps require, in the format of `nix derivation show`.";
 
-/// How the queue runner is played.
+/// How the queue runner is simulated.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("answers").required(true).multiple(true).args(["listen", "status_file"]))]
 pub(crate) struct Serve {
-    /// A workload or a scenario
+    /// A trace or a scenario
     pub(crate) trace: PathBuf,
-    /// Play the classic queue runner, over the machines file that the provisioner writes: machines in it take
-    /// steps, as many as they offer. Without it the REST queue runner is played
+    /// Act as the classic queue runner and read the provisioner's machines file: machines in it build steps, as many
+    /// as they have slots. Without it, act as the REST queue runner
     #[arg(long, value_name = "FILE", required_unless_present = "listen")]
     pub(crate) machines_file: Option<PathBuf>,
     /// Answer GET /status and /status/queues as the REST queue runner does, and GET /classic
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Keep what the classic `hydra-queue-runner --status` would print in FILE
+    /// Keep FILE updated with the output of the classic `hydra-queue-runner --status`
     #[arg(long, value_name = "FILE", requires = "machines_file")]
     pub(crate) status_file: Option<PathBuf>,
-    /// The queue runner's settings (`queueRunner` of a farm, JSON) instead of a scenario's own
+    /// Farm file (JSON) with the queue runner's settings (`queueRunner`), instead of the scenario's
     #[arg(long, value_name = "FILE")]
     pub(crate) farm: Option<PathBuf>,
-    /// Seconds of the trace in one second
+    /// Simulated seconds per real second
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) speed: u64,
-    /// Where chance comes from, instead of the scenario's own seed
+    /// Random seed, instead of the scenario's
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 }
 
-/// Where work is imported from.
+/// The formats of `sim import`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Import {
-    /// What a Hydra built, from its own database, which is only read (without TLS: use a socket or a tunnel)
+    /// The builds of a Hydra, from its database (read-only; without TLS: use a socket or a tunnel)
     Postgres {
         #[command(flatten)]
         database: Database,
@@ -157,32 +157,32 @@ pub(crate) enum Import {
     },
     /// The Standard Workload Format of the Parallel Workloads Archive
     Swf {
-        /// The archive's file, which may be .gz
+        /// The archive's file, optionally .gz
         file: PathBuf,
-        /// The system that its jobs are taken to be built on
+        /// System of all jobs
         #[arg(long, default_value = "x86_64-linux")]
         system: String,
-        /// What a job's processors become: Hydra gives a step one slot of one machine
+        /// How to convert a job with several processors: Hydra gives a step one slot of one machine
         #[arg(long, value_enum, default_value = "steps")]
         processors: Processors,
         #[command(flatten)]
         output: Output,
     },
-    /// A dependency graph: a folder of .drv files, or what `nix derivation show -r` (older Nix: `nix
-    /// show-derivation -r`) prints
+    /// A dependency graph: a folder of .drv files, or the output of `nix derivation show -r` (older Nix: `nix
+    /// show-derivation -r`)
     Derivations {
-        /// A folder, or a file of JSON; `-` is standard input
+        /// A folder, or a JSON file; `-` is standard input
         file: PathBuf,
-        /// Nix does not tell how long a derivation takes: half are taken to build in less than this many seconds
+        /// Median build time in seconds (Nix does not record build times)
         #[arg(long, default_value_t = 30)]
         median: u64,
-        /// How much they differ: standard deviation of the natural logarithm
+        /// Spread of the build times: standard deviation of the natural logarithm
         #[arg(long, default_value_t = 1.5)]
         sigma: f64,
-        /// Where chance comes from
+        /// Random seed
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// The jobset that they are builds of
+        /// Jobset of the builds
         #[arg(long, default_value = "project:jobset")]
         jobset: String,
         #[command(flatten)]
@@ -190,12 +190,12 @@ pub(crate) enum Import {
     },
 }
 
-/// What a job of several processors becomes.
+/// How a job with several processors is converted.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Processors {
-    /// As many steps as processors, each as long as the job: the work stays the same, spread over slots
+    /// One step per processor, each as long as the job: the total work stays the same
     Steps,
-    /// One step, whatever the processors: less work than was recorded
+    /// One step per job: less work than recorded
     Ignore,
 }
 
@@ -209,36 +209,36 @@ pub(crate) struct Output {
 #[derive(Debug, Args)]
 #[cfg_attr(test, derive(Default))]
 pub(crate) struct Options {
-    /// Where chance comes from, instead of the scenario's own seed
+    /// Random seed, instead of the scenario's
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Run this many seeds, counted up from the first, and tell how sure the means are
+    /// Number of seeds, counted up from the first; shows confidence intervals of the means
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) seeds: u64,
-    /// Run each seed this many times, with the first look spread over the interval, and show from where to where results
-    /// go: when the provisioner looks is chance too
+    /// Run each seed this many times, with the first poll at different times within the interval, and show the range of
+    /// the results
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) phases: u64,
-    /// Machines, prices, queue runner, incidents and faults (JSON), instead of a scenario's own
+    /// Farm file (JSON): machines, prices, queue runner, incidents and faults, instead of the scenario's
     #[arg(long, value_name = "FILE")]
     pub(crate) farm: Option<PathBuf>,
-    /// Seconds from the start of one cycle to the start of the next
+    /// Seconds between polls of the queue
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) interval: Option<u64>,
-    /// Leave the beginning, when the farm has no machines yet, out of waits and slowdowns: seconds from the start, or
-    /// `mser5`, which finds the place by itself. Costs are of the whole
+    /// Exclude the start, when the farm has no machines yet, from waits and slowdowns: seconds, or `mser5` to determine
+    /// them automatically. Costs cover the whole run
     #[arg(long, value_name = "SECONDS|mser5", value_parser = warm_up, default_value = "0", hide_default_value = true)]
     pub(crate) warm_up: WarmUp,
-    /// Write down the course of things, and compare waits with this.
+    /// Record details over time, and compare waits with this target.
     #[arg(skip)]
     pub(crate) detail: Option<Millis>,
-    /// Say also how many times what it costs at least each configuration costs (see `sim bound`)
+    /// Also show each cost as a ratio to the bounds (see `sim bound`)
     #[arg(long)]
     pub(crate) bound: bool,
-    /// Threads; results do not depend on it
+    /// Number of threads; results do not depend on it
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) threads: usize,
-    /// How results are printed
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
 }

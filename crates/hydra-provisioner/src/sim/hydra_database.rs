@@ -29,13 +29,13 @@ pub(crate) struct Database {
         help = "postgresql://USER@HOST/hydra, or \"host=/run/postgresql dbname=hydra\""
     )]
     url: Url,
-    /// Only builds that entered the queue from then on, such as 2026-01-31T00:00Z
+    /// Only builds queued at or after TIME, such as 2026-01-31T00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
-    /// Only builds that entered the queue before then
+    /// Only builds queued before TIME
     #[arg(long, value_name = "TIME")]
     until: Option<jiff::Timestamp>,
-    /// Which steps of a build wait for each other: Hydra does not record it
+    /// How to reconstruct dependencies between the steps of a build: Hydra does not record them
     #[arg(long, value_enum, default_value = "certain")]
     order: StepOrder,
 }
@@ -54,9 +54,9 @@ impl FromStr for Url {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StepOrder {
-    /// Only the build's own step waits for the others: as parallel as it can be
+    /// Only the build's own step depends on the others: maximum parallelism
     Certain,
-    /// A step also waits for the one that ended last before it began: as it was seen
+    /// A step also depends on the one that ended last before it started: as observed
     Observed,
 }
 
