@@ -215,7 +215,7 @@ fn options_may_stand_before_the_command() {
     let unsaid = program().arg(farm.conf()).arg("--watch").output().unwrap();
     assert_eq!(unsaid.status.code(), Some(2));
     assert!(
-        stderr(&unsaid).contains("with options write `run CONF --watch`"),
+        stderr(&unsaid).contains("with options, write `run CONF --watch`"),
         "{}",
         stderr(&unsaid)
     );
