@@ -59,7 +59,7 @@ impl Ssh {
         let address = machine
             .address
             .as_ref()
-            .ok_or_else(|| SshError::Failed("its provider tells no address for it".to_owned()))?;
+            .ok_or_else(|| SshError::Failed("its provider reports no address for it".to_owned()))?;
         let known_hosts = self.known_hosts(machine).map_err(|error| {
             SshError::Failed(format!("cannot write {}: {error}", self.known_hosts_dir.display()))
         })?;

@@ -170,7 +170,7 @@ pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
         };
         return Err(fail(Exit::BadConfig, &format!("no order stands for {}; {there}", args.name)));
     };
-    print(format!("taken back: {order}\n"))?;
+    print(format!("revoked: {order}\n"))?;
     Ok(Exit::Done)
 }
 

@@ -22,7 +22,7 @@ fn machines_are_created_used_drained_and_destroyed() {
     assert_eq!(
         in_order(stdout(&output)),
         "machine types
-  x86_64-linux: 2 runnable, wants 2, may have 2, has 0
+  x86_64-linux: 2 runnable, 2 wanted, 2 allowed, 0 present
 machines
   none
 actions
@@ -68,7 +68,7 @@ results
     farm.set_queue(&json!({}), &queue_machines(false));
     let output = farm.run(&["run"]);
     assert!(
-        stdout(&output).contains("results\n  hydra-provisioned-1: destroy done\n"),
+        stdout(&output).contains("results\n  hydra-provisioned-1: destroyed\n"),
         "{}",
         stdout(&output)
     );
@@ -83,7 +83,7 @@ fn plan_and_status_change_nothing() {
     assert_eq!(
         stdout(&plan),
         "machine types
-  x86_64-linux: 1 runnable, wants 1, may have 1, has 0
+  x86_64-linux: 1 runnable, 1 wanted, 1 allowed, 0 present
 machines
   none
 actions

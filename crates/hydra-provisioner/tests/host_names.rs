@@ -88,7 +88,7 @@ fn a_machine_is_asked_for_the_name_that_its_provider_does_not_tell() {
 
     *cell.lock().unwrap() = status(0, &builder(1));
     let busy = stdout(&run(&farm));
-    assert!(busy.contains("hydra-provisioned-0: keep, 1 build running"), "{busy}");
+    assert!(busy.contains("hydra-provisioned-0: keep: 1 build running"), "{busy}");
 
     *cell.lock().unwrap() = status(0, &builder(0));
     let drained = stdout(&run(&farm));

@@ -32,13 +32,13 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     until("two published", || farm.machines_file().len() == 2);
 
     let drained = said(&farm, &["drain", "hydra-provisioned-0", "--why", "disk errors"]);
-    assert_eq!(drained, "drain hydra-provisioned-0, said by ann: disk errors\n");
+    assert_eq!(drained, "drain hydra-provisioned-0, ordered by ann: disk errors\n");
     said(&farm, &["pause", "all", "--for", "2h"]);
     until("one unlisted", || farm.machines_file().len() == 1);
     assert_eq!(farm.machines().len(), 2, "it stays, and there is no other");
     let plan = stdout(&farm.run(&["plan"]));
-    assert!(plan.contains("orders\n  pause all, said by ann until "), "{plan}");
-    assert!(plan.contains("  drain hydra-provisioned-0, said by ann: disk errors\n"), "{plan}");
+    assert!(plan.contains("orders\n  pause all, ordered by ann until "), "{plan}");
+    assert!(plan.contains("  drain hydra-provisioned-0, ordered by ann: disk errors\n"), "{plan}");
     drop(service);
 
     let service = Service::start(&farm, &[]);
@@ -59,10 +59,10 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
 
     let history = said(&farm, &["history"]);
     for line in [
-        "hydra-provisioned-0  order: drain hydra-provisioned-0, said by ann: disk errors",
-        "hydra-provisioned-0  order taken back by ann: drain hydra-provisioned-0",
-        "hydra-provisioned-0  taken back into use",
-        "hydra-provisioned-4  to destroy: said by ann",
+        "hydra-provisioned-0  order: drain hydra-provisioned-0, ordered by ann: disk errors",
+        "hydra-provisioned-0  order revoked by ann: drain hydra-provisioned-0",
+        "hydra-provisioned-0  back in use",
+        "hydra-provisioned-4  to destroy: ordered by ann",
     ] {
         assert!(history.contains(line), "{line} is not in {history}");
     }

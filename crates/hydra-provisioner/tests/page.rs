@@ -91,7 +91,7 @@ fn why_names_the_rule_its_inputs_and_when_it_changes() {
     farm.set_queue(&json!({}), &idle);
     let of_machine = stdout(&farm.run(&["why", "hydra-provisioned-0"]));
     for part in [
-        "hydra-provisioned-0: keep, used ",
+        "hydra-provisioned-0: keep: used ",
         "its provider says: up",
         "the queue runner says that it builds 0",
         "if nothing else happens, from ",

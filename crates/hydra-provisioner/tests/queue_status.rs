@@ -65,7 +65,8 @@ fn a_farm_at_zero_starts_with_every_release() {
     ] {
         let (code, plan) = plan(&farm(&json!([]), &recorded(name)));
         assert_eq!(code, 0, "{name}: {plan:?}");
-        let starts = plan[1].starts_with(&format!("x86_64-linux: {wants} runnable, wants {wants}"));
+        let starts =
+            plan[1].starts_with(&format!("x86_64-linux: {wants} runnable, {wants} wanted"));
         assert!(starts, "{name}: {plan:?}");
     }
 }
@@ -78,7 +79,7 @@ fn local_steps_get_a_machine() {
     farm.set_queue(&types, &json!({}));
     let (code, plan) = plan(&farm);
     assert_eq!(code, 0);
-    assert!(plan[1].starts_with("x86_64-linux: 40 runnable, wants 40"), "{plan:?}");
+    assert!(plan[1].starts_with("x86_64-linux: 40 runnable, 40 wanted"), "{plan:?}");
     assert!(!plan.iter().any(|line| line == "warnings"), "{plan:?}");
 }
 
@@ -133,7 +134,7 @@ fn an_unreadable_count_is_not_zero() {
         farm.set_queue(&types, &json!({ "root@10.0.0.1": entry }));
         let (_, plan) = plan(&farm);
         let expected = wants.map_or("x86_64-linux: runnable unknown".to_owned(), |wants| {
-            format!("x86_64-linux: {wants} runnable, wants {wants}")
+            format!("x86_64-linux: {wants} runnable, {wants} wanted")
         });
         assert!(plan[1].starts_with(&expected), "{runnable}: {plan:?}");
         assert!(

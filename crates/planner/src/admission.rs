@@ -1,9 +1,9 @@
-//! What machines share and may use up: the memory of the host that runs them.
+//! Shared resources that machines can use up, such as the memory of their host.
 
 use crate::names::MachineType;
 use crate::snapshot::Resource;
 
-/// What is left of every resource while machines are chosen.
+/// The unused amount of every resource while machines are chosen.
 pub(crate) struct Admission<'a> {
     left: Vec<(&'a Resource, u64)>,
 }
@@ -13,7 +13,7 @@ impl<'a> Admission<'a> {
         Self { left: resources.iter().map(|resource| (resource, resource.free)).collect() }
     }
 
-    /// Takes what one more machine needs, of everything or of nothing; `Err` names what is short.
+    /// Takes the needs of one more machine, of all resources or of none. `Err` is the resource that is short.
     pub(crate) fn take(&mut self, machine_type: &MachineType) -> Result<(), &'a Resource> {
         let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
         if let Some((short, _)) = self.left.iter().find(|(resource, left)| need(resource) > *left) {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_exactly_fits_and_no_more() {
+    fn an_exact_fit_is_admitted() {
         let kind = MachineType::new("x86_64-linux");
         let resource =
             Resource { name: "MiB".to_owned(), free: 2000, needs: [(kind.clone(), 1000)].into() };

@@ -1,7 +1,7 @@
-//! Limits of the farm and of its types: in dollars, and of all machines together.
+//! Limits of the farm and of its types, in dollars and in machines.
 //!
-//! A machine may only be begun if neither limit can be passed within the next hour, with all machines that run or are
-//! being made, those on their way out included:
+//! A machine may be begun only if no limit can be exceeded within the next hour. All machines that run or are
+//! being created count, including those being released:
 //!
 //! ```text
 //! maxHourlyCost  >= prices of them all
@@ -9,9 +9,10 @@
 //! maxMonthlyCost >= spent this month + prices of them all * min(1 h, rest of the month)
 //! ```
 //!
-//! A machine that runs is kept in use as long as the same holds with those in use before it; else it gets no new
-//! builds, has that hour to end what it builds, and goes when it is idle. `minMachines` machines of each type are
-//! counted, but not limited. Prices are what the machines cost per hour when they were begun.
+//! A running machine stays in use as long as the same holds with the machines in use before it. Otherwise it
+//! gets no new builds, has that hour to finish its builds, and is released when it is idle. `minMachines`
+//! machines of each type are counted, but not limited. Prices are the machines' prices per hour when they
+//! were begun.
 
 use std::collections::BTreeMap;
 
@@ -25,27 +26,27 @@ use crate::snapshot::{MachineState, Snapshot};
 use crate::spending::Spent;
 use crate::time::{Seconds, Timestamp};
 
-/// How far ahead a machine is counted: what it builds has this long to end before a limit is passed.
-const AHEAD: Seconds = Seconds::from_minutes(60);
+/// How far ahead a machine is counted: its builds have this long to finish before a limit is exceeded.
+const LOOKAHEAD: Seconds = Seconds::from_minutes(60);
 
-/// What is left of all limits while machines are chosen.
+/// The remaining room of all limits while machines are chosen.
 pub(crate) struct Limits<'a> {
     policy: &'a Policy,
     now: Timestamp,
     farm: Account,
     types: BTreeMap<&'a MachineType, Account>,
-    /// Machines that run, or are being made.
+    /// Machines that run or are being created.
     machines: u32,
 }
 
-/// What one limit of each kind is counted against.
+/// The values that are compared with the limits.
 #[derive(Clone, Copy, Default)]
 struct Account {
     limits: CostLimits,
     spent: Spent,
-    /// Dollars per hour of all that runs or is being made.
+    /// Dollars per hour of all machines that run or are being created.
     running: Money,
-    /// Dollars per hour of those of them that are in use.
+    /// Dollars per hour of those that are in use.
     used: Money,
 }
 
@@ -94,7 +95,7 @@ impl<'a> Limits<'a> {
         self.types.get_mut(machine_type).into_iter().for_each(change);
     }
 
-    /// What a machine costs per hour.
+    /// The price of a machine per hour.
     fn price(&self, observed: &Observed<'_>) -> Money {
         let known = observed.machine.memory.paid.and_then(|paid| paid.dollars_per_hour);
         known.unwrap_or_else(|| self.price_of(&observed.machine.machine_type))
@@ -105,10 +106,10 @@ impl<'a> Limits<'a> {
         pool.and_then(|pool| pool.dollars_per_hour).unwrap_or_default()
     }
 
-    /// Counts one more machine, the type's `number`th from 0, that is to be begun.
+    /// Counts one more machine to begin: the type's `number`th, from 0.
     ///
     /// # Errors
-    /// With the limit that it could pass.
+    /// With the limit that it could exceed.
     pub(crate) fn begin(
         &mut self,
         machine_type: &MachineType,
@@ -133,11 +134,11 @@ impl<'a> Limits<'a> {
         Ok(())
     }
 
-    /// Counts a machine that runs, the type's `number`th from 0, as in use.
+    /// Counts a running machine as in use: the type's `number`th, from 0.
     ///
     /// # Errors
-    /// With the limit that would be passed if it went on.
-    pub(crate) fn go_on(
+    /// With the limit that it would exceed if it stayed in use.
+    pub(crate) fn continue_use(
         &mut self,
         observed: &Observed<'_>,
         number: u32,
@@ -170,19 +171,19 @@ impl<'a> Limits<'a> {
         Ok(())
     }
 
-    /// Whether what runs of a type would pass a limit if it went on.
-    pub(crate) fn are_short(&self, machine_type: &MachineType) -> bool {
+    /// Whether the running machines of a type would exceed a limit if they continued.
+    pub(crate) fn are_exceeded(&self, machine_type: &MachineType) -> bool {
         self.check(machine_type, |account| account.running).is_err()
     }
 
-    /// When the limits leave less, or more, although nothing happens.
+    /// When the room of the limits changes without an event.
     pub(crate) fn change_at(&self) -> Option<Timestamp> {
         let accounts = self.types.values().chain([&self.farm]);
         accounts.filter_map(|account| account.changes_at(self.now)).min()
     }
 }
 
-/// A machine that was asked for, with an answer that was lost, may be there.
+/// A requested machine whose answer was lost may exist.
 pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
     let memory = &observed.machine.memory;
     let may_be_there = observed.machine.state == MachineState::Requested && memory.paid.is_some();
@@ -190,14 +191,14 @@ pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
 }
 
 impl Account {
-    /// The limit that machines of `dollars_per_hour` together pass, and when it is over.
+    /// The limit that machines of `dollars_per_hour` together exceed, and when it ends.
     fn passed(
         &self,
         dollars_per_hour: Money,
         now: Timestamp,
     ) -> Option<(LimitName, Option<Timestamp>)> {
         let CostLimits { hourly, daily, monthly } = self.limits;
-        let by = |end: Timestamp| dollars_per_hour.for_time(AHEAD.min(end.since(now)));
+        let by = |end: Timestamp| dollars_per_hour.for_time(LOOKAHEAD.min(end.since(now)));
         let (tomorrow, next_month) = (now.start_of_next_day(), now.start_of_next_month());
         let today = self.spent.today.plus(by(tomorrow));
         let this_month = self.spent.this_month.plus(by(next_month));
@@ -214,13 +215,13 @@ impl Account {
         }
     }
 
-    /// Tomorrow, or when what runs, or is in use, has come within the hour of a limit.
+    /// Tomorrow, or when the running or used machines are within an hour of a limit.
     fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
         let CostLimits { hourly: _, daily, monthly } = self.limits;
         let mut change_at = daily.or(monthly).map(|_| now.start_of_next_day());
         for (limit, spent) in [(daily, self.spent.today), (monthly, self.spent.this_month)] {
             for running in [self.running, self.used] {
-                let counted = spent.plus(running.for_time(AHEAD));
+                let counted = spent.plus(running.for_time(LOOKAHEAD));
                 let left = limit.and_then(|limit| limit.0.checked_sub(counted.0)).map(Money);
                 let lasts = left.and_then(|left| left.lasts_for(running));
                 change_at = earliest(change_at, lasts.map(|l| now.after(l).after(Seconds(1))));

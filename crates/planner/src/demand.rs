@@ -1,4 +1,4 @@
-//! How much each pool is asked for: waiting steps are given to pools, and pools are sized.
+//! The demand of each pool: waiting steps are assigned to pools, and pools are sized.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,11 +12,12 @@ use crate::snapshot::{Demand, DemandKey, QueueStatus};
 use crate::target_wait::{self, Load};
 use crate::time::{Seconds, Timestamp};
 
-/// How classic Hydra tells of a step with `preferLocalBuild` (`createStep` in `queue-monitor.cc`). It does not ask
-/// it of a machine (`Machine::supportsStep` in `state.hh`): any machine of the system builds such a step, and one
-/// with the mandatory feature `local` builds nothing else. Every other feature is asked for by its name, those that
-/// Nix itself knows too (`kvm`, `nixos-test`, `recursive-nix`, `uid-range`, `ca-derivations`), by both queue runners. (The
-/// classic one asks for `ca-derivations` by itself where output paths are not known beforehand; the other does not.)
+/// How classic Hydra reports a step with `preferLocalBuild` (`createStep` in `queue-monitor.cc`). It does not
+/// require the feature of a machine (`Machine::supportsStep` in `state.hh`): any machine of the system builds
+/// such a step, and a machine with the mandatory feature `local` builds nothing else. Both queue runners
+/// require every other feature by its name, including those that Nix itself knows (`kvm`, `nixos-test`,
+/// `recursive-nix`, `uid-range`, `ca-derivations`). (Only the classic one requires `ca-derivations` on its
+/// own, where output paths are not known beforehand.)
 const PREFERS_LOCAL_BUILD: &str = "local";
 
 /// The steps that one pool serves.
@@ -25,14 +26,14 @@ pub(crate) struct PoolDemand {
     pub(crate) runnable: u64,
     pub(crate) running: u64,
     pub(crate) last_active: Option<Timestamp>,
-    /// How long waiting steps have waited together, and of how many steps that is known.
+    /// The total wait of waiting steps, and the number of steps for which it is known.
     waited: (u64, u64),
 }
 
-/// What each pool is asked for.
+/// The demand of each pool.
 pub(crate) type DemandByPool<'a> = BTreeMap<&'a MachineType, PoolDemand>;
 
-/// Gives every kind of step to one pool and warns of steps that no pool builds.
+/// Assigns every kind of step to one pool and warns of steps that no pool can build.
 pub(crate) fn demand_by_pool<'a>(
     policy: &'a Policy,
     queue: &QueueStatus,
@@ -42,8 +43,8 @@ pub(crate) fn demand_by_pool<'a>(
     let QueueStatus::Up(queue) = queue else {
         return pools;
     };
-    // A canceled step is counted by kind until the classic dispatcher runs again (`State::doDispatch` alone
-    // writes these counts), which may take minutes; the total is counted when the queue runner is asked.
+    // The classic queue runner counts canceled steps by kind until its dispatcher runs again (only
+    // `State::doDispatch` writes these counts), which may take minutes. It counts the total when it is asked.
     let most = queue.runnable_total.unwrap_or(u64::MAX);
     for demand in &queue.demand {
         match pool_for(policy, &demand.kind) {
@@ -59,7 +60,7 @@ pub(crate) fn demand_by_pool<'a>(
 }
 
 impl PoolDemand {
-    /// At `most` so many steps can be runnable.
+    /// At most `most` steps can be runnable.
     pub(crate) fn add(&mut self, demand: &Demand, most: u64) {
         self.runnable = self.runnable.saturating_add(demand.runnable).min(most);
         self.running = self.running.saturating_add(demand.running);
@@ -70,15 +71,15 @@ impl PoolDemand {
         }
     }
 
-    /// How long a waiting step has waited on average, where that is known.
+    /// The average wait of a waiting step, if known.
     fn mean_wait(&self) -> Option<Seconds> {
         self.waited.0.checked_div(self.waited.1).map(Seconds)
     }
 }
 
-/// The pool that a step goes to. Of several that can build it: one that names its system before one that
-/// only can build for it, then the one made most especially for it (most mandatory, then fewest other
-/// features), then the first by name. So no step is counted twice.
+/// The pool that gets a step. Of several that can build it: one that names its system comes before one that
+/// is only compatible; then the most specialized one (most mandatory features, then fewest other features);
+/// then the first by name. So no step is counted twice.
 pub(crate) fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
     policy
         .pools
@@ -93,7 +94,7 @@ pub(crate) fn can_build(pool: &PoolPolicy, kind: &DemandKey) -> bool {
     affinity(pool, kind).is_some()
 }
 
-/// Lower is nearer; `None` where the pool cannot build such a step.
+/// Lower is nearer; `None`: the pool cannot build such a step.
 fn affinity(pool: &PoolPolicy, kind: &DemandKey) -> Option<(SystemMatch, Reverse<usize>, usize)> {
     let system = system_match(pool, &kind.system)?;
     let mandatory_met = pool.mandatory_features.is_subset(&kind.features);
@@ -125,7 +126,7 @@ fn system_match(pool: &PoolPolicy, system: &System) -> Option<SystemMatch> {
     }
 }
 
-/// An x86_64-linux machine builds for i686-linux too, so that nobody needs machines for it.
+/// An x86_64-linux machine builds for i686-linux too, so no separate machines are needed for it.
 pub(crate) fn builds_i686(systems: &[System]) -> bool {
     systems.iter().any(|system| system.as_str() == "x86_64-linux")
 }
@@ -158,7 +159,7 @@ pub(crate) fn size(
     } else if wanted < u64::from(pool.min_machines) {
         (pool.min_machines.min(pool.max_machines), AllowedBy::MinMachines)
     } else {
-        // Cannot be cut off: it is at most `max_machines`.
+        // Does not truncate: it is at most `max_machines`.
         (u32::try_from(wanted).unwrap_or(u32::MAX), AllowedBy::Demand)
     };
     Sizing {

@@ -1,7 +1,8 @@
-//! Where a machine is: one type with one parser, one normal form and one printer.
+//! The address of a machine: one type with one parser, one normal form and one printer.
 //!
 //! Providers, machines files and queue runners write the same machine in many ways: `host`, `user@host`,
-//! `host:port`, `[v6]:port`, `ssh://user@host:port?option=value`. Two ways to write one place are equal here.
+//! `host:port`, `[v6]:port`, `ssh://user@host:port?option=value`. Different spellings of one endpoint are
+//! equal here.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -13,17 +14,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::escape::escape;
 
-/// The port of ssh where none is told.
+/// The default ssh port.
 pub const SSH_PORT: u16 = 22;
 
 /// The longest DNS name in bytes (RFC 1035).
-const MOST_NAME_BYTES: usize = 253;
+const MAX_NAME_BYTES: usize = 253;
 
-/// A host in normal form: an IP address (one that is mapped into IPv6 is an IPv4 address), or a DNS name in
-/// lower case without a trailing dot.
+/// A host in normal form: an IP address (an IPv4-mapped IPv6 address becomes an IPv4 address), or a DNS name
+/// in lower case without a trailing dot.
 ///
-/// Text that is no host is kept as it is: it equals no host but itself, so that a queue runner's odd key is
-/// nobody's, but is not lost.
+/// Text that is not a host is kept unchanged and equals only itself. So a queue runner's unusual key matches
+/// no machine, but is not lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(Form);
 
@@ -36,7 +37,7 @@ enum Form {
     Unreadable(String),
 }
 
-/// Why text does not tell where a machine is.
+/// Why text is not a valid endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointError(String);
 
@@ -49,18 +50,18 @@ impl fmt::Display for EndpointError {
 impl Error for EndpointError {}
 
 impl Host {
-    /// Takes any text; what is no host can be told by [`Host::is_readable`].
+    /// Takes any text. [`Host::is_readable`] says whether it is a host.
     pub fn new(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
         text.parse().unwrap_or_else(|_: EndpointError| Self(Form::Unreadable(text.to_owned())))
     }
 
-    /// Whether it is a host, and not only somebody's text.
+    /// Whether it is a host, and not only text.
     pub fn is_readable(&self) -> bool {
         !matches!(self.0, Form::Unreadable(_))
     }
 
-    /// The address, where it is one that means the same on every interface.
+    /// The IP address, if it means the same on every interface.
     pub fn ip(&self) -> Option<IpAddr> {
         match self.0 {
             Form::Address(address) => Some(address),
@@ -68,7 +69,7 @@ impl Host {
         }
     }
 
-    /// As it stands in a URI: IPv6 addresses in brackets.
+    /// In the form for URIs: IPv6 addresses in brackets.
     pub fn in_uri(&self) -> String {
         match &self.0 {
             Form::Address(IpAddr::V6(address)) => format!("[{address}]"),
@@ -88,7 +89,7 @@ impl From<IpAddr> for Host {
     }
 }
 
-/// A host alone, without user and port; an IPv6 address may stand in brackets.
+/// A host alone, without user and port. An IPv6 address may be in brackets.
 impl FromStr for Host {
     type Err = EndpointError;
 
@@ -124,7 +125,7 @@ fn dns_name(name: &str) -> Result<Host, &'static str> {
     if name.is_empty() {
         return Err("is no host");
     }
-    if name.len() > MOST_NAME_BYTES {
+    if name.len() > MAX_NAME_BYTES {
         return Err("is too long for a host name");
     }
     if !name.chars().all(|c| is_in_names(c) || c == '.') {
@@ -133,7 +134,7 @@ fn dns_name(name: &str) -> Result<Host, &'static str> {
     if name.split('.').any(|label| label.is_empty() || label.starts_with('-')) {
         return Err("has an empty part, or one that starts with '-'");
     }
-    // `10.1` and `10.0.0.256`: whatever they are for resolvers, they are not names.
+    // Resolvers accept `10.1` and `10.0.0.256` in various ways, but they are not names.
     if name.rsplit_once('.').is_some_and(|(_, last)| last.chars().all(|c| c.is_ascii_digit())) {
         return Err("is not a whole IPv4 address");
     }
@@ -144,7 +145,7 @@ fn refuse(text: &str, reason: &str) -> EndpointError {
     EndpointError(format!("\"{}\" {reason}", escape(text)))
 }
 
-/// As ssh takes it: no brackets.
+/// In the form for ssh: no brackets.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text: Cow<'_, str> = match &self.0 {
@@ -168,17 +169,17 @@ impl<'de> Deserialize<'de> for Host {
     }
 }
 
-/// A host with the port that its ssh listens on.
+/// A host and its ssh port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// Where.
+    /// The host.
     pub host: Host,
-    /// `None` where it is not told: such a place is any of the host's.
+    /// `None` if not reported: it matches every port of the host.
     pub port: Option<u16>,
 }
 
 impl Endpoint {
-    /// Takes any text, as [`Host::new`] does; users, schemes and parameters do not matter.
+    /// Takes any text, as [`Host::new`] does. Users, schemes and parameters are ignored.
     pub fn new(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
         match text.parse::<Destination>() {
@@ -187,13 +188,13 @@ impl Endpoint {
         }
     }
 
-    /// Whether both may be one place: ports that are told must be the same.
+    /// Whether both may be the same endpoint: two known ports must be equal.
     pub fn may_be(&self, other: &Self) -> bool {
         self.host == other.host && ports_fit(self.port, other.port)
     }
 }
 
-/// Whether two ports may be one.
+/// Whether two ports may be the same.
 pub(crate) fn ports_fit(a: Option<u16>, b: Option<u16>) -> bool {
     a.is_none() || b.is_none() || a == b
 }
@@ -220,21 +221,21 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
-/// All that a machine's place may be written with: `scheme://user@host:port/path?parameters`.
+/// All parts of a machine's address: `scheme://user@host:port/path?parameters`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// In lower case: `ssh`, `ssh-ng`.
     pub scheme: Option<String>,
-    /// Who to log in as.
+    /// The user to log in as.
     pub user: Option<String>,
-    /// Where.
+    /// Host and port.
     pub endpoint: Endpoint,
-    /// What follows the port: a path, parameters. Empty, or starts with `/`, `?` or `#`.
+    /// What follows the port: a path, parameters. Empty, or begins with `/`, `?` or `#`.
     pub rest: String,
 }
 
 impl Destination {
-    /// `user` at a place, without scheme and parameters.
+    /// `user` at an endpoint, without scheme and parameters.
     pub fn new(user: impl Into<String>, host: Host, port: u16) -> Self {
         let endpoint = Endpoint { host, port: Some(port) };
         Self { scheme: None, user: Some(user.into()), endpoint, rest: String::new() }
@@ -288,7 +289,8 @@ fn host_and_port(place: &str) -> Result<Endpoint, EndpointError> {
     Ok(Endpoint { port: port.transpose()?, host: host.parse()? })
 }
 
-/// `user@host` where that says all (Nix 2.8 and ssh take IPv6 addresses so, newer Nix too), a URI otherwise.
+/// `user@host` if that is complete (Nix 2.8 and ssh accept IPv6 addresses this way, newer Nix too), otherwise
+/// a URI.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scheme, user, endpoint: Endpoint { host, port }, rest } = self;

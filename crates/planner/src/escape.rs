@@ -1,15 +1,15 @@
-//! Foreign text in messages.
+//! Text from outside, in messages.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// `text` with control characters, and those that turn the direction of writing, spelt out: what a provider
-/// or queue runner says cannot drive a terminal or forge a line of a log.
+/// Replaces control characters, and characters that change the text direction, by escape sequences. So text
+/// from a provider or queue runner cannot control a terminal or forge a log line.
 pub fn escape(text: &str) -> Cow<'_, str> {
     escape_where(text, is_dangerous)
 }
 
-/// As [`escape`], but lines stay lines: for whole outputs.
+/// As [`escape`], but keeps line breaks: for whole outputs.
 pub fn escape_within_lines(text: &str) -> Cow<'_, str> {
     escape_where(text, |c| is_dangerous(c) && !matches!(c, '\n' | '\t'))
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_reaches_a_terminal_but_text() {
+    fn control_characters_are_escaped() {
         for (text, expected) in [
             ("plain, größer", "plain, größer"),
             ("a\u{1b}[2Jb", "a\\u{1b}[2Jb"),

@@ -1,20 +1,20 @@
-//! What earlier machines of a type have shown, remembered across restarts. It may be deleted: then the usual
-//! values count until there is something to go by.
+//! Measurements of earlier machines of a type, remembered across restarts. They may be deleted: default
+//! values are used until there are new measurements.
 
 use serde::{Deserialize, Serialize};
 
 use crate::spending::Spent;
 use crate::time::Seconds;
 
-/// What is remembered of one machine type.
+/// The measurements of one machine type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Experience {
-    /// From the request for a machine, or for its start, until it was ready: time that is paid for.
+    /// From the request for a machine, or for its start, until it is ready: time that is paid for.
     pub start_time: Average,
-    /// What those have cost that cost nothing any more.
+    /// The cost of machines that no longer cost anything.
     pub spent: Spent,
-    /// What steps took that were built on them, copying included.
+    /// The duration of steps built on them, copying included.
     pub step_time: Average,
 }
 
@@ -24,40 +24,40 @@ impl Experience {
         self.start_time.add(took, 1, START_TIME.most);
     }
 
-    /// `steps` were built in `time` altogether.
+    /// `steps` were built in a total of `time`.
     pub fn has_built(&mut self, steps: u64, time: Seconds) {
         self.step_time.add(time, steps, STEP_TIME.most);
     }
 
-    /// How long a step takes.
+    /// The average duration of a step.
     pub fn step_time(&self) -> Seconds {
         self.step_time.value(STEP_TIME).max(Seconds(1))
     }
 
-    /// How long a machine takes until it is ready.
+    /// The average time until a machine is ready.
     pub fn start_time(&self) -> Seconds {
         self.start_time.value(START_TIME)
     }
 }
 
-/// Two minutes, until a machine has shown otherwise; the last twenty count.
+/// Two minutes until a machine was measured; the last 20 measurements count.
 const START_TIME: Prior = Prior { value: Seconds(120), weight: 1, most: 20 };
 
-/// Two minutes with the weight of five steps; the last hundred count.
+/// Two minutes with the weight of five steps; the last 100 measurements count.
 const STEP_TIME: Prior = Prior { value: Seconds(120), weight: 5, most: 100 };
 
-/// What counts before anything was measured.
+/// The value before anything was measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prior {
     pub(crate) value: Seconds,
-    /// How many measurements it counts like.
+    /// The number of measurements that it counts as.
     pub(crate) weight: u64,
     /// How many measurements are remembered.
     pub(crate) most: u64,
 }
 
-/// A decaying average of lengths of time. Beyond a number of measurements the earlier ones shrink together, so
-/// that each counts less the older it is.
+/// A decaying average of durations. Beyond a maximum number of measurements, all earlier ones are scaled down
+/// together: the older a measurement is, the less it counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Average {
@@ -68,7 +68,7 @@ pub struct Average {
 }
 
 impl Average {
-    /// Adds `number` measurements that come to `total`; no more than `most` are remembered.
+    /// Adds `number` measurements with the sum `total`; at most `most` are remembered.
     pub(crate) fn add(&mut self, total: Seconds, number: u64, most: u64) {
         let total = self.total.plus(total);
         let number = self.number.saturating_add(number);
@@ -76,14 +76,14 @@ impl Average {
         self.total = Seconds(scaled(total.0, self.number, number));
     }
 
-    /// The average, together with `prior`; rounded down.
+    /// The average, with `prior` included; rounded down.
     pub(crate) fn value(self, prior: Prior) -> Seconds {
         let total = prior.value.0.saturating_mul(prior.weight).saturating_add(self.total.0);
         Seconds(total / self.number.saturating_add(prior.weight).max(1))
     }
 }
 
-/// `amount * share / whole`, rounded down; `amount` where `whole` is 0.
+/// `amount * share / whole`, rounded down; `amount` if `whole` is 0.
 pub(crate) fn scaled(amount: u64, share: u64, whole: u64) -> u64 {
     if whole == 0 {
         return amount;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prior_fades_and_the_latest_count_most() {
+    fn the_prior_fades_and_recent_measurements_count_most() {
         let mut experience = Experience::default();
         assert_eq!(experience.start_time(), Seconds(120));
         experience.was_ready_after(Seconds(60));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_measurements_end_in_no_overflow() {
+    fn absurd_measurements_do_not_overflow() {
         let mut average = Average::default();
         for _ in 0..3 {
             average.add(Seconds(u64::MAX), u64::MAX, 20);

@@ -1,15 +1,15 @@
-//! Which other types get the work of a type that has no capacity (`fallback`).
+//! Which other types get the steps of a type without capacity (`fallback`).
 //!
-//! While the provider of a type has no capacity, the share of its waiting steps that its missing machines would build
-//! counts for the next type that can build the same steps as well, in the order given, or the cheapest first, then by
-//! name:
+//! While the provider of a type has no capacity, a share of its waiting steps counts for another type: the
+//! steps that its missing machines would build. That type is the next one that can build them as well, in the
+//! configured order, or else the cheapest one, then the first by name:
 //!
 //! ```text
 //! handed over = waiting * missing machines / machines wanted
 //! ```
 //!
-//! The type goes on trying by itself, with one machine at a time. When one is created the work is its own again, and
-//! what was made elsewhere goes when it is idle.
+//! The type itself keeps trying, with one machine at a time. When one is created, it gets its steps back, and
+//! machines created elsewhere are released when they are idle.
 
 use std::collections::BTreeMap;
 
@@ -23,33 +23,33 @@ use crate::policy::{Policy, PoolPolicy};
 use crate::snapshot::{Demand, DemandKey, MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
-/// How long after a back-off the next try may take to show whether there is capacity again.
+/// How long after the end of a back-off the next attempt may take to show whether there is capacity again.
 const NEXT_TRY: Seconds = Seconds::from_minutes(10);
 
-/// What was handed over.
+/// The steps that were handed over.
 #[derive(Debug, Default)]
 pub(crate) struct HandedOver {
-    /// Waiting steps, by the type that has no capacity and the one that gets them.
+    /// Waiting steps, by the type without capacity and the type that gets them.
     pub(crate) steps: BTreeMap<(MachineType, MachineType), u64>,
-    /// When it ends by itself.
+    /// When this ends without an event.
     pub(crate) until: Option<Timestamp>,
 }
 
 impl HandedOver {
-    /// What a type hands over, by the type that gets it.
+    /// What a type hands over, by receiving type.
     pub(crate) fn by(&self, machine_type: &MachineType) -> BTreeMap<MachineType, u64> {
         let of_it = self.steps.iter().filter(|((from, _), _)| from == machine_type);
         of_it.map(|((_, to), steps)| (to.clone(), *steps)).collect()
     }
 
-    /// What a type gets, by the type that hands it over.
+    /// What a type receives, by original type.
     pub(crate) fn to(&self, machine_type: &MachineType) -> BTreeMap<MachineType, u64> {
         let of_it = self.steps.iter().filter(|((_, to), _)| to == machine_type);
         of_it.map(|((from, _), steps)| (from.clone(), *steps)).collect()
     }
 }
 
-/// Adds what types without capacity hand over to the demand of others.
+/// Adds the steps that types without capacity hand over to the demand of others.
 pub(crate) fn hand_over<'a>(
     policy: &'a Policy,
     snapshot: &Snapshot,
@@ -92,14 +92,14 @@ pub(crate) fn hand_over<'a>(
     handed_over
 }
 
-/// Until when a type counts as one without capacity, if it does.
+/// Until when a type counts as without capacity, if it does.
 fn without_capacity_until(machine_type: &MachineType, snapshot: &Snapshot) -> Option<Timestamp> {
     let back_off = snapshot.back_off.get(machine_type);
     let back_off = back_off.filter(|back_off| back_off.kind == BackOffKind::Capacity)?;
     Some(back_off.until.after(NEXT_TRY)).filter(|until| snapshot.taken_at < *until)
 }
 
-/// Machines of a type that are there.
+/// Usable machines of a type.
 fn usable(machine_type: &MachineType, pool: &PoolPolicy, machines: &[Observed<'_>]) -> u32 {
     let usable = machines.iter().filter(|observed| {
         observed.machine.machine_type == *machine_type
@@ -109,7 +109,7 @@ fn usable(machine_type: &MachineType, pool: &PoolPolicy, machines: &[Observed<'_
     u32::try_from(usable.count()).unwrap_or(u32::MAX)
 }
 
-/// The type that gets steps of `kind` in place of `machine_type`.
+/// The type that gets steps of `kind` instead of `machine_type`.
 fn next_type<'a>(
     policy: &'a Policy,
     snapshot: &Snapshot,

@@ -1,8 +1,8 @@
-//! Whether a machine that is ready really works.
+//! Whether a ready machine is healthy.
 //!
-//! An unhealthy machine is named at once, does not count as capacity after `healthTimeout`, and is replaced
-//! after `giveUpAfter` when idle. When most ready machines of a type are unhealthy in the same way, the cause
-//! is the queue runner or the network: then none of them is given up.
+//! An unhealthy machine causes a warning at once, does not count as capacity after `healthTimeout`, and is
+//! replaced after `giveUpAfter` when idle. If most ready machines of a type are unhealthy in the same way,
+//! the cause is the queue runner or the network: then none of them is replaced.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,33 +14,33 @@ use crate::policy::PoolPolicy;
 use crate::snapshot::{QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
-/// How long the queue runner may take to know a machine that is ready. The C++ one reads its machines files
-/// every 30 s (`queue-runner/build-remote.cc`), a builder registers within seconds.
-const REGISTRATION_PATIENCE: Seconds = Seconds(120);
+/// How long the queue runner may take to notice a ready machine. The C++ one reads its machines files every
+/// 30 s (`queue-runner/build-remote.cc`); a builder registers within seconds.
+const REGISTRATION_TIMEOUT: Seconds = Seconds(120);
 
-/// Why a ready machine does not work.
+/// Why a ready machine is unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Unhealthy {
-    /// The queue runner gives it nothing after builds failed on it.
+    /// The queue runner gives it no builds after failures on it.
     Disabled {
-        /// Until then.
+        /// Until this time.
         until: Timestamp,
     },
     /// The queue runner does not know it.
     Unregistered,
-    /// It does not answer to ssh.
+    /// It does not answer over ssh.
     Unreachable,
 }
 
-/// Whether an unhealthy machine still counts.
+/// Whether an unhealthy machine still counts as capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// It works, or not for long enough.
+    /// It is healthy, or has not been unhealthy for long enough.
     Counts,
-    /// It is no capacity.
+    /// It does not count as capacity.
     DoesNotCount,
-    /// It is to be replaced.
+    /// It is replaced.
     GivenUp {
         /// For how long it has been unhealthy.
         unhealthy_for: Seconds,
@@ -60,7 +60,7 @@ pub(crate) fn diagnose(observed: &Observed<'_>, snapshot: &Snapshot) -> Option<U
     if memory.unreachable_since.is_some() {
         return Some(Unhealthy::Unreachable);
     }
-    (observed.in_queue.is_none() && ready_for >= REGISTRATION_PATIENCE)
+    (observed.in_queue.is_none() && ready_for >= REGISTRATION_TIMEOUT)
         .then_some(Unhealthy::Unregistered)
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn judge<'m, 'a: 'm>(
     let ready = machines.len();
     let common_cause = ready > 1 && kinds.values().any(|number| 2 * number > ready);
     for machine in machines {
-        machine.shares_its_trouble = common_cause;
+        machine.has_common_cause = common_cause;
         machine.health = match &machine.unhealthy {
             Some(_) if !common_cause => health_after(machine.unhealthy_for(now), pool),
             _ => Health::Counts,
@@ -87,7 +87,7 @@ pub(crate) fn judge<'m, 'a: 'm>(
     common_cause
 }
 
-/// The health of a machine that has been unhealthy for so long.
+/// The health of a machine that has been unhealthy for this long.
 fn health_after(unhealthy_for: Seconds, pool: &PoolPolicy) -> Health {
     if unhealthy_for >= pool.give_up_after.max(pool.health_timeout) {
         Health::GivenUp { unhealthy_for }
@@ -119,9 +119,9 @@ impl fmt::Display for Unhealthy {
                 f.write_str("the queue runner has disabled it after failed builds")
             }
             Self::Unregistered => f.write_str(
-                "the queue runner does not know it (does it read our machines file, or does its builder run?)",
+                "the queue runner does not know it (check that it reads our machines file, or that the builder runs)",
             ),
-            Self::Unreachable => f.write_str("it does not answer to ssh"),
+            Self::Unreachable => f.write_str("it does not answer over ssh"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hosts that an operator names, many at a time.
+//! Patterns for hosts in the configuration.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, Host};
 
-/// A host, or a pattern for many: `*` stands for any text, `build-*.example.org`.
+/// A host, or a pattern for several: `*` matches any text, `build-*.example.org`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HostPattern(String);
 
 impl HostPattern {
-    /// Takes any text. Without `*` every way to write a host is good: case, brackets, user, port.
+    /// Takes any text. Without `*`, every spelling of a host is accepted: case, brackets, user, port.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
     }
 
-    /// Whether `host` is meant.
+    /// Whether `host` matches.
     pub fn matches(&self, host: &Host) -> bool {
         if self.0.contains('*') {
             let pattern = self.0.to_ascii_lowercase();
@@ -34,7 +34,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Each part between stars is found as early as possible, which leaves the most for those that follow.
+/// Matches each part between stars as early as possible, which leaves the most text for the following parts.
 fn is_like(text: &str, pattern: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return text == pattern };
     let Some(mut text) = text.strip_prefix(start) else { return false };

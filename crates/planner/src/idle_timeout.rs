@@ -1,15 +1,16 @@
-//! How long an idle machine is kept for work that may yet come.
+//! How long an idle machine is kept for possible later steps.
 //!
-//! Seconds are the original's `gracePeriod`. `auto` is ski rental (Karlin, Manasse, Rudolph, Sleator, "Competitive
-//! snoopy caching", Algorithmica 3, 1988): to keep a machine costs its price by the second, to have it again costs
-//! what is paid from the request until it is ready. Keeping it for as long as that costs never more than twice what
-//! the best choice in hindsight would have:
+//! Seconds are the original's `gracePeriod`. `auto` is ski rental (Karlin, Manasse, Rudolph, Sleator,
+//! "Competitive snoopy caching", Algorithmica 3, 1988): keeping a machine costs its price by the second;
+//! replacing it costs the time from the request until it is ready. Keeping it for that long never costs more
+//! than twice the best choice in hindsight:
 //!
 //! ```text
 //! idle timeout = paid time to ready of the type
 //! ```
 //!
-//! `keepLast` counts for the last machine of a type, where it is longer: the first step after a pause does not wait.
+//! `keepLast` applies to the last machine of a type, if it is longer: then the first step after a pause does
+//! not wait.
 
 use crate::experience::Experience;
 use crate::policy::{IdleTimeout, PoolPolicy};
@@ -24,6 +25,6 @@ pub(crate) fn idle_timeout(pool: &PoolPolicy, experience: &Experience) -> Second
 }
 
 /// The same for the last machine of its type.
-pub(crate) fn idle_timeout_of_the_last(pool: &PoolPolicy, experience: &Experience) -> Seconds {
+pub(crate) fn idle_timeout_of_last(pool: &PoolPolicy, experience: &Experience) -> Seconds {
     idle_timeout(pool, experience).max(pool.keep_last)
 }

@@ -1,10 +1,10 @@
 //! Decides which build machines to create, start, keep, drain and release.
 //!
 //! [`plan`] is a total, pure function from what the operator wants ([`Policy`]) and what was observed
-//! ([`Snapshot`]) to what is to be done ([`Plan`]). No I/O, no clock, no randomness, no environment, no
-//! logging: the same input gives the same plan on any machine, which is what lets the simulator run it.
+//! ([`Snapshot`]) to the actions ([`Plan`]). It uses no I/O, clock, randomness, environment or logging. So
+//! the same input gives the same plan on every machine, and the simulator can run it.
 //!
-//! Odd input never fails; it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
+//! Unexpected input never fails: it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
 mod admission;
 mod copying;

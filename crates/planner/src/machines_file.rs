@@ -1,4 +1,4 @@
-//! What the queue runner is to read: which machines may get builds.
+//! The content of the machines file: which machines may get builds.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +10,17 @@ use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
 use crate::store_uri::first_column;
 
-/// The machines that may get builds, in the order of their names.
+/// The machines that may get builds, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MachinesFile {
     /// One line each.
     pub entries: Vec<MachinesFileEntry>,
-    /// Machines left out since a field of theirs would break the file, with the reason.
+    /// Machines left out because one of their fields would break the file, with the reason.
     pub left_out: Vec<String>,
 }
 
-/// One line; how it is written is the adapter's.
+/// One line. The adapter defines how it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MachinesFileEntry {
@@ -28,24 +28,24 @@ pub struct MachinesFileEntry {
     pub machine: Machine,
     /// Host name or address.
     pub address: Host,
-    /// Column 1, which reads back as this machine's address and port.
+    /// Column 1, which parses to this machine's address and port.
     pub store_uri: String,
-    /// What it builds for.
+    /// The systems that it builds for.
     pub systems: Vec<System>,
     /// Path of the private key on the queue runner's host.
     pub ssh_key: Option<String>,
-    /// Steps at once.
+    /// Concurrent steps.
     pub max_jobs: u32,
     /// Relative speed.
     pub speed_factor: SpeedFactor,
-    /// All features it offers, the mandatory ones included, sorted.
+    /// All its features, including the mandatory ones, sorted.
     pub supported_features: Vec<Feature>,
     /// Features that a step must require, sorted.
     pub mandatory_features: Vec<Feature>,
 }
 
 impl MachinesFileEntry {
-    /// The place under which the queue runner will know it.
+    /// The endpoint that identifies it in the queue runner.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { host: self.address.clone(), port: Some(self.machine.ssh_port) }
     }
@@ -73,10 +73,10 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
         .pools
         .get(&machine.machine_type)
         .ok_or_else(|| format!("its type {} is not configured", machine.machine_type))?;
-    let address = machine.address.clone().ok_or("its provider tells no address for it")?;
+    let address = machine.address.clone().ok_or("its provider reports no address for it")?;
     let store_uri = first_column(pool.store_uri.as_ref(), machine, &address)?;
     Ok(MachinesFileEntry {
-        // What we remember of it changes nothing in the file.
+        // Our memory does not affect the file.
         machine: Machine { memory: Memory::default(), ..machine.clone() },
         address,
         store_uri,
@@ -93,7 +93,7 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     })
 }
 
-/// The systems whose steps a machine of `pool` builds, `i686-linux` among them on `x86_64`.
+/// The systems whose steps a machine of `pool` builds, including `i686-linux` on `x86_64`.
 pub fn systems_built_by(pool: &PoolPolicy) -> Vec<System> {
     let i686 = System::new("i686-linux");
     let mut systems = pool.systems.clone();

@@ -10,26 +10,27 @@ use crate::plan::{AcceptsJobs, StepsBuilt};
 use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
-/// What both queue runners call their own host.
+/// Both queue runners' name for their own host.
 const LOCAL_HOST: &str = "localhost";
-/// How long a builder that could not be stopped may take to join again, for example under a new host name.
-const COME_BACK_PATIENCE: Seconds = Seconds::from_minutes(10);
+/// How long a builder that could not be stopped may take to register again, for example under a new host
+/// name.
+const REREGISTRATION_TIMEOUT: Seconds = Seconds::from_minutes(10);
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {
     /// `None` while the status is unavailable.
     queue: Option<&'a Queue>,
-    /// Each with its host beside it, where a search finds it without a look elsewhere.
+    /// Each with its host, so that a search needs no other lookup.
     by_host: Vec<(&'a Host, &'a QueueMachine)>,
     unknown_builders: UnknownBuilders<'a>,
     addresses: Addresses,
 }
 
-/// Where the machines are that their providers list, by address and by host name, and since when; sorted.
+/// The endpoints of listed machines, by address and by host name, and since when; sorted.
 struct Addresses(Vec<(Host, u16, Timestamp)>);
 
 impl Addresses {
-    /// Those of `machines`; none where nobody is missing, since only the missing are looked up.
+    /// Those of `machines`; empty if none is missing, since only missing machines are looked up.
     fn of(machines: &[Machine]) -> Self {
         let (missing, listed): (Vec<_>, Vec<_>) =
             machines.iter().partition(|machine| machine.memory.missing.is_some());
@@ -47,9 +48,9 @@ impl Addresses {
         Self(addresses)
     }
 
-    /// Whether the place of a machine that its provider does not list is by now that of one that came there later:
-    /// addresses are given away again, and what happens there is not the missing machine's doing.
-    fn were_given_away(&self, machine: &Machine, (host, port): (&Host, Option<u16>)) -> bool {
+    /// Whether the endpoint of a missing machine is now that of a machine that was created later. Addresses
+    /// are reused, and the jobs there are not the missing machine's.
+    fn were_reused(&self, machine: &Machine, (host, port): (&Host, Option<u16>)) -> bool {
         let first = self.0.partition_point(|(other, ..)| other < host);
         let mut there = self.0[first..].iter().take_while(|(other, ..)| other == host);
         let was_there = machine.started_at.max(machine.memory.ready_since);
@@ -60,20 +61,20 @@ impl Addresses {
     }
 }
 
-/// Whether builders are busy that belong to nobody we know: neither to us nor to the operator. Each may be a
-/// machine of ours under a name that we do not know.
+/// Busy builders that are neither ours nor the operator's. Each may be a machine of ours under a name that we
+/// do not know.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UnknownBuilders<'a> {
     /// The first busy one by name.
     busy: Option<&'a Host>,
-    /// The first of all that are unknown, idle ones included.
+    /// The first of all unknown builders, including idle ones.
     any: Option<&'a Host>,
-    /// What the queue runner calls machines by.
+    /// How the queue runner identifies machines.
     keys: MachineKeys,
 }
 
 impl<'a> UnknownBuilders<'a> {
-    /// Those of `queue`, where `ours` are our machines and `others` the operator's.
+    /// Those of `queue`; `ours` are our machines and `others` the operator's.
     pub(crate) fn of<'m>(
         queue: &'a Queue,
         ours: impl IntoIterator<Item = &'m Machine>,
@@ -96,7 +97,7 @@ impl<'a> UnknownBuilders<'a> {
         Self { busy, any: unknown.iter().map(|entry| &entry.host).min(), keys: queue.keys }
     }
 
-    /// The builder that `machine` may be, of which `found` is known by its own names.
+    /// The builder that `machine` may be. `found` is the entry of `machine` under its known names.
     fn may_be(
         self,
         machine: &Machine,
@@ -104,11 +105,14 @@ impl<'a> UnknownBuilders<'a> {
         now: Timestamp,
     ) -> Option<&'a Host> {
         let memory = &machine.memory;
-        if found.is_none() && self.keys == MachineKeys::HostName && may_have_come_back(memory, now)
+        if found.is_none()
+            && self.keys == MachineKeys::HostName
+            && may_have_reregistered(memory, now)
         {
             return self.any;
         }
-        // A builder of the current queue runner may join again under another name, until we have stopped it.
+        // A builder of the current queue runner may register again under another name, until we have stopped
+        // it.
         let is_known = memory.known_to_queue
             && match self.keys {
                 MachineKeys::Address => true,
@@ -119,16 +123,16 @@ impl<'a> UnknownBuilders<'a> {
     }
 }
 
-/// Whether a builder that was to be stopped may have joined again, idle, under another name, and soon build. Not for
-/// ever: an idle builder of somebody else's is no reason to keep a machine that cannot be reached.
-fn may_have_come_back(memory: &Memory, now: Timestamp) -> bool {
+/// Whether a builder that was to be stopped may have registered again under another name, and may build soon.
+/// Only for a limited time: another owner's idle builder is no reason to keep an unreachable machine.
+fn may_have_reregistered(memory: &Memory, now: Timestamp) -> bool {
     let tried = memory.leaving.is_some_and(|leaving| leaving.drained.is_some());
-    let failed = memory.failing.as_ref().filter(|failing| failing.operation.takes_builds_away());
-    tried && failed.is_some_and(|failing| now < failing.since.after(COME_BACK_PATIENCE))
+    let failed = memory.failing.as_ref().filter(|failing| failing.operation.stops_builds());
+    tried && failed.is_some_and(|failing| now < failing.since.after(REREGISTRATION_TIMEOUT))
 }
 
-/// One that is not made yet builds nothing, and one that is off ends its builds; all else is the provider's
-/// word, which may be late.
+/// A machine that is not created yet builds nothing, and one that is off has ended its builds. In all other
+/// states the provider's report may be late.
 fn may_build(state: MachineState) -> bool {
     match state {
         MachineState::Starting
@@ -140,19 +144,19 @@ fn may_build(state: MachineState) -> bool {
     }
 }
 
-/// All that the queue runner says of one machine, over every name it knows it by.
+/// All entries of the queue runner for one machine, over all its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeenInQueue {
     pub(crate) jobs: u64,
     pub(crate) accepts_jobs: AcceptsJobs,
     pub(crate) idle_since: Option<Timestamp>,
-    /// Until when the queue runner gives it nothing.
+    /// The queue runner gives it no builds until then.
     pub(crate) disabled_until: Option<Timestamp>,
     pub(crate) built: Option<StepsBuilt>,
 }
 
 impl<'a> QueueMachines<'a> {
-    /// Those that `status` tells of, where `ours` are our machines and `others` the operator's.
+    /// Those in `status`; `ours` are our machines and `others` the operator's.
     pub(crate) fn of_status(
         status: &'a QueueStatus,
         ours: &[Machine],
@@ -176,7 +180,8 @@ impl<'a> QueueMachines<'a> {
         from_first.take_while(move |(other, _)| *other == host).map(|(_, entry)| *entry)
     }
 
-    /// The builder of nobody's that `machine` may be at `now`, of which `found` is known by its own names.
+    /// The unknown builder that `machine` may be at `now`. `found` is the entry of `machine` under its known
+    /// names.
     pub(crate) fn may_be(
         &self,
         machine: &Machine,
@@ -186,18 +191,18 @@ impl<'a> QueueMachines<'a> {
         self.unknown_builders.may_be(machine, found, now)
     }
 
-    /// Looks a machine up by its address (classic Hydra, where the port counts if the key names one), by
-    /// what it calls itself (REST), and by every place that was ever published for it. Where several entries
-    /// fit (another user, an older entry), the machine is as busy as all of them together: in doubt it stays.
+    /// Finds a machine by its address (classic Hydra; the port counts if the key names one), by its own host
+    /// name (REST), and by every endpoint that was ever published for it. If several entries match (another
+    /// user, an older entry), their jobs are added up: in doubt the machine stays.
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
-        let is_its = |place: &(&Host, _)| !self.addresses.were_given_away(machine, *place);
+        let is_its = |place: &(&Host, _)| !self.addresses.were_reused(machine, *place);
         let places: Vec<_> = places(machine).filter(is_its).collect();
         let hosts: BTreeSet<_> = places.iter().map(|(host, _)| *host).collect();
         together(self.queue?, &places, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }
 
-/// Every place that the queue runner may know `machine` by.
+/// Every endpoint that may identify `machine` in the queue runner.
 fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
     let now = machine.address.iter().chain(&machine.host_name);
     let published = machine.memory.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
@@ -209,7 +214,7 @@ pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> 
     together(queue, &places(machine).collect::<Vec<_>>(), queue.machines.iter())
 }
 
-/// What those of `entries` of `queue` say together that stand for one of `places`.
+/// Combines those of `entries` of `queue` that match one of `places`.
 fn together<'a>(
     queue: &Queue,
     places: &[(&Host, Option<u16>)],
@@ -230,7 +235,7 @@ fn together<'a>(
         .reduce(SeenInQueue::and)
 }
 
-/// Before it has built any, a machine has no time.
+/// A machine that has built nothing has no time yet.
 fn steps_built(entry: &QueueMachine) -> Option<StepsBuilt> {
     let time = entry.total_step_time.or((entry.steps_done == Some(0)).then_some(Seconds(0)));
     entry.steps_done.zip(time).map(|(steps, time)| StepsBuilt { steps, time })
@@ -255,8 +260,8 @@ impl SeenInQueue {
     }
 }
 
-/// How many steps `machine` is building, or one while its outputs may be being copied, by whatever name the
-/// queue runner knows it; `None` if by none.
+/// How many steps `machine` is building, or one while its outputs may be being copied, under any name that
+/// the queue runner knows; `None` if it knows none.
 pub fn jobs_of(queue: &Queue, machine: &Machine) -> Option<u64> {
     find_one(queue, machine).map(|seen| seen.jobs)
 }

@@ -1,4 +1,4 @@
-//! What the reconciler remembers of one machine, beside what its provider last told of it.
+//! What the reconciler remembers of one machine, apart from its provider's last report.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,32 +9,32 @@ use crate::endpoint::Endpoint;
 use crate::spending::Paid;
 use crate::time::{Seconds, Timestamp};
 
-/// The memory of one machine. A machine that was only just found has the default one.
+/// The memory of one machine. A machine that was just found has the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Memory {
-    /// Since when we know of it: when it was asked for, or first listed.
+    /// Since when we know it: when it was requested, or first listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_since: Option<Timestamp>,
-    /// When it was asked for; `None` for a machine that was found by its tag.
+    /// When it was requested; `None`: found by its tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<Timestamp>,
-    /// Since when it is ready for builds: deployed and reachable. `None`: not yet, or not any more.
+    /// Since when it is ready for builds: deployed and reachable. `None`: not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
-    /// The time that it costs. `None` while it costs nothing.
+    /// The billed time. `None` while it costs nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paid: Option<Paid>,
     /// Its latest operations failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
-    /// What is being done with it.
+    /// The operation under way on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under_way: Option<UnderWay>,
-    /// Whether the queue runner can know it from us.
+    /// Whether the machines file names it.
     #[serde(skip_serializing_if = "Listed::is_never")]
     pub listed: Listed,
-    /// Set while it is to be released.
+    /// Set while it is being released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
     /// Its provider does not list it.
@@ -46,21 +46,23 @@ pub struct Memory {
     /// Since when [`crate::Plan::unhealthy`] has named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unhealthy_since: Option<Timestamp>,
-    /// Since when it has not answered to ssh.
+    /// Since when it has not answered over ssh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
-    /// Every place under which the queue runner may know it besides: each that was ever published for it
+    /// Further endpoints that may identify it in the queue runner: each that was ever published for it
     /// (classic), each host name that it ever had (REST).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub published: BTreeSet<Endpoint>,
-    /// Whether the queue runner has listed it under one of its names since it was last started. Once it is not
-    /// listed any more it builds under no other name either (REST: once its builder was stopped, too).
+    /// Whether the queue runner has listed it under one of its names since its last start. Once it is not
+    /// listed any more, it does not build under any other name either (REST: only after its builder was
+    /// stopped).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub known_to_queue: bool,
 }
 
 impl Memory {
-    /// Moves all times by `seconds`, since the clock was set. Every field is taken apart, so that none is forgotten.
+    /// Shifts all times by `seconds`, because the clock was set. All fields are destructured, so that none is
+    /// forgotten.
     pub fn shift(&mut self, seconds: i64) {
         let Self {
             known_since,
@@ -99,9 +101,9 @@ impl Memory {
     }
 }
 
-/// A moment in the order of what was asked and published. It grows by one with every question to the queue
-/// runner, every publication that ends and every drain that ends, so that "asked for after" has one meaning
-/// that no clock can bend.
+/// A moment in the order of questions, publications and operations. It grows by one with every question,
+/// every publication that ends and every operation that ends. So "requested after" does not depend on any
+/// clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sequence(pub u64);
@@ -113,9 +115,9 @@ pub enum Listed {
     /// It was never published.
     #[default]
     Never,
-    /// The machines file names it, or a publication that does is under way.
+    /// The machines file names it, or such a publication is under way.
     Now,
-    /// A publication without it has ended at this moment.
+    /// A publication without it ended at this moment.
     NoMore(Sequence),
 }
 
@@ -126,18 +128,18 @@ impl Listed {
     }
 }
 
-/// How far a machine is on its way out.
+/// The progress of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Leaving {
-    /// The moment when it was decided.
+    /// The moment of the decision.
     pub decided: Sequence,
-    /// The moment when its latest drain ended, with success or without (REST: its builder is stopped).
+    /// The moment when its last drain ended, with or without success (REST: its builder is stopped).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Sequence>,
 }
 
-/// Operations of one machine that failed one after the other.
+/// Consecutive failed operations of one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Failing {
@@ -145,11 +147,11 @@ pub struct Failing {
     pub since: Timestamp,
     /// How many; at least 1.
     pub failures: u32,
-    /// Nothing is tried before.
+    /// No attempt before this time.
     pub retry_at: Timestamp,
     /// The operation that failed last.
     pub operation: Operation,
-    /// In its provider's words.
+    /// The provider's message.
     pub error: String,
 }
 
@@ -169,37 +171,37 @@ pub struct UnderWay {
 pub struct Missing {
     /// Since the first listing without it.
     pub since: Timestamp,
-    /// How long a listing may lag or err before the machine counts as gone.
+    /// How long a listing may lag or be wrong before the machine counts as gone.
     pub patience: Seconds,
 }
 
-/// One thing that is done with a machine.
+/// An operation on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Operation {
-    /// Create it; a machine of that name that is there already is the answer.
+    /// Create it. An existing machine of that name is returned.
     Create,
     /// Start it again.
     Start,
-    /// Bring a machine that is up to date and see that it answers (REST: start its builder).
+    /// Deploy to a running machine and check that it answers (REST: start its builder).
     Deploy,
     /// Touch `/run/keep-alive` on it, so that it does not power itself off.
     KeepAlive,
-    /// See to it that it gets no new builds, beyond leaving the machines file (REST: stop its builder).
+    /// Make sure that it gets no new builds, apart from leaving the machines file (REST: stop its builder).
     Drain,
     /// Stop it; its disk is kept.
     Stop,
-    /// Destroy it; one that is gone is a success.
+    /// Destroy it. If it is already gone, that is a success.
     Destroy,
 }
 
 impl Operation {
-    /// Whether the machine can build nothing more once it has ended, until it is deployed again.
-    pub fn takes_builds_away(self) -> bool {
+    /// Whether the machine cannot build after the operation until it is deployed again.
+    pub fn stops_builds(self) -> bool {
         self == Self::Drain || self.ends_the_machine()
     }
 
-    /// Whether the machine is gone or off once it has ended.
+    /// Whether the machine is gone or off after the operation.
     pub fn ends_the_machine(self) -> bool {
         matches!(self, Self::Stop | Self::Destroy)
     }
@@ -219,7 +221,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A type whose creations failed.
+/// The back-off of a type whose creations failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackOff {
@@ -227,9 +229,9 @@ pub struct BackOff {
     pub kind: BackOffKind,
     /// Failures in a row; at least 1.
     pub failures: u32,
-    /// No machine of the type is created before.
+    /// No machine of the type is created before this time.
     pub until: Timestamp,
-    /// The last error, in the provider's words.
+    /// The last error message of the provider.
     pub error: String,
 }
 

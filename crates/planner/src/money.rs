@@ -1,4 +1,4 @@
-//! Amounts of money in whole micro-dollars: sums are exact, and no decision rests on a float.
+//! Amounts of money in whole micro-dollars: sums are exact, and no decision depends on floats.
 
 use std::fmt;
 
@@ -15,12 +15,12 @@ pub struct Money(pub u64);
 
 const MICROS_PER_DOLLAR: u64 = 1_000_000;
 const SECONDS_PER_HOUR: u128 = 3600;
-/// Digits after the point that a micro-dollar needs.
+/// Decimals of a micro-dollar.
 const DECIMALS: usize = 6;
 
 impl Money {
-    /// The amount that a decimal number of dollars says, such as `0.0116`; `None` where `text` is none, is
-    /// negative or too large. Beyond six decimals it is rounded to the nearest.
+    /// Parses a decimal number of dollars, such as `0.0116`. `None` if `text` is not a number, negative or
+    /// too large. More than six decimals are rounded to the nearest.
     pub fn from_dollars(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -34,34 +34,34 @@ impl Money {
         whole.checked_add(micros)?.checked_add(u64::from(rounded_up)).map(Self)
     }
 
-    /// Both amounts together, at most the largest.
+    /// The sum, saturating.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// What `length` costs at this price per hour; rounded up.
+    /// The cost of `length` at this price per hour; rounded up.
     #[must_use]
     pub fn for_time(self, length: Seconds) -> Self {
         let micros = (u128::from(self.0) * u128::from(length.0)).div_ceil(SECONDS_PER_HOUR);
         Self(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    /// How long this amount lasts at `dollars_per_hour`; `None` for ever.
+    /// How long this amount lasts at `dollars_per_hour`; `None`: forever.
     pub(crate) fn lasts_for(self, dollars_per_hour: Self) -> Option<Seconds> {
         let micro_seconds = u128::from(self.0) * SECONDS_PER_HOUR;
         let seconds = micro_seconds.checked_div(u128::from(dollars_per_hour.0))?;
         Some(Seconds(u64::try_from(seconds).unwrap_or(u64::MAX)))
     }
 
-    /// `count` times this amount, at most the largest.
+    /// `count` times this amount, saturating.
     #[must_use]
     pub fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count))
     }
 }
 
-/// Two decimals, more where the amount has them: `$0.96`, `$12.00`, `$0.0116`.
+/// Two decimals, or more if needed: `$0.96`, `$12.00`, `$0.0116`.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fraction = format!("{:06}", self.0 % MICROS_PER_DOLLAR);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dollars_are_read_and_printed() {
+    fn dollars_are_parsed_and_printed() {
         for (text, micros, shown) in [
             ("0.96", 960_000, "$0.96"),
             ("12", 12_000_000, "$12.00"),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_refused() {
+    fn invalid_amounts_are_rejected() {
         for text in ["", ".5", "-1", "+1", "1e-5", "0,96", "$1", "1.2.3", "99999999999999999999"] {
             assert_eq!(Money::from_dollars(text), None, "{text}");
         }

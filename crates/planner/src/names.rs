@@ -1,4 +1,4 @@
-//! Names as types, so that a system is never passed where a feature is meant.
+//! Names as types, so that a system is never passed as a feature.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +15,7 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// Takes any text: what is allowed in a name is checked where it enters (the configuration).
+            /// Takes any text. The configuration checks which names are allowed.
             pub fn new(name: impl Into<String>) -> Self {
                 Self(name.into())
             }
@@ -26,7 +26,7 @@ macro_rules! name {
             }
         }
 
-        /// For people: control characters are spelt out.
+        /// Escapes control characters.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(&escape(&self.0))
@@ -54,8 +54,8 @@ name! {
 
 /// The key of `systemTypes` in `conf.nix`: `SYSTEM[,SYSTEM][:FEATURE,...]`. It labels machines.
 ///
-/// Always in normal form, wherever it comes from: systems and features sorted, each once. So two names that
-/// mean the same machines are equal, and reordering one in the configuration replaces no machine.
+/// Always in normal form: systems and features are sorted and unique. So two spellings of the same type are
+/// equal, and reordering one in the configuration replaces no machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct MachineType(String);
@@ -77,7 +77,7 @@ impl MachineType {
     }
 }
 
-/// The items of a comma-separated list in order, each once, none empty.
+/// The items of a comma-separated list, sorted and unique, without empty ones.
 fn sorted(list: &str) -> String {
     let items: BTreeSet<_> = list.split(',').filter(|item| !item.is_empty()).collect();
     Vec::from_iter(items).join(",")
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_of_one_meaning_are_equal() {
+    fn equivalent_types_are_equal() {
         for (name, normal) in [
             ("x86_64-linux", "x86_64-linux"),
             ("x86_64-linux:", "x86_64-linux"),

@@ -1,4 +1,4 @@
-//! A machine with all that is known of it: its provider, the queue runner, the bill, and our memory.
+//! A machine with everything known of it: from its provider, the queue runner, its cost, and our memory.
 
 use crate::endpoint::Host;
 use crate::health::{Health, Unhealthy, diagnose};
@@ -12,33 +12,34 @@ use crate::time::{Seconds, Timestamp};
 
 /// A machine as the rules see it.
 pub(crate) struct Observed<'a> {
-    /// Its place among all of them, by name.
+    /// Its index among all machines, by name.
     pub(crate) index: usize,
     pub(crate) machine: &'a Machine,
     pub(crate) now: Timestamp,
     pub(crate) in_queue: Option<SeenInQueue>,
-    /// The busy builder, of those that we do not know, that it may be.
+    /// The unknown busy builder that it may be.
     pub(crate) may_be: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) name_is: NameIs,
     pub(crate) unhealthy: Option<Unhealthy>,
     pub(crate) health: Health,
-    /// What the operator has said of it.
+    /// The operator's order for it.
     pub(crate) order: Option<&'a Order>,
     /// The order that pauses its type.
     pub(crate) paused: Option<&'a Order>,
-    /// Whether most ready machines of its type are unhealthy as it is.
-    pub(crate) shares_its_trouble: bool,
+    /// Whether most ready machines of its type are unhealthy in the same way.
+    pub(crate) has_common_cause: bool,
 }
 
-/// Whether a name tells which machine is meant.
+/// Whether a name is unique.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameIs {
     Unique,
     Duplicate,
 }
 
-/// Every machine, sorted by name, looked up in the queue. Of two with one name the first counts.
+/// All machines, sorted by name, with their entries in the queue status. Of two with the same name the first
+/// is used.
 pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observed<'a>> {
     let queue =
         QueueMachines::of_status(&snapshot.queue, &snapshot.machines, &policy.other_machines);
@@ -63,7 +64,7 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 health: Health::Counts,
                 order: orders.iter().find(|o| o.word.machine() == Some(&machine.name)).copied(),
                 paused: orders.iter().find(|o| o.pauses(&machine.machine_type)).copied(),
-                shares_its_trouble: false,
+                has_common_cause: false,
             };
             observed.unhealthy = diagnose(&observed, snapshot);
             Some(observed)
@@ -72,12 +73,12 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
 }
 
 impl Observed<'_> {
-    /// Steps that it builds, as far as the queue runner tells.
+    /// Steps that it is building, according to the queue runner.
     pub(crate) fn jobs(&self) -> u64 {
         self.in_queue.map_or(0, |seen| seen.jobs)
     }
 
-    /// The operation that is under way with it.
+    /// The operation under way on it.
     pub(crate) fn operation(&self) -> Option<Operation> {
         self.machine.memory.under_way.map(|under_way| under_way.operation)
     }
@@ -88,14 +89,14 @@ impl Observed<'_> {
             || self.operation().is_some_and(Operation::ends_the_machine)
     }
 
-    /// For how long its provider has not listed it, if that is longer than a listing may lag.
+    /// How long its provider has not listed it, if that is longer than a listing may lag.
     pub(crate) fn vanished_for(&self) -> Option<Seconds> {
         let missing = self.machine.memory.missing?;
         let missing_for = self.now.since(missing.since);
         (missing_for >= missing.patience).then_some(missing_for)
     }
 
-    /// For how long its operations have failed, if that is too long. What builds is never given up.
+    /// How long its operations have failed, if that is too long. A building machine is never given up.
     pub(crate) fn failing_too_long(&self, pool: &PoolPolicy) -> Option<Seconds> {
         let failing = self.machine.memory.failing.as_ref()?;
         let failing_for = self.now.since(failing.since);
@@ -113,18 +114,18 @@ impl Observed<'_> {
             && self.vanished_for().is_none()
             && self.failing_too_long(pool).is_none()
             && self.health == Health::Counts
-            && self.ordered_out().is_none()
+            && self.ordered_to_leave().is_none()
             && (self.paused.is_none() || self.is_running())
     }
 
-    /// The order that it is to get no more builds.
-    pub(crate) fn ordered_out(&self) -> Option<&'_ Order> {
+    /// The order that it gets no more builds.
+    pub(crate) fn ordered_to_leave(&self) -> Option<&'_ Order> {
         self.order.filter(|order| {
             matches!(order.word, Word::Drain(_) | Word::Release(_) | Word::Forget(_))
         })
     }
 
-    /// The order to keep it. What is gone cannot be kept.
+    /// The order to keep it. A machine that is gone cannot be kept.
     pub(crate) fn ordered_to_stay(&self) -> Option<&'_ Order> {
         let is_there = self.machine.state != MachineState::Requested
             && self.machine.memory.destroyed_at.is_none()
@@ -132,20 +133,21 @@ impl Observed<'_> {
         self.order.filter(|order| is_there && matches!(order.word, Word::Keep(_)))
     }
 
-    /// Whether it may be running and costing money, or soon be.
+    /// Whether it may be running and costing money, now or soon.
     pub(crate) fn is_running(&self) -> bool {
         self.machine.state.is_live()
             || matches!(self.operation(), Some(Operation::Create | Operation::Start))
     }
 
-    /// Whether nothing is under way with it and no failure has to be waited out.
+    /// Whether no operation is under way on it and it is not in back-off.
     pub(crate) fn may_be_operated(&self) -> bool {
         let memory = &self.machine.memory;
         let retry_at = memory.failing.as_ref().map_or(Timestamp(0), |failing| failing.retry_at);
         memory.under_way.is_none() && retry_at <= self.now
     }
 
-    /// As [`Self::may_be_operated`], for its way out: what failed on its way in has not to be waited out.
+    /// As [`Self::may_be_operated`], for its release: the back-off of earlier creations and deployments does
+    /// not delay a release.
     pub(crate) fn may_be_released(&self) -> bool {
         let memory = &self.machine.memory;
         let failing = memory.failing.as_ref().filter(|failing| {
@@ -154,7 +156,7 @@ impl Observed<'_> {
         memory.under_way.is_none() && failing.is_none_or(|failing| failing.retry_at <= self.now)
     }
 
-    /// Whether it is being made or boots for the first time.
+    /// Whether it is being created or boots for the first time.
     pub(crate) fn is_being_created(&self) -> bool {
         self.operation() == Some(Operation::Create)
             || matches!(self.machine.state, MachineState::Creating | MachineState::Starting)

@@ -1,5 +1,5 @@
-//! What the operator has said of single machines and types. It is never stronger than the order rules: what builds
-//! is not released.
+//! The operator's orders for single machines, for types or for the farm. The order rules are stronger: a
+//! building machine is never released.
 
 use std::fmt;
 
@@ -9,42 +9,42 @@ use crate::escape::escape;
 use crate::names::{MachineName, MachineType};
 use crate::time::Timestamp;
 
-/// Something that the operator said, in force until it is taken back, done, or over.
+/// An order of the operator. It is in force until it is revoked, carried out, or expired.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
-    /// What.
+    /// What is ordered.
     pub word: Word,
-    /// When it was said.
+    /// When it was given.
     pub at: Timestamp,
-    /// By whom: a user's name.
+    /// By whom: a user name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
-    /// For which reason, in the operator's words.
+    /// The operator's reason.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// Until when it counts; `None`: until it is taken back, or done.
+    /// When it expires; `None`: it is in force until it is revoked or carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
-/// What can be said.
+/// The kinds of orders.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Word {
-    /// The machine is not released, whatever speaks for it.
+    /// The machine is not released, even if it is not needed.
     Keep(MachineName),
     /// The machine gets no more builds, and stays when it is idle.
     Drain(MachineName),
-    /// The machine is destroyed as soon as it is idle, whatever speaks for keeping it.
+    /// The machine is destroyed as soon as it is idle, even if it is needed.
     Release(MachineName),
-    /// The machine's record goes, if its provider does not list it.
+    /// The machine's record is deleted, if its provider does not list it.
     Forget(MachineName),
     /// No machine of the type is created, started or released.
     Pause(MachineType),
     /// No machine of any type is created, started or released.
     PauseAll,
-    /// The back-off of the type, and of its machines, is over.
+    /// The back-off of the type and of its machines ends.
     Retry(MachineType),
 }
 
@@ -59,7 +59,7 @@ impl Word {
         }
     }
 
-    /// What it is called.
+    /// The verb of the order.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Keep(_) => "keep",
@@ -71,7 +71,7 @@ impl Word {
         }
     }
 
-    /// What it is about; a later order about the same takes its place.
+    /// The subject. A later order with the same subject replaces this one.
     pub fn subject(&self) -> String {
         match self {
             Self::Pause(machine_type) => machine_type.to_string(),
@@ -85,12 +85,12 @@ impl Word {
 }
 
 impl Order {
-    /// Whether it still counts at `now`.
+    /// Whether it is in force at `now`.
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether it keeps machines of the type from being created, started and released.
+    /// Whether it prevents machines of the type from being created, started and released.
     pub(crate) fn pauses(&self, machine_type: &MachineType) -> bool {
         match &self.word {
             Word::Pause(paused) => paused == machine_type,
@@ -125,6 +125,6 @@ impl fmt::Display for Word {
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, said {}", self.word, Attribution(self))
+        write!(f, "{}, ordered {}", self.word, Attribution(self))
     }
 }

@@ -2,15 +2,15 @@
 
 use crate::names::{MachineName, Tag};
 
-/// Whether the machine `name` is one of the provisioner with `tag`: by the provider's own word (`told`, the
-/// tag that it says the machine carries), else by a name that this provisioner could have given it.
+/// Whether the machine `name` belongs to the provisioner with `tag`: the tag that the provider reports
+/// (`reported`) decides; without one, a name that this provisioner could have given it.
 ///
-/// Whatever else a provider lists is somebody else's, and is left alone.
-pub fn is_ours(tag: &Tag, name: &MachineName, told: Option<&Tag>) -> bool {
-    told.map_or_else(|| number(tag, name).is_some(), |told| told == tag)
+/// All other machines that a provider lists belong to others and are ignored.
+pub fn is_ours(tag: &Tag, name: &MachineName, reported: Option<&Tag>) -> bool {
+    reported.map_or_else(|| number(tag, name).is_some(), |reported| reported == tag)
 }
 
-/// The number of a name that this provisioner could have given: `TAG-07` is another name than `TAG-7`.
+/// The number in a name that this provisioner could have given. `TAG-07` is not `TAG-7`.
 pub(crate) fn number(tag: &Tag, name: &MachineName) -> Option<u64> {
     let digits = name.as_str().strip_prefix(tag.as_str())?.strip_prefix('-')?;
     let number: u64 = digits.parse().ok()?;
@@ -22,8 +22,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_machines() {
-        for (name, told, ours) in [
+    fn machines_of_a_provisioner() {
+        for (name, reported, ours) in [
             ("farm-0", None, true),
             ("farm-12", None, true),
             ("farm-07", None, false),
@@ -39,9 +39,9 @@ mod tests {
             ("farm-0", Some("other"), false),
             ("farm-0", Some("farm"), true),
         ] {
-            let told = told.map(Tag::new);
-            let is_ours = is_ours(&Tag::new("farm"), &MachineName::new(name), told.as_ref());
-            assert_eq!(is_ours, ours, "{name:?} {told:?}");
+            let reported = reported.map(Tag::new);
+            let is_ours = is_ours(&Tag::new("farm"), &MachineName::new(name), reported.as_ref());
+            assert_eq!(is_ours, ours, "{name:?} {reported:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is to be done now, from the verdicts: nothing is left to choose for whoever carries it out.
+//! Turns verdicts into the actions of now. The executor has nothing to decide.
 
 use crate::health::{Health, Unhealthy};
 use crate::memory::Operation;
@@ -12,7 +12,7 @@ use crate::release::{AwaitReason, ReleaseStep, next_step};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
-/// Lists the phases of `plan` and returns when they change by themselves.
+/// Lists the phases of `plan`. Returns when they change without an event.
 pub(crate) fn list_phases(
     plan: &mut Plan,
     policy: &Policy,
@@ -60,9 +60,9 @@ pub(crate) fn list_phases(
     wake_at
 }
 
-/// A machine is published from the moment that it is ready until it is to get no more builds. Its provider has to list
-/// it, else its address may be another one's by now, and it has to answer, unless most of its type do not: then it may
-/// be us who are cut off.
+/// A machine is published from the moment when it is ready until it may get no more builds. Its provider must
+/// list it, because another machine may have its address now. It must answer over ssh, unless most machines
+/// of its type do not: then our own network may be the cause.
 fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
     let accepts = match verdict {
         Verdict::InUse => true,
@@ -70,7 +70,7 @@ fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
         Verdict::Release { .. } | Verdict::Ending { .. } => false,
     };
     let is_cut_off =
-        observed.unhealthy == Some(Unhealthy::Unreachable) && !observed.shares_its_trouble;
+        observed.unhealthy == Some(Unhealthy::Unreachable) && !observed.has_common_cause;
     accepts
         && observed.machine.memory.ready_since.is_some()
         && observed.operation() != Some(Operation::Drain)
@@ -111,7 +111,7 @@ fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
     match &snapshot.queue {
         QueueStatus::Up(queue) if snapshot.storage_error.is_none() => {
             match next_step(observed, queue, snapshot) {
-                // Drained it is, and so it stays.
+                // It is drained and stays drained.
                 ReleaseStep::Release if is_to_stay_drained(observed) => {
                     ReleaseStep::Await(AwaitReason::Order)
                 }
@@ -126,7 +126,7 @@ fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
     observed.order.is_some_and(|order| matches!(order.word, Word::Drain(_)))
 }
 
-/// When an unhealthy machine stops to count, or is given up.
+/// When an unhealthy machine stops counting as capacity, or is replaced.
 fn health_changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
     let pool = policy.pools.get(&observed.machine.machine_type)?;
     let since = observed.machine.memory.unhealthy_since.unwrap_or(observed.now);

@@ -1,4 +1,4 @@
-//! What is to be done, as data: nothing is left to choose for whoever carries it out.
+//! The actions, as data. The executor has nothing to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,43 +14,42 @@ use crate::sizing::{LimitReached, Sizing};
 use crate::snapshot::DemandKey;
 use crate::time::{Seconds, Timestamp};
 
-/// The outcome of one planning. The fields from `provision` on are the phases, in the order of execution.
+/// The result of one planning. The fields from `provision` on are the phases, in the order of execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// How many machines each type is to have, and why.
+    /// How many machines each type is allowed, and why.
     pub sizing: BTreeMap<MachineType, Sizing>,
-    /// What is thought of each machine of the snapshot; exactly one verdict each.
+    /// One verdict on each machine of the snapshot.
     pub verdicts: BTreeMap<MachineName, Verdict>,
-    /// Machines to create. The intent is to be recorded before the provider is asked.
+    /// Machines to create. The intent must be recorded before the provider is called.
     pub provision: Vec<Provision>,
     /// Stopped machines to start again.
     pub start: Vec<MachineName>,
-    /// Machines that are up, to bring up to date and to check.
+    /// Machines that are up, to deploy and check.
     pub deploy: Vec<MachineName>,
-    /// Machines that are ready and may get builds: all that the machines file is to name.
+    /// Machines that are ready and may get builds: the content of the machines file.
     pub publish: Vec<MachineName>,
-    /// Machines on their way out, each with its next step.
+    /// Machines to release, each with its next step.
     pub release: Vec<Release>,
     /// Machines that the queue runner lists for the first time since they were started.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recognized: BTreeSet<MachineName>,
-    /// What the queue runner counts of the machines' steps.
+    /// The queue runner's counts of the machines' steps.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub built: BTreeMap<MachineName, StepsBuilt>,
-    /// Machines that are ready and do not work.
+    /// Machines that are ready but unhealthy.
     pub unhealthy: BTreeMap<MachineName, Unhealthy>,
-    /// What the operator has said and still counts.
+    /// The operator's orders that are in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<Order>,
-    /// Odd things that someone should look at.
+    /// Unexpected things that someone should check.
     pub warnings: Vec<Warning>,
-    /// When the plan changes although nothing happens: a grace period ends, a back-off is over, paid time runs
-    /// out. `None`: never.
+    /// When the plan changes without an event: a grace period, a back-off or paid time ends. `None`: never.
     pub wake_at: Option<Timestamp>,
 }
 
-/// Steps that a machine has built, as the queue runner counts them: since it knows the machine's place.
+/// Steps that a machine has built, as counted by the queue runner since it has known the machine's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepsBuilt {
@@ -60,35 +59,34 @@ pub struct StepsBuilt {
     pub time: Seconds,
 }
 
-/// Whether the machines file (classic) lists a machine, or its builder runs (REST): whether it can be
-/// given new builds.
+/// Whether a machine can get new builds: the machines file lists it (classic), or its builder runs (REST).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AcceptsJobs {
     /// New builds may start on it.
     Yes,
-    /// Only what runs there already goes on.
+    /// Only the builds that already run there continue.
     No,
 }
 
-/// What is thought of one machine.
+/// The decision on one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
-    /// The queue or `minMachines` wants it.
+    /// The queue or `minMachines` needs it.
     InUse,
-    /// Nothing wants it, yet it stays.
+    /// It is not needed, but it stays.
     Keep {
         /// Why it stays.
         reason: KeepReason,
         /// Whether it may get new builds meanwhile.
         accepts_jobs: AcceptsJobs,
     },
-    /// It goes, once it is drained.
+    /// It is released, once it is drained.
     Release {
         /// Stopped or destroyed.
         how: ReleaseHow,
-        /// Why it goes.
+        /// Why it is released.
         reason: ReleaseReason,
     },
     /// It is being stopped or destroyed.
@@ -100,15 +98,15 @@ pub enum Verdict {
     },
 }
 
-/// Why a machine that nothing wants stays.
+/// Why a machine that is not needed stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeepReason {
-    /// Its provider could not list its machines: what is not seen is not touched.
+    /// Its provider could not list its machines: what cannot be observed is not touched.
     ProviderUnavailable,
-    /// The queue status is unavailable: nothing is done that cannot be undone.
+    /// The queue status is unavailable: nothing irreversible is done.
     QueueUnavailable,
-    /// Much time is paid for: it may as well be used.
+    /// Much of its time is already paid for, so it is used.
     MuchPaidTimeLeft {
         /// How much.
         left: Seconds,
@@ -118,7 +116,7 @@ pub enum KeepReason {
     /// The queue runner does not list it by any name that we know, and shows a busy builder that is neither
     /// ours nor in `otherMachines`.
     MayBeBuilder {
-        /// What the queue runner calls that builder.
+        /// The queue runner's name for that builder.
         builder: Host,
     },
     /// It was destroyed, and its provider still lists it.
@@ -133,34 +131,34 @@ pub enum KeepReason {
     },
     /// It was used within the grace period.
     RecentlyUsed {
-        /// How long ago.
+        /// Time since then.
         idle_for: Seconds,
         /// The pool's grace period.
         grace_period: Seconds,
     },
-    /// The queue runner was started a short while ago and may not know all its work yet.
+    /// The queue runner was started a short while ago and may not know all its steps yet.
     QueueRunnerJustStarted {
-        /// How long ago.
+        /// Time since then.
         uptime: Seconds,
     },
-    /// Idle, but its time is paid for: it goes when that has nearly run out.
+    /// It is idle, but its time is paid for: it is released shortly before that ends.
     SomePaidTimeLeft {
         /// How much.
         left: Seconds,
     },
-    /// It is off, and `stopOnIdle` keeps it so until it is wanted.
+    /// It is off. `stopOnIdle` keeps it until it is needed.
     StoppedInReserve,
-    /// It is wanted, but what machines share has no room for it now.
+    /// It is needed, but a shared resource has no room for it now.
     NoRoom,
-    /// It is wanted, but a limit leaves no room for it now.
+    /// It is needed, but a limit prevents it now.
     Limit(LimitReached),
-    /// The operator wants it kept.
+    /// The operator ordered to keep it.
     Ordered(Order),
     /// The operator has paused its type.
     Paused(Order),
 }
 
-/// What becomes of a released machine.
+/// How a machine is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseHow {
@@ -170,36 +168,36 @@ pub enum ReleaseHow {
     Destroy,
 }
 
-/// Why a machine goes.
+/// Why a machine is released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReleaseReason {
-    /// It is idle and more machines are there than are allowed.
+    /// It is idle, and more machines exist than are allowed.
     Idle {
-        /// For how long, where anything tells.
+        /// For how long, if known.
         idle_for: Option<Seconds>,
     },
-    /// It is off, and its type destroys what is idle.
+    /// It is off, and its type destroys idle machines.
     StoppedUnwanted,
-    /// It is off, and `maxMachines` others of its type are already there or in reserve.
+    /// It is off, and `maxMachines` others of its type exist or are in reserve.
     ReserveFull,
     /// Its type is not in the policy any more.
     TypeNotConfigured,
-    /// The provider says that it is beyond repair.
+    /// The provider reports that it has failed for good.
     Failed,
-    /// It was deployed again and again, without success, and builds nothing.
+    /// Its deployments keep failing, and it builds nothing.
     NeverReady {
         /// For how long.
         failing_for: Seconds,
     },
-    /// It was ready, but has not worked for too long.
+    /// It was ready, but has been unhealthy for too long.
     Unhealthy {
         /// What is wrong.
         what: Unhealthy,
         /// For how long.
         unhealthy_for: Seconds,
     },
-    /// Its provider does not list it any more: made sure that it is gone.
+    /// Its provider does not list it any more: destroyed to be sure that it is gone.
     Vanished {
         /// For how long.
         missing_for: Seconds,
@@ -209,14 +207,14 @@ pub enum ReleaseReason {
         /// When it was destroyed.
         since: Timestamp,
     },
-    /// It was asked for, never seen, and is not wanted any more: made sure that it is gone.
+    /// It was requested, never listed, and is no longer needed: destroyed to be sure that it is gone.
     RequestAbandoned,
-    /// The operator wants it drained, or gone.
+    /// The operator ordered to drain or release it.
     Ordered(Order),
 }
 
 impl ReleaseReason {
-    /// What becomes of the machine: `drain` for one that stays where it is then.
+    /// The action: `drain` for a machine that stays, but gets no builds.
     pub fn verb(&self, how: ReleaseHow) -> &'static str {
         match (self, how) {
             (Self::Ordered(Order { word: Word::Drain(_), .. }), _) => "drain",
@@ -225,7 +223,7 @@ impl ReleaseReason {
         }
     }
 
-    /// A word for it, for metrics.
+    /// A short name for metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Idle { .. } => "idle",
@@ -256,13 +254,13 @@ pub struct Provision {
     pub attempt: Attempt,
 }
 
-/// Whether a machine is asked for anew.
+/// Whether a machine is requested for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Attempt {
     /// For the first time.
     First,
-    /// Creating it has failed, or its answer was lost.
+    /// Its creation has failed, or the provider's answer was lost.
     Again,
 }
 
@@ -276,15 +274,15 @@ pub struct Release {
     pub how: ReleaseHow,
     /// Why.
     pub reason: ReleaseReason,
-    /// What comes next.
+    /// The next step.
     pub step: ReleaseStep,
 }
 
-/// An odd thing that does not stop the planning.
+/// An unexpected thing that does not stop the planning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Warning {
-    /// Steps wait that no pool builds.
+    /// No pool can build these steps.
     NoPoolFor {
         /// What they need.
         kind: DemandKey,
@@ -298,54 +296,54 @@ pub enum Warning {
         /// For how long.
         missing_for: Seconds,
     },
-    /// A ready machine does not work.
+    /// A ready machine is unhealthy.
     Unhealthy {
         /// Which.
         name: MachineName,
         /// What is wrong.
         what: Unhealthy,
     },
-    /// Most machines of a type do not work in the same way.
+    /// Most machines of a type are unhealthy in the same way.
     CommonCause {
         /// The type.
         machine_type: MachineType,
     },
-    /// An operation failed and will be tried again.
+    /// An operation failed and will be retried.
     Failing {
         /// The machine.
         name: MachineName,
         /// The operation.
         operation: Operation,
-        /// In its provider's words.
+        /// The provider's message.
         error: String,
-        /// When it is tried again.
+        /// When it is retried.
         retry_at: Timestamp,
     },
-    /// What a provider lists that is not ours.
+    /// A provider lists a machine that is not ours.
     NotOurs {
         /// Its name there.
         name: MachineName,
     },
-    /// Our state cannot be written down: nothing is created or released.
+    /// Our state cannot be recorded: nothing is created or released.
     NoStorage {
         /// Why.
         reason: String,
     },
-    /// Two machines of one name: only the first is looked at, and it is not released.
+    /// Two machines have the same name: only the first is used, and neither is released.
     DuplicateMachine {
         /// The name.
         name: MachineName,
     },
-    /// What a machine's provider tells of it that cannot be used.
+    /// A value that a machine's provider reports and that cannot be used.
     Machine {
         /// The machine.
         name: MachineName,
-        /// What, and what became of it.
+        /// Which value, and how it was handled.
         problem: String,
     },
-    /// A policy that the configuration check would have refused.
+    /// A policy that the configuration check rejects.
     MinAboveMax {
-        /// The pool; its maximum counts.
+        /// The pool. Its `maxMachines` is used.
         machine_type: MachineType,
     },
     /// Machines of a type could not be listed.
@@ -360,9 +358,9 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
-    /// What the queue adapter found odd.
+    /// The queue adapter found something unexpected.
     Queue {
-        /// In its words.
+        /// Its message.
         message: String,
     },
 }

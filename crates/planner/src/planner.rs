@@ -8,20 +8,20 @@ use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::experience::Experience;
 use crate::fallback::hand_over;
 use crate::health;
-use crate::idle_timeout::{idle_timeout, idle_timeout_of_the_last};
+use crate::idle_timeout::{idle_timeout, idle_timeout_of_last};
 use crate::names::MachineType;
 use crate::observed::{Observed, observe};
 use crate::phases::list_phases;
 use crate::plan::{Attempt, Plan, Provision, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
-use crate::selection::{Halt, Names, Selection, preference, select};
+use crate::selection::{Blockers, Names, Selection, preference, select};
 use crate::sizing::{AllowedBy, Deferral, Deferred, LimitReached, NoRoom, Sizing};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
-use crate::warnings::{warn_of_odd_input, warn_of_trouble};
+use crate::warnings::{warn_of_problems, warn_of_unexpected_input};
 
-/// Decides what is to be done about `snapshot` to serve `policy`.
+/// Decides what to do about `snapshot` to serve `policy`.
 pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let mut machines = observe(policy, snapshot);
     let mut warnings = Vec::new();
@@ -38,8 +38,8 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         limits: Limits::new(policy, snapshot, &machines),
         snapshot,
     };
-    warn_of_odd_input(policy, snapshot, &machines, &mut planning.plan.warnings);
-    warn_of_trouble(&machines, &mut planning.plan.warnings);
+    warn_of_unexpected_input(policy, snapshot, &machines, &mut planning.plan.warnings);
+    warn_of_problems(&machines, &mut planning.plan.warnings);
     let mut demand = demand_by_pool(policy, &snapshot.queue, &mut planning.plan.warnings);
     let handed_over = hand_over(policy, snapshot, &machines, &mut demand);
     planning.wake_at(handed_over.until);
@@ -63,7 +63,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
                 takes_over: handed_over.to(machine_type),
                 ..size(pool, demand.as_ref(), &experience, present)
             };
-            let halt = Halt {
+            let halt = Blockers {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
             };
@@ -77,7 +77,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     planning.finish(policy, &machines)
 }
 
-/// The plan while it is being made.
+/// The plan under construction.
 struct Planning<'a> {
     plan: Plan,
     /// The verdicts given so far, by [`Observed::index`].
@@ -88,7 +88,7 @@ struct Planning<'a> {
     snapshot: &'a Snapshot,
 }
 
-/// Health is judged type by type, since what most machines of a type have is not the fault of any of them.
+/// Judges health type by type: what most machines of a type share is not the fault of any of them.
 fn judge_health(
     policy: &Policy,
     snapshot: &Snapshot,
@@ -106,7 +106,7 @@ fn judge_health(
     }
 }
 
-/// Configured types without machines count too: they may want some.
+/// Includes configured types without machines: they may need some.
 fn machines_by_type<'a>(
     policy: &'a Policy,
     machines: &'a [Observed<'a>],
@@ -119,7 +119,7 @@ fn machines_by_type<'a>(
     by_type
 }
 
-/// One more machine has to wait for a limit.
+/// One more machine must wait because of a limit.
 fn defer(sizing: &mut Sizing, reached: LimitReached) {
     let earlier = sizing.deferred.as_ref().map_or(0, |deferred| deferred.machines);
     let machines = earlier.saturating_add(1);
@@ -127,7 +127,7 @@ fn defer(sizing: &mut Sizing, reached: LimitReached) {
 }
 
 /// The machine of a type of which none is in use that stays when all others have gone.
-fn last_to_go(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
+fn last_machine(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
     let staying = machines.iter().filter(|observed| {
         observed.machine.state.is_live()
             && observed.is_usable(pool)
@@ -144,7 +144,7 @@ fn count_existing(machines: &[&Observed<'_>]) -> u32 {
 }
 
 impl<'a> Planning<'a> {
-    /// What is not seen is not touched: the machines last seen stay, and no new ones are made beside them.
+    /// What cannot be observed is not touched: the machines last seen stay, and no new ones are created.
     fn freeze(&mut self, machines: &[&Observed<'_>]) {
         for observed in machines {
             self.verdicts[observed.index] = Some(retention::keep_unlisted(observed));
@@ -161,7 +161,7 @@ impl<'a> Planning<'a> {
         sizing.deferred.clone_from(&selection.deferred);
         for (number, observed) in (0..).zip(&selection.chosen) {
             let state = observed.machine.state;
-            // What is under way already has its room.
+            // The resources of a machine under way are already counted.
             let comes_up = observed.operation().is_none()
                 && matches!(
                     state,
@@ -200,7 +200,7 @@ impl<'a> Planning<'a> {
         self.plan.sizing.insert(machine_type.clone(), sizing);
     }
 
-    /// Counts a machine against the limits, one that is to be begun as such unless it may be there already.
+    /// Counts a machine against the limits. A machine to begin counts as new, unless it may already exist.
     fn count(
         &mut self,
         observed: &Observed<'_>,
@@ -210,11 +210,11 @@ impl<'a> Planning<'a> {
         if comes_up && !cost_limits::may_cost(observed) {
             self.limits.begin(&observed.machine.machine_type, number)
         } else {
-            self.limits.go_on(observed, number)
+            self.limits.continue_use(observed, number)
         }
     }
 
-    /// Asks for `number` new machines beside `present` ones.
+    /// Creates `number` new machines beside `present` existing ones.
     fn create(
         &mut self,
         machine_type: &MachineType,
@@ -239,7 +239,7 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Whether a machine that was asked for and not seen may be asked for again now.
+    /// Whether a machine that was requested but not seen may be requested again now.
     fn may_ask_again(&mut self, observed: &Observed<'_>, machine_type: &MachineType) -> bool {
         let now = self.snapshot.taken_at;
         let until = self.snapshot.back_off.get(machine_type).map(|back_off| back_off.until);
@@ -262,8 +262,8 @@ impl<'a> Planning<'a> {
         false
     }
 
-    /// How long idle machines of a type are kept, and the last of them: not at all while what runs could pass a
-    /// limit.
+    /// How long idle machines of a type are kept, and the last of them. Zero while running machines could
+    /// exceed a limit.
     fn idle_timeouts(
         &self,
         machine_type: &MachineType,
@@ -271,19 +271,19 @@ impl<'a> Planning<'a> {
         experience: &Experience,
     ) -> (Seconds, Seconds) {
         match pool {
-            Some(pool) if !self.limits.are_short(machine_type) => {
-                (idle_timeout(pool, experience), idle_timeout_of_the_last(pool, experience))
+            Some(pool) if !self.limits.are_exceeded(machine_type) => {
+                (idle_timeout(pool, experience), idle_timeout_of_last(pool, experience))
             }
             _ => (Seconds(0), Seconds(0)),
         }
     }
 
-    /// Judges the machines that are not in use, live ones first: they have the first claim on the reserve.
+    /// Judges the machines that are not in use. Live ones come first, so that they get the places in reserve.
     fn retain(
         &mut self,
         pool: Option<&PoolPolicy>,
         demand: &PoolDemand,
-        (timeout, timeout_of_the_last): (Seconds, Seconds),
+        (timeout, timeout_of_last): (Seconds, Seconds),
         machines: &[&Observed<'_>],
         used: u32,
     ) {
@@ -291,7 +291,7 @@ impl<'a> Planning<'a> {
         let mut rest: Vec<_> =
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
-        let last = if used == 0 { pool.and_then(|pool| last_to_go(pool, &rest)) } else { None };
+        let last = if used == 0 { pool.and_then(|pool| last_machine(pool, &rest)) } else { None };
         for observed in rest {
             let judgment = retention::judge(
                 observed,
@@ -301,7 +301,7 @@ impl<'a> Planning<'a> {
                     demand,
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     grace_period: if last == Some(observed.index) {
-                        timeout_of_the_last
+                        timeout_of_last
                     } else {
                         timeout
                     },
@@ -315,7 +315,7 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Turns verdicts into what is to be done.
+    /// Turns verdicts into actions.
     fn finish(mut self, policy: &Policy, machines: &[Observed<'a>]) -> Plan {
         self.plan.verdicts = machines
             .iter()
@@ -332,7 +332,7 @@ impl<'a> Planning<'a> {
         self.plan
     }
 
-    /// The plan changes at `time`, if that is still to come.
+    /// Notes that the plan changes at `time`, if that is in the future.
     fn wake_at(&mut self, time: Option<Timestamp>) {
         let to_come = time.filter(|time| *time > self.snapshot.taken_at);
         self.plan.wake_at = earliest(self.plan.wake_at, to_come);

@@ -16,24 +16,24 @@ use crate::time::Seconds;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
-    /// Marks this provisioner's machines and starts their names.
+    /// Marks this provisioner's machines and is the prefix of their names.
     pub tag: Tag,
     /// The pools by machine type.
     pub pools: BTreeMap<MachineType, PoolPolicy>,
-    /// Machines of all types together to have at the most; `None` where only the types have limits.
+    /// Maximum number of machines of all types together; `None`: only the types have limits.
     #[serde(default)]
     pub max_machines: Option<u32>,
-    /// What all machines together may cost.
+    /// Cost limits of all machines together.
     #[serde(default)]
     pub cost_limits: CostLimits,
-    /// Machines of the queue runner that are the operator's own: whatever they build, it is none of ours that
-    /// builds there.
+    /// Machines of the queue runner that belong to the operator. Their builds are never attributed to our
+    /// machines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_machines: Vec<HostPattern>,
 }
 
 impl Policy {
-    /// A farm with the limits of its pools only.
+    /// A farm with only the limits of its pools.
     pub fn new(tag: Tag, pools: BTreeMap<MachineType, PoolPolicy>) -> Self {
         Self {
             tag,
@@ -45,17 +45,17 @@ impl Policy {
     }
 }
 
-/// What machines may cost at the most, those being created included. `None` is no limit.
+/// Cost limits. Machines being created are included. `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CostLimits {
-    /// `maxHourlyCost`: what the machines that run at one time cost together per hour.
+    /// `maxHourlyCost`: cost per hour of all machines that run at the same time.
     #[serde(default)]
     pub hourly: Option<Money>,
-    /// `maxDailyCost`: in a day (UTC).
+    /// `maxDailyCost`: cost per day (UTC).
     #[serde(default)]
     pub daily: Option<Money>,
-    /// `maxMonthlyCost`: in a month (UTC).
+    /// `maxMonthlyCost`: cost per month (UTC).
     #[serde(default)]
     pub monthly: Option<Money>,
 }
@@ -66,69 +66,68 @@ pub struct CostLimits {
 pub struct PoolPolicy {
     /// Systems that the machines build for, in the order of the type's name; never empty.
     pub systems: Vec<System>,
-    /// A step must require all of these to be built here.
+    /// Mandatory features: a step must require all of them to be built here.
     #[serde(default)]
     pub mandatory_features: BTreeSet<Feature>,
-    /// A step may require these besides the mandatory ones.
+    /// Further features that a step may require.
     #[serde(default)]
     pub supported_features: BTreeSet<Feature>,
-    /// Machines to have whatever the queue says; at most `max_machines`.
+    /// Minimum number of machines, even without steps; at most `max_machines`.
     #[serde(default)]
     pub min_machines: u32,
-    /// Machines to have at the most.
+    /// Maximum number of machines.
     #[serde(default = "defaults::one")]
     pub max_machines: u32,
-    /// Runnable steps left to machines that the operator runs himself.
+    /// Runnable steps left to machines that the operator runs.
     #[serde(default)]
     pub ignored_runnables: u64,
-    /// Runnable steps that make one machine worth having.
+    /// Runnable steps that justify one machine.
     #[serde(default = "defaults::runnables_per_machine")]
     pub runnables_per_machine: NonZeroU32,
-    /// `maxCreating`: machines that are being created at the same time; at least 1.
+    /// `maxCreating`: machines being created at the same time; at least 1.
     #[serde(default = "defaults::max_creating")]
     pub max_creating: u32,
-    /// `maxCreatesPerCycle` where it is given: creations begun within any 5 minutes; at least 1.
+    /// `maxCreatesPerCycle`, if set: creations begun within any 5 minutes; at least 1.
     #[serde(default)]
     pub creates_per_5_minutes: Option<u32>,
-    /// `fallback`: types that get this type's demand while it has no capacity, in order. `None`: every type
+    /// `fallback`: types that get this type's steps while it has no capacity, in order. `None`: every type
     /// that can build the same steps, the cheapest first, then by name.
     #[serde(default)]
     pub fallback: Option<Vec<MachineType>>,
-    /// `dollarsPerHour`: what one machine costs for each hour that it runs; `None` where it is not known.
+    /// `dollarsPerHour`: price of one running machine per hour; `None`: not known.
     #[serde(default)]
     pub dollars_per_hour: Option<Money>,
-    /// What the machines of this type together may cost.
+    /// Cost limits of all machines of this type together.
     #[serde(default)]
     pub cost_limits: CostLimits,
-    /// `targetWait`: how long a step may wait on average; takes the place of `runnables_per_machine`.
-    /// `None` is off.
+    /// `targetWait`: average time that a step may wait; replaces `runnables_per_machine`. `None` is off.
     #[serde(default)]
     pub target_wait: Option<Seconds>,
-    /// What becomes of a machine that is no longer worth its cost.
+    /// What happens to a machine that is not needed.
     #[serde(default)]
     pub idle_action: IdleAction,
-    /// `idleTimeout` (old name `gracePeriod`): how long an idle machine is kept for work that may yet come.
+    /// `idleTimeout` (old name `gracePeriod`): how long an idle machine is kept for possible later steps.
     #[serde(default)]
     pub idle_timeout: IdleTimeout,
-    /// `keepLast`: how long the last machine of this type is kept idle, where that is longer.
+    /// `keepLast`: how long the last idle machine of this type is kept, if that is longer.
     #[serde(default)]
     pub keep_last: Seconds,
     /// `healthTimeout`: how long an unhealthy machine still counts as capacity.
     #[serde(default = "defaults::health_timeout")]
     pub health_timeout: Seconds,
-    /// How long the deployment of an idle machine may fail before it is destroyed and replaced.
+    /// How long deployments of an idle machine may keep failing before it is destroyed and replaced.
     #[serde(default = "defaults::give_up_after")]
     pub give_up_after: Seconds,
-    /// Steps that a machine builds at once (machines file, column 4); at least 1.
+    /// Concurrent steps of a machine (machines file, column 4); at least 1.
     #[serde(default = "defaults::one")]
     pub max_jobs: u32,
-    /// Speed compared with other machines (machines file, column 5).
+    /// Relative speed (machines file, column 5).
     #[serde(default)]
     pub speed_factor: SpeedFactor,
     /// Path of the SSH private key on the queue runner's host (machines file, column 3).
     #[serde(default)]
     pub ssh_key: Option<String>,
-    /// How the machines are written in the machines file, column 1; `None` for `user@host` as far as that says all.
+    /// The format of column 1 of the machines file; `None`: `user@host` if that is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_uri: Option<StoreUri>,
 }
@@ -194,7 +193,7 @@ impl PoolPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IdleAction {
-    /// Stop it and keep its disk, to be started again sooner than a new one could be made.
+    /// Stop it and keep its disk. It can be started faster than a new one can be created.
     Stop,
     /// Destroy it.
     #[default]
@@ -207,8 +206,8 @@ pub enum IdleAction {
 pub enum IdleTimeout {
     /// This long.
     After(Seconds),
-    /// As long as a new machine of the type takes, and is paid for, until it is ready: never more than twice
-    /// what the best choice in hindsight costs (ski rental).
+    /// As long as a new machine of the type takes until it is ready. This never costs more than twice the
+    /// best choice in hindsight (ski rental).
     Auto,
 }
 
@@ -218,7 +217,7 @@ impl Default for IdleTimeout {
     }
 }
 
-/// A speed factor in thousandths (Hydra reads a decimal number, Nix 2.8 a whole one).
+/// A speed factor in thousandths (Hydra reads a decimal number, Nix 2.8 an integer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SpeedFactor {
@@ -232,7 +231,7 @@ impl Default for SpeedFactor {
     }
 }
 
-/// As the machines file wants it: `1`, `1.5`, `0.125`.
+/// In the format of the machines file: `1`, `1.5`, `0.125`.
 impl fmt::Display for SpeedFactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.thousandths / 1000, self.thousandths % 1000);

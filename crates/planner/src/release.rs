@@ -1,7 +1,7 @@
-//! How far a machine that is to be released has come, and what may be done next.
+//! The progress of a release, and the next step.
 //!
-//! A machine is released only on the evidence of a queue status that was asked for after it could get no more
-//! builds (order rule 3). Every step here looks at one status and at when it was asked for.
+//! A machine is released only after a queue status that was requested after the machine could get no more
+//! builds (order rule 3). Every step here checks one status and the moment of its request.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ use crate::plan::AcceptsJobs;
 use crate::snapshot::{MachineKeys, Queue, Snapshot};
 use crate::time::Seconds;
 
-/// A builder is stopped only on an answer that was asked for at most this long ago: stopping it ends what it has
-/// begun to build since.
-const FRESH: Seconds = Seconds(3);
+/// A builder is stopped only after an answer that was requested at most this long ago: stopping it aborts the
+/// builds that it has started since.
+const MAX_ANSWER_AGE: Seconds = Seconds(3);
 
-/// The next step on a machine's way out.
+/// The next step of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ReleaseStep {
     /// Take it out of the machines file.
     Unlist,
-    /// Wait for a queue status that says more.
+    /// Wait for a newer queue status.
     Await(AwaitReason),
     /// Stop its builder (REST).
     Drain,
@@ -35,19 +35,19 @@ pub enum ReleaseStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AwaitReason {
-    /// A queue status that was asked for after the machine was taken from the queue runner.
+    /// A queue status that was requested after the machine was unlisted or drained.
     NewerStatus,
-    /// A queue status that was asked for only just now.
+    /// A queue status that was requested at most 3 s ago.
     FreshStatus,
-    /// What is under way with the machine, or the time to try again.
+    /// The end of the operation under way, or of a back-off.
     Operation,
-    /// The queue runner to read the machines file without it, or to lose its builder.
+    /// The queue runner must read the machines file without it, or lose its builder.
     StillAcceptsJobs,
-    /// The operator to say what becomes of it.
+    /// The operator's next order.
     Order,
 }
 
-/// The next step for `observed`, which is to be released.
+/// The next step for `observed`, which is being released.
 pub(crate) fn next_step(
     observed: &Observed<'_>,
     queue: &Queue,
@@ -71,8 +71,8 @@ pub(crate) fn next_step(
     }
 }
 
-/// Whether builds may have begun since the answer that `step` rests on: a builder that could not be stopped, or whose
-/// machine was to be stopped or destroyed and was not, may have come back.
+/// Whether builds may have started since the answer that `step` depends on. A builder that could not be
+/// stopped, or whose machine could not be stopped or destroyed, may have registered again.
 fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
     match step {
         ReleaseStep::Drain => true,
@@ -82,10 +82,12 @@ fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
 }
 
 fn is_fresh(snapshot: &Snapshot) -> bool {
-    snapshot.queue_asked_at.is_none_or(|asked_at| snapshot.taken_at.since(asked_at) <= FRESH)
+    snapshot
+        .queue_asked_at
+        .is_none_or(|asked_at| snapshot.taken_at.since(asked_at) <= MAX_ANSWER_AGE)
 }
 
-/// The machines file comes first, then the queue runner's word that it has read it.
+/// First unlist the machine, then wait for a status which shows that the queue runner has read the file.
 fn classic(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
     let memory = &observed.machine.memory;
     let taken_out = match memory.listed {
@@ -96,8 +98,8 @@ fn classic(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
     confirmed(observed, asked, taken_out)
 }
 
-/// A look that is newer than the decision comes first, since stopping a builder ends its builds; then the
-/// builder is stopped, and the queue runner has to have seen it go.
+/// Stopping a builder aborts its builds, so a status newer than the decision comes first. Then the builder is
+/// stopped. Then a status must show that it is gone.
 fn rest(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
     let leaving = observed.machine.memory.leaving;
     if leaving.is_none_or(|leaving| asked <= leaving.decided) {
@@ -109,14 +111,14 @@ fn rest(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
         None if has_builder => ReleaseStep::Drain,
         None => confirmed(observed, asked, leaving.map(|leaving| leaving.decided)),
         Some(drained) if asked > drained && observed.accepts_jobs() => {
-            // It went on although it was told to stop, or could not be told.
+            // It continued although it was told to stop, or it could not be reached.
             ReleaseStep::Drain
         }
         drained => confirmed(observed, asked, drained),
     }
 }
 
-/// Whether a status that was asked for after `taken_out` shows the machine out of the queue runner's reach.
+/// Whether a status that was requested after `taken_out` shows that the queue runner cannot use the machine.
 /// That it is idle was judged before.
 fn confirmed(observed: &Observed<'_>, asked: Sequence, taken_out: Option<Sequence>) -> ReleaseStep {
     if taken_out.is_none_or(|taken_out| asked <= taken_out) {
@@ -138,10 +140,10 @@ impl Observed<'_> {
 impl fmt::Display for AwaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NewerStatus => "a newer queue status has to confirm that it is idle",
-            Self::FreshStatus => "a queue status of the last 3 s has to show its builder idle",
-            Self::Operation => "an earlier operation has to end, or its back-off",
-            Self::Order => "it stays drained until the operator says more (resume, release)",
+            Self::NewerStatus => "a newer queue status must confirm that it is idle",
+            Self::FreshStatus => "a queue status of the last 3 s must show its builder idle",
+            Self::Operation => "an earlier operation or its back-off must end first",
+            Self::Order => "it stays drained until the operator's next order (resume, release)",
             Self::StillAcceptsJobs => "the queue runner may still give it builds",
         })
     }

@@ -1,4 +1,4 @@
-//! The plan as text. Every field is taken apart, so that a new one cannot be forgotten.
+//! The plan as text. All fields are destructured, so that a new one cannot be forgotten.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -27,7 +27,7 @@ impl Display for Plan {
             release,
             recognized: _,
             built: _,
-            // Part of the warnings.
+            // The warnings include it.
             unhealthy: _,
             orders,
             warnings,
@@ -96,24 +96,24 @@ impl Display for Sizing {
                 let machines = if *wanted == 1 { "machine" } else { "machines" };
                 write!(f, ", {slots} -> {wanted} {machines}")?;
             }
-            _ => write!(f, ", wants {wanted}")?,
+            _ => write!(f, ", {wanted} wanted")?,
         }
-        write!(f, ", may have {allowed}")?;
+        write!(f, ", {allowed} allowed")?;
         match allowed_by {
             AllowedBy::Demand => {}
             AllowedBy::MinMachines => f.write_str(" (minMachines)")?,
             AllowedBy::MaxMachines => f.write_str(" (maxMachines)")?,
-            AllowedBy::CostLimits => f.write_str(" (limits in dollars)")?,
+            AllowedBy::CostLimits => f.write_str(" (cost limits)")?,
         }
-        write!(f, ", has {present}")?;
+        write!(f, ", {present} present")?;
         if let Some(deferred) = deferred {
             write!(f, ", {deferred}")?;
         }
         for (other, steps) in hands_over {
-            write!(f, "; {steps} runnable handed over to {other} meanwhile")?;
+            write!(f, "; {steps} runnable handed over to {other}")?;
         }
         if let Some(NoRoom { machines, resource, free, needs }) = no_room {
-            write!(f, ", no room for {machines} (each needs {needs}, free are {free} {resource})")?;
+            write!(f, ", no room for {machines} (each needs {needs}, free: {free} {resource})")?;
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Display for Deferred {
         write!(f, "{machines} more ")?;
         match reason {
             Deferral::MaxCreating { at_once } => {
-                write!(f, "later ({at_once} at once are created, see maxCreating)")
+                write!(f, "later (maxCreating allows {at_once} at once)")
             }
             Deferral::CreationRate { per_window, next } => {
                 write!(f, "from {next} on (maxCreatesPerCycle allows {per_window} in 5 minutes)")
@@ -157,8 +157,8 @@ impl Display for Deferred {
             Deferral::Limit(reached @ LimitReached { until: Some(until), .. }) => {
                 write!(f, "from {until} on: {reached}")
             }
-            Deferral::Limit(reached) => write!(f, "once another has gone: {reached}"),
-            Deferral::NoStorage => f.write_str("once our state can be written down"),
+            Deferral::Limit(reached) => write!(f, "after another is released: {reached}"),
+            Deferral::NoStorage => f.write_str("when our state can be recorded"),
         }
     }
 }
@@ -168,15 +168,15 @@ impl Display for LimitReached {
         let Self { limit, by_type, until: _ } = self;
         let whose = if *by_type { "this type" } else { "the farm" };
         match limit {
-            LimitName::MaxMachines => write!(f, "maxMachines of {whose} are there"),
+            LimitName::MaxMachines => write!(f, "maxMachines of {whose} is reached"),
             LimitName::MaxHourlyCost { limit } => {
                 write!(f, "maxHourlyCost of {whose} is {limit}")
             }
             LimitName::MaxDailyCost { limit, spent } => {
-                write!(f, "maxDailyCost of {whose} is {limit}, {spent} are spent")
+                write!(f, "maxDailyCost of {whose} is {limit}, {spent} spent")
             }
             LimitName::MaxMonthlyCost { limit, spent } => {
-                write!(f, "maxMonthlyCost of {whose} is {limit}, {spent} are spent")
+                write!(f, "maxMonthlyCost of {whose} is {limit}, {spent} spent")
             }
         }
     }
@@ -201,13 +201,13 @@ impl Display for Verdict {
         match self {
             Self::InUse => f.write_str("in use"),
             Self::Keep { reason, accepts_jobs } => {
-                write!(f, "keep, {reason}")?;
+                write!(f, "keep: {reason}")?;
                 match accepts_jobs {
                     AcceptsJobs::Yes => Ok(()),
                     AcceptsJobs::No => f.write_str("; no new builds"),
                 }
             }
-            Self::Release { how, reason } => write!(f, "{}, {reason}", reason.verb(*how)),
+            Self::Release { how, reason } => write!(f, "{}: {reason}", reason.verb(*how)),
             Self::Ending { operation, since } => write!(f, "{operation}, under way since {since}"),
         }
     }
@@ -216,10 +216,10 @@ impl Display for Verdict {
 impl Display for KeepReason {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ProviderUnavailable => f.write_str("its provider cannot be asked"),
+            Self::ProviderUnavailable => f.write_str("its provider cannot list it"),
             Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
             Self::DuplicateName => f.write_str("another machine has the same name"),
-            Self::MayBeBuilder { builder } => write!(f, "{}", MayBe(builder)),
+            Self::MayBeBuilder { builder } => write!(f, "{}", MayBeReason(builder)),
             Self::Destroyed { at } => {
                 write!(f, "destroyed at {at}, but its provider still lists it")
             }
@@ -234,14 +234,14 @@ impl Display for KeepReason {
             Self::QueueRunnerJustStarted { uptime } => {
                 write!(
                     f,
-                    "the queue runner has been up for {uptime} only and may not know all work yet"
+                    "the queue runner has been up for only {uptime} and may not know all steps yet"
                 )
             }
             Self::SomePaidTimeLeft { left } => {
                 write!(f, "idle, but {left} are paid for (10m or more)")
             }
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
-            Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
+            Self::Ordered(order) => write!(f, "ordered {}", Attribution(order)),
             Self::Paused(order) => write!(f, "paused {}", Attribution(order)),
             Self::Limit(reached) => write!(f, "wanted, but {reached}"),
             Self::NoRoom => f.write_str("wanted, but there is no room for it"),
@@ -249,15 +249,15 @@ impl Display for KeepReason {
     }
 }
 
-/// Why a machine stays that may be a builder of another name.
-pub(crate) struct MayBe<'a>(pub(crate) &'a Host);
+/// Why a machine stays that may be a builder under another name.
+pub(crate) struct MayBeReason<'a>(pub(crate) &'a Host);
 
-impl Display for MayBe<'_> {
+impl Display for MayBeReason<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let builder = self.0.to_string();
         write!(
             f,
-            "the queue runner does not list it, and it may be {}, which is building and not known here (if it \
+            "the queue runner does not list it, and it may be {}, which is building and unknown here (if it \
              is yours, add it to otherMachines)",
             escape(&builder)
         )
@@ -279,9 +279,9 @@ impl Display for ReleaseReason {
             Self::Idle { idle_for: Some(idle_for) } => write!(f, "not needed, idle for {idle_for}"),
             Self::Idle { idle_for: None } => f.write_str("not needed, idle"),
             Self::StoppedUnwanted => f.write_str("not needed, stopped"),
-            Self::ReserveFull => f.write_str("not needed, maxMachines are there without it"),
+            Self::ReserveFull => f.write_str("not needed, maxMachines others exist"),
             Self::TypeNotConfigured => f.write_str("its type is not configured any more"),
-            Self::Failed => f.write_str("its provider says that it has failed"),
+            Self::Failed => f.write_str("its provider reports that it has failed"),
             Self::NeverReady { failing_for } => {
                 write!(f, "its deployment has failed for {failing_for}")
             }
@@ -294,8 +294,8 @@ impl Display for ReleaseReason {
             Self::StillListed { since } => {
                 write!(f, "destroyed at {since}, but its provider still lists it")
             }
-            Self::Ordered(order) => write!(f, "said {}", Attribution(order)),
-            Self::RequestAbandoned => f.write_str("asked for but never seen, not needed any more"),
+            Self::Ordered(order) => write!(f, "ordered {}", Attribution(order)),
+            Self::RequestAbandoned => f.write_str("requested but never listed, no longer needed"),
         }
     }
 }
@@ -306,7 +306,7 @@ impl Display for Provision {
         write!(f, "create {name} ({machine_type})")?;
         match attempt {
             Attempt::First => Ok(()),
-            Attempt::Again => f.write_str(", again: asked for earlier but not seen"),
+            Attempt::Again => f.write_str(", again: requested earlier but not listed"),
         }
     }
 }
@@ -319,7 +319,7 @@ impl Display for Release {
             how => format!("drain and {how}"),
         };
         match step {
-            // Only just decided, or being looked at again.
+            // Only just decided, or waiting for a confirmation.
             ReleaseStep::Unlist
             | ReleaseStep::Drain
             | ReleaseStep::Await(AwaitReason::NewerStatus) => {
@@ -348,14 +348,14 @@ impl Display for Warning {
             Self::Unhealthy { name, what } => write!(f, "{name} is unhealthy: {what}"),
             Self::CommonCause { machine_type } => write!(
                 f,
-                "most machines of type {machine_type} are unhealthy in the same way: look at the queue runner and \
+                "most machines of type {machine_type} are unhealthy in the same way: check the queue runner and \
                  the network first; none is replaced"
             ),
             Self::Failing { name, operation, error, retry_at } => {
                 write!(f, "cannot {operation} {name}, next try at {retry_at}: {error}")
             }
             Self::NotOurs { name } => {
-                write!(f, "{name} is not ours (its name or tag is another's); it is left alone")
+                write!(f, "{name} is not ours (its name or tag is different); it is ignored")
             }
             Self::NoStorage { reason } => {
                 write!(f, "state cannot be written; nothing is created or released: {reason}")
@@ -363,14 +363,14 @@ impl Display for Warning {
             Self::DuplicateMachine { name } => {
                 write!(
                     f,
-                    "two machines are called {name}; only the first is looked at and neither is released"
+                    "two machines are called {name}; only the first is used and neither is released"
                 )
             }
             Self::Machine { name, problem } => write!(f, "{name}: {}", escape(problem)),
             Self::MinAboveMax { machine_type } => {
                 write!(
                     f,
-                    "systemTypes.{machine_type}: minMachines is above maxMachines; maxMachines counts"
+                    "systemTypes.{machine_type}: minMachines is above maxMachines; maxMachines is used"
                 )
             }
             Self::Unlisted { machine_type, reason } => {

@@ -1,5 +1,4 @@
-//! What becomes of a machine that the queue does not want: the rules in order, the first that speaks
-//! decides.
+//! Decides about a machine that the queue does not need: the first rule that applies decides.
 
 use crate::demand::PoolDemand;
 use crate::health::Health;
@@ -11,24 +10,24 @@ use crate::sizing::LimitReached;
 use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
-/// With this much paid time left a machine stays and gets builds: the time costs nothing more.
+/// With this much paid time left a machine stays and gets builds: they cost nothing more.
 const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
-/// With this much paid time left an idle machine is not released yet, for load may rise again.
+/// With this much paid time left an idle machine is not released yet, because demand may rise again.
 const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
 /// How long after its start a queue runner may still be reading its queue.
 const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
-/// A provider that still lists a destroyed machine after this long is asked again to destroy it.
-const DESTROYED_PATIENCE: Seconds = Seconds::from_minutes(10);
+/// If a provider still lists a destroyed machine after this long, the destruction is repeated.
+const DESTRUCTION_TIMEOUT: Seconds = Seconds::from_minutes(10);
 
-/// What the rules look at besides the machine.
+/// The input of the rules besides the machine.
 pub(crate) struct Context<'a> {
     pub(crate) queue: &'a QueueStatus,
     /// `None` for a type that is no longer configured.
     pub(crate) pool: Option<&'a PoolPolicy>,
     pub(crate) demand: &'a PoolDemand,
-    /// Whether `maxMachines` machines of the type are used or in reserve already.
+    /// Whether `maxMachines` machines of the type are already used or in reserve.
     pub(crate) reserve: Reserve,
-    /// How long an idle machine is kept for work that may yet come.
+    /// How long an idle machine is kept for possible later steps.
     pub(crate) grace_period: Seconds,
 }
 
@@ -39,7 +38,7 @@ pub(crate) enum Reserve {
     Full,
 }
 
-/// A verdict, and when it changes by itself.
+/// A verdict, and when it changes without an event.
 pub(crate) struct Judgment {
     pub(crate) verdict: Verdict,
     pub(crate) until: Option<Timestamp>,
@@ -58,8 +57,8 @@ pub(crate) fn judge(observed: &Observed<'_>, context: &Context<'_>) -> Judgment 
     judgment
 }
 
-/// A builder of the current queue runner takes what it is sent for as long as it runs, and stopping it would
-/// abort what it builds: nothing else would be true to say of a machine that is kept.
+/// A builder of the current queue runner gets builds as long as it runs, and stopping it would abort them. So
+/// a kept machine always accepts jobs.
 fn registers_itself(context: &Context<'_>) -> bool {
     matches!(context.queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::HostName)
 }
@@ -69,16 +68,16 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         return judgment;
     }
     let QueueStatus::Up(queue) = context.queue else {
-        return keep(KeepReason::QueueUnavailable, as_it_is(observed));
+        return keep(KeepReason::QueueUnavailable, unchanged(observed));
     };
     if observed.name_is == NameIs::Duplicate {
         return keep(KeepReason::DuplicateName, AcceptsJobs::No);
     }
     if let Some(builder) = observed.may_be {
-        return keep(KeepReason::MayBeBuilder { builder: builder.clone() }, as_it_is(observed));
+        return keep(KeepReason::MayBeBuilder { builder: builder.clone() }, unchanged(observed));
     }
     if observed.jobs() > 0 && !observed.machine.state.is_live() {
-        // The queue runner knows better than the provider: what builds is never released.
+        // The queue runner's report overrides the provider's: a building machine is never released.
         return keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No);
     }
     if let Some(judgment) = ordered(observed) {
@@ -98,7 +97,7 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
     }
 }
 
-/// A machine whose end has begun, or is only just over.
+/// A machine that is being destroyed or stopped, or was destroyed recently.
 fn ending(observed: &Observed<'_>) -> Option<Judgment> {
     let memory = &observed.machine.memory;
     if let Some(under_way) = memory.under_way.filter(|it| it.operation.ends_the_machine()) {
@@ -106,14 +105,14 @@ fn ending(observed: &Observed<'_>) -> Option<Judgment> {
         return Some(Judgment { verdict, until: None });
     }
     let destroyed_at = memory.destroyed_at?;
-    let again_at = destroyed_at.after(DESTROYED_PATIENCE);
+    let again_at = destroyed_at.after(DESTRUCTION_TIMEOUT);
     (observed.now < again_at)
         .then(|| keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at))
 }
 
-/// What the operator says of the machine, then of its type.
+/// The operator's order for the machine, or else for its type.
 fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
-    if let Some(order) = observed.ordered_out() {
+    if let Some(order) = observed.ordered_to_leave() {
         if observed.jobs() > 0 {
             return Some(keep(KeepReason::Busy { jobs: observed.jobs() }, AcceptsJobs::No));
         }
@@ -124,11 +123,11 @@ fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
         None => (observed.paused?, KeepReason::Paused),
     };
     let accepts_jobs =
-        if observed.machine.state.is_live() { as_it_is(observed) } else { AcceptsJobs::No };
+        if observed.machine.state.is_live() { unchanged(observed) } else { AcceptsJobs::No };
     Some(keep(reason(order.clone()), accepts_jobs))
 }
 
-/// A machine that is gone or has not worked for so long that it is given up. What builds is kept.
+/// A machine that is gone, or has failed or been unhealthy for too long. A building machine is kept.
 fn not_working(observed: &Observed<'_>, context: &Context<'_>) -> Option<Judgment> {
     if observed.jobs() > 0 {
         return None;
@@ -162,12 +161,12 @@ fn off(context: &Context<'_>) -> Judgment {
     }
 }
 
-/// A machine that runs and costs money. Once it is on its way out, only being wanted takes it back: what keeps
-/// an idle machine a little longer would otherwise do so again in its next paid hour, for ever.
+/// A machine that runs and costs money. Once it is being released, only new demand brings it back. Otherwise
+/// the rules that keep an idle machine a little longer would apply again in each paid hour, forever.
 fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgment {
     let left = observed.paid_time_left;
     let leaves = observed.machine.memory.leaving.is_some();
-    // Nobody can say what a machine of an unknown type may build.
+    // What a machine of an unknown type can build is not known.
     let accepts_jobs =
         if context.pool.is_some() && !leaves { AcceptsJobs::Yes } else { AcceptsJobs::No };
 
@@ -176,7 +175,7 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
             .until(observed.paid_until(MUCH_PAID_TIME));
     }
     if observed.jobs() > 0 {
-        // Without a grace period it is to go as soon as it can: new builds would hold it for ever.
+        // Without a grace period it is released as soon as possible: new builds would hold it forever.
         let accepts_jobs =
             if context.grace_period > Seconds(0) { accepts_jobs } else { AcceptsJobs::No };
         return keep(KeepReason::Busy { jobs: observed.jobs() }, accepts_jobs);
@@ -190,7 +189,7 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
     idle(observed, queue, context, accepts_jobs)
 }
 
-/// An idle machine that is not on its way out yet.
+/// An idle machine that is not being released yet.
 fn idle(
     observed: &Observed<'_>,
     queue: &Queue,
@@ -220,8 +219,9 @@ fn idle(
     release_live(context, idle_for)
 }
 
-/// When the machine last built: by its own idle time, else, where nothing else is known of it, by its type's
-/// last activity. What the queue runner remembers from before the machine was ready is another machine's.
+/// When the machine last built: by its own idle time or else, if nothing else is known of it, by its type's
+/// last activity. What the queue runner remembers from before the machine was ready belongs to another
+/// machine.
 fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
     if let Some(idle_since) = observed.in_queue.and_then(|seen| seen.idle_since) {
         return Some(idle_since);
@@ -253,14 +253,14 @@ fn release_live(context: &Context<'_>, idle_for: Option<Seconds>) -> Judgment {
 }
 
 impl Observed<'_> {
-    /// When only `left` of its paid time will be left.
+    /// When `left` of its paid time remains.
     fn paid_until(&self, left: Seconds) -> Timestamp {
         self.now.after(Seconds(self.paid_time_left.0.saturating_sub(left.0).saturating_add(1)))
     }
 }
 
-/// What cannot be judged goes on as it is.
-fn as_it_is(observed: &Observed<'_>) -> AcceptsJobs {
+/// Builds continue as they are while nothing can be judged.
+fn unchanged(observed: &Observed<'_>) -> AcceptsJobs {
     if observed.machine.memory.leaving.is_some() { AcceptsJobs::No } else { AcceptsJobs::Yes }
 }
 
@@ -282,28 +282,28 @@ fn release(how: ReleaseHow, reason: ReleaseReason) -> Judgment {
     Judgment { verdict: Verdict::Release { how, reason }, until: None }
 }
 
-/// The verdict on a machine whose provider could not be asked.
+/// The verdict on a machine whose provider could not be listed.
 pub(crate) fn keep_unlisted(observed: &Observed<'_>) -> Verdict {
     match ending(observed) {
         Some(Judgment { verdict: verdict @ Verdict::Ending { .. }, .. }) => verdict,
         _ if observed.machine.memory.destroyed_at.is_some() => {
             keep(KeepReason::ProviderUnavailable, AcceptsJobs::No).verdict
         }
-        _ => keep(KeepReason::ProviderUnavailable, as_it_is(observed)).verdict,
+        _ => keep(KeepReason::ProviderUnavailable, unchanged(observed)).verdict,
     }
 }
 
-/// The verdict on a machine that is wanted, but would not fit beside those that run.
+/// The verdict on a machine that is needed, but would exceed a shared resource.
 pub(crate) fn keep_for_room() -> Verdict {
     keep(KeepReason::NoRoom, AcceptsJobs::No).verdict
 }
 
-/// The verdict on a machine that is wanted, but would pass a limit.
+/// The verdict on a machine that is needed, but would exceed a limit.
 pub(crate) fn keep_for_limit(reached: LimitReached) -> Verdict {
     keep(KeepReason::Limit(reached), AcceptsJobs::No).verdict
 }
 
-/// Whether the machine is still there, on or off, once the verdict is carried out.
+/// Whether the machine still exists, on or off, after the verdict is carried out.
 pub(crate) fn stays_in_existence(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::InUse | Verdict::Keep { .. } => true,

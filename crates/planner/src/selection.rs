@@ -14,30 +14,30 @@ use crate::sizing::{Deferral, Deferred};
 use crate::snapshot::MachineState;
 use crate::time::{Seconds, Timestamp};
 
-/// The length of time that `maxCreatesPerCycle` counts creations in: the original's cycle.
+/// The period in which `maxCreatesPerCycle` counts creations: the original's cycle.
 const CREATION_WINDOW: Seconds = Seconds::from_minutes(5);
 
-/// What may keep a type from getting new machines.
+/// Reasons why a type gets no new machines.
 #[derive(Clone, Copy)]
-pub(crate) struct Halt<'a> {
+pub(crate) struct Blockers<'a> {
     /// Creations failed.
     pub(crate) back_off: Option<&'a BackOff>,
     /// The operator has paused it.
     pub(crate) paused: Option<&'a Order>,
 }
 
-/// What a pool uses to reach the number of machines that it is allowed.
+/// The machines that a pool uses to reach its allowed number.
 pub(crate) struct Selection<'a> {
     /// Machines to use, the best first.
     pub(crate) chosen: Vec<&'a Observed<'a>>,
-    /// How many new ones to ask for now.
+    /// How many new ones to create now.
     pub(crate) create: u32,
-    /// How many new ones have to wait, and for what.
+    /// How many new ones must wait, and why.
     pub(crate) deferred: Option<Deferred>,
 }
 
 impl Selection<'_> {
-    /// How many machines it comes to.
+    /// The number of machines that it uses.
     pub(crate) fn size(&self) -> u32 {
         count(self.chosen.iter()).saturating_add(self.create)
     }
@@ -48,12 +48,12 @@ pub(crate) fn select<'a>(
     pool: &PoolPolicy,
     allowed: u32,
     machines: &[&'a Observed<'a>],
-    halt: &Halt<'_>,
+    halt: &Blockers<'_>,
     now: Timestamp,
 ) -> Selection<'a> {
     let (usable, unusable): (Vec<&Observed<'_>>, Vec<_>) =
         machines.iter().partition(|machine| machine.is_usable(pool));
-    // A machine that goes makes room for its successor by being gone: until then it counts.
+    // A machine being released makes room for another only when it is gone: until then it counts.
     let going = count(unusable.iter().filter(|machine| machine.is_running()));
     let allowed = allowed.min(pool.max_machines.saturating_sub(going));
     let mut usable = usable;
@@ -71,11 +71,11 @@ pub(crate) fn select<'a>(
     Selection { chosen, create, deferred }
 }
 
-/// How many machines may be asked for now, and what the next one waits for.
+/// How many machines may be created now, and what the next one waits for.
 fn creations_allowed(
     pool: &PoolPolicy,
     machines: &[&Observed<'_>],
-    halt: &Halt<'_>,
+    halt: &Blockers<'_>,
     now: Timestamp,
 ) -> (u32, Option<Deferral>) {
     if let Some(order) = halt.paused {
@@ -85,8 +85,8 @@ fn creations_allowed(
     if let Some(back_off) = back_off.filter(|back_off| now < back_off.until) {
         return (0, Some(Deferral::BackOff(back_off.clone())));
     }
-    // Asking again for a machine that was never seen is a creation too: a provider that fails is not to be
-    // asked for more and more names. After a failure one machine shows whether it goes well again.
+    // Requesting a machine again that was never seen is a creation too: a failing provider must not get
+    // requests for more and more names. After a failure one machine tests whether creation works again.
     let creating = count(machines.iter().filter(|machine| {
         machine.is_being_created() || machine.machine.state == MachineState::Requested
     }));
@@ -112,9 +112,8 @@ fn creations_allowed(
 
 /// Lower is better.
 ///
-/// Busy ones first (they stay whatever happens, so they may as well count), then those with the most paid
-/// time left; the name makes the order total. One that is on its way out is taken back before another is
-/// started.
+/// Busy ones come first (they stay anyway), then those with the most paid time left. The name makes the order
+/// total. A machine being released is used again before another is started.
 pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
 ) -> (u8, Reverse<u64>, Reverse<Seconds>, &'a MachineName) {

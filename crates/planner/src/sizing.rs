@@ -1,4 +1,4 @@
-//! How many machines a type is to have, and why: part of the plan.
+//! How many machines a type is allowed, and why: part of the plan.
 
 use std::collections::BTreeMap;
 
@@ -18,71 +18,71 @@ pub struct Sizing {
     pub runnable: Option<u64>,
     /// Steps left to other machines (`ignoredRunnables`).
     pub ignored: u64,
-    /// Machines that the waiting steps are worth.
+    /// Machines wanted for the waiting steps.
     pub wanted: u64,
-    /// How `wanted` follows from `targetWait`; `None` where `runnablesPerMachine` decides.
+    /// How `wanted` follows from `targetWait`; `None`: `runnablesPerMachine` decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<SlotsWanted>,
-    /// `wanted` within the policy's limits.
+    /// `wanted`, restricted by the policy's limits.
     pub allowed: u32,
-    /// What `allowed` was determined by.
+    /// What determines `allowed`.
     pub allowed_by: AllowedBy,
-    /// Machines of this type in the snapshot, whatever their state.
+    /// Machines of this type in the snapshot, in any state.
     pub present: u32,
-    /// New machines that have to wait.
+    /// New machines that must wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
-    /// Waiting steps that count for other types as well, since this one has no capacity.
+    /// Waiting steps handed over to other types, because this type has no capacity.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hands_over: BTreeMap<MachineType, u64>,
-    /// Steps among those that wait which are other types', that have no capacity.
+    /// Waiting steps received from other types that have no capacity.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub takes_over: BTreeMap<MachineType, u64>,
-    /// Machines that must wait until there is room for them.
+    /// Machines that must wait for a shared resource.
     pub no_room: Option<NoRoom>,
 }
 
-/// Slots (places for a step) that keep the average wait at a target.
+/// Slots (places for one step each) that keep the average wait at a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotsWanted {
-    /// Steps that wait, without those left to other machines.
+    /// Waiting steps, without those left to other machines.
     pub waiting: u64,
-    /// Steps that run.
+    /// Running steps.
     pub running: u64,
-    /// How long such steps have taken on average.
+    /// Average duration of such steps.
     pub step_time: Seconds,
     /// `targetWait`.
     pub target: Seconds,
-    /// The slots, in tenths; rounded up.
+    /// The number of slots, in tenths; rounded up.
     pub tenths: u64,
-    /// What their number comes from.
+    /// What determines the number.
     pub bound: SlotsBound,
 }
 
-/// What a number of slots comes from.
+/// What determines a number of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SlotsBound {
     /// The target.
     Target,
-    /// There are no more steps.
+    /// The number of steps.
     Steps,
-    /// The target is missed: a slot for each step.
+    /// The target is missed: one slot per step.
     #[serde(rename_all = "camelCase")]
     Late {
-        /// How long the waiting steps have waited on average.
+        /// The average wait of the waiting steps.
         mean_wait: Seconds,
     },
 }
 
-/// New machines that have to wait.
+/// New machines that must wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deferred {
     /// How many.
     pub machines: u32,
-    /// What for.
+    /// Why.
     pub reason: Deferral,
 }
 
@@ -90,59 +90,59 @@ pub struct Deferred {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Deferral {
-    /// Others of its type that are being created (`maxCreating`).
+    /// Other machines of its type that are being created (`maxCreating`).
     MaxCreating {
         /// How many may be created at once.
         at_once: u32,
     },
-    /// Creations of the last five minutes (`maxCreatesPerCycle`).
+    /// The rate limit of creations (`maxCreatesPerCycle`).
     CreationRate {
         /// How many may begin in five minutes.
         per_window: u32,
         /// When the next may begin.
         next: Timestamp,
     },
-    /// Creations of the type failed.
+    /// The back-off after failed creations of the type.
     BackOff(BackOff),
     /// A limit of the farm or of the type.
     Limit(LimitReached),
-    /// Our state cannot be written down.
+    /// Our state cannot be recorded.
     NoStorage,
-    /// The operator to resume the type.
+    /// The operator has paused the type.
     Paused(Order),
 }
 
-/// A limit that leaves no room for another machine.
+/// A limit that prevents another machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitReached {
     /// Which.
     pub limit: LimitName,
-    /// Whether it is the type's own; else it is the farm's.
+    /// Whether it is the type's own limit; otherwise it is the farm's.
     pub by_type: bool,
-    /// When it binds no more, where time alone ends it.
+    /// When it ends, if it ends by time alone.
     pub until: Option<Timestamp>,
 }
 
-/// The limits, with what they are.
+/// The limits, with their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LimitName {
-    /// Of the farm: as many machines run or are being made.
+    /// Of the farm: this many machines run or are being created.
     MaxMachines,
-    /// What machines cost per hour.
+    /// Cost of machines per hour.
     MaxHourlyCost {
         /// The limit.
         limit: Money,
     },
-    /// What machines cost in a day.
+    /// Cost of machines per day.
     MaxDailyCost {
         /// The limit.
         limit: Money,
         /// Spent today.
         spent: Money,
     },
-    /// What machines cost in a month.
+    /// Cost of machines per month.
     MaxMonthlyCost {
         /// The limit.
         limit: Money,
@@ -152,7 +152,7 @@ pub enum LimitName {
 }
 
 impl Deferral {
-    /// When it is over, where time alone ends it.
+    /// When it ends, if it ends by time alone.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::MaxCreating { .. } | Self::NoStorage => None,
@@ -164,30 +164,30 @@ impl Deferral {
     }
 }
 
-/// Machines, new ones or stopped ones, that what they share has no room for.
+/// New or stopped machines that a shared resource has no room for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NoRoom {
     /// How many.
     pub machines: u32,
-    /// What is short, as the provider names it.
+    /// Which resource, in the provider's words.
     pub resource: String,
-    /// How much of it was free before this plan.
+    /// The amount that was free before this plan.
     pub free: u64,
-    /// How much of it one machine needs.
+    /// The amount that one machine needs.
     pub needs: u64,
 }
 
-/// What the number of allowed machines comes from.
+/// What determines the number of allowed machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AllowedBy {
     /// The queue.
     Demand,
-    /// More than the queue wants.
+    /// `minMachines` is more than the queue needs.
     MinMachines,
-    /// Less than the queue wants.
+    /// `maxMachines` is less than the queue needs.
     MaxMachines,
-    /// As many as the limits in dollars leave.
+    /// The cost limits are less than the queue needs.
     CostLimits,
 }

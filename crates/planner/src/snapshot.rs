@@ -13,8 +13,8 @@ use crate::orders::Order;
 use crate::plan::AcceptsJobs;
 use crate::time::{Seconds, Timestamp};
 
-/// All that one cycle observed, with its one timestamp (read before anything else, so that times err
-/// towards keeping a machine).
+/// All observations of one cycle. The single timestamp is read before anything else, so that errors favor
+/// keeping a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Snapshot {
@@ -22,8 +22,8 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// Every machine of our tag, with recorded intents to create as [`MachineState::Requested`].
     pub machines: Vec<Machine>,
-    /// Machine types whose machines could not be listed, with the reason. Their machines above are the
-    /// ones last seen. Nothing is created or released there.
+    /// Machine types whose machines could not be listed, with the reason. Their machines above are the last
+    /// known ones. Nothing of these types is created or released.
     #[serde(default)]
     pub unlisted: BTreeMap<MachineType, String>,
     /// What machines share and may not use up.
@@ -32,35 +32,35 @@ pub struct Snapshot {
     /// Types whose creations failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub back_off: BTreeMap<MachineType, BackOff>,
-    /// What earlier machines of the types have shown.
+    /// Measurements of earlier machines, per type.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub experience: BTreeMap<MachineType, Experience>,
-    /// What providers list that is not ours: left alone.
+    /// Names that providers list but that are not ours. They are ignored.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub not_ours: BTreeSet<MachineName>,
-    /// What the operator has said.
+    /// The operator's orders.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<Order>,
-    /// Why our state cannot be written down now, if so.
+    /// Why our state cannot be recorded now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_error: Option<String>,
-    /// What the queue runner said.
+    /// The answer of the queue runner.
     pub queue: QueueStatus,
-    /// The moment when it was asked for.
+    /// The moment when it was requested.
     #[serde(default)]
     pub queue_asked: Sequence,
-    /// When that was, by our clock; `None`: at `taken_at`.
+    /// The time of that moment by our clock; `None`: `taken_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_asked_at: Option<Timestamp>,
 }
 
 impl Snapshot {
-    /// What the operator has said and still counts.
+    /// The operator's orders that are in force.
     pub(crate) fn orders_in_force(&self) -> impl Iterator<Item = &Order> {
         self.orders.iter().filter(|order| order.is_in_force(self.taken_at))
     }
 
-    /// No machines, and nothing to remember.
+    /// A snapshot without machines and memory.
     pub fn new(taken_at: Timestamp, queue: QueueStatus) -> Self {
         Self {
             taken_at,
@@ -79,15 +79,15 @@ impl Snapshot {
     }
 }
 
-/// Something that running machines share: a host's memory, a quota.
+/// A resource that running machines share: a host's memory, a quota.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resource {
-    /// What it is, with its unit and its whole amount: `MiB of this host's 4096 for machines`.
+    /// Its name, with unit and total: `MiB of this host's 4096 for machines`.
     pub name: String,
-    /// How much of it no running machine uses.
+    /// The unused amount.
     pub free: u64,
-    /// How much of it one running machine of a type needs; types that are not here need none.
+    /// The amount that one running machine of a type needs. Absent types need none.
     pub needs: BTreeMap<MachineType, u64>,
 }
 
@@ -97,36 +97,36 @@ pub struct Resource {
 pub struct Machine {
     /// Unique within the tag.
     pub name: MachineName,
-    /// The type it was created for; it may have left the policy since.
+    /// The type it was created for. The type may have been removed from the policy since.
     #[serde(rename = "type")]
     pub machine_type: MachineType,
-    /// What the provider says of it.
+    /// The state that the provider reports.
     pub state: MachineState,
     /// Host name or address for ssh, once known.
     #[serde(default)]
     pub address: Option<Host>,
-    /// What the machine calls itself: the key of Hydra's REST status.
+    /// The machine's own host name: its key in Hydra's REST status.
     #[serde(default)]
     pub host_name: Option<Host>,
-    /// Who Nix logs in as.
+    /// The user that Nix logs in as.
     #[serde(default = "default_ssh_user")]
     pub ssh_user: String,
     /// The ssh port.
     #[serde(default = "default_ssh_port")]
     pub ssh_port: u16,
-    /// The whole public key line of the machine's ssh host key: `ssh-ed25519 AAAA...`.
+    /// The public key line of the machine's ssh host key: `ssh-ed25519 AAAA...`.
     #[serde(default)]
     pub host_key: Option<String>,
-    /// When it was started, if the provider tells.
+    /// When it was started, if the provider reports it.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
-    /// When the next charge falls due; until then its time is paid for. `None`: charged by the second.
+    /// When the next charge is due. Its time is paid for until then. `None`: charged by the second.
     #[serde(default)]
     pub next_charge_at: Option<Timestamp>,
-    /// The tag that it carries by its provider's own word, where the provider tells.
+    /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
-    /// What its provider tells of it that cannot be used, with the reason; copied into the plan.
+    /// Values from its provider that cannot be used, with the reason. They are copied into the plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// What we remember of it.
@@ -143,7 +143,7 @@ fn default_ssh_port() -> u16 {
 }
 
 impl Machine {
-    /// A machine that is only asked for so far.
+    /// A machine that is only requested so far.
     pub fn requested(name: MachineName, machine_type: MachineType) -> Self {
         Self {
             name,
@@ -168,30 +168,30 @@ impl Machine {
     }
 }
 
-/// Where a machine is in its life.
+/// The state of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MachineState {
-    /// The intent to create it is recorded, no machine has been seen yet.
+    /// The intent to create it is recorded. No machine has been seen yet.
     Requested,
-    /// The provider is making it.
+    /// The provider is creating it.
     Creating,
     /// It is booting.
     Starting,
     /// It runs.
     Up,
-    /// It runs, says the provider, but does not answer. A deployment may mend it.
+    /// It runs according to the provider, but does not answer. A deployment may repair it.
     Unreachable,
     /// It is shutting down.
     Stopping,
     /// It is off; its disk is kept.
     Stopped,
-    /// It is beyond repair.
+    /// It has failed for good.
     Failed,
 }
 
 impl MachineState {
-    /// Whether builds may be running on it or its time is being paid for.
+    /// Whether it may run builds or costs money by time.
     pub fn is_live(self) -> bool {
         match self {
             Self::Creating | Self::Starting | Self::Up | Self::Unreachable => true,
@@ -215,13 +215,13 @@ impl fmt::Display for MachineState {
     }
 }
 
-/// What the queue runner said, if it could be asked.
+/// The answer of the queue runner, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum QueueStatus {
     /// It answered.
     Up(Queue),
-    /// It is stopped, could not be asked, or its answer made no sense. The text says which.
+    /// It is stopped, did not answer, or its answer made no sense. The text says which.
     Unavailable(String),
 }
 
@@ -231,38 +231,38 @@ pub enum QueueStatus {
 pub struct Queue {
     /// Seconds since the queue runner was started.
     pub uptime: Seconds,
-    /// When it made this answer, by *its* clock; `None` where it does not tell.
+    /// When it created this answer, by *its* clock; `None` if it does not report that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
-    /// Seconds that its clock is ahead of ours (negative: behind); 0 where that is not known. Every other time
-    /// in here is by our clock already.
+    /// Seconds that its clock is ahead of ours (negative: behind); 0 if not known. All other times here are
+    /// by our clock.
     #[serde(default, skip_serializing_if = "is_default")]
     pub clock_offset_seconds: i64,
-    /// What waits and what runs, one entry per kind of step.
+    /// Waiting and running steps, one entry per kind of step.
     pub demand: Vec<Demand>,
-    /// Steps of all kinds that could start at once, counted when the answer was made. The counts by kind may be
-    /// older and count steps that were canceled since: this is the most that can be true of them.
+    /// Steps of all kinds that could start now, counted when the answer was created. The counts by kind may
+    /// be older and include steps that were canceled since; none of them can exceed this total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runnable_total: Option<u64>,
     /// Runnable steps that no machine known to the queue runner can build.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unsupported_steps: u64,
-    /// Steps under way beyond those that the machines' `current_jobs` tell of: their outputs are being copied
-    /// from machines that no longer count them.
+    /// Steps under way beyond the machines' `current_jobs`: their outputs are being copied from machines that
+    /// no longer count them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub copying_steps: u64,
     /// The machines that the queue runner knows, ours and others.
     pub machines: Vec<QueueMachine>,
-    /// What it calls them by.
+    /// How it identifies them.
     #[serde(default, skip_serializing_if = "MachineKeys::is_address")]
     pub keys: MachineKeys,
-    /// What the adapter found odd in the answer; copied into the plan.
+    /// Unexpected content of the answer. It is copied into the plan.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
 impl Queue {
-    /// When it made this answer, by our clock; `None` where it does not tell.
+    /// When it created this answer, by our clock; `None` if it does not report that.
     pub fn answered_at(&self) -> Option<Timestamp> {
         let ours = self.time?.0.checked_add_signed(self.clock_offset_seconds.checked_neg()?);
         ours.map(Timestamp)
@@ -273,14 +273,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// What a queue runner calls machines by.
+/// How a queue runner identifies machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MachineKeys {
-    /// The address in the machines file (classic).
+    /// By the address in the machines file (classic).
     #[default]
     Address,
-    /// What the machine calls itself (REST).
+    /// By the machine's own host name (REST).
     HostName,
 }
 
@@ -319,17 +319,17 @@ impl fmt::Display for DemandKey {
 pub struct Demand {
     /// Which kind.
     pub kind: DemandKey,
-    /// Steps that wait for a machine; those being built do not count.
+    /// Steps that wait for a machine; steps being built do not count.
     #[serde(default)]
     pub runnable: u64,
     /// Steps being built.
     #[serde(default)]
     pub running: u64,
-    /// When such a step last ran; `None` when never, or not told.
+    /// When such a step last ran; `None`: never, or not reported.
     #[serde(default)]
     pub last_active: Option<Timestamp>,
-    /// How long the waiting steps have waited since they became runnable, in seconds, all added up; `None` where
-    /// the queue runner does not tell.
+    /// Total time that the waiting steps have waited since they became runnable, in seconds; `None` if the
+    /// queue runner does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u64>,
 }
@@ -350,36 +350,36 @@ pub struct QueueMachine {
     /// The port, where the machine's key names one.
     #[serde(default)]
     pub port: Option<u16>,
-    /// Whether it could be given a step now: listed (classic), connected (REST).
+    /// Whether it can get a step now: listed (classic), connected (REST).
     pub accepts_jobs: AcceptsJobs,
-    /// Steps that it is building; 1 where the queue runner's count cannot be read: in doubt it is busy.
+    /// Steps that it is building. 1 if the queue runner's count cannot be read: in doubt it is busy.
     pub current_jobs: u64,
-    /// Since when it has had nothing to build; `None` while busy, when it never built, or not told.
+    /// Since when it has had nothing to build; `None`: busy, never built, or not reported.
     #[serde(default)]
     pub idle_since: Option<Timestamp>,
-    /// Until when it gets no steps because of failures; `None` when it never failed. It may lie in the past.
+    /// It gets no steps until then because of failures; `None`: it never failed. It may be in the past.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_until: Option<Timestamp>,
-    /// Failures (to connect, for the classic queue runner) since it last worked.
+    /// Failures since its last success (classic: failed connections).
     #[serde(default, skip_serializing_if = "is_default")]
     pub consecutive_failures: u64,
-    /// When it last failed; `None` when never.
+    /// When it last failed; `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Timestamp>,
-    /// Steps that it has finished; `None` where not told. A classic queue runner counts by address: a new machine
-    /// at an old address goes on with the old one's numbers.
+    /// Steps that it has finished; `None` if not reported. A classic queue runner counts by address: a new
+    /// machine at a reused address continues the count of its predecessor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps_done: Option<u64>,
-    /// How long those steps took together, copying included; `None` where not told.
+    /// Total time of those steps, copying included; `None` if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_step_time: Option<Seconds>,
-    /// How much of that was building.
+    /// The part of it that was building.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_build_time: Option<Seconds>,
 }
 
 impl QueueMachine {
-    /// A machine that has never built and would take a step now.
+    /// A machine that has never built and could get a step now.
     pub fn new(host: Host) -> Self {
         Self {
             host,

@@ -1,37 +1,37 @@
-//! What machines cost, and have cost today and this month (UTC).
+//! The cost of machines: now, today and this month (UTC).
 
 use serde::{Deserialize, Serialize};
 
 use crate::money::Money;
 use crate::time::Timestamp;
 
-/// The time that a machine costs, and its price.
+/// The billed time of a machine, and its price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Paid {
-    /// Since its creation or start was asked for.
+    /// From the request for its creation or start.
     pub since: Timestamp,
-    /// What its type cost per hour then; `None` where that was not known.
+    /// The price of its type per hour at that time; `None`: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dollars_per_hour: Option<Money>,
 }
 
-/// What machines have cost that cost nothing any more.
+/// The cost of machines that no longer cost anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Spent {
-    /// When the day began that `today` is of.
+    /// The beginning of the day that `today` counts.
     pub day: Timestamp,
-    /// On that day.
+    /// Cost on that day.
     pub today: Money,
-    /// When the month began that `this_month` is of.
+    /// The beginning of the month that `this_month` counts.
     pub month: Timestamp,
-    /// In that month.
+    /// Cost in that month.
     pub this_month: Money,
 }
 
 impl Spent {
-    /// As it is at `now`: nothing of an earlier day or month.
+    /// The cost at `now`, without earlier days and months.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         let (day, month) = (now.start_of_day(), now.start_of_month());
@@ -44,7 +44,7 @@ impl Spent {
         }
     }
 
-    /// With a machine that cost `dollars_per_hour` from `from` to `until`, as it is at `now`.
+    /// Adds a machine that cost `dollars_per_hour` from `from` to `until`, as of `now`.
     #[must_use]
     pub fn with(
         self,
@@ -61,7 +61,7 @@ impl Spent {
         }
     }
 
-    /// Together with what others have cost, both at the same time.
+    /// The sum of both, which must be of the same time.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -81,7 +81,7 @@ mod tests {
     const HOUR: u64 = 3600;
 
     #[test]
-    fn days_and_months_begin_at_nothing() {
+    fn days_and_months_begin_at_zero() {
         let later = |hours: u64| Timestamp(EVENING.0 + hours * HOUR);
         let dollar = Money(1_000_000);
         let spent = Spent::default().with((later(0), later(3)), dollar, later(3));

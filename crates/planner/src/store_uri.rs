@@ -8,21 +8,21 @@ use crate::endpoint::{Destination, EndpointError, Host, SSH_PORT};
 use crate::escape::escape;
 use crate::snapshot::Machine;
 
-/// How a type's machines are written in the first column: `ssh-ng://{user}@{host}:{port}?compress=true`.
+/// The format of a type's machines in the first column: `ssh-ng://{user}@{host}:{port}?compress=true`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StoreUri(String);
 
 impl StoreUri {
-    /// Takes any text; [`StoreUri::check`] tells whether it is good.
+    /// Takes any text. [`StoreUri::check`] says whether it is valid.
     pub fn new(template: impl Into<String>) -> Self {
         Self(template.into())
     }
 
-    /// Whether every machine can be written so.
+    /// Whether the format works for every machine.
     ///
     /// # Errors
-    /// With what is wrong with it.
+    /// With the reason why not.
     pub fn check(&self) -> Result<(), String> {
         if !self.0.contains("{host}") {
             return Err("must contain {host}; {user} and {port} are known too".to_owned());
@@ -49,10 +49,11 @@ impl fmt::Display for StoreUri {
     }
 }
 
-/// The first column for `machine` at `host`, as `template` has it, or as the original wrote it: `user@host`.
+/// The first column for `machine` at `host`, in the format `template` or in the original's format
+/// `user@host`.
 ///
 /// # Errors
-/// When what is written would not be read as this machine.
+/// When the text would not parse to this machine.
 pub(crate) fn first_column(
     template: Option<&StoreUri>,
     machine: &Machine,
@@ -63,18 +64,18 @@ pub(crate) fn first_column(
         Some(template) => template.fill(ssh_user, host, *ssh_port),
         None => Destination::new(ssh_user, host.clone(), *ssh_port).to_string(),
     };
-    // A template may name another user than the one that we log in as.
+    // A template may use another user than the one that we log in as.
     let user = template.is_none().then_some(ssh_user.as_str());
     read_back(&text, user, host, *ssh_port)?;
     Ok(text)
 }
 
-/// Whether `text` is one field that is read as `host` and `port`, and as `user` if that is to be so. What does not
-/// name a port leaves it to ssh.
+/// Whether `text` is one field that parses to `host` and `port`, and to `user` if one is given. A text
+/// without port leaves the port to ssh.
 fn read_back(text: &str, user: Option<&str>, host: &Host, port: u16) -> Result<(), String> {
     let shown = escape(text);
-    // Fields are separated by blanks, and `#` starts a comment (Nix, `parseMachines`); ssh takes what starts with
-    // `-` for an option.
+    // Blanks separate fields and `#` begins a comment (Nix, `parseMachines`). ssh takes text that begins with
+    // `-` as an option.
     if text.starts_with('-')
         || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
     {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_are_written() {
+    fn valid_columns() {
         let nix = Some("ssh-ng://{user}@{host}:{port}?compress=true");
         for (template, user, host, port, expected) in [
             (None, "root", "10.0.0.7", 22, "root@10.0.0.7"),
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_would_be_another_machine_are_not() {
+    fn columns_that_would_name_another_machine_are_rejected() {
         for (template, user, host, port) in [
             (None, "ro ot", "m", 22),
             (None, "a#", "m", 22),

@@ -1,33 +1,34 @@
 //! How many machines keep the average wait at a target (`targetWait`).
 //!
-//! With `q` steps waiting, `r` running and steps that take `D` on average, `s` slots work off `s / D` steps a second,
-//! so that who comes last waits `q * D / s` (Little's law; Little, "A proof for the queuing formula L = λW", Operations
-//! Research 9, 1961). For a wait of `T`:
+//! With `q` steps waiting, `r` running and an average step duration `D`, `s` slots complete `s / D` steps a
+//! second. So the last step waits `q * D / s` (Little's law; Little, "A proof for the queuing formula L =
+//! λW", Operations Research 9, 1961). For a wait of `T`:
 //!
 //! ```text
 //! slots  = min(r + q, q * D / T)
 //! wanted = ceil(slots / maxJobs)
 //! ```
 //!
-//! `D` is what steps of the type have taken. Where it is wrong, or where a few long steps hold all slots, the wait grows
-//! beyond the target all the same: as long as the steps that wait have waited longer than `T` on average, `slots = r + q`.
+//! `D` is measured from earlier steps of the type. If it is wrong, or if a few long steps hold all slots, the
+//! wait still exceeds the target. Therefore `slots = r + q` while the waiting steps have waited longer than
+//! `T` on average.
 
 use crate::policy::PoolPolicy;
 use crate::sizing::{SlotsBound, SlotsWanted};
 use crate::time::Seconds;
 
-/// What a pool is asked for.
+/// The load of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    /// Steps that wait, without those left to other machines.
+    /// Waiting steps, without those left to other machines.
     pub(crate) waiting: u64,
     pub(crate) running: u64,
     pub(crate) step_time: Seconds,
-    /// How long those that wait have waited, where that is known.
+    /// The average wait of the waiting steps, if known.
     pub(crate) mean_wait: Option<Seconds>,
 }
 
-/// The slots that `load` needs for a wait of `target`, and the machines of `pool` that have as many.
+/// The slots that `load` needs for a wait of `target`, and the machines of `pool` with that many slots.
 pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, SlotsWanted) {
     let Load { waiting, running, step_time, mean_wait } = load;
     let all = waiting.saturating_add(running);
@@ -73,7 +74,7 @@ mod tests {
             (4, load(0, 0, 150, None), (0, 0)),
             (4, load(0, 9, 150, Some(999)), (0, 0)),
             (4, load(12, 0, 150, None), (2, 45)),
-            // The slots that are shown are rounded up, so that they explain the machines.
+            // The displayed slots are rounded up, so that they explain the number of machines.
             (1, load(1, 0, 401, None), (1, 10)),
             (1, load(10, 0, 41, None), (2, 11)),
             // No more slots than steps.

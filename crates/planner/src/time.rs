@@ -1,4 +1,4 @@
-//! Whole seconds; the planner is handed the time and never asks for it.
+//! Whole seconds. The planner gets the time as input and never reads a clock.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
-/// A length of time in seconds.
+/// A duration in seconds.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -19,43 +19,43 @@ pub struct Timestamp(pub u64);
 pub struct Seconds(pub u64);
 
 impl Timestamp {
-    /// Seconds from `earlier` to `self`; zero where `earlier` is in the future (clocks of two machines differ).
+    /// Seconds from `earlier` to `self`; zero if `earlier` is later (clocks of two machines differ).
     pub fn since(self, earlier: Self) -> Seconds {
         Seconds(self.0.saturating_sub(earlier.0))
     }
 
-    /// The time `length` after this one, at most the end of time.
+    /// The time `length` after this one, saturating.
     #[must_use]
     pub fn after(self, length: Seconds) -> Self {
         Self(self.0.saturating_add(length.0))
     }
 
-    /// When its day began, in UTC.
+    /// The beginning of its day, in UTC.
     #[must_use]
     pub fn start_of_day(self) -> Self {
         Self(self.0 - self.0 % SECONDS_PER_DAY)
     }
 
-    /// When the next day begins.
+    /// The beginning of the next day.
     #[must_use]
     pub fn start_of_next_day(self) -> Self {
         self.start_of_day().after(Seconds(SECONDS_PER_DAY))
     }
 
-    /// When its month began, in UTC.
+    /// The beginning of its month, in UTC.
     #[must_use]
     pub fn start_of_month(self) -> Self {
         let (_, _, day) = civil(self.0 / SECONDS_PER_DAY);
         Self(self.start_of_day().0.saturating_sub((day - 1) * SECONDS_PER_DAY))
     }
 
-    /// When the next month begins.
+    /// The beginning of the next month.
     #[must_use]
     pub fn start_of_next_month(self) -> Self {
         self.start_of_month().after(Seconds(32 * SECONDS_PER_DAY)).start_of_month()
     }
 
-    /// As a clock shows it that was set by `seconds` (negative: back).
+    /// This time by a clock that was set by `seconds` (negative: back).
     #[must_use]
     pub fn shifted(self, seconds: i64) -> Self {
         Self(self.0.saturating_add_signed(seconds))
@@ -68,7 +68,7 @@ impl Seconds {
         Self(minutes * 60)
     }
 
-    /// Both lengths together, at most the longest.
+    /// The sum, saturating.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
@@ -77,9 +77,9 @@ impl Seconds {
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
-/// Year, month and day of the day that is so many days after 1970-01-01; Howard Hinnant's `civil_from_days`.
+/// Year, month and day of the day that many days after 1970-01-01; Howard Hinnant's `civil_from_days`.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // Days since 0000-03-01, so that a leap day is the last of its year; an era has 400 years.
+    // Days since 0000-03-01, so that a leap day is the last day of its year. An era has 400 years.
     let shifted = days.saturating_add(719_468);
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era =
@@ -91,7 +91,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// For people: UTC to the second, `2026-11-25 03:04:05`.
+/// UTC to the second: `2026-11-25 03:04:05`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, seconds) = (self.0 / SECONDS_PER_DAY, self.0 % SECONDS_PER_DAY);
@@ -101,7 +101,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// For people: `45s`, `31m05s`, `2h03m`.
+/// `45s`, `31m05s`, `2h03m`.
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -1,12 +1,12 @@
-//! What someone should look at.
+//! Warnings about the input and the machines.
 
 use crate::observed::{NameIs, Observed};
 use crate::plan::Warning;
 use crate::policy::Policy;
 use crate::snapshot::{QueueStatus, Snapshot};
 
-/// What is odd about the input.
-pub(crate) fn warn_of_odd_input(
+/// Unexpected input.
+pub(crate) fn warn_of_unexpected_input(
     policy: &Policy,
     snapshot: &Snapshot,
     machines: &[Observed<'_>],
@@ -44,8 +44,8 @@ pub(crate) fn warn_of_odd_input(
     warnings.extend(snapshot.not_ours.iter().map(|name| Warning::NotOurs { name: name.clone() }));
 }
 
-/// What does not go well with machines.
-pub(crate) fn warn_of_trouble(machines: &[Observed<'_>], warnings: &mut Vec<Warning>) {
+/// Problems with machines.
+pub(crate) fn warn_of_problems(machines: &[Observed<'_>], warnings: &mut Vec<Warning>) {
     for observed in machines {
         let name = &observed.machine.name;
         let memory = &observed.machine.memory;

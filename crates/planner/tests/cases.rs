@@ -1,7 +1,7 @@
 //! Planner cases: one folder for each rule and edge, in `tests/cases/`.
 //!
-//! `why.txt` says what it shows, `policy.json` and `snapshot.json` go in, `plan.txt` is what must come out.
-//! `UPDATE_CASES=1 cargo test -p planner` writes `plan.txt` anew: read the difference before you commit it.
+//! `why.txt` says what the case shows, `policy.json` and `snapshot.json` are the input, `plan.txt` is the expected plan.
+//! `UPDATE_CASES=1 cargo test -p planner` rewrites `plan.txt`: read the diff before you commit it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may")]
 

@@ -1,4 +1,4 @@
-//! However a machine's place is spelt, it is the same place; another place is never taken for it.
+//! All spellings of an endpoint are equal, and different endpoints are never equal.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -6,9 +6,9 @@ use planner::{Destination, Endpoint, Host, HostPattern};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Keys of all releases of both queue runners, first columns of machines files, and what is none.
+/// Keys from all releases of both queue runners, first columns of machines files, and invalid text.
 #[test]
-fn what_is_written_and_what_it_means() {
+fn spellings_and_their_endpoints() {
     for (text, host, port) in [
         ("localhost", "localhost", None),
         ("10.0.0.7", "10.0.0.7", None),
@@ -69,7 +69,7 @@ fn what_is_written_and_what_it_means() {
 }
 
 #[test]
-fn what_is_printed() {
+fn printed_forms() {
     for (user, host, port, expected) in [
         ("root", "10.0.0.7", 22, "root@10.0.0.7"),
         ("root", "M.example.org", 2222, "ssh://root@m.example.org:2222"),
@@ -93,7 +93,7 @@ fn hosts() -> impl Strategy<Value = Host> {
     ]
 }
 
-/// One of the ways to write `host`.
+/// One of the spellings of `host`.
 fn spelling(host: &Host, how: usize) -> String {
     let plain = match host.ip() {
         Some(std::net::IpAddr::V4(v4)) => match how % 4 {
@@ -141,7 +141,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_spelling_is_the_same_place(
+    fn all_spellings_are_equal(
         (place, text) in places().prop_flat_map(|(host, port)| {
             (Just(Endpoint { host: host.clone(), port: Some(port) }), spellings(host, port))
         }),
@@ -152,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn other_places_are_others((host, port) in places(), (other_host, other_port) in places(), how in 0..12_usize) {
+    fn different_endpoints_differ((host, port) in places(), (other_host, other_port) in places(), how in 0..12_usize) {
         let place = Endpoint { host: host.clone(), port: Some(port) };
         if other_host != host {
             prop_assert!(!Endpoint::new(spelling(&other_host, how)).may_be(&place));
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_printed_reads_back((host, port) in places(), user in "[a-z][a-z0-9@\\\\+-]{0,7}") {
+    fn printed_forms_parse_back((host, port) in places(), user in "[a-z][a-z0-9@\\\\+-]{0,7}") {
         let written = Destination::new(&user, host, port);
         let read: Destination = written.to_string().parse().unwrap();
         prop_assert_eq!(read.user.as_deref(), written.user.as_deref());
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_too_odd(text in any::<String>(), odd in "[a-z0-9:@\\[\\]/?#%. -]{0,24}") {
+    fn any_text_is_accepted(text in any::<String>(), odd in "[a-z0-9:@\\[\\]/?#%. -]{0,24}") {
         for text in [text, odd] {
             let endpoint = Endpoint::new(&text);
             prop_assert_eq!(&Endpoint::new(endpoint.to_string()), &endpoint, "{}", text);

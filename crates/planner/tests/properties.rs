@@ -1,4 +1,4 @@
-//! What holds for every plan, whatever goes in: thousands of random farms, odd ones included.
+//! Properties of every plan, tested with thousands of random farms, including inconsistent ones.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -33,7 +33,7 @@ fn machine_types() -> impl Strategy<Value = MachineType> {
         .prop_map(MachineType::new)
 }
 
-/// An hour to either side of now.
+/// Within an hour before or after now.
 fn times() -> impl Strategy<Value = Timestamp> {
     (0..7200_u64).prop_map(|offset| Timestamp(NOW.0 - 3600 + offset))
 }
@@ -84,7 +84,7 @@ fn operations() -> impl Strategy<Value = Operation> {
     select(vec![Create, Start, Deploy, KeepAlive, Drain, Stop, Destroy])
 }
 
-/// Mostly of a machine that is as it should be.
+/// Mostly of a machine in a normal state.
 fn memories() -> impl Strategy<Value = Memory> {
     let times = (
         option::of(times()),
@@ -236,7 +236,7 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// The place of a machine that its provider does not list may be another one's by now.
+/// Another machine may have the endpoint of a machine that its provider does not list.
 fn may_be_elsewhere(snapshot: &Snapshot, machine: &Machine) -> bool {
     let is_there = |other: &&Machine| other.memory.missing.is_none() && other.state.is_live();
     machine.memory.missing.is_some() && snapshot.machines.iter().filter(is_there).count() > 0
@@ -246,7 +246,7 @@ fn releases(plan: &Plan) -> BTreeSet<&MachineName> {
     plan.release.iter().map(|release| &release.name).collect()
 }
 
-/// The same farm told in another order.
+/// The same farm in another order.
 fn reversed(snapshot: &Snapshot) -> Snapshot {
     let mut other = snapshot.clone();
     other.machines.reverse();
@@ -256,7 +256,7 @@ fn reversed(snapshot: &Snapshot) -> Snapshot {
     other
 }
 
-/// Whether `entry` has a name of `machine`'s.
+/// Whether `entry` has one of the names of `machine`.
 fn is_of(entry: &QueueMachine, machine: &Machine) -> bool {
     let place = |host: &Host| Endpoint { host: host.clone(), port: Some(machine.ssh_port) };
     let listed = Endpoint { host: entry.host.clone(), port: entry.port };
@@ -264,8 +264,8 @@ fn is_of(entry: &QueueMachine, machine: &Machine) -> bool {
     now.chain(machine.memory.published.iter().cloned()).any(|place| place.may_be(&listed))
 }
 
-/// Whether a builder is busy that is neither one of `machines` nor another machine of the operator's.
-fn somebody_unknown_builds(policy: &Policy, queue: &Queue, machines: &[Machine]) -> bool {
+/// Whether a busy builder is neither one of `machines` nor the operator's.
+fn unknown_builder_is_busy(policy: &Policy, queue: &Queue, machines: &[Machine]) -> bool {
     queue.machines.iter().any(|entry| {
         entry.current_jobs > 0
             && !machines.iter().any(|machine| is_of(entry, machine))
@@ -295,7 +295,7 @@ proptest! {
         prop_assert!(published.is_disjoint(&releases(&plan)));
         let machines = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
         for name in plan.start.iter().chain(&plan.deploy) {
-            prop_assert!(machines[name].memory.under_way.is_none(), "{name} is being operated");
+            prop_assert!(machines[name].memory.under_way.is_none(), "an operation on {name} is under way");
         }
         for name in &plan.publish {
             prop_assert!(machines[name].memory.ready_since.is_some(), "{name} is not ready");
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn machines_go_only_on_newer_evidence(policy in policies(), snapshot in snapshots()) {
+    fn machines_are_released_only_after_a_newer_status(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
         let machines = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
         for release in plan.release.iter().filter(|release| release.step == ReleaseStep::Release) {
@@ -313,7 +313,7 @@ proptest! {
                 Listed::NoMore(at) => Some(at),
                 Listed::Never => memory.leaving.map(|leaving| leaving.decided),
             };
-            let QueueStatus::Up(queue) = &snapshot.queue else { panic!("released blindly") };
+            let QueueStatus::Up(queue) = &snapshot.queue else { panic!("released without a queue status") };
             let taken_out = match queue.keys {
                 MachineKeys::Address => taken_out,
                 MachineKeys::HostName => {
@@ -326,13 +326,13 @@ proptest! {
     }
 
     #[test]
-    fn what_builds_is_never_released(policy in policies(), snapshot in snapshots()) {
+    fn a_building_machine_is_never_released(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
         if let QueueStatus::Up(queue) = &snapshot.queue {
             for machine in &snapshot.machines {
                 let busy = !may_be_elsewhere(&snapshot, machine)
                     && jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
-                let hidden = somebody_unknown_builds(&policy, queue, &snapshot.machines)
+                let hidden = unknown_builder_is_busy(&policy, queue, &snapshot.machines)
                     && !machine.memory.known_to_queue
                     && matches!(machine.state, MachineState::Starting | MachineState::Up | MachineState::Unreachable | MachineState::Stopping | MachineState::Failed)
                     && jobs_of(queue, machine).is_none();
@@ -347,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_released_blindly(policy in policies(), snapshot in snapshots()) {
+    fn nothing_is_released_without_a_queue_status(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
         if matches!(snapshot.queue, QueueStatus::Unavailable(_)) {
             prop_assert!(plan.release.is_empty());
@@ -359,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn types_that_cannot_be_listed_are_left_alone(policy in policies(), snapshot in snapshots()) {
+    fn types_that_cannot_be_listed_are_not_touched(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
         prop_assert!(plan.provision.iter().all(|p| !snapshot.unlisted.contains_key(&p.machine_type)));
         let mut types = BTreeMap::new();
@@ -402,7 +402,7 @@ proptest! {
     }
 
     #[test]
-    fn what_machines_share_is_never_used_up(policy in policies(), snapshot in snapshots()) {
+    fn shared_resources_are_never_exceeded(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
         let mut types: BTreeMap<_, _> = plan.provision.iter().map(|p| (&p.name, &p.machine_type)).collect();
         for machine in &snapshot.machines {
@@ -418,7 +418,7 @@ proptest! {
 
     #[test]
     fn the_order_of_the_input_does_not_matter(policy in policies(), mut snapshot in snapshots()) {
-        // Of two machines with one name the first counts, so there the order does matter.
+        // Of two machines with one name the first is used, so their order matters.
         snapshot.machines.sort_by(|a, b| a.name.cmp(&b.name));
         snapshot.machines.dedup_by(|a, b| a.name == b.name);
         let there = plan(&policy, &snapshot);

@@ -10,7 +10,7 @@ use crate::reconciler::Reconciler;
 use crate::record::Record;
 
 impl Reconciler {
-    /// Remembers since when machines are on their way out, or unhealthy.
+    /// Records since when machines are being released or unhealthy.
     pub(crate) fn remember_verdicts(&mut self, plan: &Plan) {
         for (name, verdict) in &plan.verdicts {
             self.learn_of_steps(name, plan.built.get(name).copied());
@@ -36,7 +36,8 @@ impl Reconciler {
                 Verdict::Release { how, reason } if memory.leaving.is_none() => {
                     memory.leaving = Some(Leaving { decided: self.moment, drained: None });
                     self.storage.touch(name);
-                    // One that is listed has to be unlisted first: that asks when it is done.
+                    // A machine in the machines file is unlisted first; the question follows when that is
+                    // done.
                     if memory.listed != Listed::Now || self.publication.is_not_wanted() {
                         self.questions.ask_soon();
                     }
@@ -48,8 +49,8 @@ impl Reconciler {
         }
     }
 
-    /// Learns how long steps take from what the queue runner counts of a machine's. Counts that went back are of
-    /// another queue runner, or another machine at the same place.
+    /// Learns how long steps take from the queue runner's counts for a machine. Counts that decrease come
+    /// from another queue runner, or from another machine at the same address.
     fn learn_of_steps(&mut self, name: &MachineName, counted: Option<StepsBuilt>) {
         let Some((record, counted)) = self.records.get_mut(name).zip(counted) else { return };
         let Some(before) = record.built.replace(counted) else { return };
@@ -61,8 +62,8 @@ impl Reconciler {
         }
     }
 
-    /// Records intents, and begins the creations whose intents are recorded: a crash in between leaves a name
-    /// to resolve, not a machine that nobody knows.
+    /// Records intents, and begins the creations whose intents are recorded. After a crash in between, only a
+    /// name is left to resolve, not an unknown machine.
     pub(crate) fn create(&mut self, plan: &Plan) {
         for provision in &plan.provision {
             let name = &provision.name;
@@ -81,8 +82,8 @@ impl Reconciler {
         }
     }
 
-    /// A machine that was never seen is asked of the provider that is configured now. Whether it was asked of that
-    /// one before.
+    /// Moves a machine that no provider has seen yet to the configured provider. Returns whether it already
+    /// was there.
     fn follows_the_configuration(&mut self, name: &MachineName) -> bool {
         let Some(record) = self.records.get_mut(name) else { return false };
         let Some(configured) = self.configuration.providers.get(&record.machine.machine_type)
@@ -108,7 +109,7 @@ impl Reconciler {
         }
     }
 
-    /// Takes the steps that the plan allows. Taking a machine out of the machines file is publishing.
+    /// Takes the release steps that the plan allows. The publication takes machines out of the machines file.
     pub(crate) fn release(&mut self, plan: &Plan) {
         for release in &plan.release {
             match (&release.step, release.how) {

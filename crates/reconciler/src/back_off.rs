@@ -1,15 +1,15 @@
-//! How long to wait after failures: exponential, with jitter from a seed, and a limit.
+//! Back-off after failures: exponential, with jitter from a seed, and a limit.
 
 use planner::{BackOffKind, MachineName, MachineType, Seconds};
 
-/// The first wait and the longest, by what failed.
+/// The first and the longest wait.
 struct Scale {
     first: Seconds,
     longest: Seconds,
 }
 
 const CREATION: Scale = Scale { first: Seconds(10), longest: Seconds(15 * 60) };
-/// Capacity comes back in minutes, not in seconds.
+/// Capacity returns in minutes, not in seconds.
 const CAPACITY: Scale = Scale { first: Seconds(60), longest: Seconds(30 * 60) };
 const MACHINE: Scale = Scale { first: Seconds(5), longest: Seconds(5 * 60) };
 
@@ -32,7 +32,7 @@ pub(crate) fn after_operation(seed: u64, name: &MachineName, failures: u32) -> S
     wait(&MACHINE, seed, name.as_str(), failures)
 }
 
-/// Doubles with every failure, and varies by a tenth to either side, so that many do not try at once.
+/// Doubles with every failure and varies by 10 % to either side, so that retries do not coincide.
 fn wait(scale: &Scale, seed: u64, subject: &str, failures: u32) -> Seconds {
     let doublings = failures.saturating_sub(1).min(20);
     let whole = (scale.first.0 << doublings).min(scale.longest.0);

@@ -1,4 +1,4 @@
-//! What comes in and what goes out.
+//! Events (what happened) and effects (what the driver must do).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +34,7 @@ id! {
     QuestionId
 }
 id! {
-    /// A question to a provider for its machines.
+    /// A request to a provider to list its machines.
     ListingId
 }
 id! {
@@ -46,11 +46,11 @@ id! {
     PublicationId
 }
 id! {
-    /// Changes of the state that are written down together.
+    /// A batch of state changes that are recorded together.
     BatchId
 }
 
-/// A provider with its settings, as far as they say which machines it lists.
+/// A provider with those of its settings that decide which machines it lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ProviderId(pub String);
@@ -79,7 +79,7 @@ pub enum Event {
         listing: ListingId,
         /// The provider.
         provider: ProviderId,
-        /// Its machines, or why they could not be listed.
+        /// Its machines, or why they cannot be listed.
         result: Result<Listing, String>,
     },
     /// An operation ended: it succeeded, failed, took too long or was abandoned.
@@ -93,26 +93,26 @@ pub enum Event {
     Published {
         /// The publication.
         publication: PublicationId,
-        /// Whether the queue runner can read the file now; else it still reads the earlier one.
+        /// Whether the queue runner can read the new file. On an error it still reads the previous file.
         result: Result<Published, String>,
     },
-    /// Changes were written down durably, or could not be.
+    /// State changes were recorded durably, or could not be.
     Recorded {
         /// The changes.
         batch: BatchId,
-        /// Why they may not outlive a crash.
+        /// Why the changes may be lost in a crash.
         result: Result<(), String>,
     },
-    /// The operator said something, or took it back: all that stands now.
+    /// The operator's orders changed: all orders now in force.
     Ordered(Vec<Order>),
-    /// The system's clock was set, by this many seconds (negative: back).
+    /// The system clock was set.
     ClockStepped {
-        /// By how much.
+        /// By how many seconds; negative: back.
         seconds: i64,
     },
 }
 
-/// What is to be done. Effects are carried out in the order in which they are handed out.
+/// What the driver must do. The driver carries effects out in the order in which it gets them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the queue runner. Ends with [`Event::Queue`].
@@ -128,21 +128,21 @@ pub enum Effect {
     Begin {
         /// The operation.
         operation: OperationId,
-        /// What is to be done.
+        /// The operation and its target.
         task: Box<Task>,
     },
-    /// End an operation that takes too long, with all its processes. It still ends with [`Event::Ended`].
+    /// End an operation that exceeds its time limit, with all its processes. [`Event::Ended`] still follows.
     Abandon(OperationId),
     /// Replace the machines file, whole or not at all. Ends with [`Event::Published`].
     Publish {
         /// The publication.
         publication: PublicationId,
-        /// What the file is to say.
+        /// The new content of the file.
         file: Box<MachinesFile>,
     },
-    /// Write changes of the state down durably. Ends with [`Event::Recorded`].
+    /// Record state changes durably. Ends with [`Event::Recorded`].
     Record {
-        /// The changes' number.
+        /// The number of the batch.
         batch: BatchId,
         /// The changes, all or none.
         changes: Vec<Change>,
@@ -152,36 +152,36 @@ pub enum Effect {
 /// An operation on one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// What is to be done.
+    /// Which operation.
     pub operation: Operation,
     /// The machine as it was last seen.
     pub machine: Machine,
-    /// The provider that made it or is to make it.
+    /// The provider that created the machine or is to create it.
     pub provider: ProviderId,
-    /// With a creation: the same token asks for the same machine. Another attempt after a definite failure has
-    /// another token.
+    /// For a creation, the idempotency key: the same token returns the same machine. A new attempt after a
+    /// definite failure uses a new token.
     pub token: String,
-    /// How long it may take.
+    /// The time limit.
     pub limit: Seconds,
 }
 
 /// What a provider lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The machines of our tag, and whatever else it may list.
+    /// The machines with our tag; the provider may list others as well.
     pub machines: Vec<Machine>,
-    /// What they share and may not use up.
+    /// Resources that the machines share, such as a host's memory.
     pub resources: Vec<Resource>,
-    /// Names of machines that carry another tag by the provider's own word, or cannot be ours.
+    /// Names of machines that have another tag according to the provider, or cannot be ours.
     pub not_ours: Vec<MachineName>,
 }
 
 /// An operation that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The machine as it is now (after a stop or destroy: as it was).
+    /// The machine as it is now; after a stop or destroy, as it was before.
     pub machine: Box<Machine>,
-    /// What did not matter enough to fail.
+    /// Problems that did not make the operation fail.
     pub warnings: Vec<String>,
 }
 
@@ -190,9 +190,9 @@ pub struct Done {
 #[error("{}", planner::escape(message))]
 #[serde(rename_all = "camelCase")]
 pub struct OperationError {
-    /// What a caller branches on.
+    /// What callers branch on.
     pub kind: OperationErrorKind,
-    /// What happened and what to do about it.
+    /// What happened, and how to fix it.
     pub message: String,
 }
 
@@ -200,11 +200,11 @@ pub struct OperationError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OperationErrorKind {
-    /// The provider has no capacity now; it may have later.
+    /// The provider has no capacity now; it may have some later.
     Capacity,
-    /// It took longer than its time limit: whether it had its effect is not known.
+    /// It exceeded its time limit. Whether it had an effect is not known.
     TimedOut,
-    /// The machine does not answer to ssh.
+    /// The machine does not answer over ssh.
     Unreachable,
     /// Anything else.
     #[default]
@@ -222,55 +222,55 @@ impl fmt::Display for OperationErrorKind {
     }
 }
 
-/// What became of a machines file.
+/// The result of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Published {
     /// New content was written.
     Changed,
-    /// It was as it is to be already.
+    /// The file already had this content.
     Unchanged,
-    /// No machines file is wanted: builders register themselves.
+    /// No machines file is configured: builders register themselves.
     NotWanted,
 }
 
-/// What the operator wants, and by which means.
+/// What the operator wants, with the settings to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// What the planner needs.
     pub policy: Policy,
     /// The provider of each type; the same keys as `policy.pools`.
     pub providers: BTreeMap<MachineType, ProviderId>,
-    /// A digest of what a deployment brings onto the machines of a type. When it changes they are deployed
-    /// again. Types that are not here have nothing of the kind.
+    /// A digest of the settings that a deployment installs on the machines of a type. When it changes, they
+    /// are deployed again. Types without such settings are absent.
     pub settings: BTreeMap<MachineType, String>,
-    /// When things are done and how long they may take.
+    /// Intervals and time limits.
     pub timing: Timing,
 }
 
-/// When things are done and how long they may take.
+/// Intervals and time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// `pollInterval`: from one question to the queue runner to the next.
+    /// `pollInterval`: between two questions to the queue runner.
     pub poll_interval: Seconds,
-    /// `listInterval`: from one listing of a provider to the next, while nothing is under way there.
+    /// `listInterval`: between two listings of a provider, while nothing is under way there.
     pub list_interval: Seconds,
-    /// `keepAliveInterval`: from one touch of `/run/keep-alive` to the next. `None`: it is not touched.
+    /// `keepAliveInterval`: between two touches of `/run/keep-alive`. `None`: it is not touched.
     pub keep_alive_interval: Option<Seconds>,
     /// `maxStatusAge`: how old a queue status may be.
     pub max_status_age: Seconds,
-    /// `createTimeout`: for a creation or a start.
+    /// `createTimeout`: limit of a creation or start.
     pub create_timeout: Seconds,
-    /// `deployTimeout`: for a boot, and for a deployment.
+    /// `deployTimeout`: limit of a boot, and of a deployment.
     pub deploy_timeout: Seconds,
-    /// `releaseTimeout`: for a drain, stop or destruction.
+    /// `releaseTimeout`: limit of a drain, stop or destruction.
     pub release_timeout: Seconds,
-    /// `parallelism`: operations of one provider at the same time; at least 1.
+    /// `parallelism`: concurrent operations per provider; at least 1.
     pub parallelism: usize,
 }
 
 impl Timing {
-    /// How long an operation may take.
+    /// The time limit of an operation.
     pub fn limit(&self, operation: Operation) -> Seconds {
         match operation {
             Operation::Create | Operation::Start => self.create_timeout,

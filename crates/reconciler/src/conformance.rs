@@ -1,4 +1,4 @@
-//! What every machine provider must do, as one suite: the real providers and the simulated one pass it.
+//! The contract of machine providers, as one test suite for the real providers and the simulated one.
 
 use std::fmt::Write as _;
 
@@ -6,37 +6,38 @@ use planner::{Machine, MachineName, MachineState, MachineType, Operation};
 
 use crate::boundary::OperationError;
 
-/// Times that a machine's boot is looked at before it counts as never coming up.
-const MOST_LOOKS: usize = 300;
+/// How often the suite checks whether a machine has booted before it counts as failed.
+const MAX_CHECKS: usize = 300;
 
-/// A provider as the suite uses it.
+/// A provider, as the suite uses it.
 pub trait Provider {
-    /// The machines of our tag.
+    /// The machines with our tag.
     ///
     /// # Errors
     /// When they cannot be listed.
     fn list(&mut self) -> Result<Vec<Machine>, String>;
 
-    /// Carries out `operation` to its end. Returns the machine as it is then. The token of a creation is the
+    /// Carries out `operation` and returns the machine as it is after it. The token of a creation is the
     /// machine's name.
     ///
     /// # Errors
-    /// When it failed.
+    /// When it fails.
     fn perform(
         &mut self,
         operation: Operation,
         machine: &Machine,
     ) -> Result<Machine, OperationError>;
 
-    /// Lets a second or so pass.
+    /// Waits for about a second.
     fn wait(&mut self);
 }
 
-/// Takes machines of `machine_type` through their whole life on `provider`, which must have none of the
-/// names used here (`PREFIX-9001` to `PREFIX-9003`), and twice where the contract asks for idempotence.
+/// Takes machines of `machine_type` through their whole lifecycle on `provider`, twice where the contract
+/// requires idempotence. `provider` must not have machines with the names used here (`PREFIX-9001` to
+/// `PREFIX-9003`).
 ///
 /// # Errors
-/// With every broken promise, one a line.
+/// With every broken rule, one per line.
 pub fn check(
     provider: &mut impl Provider,
     name_prefix: &str,
@@ -49,14 +50,15 @@ pub fn check(
     for round in ["creating", "creating again"] {
         for machine in &requested {
             if let Some(created) = suite.perform(round, Operation::Create, machine) {
-                suite.expect(created.name == machine.name, "the machine asked for is the answer");
-                suite.expect(created.machine_type == *machine_type, "it has the type asked for");
+                suite
+                    .expect(created.name == machine.name, "creating returns the requested machine");
+                suite.expect(created.machine_type == *machine_type, "it has the requested type");
             }
         }
         let listed = suite.list(&names).len();
         suite.expect(listed == 2, &format!("after {round} two machines are listed"));
     }
-    suite.come_up(&names);
+    suite.boot_and_deploy(&names);
 
     for round in ["stopping", "stopping what is stopped"] {
         for machine in suite.list(&names) {
@@ -73,7 +75,7 @@ pub fn check(
     for machine in suite.list(&names) {
         suite.perform("starting", Operation::Start, &machine);
     }
-    suite.come_up(&names);
+    suite.boot_and_deploy(&names);
 
     let machines = suite.list(&names);
     for round in ["destroying", "destroying what is gone"] {
@@ -85,7 +87,7 @@ pub fn check(
     }
     let never = MachineName::new(format!("{name_prefix}-9003"));
     let never = Machine::requested(never, machine_type.clone());
-    suite.perform("destroying what never was", Operation::Destroy, &never);
+    suite.perform("destroying a machine that never existed", Operation::Destroy, &never);
 
     if suite.broken.is_empty() { Ok(()) } else { Err(suite.broken) }
 }
@@ -127,12 +129,12 @@ impl<P: Provider> Suite<'_, P> {
     }
 
     /// Waits until all of them are up, and deploys them.
-    fn come_up(&mut self, names: &[MachineName]) {
-        for _ in 0..MOST_LOOKS {
+    fn boot_and_deploy(&mut self, names: &[MachineName]) {
+        for _ in 0..MAX_CHECKS {
             let machines = self.list(names);
             let is_up = |machine: &Machine| match machine.state {
                 MachineState::Up => machine.address.is_some(),
-                // A deployment may mend it.
+                // A deployment may repair it.
                 MachineState::Unreachable => true,
                 _ => false,
             };

@@ -1,4 +1,4 @@
-//! What happened, for logs, the state database and whoever asks what went on last night.
+//! The history: what happened, for logs, the state database and the `history` command.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::OperationErrorKind;
 
-/// Something that happened.
+/// An entry of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
     /// When.
     pub at: Timestamp,
-    /// To which machine, if to one.
+    /// The machine, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineName>,
     /// The machine's type, or the type that it is about.
@@ -25,15 +25,15 @@ pub struct HistoryEntry {
     pub what: Happening,
 }
 
-/// The kinds of happenings.
+/// The kinds of entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Happening {
     /// The intent to create it was recorded.
     Requested,
-    /// It was found by its tag, without a record.
+    /// A provider listed it with our tag, but it had no record.
     Found,
-    /// Its provider answered for it.
+    /// Its provider confirmed its creation.
     Created {
         /// How long that took.
         took: Seconds,
@@ -45,28 +45,28 @@ pub enum Happening {
     },
     /// It can build.
     Ready {
-        /// Since it was asked for or started, where that is known.
+        /// The time since it was requested or started, if known.
         after: Option<Seconds>,
     },
     /// It does not answer any more.
     Unreachable {
-        /// In the words of ssh.
+        /// The error of ssh.
         error: String,
     },
-    /// It booted by itself.
+    /// It rebooted without a request.
     Rebooted,
     /// The machines file names it.
     Published,
     /// The machines file does not name it any more.
     Unlisted,
-    /// It is to be released.
+    /// The decision to release it.
     Leaving {
         /// Stopped or destroyed.
         how: ReleaseHow,
         /// Why.
         reason: ReleaseReason,
     },
-    /// It was to be released, and is not any more.
+    /// The decision to release it was reverted.
     TakenBack,
     /// Its builder was stopped.
     Drained,
@@ -82,31 +82,31 @@ pub enum Happening {
     Back,
     /// An operation failed.
     Failed {
-        /// Which.
+        /// Which operation.
         operation: Operation,
-        /// In what way.
+        /// The kind of failure.
         #[serde(default)]
         kind: OperationErrorKind,
         /// How often in a row.
         failures: u32,
-        /// In its provider's words.
+        /// The provider's message.
         error: String,
-        /// When it is tried again.
+        /// When it is retried.
         retry_at: Timestamp,
     },
-    /// An operation took too long and was ended.
+    /// An operation exceeded its time limit and was ended.
     Abandoned {
         /// Which.
         operation: Operation,
     },
-    /// Something that did not matter enough to fail.
+    /// A problem that did not make an operation fail.
     Warning {
         /// What.
         text: String,
     },
     /// A provider cannot list its machines.
     ProviderUnavailable {
-        /// In its words.
+        /// The provider's message.
         error: String,
     },
     /// A provider can list its machines again.
@@ -123,54 +123,54 @@ pub enum Happening {
         /// Why.
         error: String,
     },
-    /// The state cannot be written down.
+    /// The state cannot be recorded.
     StorageFailed {
         /// Why.
         error: String,
     },
-    /// The state can be written down again.
+    /// The state can be recorded again.
     StorageWorks,
     /// The configuration was read.
     Configured,
-    /// The operator said something.
+    /// The operator gave an order.
     Ordered {
         /// What.
         order: Order,
     },
-    /// The operator took something back.
+    /// The operator revoked an order.
     TakenBackOrder {
-        /// What had been said.
+        /// The order.
         order: Order,
-        /// Who took it back.
+        /// Who revoked it.
         by: String,
     },
-    /// What the operator said counts no longer: its time is over, or its machine is gone.
+    /// An order is not in force any more: it has expired, or its machine is gone.
     OrderOver {
-        /// What had been said.
+        /// The order.
         order: Order,
     },
-    /// The operator had its record deleted.
+    /// Its record was deleted on the operator's order.
     Forgotten,
-    /// The system's clock was set.
+    /// The system clock was set.
     ClockStepped {
-        /// By how much; negative is back.
+        /// By how much; negative: back.
         seconds: i64,
     },
 }
 
-/// How much it matters.
+/// How severe an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
+    /// Normal.
     Info,
-    /// Someone may want to look.
+    /// Worth a look.
     Warning,
     /// Something failed.
     Error,
 }
 
 impl Happening {
-    /// How much it matters.
+    /// How severe it is.
     pub fn severity(&self) -> Severity {
         match self {
             Self::Failed { .. }
@@ -220,14 +220,14 @@ impl fmt::Display for Happening {
             Self::Ready { after: Some(after) } => write!(f, "ready after {after}"),
             Self::Ready { after: None } => f.write_str("ready"),
             Self::Unreachable { error } => write!(f, "does not answer: {error}"),
-            Self::Rebooted => f.write_str("booted by itself"),
+            Self::Rebooted => f.write_str("rebooted"),
             Self::Published => f.write_str("published"),
             Self::Unlisted => f.write_str("taken out of the machines file"),
             Self::Leaving { how, reason } => write!(f, "to {}: {reason}", reason.verb(*how)),
-            Self::TakenBack => f.write_str("taken back into use"),
+            Self::TakenBack => f.write_str("back in use"),
             Self::Drained => f.write_str("drained"),
-            Self::Stopped => f.write_str("stop done"),
-            Self::Destroyed => f.write_str("destroy done"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Destroyed => f.write_str("destroyed"),
             Self::Gone => f.write_str("gone"),
             Self::Missing => f.write_str("not in its provider's listing"),
             Self::Back => f.write_str("in its provider's listing again"),
@@ -238,7 +238,9 @@ impl fmt::Display for Happening {
                 f,
                 "cannot {operation} it (failure {failures}, next try at {retry_at}): {error}"
             ),
-            Self::Abandoned { operation } => write!(f, "{operation} takes too long; ended"),
+            Self::Abandoned { operation } => {
+                write!(f, "{operation} exceeded its time limit and was ended")
+            }
             Self::Warning { text } => f.write_str(text),
             Self::ProviderUnavailable { error } => write!(f, "cannot list machines: {error}"),
             Self::ProviderAvailable => f.write_str("machines can be listed again"),
@@ -253,12 +255,12 @@ impl fmt::Display for Happening {
             Self::StorageWorks => f.write_str("state can be written again"),
             Self::Ordered { order } => write!(f, "order: {order}"),
             Self::TakenBackOrder { order, by } => {
-                write!(f, "order taken back by {by}: {order}")
+                write!(f, "order revoked by {by}: {order}")
             }
-            Self::OrderOver { order } => write!(f, "order is over: {order}"),
+            Self::OrderOver { order } => write!(f, "order no longer in force: {order}"),
             Self::Forgotten => f.write_str("forgotten, as ordered"),
             Self::Configured => f.write_str("configuration read"),
-            Self::ClockStepped { seconds } => write!(f, "the clock was set by {seconds} s"),
+            Self::ClockStepped { seconds } => write!(f, "the system clock was set by {seconds} s"),
         }
     }
 }

@@ -10,18 +10,17 @@ use crate::provider::Asked;
 use crate::reconciler::Reconciler;
 use crate::record::Record;
 
-/// How long a machine that was listed may be missing before it counts as gone: one wrong listing is not to be
-/// believed.
-const MISSING_PATIENCE: Seconds = Seconds(120);
-/// How long a machine that was made may take to be listed for the first time: providers' listings lag.
-const FIRST_LISTING_PATIENCE: Seconds = Seconds(600);
-/// How often a provider is asked while machines of its boot.
+/// How long a listed machine may be missing before it counts as gone. A single wrong listing must not count.
+const MISSING_TIMEOUT: Seconds = Seconds(120);
+/// How long a new machine may take to appear in a listing: providers' listings lag.
+const FIRST_LISTING_TIMEOUT: Seconds = Seconds(600);
+/// The interval between listings of a provider while machines of it boot.
 const BOOT_LIST_INTERVAL: Seconds = Seconds(2);
-/// A start that is this much later than the last one told is another start: providers round.
+/// A start time that is later than the known one by more than this is a reboot. Providers round start times.
 const REBOOT_MARGIN: Seconds = Seconds(60);
 
 impl Reconciler {
-    /// Asks the providers that it is time to ask.
+    /// Lists the machines of each provider that is due.
     pub(crate) fn list_providers(&mut self) {
         let booting = self.booting();
         let mut due = Vec::new();
@@ -63,13 +62,13 @@ impl Reconciler {
         if boots { interval.min(BOOT_LIST_INTERVAL) } else { interval }
     }
 
-    /// The providers of machines that boot, and are not given up yet.
+    /// The providers of machines that boot and have not exceeded their time limit.
     fn booting(&self) -> BTreeSet<&ProviderId> {
         let booting = self.records.values().filter(|record| record.is_waited_for());
         booting.map(|record| &record.provider).collect()
     }
 
-    /// Whether anything boots.
+    /// Whether any machine boots.
     pub(crate) fn is_booting(&self) -> bool {
         self.records.values().any(Record::is_waited_for)
     }
@@ -82,21 +81,21 @@ impl Reconciler {
     ) {
         let Some(provider) = self.providers.get_mut(id) else { return };
         let Some(asked) = provider.asked.take_if(|asked| asked.listing == listing) else { return };
-        let was_well = provider.answer.as_ref().is_none_or(Result::is_ok);
+        let was_available = provider.answer.as_ref().is_none_or(Result::is_ok);
         self.changed = true;
         match result {
             Ok(listing) => {
                 provider.answer = Some(Ok(()));
                 provider.listed = asked.moment;
                 provider.resources = listing.resources;
-                if !was_well {
+                if !was_available {
                     self.note_of_provider(id, Happening::ProviderAvailable);
                 }
                 self.take_over(id, listing.machines, listing.not_ours, asked.moment);
             }
             Err(error) => {
                 provider.answer = Some(Err(error.clone()));
-                if was_well {
+                if was_available {
                     self.note_of_provider(id, Happening::ProviderUnavailable { error });
                 }
             }
@@ -109,7 +108,7 @@ impl Reconciler {
         self.note(None, machine_type, what);
     }
 
-    /// Takes over a listing that was asked for at `asked`.
+    /// Takes over a listing that was requested at the moment `asked`.
     fn take_over(
         &mut self,
         id: &ProviderId,
@@ -150,14 +149,14 @@ impl Reconciler {
         let Some(record) = self.records.get(&name) else {
             self.records.insert(name.clone(), Record::found(machine, id.clone(), self.now));
             self.storage.touch(&name);
-            self.costs_as_listed(&name);
+            self.bill_as_listed(&name);
             self.note_of(&name, Happening::Found);
             return;
         };
         if record.provider != *id {
             let is_the_same = record.machine.address == machine.address;
             match (is_configured(id), is_configured(&record.provider)) {
-                // The provider's program has moved: the configured one has it from now on.
+                // The provider's settings have changed: the machine now belongs to the configured provider.
                 (true, false) => {}
                 (false, true) if is_the_same => return,
                 _ if record.exists => {
@@ -170,7 +169,7 @@ impl Reconciler {
         self.update(id, machine, asked);
     }
 
-    /// A machine that we know is listed.
+    /// A machine with a record is listed.
     fn update(&mut self, id: &ProviderId, machine: Machine, asked: Sequence) {
         let name = machine.name.clone();
         let now = self.now;
@@ -184,7 +183,7 @@ impl Reconciler {
         record.was_listed = true;
         let was_missing = record.machine.memory.missing.take().is_some();
         let rebooted = match (record.machine.started_at, machine.started_at) {
-            (Some(known), Some(told)) => told > known.after(REBOOT_MARGIN),
+            (Some(known), Some(reported)) => reported > known.after(REBOOT_MARGIN),
             _ => false,
         };
         record.describe(machine);
@@ -195,7 +194,7 @@ impl Reconciler {
             memory.ready_since = None;
         }
         if memory.ready_since.is_some() && record.machine.state == MachineState::Unreachable {
-            // Its provider knows; whether it answers all the same is seen by deploying it again.
+            // The provider's report counts. Deploying the machine again shows whether it answers anyway.
             memory.unreachable_since.get_or_insert(now);
         }
         if record.is_booting() && record.booting_since.is_none() {
@@ -205,11 +204,11 @@ impl Reconciler {
             self.storage.touch(&name);
         }
         if !before.exists {
-            // The run that asked for it was killed before it was answered.
+            // The run that requested it was killed before the provider answered.
             let took = before.machine.memory.requested_at.map_or(Seconds(0), |at| now.since(at));
             self.note_of(&name, Happening::Created { took });
         }
-        self.costs_as_listed(&name);
+        self.bill_as_listed(&name);
         if was_missing {
             self.note_of(&name, Happening::Back);
         }
@@ -218,7 +217,7 @@ impl Reconciler {
         }
     }
 
-    /// What follows for machines that are not in a listing.
+    /// Handles machines that a listing does not contain.
     fn note_missing(&mut self, id: &ProviderId, listed: &BTreeSet<MachineName>, asked: Sequence) {
         let unlisted: Vec<_> = self
             .records
@@ -232,7 +231,7 @@ impl Reconciler {
             let Some(record) = self.records.get_mut(&name) else { continue };
             let memory = &mut record.machine.memory;
             if memory.destroyed_at.is_some() {
-                // Its name is not free for another one before what is under way with it has ended.
+                // Its name stays taken until the operation under way has ended.
                 if memory.under_way.is_none() {
                     self.note_of(&name, Happening::Gone);
                     self.records.remove(&name);
@@ -240,7 +239,7 @@ impl Reconciler {
                 }
             } else if memory.missing.is_none() {
                 let patience =
-                    if record.was_listed { MISSING_PATIENCE } else { FIRST_LISTING_PATIENCE };
+                    if record.was_listed { MISSING_TIMEOUT } else { FIRST_LISTING_TIMEOUT };
                 memory.missing = Some(Missing { since: self.now, patience });
                 self.storage.touch(&name);
                 self.note_of(&name, Happening::Missing);
@@ -250,7 +249,7 @@ impl Reconciler {
 }
 
 impl Record {
-    /// Whether more is known of it than a listing that was asked for at `asked` can tell.
+    /// Whether we know more of it than a listing requested at the moment `asked` can report.
     fn is_ahead_of(&self, asked: Sequence) -> bool {
         let under_way = self.machine.memory.under_way.map(|under_way| under_way.operation);
         let changes_state = under_way.is_some_and(|operation| {

@@ -1,4 +1,4 @@
-//! The control loop as a state machine without I/O: told what happened, it says what is to be done.
+//! The control loop as a state machine without I/O: events in, effects out.
 //!
 //! [`Reconciler::handle`] takes an [`Event`], [`Reconciler::act`] observes, plans and acts, and
 //! [`Reconciler::poll_effect`] hands out what is to be done. Time is a parameter. Nothing here blocks, sleeps,

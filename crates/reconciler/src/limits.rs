@@ -1,14 +1,14 @@
-//! How long things may take unless the operator says otherwise: one source for `conf.nix` and the simulator.
+//! The default limits of `conf.nix` and of the simulator.
 
 use std::time::Duration;
 
-/// `parallelism`: machines worked on at the same time.
+/// `parallelism`: concurrent operations per provider.
 pub const PARALLELISM: usize = 32;
-/// `createTimeout`: one machine's creation or start.
+/// `createTimeout`: creation or start of one machine.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(900);
-/// `deployTimeout`: one machine's deployment, its waiting to be up included.
+/// `deployTimeout`: deployment of one machine, including the wait until it is up.
 pub const DEPLOY_TIMEOUT: Duration = Duration::from_secs(1800);
-/// `releaseTimeout`: one machine's drain, stop or destruction.
+/// `releaseTimeout`: drain, stop or destruction of one machine.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(600);
-/// `statusTimeout`: one look at the queue, one listing of machines, one `updateCommand`.
+/// `statusTimeout`: one question to the queue runner, one listing of machines, one `updateCommand`.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(60);

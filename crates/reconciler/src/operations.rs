@@ -1,4 +1,4 @@
-//! Operations on machines: how they begin, and what their ends mean.
+//! Operations on machines: how they begin, and what their results mean.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::boundary::{
 use crate::history::Happening;
 use crate::reconciler::Reconciler;
 
-/// What the driver may take beyond an operation's own time limit before it is told to end it.
+/// How far the driver may exceed an operation's own time limit before the operation is abandoned.
 const SLACK: Seconds = Seconds(15);
 
 /// The operations that are under way.
@@ -23,8 +23,8 @@ pub(crate) struct Operations {
     last: OperationId,
     under_way: BTreeMap<OperationId, Running>,
     by_provider: BTreeMap<ProviderId, usize>,
-    /// Whether an operation could not begin for want of a place.
-    place_is_wanted: bool,
+    /// Whether an operation could not begin because its provider had no free slot.
+    slot_is_wanted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,25 +73,25 @@ impl Operations {
 }
 
 impl Running {
-    /// When it has taken longer than it can.
+    /// When it exceeds its time limit.
     fn hangs_at(&self) -> Timestamp {
         self.began.after(self.limit).after(SLACK)
     }
 }
 
 impl Reconciler {
-    /// Begins an operation, if nothing else is under way with the machine and its provider has a place free.
+    /// Begins an operation if no other is under way on the machine and its provider has a free slot.
     pub(crate) fn begin(&mut self, name: &MachineName, operation: Operation) {
         let Some(record) = self.records.get(name) else { return };
         let parallelism = self.configuration.timing.parallelism.max(1);
-        // Touching many machines is not to keep others from being created.
+        // Many keep-alive touches must not delay creations.
         let places =
             if operation == Operation::KeepAlive { parallelism.div_ceil(2) } else { parallelism };
         if record.machine.memory.under_way.is_some() {
             return;
         }
         if self.operations.number_of(&record.provider) >= places {
-            self.operations.place_is_wanted = true;
+            self.operations.slot_is_wanted = true;
             return;
         }
         let limit = self.configuration.timing.limit(operation);
@@ -112,21 +112,22 @@ impl Reconciler {
         });
         self.effects.push_back(Effect::Begin { operation: operation_id, task });
         if matches!(operation, Operation::Create | Operation::Start) {
-            self.costs_since(name, self.now);
+            self.start_billing(name, self.now);
         }
         if let Some(record) = self.records.get_mut(name) {
             record.machine.memory.under_way = Some(UnderWay { operation, since: self.now });
         }
         if operation != Operation::KeepAlive {
-            // For those who look meanwhile, and for the next run: one that was killed in the middle of it does not
-            // know how far it came.
+            // Recorded for other processes that read the state, and for the next run: after a kill in the
+            // middle of it, it is not known how far the operation came.
             self.storage.touch(name);
         }
         self.changed |= operation != Operation::KeepAlive;
     }
 
-    /// Ends operations that take longer than they can. Their machines are operated again when they have ended.
-    pub(crate) fn give_up_what_hangs(&mut self) {
+    /// Abandons operations that exceed their time limit. The next operation on the machine waits until the
+    /// abandoned one has ended.
+    pub(crate) fn abandon_hanging_operations(&mut self) {
         let hanging: Vec<_> = self
             .operations
             .under_way
@@ -143,7 +144,7 @@ impl Reconciler {
         }
     }
 
-    pub(crate) fn next_hang(&self) -> Option<Timestamp> {
+    pub(crate) fn next_abandon(&self) -> Option<Timestamp> {
         let running = self.operations.under_way.values();
         running.filter(|running| !running.is_abandoned).map(Running::hangs_at).min()
     }
@@ -157,7 +158,7 @@ impl Reconciler {
         record.touched = moment;
         self.storage.touch(&name);
         self.changed |= running.operation != Operation::KeepAlive || result.is_err();
-        self.changed |= std::mem::take(&mut self.operations.place_is_wanted);
+        self.changed |= std::mem::take(&mut self.operations.slot_is_wanted);
         let outcome_is_unknown =
             matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
         if outcome_is_unknown && let Some(provider) = self.providers.get_mut(&running.provider) {
@@ -172,7 +173,7 @@ impl Reconciler {
             }
             Err(error) => self.failed(&running, error),
         }
-        // One that goes on all the same is drained again at the usual pace.
+        // A machine that continues in spite of its drain is drained again at the regular interval.
         let is_first_drain = running.operation == Operation::Drain
             && self.records.get(&name).is_some_and(|record| record.drains <= 1);
         if is_first_drain {
@@ -182,7 +183,7 @@ impl Reconciler {
 
     fn succeeded(&mut self, running: &Running, machine: Machine) {
         if running.operation.ends_the_machine() {
-            self.costs_no_more(&running.name);
+            self.stop_billing(&running.name);
         }
         let took = self.now.since(running.began);
         let now = self.now;
@@ -255,7 +256,7 @@ impl Reconciler {
         }
     }
 
-    /// Remembers what machines of a type have shown.
+    /// Updates the measurements of a type.
     pub(crate) fn learn(&mut self, machine_type: &MachineType, what: impl FnOnce(&mut Experience)) {
         let known = self.experience.entry(machine_type.clone()).or_default();
         what(known);
@@ -276,7 +277,7 @@ impl Reconciler {
                 record.machine.memory.paid = None;
             }
             Operation::Drain => record.was_drained(),
-            // It may be off or gone all the same: it has to be deployed before it is published again.
+            // It may be off or gone in spite of the error: it must be deployed before it is published again.
             Operation::Stop | Operation::Destroy => record.machine.memory.ready_since = None,
             Operation::Deploy if record.machine.memory.ready_since.is_some() => {
                 record.machine.memory.unreachable_since.get_or_insert(self.now);
@@ -299,7 +300,7 @@ impl Reconciler {
         );
     }
 
-    /// Remembers a failure of one machine and when to try again; returns how often it has failed in a row.
+    /// Records a failure of one machine and when to retry; returns how often it has failed in a row.
     pub(crate) fn note_failure(
         &mut self,
         name: &MachineName,
@@ -322,7 +323,7 @@ impl Reconciler {
         failures
     }
 
-    /// Remembers that a type cannot be created now.
+    /// Records that machines of a type cannot be created now.
     fn back_off_type(&mut self, name: &MachineName, kind: OperationErrorKind, error: &str) {
         let Some(record) = self.records.get(name) else { return };
         let machine_type = record.machine.machine_type.clone();
@@ -333,7 +334,7 @@ impl Reconciler {
         let earlier = self.back_off.get(&machine_type).filter(|back_off| back_off.kind == kind);
         let is_over = earlier.is_none_or(|back_off| back_off.until <= self.now);
         let failures = earlier.map_or(0, |back_off| back_off.failures);
-        // Several that were asked for at the same time have failed for one reason.
+        // Creations that were requested at the same time fail for one reason: they count once.
         let failures = if is_over { failures.saturating_add(1) } else { failures.max(1) };
         let wait = back_off::after_creation(self.seed, &machine_type, kind, failures);
         let error = error.to_owned();
@@ -358,7 +359,7 @@ impl Reconciler {
 
     pub(crate) fn next_keep_alive(&self) -> Option<Timestamp> {
         let interval = self.configuration.timing.keep_alive_interval?;
-        // One that is due and has no place waits for an operation to end, not for the clock.
+        // One that is due but has no free slot waits for an operation to end, not for a time.
         let due = self.records.values().filter_map(|record| record.keep_alive_due(interval));
         due.filter(|at| *at > self.now).min()
     }
@@ -380,8 +381,8 @@ impl Reconciler {
         Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") }
     }
 
-    /// Machines that have booted for longer than they may count as failing.
-    pub(crate) fn note_slow_boots(&mut self) {
+    /// Machines whose boot exceeds its time limit count as failing.
+    pub(crate) fn fail_slow_boots(&mut self) {
         let limit = self.configuration.timing.deploy_timeout;
         let slow: Vec<_> = self
             .records

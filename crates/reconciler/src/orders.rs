@@ -1,4 +1,5 @@
-//! What the operator has said. What is only to be done once is done here; the rest counts in the planner.
+//! The operator's orders. One-time orders (retry, forget) are carried out here; the planner applies the
+//! others.
 
 use planner::{MachineName, MachineType, Order, QueueStatus, Word, jobs_of};
 
@@ -6,20 +7,20 @@ use crate::history::Happening;
 use crate::reconciler::Reconciler;
 
 impl Reconciler {
-    /// All that the operator has said, as it stands now. Its times are what a clock on the wall shows: they do not
-    /// move when ours is set.
+    /// Takes over all orders now in force. Their end times are wall-clock times: they do not shift when the
+    /// system clock is set.
     pub(crate) fn ordered(&mut self, orders: &[Order]) {
         if orders != self.orders.as_slice() {
             let before = std::mem::replace(&mut self.orders, orders.to_vec());
             for order in before.iter().filter(|order| !orders.contains(order)) {
-                self.lift(order);
+                self.end_order(order);
             }
             self.changed = true;
         }
     }
 
-    /// A machine that was on its way out by an order only is judged anew.
-    fn lift(&mut self, order: &Order) {
+    /// A machine that is being released only because of an order is judged again.
+    fn end_order(&mut self, order: &Order) {
         let (Word::Drain(name) | Word::Release(name)) = &order.word else { return };
         let Some(record) = self.records.get_mut(name) else { return };
         if record.machine.memory.leaving.take().is_some() {
@@ -28,12 +29,12 @@ impl Reconciler {
         }
     }
 
-    /// Does what is to be done once, and ends what is over.
-    pub(crate) fn heed_orders(&mut self) {
+    /// Carries out one-time orders, and removes orders that are no longer in force.
+    pub(crate) fn apply_orders(&mut self) {
         let (over, stay) = std::mem::take(&mut self.orders).into_iter().partition(|order| {
             let machine = order.word.machine();
             let is_gone = machine.is_some_and(|name| !self.records.contains_key(name));
-            is_gone || is_done_once(&order.word) || !order.is_in_force(self.now)
+            is_gone || is_one_time(&order.word) || !order.is_in_force(self.now)
         });
         self.orders = stay;
         let over: Vec<Order> = over;
@@ -42,7 +43,7 @@ impl Reconciler {
                 Word::Retry(machine_type) => self.retry(machine_type),
                 Word::Forget(name) => self.forget(name),
                 word => {
-                    self.lift(&order);
+                    self.end_order(&order);
                     let machine = word.machine().cloned();
                     self.note(machine, None, Happening::OrderOver { order: order.clone() });
                 }
@@ -51,7 +52,7 @@ impl Reconciler {
         }
     }
 
-    /// The next attempts need not wait.
+    /// Ends the back-off of a type and of its machines.
     fn retry(&mut self, machine_type: &MachineType) {
         if self.back_off.remove(machine_type).is_some() {
             self.storage.touch_back_off(machine_type);
@@ -65,12 +66,12 @@ impl Reconciler {
         }
     }
 
-    /// Forgets a machine that its provider does not list, or that nobody can be asked for.
+    /// Deletes the record of a machine that its provider does not list, or whose provider cannot be listed.
     fn forget(&mut self, name: &MachineName) {
         let Some(record) = self.records.get(name) else { return };
         let provider = self.providers.get(&record.provider);
         let is_seen = record.machine.memory.missing.is_none()
-            && provider.is_some_and(|provider| provider.trouble().is_none());
+            && provider.is_some_and(|provider| provider.problem().is_none());
         let is_under_way = record.machine.memory.under_way.is_some();
         let is_idle = match &self.questions.status {
             QueueStatus::Up(queue) => jobs_of(queue, &record.machine).unwrap_or(0) == 0,
@@ -79,7 +80,7 @@ impl Reconciler {
         let objection = if is_seen {
             "its provider lists it"
         } else if is_under_way {
-            "an operation is under way with it"
+            "an operation on it is under way"
         } else if !is_idle {
             "it may be building"
         } else {
@@ -92,6 +93,6 @@ impl Reconciler {
     }
 }
 
-fn is_done_once(word: &Word) -> bool {
+fn is_one_time(word: &Word) -> bool {
     matches!(word, Word::Retry(_) | Word::Forget(_))
 }

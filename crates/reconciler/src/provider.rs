@@ -6,26 +6,26 @@ use planner::{Machine, MachineName, Resource, Sequence, Timestamp};
 
 use crate::boundary::ListingId;
 
-/// What is known of one provider, beside its machines' records.
+/// What is known of one provider, apart from its machines' records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Provider {
-    /// Whether a configured type is made with it.
+    /// Whether a configured type uses it.
     pub(crate) is_configured: bool,
     /// The listing that is under way.
     pub(crate) asked: Option<Asked>,
     /// When it was last asked.
     pub(crate) last_asked: Option<Timestamp>,
-    /// Whether to ask it as soon as possible: an outcome is not known.
+    /// Whether to list it as soon as possible, because the outcome of an operation is not known.
     pub(crate) ask_soon: bool,
-    /// How it last answered; `None` before the first time.
+    /// Its last answer; `None` before the first one.
     pub(crate) answer: Option<Result<(), String>>,
-    /// The moment when the listing that it last answered was asked for.
+    /// The moment when the last answered listing was requested.
     pub(crate) listed: Sequence,
-    /// What its machines share, as of the last listing.
+    /// The resources that its machines share, as of the last listing.
     pub(crate) resources: Vec<Resource>,
-    /// Machines of one name beyond the first.
+    /// Further machines with a name that another machine already has.
     pub(crate) duplicates: BTreeMap<MachineName, Machine>,
-    /// What it lists that is not ours.
+    /// Listed machines that are not ours.
     pub(crate) not_ours: BTreeSet<MachineName>,
 }
 
@@ -37,8 +37,8 @@ pub(crate) struct Asked {
 }
 
 impl Provider {
-    /// Why its machines are not known for sure, if so.
-    pub(crate) fn trouble(&self) -> Option<&str> {
+    /// Why its machines are not known for certain, if so.
+    pub(crate) fn problem(&self) -> Option<&str> {
         match &self.answer {
             None => Some("it has not answered yet"),
             Some(Err(error)) => Some(error),

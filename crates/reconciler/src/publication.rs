@@ -1,4 +1,4 @@
-//! The machines file: which one is wanted, which one is there, and which machines it names.
+//! The machines file: its desired and its current content, and which machines it names.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::history::Happening;
 use crate::reconciler::Reconciler;
 use crate::record::Record;
 
-/// How long after a failure publishing is tried again.
+/// How long to wait after a failed publication before the next attempt.
 const RETRY_AFTER: Seconds = Seconds(10);
 
 /// The state of the machines file.
@@ -20,11 +20,11 @@ pub(crate) struct Publication {
     last: PublicationId,
     /// What is being published.
     under_way: Option<(PublicationId, MachinesFile)>,
-    /// What was published last by this run.
+    /// What this run published last.
     current: Option<MachinesFile>,
-    /// What became of it.
+    /// The result of that publication.
     outcome: Option<Published>,
-    /// Why publishing failed, and when it is tried again.
+    /// Why publishing failed, and when to retry.
     failed: Option<(String, Timestamp)>,
 }
 
@@ -37,7 +37,7 @@ impl Publication {
         self.under_way.is_none() && (self.current.is_some() || self.failed.is_some())
     }
 
-    /// Whether builders register themselves.
+    /// Whether no machines file is configured: builders register themselves.
     pub(crate) fn is_not_wanted(&self) -> bool {
         self.outcome == Some(Published::NotWanted)
     }
@@ -50,7 +50,7 @@ impl Publication {
 }
 
 impl Reconciler {
-    /// The machines file as it was last published by this run, and what became of it.
+    /// The machines file that this run published last, and the result.
     pub fn published_file(&self) -> Option<(&MachinesFile, Published)> {
         self.publication.current.as_ref().zip(self.publication.outcome)
     }
@@ -60,7 +60,7 @@ impl Reconciler {
         self.publication.failed.as_ref().map(|(error, _)| error.as_str())
     }
 
-    /// Publishes the machines that may get builds, if the file is another one than that which is there.
+    /// Publishes the machines that may get builds, if the file changes.
     pub(crate) fn publish(&mut self, plan: &Plan) {
         let is_early = self.publication.failed.as_ref().is_some_and(|(_, at)| self.now < *at);
         if self.publication.under_way.is_some() || is_early || !self.may_publish() {
@@ -70,29 +70,27 @@ impl Reconciler {
         let machines = machines.map(|record| &record.machine);
         let file = machines_file(&self.configuration.policy, machines);
         if self.publication.current.as_ref() == Some(&file) {
-            // What could not be written is not wanted any more.
+            // The file that could not be written is no longer the desired one.
             self.publication.failed = None;
             return;
         }
         for entry in &file.entries {
             let port = Some(entry.machine.ssh_port);
-            self.will_be_listed(
-                &entry.machine.name,
-                Endpoint { host: entry.address.clone(), port },
-            );
+            self.mark_listed(&entry.machine.name, Endpoint { host: entry.address.clone(), port });
         }
         let publication = self.publication.last.advance();
         self.publication.under_way = Some((publication, file.clone()));
         self.effects.push_back(Effect::Publish { publication, file: Box::new(file) });
     }
 
-    /// Without a memory, a file that is written before every provider has answered once could be missing machines.
+    /// Without recorded machines, a file written before the first answer of every provider could lack
+    /// machines.
     fn may_publish(&self) -> bool {
         self.remembers || self.providers.values().all(|provider| provider.answer.is_some())
     }
 
-    /// From the moment when a file that names it is on its way, a machine may get builds.
-    fn will_be_listed(&mut self, name: &MachineName, endpoint: Endpoint) {
+    /// A machine may get builds from the moment when the publication of a file that names it begins.
+    fn mark_listed(&mut self, name: &MachineName, endpoint: Endpoint) {
         let Some(record) = self.records.get_mut(name) else { return };
         let memory = &mut record.machine.memory;
         let is_new = memory.published.insert(endpoint);
@@ -111,7 +109,7 @@ impl Reconciler {
         match result {
             Ok(published) => {
                 self.publication.failed = None;
-                self.note_lines(&file, published);
+                self.update_listed(&file, published);
                 self.publication.current = Some(file);
                 self.publication.outcome = Some(published);
             }
@@ -126,12 +124,12 @@ impl Reconciler {
     }
 
     /// Machines that the file does not name get no builds once the queue runner has read it.
-    fn note_lines(&mut self, file: &MachinesFile, published: Published) {
+    fn update_listed(&mut self, file: &MachinesFile, published: Published) {
         let moment = self.next_moment();
         let is_wanted = published != Published::NotWanted;
         let named: BTreeSet<_> = file.entries.iter().map(|entry| &entry.machine.name).collect();
         if is_wanted {
-            self.note_changed_lines(&named);
+            self.note_listing_changes(&named);
         }
         let not_named: Vec<_> = self
             .records
@@ -151,21 +149,24 @@ impl Reconciler {
         }
     }
 
-    /// Adds to the history which machines are named now and were not before, and the other way round. An earlier run
-    /// may have been killed before it could.
-    fn note_changed_lines(&mut self, named: &BTreeSet<&MachineName>) {
+    /// Adds to the history which machines the file newly names or no longer names. An earlier run may have
+    /// been killed before it could.
+    fn note_listing_changes(&mut self, named: &BTreeSet<&MachineName>) {
         let is_named = |record: &Record| named.contains(&record.machine.name);
         let changed: Vec<_> = self
             .records
             .values()
-            .filter(|record| record.told_published != is_named(record))
+            .filter(|record| record.is_published_in_history != is_named(record))
             .map(|record| record.machine.name.clone())
             .collect();
         for name in changed {
             let Some(record) = self.records.get_mut(&name) else { continue };
-            record.told_published = !record.told_published;
-            let what =
-                if record.told_published { Happening::Published } else { Happening::Unlisted };
+            record.is_published_in_history = !record.is_published_in_history;
+            let what = if record.is_published_in_history {
+                Happening::Published
+            } else {
+                Happening::Unlisted
+            };
             self.storage.touch(&name);
             self.note_of(&name, what);
         }

@@ -1,4 +1,4 @@
-//! Questions to the queue runner: when to ask, and which answers to believe.
+//! Questions to the queue runner: when to ask, and which answers to trust.
 
 use planner::{AwaitReason, Queue, QueueStatus, ReleaseStep, Seconds, Sequence, Timestamp};
 
@@ -7,34 +7,35 @@ use crate::history::Happening;
 use crate::reconciler::Reconciler;
 use crate::waits::Waits;
 
-/// How soon a question is asked again while an answer is doubtful, or was no newer than the last one.
+/// How soon to ask again after an answer that is stale or not newer than the last one.
 const ASK_AGAIN_AFTER: Seconds = Seconds(1);
-/// How often in a row that is done; later the usual interval counts.
-const MOST_QUICK_QUESTIONS: u32 = 3;
+/// How many such quick questions may follow each other. After them the regular interval applies.
+const MAX_QUICK_QUESTIONS: u32 = 3;
 
-/// What was asked, and what is known of the queue.
+/// The questions asked, and the queue status.
 #[derive(Clone, Debug)]
 pub(crate) struct Questions {
     last: QuestionId,
     last_listing: ListingId,
-    /// The question that is under way, and its moment.
+    /// The question that is under way, and the moment when it was asked.
     asked: Option<(QuestionId, Sequence)>,
     last_asked: Option<Timestamp>,
-    /// Ask at this time although the interval is not over.
+    /// Ask at this time, even if the interval is not over.
     ask_at: Option<Timestamp>,
     quick: u32,
-    /// The queue as it was last told.
+    /// The last queue status.
     pub(crate) status: QueueStatus,
-    /// The moment when it was asked for.
+    /// The moment when it was requested.
     pub(crate) moment: Sequence,
     /// The time of that moment.
     pub(crate) moment_at: Option<Timestamp>,
-    /// The moment of the last question that was answered, whether or not the answer was newer.
+    /// The moment of the last answered question, whether or not the answer was newer.
     answered: Sequence,
     is_answered: bool,
-    /// The status' own time, and when we first saw it: a status whose time stands still is old.
+    /// The status' own time, and when we first saw it. A status whose time does not advance is stale.
     status_time: Option<(Timestamp, Timestamp)>,
-    /// Whether that time has been seen to advance: then the queue runner's clock is only off.
+    /// Whether that time has advanced since we first saw it. Then the queue runner's clock may be off, but
+    /// the status is live.
     has_advanced: bool,
     waits: Waits,
 }
@@ -60,13 +61,13 @@ impl Default for Questions {
     }
 }
 
-/// What to think of an answer.
+/// How an answer compares with earlier answers.
 enum Freshness {
-    /// It tells something that no earlier answer can have told.
+    /// No earlier answer can contain it.
     New,
     /// It may be the same as the last one.
     NotNewer,
-    /// It is too old to be believed.
+    /// It is too old to be trusted.
     Stale(String),
 }
 
@@ -75,7 +76,7 @@ impl Questions {
         self.last_listing.advance()
     }
 
-    /// Something waits for a newer status than the last one.
+    /// Something waits for a newer status.
     pub(crate) fn ask_soon(&mut self) {
         self.ask_at = Some(Timestamp(0));
         self.quick = 0;
@@ -102,9 +103,9 @@ impl Questions {
         self.ask_at.map_or(regular, |at| at.min(regular))
     }
 
-    /// How new `queue` is, which was answered at `now`.
+    /// How new `queue` is. The answer came at `now`.
     fn freshness(&mut self, queue: &Queue, now: Timestamp, max_age: Seconds) -> Freshness {
-        // Without a time there is nothing to hold against it.
+        // A status without a time is accepted.
         let Some(time) = queue.time else { return Freshness::New };
         let advanced = match self.status_time {
             Some((last, _)) => time > last,
@@ -116,11 +117,11 @@ impl Questions {
         }
         self.has_advanced |= advanced;
         let seen = self.status_time.map_or(now, |(_, seen)| seen);
-        let stands_for = now.since(seen);
-        if stands_for >= max_age {
+        let unchanged_for = now.since(seen);
+        if unchanged_for >= max_age {
             self.has_advanced = false;
             return Freshness::Stale(format!(
-                "its time has stood still at {time} for {stands_for}: it is an old answer"
+                "its time has been {time} for {unchanged_for}: the answer is old"
             ));
         }
         let age = Seconds(queue.clock_offset_seconds.min(0).unsigned_abs());
@@ -134,7 +135,7 @@ impl Questions {
 }
 
 impl Reconciler {
-    /// Asks the queue runner and the providers, when it is time.
+    /// Asks the queue runner and lists the providers that are due.
     pub(crate) fn ask(&mut self) {
         let interval = self.configuration.timing.poll_interval;
         if self.questions.asked.is_none() && self.questions.next_at(interval) <= self.now {
@@ -194,12 +195,12 @@ impl Reconciler {
         if let QueueStatus::Up(queue) = &mut status {
             self.questions.waits.fill_in(queue, self.now);
             if !waits_count {
-                // They change with every answer, and nothing is planned by them.
+                // They change with every answer, and no decision depends on them.
                 queue.demand.iter_mut().for_each(|demand| demand.wait_seconds = None);
             }
         }
         match (&self.questions.status, &status) {
-            (QueueStatus::Unavailable(_), QueueStatus::Up(_)) if self.moment_of_first_answer() => {}
+            (QueueStatus::Unavailable(_), QueueStatus::Up(_)) if self.is_first_answer() => {}
             (QueueStatus::Unavailable(_), QueueStatus::Up(_)) => {
                 self.note(None, None, Happening::QueueAvailable);
             }
@@ -214,16 +215,16 @@ impl Reconciler {
             (QueueStatus::Up(_), QueueStatus::Up(_)) => {}
         }
         let waits = self.records.values().any(|record| record.machine.memory.leaving.is_some());
-        self.changed |= waits || !tells_the_same(&self.questions.status, &status);
+        self.changed |= waits || !has_same_content(&self.questions.status, &status);
         self.questions.status = status;
     }
 
-    fn moment_of_first_answer(&self) -> bool {
+    fn is_first_answer(&self) -> bool {
         self.questions.last == QuestionId(1)
     }
 
-    /// A builder that is to be stopped waits for an answer that comes at once.
-    pub(crate) fn ask_for_a_fresh_status(&mut self) {
+    /// A builder that is about to be stopped waits for an answer that arrives at once.
+    pub(crate) fn request_fresh_status(&mut self) {
         let fresh = ReleaseStep::Await(AwaitReason::FreshStatus);
         let is_wanted = self.plan.release.iter().any(|release| release.step == fresh);
         if is_wanted && self.questions.are_settled() {
@@ -233,7 +234,7 @@ impl Reconciler {
 
     fn ask_again_soon(&mut self) {
         let questions = &mut self.questions;
-        if questions.quick < MOST_QUICK_QUESTIONS {
+        if questions.quick < MAX_QUICK_QUESTIONS {
             questions.quick += 1;
             questions.ask_at = Some(self.now.after(ASK_AGAIN_AFTER));
         }
@@ -245,8 +246,8 @@ impl Reconciler {
         self.plan.release.iter().any(|release| awaits(&release.step))
     }
 
-    /// Whether a machine that is on its way out waits for an answer that may still come in this run: one to a
-    /// question that was asked after it could get no more builds.
+    /// Whether a machine being released waits for an answer that may still arrive in this run: an answer to a
+    /// question that was asked after the machine could get no more builds.
     pub(crate) fn awaits_confirmation(&self) -> bool {
         self.plan
             .release
@@ -266,8 +267,8 @@ impl Reconciler {
     }
 }
 
-/// Whether two statuses differ only in what time alone changes.
-fn tells_the_same(one: &QueueStatus, other: &QueueStatus) -> bool {
+/// Whether two statuses have the same content. Values that change only with time are ignored.
+fn has_same_content(one: &QueueStatus, other: &QueueStatus) -> bool {
     match (one, other) {
         (QueueStatus::Up(one), QueueStatus::Up(other)) => {
             one.demand == other.demand

@@ -16,11 +16,12 @@ use crate::questions::Questions;
 use crate::record::{Record, State};
 use crate::storage::Storage;
 
-/// How long the first plan waits for the queue runner and the providers: what is begun before everything is
-/// known may have to be taken back. Later nothing waits for anything.
-const FIRST_LOOK_PATIENCE: Seconds = Seconds(30);
+/// How long the first plan waits for the first answers of the queue runner and the providers. A decision made
+/// before they answer may have to be undone. Later plans wait for nothing.
+const FIRST_ANSWERS_TIMEOUT: Seconds = Seconds(30);
 
-/// The signature of a planner. The simulator's tests put another one in to see planted bugs found.
+/// The signature of a planner. The simulator's tests pass other planners, with planted bugs that the checkers
+/// must find.
 pub type Planner = fn(&Policy, &Snapshot) -> Plan;
 
 /// The control loop of one provisioner.
@@ -28,7 +29,7 @@ pub type Planner = fn(&Policy, &Snapshot) -> Plan;
 pub struct Reconciler {
     pub(crate) configuration: Configuration,
     pub(crate) planner: Planner,
-    /// Where jitter comes from.
+    /// The seed of all jitter.
     pub(crate) seed: u64,
     pub(crate) now: Timestamp,
     pub(crate) moment: Sequence,
@@ -36,34 +37,40 @@ pub struct Reconciler {
     pub(crate) providers: BTreeMap<ProviderId, Provider>,
     pub(crate) back_off: BTreeMap<MachineType, BackOff>,
     pub(crate) experience: BTreeMap<MachineType, Experience>,
-    /// What the operator has said.
+    /// The operator's orders.
     pub(crate) orders: Vec<Order>,
     pub(crate) operations: Operations,
     pub(crate) questions: Questions,
     pub(crate) publication: Publication,
     pub(crate) storage: Storage,
-    /// Whether an earlier run wrote machines down.
+    /// Whether an earlier run recorded machines.
     pub(crate) remembers: bool,
-    /// Until then the first plan waits for the first answers.
+    /// The first plan is made at this time at the latest, even if first answers are missing.
     pub(crate) first_plan_at: Timestamp,
-    /// Whether anything has changed that a plan may depend on.
+    /// Whether anything that a plan may depend on has changed.
     pub(crate) changed: bool,
-    /// The plan that was last carried out.
+    /// The plan that was carried out last.
     pub(crate) plan: Plan,
-    /// What it was made of.
+    /// The snapshot that `plan` was made from.
     pub(crate) seen: Option<Snapshot>,
     pub(crate) effects: VecDeque<Effect>,
 }
 
 impl Reconciler {
-    /// A provisioner that remembers `state`, which another wrote down that has ended. Jitter comes from `seed`.
-    /// Nothing is done before [`act`](Self::act) is called.
+    /// Creates a reconciler from the `state` that an ended run recorded. `seed` is the seed of all jitter. It
+    /// does nothing before [`act`](Self::act) is called.
     pub fn new(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
-        Self::beside(configuration, state.left_behind(), seed, now)
+        Self::read_only(configuration, state.left_behind(), seed, now)
     }
 
-    /// One that only looks, beside another that may be at work: what that has under way is so.
-    pub fn beside(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
+    /// Creates a reconciler that only reads, while another process may be at work: operations in `state` stay
+    /// under way.
+    pub fn read_only(
+        configuration: Configuration,
+        state: State,
+        seed: u64,
+        now: Timestamp,
+    ) -> Self {
         let remembers = !state.records.is_empty();
         let records = state.records.into_iter().map(Record::restored);
         let mut reconciler = Self {
@@ -81,24 +88,24 @@ impl Reconciler {
             questions: Questions::default(),
             publication: Publication::default(),
             storage: Storage::default(),
-            first_plan_at: now.after(FIRST_LOOK_PATIENCE),
+            first_plan_at: now.after(FIRST_ANSWERS_TIMEOUT),
             changed: true,
             plan: Plan::default(),
             seen: None,
             effects: VecDeque::new(),
             configuration,
         };
-        reconciler.know_providers();
+        reconciler.update_providers();
         reconciler
     }
 
-    /// As it is, with another planner.
+    /// Replaces the planner.
     #[must_use]
     pub fn with_planner(self, planner: Planner) -> Self {
         Self { planner, ..self }
     }
 
-    /// Takes note of what happened. Effects come from [`act`](Self::act).
+    /// Records what happened. Effects come from [`act`](Self::act).
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.now = now;
         match event {
@@ -115,16 +122,16 @@ impl Reconciler {
         }
     }
 
-    /// Observes, plans and acts: what is to be done comes from [`poll_effect`](Self::poll_effect) then.
+    /// Observes, plans and acts. [`poll_effect`](Self::poll_effect) returns the resulting effects.
     pub fn act(&mut self, now: Timestamp) {
         self.now = now;
-        self.give_up_what_hangs();
-        self.note_slow_boots();
+        self.abandon_hanging_operations();
+        self.fail_slow_boots();
         let due = earliest(self.plan.wake_at, self.publication.retry_at());
         let has_looked = self.first_plan_at <= now || self.has_looked();
         if has_looked && (self.changed || due.is_some_and(|at| at <= now)) {
             self.changed = false;
-            self.heed_orders();
+            self.apply_orders();
             let snapshot = self.snapshot();
             let plan = (self.planner)(&self.configuration.policy, &snapshot);
             self.seen = Some(snapshot);
@@ -134,11 +141,11 @@ impl Reconciler {
             self.release(&plan);
             self.publish(&plan);
             self.plan = plan;
-            self.ask_for_a_fresh_status();
+            self.request_fresh_status();
         }
         self.keep_alive();
         self.ask();
-        self.write_down();
+        self.record_changes();
     }
 
     /// The next effect to carry out.
@@ -146,18 +153,18 @@ impl Reconciler {
         self.effects.pop_front()
     }
 
-    /// What has happened since this was last asked, the latest at least.
-    pub fn take_news(&mut self) -> Vec<HistoryEntry> {
-        self.storage.take_news()
+    /// Returns the history entries since the last call. If there are too many, the oldest are dropped.
+    pub fn take_history(&mut self) -> Vec<HistoryEntry> {
+        self.storage.take_history()
     }
 
-    /// When [`act`](Self::act) has something to do although nothing happens.
+    /// When to call [`act`](Self::act) next if no event arrives.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let plan_at = if self.has_looked() { self.now } else { self.first_plan_at.max(self.now) };
         [
             Some(plan_at).filter(|_| self.changed),
             self.plan.wake_at,
-            self.next_hang(),
+            self.next_abandon(),
             self.next_boot_timeout(),
             self.next_keep_alive(),
             self.next_question(),
@@ -169,27 +176,27 @@ impl Reconciler {
         .min()
     }
 
-    /// When something last happened.
+    /// The time of the last call to [`handle`](Self::handle) or [`act`](Self::act).
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// What the operator wants now.
+    /// The operator's policy.
     pub fn policy(&self) -> &Policy {
         &self.configuration.policy
     }
 
-    /// The plan that was last carried out.
+    /// The plan that was carried out last.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What [`plan`](Self::plan) was made of. `None` before the first plan.
+    /// The snapshot that [`plan`](Self::plan) was made from. `None` before the first plan.
     pub fn seen(&self) -> Option<&Snapshot> {
         self.seen.as_ref()
     }
 
-    /// The queue as it was last told.
+    /// The last queue status.
     pub fn queue(&self) -> &QueueStatus {
         &self.questions.status
     }
@@ -210,8 +217,8 @@ impl Reconciler {
             && self.providers.values().all(|provider| provider.answer.is_some())
     }
 
-    /// Whether the queue runner, the providers and every machine that something was begun with have been waited
-    /// for: a run that is not to stay can end.
+    /// Whether nothing is left to wait for: no open question, operation, publication, record or boot. A
+    /// single run ends then.
     pub fn is_settled(&self) -> bool {
         self.effects.is_empty()
             && !self.changed
@@ -224,17 +231,18 @@ impl Reconciler {
             && !self.awaits_confirmation()
     }
 
-    /// Another configuration, or the first.
+    /// Takes over a new configuration.
     fn configured(&mut self, configuration: Configuration) {
-        self.forget_settings_that_changed(&configuration);
+        self.redeploy_changed_settings(&configuration);
         self.configuration = configuration;
-        self.know_providers();
+        self.update_providers();
         self.note(None, None, Happening::Configured);
         self.changed = true;
     }
 
-    /// The providers of the configured types, and those that remembered machines were made with.
-    fn know_providers(&mut self) {
+    /// Updates the set of providers: those of the configured types, and those that created the remembered
+    /// machines.
+    fn update_providers(&mut self) {
         let configured: BTreeSet<_> = self.configuration.providers.values().cloned().collect();
         let remembered = self.records.values().map(|record| record.provider.clone());
         let known: BTreeSet<_> = configured.iter().cloned().chain(remembered).collect();
@@ -245,8 +253,8 @@ impl Reconciler {
         }
     }
 
-    /// Machines are deployed again where what a deployment brings has changed.
-    fn forget_settings_that_changed(&mut self, new: &Configuration) {
+    /// Machines whose deployment settings have changed are deployed again.
+    fn redeploy_changed_settings(&mut self, new: &Configuration) {
         for record in self.records.values_mut() {
             let digest = new.settings.get(&record.machine.machine_type);
             if digest.is_some() && record.settings.as_ref() != digest {
@@ -256,7 +264,7 @@ impl Reconciler {
         }
     }
 
-    /// The clock was set: what is remembered moves with it, so that no wait becomes longer or shorter.
+    /// The system clock was set: shifts all remembered times, so that no wait becomes longer or shorter.
     fn clock_stepped(&mut self, seconds: i64) {
         for record in self.records.values_mut() {
             record.shift(seconds);

@@ -1,4 +1,4 @@
-//! What is remembered of a machine, and how it is written down.
+//! The record of one machine, and the state that is recorded.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::boundary::ProviderId;
 use crate::history::{Happening, HistoryEntry};
 
-/// All that is remembered of one machine. One that was only asked for so far has the state `Requested`.
+/// All that is remembered of one machine. A machine that was only requested so far has the state `Requested`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Record {
     /// The machine as it was last described, with its memory.
     pub machine: Machine,
-    /// The provider that it is of.
+    /// The provider that it belongs to.
     pub provider: ProviderId,
-    /// How often its creation has failed for sure.
+    /// How many of its creations failed for certain.
     #[serde(default)]
     pub attempt: u32,
-    /// Whether its provider has ever answered for it, or listed it.
+    /// Whether its provider has ever confirmed its creation or listed it.
     #[serde(default)]
     pub exists: bool,
     /// Whether its provider has ever listed it.
@@ -31,7 +31,7 @@ pub struct Record {
     /// Since when it boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booting_since: Option<Timestamp>,
-    /// How long its creation or start took, until it is ready.
+    /// How long its creation or start took, until the measurement is used when it becomes ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_in: Option<Seconds>,
     /// When `/run/keep-alive` was last touched on it.
@@ -40,16 +40,17 @@ pub struct Record {
     /// The digest of the settings that it was last deployed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
-    /// Whether the history tells that the machines file names it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub told_published: bool,
-    /// The moment when an operation on it last ended: what was asked for before says nothing of it any more.
+    /// Whether the history says that the machines file names it.
+    #[serde(rename = "toldPublished", default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_published_in_history: bool,
+    /// The moment when the last operation on it ended. Answers to older questions do not describe it any
+    /// more.
     #[serde(skip)]
     pub touched: Sequence,
-    /// What the queue runner last counted of its steps, in this run.
+    /// The steps that the queue runner last counted for it, in this run.
     #[serde(skip)]
     pub built: Option<StepsBuilt>,
-    /// How often it was drained since it is to be released.
+    /// How many drains it has had since the decision to release it.
     #[serde(skip)]
     pub drains: u32,
 }
@@ -68,10 +69,10 @@ impl Record {
         Self::of(machine, provider)
     }
 
-    /// A machine that its provider lists and we did not know.
+    /// A machine that its provider lists and that has no record.
     pub(crate) fn found(mut machine: Machine, provider: ProviderId, now: Timestamp) -> Self {
         machine.memory.known_since = Some(now);
-        // Whether an earlier provisioner of ours published it is not known: it has to be unlisted first.
+        // An earlier provisioner may have published it. So it must be unlisted before it is released.
         machine.memory.listed = Listed::Now;
         let known = machine.host_name.clone().map(|host| Endpoint { host, port: None });
         machine.memory.published.extend(known);
@@ -94,7 +95,7 @@ impl Record {
             made_in: None,
             kept_alive_at: None,
             settings: None,
-            told_published: false,
+            is_published_in_history: false,
             touched: Sequence(0),
             built: None,
             drains: 0,
@@ -107,23 +108,23 @@ impl Record {
         format!("{}-{}-{}", self.machine.name, requested_at.0, self.attempt)
     }
 
-    /// Takes over how a provider, or the machine itself, describes it.
+    /// Takes over a provider's or the machine's own description.
     pub(crate) fn describe(&mut self, machine: Machine) {
         let mut memory = std::mem::take(&mut self.machine.memory);
-        // What is listed by its earlier address may still be building there.
+        // The queue runner may still build on it at its previous address.
         if memory.known_to_queue && self.machine.address != machine.address {
             let port = Some(self.machine.ssh_port);
             memory
                 .published
                 .extend(self.machine.address.take().map(|host| Endpoint { host, port }));
         }
-        // A machine that was renamed may still be known by its earlier name.
+        // The queue runner may still know a renamed machine by its previous name.
         let host_name = machine.host_name.clone();
         memory.published.extend(host_name.map(|host| Endpoint { host, port: None }));
         self.machine = Machine { memory, ..machine };
     }
 
-    /// It can build now. What happened, unless it was ready before.
+    /// It can build now. Returns a history entry if it was not ready before.
     pub(crate) fn became_ready(&mut self, now: Timestamp) -> Option<Happening> {
         let memory = &mut self.machine.memory;
         let was_ready = memory.ready_since.is_some() && memory.unreachable_since.is_none();
@@ -134,7 +135,7 @@ impl Record {
         (!was_ready).then_some(Happening::Ready { after })
     }
 
-    /// Its builder was told to stop. `became_ready` takes it back.
+    /// Its builder was told to stop. `became_ready` reverts this.
     pub(crate) fn was_drained(&mut self) {
         let touched = self.touched;
         let memory = &mut self.machine.memory;
@@ -145,7 +146,7 @@ impl Record {
         }
     }
 
-    /// It does not run any more.
+    /// It is off.
     pub(crate) fn is_off(&mut self) {
         let memory = &mut self.machine.memory;
         memory.ready_since = None;
@@ -165,17 +166,17 @@ impl Record {
         }
     }
 
-    /// When its boot has taken too long. Only the first time: then it counts as failing.
+    /// When its boot exceeds the time limit. `None` once it counts as failing.
     pub(crate) fn boot_timeout(&self, limit: Seconds) -> Option<Timestamp> {
         let is_waited_for = self.is_booting() && self.machine.memory.failing.is_none();
         self.booting_since.filter(|_| is_waited_for).map(|since| since.after(limit))
     }
 
-    /// What there is to say of a boot that took too long.
+    /// The error message of a boot that exceeds the time limit.
     pub(crate) fn slow_boot(&self, limit: Seconds) -> String {
         match (self.machine.state, &self.machine.address) {
             (MachineState::Up, None) => {
-                format!("it has been up for {limit}, but its provider tells no address for it")
+                format!("it has been up for {limit}, but its provider reports no address for it")
             }
             (state, _) => {
                 format!("it was not up within {limit} (its state is {state}); see deployTimeout")
@@ -183,7 +184,7 @@ impl Record {
         }
     }
 
-    /// When `/run/keep-alive` is to be touched on it.
+    /// When to touch `/run/keep-alive` on it.
     pub(crate) fn keep_alive_due(&self, interval: Seconds) -> Option<Timestamp> {
         let memory = &self.machine.memory;
         let is_ready = memory.ready_since.is_some()
@@ -196,7 +197,7 @@ impl Record {
         is_ready.then(|| last.after(interval))
     }
 
-    /// Moves all remembered times, since the clock was set.
+    /// Shifts all remembered times, because the clock was set.
     pub(crate) fn shift(&mut self, seconds: i64) {
         let shift = |time: Option<Timestamp>| time.map(|time| time.shifted(seconds));
         self.machine.memory.shift(seconds);
@@ -204,21 +205,22 @@ impl Record {
         self.kept_alive_at = shift(self.kept_alive_at);
     }
 
-    /// As it is when the run that wrote it down has ended: nothing is under way.
+    /// The record after the run that wrote it has ended: no operation is under way.
     fn left_behind(mut self) -> Self {
         let memory = &mut self.machine.memory;
         let under_way = memory.under_way.take();
-        if under_way.is_some_and(|under_way| under_way.operation.takes_builds_away()) {
-            // Whether it had its effect is not known: it is deployed before it is published again.
+        if under_way.is_some_and(|under_way| under_way.operation.stops_builds()) {
+            // Whether the operation had an effect is not known: the machine is deployed before it is
+            // published again.
             memory.ready_since = None;
         }
         self
     }
 
-    /// Moments of another run mean nothing. What may have been published counts as published until a publication
-    /// without it has ended.
+    /// Moments of an earlier run mean nothing. A machine that may be published counts as published until a
+    /// publication without it has ended.
     pub(crate) fn restored(mut self) -> Self {
-        // Moments are counted anew: whatever is listed from now on is newer.
+        // Moments are counted from zero again: every later listing is newer.
         self.touched = Sequence(0);
         let memory = &mut self.machine.memory;
         if memory.listed != Listed::Never {
@@ -231,21 +233,21 @@ impl Record {
     }
 }
 
-/// What an earlier run wrote down.
+/// The state that an earlier run recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The machines.
     pub records: Vec<Record>,
-    /// Types whose creations failed.
+    /// The back-off of types whose creations failed.
     pub back_off: BTreeMap<MachineType, BackOff>,
-    /// What earlier machines of the types have shown.
+    /// The measurements of earlier machines, per type.
     pub experience: BTreeMap<MachineType, Experience>,
-    /// What the operator has said.
+    /// The operator's orders.
     pub orders: Vec<Order>,
 }
 
 impl State {
-    /// As it is when the run that wrote it down has ended: nothing is under way.
+    /// The state after the run that wrote it has ended: no operation is under way.
     #[must_use]
     pub fn left_behind(mut self) -> Self {
         self.records = self.records.into_iter().map(Record::left_behind).collect();
@@ -253,18 +255,18 @@ impl State {
     }
 }
 
-/// A change of what is written down.
+/// A change of the recorded state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A machine's record is new, or another.
+    /// A machine's record is new or has changed.
     Put(Box<Record>),
     /// A machine is gone.
     Remove(MachineName),
-    /// A type is backed off, or is not any more.
+    /// The back-off of a type has changed or ended.
     BackOff(MachineType, Option<BackOff>),
-    /// What a type's machines have shown is another.
+    /// The measurements of a type have changed.
     Experience(MachineType, Experience),
-    /// What the operator said is done, or over.
+    /// An order was carried out or has expired.
     OrderDone(Box<Order>),
     /// Something happened.
     History(HistoryEntry),

@@ -1,12 +1,12 @@
-//! What machines cost: from the request for their creation or start until they are off or gone.
+//! Billing of machines: from the request for their creation or start until they are off or gone.
 
 use planner::{MachineName, MachineState, Paid, Timestamp};
 
 use crate::reconciler::Reconciler;
 
 impl Reconciler {
-    /// A machine costs since it was asked for, or started by itself.
-    pub(crate) fn costs_since(&mut self, name: &MachineName, since: Timestamp) {
+    /// A machine costs from its request, or from its own start.
+    pub(crate) fn start_billing(&mut self, name: &MachineName, since: Timestamp) {
         let Some(record) = self.records.get_mut(name) else { return };
         let pool = self.configuration.policy.pools.get(&record.machine.machine_type);
         let dollars_per_hour = pool.and_then(|pool| pool.dollars_per_hour);
@@ -17,7 +17,7 @@ impl Reconciler {
     }
 
     /// A machine is off or gone.
-    pub(crate) fn costs_no_more(&mut self, name: &MachineName) {
+    pub(crate) fn stop_billing(&mut self, name: &MachineName) {
         let now = self.now;
         let Some(record) = self.records.get_mut(name) else { return };
         let Some(paid) = record.machine.memory.paid.take() else { return };
@@ -31,14 +31,14 @@ impl Reconciler {
         });
     }
 
-    /// A machine is off, or runs, although nothing was done with it.
-    pub(crate) fn costs_as_listed(&mut self, name: &MachineName) {
+    /// A listing shows that a machine is off or running, without an operation of ours.
+    pub(crate) fn bill_as_listed(&mut self, name: &MachineName) {
         let Some(record) = self.records.get(name) else { return };
         match record.machine.state {
-            MachineState::Stopped => self.costs_no_more(name),
+            MachineState::Stopped => self.stop_billing(name),
             state if state.is_live() => {
                 let started_at = record.machine.started_at.unwrap_or(self.now);
-                self.costs_since(name, started_at.min(self.now));
+                self.start_billing(name, started_at.min(self.now));
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What is still to be written down. While it cannot be, nothing is created or released.
+//! State changes that are not recorded yet. While they cannot be recorded, nothing is created or released.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,42 +9,42 @@ use crate::history::{Happening, HistoryEntry};
 use crate::reconciler::Reconciler;
 use crate::record::Change;
 
-/// How long after a failure writing is tried again.
+/// How long to wait after a failed write before the next attempt.
 const RETRY_AFTER: Seconds = Seconds(10);
-/// History entries that are kept while they cannot be written; the oldest go first.
-const MOST_HISTORY: usize = 1000;
+/// How many history entries are kept while they cannot be written. Beyond that, the oldest are dropped.
+const MAX_HISTORY: usize = 1000;
 
-/// What is still to be written down.
+/// State changes that are not recorded yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Storage {
     machines: BTreeSet<MachineName>,
     back_off: BTreeSet<MachineType>,
     experience: BTreeSet<MachineType>,
     orders_done: Vec<Order>,
-    /// What could not be written before, and then what has happened since.
+    /// Entries whose write failed, and newer ones.
     unwritten: VecDeque<HistoryEntry>,
     history: VecDeque<HistoryEntry>,
-    /// What nobody was told yet.
-    news: VecDeque<HistoryEntry>,
+    /// Entries that [`Reconciler::take_history`] has not returned yet.
+    unreported: VecDeque<HistoryEntry>,
     last_batch: BatchId,
-    /// What is being written, in order.
+    /// Batches that are being written, in order.
     under_way: BTreeMap<BatchId, Vec<Change>>,
-    /// Why writing failed, and when it is tried again.
+    /// Why writing failed, and when to retry.
     failed: Option<(String, Timestamp)>,
 }
 
 impl Storage {
-    /// The record of a machine has changed, or is gone.
+    /// A machine's record has changed or was deleted.
     pub(crate) fn touch(&mut self, name: &MachineName) {
         self.machines.insert(name.clone());
     }
 
-    /// A type is backed off, otherwise, or no more.
+    /// The back-off of a type has changed or ended.
     pub(crate) fn touch_back_off(&mut self, machine_type: &MachineType) {
         self.back_off.insert(machine_type.clone());
     }
 
-    /// What a type's machines have shown is another.
+    /// The measurements of a type have changed.
     pub(crate) fn touch_experience(&mut self, machine_type: &MachineType) {
         self.experience.insert(machine_type.clone());
     }
@@ -54,15 +54,15 @@ impl Storage {
     }
 
     pub(crate) fn history(&mut self, entry: HistoryEntry) {
-        push(&mut self.news, entry.clone());
+        push(&mut self.unreported, entry.clone());
         push(&mut self.history, entry);
     }
 
-    pub(crate) fn take_news(&mut self) -> Vec<HistoryEntry> {
-        std::mem::take(&mut self.news).into()
+    pub(crate) fn take_history(&mut self) -> Vec<HistoryEntry> {
+        std::mem::take(&mut self.unreported).into()
     }
 
-    /// Whether the latest record of `name` is written down.
+    /// Whether the latest record of `name` is written.
     pub(crate) fn has(&self, name: &MachineName) -> bool {
         let is_put =
             |change: &Change| matches!(change, Change::Put(record) if record.machine.name == *name);
@@ -74,7 +74,7 @@ impl Storage {
     }
 
     pub(crate) fn retry_at(&self) -> Option<Timestamp> {
-        // While something is being written, its end is waited for.
+        // While a batch is being written, its end comes first.
         self.failed.as_ref().filter(|_| self.under_way.is_empty()).map(|(_, at)| *at)
     }
 
@@ -94,8 +94,8 @@ impl Storage {
         self.under_way.is_empty() && (is_clean || self.failed.is_some())
     }
 
-    /// What could not be written is to be written again, as it is then.
-    fn take_back(&mut self, changes: Vec<Change>) {
+    /// Changes whose write failed are written again, with the values at that time.
+    fn requeue(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Put(record) => {
@@ -117,17 +117,17 @@ impl Storage {
     }
 }
 
-/// The oldest goes where there are too many.
+/// Drops the oldest entry if there are too many.
 fn push(entries: &mut VecDeque<HistoryEntry>, entry: HistoryEntry) {
-    if entries.len() >= MOST_HISTORY {
+    if entries.len() >= MAX_HISTORY {
         entries.pop_front();
     }
     entries.push_back(entry);
 }
 
 impl Reconciler {
-    /// Hands out all changes since the last time.
-    pub(crate) fn write_down(&mut self) {
+    /// Hands out all changes since the last call.
+    pub(crate) fn record_changes(&mut self) {
         let storage = &mut self.storage;
         if storage.failed.as_ref().is_some_and(|(_, at)| self.now < *at) {
             return;
@@ -157,7 +157,7 @@ impl Reconciler {
         }
         let batch = storage.last_batch.advance();
         storage.under_way.insert(batch, changes.clone());
-        // Ahead of what is done because of it.
+        // Before the effects that depend on it.
         self.effects.push_front(Effect::Record { batch, changes });
     }
 
@@ -171,8 +171,8 @@ impl Reconciler {
                 }
             }
             Err(error) => {
-                self.storage.take_back(changes);
-                // What was written earlier may be lost too.
+                self.storage.requeue(changes);
+                // Earlier batches may be lost, too.
                 self.storage.machines.extend(self.records.keys().cloned());
                 self.storage.back_off.extend(self.back_off.keys().cloned());
                 self.storage.experience.extend(self.experience.keys().cloned());

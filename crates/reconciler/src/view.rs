@@ -1,4 +1,4 @@
-//! What the planner is shown.
+//! The snapshot that the planner gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::reconciler::Reconciler;
 use crate::record::Record;
 
 impl Reconciler {
-    /// All that is known now.
+    /// Everything known now.
     pub fn snapshot(&self) -> Snapshot {
         let duplicates = self.providers.values().flat_map(|provider| provider.duplicates.values());
         let machines = self.records.values().map(|record| &record.machine).chain(duplicates);
@@ -31,11 +31,11 @@ impl Reconciler {
         }
     }
 
-    /// The types whose machines are not known for sure, with the reason.
+    /// The types whose machines are not known for certain, with the reason.
     fn unlisted(&self) -> BTreeMap<MachineType, String> {
         let mut unlisted = BTreeMap::new();
         for (id, provider) in &self.providers {
-            let Some(reason) = provider.trouble() else { continue };
+            let Some(reason) = provider.problem() else { continue };
             for machine_type in self.types_of(id) {
                 unlisted.insert(machine_type.clone(), reason.to_owned());
             }
@@ -43,7 +43,7 @@ impl Reconciler {
         unlisted
     }
 
-    /// The types that are made with a provider, and those of the machines that were.
+    /// The types that use a provider, and the types of its remembered machines.
     fn types_of(&self, id: &ProviderId) -> BTreeSet<&MachineType> {
         let configured = self.configuration.providers.iter().filter(|(_, other)| *other == id);
         let records = self.records.values().filter(|record| record.provider == *id);
@@ -55,7 +55,7 @@ impl Reconciler {
             .collect()
     }
 
-    /// What machines share, less what those need that were begun since it was told.
+    /// Shared resources, minus the needs of machines begun since the provider's last listing.
     fn resources(&self) -> Vec<Resource> {
         let mut resources = Vec::new();
         for (id, provider) in &self.providers {
@@ -68,7 +68,7 @@ impl Reconciler {
             resources.extend(provider.resources.iter().map(|resource| {
                 let needs =
                     begun.iter().filter_map(|machine_type| resource.needs.get(*machine_type));
-                // One after the other: what a provider tells may add up to more than there are numbers.
+                // Subtracted one by one: the reported needs may add up to more than a `u64` holds.
                 let free = needs.fold(resource.free, |free, need| free.saturating_sub(*need));
                 Resource { free, ..resource.clone() }
             }));
@@ -78,7 +78,7 @@ impl Reconciler {
 }
 
 impl Record {
-    /// Whether it takes room that its provider did not count in its last listing.
+    /// Whether it uses resources that its provider's last listing does not count.
     fn takes_room_since(&self, provider: &Provider) -> bool {
         let begins = self.machine.memory.under_way.is_some_and(|under_way| {
             matches!(under_way.operation, Operation::Create | Operation::Start)

@@ -1,19 +1,19 @@
-//! How long the waiting steps have waited, where the queue runner does not tell: no classic release since February
-//! 2023 does.
+//! Estimates how long the waiting steps have waited, where the queue runner does not report it: no classic
+//! release since February 2023 does.
 //!
-//! From one status to the next some of the waiting steps have begun, as many as run or were built more than before.
-//! They are taken to have waited as long as the others; what is new has not waited yet.
+//! From one status to the next, some waiting steps have started: as many as the running and built steps
+//! increased by. They are assumed to have waited as long as the others. New steps have not waited yet.
 
 use std::collections::BTreeMap;
 
 use planner::{Demand, DemandKey, Queue, Timestamp};
 
-/// What the last status told, with the waits that follow from it.
+/// What the last status reported, with the waits that follow from it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waits {
     at: Timestamp,
     kinds: BTreeMap<DemandKey, Kind>,
-    /// Steps that all machines have built, and that ran.
+    /// Steps that all machines have built, and steps that were running.
     built: u64,
     running: u64,
 }
@@ -30,7 +30,7 @@ impl Waits {
         self.at = self.at.shifted(seconds);
     }
 
-    /// Fills in what `queue`, which was told at `now`, does not tell.
+    /// Fills in the waits that `queue`, received at `now`, does not report.
     pub(crate) fn fill_in(&mut self, queue: &mut Queue, now: Timestamp) {
         let built = queue.machines.iter().filter_map(|machine| machine.steps_done);
         let built = built.fold(0, u64::saturating_add);
@@ -52,7 +52,8 @@ impl Waits {
 }
 
 impl Kind {
-    /// For how long the steps of `demand` have waited, of which `built` were built in `length` seconds.
+    /// The total wait of the waiting steps of `demand`. Of its steps, `built` were built in the last `length`
+    /// seconds.
     fn waited_until(self, demand: &Demand, built: u64, length: u64) -> u64 {
         let begun = demand.running.saturating_add(built).saturating_sub(self.running);
         let left = self.waiting.saturating_sub(begun).min(demand.runnable);
@@ -60,7 +61,7 @@ impl Kind {
     }
 }
 
-/// `whole * share / all`, rounded down; 0 of nothing.
+/// `whole * share / all`, rounded down; 0 if `all` is 0.
 fn part(whole: u64, share: u64, all: u64) -> u64 {
     let part = (u128::from(whole) * u128::from(share)).checked_div(u128::from(all)).unwrap_or(0);
     u64::try_from(part).unwrap_or(u64::MAX)
@@ -77,9 +78,10 @@ mod tests {
     #[test]
     fn waits_grow_and_go_with_the_steps() {
         let mut waits = Waits::default();
-        let mut wait = |at, runnable, running, built, told| {
+        let mut wait = |at, runnable, running, built, reported| {
             let kind = DemandKey { system: System::new("x86_64-linux"), features: BTreeSet::new() };
-            let demand = Demand { runnable, running, wait_seconds: told, ..Demand::none_of(kind) };
+            let demand =
+                Demand { runnable, running, wait_seconds: reported, ..Demand::none_of(kind) };
             let machine =
                 QueueMachine { steps_done: Some(built), ..QueueMachine::new(Host::new("m")) };
             let mut queue =
@@ -92,7 +94,7 @@ mod tests {
         assert_eq!(wait(1020, 8, 2, 0, None), 160, "two have begun");
         assert_eq!(wait(1030, 8, 2, 2, None), 180, "two were built, two have begun, two are new");
         assert_eq!(wait(1040, 4, 0, 2, None), 130, "four are gone");
-        assert_eq!(wait(1050, 4, 0, 2, Some(7)), 7, "what is told counts");
+        assert_eq!(wait(1050, 4, 0, 2, Some(7)), 7, "a reported wait is used");
         assert_eq!(wait(1060, 4, 0, 2, None), 47);
         assert_eq!(wait(1070, 0, 4, 2, None), 0);
     }

@@ -146,7 +146,7 @@ impl Driver {
                 let is_at_work = lock::holder(&config.state_dir).is_some();
                 let state = if is_at_work { state } else { state.left_behind() };
                 // What is seen is told as it is, not as a plan that nobody carries out would have made it.
-                Reconciler::beside(configuration, state, seed, now)
+                Reconciler::read_only(configuration, state, seed, now)
                     .with_planner(|_, _| planner::Plan::default())
             }
         };
@@ -226,7 +226,7 @@ impl Driver {
             while let Some(effect) = self.reconciler.poll_effect() {
                 self.carry_out(effect);
             }
-            let happened = self.reconciler.take_news();
+            let happened = self.reconciler.take_history();
             let step = Step {
                 reconciler: &self.reconciler,
                 happened: &happened,

@@ -19,7 +19,7 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 /// History that is older goes.
 const HISTORY_SECONDS: u64 = 90 * 86_400;
 /// Entries that are kept at the most: some 200 bytes each.
-const MOST_HISTORY: u64 = 500_000;
+const MAX_HISTORY: u64 = 500_000;
 /// The format that this version reads and writes.
 const VERSION: u32 = 1;
 
@@ -170,7 +170,7 @@ pub(super) fn trim(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlit
     transaction.execute("DELETE FROM history WHERE at < ?1", params![oldest])?;
     transaction.execute(
         "DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1",
-        params![i64::try_from(MOST_HISTORY).unwrap_or(i64::MAX)],
+        params![i64::try_from(MAX_HISTORY).unwrap_or(i64::MAX)],
     )?;
     Ok(())
 }

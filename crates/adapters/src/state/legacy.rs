@@ -91,7 +91,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         made_in: None,
         kept_alive_at: None,
         settings: None,
-        told_published: false,
+        is_published_in_history: false,
         touched: planner::Sequence(0),
         built: None,
         drains: 0,

@@ -39,7 +39,7 @@ fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
     each_nix_builds_and_checks_the_host_key(&farm);
 
     let report = farm.cycle();
-    assert!(report.contains("e2e-0: destroy done"), "{report}");
+    assert!(report.contains("e2e-0: destroyed"), "{report}");
     assert_eq!(farm.machines_file(), "");
     farm.expect_nothing_left();
 }
@@ -90,7 +90,7 @@ fn the_provisioner_and_a_machine_are_killed_and_all_comes_right() {
     assert_eq!(farm.build().len(), 1);
 
     let report = farm.cycle();
-    assert!(report.contains("e2e-0: destroy done"), "{report}");
+    assert!(report.contains("e2e-0: destroyed"), "{report}");
     farm.expect_nothing_left();
 }
 
@@ -111,7 +111,7 @@ fn a_forgotten_machine_builds_to_the_end_and_powers_itself_off() {
     wait_until("that it powers itself off", Duration::from_secs(180), || farm.qemus().is_empty());
     assert_eq!(farm.machine_folders(), ["e2e-0"], "its disk is still there");
     let report = farm.cycle();
-    assert!(report.contains("e2e-0: destroy done"), "{report}");
+    assert!(report.contains("e2e-0: destroyed"), "{report}");
     farm.expect_nothing_left();
 }
 

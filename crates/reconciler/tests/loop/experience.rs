@@ -1,10 +1,10 @@
-//! What earlier machines have shown.
+//! Measurements of earlier machines.
 
 use planner::{IdleTimeout, MachineType, Operation, QueueMachine, Seconds};
 
 use crate::harness::{Harness, TYPE, configuration, pool, up};
 
-/// One that took 40 s to be created and 50 s to be ready.
+/// A machine that took 40 s to create and 50 s more to be ready.
 #[test]
 fn how_long_a_machine_took_is_remembered() {
     let mut pool = pool();
@@ -41,7 +41,7 @@ fn a_deployment_of_a_machine_that_was_ready_is_no_measurement() {
     assert_eq!(harness.disk.experience, before);
 }
 
-/// A machine at an old address goes on with the counts of the one before it.
+/// A machine at an old address continues the counts of its predecessor.
 #[test]
 fn how_long_steps_take_is_learned_from_what_is_built_meanwhile() {
     let mut harness = Harness::with_ready_machine(pool());
@@ -58,6 +58,6 @@ fn how_long_steps_take_is_learned_from_what_is_built_meanwhile() {
     assert_eq!(known_after(70, 9000), (0, 0));
     assert_eq!(known_after(70, 9000), (0, 0));
     assert_eq!(known_after(73, 9300), (3, 300));
-    assert_eq!(known_after(1, 50), (3, 300), "the queue runner was started again");
+    assert_eq!(known_after(1, 50), (3, 300), "the queue runner was restarted");
     assert_eq!(known_after(2, 70), (4, 320));
 }

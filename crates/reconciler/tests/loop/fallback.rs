@@ -1,4 +1,4 @@
-//! Work of a type without capacity.
+//! Steps of a type without capacity.
 
 use planner::{Feature, MachineType, Operation, System};
 use reconciler::{OperationErrorKind, State};
@@ -22,7 +22,7 @@ fn another_type_gets_it_until_there_is_capacity_again() {
     let sizing = &harness.reconciler.plan().sizing;
     assert_eq!(sizing[&MachineType::new(TYPE)].hands_over[&MachineType::new(OTHER)], 1);
 
-    // The type itself is tried again, and then has its work back.
+    // The type itself is tried again, then gets its steps back.
     harness.pass(80);
     assert_eq!(harness.under_way(), ["create farm-1", "create farm-0"]);
     harness.end(Operation::Create, 0, Ok(up(0)));

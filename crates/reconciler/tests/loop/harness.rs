@@ -1,4 +1,4 @@
-//! A reconciler whose world is played by the test: what it asks for is seen, and answered when the test says.
+//! A reconciler driven by the test: the test sees each effect and decides when to answer it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use reconciler::{
 
 pub const TYPE: &str = "x86_64-linux";
 
-/// What is written down durably.
+/// What is recorded durably.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     pub records: BTreeMap<MachineName, Record>,
@@ -28,7 +28,7 @@ pub struct Disk {
 /// How publications and records end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Answers {
-    /// At once, well.
+    /// At once, with success.
     AtOnce,
     /// When the test says.
     Later,
@@ -42,14 +42,14 @@ pub struct Harness {
     pub disk: Disk,
     pub records: Answers,
     pub publications: Answers,
-    /// Asked for and not answered yet, in order.
+    /// Requested and not answered yet, in order.
     pub questions: Vec<QuestionId>,
     pub listings: Vec<(ListingId, ProviderId)>,
     pub operations: Vec<(OperationId, Task)>,
     pub pending_records: Vec<(BatchId, Vec<Change>)>,
     pub pending_files: Vec<(PublicationId, MachinesFile)>,
     pub abandoned: Vec<OperationId>,
-    /// The machines file as it is.
+    /// The current machines file.
     pub file: Vec<String>,
     pub keys: MachineKeys,
 }
@@ -79,7 +79,7 @@ pub fn configuration(pools: &[(&str, PoolPolicy)]) -> Configuration {
     }
 }
 
-/// A machine that is up, as its provider tells of it.
+/// A machine that is up, as its provider reports it.
 pub fn up(number: u32) -> Machine {
     Machine {
         state: MachineState::Up,
@@ -125,7 +125,7 @@ impl Harness {
         harness
     }
 
-    /// The same provisioner after `kill -9`: only what was written down is left.
+    /// The same provisioner after `kill -9`: only recorded state is left.
     pub fn restarted(self, configuration: Configuration) -> Self {
         let state = State {
             records: self.disk.records.into_values().collect(),
@@ -139,7 +139,7 @@ impl Harness {
         harness
     }
 
-    /// Lets the reconciler act until it has nothing to do, and carries out what the answers say.
+    /// Lets the reconciler act until it has nothing to do, and answers effects as `Answers` says.
     pub fn act(&mut self) {
         loop {
             self.reconciler.act(Timestamp(self.now));
@@ -242,7 +242,7 @@ impl Harness {
         self.reconciler.handle(Timestamp(self.now), event);
     }
 
-    /// Answers every question to the queue runner that is open: `runnable` steps wait, and it knows `machines`.
+    /// Answers every open question to the queue runner: `runnable` steps wait, and it knows `machines`.
     pub fn queue(&mut self, runnable: u64, machines: &[QueueMachine]) {
         let status = self.status(runnable, machines);
         self.queue_is(&status);
@@ -273,7 +273,7 @@ impl Harness {
         self.act();
     }
 
-    /// Answers every listing that is open.
+    /// Answers every open listing.
     pub fn list(&mut self, machines: &[Machine]) {
         self.list_as(&Ok(Listing { machines: machines.to_vec(), ..Listing::default() }));
     }
@@ -285,7 +285,7 @@ impl Harness {
         self.act();
     }
 
-    /// Lets `seconds` pass, a second at a time.
+    /// Advances the clock by `seconds`, one second at a time.
     pub fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.now += 1;
@@ -333,7 +333,7 @@ impl Harness {
         harness
     }
 
-    /// As the queue runner tells of machine `number`, busy with `jobs`.
+    /// As the queue runner reports machine `number`, busy with `jobs`.
     pub fn listed(number: u32, jobs: u64) -> QueueMachine {
         QueueMachine {
             current_jobs: jobs,
@@ -341,7 +341,7 @@ impl Harness {
         }
     }
 
-    /// As it tells of a machine that left the machines file.
+    /// As it reports a machine that left the machines file.
     pub fn disabled(number: u32, jobs: u64) -> QueueMachine {
         QueueMachine { accepts_jobs: AcceptsJobs::No, ..Self::listed(number, jobs) }
     }

@@ -1,4 +1,4 @@
-//! Machines that are ready and do not work.
+//! Machines that are ready but unhealthy.
 
 use planner::{QueueMachine, Seconds, Timestamp};
 use reconciler::{OperationErrorKind, State, Timing};
@@ -18,8 +18,8 @@ fn one_that_hydra_has_disabled_is_warned_of_then_replaced_and_given_up() {
     let mut harness = Harness::with_ready_machine(pool);
     let hours_ahead = harness.now + 9000;
     harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
-    let told = harness.reconciler.plan().to_string();
-    assert!(told.contains("farm-0 is unhealthy: the queue runner has disabled it"), "{told}");
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("farm-0 is unhealthy: the queue runner has disabled it"), "{plan}");
     let since = harness.now;
     while harness.now < since + 590 {
         harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
@@ -84,12 +84,12 @@ fn what_most_machines_have_is_not_their_fault() {
     }
     assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
     assert_eq!(harness.file.len(), 3);
-    let told = harness.reconciler.plan().to_string();
+    let plan = harness.reconciler.plan().to_string();
     assert!(
-        told.contains("most machines of type x86_64-linux are unhealthy in the same way"),
-        "{told}"
+        plan.contains("most machines of type x86_64-linux are unhealthy in the same way"),
+        "{plan}"
     );
-    assert!(told.contains("the queue runner does not know it"), "{told}");
+    assert!(plan.contains("the queue runner does not know it"), "{plan}");
 }
 
 fn with_keep_alive() -> Harness {
@@ -104,7 +104,7 @@ fn with_keep_alive() -> Harness {
 }
 
 #[test]
-fn keep_alive_is_touched_on_its_own_beat() {
+fn keep_alive_is_touched_at_its_own_interval() {
     let mut harness = with_keep_alive();
     harness.pass(299);
     assert!(harness.operations.is_empty());

@@ -1,4 +1,4 @@
-//! A machine's way from the request to its first build.
+//! A machine from the request to its first build.
 
 use planner::{Attempt, MachineState, Operation, Seconds};
 use reconciler::{Happening, OperationErrorKind};
@@ -13,7 +13,7 @@ fn it_is_recorded_created_booted_deployed_and_published() {
     harness.records = Answers::Later;
     harness.list(&[]);
     harness.queue(1, &[]);
-    assert!(harness.operations.is_empty(), "its intent is not written down yet");
+    assert!(harness.operations.is_empty(), "its intent is not recorded yet");
     harness.records = Answers::AtOnce;
     harness.answer_records();
     harness.act();
@@ -41,7 +41,7 @@ fn it_is_recorded_created_booted_deployed_and_published() {
 }
 
 #[test]
-fn each_machine_lives_at_its_own_pace() {
+fn no_machine_waits_for_another() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     harness.queue(2, &[]);
@@ -49,7 +49,7 @@ fn each_machine_lives_at_its_own_pace() {
     harness.end(Operation::Create, 1, Ok(up(1)));
     assert_eq!(harness.under_way(), ["create farm-0", "deploy farm-1"]);
     harness.end(Operation::Deploy, 1, Ok(up(1)));
-    assert_eq!(harness.file, ["farm-1"], "farm-0 hangs and holds up nothing");
+    assert_eq!(harness.file, ["farm-1"], "farm-0 hangs and delays no other");
     harness.queue(3, &[]);
     harness.pass(10);
     harness.queue(3, &[]);
@@ -67,11 +67,11 @@ fn what_hangs_is_ended_and_resolved_by_a_listing() {
     assert_eq!(harness.abandoned.len(), 1);
     harness.pass(30);
     assert_eq!(harness.abandoned.len(), 1, "once");
-    assert_eq!(harness.under_way(), ["create farm-0"], "until it has really ended");
+    assert_eq!(harness.under_way(), ["create farm-0"], "until it has ended");
     harness.list(&[]);
     harness.end(Operation::Create, 0, Err(error(OperationErrorKind::TimedOut, "ended")));
     harness.list(&[]);
-    assert_eq!(harness.listings.len(), 1, "nobody knows whether it was made: it is asked again");
+    assert_eq!(harness.listings.len(), 1, "it is not known whether it was created: listed again");
     harness.list(&[up(0)]);
     harness.pass(10);
     assert_eq!(harness.under_way(), ["deploy farm-0"]);
@@ -85,7 +85,7 @@ fn a_creation_that_failed_is_tried_again_later_with_another_token() {
     harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "quota")));
     assert!(harness.operations.is_empty());
     harness.pass(8);
-    assert!(harness.operations.is_empty(), "10 s, a tenth to either side");
+    assert!(harness.operations.is_empty(), "10 s, plus or minus 10 %");
     harness.pass(4);
     assert_eq!(harness.under_way(), ["create farm-0"]);
     let again = harness.reconciler.plan().provision.iter().find(|p| p.name == name(0)).cloned();
@@ -126,11 +126,11 @@ fn a_type_without_capacity_waits_for_minutes_and_the_plan_says_so() {
     harness.now = back_off.until.0 - 10;
     harness.list(&[]);
     harness.queue(3, &[]);
-    assert!(harness.operations.is_empty(), "it is remembered");
+    assert!(harness.operations.is_empty(), "the back-off survives a restart");
 }
 
 #[test]
-fn a_boot_that_takes_too_long_is_a_failure_and_is_waited_for_no_longer() {
+fn a_boot_that_takes_too_long_is_a_failure_and_is_not_waited_for() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     harness.queue(1, &[]);
@@ -183,7 +183,7 @@ fn other_settings_deploy_a_ready_machine_again() {
 }
 
 #[test]
-fn a_stopped_machine_is_started_before_a_new_one_is_made() {
+fn a_stopped_machine_is_started_before_a_new_one_is_created() {
     let stopped = planner::Machine { state: MachineState::Stopped, ..up(4) };
     let mut harness = Harness::new(pool());
     harness.list(std::slice::from_ref(&stopped));

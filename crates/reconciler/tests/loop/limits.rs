@@ -1,4 +1,4 @@
-//! How much is done at once.
+//! Limits of what is done at the same time.
 
 use planner::{MachineType, Operation, PoolPolicy, System};
 use reconciler::{Event, Listing, ProviderId, State, Timing};
@@ -30,10 +30,10 @@ fn so_many_machines_of_a_type_are_created_at_once() {
     harness.queue(4, &[]);
     assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
     let plan = harness.reconciler.plan().to_string();
-    assert!(plan.contains("2 more later (2 at once are created, see maxCreating)"), "{plan}");
+    assert!(plan.contains("2 more later (maxCreating allows 2 at once)"), "{plan}");
     let booting = planner::Machine { state: planner::MachineState::Starting, ..up(0) };
     harness.end(Operation::Create, 0, Ok(booting));
-    assert_eq!(harness.under_way(), ["create farm-1"], "it counts until it is up");
+    assert_eq!(harness.under_way(), ["create farm-1"], "it counts until it is ready");
     harness.list(&[up(0)]);
     assert_eq!(harness.under_way().len(), 3, "{:?}", harness.under_way());
 }
@@ -54,7 +54,7 @@ fn the_originals_rate_of_creation_is_kept() {
 }
 
 #[test]
-fn one_providers_silence_holds_up_no_other_type() {
+fn a_silent_provider_delays_no_other_type() {
     let other =
         PoolPolicy { max_machines: 3, ..PoolPolicy::new(vec![System::new("aarch64-linux")]) };
     let mut configuration = configuration(&[(TYPE, pool()), ("aarch64-linux", other)]);
@@ -92,11 +92,11 @@ fn one_providers_silence_holds_up_no_other_type() {
         }
     }
     harness.queue(2, &[]);
-    assert_eq!(harness.under_way(), ["create farm-1"], "arm hangs and holds up nothing");
+    assert_eq!(harness.under_way(), ["create farm-1"], "arm hangs and delays no other");
 }
 
 #[test]
-fn room_is_not_given_twice_while_a_machine_is_being_made() {
+fn room_is_not_used_twice_while_a_machine_is_being_created() {
     let mut harness = Harness::new(pool());
     let resource = planner::Resource {
         name: "MiB".to_owned(),
@@ -110,14 +110,14 @@ fn room_is_not_given_twice_while_a_machine_is_being_made() {
     harness.queue(3, &[]);
     assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
     let plan = harness.reconciler.plan().to_string();
-    assert!(plan.contains("no room for 1 (each needs 1000, free are 500 MiB)"), "{plan}");
+    assert!(plan.contains("no room for 1 (each needs 1000, free: 500 MiB)"), "{plan}");
     let booting = planner::Machine { state: planner::MachineState::Starting, ..up(0) };
     harness.end(Operation::Create, 0, Ok(booting));
     assert_eq!(harness.under_way(), ["create farm-1"], "its room is still taken");
 }
 
 #[test]
-fn needs_that_add_up_to_more_than_there_are_numbers_leave_no_room() {
+fn needs_that_overflow_leave_no_room() {
     let mut harness = Harness::new(pool());
     let listing = |need| Listing {
         resources: vec![planner::Resource {
@@ -134,11 +134,11 @@ fn needs_that_add_up_to_more_than_there_are_numbers_leave_no_room() {
     harness.list_as(&Ok(listing(u64::MAX)));
     harness.queue(3, &[]);
     let plan = harness.reconciler.plan().to_string();
-    assert!(plan.contains("free are 0 MiB"), "{plan}");
+    assert!(plan.contains("free: 0 MiB"), "{plan}");
 }
 
 #[test]
-fn a_wait_has_an_end_that_is_known() {
+fn a_wait_has_a_known_end() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 1)]);
     let next = harness.reconciler.poll_timeout().unwrap();

@@ -1,4 +1,4 @@
-//! What providers list, in whatever order, and what they do not.
+//! What providers list and do not list, in any order.
 
 use planner::{
     Host, Machine, MachineName, MachineState, MachineType, Operation, QueueMachine, Tag, Verdict,
@@ -8,7 +8,7 @@ use reconciler::{Event, Listing, ProviderId};
 use crate::harness::{Harness, TYPE, configuration, name, pool, up};
 
 #[test]
-fn one_wrong_empty_listing_takes_nothing_away() {
+fn one_wrong_empty_listing_releases_nothing() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 0)]);
     harness.pass(60);
@@ -28,7 +28,7 @@ fn one_wrong_empty_listing_takes_nothing_away() {
 }
 
 #[test]
-fn one_that_stays_missing_is_replaced_and_made_sure_of() {
+fn one_that_stays_missing_is_replaced_and_then_destroyed() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 1)]);
     harness.pass(60);
@@ -39,7 +39,7 @@ fn one_that_stays_missing_is_replaced_and_made_sure_of() {
     harness.pass(60);
     harness.list(&[]);
     harness.queue(1, &[Harness::listed(0, 1)]);
-    assert_eq!(harness.under_way(), ["create farm-1"], "what is busy is not touched");
+    assert_eq!(harness.under_way(), ["create farm-1"], "a busy machine is not touched");
     harness.pass(10);
     harness.queue(1, &[Harness::disabled(0, 0)]);
     harness.queue(1, &[Harness::disabled(0, 0)]);
@@ -50,9 +50,9 @@ fn one_that_stays_missing_is_replaced_and_made_sure_of() {
     assert!(!harness.disk.records.contains_key(&name(0)));
 }
 
-/// A cloud gives addresses away again: who is there now builds for itself, and accepts jobs for itself.
+/// A cloud reuses addresses: the jobs of the machine there now are its own.
 #[test]
-fn one_that_is_gone_does_not_stay_for_its_successor_at_the_same_address() {
+fn one_that_is_gone_is_not_kept_because_of_its_successor_at_the_same_address() {
     for (port, expected) in [(22, vec!["destroy farm-0"]), (2222, vec![])] {
         let mut harness = Harness::with_ready_machine(pool());
         harness.queue(2, &[Harness::listed(0, 0)]);
@@ -99,12 +99,16 @@ fn a_listing_that_was_asked_for_before_an_operation_ended_says_nothing_of_its_ma
     assert_eq!(harness.listings.len(), 1);
     harness.end(Operation::Destroy, 0, Ok(up(0)));
     harness.list(&[]);
-    assert_eq!(harness.reconciler.records().count(), 1, "it may have been gone for a moment only");
+    assert_eq!(
+        harness.reconciler.records().count(),
+        1,
+        "the listing is older than the end of the operation"
+    );
     harness.list(&[]);
     assert_eq!(harness.reconciler.records().count(), 0);
 }
 
-/// The queue runner may take hours to notice that a machine is gone, and its address may be another one's by then.
+/// The queue runner may take hours to notice that a machine is gone. By then another machine may have its address.
 #[test]
 fn one_that_stays_missing_gets_no_new_builds_though_the_queue_runner_calls_it_busy() {
     let mut pool = pool();
@@ -115,7 +119,7 @@ fn one_that_stays_missing_gets_no_new_builds_though_the_queue_runner_calls_it_bu
         harness.queue(1, &[Harness::listed(0, 1)]);
         harness.list(&[]);
     }
-    assert_eq!(harness.file, ["farm-0"], "a listing may err");
+    assert_eq!(harness.file, ["farm-0"], "a listing may be wrong");
     while harness.now < since + 300 {
         harness.queue(1, &[Harness::listed(0, 1)]);
         harness.list(&[]);
@@ -124,9 +128,9 @@ fn one_that_stays_missing_gets_no_new_builds_though_the_queue_runner_calls_it_bu
     assert!(!harness.under_way().contains(&"destroy farm-0".to_owned()));
 }
 
-/// Moments are counted anew in each run, and those of an earlier one mean nothing.
+/// Moments are counted from zero in each run; those of an earlier run mean nothing.
 #[test]
-fn one_that_vanished_is_missed_by_the_first_listing_after_a_restart() {
+fn one_that_vanished_is_missing_from_the_first_listing_after_a_restart() {
     let mut harness = Harness::with_ready_machine(pool());
     for _ in 0..20 {
         harness.queue(1, &[Harness::listed(0, 0)]);
@@ -154,13 +158,13 @@ fn a_provider_that_cannot_list_keeps_its_machines_as_they_are() {
     assert!(harness.operations.is_empty());
     harness.pass(60);
     harness.list_as(&Err("no answer".to_owned()));
-    let told = |harness: &Harness, text: &str| {
+    let count = |harness: &Harness, text: &str| {
         harness.disk.history.iter().filter(|(_, what)| what.to_string().contains(text)).count()
     };
-    assert_eq!(told(&harness, "cannot list machines: no answer"), 1, "once");
+    assert_eq!(count(&harness, "cannot list machines: no answer"), 1, "once");
     harness.pass(60);
     harness.list(&[up(0)]);
-    assert_eq!(told(&harness, "machines can be listed again"), 1);
+    assert_eq!(count(&harness, "machines can be listed again"), 1);
 }
 
 #[test]
@@ -230,7 +234,7 @@ fn a_machine_that_rebooted_is_deployed_again() {
     harness.list(&[at(1_000_000)]);
     harness.pass(60);
     harness.list(&[at(1_000_060)]);
-    assert!(harness.operations.is_empty(), "providers round");
+    assert!(harness.operations.is_empty(), "providers round start times");
     harness.pass(60);
     harness.list(&[at(1_000_121)]);
     assert_eq!(harness.under_way(), ["deploy farm-0"]);
@@ -248,7 +252,7 @@ fn a_machine_that_powered_itself_off_leaves_the_machines_file() {
 }
 
 #[test]
-fn an_address_that_goes_or_changes_is_still_known() {
+fn an_address_that_is_removed_or_changes_is_still_known() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 4)]);
     harness.pass(60);
@@ -265,7 +269,7 @@ fn an_address_that_goes_or_changes_is_still_known() {
 }
 
 #[test]
-fn a_machine_goes_over_to_the_provider_that_is_configured_now() {
+fn a_machine_moves_to_the_provider_that_is_configured_now() {
     let mut harness = Harness::with_ready_machine(pool());
     let mut moved = configuration(&[(TYPE, pool())]);
     moved.providers = [(MachineType::new(TYPE), ProviderId("elsewhere".to_owned()))].into();

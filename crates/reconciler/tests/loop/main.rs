@@ -1,4 +1,4 @@
-//! The reconciler, told what happens and asked what is to be done, event by event.
+//! The reconciler, event by event: what it does after each one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 

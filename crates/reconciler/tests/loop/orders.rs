@@ -1,4 +1,4 @@
-//! What the operator says.
+//! The operator's orders.
 
 use planner::{MachineType, Operation, Order, PoolPolicy, Timestamp, Word};
 use reconciler::{Event, OperationErrorKind};
@@ -9,13 +9,13 @@ fn order(word: Word) -> Order {
     Order { word, at: Timestamp(0), by: "ann".into(), why: "a test".into(), until: None }
 }
 
-/// There is no room for a successor.
+/// A policy that leaves no room for a successor.
 fn only_one() -> PoolPolicy {
     PoolPolicy { max_machines: 1, ..pool() }
 }
 
 impl Harness {
-    /// The operator says this, and nothing else.
+    /// The operator gives these orders and no others.
     fn order(&mut self, orders: &[Order]) {
         self.disk.orders = orders.to_vec();
         self.tell(Event::Ordered(orders.to_vec()));
@@ -37,11 +37,11 @@ fn a_drained_machine_is_unlisted_stays_and_comes_back() {
     assert!(harness.operations.is_empty() && harness.file.is_empty());
     harness.order(&[]);
     assert_eq!(harness.file, ["farm-0"]);
-    assert!(harness.happened(0).contains(&"to drain: said by ann: a test".to_owned()));
+    assert!(harness.happened(0).contains(&"to drain: ordered by ann: a test".to_owned()));
 }
 
 #[test]
-fn a_machine_to_be_released_goes_when_it_is_idle_and_not_before() {
+fn a_machine_to_be_released_is_destroyed_when_it_is_idle_and_not_before() {
     let mut harness = Harness::with_ready_machine(only_one());
     harness.order(&[order(Word::Release(name(0)))]);
     for _ in 0..3 {
@@ -49,7 +49,7 @@ fn a_machine_to_be_released_goes_when_it_is_idle_and_not_before() {
         harness.pass(10);
     }
     assert!(harness.operations.is_empty(), "it builds");
-    assert!(harness.file.is_empty(), "but is given no more");
+    assert!(harness.file.is_empty(), "but gets no new builds");
     harness.queue(0, &[Harness::disabled(0, 0)]);
     harness.pass(10);
     harness.queue(0, &[Harness::disabled(0, 0)]);
@@ -58,11 +58,11 @@ fn a_machine_to_be_released_goes_when_it_is_idle_and_not_before() {
     harness.list(&[]);
     harness.pass(10);
     harness.queue(0, &[]);
-    assert!(harness.disk.orders.is_empty(), "a machine that is gone needs no orders");
+    assert!(harness.disk.orders.is_empty(), "orders of a machine that is gone are removed");
 }
 
 #[test]
-fn a_machine_to_be_kept_stays_until_its_time_is_over_also_after_a_restart() {
+fn a_kept_machine_stays_until_the_order_expires_also_after_a_restart() {
     let mut harness = Harness::with_ready_machine(pool());
     let until = Some(Timestamp(harness.now + 600));
     harness.order(&[Order { until, ..order(Word::Keep(name(0))) }]);
@@ -76,9 +76,14 @@ fn a_machine_to_be_kept_stays_until_its_time_is_over_also_after_a_restart() {
     assert_eq!(harness.file, ["farm-0"]);
     harness.pass(600);
     harness.queue(0, &[Harness::listed(0, 0)]);
-    assert!(harness.file.is_empty(), "its time is over");
+    assert!(harness.file.is_empty(), "the order has expired");
     assert!(harness.disk.orders.is_empty());
-    assert!(harness.happened(0).iter().any(|what| what.starts_with("order is over: keep farm-0")));
+    assert!(
+        harness
+            .happened(0)
+            .iter()
+            .any(|what| what.starts_with("order no longer in force: keep farm-0"))
+    );
 }
 
 #[test]

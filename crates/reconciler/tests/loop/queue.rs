@@ -1,4 +1,4 @@
-//! Which answers of the queue runner are believed, and when it is asked.
+//! Which answers of the queue runner are trusted, and when it is asked.
 
 use planner::{Queue, QueueStatus, Timestamp};
 use reconciler::Event;
@@ -33,7 +33,7 @@ fn it_is_asked_at_every_interval_and_never_twice_at_once() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_not_believed() {
+fn an_answer_to_another_question_is_ignored() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     let old = harness.questions[0];
@@ -47,7 +47,7 @@ fn an_answer_to_another_question_is_not_believed() {
 }
 
 #[test]
-fn a_status_whose_time_stands_still_becomes_unavailable() {
+fn a_status_whose_time_does_not_advance_becomes_unavailable() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     for _ in 0..12 {
@@ -59,25 +59,25 @@ fn a_status_whose_time_stands_still_becomes_unavailable() {
     let old = status(&harness, 9, 1_000_000, 0);
     harness.queue_is(&old);
     assert!(!is_available(&harness));
-    assert!(harness.operations.is_empty(), "and nothing is done for it");
-    let told = harness.reconciler.plan().to_string();
-    assert!(told.contains("its time has stood still at 1970-01-12 13:46:40"), "{told}");
+    assert!(harness.operations.is_empty(), "nothing is done because of it");
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("its time has been 1970-01-12 13:46:40"), "{plan}");
     let new = status(&harness, 1, 1_000_130, 0);
     harness.queue_is(&new);
     assert!(is_available(&harness));
 }
 
 #[test]
-fn an_old_status_is_not_believed_before_its_clock_is_seen_to_go() {
+fn an_old_status_is_not_trusted_before_its_time_advances() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     let old = status(&harness, 3, 1_000_000 - 6 * 3600, -6 * 3600);
     harness.queue_is(&old);
     assert!(!is_available(&harness));
     harness.pass(1);
-    assert_eq!(harness.questions.len(), 1, "it is asked again soon");
+    assert_eq!(harness.questions.len(), 1, "the question is repeated soon");
     harness.queue_is(&old);
-    assert!(!is_available(&harness), "it is a file that nobody writes");
+    assert!(!is_available(&harness), "it is a file that nothing updates");
 
     let mut harness = Harness::new(pool());
     harness.list(&[]);
@@ -100,7 +100,7 @@ fn a_status_that_is_no_newer_confirms_nothing() {
     harness.queue_is(&first);
     assert!(harness.operations.is_empty(), "the same answer again");
     harness.pass(1);
-    assert_eq!(harness.questions.len(), 1, "it is asked again soon");
+    assert_eq!(harness.questions.len(), 1, "the question is repeated soon");
     let newer = status(&harness, 0, 1_000_011, 0);
     harness.queue_is(&newer);
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
@@ -123,7 +123,7 @@ fn a_frozen_status_is_not_asked_for_every_second() {
 }
 
 #[test]
-fn what_is_unavailable_is_told_once_and_releases_nothing() {
+fn an_unavailable_status_is_reported_once_and_releases_nothing() {
     let mut harness = Harness::with_ready_machine(pool());
     for _ in 0..3 {
         harness.queue_is(&QueueStatus::Unavailable("down".to_owned()));
@@ -155,7 +155,7 @@ fn a_quiet_farm_is_not_planned_again() {
 }
 
 #[test]
-fn a_clock_that_is_set_changes_no_wait() {
+fn setting_the_clock_changes_no_wait() {
     for step in [-7200_i64, 7200] {
         let mut pool = pool();
         pool.idle_timeout = planner::IdleTimeout::After(planner::Seconds(300));

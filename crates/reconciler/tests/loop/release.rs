@@ -1,4 +1,4 @@
-//! A machine's way out: unlisted, confirmed by a newer status, drained, gone.
+//! The release of a machine: unlisted, confirmed by a newer status, drained, destroyed.
 
 use planner::{
     AwaitReason, IdleAction, Machine, MachineKeys, MachineState, Operation, QueueMachine,
@@ -16,18 +16,18 @@ fn it_is_unlisted_confirmed_and_destroyed() {
     harness.publications = Answers::Later;
     harness.queue(0, &[Harness::listed(0, 0)]);
     assert_eq!(harness.pending_files.len(), 1);
-    assert!(harness.questions.is_empty(), "a status of now would not count");
+    assert!(harness.questions.is_empty(), "a status requested now would not count");
     harness.pass(10);
     assert_eq!(harness.questions.len(), 1);
     harness.publications = Answers::AtOnce;
     harness.answer_files();
     harness.act();
     harness.queue(0, &[Harness::disabled(0, 0)]);
-    assert!(harness.operations.is_empty(), "it was asked before the publication ended");
-    assert_eq!(harness.questions.len(), 1, "a newer one is asked for at once");
+    assert!(harness.operations.is_empty(), "it was requested before the publication ended");
+    assert_eq!(harness.questions.len(), 1, "a newer one is requested at once");
     harness.queue(0, &[Harness::listed(0, 0)]);
     assert!(harness.operations.is_empty(), "the queue runner has not read the file yet");
-    assert!(harness.reconciler.is_settled(), "a run that does not stay ends here");
+    assert!(harness.reconciler.is_settled(), "a single run ends here");
     harness.pass(10);
     harness.queue(0, &[Harness::disabled(0, 0)]);
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
@@ -41,14 +41,14 @@ fn it_is_unlisted_confirmed_and_destroyed() {
         [
             "to destroy: not needed, idle for 20s",
             "taken out of the machines file",
-            "destroy done",
+            "destroyed",
             "gone"
         ]
     );
 }
 
 #[test]
-fn one_that_the_queue_runner_never_knew_goes_after_the_newer_status() {
+fn one_that_the_queue_runner_never_knew_is_destroyed_after_the_newer_status() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(0, &[]);
     assert!(harness.operations.is_empty() && harness.file.is_empty());
@@ -68,22 +68,22 @@ fn a_build_that_starts_meanwhile_keeps_it() {
 }
 
 #[test]
-fn load_that_comes_back_takes_it_back() {
+fn a_machine_that_is_needed_again_is_back_in_use() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(0, &[Harness::listed(0, 0)]);
     assert_eq!(harness.file, [""; 0]);
     harness.queue(1, &[Harness::disabled(0, 0)]);
     assert!(harness.operations.is_empty());
     assert_eq!(harness.file, ["farm-0"]);
-    assert!(harness.happened(0).contains(&"taken back into use".to_owned()));
-    // And it goes again only after another publication and another status.
+    assert!(harness.happened(0).contains(&"back in use".to_owned()));
+    // Its next release needs another publication and another status.
     harness.pass(10);
     harness.queue(0, &[Harness::disabled(0, 0)]);
     assert!(harness.operations.is_empty());
 }
 
 #[test]
-fn nothing_goes_while_the_machines_file_cannot_be_written() {
+fn nothing_is_released_while_the_machines_file_cannot_be_written() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.publications = Answers::Fail;
     harness.queue(0, &[Harness::listed(0, 0)]);
@@ -96,7 +96,7 @@ fn nothing_goes_while_the_machines_file_cannot_be_written() {
     assert_eq!(error, "no space left on device");
     let failures =
         harness.disk.history.iter().filter(|(_, what)| what.to_string().contains("no space"));
-    assert_eq!(failures.count(), 1, "it is told once");
+    assert_eq!(failures.count(), 1, "it is reported once");
     harness.publications = Answers::AtOnce;
     harness.pass(10);
     assert!(harness.file.is_empty());
@@ -112,15 +112,15 @@ fn a_failed_destroy_is_no_release() {
     harness.queue(0, &[Harness::disabled(0, 0)]);
     harness.end(Operation::Destroy, 0, Err(error(OperationErrorKind::Failed, "no")));
     assert_eq!(harness.reconciler.records().count(), 1);
-    assert!(!harness.happened(0).contains(&"destroy done".to_owned()));
+    assert!(!harness.happened(0).contains(&"destroyed".to_owned()));
     harness.pass(4);
-    assert!(harness.operations.is_empty(), "5 s, a tenth to either side");
+    assert!(harness.operations.is_empty(), "5 s, plus or minus 10 %");
     harness.pass(2);
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
     harness.end(Operation::Destroy, 0, Ok(up(0)));
     harness.list(&[up(0)]);
     assert_eq!(harness.reconciler.records().count(), 1, "it is still listed");
-    assert!(harness.operations.is_empty() && harness.file.is_empty(), "and never used again");
+    assert!(harness.operations.is_empty() && harness.file.is_empty(), "it is never used again");
     harness.queue(3, &[]);
     let created: Vec<_> = harness.under_way();
     assert_eq!(created, ["create farm-1", "create farm-2"], "it still counts");
@@ -159,13 +159,13 @@ fn a_stopped_machine_keeps_its_record_and_its_disk() {
 }
 
 #[test]
-fn what_leaves_goes_on_leaving_after_a_restart() {
+fn a_release_continues_after_a_restart() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(0, &[Harness::listed(0, 0)]);
     let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
     harness.list(&[up(0)]);
     harness.queue(0, &[Harness::disabled(0, 0)]);
-    assert!(harness.operations.is_empty(), "this run has not published yet when it asked");
+    assert!(harness.operations.is_empty(), "this run asked before it had published");
     harness.queue(0, &[Harness::disabled(0, 0)]);
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
 }
@@ -194,7 +194,7 @@ fn builder() -> Machine {
     Machine { host_name: Some(planner::Host::new("builder-0")), ..up(0) }
 }
 
-/// A builder of the current queue runner that is not wanted any more.
+/// A builder of the current queue runner that is no longer needed.
 fn rest_harness() -> Harness {
     let mut harness = Harness::new(pool());
     harness.keys = MachineKeys::HostName;
@@ -210,9 +210,9 @@ fn rest_harness() -> Harness {
 }
 
 #[test]
-fn a_builder_is_stopped_after_a_newer_look_and_goes_when_it_is_seen_gone() {
+fn a_builder_is_stopped_after_a_newer_status_and_destroyed_when_a_status_lacks_it() {
     let mut harness = rest_harness();
-    assert!(harness.operations.is_empty(), "what was seen before the decision is not enough");
+    assert!(harness.operations.is_empty(), "a status from before the decision is not enough");
     harness.queue(0, &[rest(0)]);
     assert_eq!(harness.under_way(), ["drain farm-0"]);
     harness.end(Operation::Drain, 0, Ok(builder()));
@@ -234,7 +234,7 @@ fn a_builder_that_began_to_build_is_not_stopped() {
 }
 
 #[test]
-fn a_builder_that_stays_connected_is_told_again_and_not_released() {
+fn a_builder_that_stays_connected_is_drained_again_and_not_released() {
     let mut harness = rest_harness();
     harness.queue(0, &[rest(0)]);
     harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Unreachable, "no route")));
@@ -246,12 +246,16 @@ fn a_builder_that_stays_connected_is_told_again_and_not_released() {
     harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Unreachable, "no route")));
     harness.pass(12);
     harness.queue(0, &[]);
-    assert_eq!(harness.under_way(), ["destroy farm-0"], "the queue runner has lost it by itself");
+    assert_eq!(
+        harness.under_way(),
+        ["destroy farm-0"],
+        "the queue runner does not list it any more"
+    );
 }
 
-/// It may have begun to build while the answer was on its way, and stopping it would end that.
+/// It may have started a build while the answer was on its way. Stopping it would abort the build.
 #[test]
-fn a_builder_is_not_stopped_on_an_answer_that_came_late() {
+fn a_builder_is_not_stopped_after_a_late_answer() {
     let mut harness = rest_harness();
     assert_eq!(harness.questions.len(), 1);
     harness.pass(8);
@@ -260,7 +264,7 @@ fn a_builder_is_not_stopped_on_an_answer_that_came_late() {
     let release = &harness.reconciler.plan().release[0];
     assert_eq!(release.step, ReleaseStep::Await(AwaitReason::FreshStatus));
     harness.pass(1);
-    assert_eq!(harness.questions.len(), 1, "asked again soon");
+    assert_eq!(harness.questions.len(), 1, "the question is repeated soon");
     harness.queue(0, &[rest(1)]);
     assert!(harness.operations.is_empty(), "it builds");
     harness.pass(10);
@@ -269,23 +273,23 @@ fn a_builder_is_not_stopped_on_an_answer_that_came_late() {
     assert_eq!(harness.under_way(), ["drain farm-0"]);
 }
 
-/// The answer that the first try rested on is old by the time of the next one.
+/// The answer that justified the first attempt is old by the time of the next one.
 #[test]
-fn a_builder_that_could_not_be_stopped_is_stopped_on_another_answer() {
+fn a_builder_that_could_not_be_stopped_is_stopped_after_another_answer() {
     let mut harness = rest_harness();
     harness.queue(0, &[rest(0)]);
     harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Failed, "no")));
     harness.queue(0, &[rest(0)]);
     harness.pass(9);
     assert!(harness.operations.is_empty(), "its back-off is over, and it may build again");
-    assert_eq!(harness.questions.len(), 1, "that is asked");
+    assert_eq!(harness.questions.len(), 1, "a new status is requested");
     harness.queue(0, &[rest(1)]);
-    assert_eq!(harness.under_way(), ["deploy farm-0"], "it builds, and goes on");
+    assert_eq!(harness.under_way(), ["deploy farm-0"], "it builds and stays");
 }
 
-/// It may have come up again in between, and its builder have joined.
+/// It may have booted again in between, and its builder may have registered.
 #[test]
-fn a_machine_that_could_not_be_destroyed_is_destroyed_on_another_answer() {
+fn a_machine_that_could_not_be_destroyed_is_destroyed_after_another_answer() {
     let mut harness = rest_harness();
     harness.queue(0, &[rest(0)]);
     harness.end(Operation::Drain, 0, Ok(builder()));
@@ -298,7 +302,7 @@ fn a_machine_that_could_not_be_destroyed_is_destroyed_on_another_answer() {
     assert_eq!(harness.under_way(), ["drain farm-0"], "it is back");
 }
 
-/// An idle builder that nobody knows may be one that could not be stopped and has joined under another name.
+/// An unknown idle builder may be one that could not be stopped and has registered under another name.
 #[test]
 fn a_builder_that_could_not_be_stopped_is_not_destroyed_beside_an_unknown_one_for_ten_minutes() {
     let mut harness = rest_harness();
@@ -318,9 +322,9 @@ fn a_builder_that_could_not_be_stopped_is_not_destroyed_beside_an_unknown_one_fo
     assert!(destroys(&harness) && waited >= 600, "{waited} {:?}", harness.under_way());
 }
 
-/// Else its name would be free, and another machine would be created under it while the first is still operated.
+/// Otherwise its name would be free, and another machine would be created with it while an operation on the first is under way.
 #[test]
-fn a_machine_that_is_gone_is_remembered_until_its_operation_ends() {
+fn a_machine_that_is_gone_keeps_its_record_until_its_operation_ends() {
     let mut harness = rest_harness();
     harness.queue(0, &[rest(0)]);
     harness.end(Operation::Drain, 0, Ok(builder()));
@@ -331,7 +335,7 @@ fn a_machine_that_is_gone_is_remembered_until_its_operation_ends() {
         harness.pass(10);
         harness.queue(0, &[]);
     }
-    assert_eq!(harness.under_way(), ["drain farm-0"], "it is still listed: once more");
+    assert_eq!(harness.under_way(), ["drain farm-0"], "it is still listed: drained once more");
     harness.pass(60);
     harness.list(&[]);
     assert_eq!(harness.reconciler.records().count(), 1);
@@ -341,9 +345,9 @@ fn a_machine_that_is_gone_is_remembered_until_its_operation_ends() {
     assert_eq!(harness.reconciler.records().count(), 0);
 }
 
-/// After a restart of the queue runner a builder joins again, maybe under another name.
+/// After a restart of the queue runner a builder registers again, possibly under another name.
 #[test]
-fn a_builder_that_may_have_joined_under_another_name_is_not_stopped() {
+fn a_builder_that_may_have_registered_under_another_name_is_not_stopped() {
     let renamed =
         QueueMachine { current_jobs: 1, ..QueueMachine::new(planner::Host::new("builder-0-1")) };
     let mut harness = rest_harness();
@@ -369,7 +373,7 @@ fn a_drained_builder_that_is_wanted_again_is_deployed_again() {
 }
 
 #[test]
-fn a_failed_publication_that_is_not_wanted_any_more_is_not_tried_for_ever() {
+fn a_failed_publication_that_is_no_longer_needed_is_not_retried_forever() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.publications = Answers::Fail;
     harness.queue(0, &[Harness::listed(0, 0)]);
@@ -378,7 +382,7 @@ fn a_failed_publication_that_is_not_wanted_any_more_is_not_tried_for_ever() {
     harness.pass(20);
     assert!(
         harness.reconciler.poll_timeout().is_some_and(|at| at.0 > harness.now),
-        "it does not spin"
+        "it does not busy-loop"
     );
     assert_eq!(harness.reconciler.publication_error(), None);
 }

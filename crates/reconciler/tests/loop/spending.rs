@@ -1,4 +1,4 @@
-//! What machines cost, and the limits.
+//! Cost of machines, and cost limits.
 
 use planner::{MachineType, Money, Operation, Timestamp};
 use reconciler::{OperationErrorKind, State};
@@ -18,7 +18,7 @@ fn harness() -> Harness {
 }
 
 #[test]
-fn what_a_machine_cost_is_remembered_when_it_is_gone() {
+fn the_cost_of_a_machine_is_remembered_when_it_is_gone() {
     let mut harness = harness();
     harness.queue(1, &[]);
     harness.pass(60);
@@ -37,7 +37,7 @@ fn what_a_machine_cost_is_remembered_when_it_is_gone() {
 }
 
 #[test]
-fn a_limit_holds_machines_back_and_says_until_when() {
+fn a_limit_delays_machines_and_says_until_when() {
     let mut harness = harness();
     harness.queue(3, &[]);
     assert_eq!(harness.under_way(), ["create farm-0"]);
@@ -49,7 +49,7 @@ fn a_limit_holds_machines_back_and_says_until_when() {
 }
 
 #[test]
-fn a_creation_that_failed_has_cost_nothing() {
+fn a_failed_creation_costs_nothing() {
     let mut harness = harness();
     harness.queue(1, &[]);
     harness.pass(60);

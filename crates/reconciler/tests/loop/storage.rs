@@ -1,4 +1,4 @@
-//! What is written down, and what happens when it cannot be.
+//! Recorded state, and what happens when it cannot be recorded.
 
 use planner::{MachineState, Operation};
 use reconciler::OperationErrorKind;
@@ -6,7 +6,7 @@ use reconciler::OperationErrorKind;
 use crate::harness::{Answers, Harness, TYPE, configuration, error, name, pool, up};
 
 #[test]
-fn what_cannot_be_written_down_is_not_created() {
+fn what_cannot_be_recorded_is_not_created() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     harness.records = Answers::Fail;
@@ -14,7 +14,7 @@ fn what_cannot_be_written_down_is_not_created() {
     harness.pass(9);
     assert!(harness.operations.is_empty());
     assert!(harness.reconciler.plan().to_string().contains("state cannot be written"));
-    assert!(harness.reconciler.is_settled(), "a run that does not stay ends");
+    assert!(harness.reconciler.is_settled(), "a single run ends");
     harness.records = Answers::AtOnce;
     harness.pass(1);
     assert_eq!(harness.under_way(), ["create farm-0"]);
@@ -23,7 +23,7 @@ fn what_cannot_be_written_down_is_not_created() {
     assert!(history.contains(&"state can be written again".to_owned()));
 }
 
-/// Else the loop would turn without end until it is written.
+/// Otherwise the loop would busy-loop until it is written.
 #[test]
 fn what_is_being_written_again_is_waited_for() {
     let mut harness = Harness::new(pool());
@@ -57,7 +57,7 @@ fn nothing_is_released_while_the_state_cannot_be_written() {
 }
 
 #[test]
-fn an_intent_survives_a_crash_and_is_asked_for_again_under_its_token() {
+fn an_intent_survives_a_crash_and_is_requested_again_with_its_token() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     harness.queue(1, &[]);
@@ -72,7 +72,7 @@ fn an_intent_survives_a_crash_and_is_asked_for_again_under_its_token() {
 }
 
 #[test]
-fn an_intent_that_is_not_wanted_any_more_is_made_sure_of() {
+fn an_intent_that_is_no_longer_needed_is_destroyed_to_be_sure() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     harness.queue(1, &[]);
@@ -89,7 +89,7 @@ fn an_intent_that_is_not_wanted_any_more_is_made_sure_of() {
 }
 
 #[test]
-fn a_machine_that_was_made_though_its_answer_was_lost_is_found_again() {
+fn a_machine_whose_creation_was_not_confirmed_is_found_again() {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
     harness.queue(1, &[]);
@@ -138,7 +138,7 @@ fn failures_of_one_machine_are_remembered() {
     harness.queue(1, &[]);
     harness.end(Operation::Create, 0, Ok(up(0)));
     harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::Unreachable, "refused")));
-    assert!(harness.file.is_empty(), "an ssh that does not answer is not ready");
+    assert!(harness.file.is_empty(), "a machine that does not answer over ssh is not ready");
     let failing = harness.disk.records[&name(0)].machine.memory.failing.clone().unwrap();
     let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
     assert_eq!(failing.error, "refused");
