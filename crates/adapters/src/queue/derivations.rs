@@ -1,19 +1,15 @@
 //! What a build step requires of a machine: the `requiredSystemFeatures` of its derivation, told by Nix.
-//!
-//! The only module that knows Nix's own formats (crate `harmonia-store-core` for store paths).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use harmonia_store_core::store_path::StorePath;
 use planner::Feature;
 use serde_json::{Map, Value};
 
-use super::lenient::quoted;
+pub use super::drv_path::DrvPath;
 use crate::command::Invocation;
 use crate::nix;
 
-const STORE_DIR: &str = "/nix/store";
 /// Bytes of paths in one call. Linux allows 128 KiB in one argument (all of them, once `queue.nixCommand`
 /// goes through `ssh` and a shell).
 const BATCH_BYTES: usize = 96 << 10;
@@ -28,35 +24,6 @@ const MOST_MESSAGE_CHARS: usize = 600;
 
 /// The features that a derivation requires.
 pub type Features = BTreeSet<Feature>;
-
-/// The store path of a derivation, checked: it cannot be mistaken for an option, another path or, with a
-/// `queue.nixCommand` that goes through a remote shell, for a piece of script.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DrvPath(StorePath);
-
-impl DrvPath {
-    /// Takes a base name (`HASH-NAME.drv`, as Hydra's REST server writes it) or a whole path.
-    ///
-    /// # Errors
-    /// With what is wrong with it.
-    pub fn parse(path: &str) -> Result<Self, String> {
-        let base = path.strip_prefix(STORE_DIR).and_then(|rest| rest.strip_prefix('/'));
-        match StorePath::from_base_path(base.unwrap_or(path)) {
-            Ok(path) if path.is_derivation() => Ok(Self(path)),
-            Ok(_) => Err(format!("{} is not a derivation", quoted(path))),
-            Err(error) => Err(format!("{} is not a store path: {}", quoted(path), error.error)),
-        }
-    }
-
-    /// `HASH-NAME.drv`.
-    pub fn base_name(&self) -> String {
-        self.0.to_base_path()
-    }
-
-    fn full(&self) -> String {
-        format!("{STORE_DIR}/{}", self.0)
-    }
-}
 
 /// A `nix` that can read derivations.
 #[derive(Clone, Debug)]

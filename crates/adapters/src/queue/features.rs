@@ -148,5 +148,5 @@ fn parsed<T>(by_name: BTreeMap<String, T>) -> BTreeMap<DrvPath, T> {
 
 fn named<T: Clone>(by_path: &BTreeMap<DrvPath, T>) -> BTreeMap<String, T> {
     let bounded = by_path.iter().take(MOST_ENTRIES);
-    bounded.map(|(path, value)| (path.base_name(), value.clone())).collect()
+    bounded.map(|(path, value)| (path.base_name().to_owned(), value.clone())).collect()
 }

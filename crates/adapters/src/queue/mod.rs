@@ -4,6 +4,7 @@ mod builtin;
 pub mod classic;
 mod clock;
 pub mod derivations;
+mod drv_path;
 mod features;
 mod lenient;
 pub mod rest;
