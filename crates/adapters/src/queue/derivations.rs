@@ -73,7 +73,7 @@ impl Answer {
         many: bool,
     ) -> Vec<Vec<DrvPath>> {
         let before = self.refused.len();
-        self.refused.extend(batch.extract_if(.., |path| message.contains(&path.base_name())));
+        self.refused.extend(batch.extract_if(.., |path| message.contains(path.base_name())));
         let named_none = self.refused.len() == before;
         let mut left = Vec::new();
         if named_none && batch.len() == 1 {

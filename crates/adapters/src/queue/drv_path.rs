@@ -98,7 +98,7 @@ mod tests {
             ("", "no '-'"),
             ("--option", "its hash"),
             ("hello.drv", "no '-'"),
-            (&HASH.to_owned(), "no '-'"),
+            (HASH, "no '-'"),
             (&format!("{HASH}-hello"), "does not end in .drv"),
             (&format!("{HASH}-.drv"), "no name"),
             (&format!("{HASH}-..-x.drv"), "begins with"),

@@ -141,7 +141,7 @@ fn odd_details_are_warnings_and_err_towards_busy() {
             "queue status: machines.\"e\".stats.currentJobs is -1, not a count; the machine is taken for busy",
             "queue status: queues.\"s\" is not a list; it is skipped",
             "queue status: a step in queues.\"t\" is not an object; it is skipped",
-            "queue status: a step in queues.\"t\": \"--help\" is not a store path: invalid store path hash length",
+            "queue status: a step in queues.\"t\": \"--help\" is not the store path of a derivation: its hash is not 32 characters of Nix's base 32",
         ]
     );
 }
