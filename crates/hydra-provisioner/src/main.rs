@@ -7,6 +7,7 @@ mod cost;
 mod exit;
 mod generate;
 mod history;
+mod http;
 mod listener;
 mod logging;
 mod look;

@@ -4,7 +4,7 @@
 
 mod farm;
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use farm::service::{Service, until};
@@ -71,6 +71,29 @@ fn it_is_true_while_things_are_under_way_and_tells_of_changes() {
     let (_, history) = service.get("/history.jsonl?machine=hydra-provisioned-0");
     let first: Value = serde_json::from_str(history.lines().next().unwrap()).unwrap();
     assert_eq!((&first["what"], history.lines().count()), (&json!("requested"), 1), "{history}");
+}
+
+#[test]
+fn requests_that_never_end_hold_no_thread_and_are_cut_off() {
+    const CLIENTS: usize = 400;
+    let farm = Farm::new(&json!({}));
+    let service = Service::start(&farm, LISTEN);
+    let half_open = |_| {
+        let mut stream = TcpStream::connect(service.address()).unwrap();
+        write!(stream, "GET / HT").unwrap();
+        stream
+    };
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(half_open).collect();
+    assert!(service.get("/metrics").0.contains("200"));
+    let threads = std::fs::read_dir(format!("/proc/{}/task", service.pid())).unwrap().count();
+    assert!(threads < CLIENTS / 10, "{threads} threads");
+    // The server closes them; a test that waits for ever fails by its own time limit.
+    for client in &mut clients {
+        let mut answer = Vec::new();
+        let _reset = client.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use planner::{Demand, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Tag, Timestamp};
 use reconciler::Reconciler;
+use tokio::sync::watch;
 
 use crate::status::Status;
 
@@ -83,7 +83,8 @@ pub(super) struct Sample {
 pub(crate) struct Board {
     /// Held only to copy or replace the pointer.
     view: Mutex<Arc<View>>,
-    has_changed: Condvar,
+    /// That of the latest view.
+    version: watch::Sender<u64>,
     samples: Mutex<VecDeque<Sample>>,
     state_dir: OnceLock<PathBuf>,
     turned_at: AtomicU64,
@@ -95,7 +96,7 @@ impl Default for Board {
     fn default() -> Self {
         Self {
             view: Mutex::new(Arc::new(View::empty())),
-            has_changed: Condvar::new(),
+            version: watch::Sender::new(0),
             samples: Mutex::default(),
             state_dir: OnceLock::new(),
             turned_at: AtomicU64::new(0),
@@ -112,16 +113,14 @@ impl Board {
 
     pub(super) fn put(&self, view: View) {
         self.sample(&view);
+        let version = view.version;
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
-        self.has_changed.notify_all();
+        self.version.send_if_modified(|last| std::mem::replace(last, version) != version);
     }
 
-    /// Waits for a view that tells more than the one with `version`, for `patience` at the most.
-    pub(super) fn newer_than(&self, version: u64, patience: Duration) -> u64 {
-        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |view: &mut Arc<View>| view.version == version;
-        let waited = self.has_changed.wait_timeout_while(view, patience, is_same);
-        waited.unwrap_or_else(PoisonError::into_inner).0.version
+    /// Changes with every view that tells something new.
+    pub(super) fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     fn sample(&self, view: &View) {

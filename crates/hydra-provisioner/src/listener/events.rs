@@ -1,52 +1,58 @@
-//! `/events`: server-sent events that say when the page would look otherwise. They carry nothing else.
+//! `/events`: server-sent events that say when the page would look different. They carry nothing else.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use tiny_http::Request;
+use http_body_util::BodyExt as _;
+use http_body_util::channel::{Channel, Sender};
+use hyper::body::Bytes;
+use hyper::{Response, StatusCode};
+use tokio::time::timeout;
 
 use super::board::Board;
+use crate::http::{Answer, answer_with};
 
-/// Each has a thread of its own.
+/// Clients at the same time.
 const MOST_CLIENTS: usize = 100;
-/// An event comes at least this often: clients notice that they are cut off, and ages on the page go on.
+/// An event is sent at least this often: clients notice that they are disconnected, and the ages on the page are updated.
 const PATIENCE: Duration = Duration::from_secs(15);
-const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
-                    X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\nretry: 5000\n\n";
-const FULL: &str =
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 60\r\n\r\n";
 
 static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 
-/// Serves `request` from now on, in a thread of its own.
-pub(super) fn stream(request: Request, board: &Arc<Board>) {
-    let mut client = request.into_writer();
-    if CLIENTS.fetch_add(1, Ordering::Relaxed) >= MOST_CLIENTS {
-        CLIENTS.fetch_sub(1, Ordering::Relaxed);
-        let _gone = client.write_all(FULL.as_bytes());
-        return;
+/// Counts a client for as long as it exists.
+struct Client;
+
+impl Client {
+    fn new() -> Option<Self> {
+        let count = CLIENTS.fetch_add(1, Ordering::Relaxed);
+        let client = Self;
+        (count < MOST_CLIENTS).then_some(client)
     }
-    let board = Arc::clone(board);
-    let spawned = thread::Builder::new().name("events".to_owned()).spawn(move || {
-        // It ends when the client has gone away.
-        let _gone = tell(&mut client, &board);
-        CLIENTS.fetch_sub(1, Ordering::Relaxed);
-    });
-    if spawned.is_err() {
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
         CLIENTS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn tell(client: &mut impl Write, board: &Board) -> io::Result<()> {
-    client.write_all(HEAD.as_bytes())?;
-    client.flush()?;
-    let mut version = board.view().version;
-    loop {
-        version = board.newer_than(version, PATIENCE);
-        write!(client, "data: {version}\n\n")?;
-        client.flush()?;
+/// An answer that never ends.
+pub(super) fn stream(board: &Arc<Board>) -> Answer {
+    let Some(client) = Client::new() else {
+        return answer_with(StatusCode::SERVICE_UNAVAILABLE, "too many clients\n");
+    };
+    let (sender, body) = Channel::new(1);
+    tokio::spawn(tell(sender, Arc::clone(board), client));
+    Response::new(body.boxed())
+}
+
+/// Until the client has disconnected.
+async fn tell(mut sender: Sender<Bytes>, board: Arc<Board>, _client: Client) {
+    let mut versions = board.versions();
+    let mut text = "retry: 5000\n\n".to_owned();
+    while sender.send_data(text.into()).await.is_ok() {
+        let _changed_or_late = timeout(PATIENCE, versions.changed()).await;
+        text = format!("data: {}\n\n", *versions.borrow_and_update());
     }
 }

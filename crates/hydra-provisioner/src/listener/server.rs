@@ -1,15 +1,16 @@
 //! Answers requests, a few at a time, from what is on the board.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use adapters::state;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
 use planner::{MachineName, QueueStatus, Seconds, Timestamp};
 use prometheus_client::registry::Registry;
 use reconciler::HistoryEntry;
-use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::board::{Board, View};
 use super::counters::Counters;
@@ -20,9 +21,8 @@ use super::process::ProcessCollector;
 use super::text_format::TextFormat;
 use crate::commands::now;
 use crate::cost::{self, Costs};
+use crate::http::{self, Answer, Socket};
 
-/// Requests that are answered at the same time. One that reads slowly holds up no other.
-const THREADS: usize = 8;
 /// Entries of the history on a page.
 const MOST_ENTRIES: u32 = 25;
 /// Lines of `/history.jsonl`.
@@ -34,6 +34,12 @@ const LONGEST_TURN: Seconds = Seconds(60);
 /// Nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const HEADERS: [(&str, &str); 4] = [
+    ("content-security-policy", POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+];
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -45,8 +51,6 @@ struct Pages {
     costs: Mutex<Option<(Instant, Costs)>>,
 }
 
-type Answer = Response<std::io::Cursor<Vec<u8>>>;
-
 /// Serves at `address`, in threads of its own.
 ///
 /// # Errors
@@ -56,11 +60,11 @@ pub(super) fn serve(
     board: &Arc<Board>,
     counters: &Counters,
 ) -> Result<(), String> {
-    let server = Server::http(address).map_err(|error| {
+    let listener = TcpListener::bind(address).map_err(|error| {
         format!("cannot listen on {address}: {error}; see --metrics, or metricsAddress")
     })?;
     // With port 0 only this tells where they are.
-    let place = server.server_addr();
+    let place = listener.local_addr().unwrap_or(address);
     tracing::info!("status page at http://{place}/, metrics at http://{place}/metrics");
     let mut registry = Registry::default();
     let ours = registry.sub_registry_with_prefix("hydra_provisioner");
@@ -68,40 +72,25 @@ pub(super) fn serve(
     ours.register_collector(Box::new(Gauges(Arc::clone(board))));
     registry.register_collector(Box::new(ProcessCollector));
     let pages = Pages { board: Arc::clone(board), registry, costs: Mutex::new(None) };
-    let (server, pages) = (Arc::new(server), Arc::new(pages));
-    for number in 0..THREADS {
-        let (server, pages) = (Arc::clone(&server), Arc::clone(&pages));
-        thread::Builder::new()
-            .name(format!("http-{number}"))
-            .spawn(move || {
-                while let Ok(request) = server.recv() {
-                    pages.respond(request);
-                }
-            })
-            .map_err(|error| format!("no thread to serve {address}: {error}"))?;
-    }
-    Ok(())
+    http::serve(vec![Socket::Tcp(listener)], move |request| pages.respond(&request))
+        .map_err(|error| format!("cannot serve on {address}: {error}"))
 }
 
 impl Pages {
-    fn respond(&self, request: Request) {
-        let (path, query) = split(request.url());
-        if path == "/events" && *request.method() == Method::Get {
-            events::stream(request, &self.board);
-            return;
+    fn respond(&self, request: &Request<Bytes>) -> Answer {
+        let url = request.uri().path_and_query().map_or("/", |url| url.as_str());
+        let (path, query) = split(url);
+        match *request.method() {
+            Method::GET | Method::HEAD => self.answer(request, &path, &query),
+            _ => with_status(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
         }
-        let answer = match request.method() {
-            Method::Get | Method::Head => self.answer(&request, &path, &query),
-            _ => answer("only GET\n", TEXT).with_status_code(405),
-        };
-        // Whoever asked may have gone away.
-        let _gone = request.respond(answer);
     }
 
-    fn answer(&self, request: &Request, path: &str, query: &Query) -> Answer {
+    fn answer(&self, request: &Request<Bytes>, path: &str, query: &Query) -> Answer {
         let view = self.board.view();
         match path {
             "/" => self.overview(&view, query),
+            "/events" => with_headers(events::stream(&self.board), "text/event-stream"),
             "/metrics" => self.metrics(request),
             "/status.json" => self.status_json(&view),
             "/history.jsonl" => self.history_lines(query),
@@ -112,7 +101,7 @@ impl Pages {
             _ => match (path.strip_prefix("/machine/"), path.strip_prefix("/type/")) {
                 (Some(name), _) => self.machine(&view, name, query),
                 (_, Some(name)) => self.machine_type(&view, name, query),
-                _ => answer(NOT_HERE, TEXT).with_status_code(404),
+                _ => with_status(StatusCode::NOT_FOUND, NOT_HERE),
             },
         }
     }
@@ -133,8 +122,8 @@ impl Pages {
         let found = status.machines.iter().find(|machine| machine.name == name);
         let life = self.history(query.before, 4 * MOST_ENTRIES, Some(name));
         if found.is_none() && life.is_empty() {
-            return answer(format!("no machine is called {}\n", planner::escape(name)), TEXT)
-                .with_status_code(404);
+            let text = format!("no machine is called {}\n", planner::escape(name));
+            return with_status(StatusCode::NOT_FOUND, text);
         }
         answer(page::machine(name, found, &life, status.at, query.refresh).into_string(), HTML)
     }
@@ -142,8 +131,8 @@ impl Pages {
     fn machine_type(&self, view: &View, name: &str, query: &Query) -> Answer {
         let status = view.status(None);
         let Some(kind) = status.types.iter().find(|kind| kind.name == name) else {
-            return answer(format!("no type is called {}\n", planner::escape(name)), TEXT)
-                .with_status_code(404);
+            let text = format!("no type is called {}\n", planner::escape(name));
+            return with_status(StatusCode::NOT_FOUND, text);
         };
         let page = page::machine_type(kind, &status, &self.board.samples(), query.refresh);
         answer(page.into_string(), HTML)
@@ -152,7 +141,7 @@ impl Pages {
     fn status_json(&self, view: &View) -> Answer {
         match serde_json::to_string_pretty(&view.status(self.board.refused().as_deref())) {
             Ok(text) => answer(text, JSON),
-            Err(error) => answer(format!("{error}\n"), TEXT).with_status_code(500),
+            Err(error) => with_status(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
 
@@ -192,13 +181,13 @@ impl Pages {
         costs
     }
 
-    fn metrics(&self, request: &Request) -> Answer {
-        let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
-        let format = TextFormat::accepted(accept.map_or("", |header| header.value.as_str()));
+    fn metrics(&self, request: &Request<Bytes>) -> Answer {
+        let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+        let format = TextFormat::accepted(accept.unwrap_or(""));
         let mut page = String::new();
         match prometheus_client::encoding::text::encode(&mut page, &self.registry) {
             Ok(()) => answer(format.write(page), format.content_type()),
-            Err(error) => answer(format!("{error}\n"), TEXT).with_status_code(500),
+            Err(error) => with_status(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
 
@@ -209,7 +198,7 @@ impl Pages {
             answer("ok\n", TEXT)
         } else {
             let text = format!("the loop has not turned for {stands_for}\n");
-            answer(text, TEXT).with_status_code(503)
+            with_status(StatusCode::SERVICE_UNAVAILABLE, text)
         }
     }
 }
@@ -220,25 +209,27 @@ fn readiness(view: &View) -> Answer {
         QueueStatus::Up(_) => answer("ok\n", TEXT),
         QueueStatus::Unavailable(reason) => {
             let reason = planner::escape(reason);
-            answer(format!("queue status unavailable: {reason}\n"), TEXT).with_status_code(503)
+            let text = format!("queue status unavailable: {reason}\n");
+            with_status(StatusCode::SERVICE_UNAVAILABLE, text)
         }
     }
 }
 
-fn answer(text: impl Into<String>, content_type: &str) -> Answer {
-    let headers = [
-        ("Content-Type", content_type),
-        ("Content-Security-Policy", POLICY),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Referrer-Policy", "no-referrer"),
-        ("Cache-Control", "no-store"),
-    ];
-    headers.iter().fold(Response::from_string(text), |answer, (name, value)| {
-        match Header::from_bytes(*name, *value) {
-            Ok(header) => answer.with_header(header),
-            Err(()) => answer,
-        }
-    })
+fn answer(text: impl Into<Bytes>, content_type: &'static str) -> Answer {
+    with_headers(http::answer(text), content_type)
+}
+
+fn with_status(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    with_headers(http::answer_with(status, text), TEXT)
+}
+
+fn with_headers(mut answer: Answer, content_type: &'static str) -> Answer {
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    for (name, value) in HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    answer
 }
 
 /// What may stand behind a `?`.

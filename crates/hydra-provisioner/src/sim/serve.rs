@@ -2,30 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode};
 use planner::{Feature, System, Timestamp};
 use serde::Deserialize;
 use simulator::engine::{Engine, Millis, Purpose, Random, Seed};
 use simulator::queue_runner::{Epoch, Host, Offer, QueueRunner, Settings, Start};
 use simulator::workload::{StepIndex, Workload};
-use tiny_http::{Header, Method, Response, Server};
 
 use super::input::{self, Trace};
 use super::runs::stop_on_signals;
 use crate::commands::{fail, print};
 use crate::exit::Exit;
+use crate::http::{self, Answer, Socket};
 use crate::sim::args::Serve;
 
 /// How often the machines file is read and the status file written, in real time.
 const TICK: Duration = Duration::from_millis(100);
-/// What a builder says of itself is short.
-const BODY_LIMIT_BYTES: u64 = 1 << 20;
 
 const NOT_HERE: &str = "not here; there are GET /status, /status/machines, /status/queues, /classic, /derivations, \
                         PUT and DELETE /builders/NAME";
@@ -59,12 +60,7 @@ pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
     let stop = stop_on_signals()?;
     let played = Arc::new(Mutex::new(Played::new(args)?));
     if let Some(address) = args.listen {
-        let server = Server::http(address).map_err(|error| {
-            fail(Exit::Unexpected, &format!("cannot listen on {address}: {error}"))
-        })?;
-        print(format!("listening on http://{}\n", server.server_addr()))?;
-        let played = Arc::clone(&played);
-        thread::spawn(move || answer(&server, &played));
+        listen(address, Arc::clone(&played))?;
     }
     while !stop.load(Ordering::Relaxed) {
         let classic = lock(&played).tick().to_string();
@@ -92,20 +88,29 @@ fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
     played.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answer(server: &Server, played: &Mutex<Played>) {
-    for mut request in server.incoming_requests() {
-        let mut body = String::new();
-        let read = request.as_reader().take(BODY_LIMIT_BYTES).read_to_string(&mut body);
-        let (code, text) = match read {
-            Ok(_) => lock(played).answer(request.method(), request.url(), &body),
-            Err(error) => (400, format!("cannot read the request: {error}\n")),
-        };
-        let mut response = Response::from_string(text).with_status_code(code);
-        if let (200, Ok(header)) = (code, Header::from_bytes("Content-Type", "application/json")) {
-            response.add_header(header);
+fn listen(address: SocketAddr, played: Arc<Mutex<Played>>) -> Result<(), Exit> {
+    let cannot = |error: std::io::Error| {
+        fail(Exit::Unexpected, &format!("cannot listen on {address}: {error}"))
+    };
+    let listener = TcpListener::bind(address).map_err(cannot)?;
+    let place = listener.local_addr().map_err(cannot)?;
+    http::serve(vec![Socket::Tcp(listener)], move |request| answer(&request, &played))
+        .map_err(cannot)?;
+    print(format!("listening on http://{place}\n"))
+}
+
+fn answer(request: &Request<Bytes>, played: &Mutex<Played>) -> Answer {
+    let url = request.uri().path_and_query().map_or("/", |url| url.as_str());
+    let Ok(body) = std::str::from_utf8(request.body()) else {
+        return http::answer_with(StatusCode::BAD_REQUEST, "the body is not UTF-8\n");
+    };
+    match lock(played).answer(request.method(), url, body) {
+        (StatusCode::OK, text) => {
+            let mut answer = http::answer(text);
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            answer
         }
-        // A client that has gone away needs no answer.
-        let _gone = request.respond(response);
+        (status, text) => http::answer_with(status, text),
     }
 }
 
@@ -267,22 +272,22 @@ impl Played {
     }
 
     /// Status code and body.
-    fn answer(&mut self, method: &Method, url: &str, body: &str) -> (u16, String) {
+    fn answer(&mut self, method: &Method, url: &str, body: &str) -> (StatusCode, String) {
         let classic = self.tick();
         let now = self.engine.now();
-        let told = match (method, url) {
-            (Method::Get, "/classic") => Ok(classic),
-            (Method::Get, "/status") => Ok(self.status(now)),
-            (Method::Get, "/status/machines") => {
+        let told = match (method.as_str(), url) {
+            ("GET", "/classic") => Ok(classic),
+            ("GET", "/status") => Ok(self.status(now)),
+            ("GET", "/status/machines") => {
                 Ok(serde_json::json!({ "machines": self.status(now)["machines"] }))
             }
-            (Method::Get, "/status/queues") => Ok(self.queue_runner.rest_queues_json()),
-            (Method::Get, "/derivations") => Ok(self.queue_runner.derivations_json()),
-            (Method::Put | Method::Delete, _) => self.change_builder(method, url, body),
-            _ => Err((404, NOT_HERE.to_owned())),
+            ("GET", "/status/queues") => Ok(self.queue_runner.rest_queues_json()),
+            ("GET", "/derivations") => Ok(self.queue_runner.derivations_json()),
+            ("PUT" | "DELETE", _) => self.change_builder(method, url, body),
+            _ => Err((StatusCode::NOT_FOUND, NOT_HERE.to_owned())),
         };
         match told {
-            Ok(answer) => (200, answer.to_string()),
+            Ok(answer) => (StatusCode::OK, answer.to_string()),
             Err((code, problem)) => (code, problem + "\n"),
         }
     }
@@ -301,19 +306,20 @@ impl Played {
         method: &Method,
         url: &str,
         body: &str,
-    ) -> Result<serde_json::Value, (u16, String)> {
+    ) -> Result<serde_json::Value, (StatusCode, String)> {
         let name = url.strip_prefix("/builders/").filter(|name| !name.is_empty());
-        let name = name.ok_or((404, NOT_HERE.to_owned()))?;
+        let name = name.ok_or((StatusCode::NOT_FOUND, NOT_HERE.to_owned()))?;
         if self.machines_file.is_some() {
             let problem =
                 "the classic queue runner is played: its machines are those of the machines file";
-            return Err((409, problem.to_owned()));
+            return Err((StatusCode::CONFLICT, problem.to_owned()));
         }
         let now = self.engine.now();
         let host = self.host(name);
-        if *method == Method::Put {
-            let builder: Builder = serde_json::from_str(body)
-                .map_err(|error| (400, format!("what the builder offers: {error}")))?;
+        if *method == Method::PUT {
+            let builder: Builder = serde_json::from_str(body).map_err(|error| {
+                (StatusCode::BAD_REQUEST, format!("what the builder offers: {error}"))
+            })?;
             let offer = builder.into();
             self.queue_runner.connect(host, &offer, now);
             self.listed.insert(host, offer);

@@ -24,6 +24,10 @@ impl Service {
         Self { child, log }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The head and the body that it answers with.
     pub fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address()).unwrap();
