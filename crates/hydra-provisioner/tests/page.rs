@@ -118,7 +118,7 @@ fn why_names_the_rule_its_inputs_and_when_it_changes() {
         "its provider says: up",
         "the queue runner says that it builds 0",
         "if nothing else happens, from ",
-        "  destroy, not needed, idle for 10m",
+        "  destroy: not needed, idle for 10m",
     ] {
         assert!(of_machine.contains(part), "{part} is not in {of_machine}");
     }
