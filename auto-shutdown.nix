@@ -1,5 +1,5 @@
-# Import this into a build machine: it powers itself off when the provisioner has forgotten it, so that a lost
-# machine cannot cost money for ever. The provisioner touches the file in every cycle that wants the machine.
+# Import this into a build machine: it powers itself off when the provisioner has lost it, so that a lost
+# machine does not cost money forever. The provisioner touches the file regularly while it keeps the machine.
 {
   config,
   lib,
@@ -15,22 +15,22 @@ in
     enable = lib.mkOption {
       type = lib.types.bool;
       default = true;
-      description = "Whether this machine powers itself off when nobody needs it.";
+      description = "Whether this machine powers itself off when it is not used.";
     };
     timeout = lib.mkOption {
       type = lib.types.ints.positive;
       default = 3600;
-      description = "Seconds without the provisioner, a build or a login after which the machine powers off. The `idleTimeout` of `provider.qemu` comes before it.";
+      description = "Seconds without contact from the provisioner, a build or a login after which the machine powers off. The `idleTimeout` of `provider.qemu` takes precedence.";
     };
     keepAliveFile = lib.mkOption {
       type = lib.types.strMatching "/.*";
       default = "/run/keep-alive";
-      description = "The file whose age counts. hydra-provisioner touches `/run/keep-alive`.";
+      description = "The file whose age is checked. hydra-provisioner touches `/run/keep-alive`.";
     };
   };
 
   config = lib.mkIf cfg.enable {
-    # A deployment is a sign of life.
+    # A deployment counts as contact.
     system.activationScripts.idle-monitor = ''
       touch ${lib.escapeShellArg cfg.keepAliveFile}
     '';
@@ -49,7 +49,7 @@ in
         TIMEOUT_SECONDS = toString cfg.timeout;
       };
       script = ''
-        # Nix builds as a member of nixbld, or (auto-allocate-uids) as one of its own 2^23 users from 872415232 on.
+        # Nix builds as a member of nixbld, or (auto-allocate-uids) as one of 2^23 user ids from 872415232 on.
         building() {
           pgrep -G nixbld >/dev/null ||
             ps -eo uid= | while read -r uid; do
@@ -57,12 +57,12 @@ in
             done | grep -q .
         }
 
-        # A build over ssh (nix-store --serve) is such a login too.
+        # A build over ssh (nix-store --serve) is also a login.
         logged_in() {
           loginctl list-sessions --no-legend | grep -q .
         }
 
-        # Who made this machine may have said how long it may be idle (docs/qemu.md, "Identity").
+        # The provider may have set the idle timeout (docs/qemu.md, "Identity").
         timeout_seconds() {
           cat /run/hydra-provisioner/idle-timeout 2>/dev/null || echo "$TIMEOUT_SECONDS"
         }
@@ -71,7 +71,7 @@ in
         while true; do
           timeout=$(timeout_seconds)
           sleep $((timeout < 60 ? timeout : 60))
-          # A file that somebody removed counts as touched now, an unknown state as busy.
+          # A removed file counts as touched now, an unknown state as busy.
           if [ ! -e "$KEEP_ALIVE_FILE" ] || building || logged_in; then
             touch "$KEEP_ALIVE_FILE"
           elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$timeout" ]; then

@@ -1,5 +1,5 @@
 # The build machine as an image for provider.qemu: `system.build.hydraBuildMachine` is a folder with disk.qcow2,
-# vmlinuz and initrd.img as `image` takes it, and says with what `kernelParams` it starts.
+# vmlinuz and initrd.img for `image`, and has the `kernelParams` to boot it.
 #
 #   provider.qemu = { image = "${image}"; inherit (image) kernelParams; };
 {
@@ -13,12 +13,12 @@
 let
   inherit (config.system.build) toplevel;
   label = "hydra-builder";
-  # Sparse: what is not used takes no room on the host.
+  # Sparse: unused space takes no space on the host.
   diskSize = "20G";
 
   kernelParams = [ "init=${toplevel}/init" ] ++ config.boot.kernelParams;
 
-  # Made without a virtual machine. Nix has to know what is in its store.
+  # Built without a virtual machine. The image needs the Nix database of its store.
   rootFileSystem = pkgs.callPackage "${modulesPath}/../lib/make-ext4-fs.nix" {
     storePaths = [ toplevel ];
     volumeLabel = label;
@@ -26,7 +26,7 @@ let
       mkdir -p files/nix/var/nix/profiles files/etc
       NIX_REMOTE="local?root=$PWD/files" USER=nobody ${pkgs.buildPackages.nix}/bin/nix-store --load-db \
         <${pkgs.buildPackages.closureInfo { rootPaths = [ toplevel ]; }}/registration
-      # The same image from the same inputs.
+      # Reproducible: no build time in the database.
       ${pkgs.buildPackages.sqlite}/bin/sqlite3 files/nix/var/nix/db/db.sqlite \
         "UPDATE ValidPaths SET registrationTime = $SOURCE_DATE_EPOCH"
       ln -s ${toplevel} files/nix/var/nix/profiles/system-1-link
@@ -56,13 +56,13 @@ in
   };
 
   networking = {
-    # Else a file of the store would be in the way of the name that the machine is given.
+    # Otherwise a file of the store would override the host name that is passed in.
     hostName = "";
     useNetworkd = true;
-    # Nobody but the host's own processes comes in, through QEMU.
+    # Only the host's own processes can connect, through QEMU.
     firewall.enable = false;
   };
-  # Nothing waits for the network: ssh comes in when it is there.
+  # Nothing waits for the network: ssh works as soon as it is up.
   systemd.network.wait-online.enable = false;
   systemd.network.networks."10-qemu" = {
     matchConfig.Type = "ether";
@@ -71,7 +71,7 @@ in
       LinkLocalAddressing = "no";
     };
     dhcpV4Config = {
-      # The machine's name is its identity's.
+      # The host name comes from the identity.
       UseHostname = false;
     };
   };
@@ -85,19 +85,19 @@ in
     ];
     settings = {
       UseDns = false;
-      # A queue runner that vanished does not keep the machine from powering itself off.
+      # A lost connection from a queue runner must not prevent the machine from powering off.
       ClientAliveInterval = 60;
       ClientAliveCountMax = 5;
     };
   };
 
   services.journald.storage = "volatile";
-  # Else all of nixpkgs' source would be in the image.
+  # Otherwise the image would contain nixpkgs' source.
   nixpkgs.flake = {
     setFlakeRegistry = false;
     setNixPath = false;
   };
-  # A machine keeps nothing from one image to the next.
+  # A machine keeps no state between images.
   system.stateVersion = lib.mkDefault config.system.nixos.release;
 
   system.build.hydraBuildMachine =
@@ -114,7 +114,7 @@ in
         qemu-img resize "$out/disk.qcow2" ${diskSize}
         cp ${config.system.build.kernel}/${config.system.boot.loader.kernelFile} "$out/vmlinuz"
         cp ${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile} "$out/initrd.img"
-        # For those who do not ask in Nix.
+        # For use without Nix.
         cp "$textPath" "$out/kernel-params"
       '';
 }

@@ -1,4 +1,4 @@
-# What a machine needs to build for a Hydra: keys that can do nothing else, room to build in, and an end.
+# A build machine for a Hydra: restricted keys, garbage collection, and automatic shutdown.
 {
   config,
   lib,
@@ -11,7 +11,7 @@ let
 
   cfg = config.services.hydra-build-machine;
 
-  # The one program that our keys may run: it takes the commands below word for word, and no other.
+  # The only program that our keys may run. It accepts exactly the commands below.
   gate = pkgs.writeShellScript "hydra-build-machine-gate" ''
     case "''${SSH_ORIGINAL_COMMAND-}" in
     ${lib.concatMapStringsSep "\n" (
@@ -33,14 +33,14 @@ in
     enable = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether this machine builds for a Hydra.";
+      description = "Whether this machine is a build machine of a Hydra.";
     };
 
     authorizedKeys = mkOption {
       type = types.listOf types.singleLineStr;
       default = [ ];
       example = [ "ssh-ed25519 AAAA... hydra" ];
-      description = "Public keys of the queue runner and the provisioner. They log in as root and may run `allowedCommands`, nothing else.";
+      description = "Public keys of the queue runner and the provisioner. They log in as root and may run only `allowedCommands`.";
     };
 
     allowedCommands = mkOption {
@@ -54,13 +54,13 @@ in
         "systemctl stop hydra-queue-builder-dev.service"
         "systemctl start hydra-queue-builder-dev.service"
       ];
-      description = "What `authorizedKeys` may run, word for word: building for a queue runner, and what the provisioner does (`touchKeepAlive`, `drainCommand`, `resumeCommand`, the question for the host name). Add `nix-daemon --stdio` for `ssh-ng://` machines.";
+      description = "The exact commands that `authorizedKeys` may run: those of the queue runner and the provisioner (`touchKeepAlive`, `drainCommand`, `resumeCommand`, host name). Add `nix-daemon --stdio` for `ssh-ng://` machines.";
     };
 
     credentials = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether the machine is whom the systemd credential `hydra-provisioner.identity` says, given to it by its hypervisor: host name, host key, further authorised keys and the idle timeout (docs/qemu.md, \"Identity\"). Without it the machine makes its own host key.";
+      description = "Whether the machine takes its identity from the systemd credential `hydra-provisioner.identity`, which the hypervisor passes in: host name, host key, additional authorized keys and the idle timeout (docs/qemu.md, \"Identity\"). Without it the machine generates its own host key.";
     };
 
     metadata = mkOption {
@@ -71,7 +71,7 @@ in
         ]
       );
       default = null;
-      description = "The cloud whose metadata service has the identity document as user data, as `provider.ec2` and `provider.hcloud` hand it in. The private host key is in it: nobody but root may ask the service from then on. `null`: the document comes as a credential.";
+      description = "The cloud whose metadata service has the identity document as user data, as `provider.ec2` and `provider.hcloud` set it. The document contains the private host key, so only root may access the service afterwards. `null`: the document is a credential.";
     };
 
     keyOptions = mkOption {
@@ -79,13 +79,13 @@ in
       internal = true;
       readOnly = true;
       default = restriction;
-      description = "What stands before an authorised key (sshd(8)).";
+      description = "Options before an authorized key (sshd(8)).";
     };
 
     maxStoreUse = mkOption {
       type = types.ints.between 1 99;
       default = 80;
-      description = "Percentage of the disk above which garbage is collected, every half hour. Whenever less than 1 GiB is free, Nix itself does (`nix.settings.min-free`).";
+      description = "Disk usage in percent above which garbage is collected, checked every half hour. When less than 1 GiB is free, Nix itself collects garbage (`nix.settings.min-free`).";
     };
   };
 
@@ -103,16 +103,16 @@ in
       gc = {
         automatic = true;
         dates = "*:0/30";
-        # In a script: as many bytes as are missing to so much room.
+        # Part of a shell script: the number of bytes to free.
         options = ''--max-freed "$(df --block-size=1 --output=size,avail /nix/store | { read -r _; read -r size free; echo $((size / 100 * ${
           toString (100 - cfg.maxStoreUse)
         } - free)); })"'';
       };
       settings = {
         trusted-users = [ "root" ];
-        # Inputs are in the queue runner's store; what it does not send may be had from the caches.
+        # The queue runner sends inputs; others may come from binary caches.
         builders-use-substitutes = true;
-        # And while a build runs: garbage goes when less than 1 GiB is free, until 5 GiB are.
+        # Also during a build: garbage is collected when less than 1 GiB is free, until 5 GiB are.
         min-free = lib.mkDefault 1073741824;
         max-free = lib.mkDefault 5368709120;
         keep-outputs = false;
@@ -120,7 +120,7 @@ in
       };
     };
 
-    # Images are small, disks of build machines are not.
+    # Images are smaller than the disks of build machines.
     boot.growPartition = lib.mkDefault true;
     fileSystems."/".autoResize = lib.mkDefault true;
   };

@@ -1,4 +1,4 @@
-# The modules of the flake. `default` is the server's; the others are for build machines.
+# The modules of the flake. `default` is for the server; the others are for build machines.
 { self }:
 
 rec {
@@ -12,7 +12,7 @@ rec {
     };
   default = hydra-provisioner;
 
-  # Nix 2.8's `flake check` takes no path for a module.
+  # Nix 2.8's `flake check` does not accept a path as a module.
   auto-shutdown.imports = [ ../auto-shutdown.nix ];
   build-machine.imports = [ ./build-machine.nix ];
   build-machine-image.imports = [ ./build-machine-image.nix ];

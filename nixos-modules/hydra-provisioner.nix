@@ -12,7 +12,7 @@ let
   cfg = config.services.hydra-provisioner;
   settings = import ./hydra-provisioner/render.nix { inherit lib cfg; };
 
-  # Read as it is: no Nix at run time. A wrong one fails the build of the system, not the service.
+  # JSON, so the service needs no Nix. A wrong one fails the build of the system, not the service.
   settingsFile =
     if cfg.checkSettings then
       pkgs.runCommand "hydra-provisioner.json"
@@ -36,13 +36,13 @@ in
   ];
 
   options.services.hydra-provisioner = {
-    enable = lib.mkEnableOption "hydra-provisioner, which creates and releases build machines as a Hydra's queue needs them";
+    enable = lib.mkEnableOption "hydra-provisioner, an autoscaler for the build machines of a Hydra";
 
     package = mkOption {
       type = types.package;
       default = pkgs.callPackage ../nix/package.nix { };
       defaultText = lib.literalExpression "the flake's package";
-      description = "The program.";
+      description = "The package to use.";
     };
 
     settings = mkOption {
@@ -55,46 +55,46 @@ in
       type = types.nullOr types.path;
       default = null;
       example = "/etc/hydra/conf.nix";
-      description = "A conf.nix or .json file in place of `settings`. A Nix file is evaluated at the start and at every reload. It has to leave `stateDir` and `machinesFile` at the program's defaults, the only places that the service may write to.";
+      description = "A conf.nix or .json file instead of `settings`. A Nix file is evaluated at the start and at every reload. It must not set `stateDir` and `machinesFile`: the service may write only to the program's defaults.";
     };
 
     checkSettings = mkOption {
       type = types.bool;
       default = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
       defaultText = lib.literalExpression "pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform";
-      description = "Whether the program checks `settings` when the system is built.";
+      description = "Whether the program validates `settings` when the system is built.";
     };
 
     interval = mkOption {
       type = types.nullOr (types.either types.ints.positive types.nonEmptyStr);
       default = null;
       example = "5min";
-      description = "With `watch = false`: seconds, or a time as in systemd.time(7), from the end of a run to the start of the next one. `null`: 300. (With `watch` the time between two looks at the queue is `settings.pollInterval`.)";
+      description = "With `watch = false`: time from the end of a run to the start of the next, in seconds or as in systemd.time(7). `null`: 300. (With `watch`, `settings.pollInterval` is the time between queue status requests.)";
     };
 
     watch = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether one process watches all the time, with systemd's watchdog and metrics, and takes a changed configuration by a reload. `false`: a timer starts one process again and again, each of which ends when what it began has ended.";
+      description = "Whether one process runs continuously, with systemd's watchdog and metrics, and reloads a changed configuration. `false`: a timer starts a process repeatedly; each ends when its operations have ended.";
     };
 
     metricsAddress = mkOption {
       type = types.nullOr (types.strMatching "[^[:space:]]+:[0-9]+");
       default = null;
       example = "127.0.0.1:9478";
-      description = "With `watch`: the IP address and port at which Prometheus metrics are served, below `/metrics`, to whoever asks.";
+      description = "With `watch`: IP address and port of the status page (`/`) and the Prometheus metrics (`/metrics`), without authentication.";
     };
 
     user = mkOption {
       type = types.nonEmptyStr;
       default = "hydra-provisioner";
-      description = "The user that the service runs as. One of another name is not created.";
+      description = "The user of the service. Only the default user is created.";
     };
 
     group = mkOption {
       type = types.nonEmptyStr;
       default = "hydra-provisioner";
-      description = "The group that the service runs as. One of another name is not created.";
+      description = "The group of the service. Only the default group is created.";
     };
 
     credentials = mkOption {
@@ -103,14 +103,14 @@ in
       example = {
         cloud-token = "/etc/secrets/cloud-token";
       };
-      description = "Secrets, by name: files that systemd reads as root and shows to the service alone, below `$CREDENTIALS_DIRECTORY` (`/run/credentials/hydra-provisioner.service/NAME`).";
+      description = "Secrets by name: files that systemd reads as root and passes only to the service, below `$CREDENTIALS_DIRECTORY` (`/run/credentials/hydra-provisioner.service/NAME`).";
     };
 
     sshKeyFile = mkOption {
       type = types.nullOr (types.strMatching "/.*");
       default = null;
       example = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
-      description = "Private key for the provisioner's own ssh, handed over as the credential `ssh-key`; it need not be readable by `user`.";
+      description = "Private key for the provisioner's own ssh, passed as the credential `ssh-key`; `user` needs no read access to it.";
     };
 
     environment = mkOption {
@@ -133,7 +133,7 @@ in
       type = types.nullOr types.ints.positive;
       default = 2 * comesUpWithin cfg.settings;
       defaultText = lib.literalExpression "2 * (settings.createTimeout + settings.deployTimeout)";
-      description = "Seconds that a Hydra on this machine lets a step wait for a machine that can build it, before it aborts the step (classic: `max_unsupported_time`, 0 by default; current: `maxUnsupportedTimeInS`, 120 by default). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: Hydra's own configuration says it.";
+      description = "How many seconds a Hydra on this machine waits for a machine that can build a step before it aborts the step (classic: `max_unsupported_time`, Hydra's default 0; current: `maxUnsupportedTimeInS`, Hydra's default 120). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: not set by this module.";
     };
 
     localJobs = mkOption {
@@ -143,14 +143,14 @@ in
           jobs = config.nix.settings.max-jobs or "auto";
         in
         if lib.isInt jobs then jobs else 1;
-      defaultText = lib.literalExpression "nix.settings.max-jobs, or 1 where that is \"auto\"";
-      description = "How many builds a classic Hydra on this machine runs on this machine itself at the same time, where `nix.buildMachines` is empty. Without this module Hydra would build everything here. `0`: nothing is built here.";
+      defaultText = lib.literalExpression "nix.settings.max-jobs, or 1 if that is \"auto\"";
+      description = "Number of concurrent builds on this machine itself, for a classic Hydra on this machine with empty `nix.buildMachines`. (Without this module, Hydra would build everything here.) `0`: none.";
     };
 
     builderUnit = mkOption {
       type = types.nonEmptyStr;
       default = "hydra-builder.service";
-      description = "The unit of the builder on build machines of a current Hydra, which is stopped before a machine is released (`settings.drainCommand`) and started when it is deployed (`settings.resumeCommand`): `hydra-builder.service` with nixpkgs' Hydra, `hydra-queue-builder-dev.service` with Hydra's own flake, which is the default where that runs on this machine.";
+      description = "The builder's unit on build machines of a current Hydra. It is stopped before a machine is released (`settings.drainCommand`) and started when it is deployed (`settings.resumeCommand`). nixpkgs' Hydra has `hydra-builder.service`, Hydra's own flake `hydra-queue-builder-dev.service` (the default if that flake's Hydra runs on this machine).";
     };
 
     logFormat = mkOption {
@@ -159,7 +159,7 @@ in
         "json"
       ];
       default = "human";
-      description = "How logs are written to the journal.";
+      description = "Format of the log in the journal.";
     };
 
     file = mkOption {
@@ -168,7 +168,7 @@ in
       readOnly = true;
       default = if cfg.configFile != null then cfg.configFile else settingsFile;
       defaultText = lib.literalExpression "configFile, or the rendered settings";
-      description = "The configuration that the service is run with.";
+      description = "The configuration file of the service.";
     };
 
     installedFile = mkOption {
@@ -179,13 +179,13 @@ in
         if cfg.configFile == null || lib.hasSuffix ".json" (toString cfg.configFile) then "json" else "nix"
       }";
       defaultText = lib.literalExpression "/etc/hydra-provisioner/conf.json, or conf.nix";
-      description = "Where `file` is found: it stays the same when the configuration changes, so that the service is reloaded and not restarted.";
+      description = "Path of `file`. It does not change when the configuration changes, so the service is reloaded and not restarted.";
     };
   };
 
   config = lib.mkIf cfg.enable {
     environment = {
-      # For `hydra-provisioner status` by hand, which reads this file when no other is named.
+      # For `hydra-provisioner status` by hand, which reads this file by default.
       systemPackages = [ cfg.package ];
       etc.${lib.removePrefix "/etc/" cfg.installedFile}.source = cfg.file;
     };

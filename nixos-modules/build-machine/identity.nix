@@ -1,5 +1,5 @@
-# Who the machine is, told from outside at each boot or resume (docs/qemu.md): nothing of it is in an image. The
-# document is taken by the very program of the Debian image.
+# The machine's identity, passed in at each boot or resume (docs/qemu.md); the image contains none. The same program as
+# in the Debian image reads the document.
 {
   config,
   lib,
@@ -20,7 +20,7 @@ let
       ${identity} <"$CREDENTIALS_DIRECTORY/${credential}"
     fi
   '';
-  # Prints the user data; it may take a moment until the network is there.
+  # Prints the user data; retries until the network is up.
   ask = "curl --silent --show-error --fail --retry 30 --retry-delay 1 --retry-all-errors --max-time 10";
   userData = {
     ec2 = ''
@@ -29,7 +29,7 @@ let
     '';
     hetzner = "${ask} http://169.254.169.254/hetzner/v1/userdata";
   };
-  # Fixed-output derivations have a network, and the document has the private host key.
+  # Fixed-output derivations have network access, and the document contains the private host key.
   takeUserData = ''
     ip rule show | grep -q 169.254.169.254 || ip rule add to 169.254.169.254 uidrange 1-4294967294 prohibit
     umask 077
@@ -43,7 +43,7 @@ let
     environment = {
       AUTHORIZED_KEYS_FILE = authorizedKeys;
       AUTHORIZED_KEY_OPTIONS = cfg.keyOptions;
-      # The machine's own where no identity is handed in.
+      # The machine's own if no identity is passed in.
       HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key";
       SSHD_UNIT = "sshd.service";
     };
@@ -62,7 +62,7 @@ in
     services.openssh = {
       startWhenNeeded = false;
       authorizedKeysFiles = [ authorizedKeys ];
-      # By this file the program knows when sshd listens with a new key.
+      # This file shows the program when sshd listens with a new key.
       settings.PidFile = "/run/sshd.pid";
     };
 
@@ -79,7 +79,7 @@ in
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;
-        # Without a path: from the system's credentials; a missing one is no error.
+        # Without a path: from the system's credentials; it may be missing.
         LoadCredential = [ credential ];
         StandardOutput = "journal+console";
         StandardError = "journal+console";
@@ -87,22 +87,22 @@ in
       script = if cfg.metadata == null then takeCredential else takeUserData;
     };
 
-    # The port is there only in machines that are made ready for a snapshot, or come from one.
+    # The port exists only in machines that prepare for a snapshot or start from one.
     services.udev.extraRules = ''
       SUBSYSTEM=="virtio-ports", ATTR{name}=="${credential}", TAG+="systemd", ENV{SYSTEMD_WANTS}="hydra-identity-resume.service"
     '';
     systemd.services.hydra-identity-resume = service // {
       description = "Identity given by hydra-provisioner after a resume";
-      # A snapshot is made when this waits: the boot is over then.
+      # The snapshot is taken while this waits, when the boot is complete.
       after = [
         "sshd.service"
         "multi-user.target"
       ];
       serviceConfig = {
-        # What a first build needs is in memory then.
+        # Loads into memory what a first build needs.
         ExecStartPre = "-${config.nix.package}/bin/nix-store --query --references /nix/store/none";
         ExecStart = "${identity} --resume /dev/virtio-ports/${credential}";
-        # Every step of it costs without KVM, and somebody waits.
+        # It is slow without KVM, and the provisioner waits for it.
         Nice = -10;
         StandardOutput = "journal+console";
         StandardError = "journal+console";

@@ -1,4 +1,4 @@
-# What types cannot say. The program checks all of `settings` again when the system is built.
+# Checks that types cannot express. The program validates all of `settings` again when the system is built.
 { config, lib, ... }:
 
 let
@@ -6,7 +6,7 @@ let
   inherit (cfg) settings;
   place = "services.hydra-provisioner";
 
-  # Whether this machine's own sshd takes a port of every address, those of provider.qemu's machines among them.
+  # Whether this machine's sshd listens on a port of every address, including those of provider.qemu's machines.
   sshd = config.services.openssh;
   takesEverywhere =
     port: (sshd.enable or false) && lib.elem port sshd.ports && sshd.listenAddresses == [ ];
@@ -21,7 +21,7 @@ let
       is = kind: lib.elem kind given;
       nobody =
         kind:
-        "${at}.provider.${kind} lets nobody log in. Set authorizedKeys to the public key of sshKey (and of sshKeyFile)";
+        "${at}.provider.${kind} permits no login. Set authorizedKeys to the public key of sshKey (and of sshKeyFile)";
       inherit (type.provider)
         ec2
         hcloud
@@ -52,7 +52,7 @@ let
       }
       {
         assertion = is "nixops" -> (expr == null) != (nixops.network == null);
-        message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment's file) or network (NixOps 2: the folder of nixops.nix).";
+        message = "${at}.provider.nixops must have either expr (NixOps 1: the deployment file) or network (NixOps 2: the folder of nixops.nix).";
       }
       {
         assertion =
@@ -63,7 +63,7 @@ let
               ec2.imageParameter
               ec2.imageFilter
             ] == 1;
-        message = "${at}.provider.ec2 must have exactly one of image (an id), imageParameter (an SSM parameter's name) and imageFilter (the newest of an owner with a name).";
+        message = "${at}.provider.ec2 must have exactly one of image (an id), imageParameter (an SSM parameter's name) and imageFilter (the newest AMI of an owner with a matching name).";
       }
       {
         assertion = is "ec2" -> ec2.subnets == [ ] || ec2.zones == [ ];
@@ -75,7 +75,7 @@ let
       }
       {
         assertion = is "hcloud" -> (hcloud.image == null) != (hcloud.imageSelector == null);
-        message = "${at}.provider.hcloud must have either image (a name or number) or imageSelector (the newest snapshot with these labels).";
+        message = "${at}.provider.hcloud must have either image (a name or id) or imageSelector (the newest snapshot with these labels).";
       }
       {
         assertion = is "hcloud" -> hcloud.authorizedKeys != [ ] || hcloud.sshKeys != [ ];
@@ -83,13 +83,11 @@ let
       }
       {
         assertion = is "qemu" -> !takesEverywhere qemu.sshPort;
-        message = "${at}.provider.qemu: this machine's sshd listens on port ${toString qemu.sshPort} of all addresses, and each build machine needs that port of one of 127.91.0.0/16. Set services.openssh.listenAddresses, or provider.qemu.sshPort (docs/qemu.md).";
+        message = "${at}.provider.qemu: this machine's sshd listens on port ${toString qemu.sshPort} of all addresses, but each build machine needs that port of its own address in 127.91.0.0/16. Set services.openssh.listenAddresses, or provider.qemu.sshPort (docs/qemu.md).";
       }
       {
         assertion = is "qemu" -> qemu.authorizedKeys != [ ];
-        message =
-          nobody "qemu"
-          + ": the service may not read /var/lib/hydra/queue-runner, so it cannot find it itself.";
+        message = nobody "qemu" + ": the service cannot read it from /var/lib/hydra/queue-runner.";
       }
     ];
 in
@@ -102,7 +100,7 @@ in
       }
       {
         assertion = cfg.configFile == null -> settings.systemTypes != { };
-        message = "${place} may make no machines. Set settings.systemTypes (for example settings.systemTypes.x86_64-linux.provider.command.program), or configFile.";
+        message = "${place} has no machine types. Set settings.systemTypes (for example settings.systemTypes.x86_64-linux.provider.command.program), or configFile.";
       }
       {
         assertion = settings.queue != null -> settings.statusCommand == null;
@@ -119,19 +117,19 @@ in
       }
       {
         assertion = builtins.match "/var/lib/[^/]+(/[^/]+)*" settings.stateDir != null;
-        message = "${place}.settings.stateDir is ${settings.stateDir}, which systemd cannot make for the service. Choose a folder below /var/lib.";
+        message = "${place}.settings.stateDir is ${settings.stateDir}, which systemd cannot create for the service. Choose a folder below /var/lib.";
       }
       {
         assertion = cfg.interval != null -> !cfg.watch;
-        message = "${place}.interval is for a timer (watch = false). With watch set settings.pollInterval instead: the time between two looks at the queue.";
+        message = "${place}.interval is for the timer (watch = false). With watch, set settings.pollInterval instead: the time between queue status requests.";
       }
       {
         assertion = cfg.metricsAddress != null -> cfg.watch;
-        message = "${place}.metricsAddress needs watch: a process that does not stay has ended before anybody could ask it. Remove watch = false.";
+        message = "${place}.metricsAddress needs watch: with the timer, no process stays to answer. Remove watch = false.";
       }
       {
         assertion = cfg.credentials ? ssh-key -> cfg.sshKeyFile == null;
-        message = "${place}.credentials.ssh-key is what sshKeyFile sets. Remove one.";
+        message = "${place}.credentials.ssh-key is also set by sshKeyFile. Remove one.";
       }
     ]
     ++ lib.concatLists (lib.mapAttrsToList ofType settings.systemTypes);

@@ -1,4 +1,4 @@
-# The options of conf.nix below systemTypes.<TYPE>.provider that are clouds.
+# The options of conf.nix below systemTypes.<TYPE>.provider for clouds.
 { lib }:
 
 let
@@ -22,12 +22,12 @@ let
     owner = mkOption {
       type = types.nonEmptyStr;
       example = "427812963091";
-      description = "An account's number, or an alias such as `amazon`.";
+      description = "Account number, or an alias such as `amazon`.";
     };
     name = mkOption {
       type = types.nonEmptyStr;
       example = "nixos/25.11*";
-      description = "A name with `*` for anything.";
+      description = "Name pattern; `*` matches any text.";
     };
     architecture = optional (types.enum [
       "x86_64"
@@ -43,12 +43,12 @@ let
     type = mkOption {
       type = types.nonEmptyStr;
       default = "gp3";
-      description = "The kind of volume.";
+      description = "Volume type.";
     };
     device = mkOption {
       type = types.strMatching "/dev/.*";
       default = "/dev/xvda";
-      description = "What the image calls its root volume.";
+      description = "Device name of the image's root volume.";
     };
     encrypted = mkOption {
       type = types.bool;
@@ -62,12 +62,12 @@ let
     idleTimeout = mkOption {
       type = quantities.duration;
       default = 3600;
-      description = "Seconds, or a text such as `\"1h\"`, after the provisioner's last visit at which an idle machine powers itself off.";
+      description = "Time after the provisioner's last contact at which an idle machine powers itself off: seconds, or a string such as `\"1h\"`.";
     };
   };
   cloud = login // {
-    userData = optional types.str "What a machine is told at its first boot, with placeholders such as `@identity@`. `null`: the identity document, as `nixosModules.build-machine` takes it.";
-    endpoint = optional (types.strMatching "https?://.*") "Another address of the API. `null`: the cloud's own.";
+    userData = optional types.str "User data for the first boot, with placeholders such as `@identity@`. `null`: the identity document, as `nixosModules.build-machine` reads it.";
+    endpoint = optional (types.strMatching "https?://.*") "API endpoint. `null`: the cloud's own.";
   };
 in
 {
@@ -79,10 +79,10 @@ in
       example = "eu-central-1";
       description = "The region.";
     };
-    profile = optional types.nonEmptyStr "A profile of the credentials file. `null`: `AWS_PROFILE`, or `default`.";
-    credentialsFile = optional secretFile "The credentials file (`aws_access_key_id` and `aws_secret_access_key` by profile); see `services.hydra-provisioner.credentials`. `null`: what AWS' own programs would use, such as the role of the instance that this runs on.";
-    image = optional (types.strMatching "ami-.*") "An AMI's id. Exactly one of this, `imageParameter` and `imageFilter` must be set.";
-    imageParameter = optional types.nonEmptyStr "The SSM parameter that has the AMI's id.";
+    profile = optional types.nonEmptyStr "Profile of the credentials file. `null`: `AWS_PROFILE`, or `default`.";
+    credentialsFile = optional secretFile "The credentials file (`aws_access_key_id` and `aws_secret_access_key` by profile); see `services.hydra-provisioner.credentials`. `null`: AWS' default chain, for example the role of the instance that runs the service.";
+    image = optional (types.strMatching "ami-.*") "AMI id. Exactly one of this, `imageParameter` and `imageFilter` must be set.";
+    imageParameter = optional types.nonEmptyStr "SSM parameter that contains the AMI id.";
     imageFilter = optional (types.submodule imageFilter) "The newest AMI of an owner with a matching name.";
     instanceTypes = mkOption {
       type = names;
@@ -92,8 +92,8 @@ in
       ];
       description = "Instance types in order of preference.";
     };
-    subnets = list types.nonEmptyStr "Ids of subnets in order of preference.";
-    zones = list types.nonEmptyStr "Availability zones of the default network in order of preference, in place of `subnets`. Without either EC2 chooses.";
+    subnets = list types.nonEmptyStr "Subnet ids in order of preference.";
+    zones = list types.nonEmptyStr "Availability zones of the default VPC in order of preference, instead of `subnets`. Without either, EC2 chooses.";
     purchase = mkOption {
       type = types.nonEmptyListOf (
         types.enum [
@@ -106,16 +106,16 @@ in
         "spot"
         "on-demand"
       ];
-      description = "How instances are paid for, in order of preference: the second while the first cannot be had.";
+      description = "Purchase options in order of preference: the second is used while the first is unavailable.";
     };
-    securityGroups = list types.nonEmptyStr "Ids of security groups. Without any: the network's default one.";
-    keyName = optional types.nonEmptyStr "The name of a key pair.";
-    instanceProfile = optional types.nonEmptyStr "The name of an instance profile.";
-    rootVolume = optional (types.submodule rootVolume) "The root volume. `null`: as the image has it.";
+    securityGroups = list types.nonEmptyStr "Security group ids. Without any: the VPC's default.";
+    keyName = optional types.nonEmptyStr "Name of a key pair.";
+    instanceProfile = optional types.nonEmptyStr "Name of an instance profile.";
+    rootVolume = optional (types.submodule rootVolume) "The root volume. `null`: the image's.";
     nestedVirtualization = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether virtual machines can run on the instances, for types with the feature kvm. Only c8i, m8i, r8i and their flex kinds can do that.";
+      description = "Whether instances can run virtual machines, for types with the feature kvm. Only c8i, m8i, r8i and their flex variants support it.";
     };
     address = mkOption {
       type = types.enum [
@@ -123,12 +123,12 @@ in
         "private"
       ];
       default = "public";
-      description = "Where an instance is reached.";
+      description = "Address to connect to.";
     };
     tags = mkOption {
       type = types.attrsOf types.str;
       default = { };
-      description = "Further tags of instances and volumes.";
+      description = "Additional tags of instances and volumes.";
     };
   };
 
@@ -136,7 +136,7 @@ in
     tokenFile = mkOption {
       type = secretFile;
       example = "/run/credentials/hydra-provisioner.service/hcloud-token";
-      description = "The file with the project's API token; see `services.hydra-provisioner.credentials`.";
+      description = "File that contains the project's API token; see `services.hydra-provisioner.credentials`.";
     };
     serverTypes = mkOption {
       type = names;
@@ -151,12 +151,12 @@ in
       ];
       description = "Locations in order of preference.";
     };
-    image = optional types.nonEmptyStr "Name or number of the image or snapshot. This or `imageSelector` must be set.";
-    imageSelector = optional types.nonEmptyStr "A label selector: the newest snapshot with these labels.";
-    sshKeys = list types.nonEmptyStr "Names or numbers of the project's ssh keys.";
-    networks = list types.ints.positive "Numbers of networks to attach.";
-    firewalls = list types.ints.positive "Numbers of firewalls to apply.";
-    placementGroup = optional types.ints.positive "Number of a placement group.";
+    image = optional types.nonEmptyStr "Name or id of the image or snapshot. This or `imageSelector` must be set.";
+    imageSelector = optional types.nonEmptyStr "Label selector: the newest snapshot with these labels.";
+    sshKeys = list types.nonEmptyStr "Names or ids of the project's ssh keys.";
+    networks = list types.ints.positive "Ids of networks to attach.";
+    firewalls = list types.ints.positive "Ids of firewalls to apply.";
+    placementGroup = optional types.ints.positive "Id of a placement group.";
     address = mkOption {
       type = types.enum [
         "ipv4"
@@ -164,12 +164,12 @@ in
         "private"
       ];
       default = "ipv4";
-      description = "Where a server is reached: its public IPv4 address, an IPv6 address alone, or the address in the first of `networks` alone.";
+      description = "Address to connect to: the public IPv4 address, an IPv6 address only, or the address in the first of `networks` only.";
     };
     labels = mkOption {
       type = types.attrsOf types.str;
       default = { };
-      description = "Further labels.";
+      description = "Additional labels.";
     };
   };
 }

@@ -1,5 +1,5 @@
-# What the program and the programs that it starts (ssh, nix, providers) can do without. `qemu`: whether QEMU, which
-# stays behind with this very hardening, is one of them.
+# Restrictions for the program and the programs that it starts (ssh, nix, providers). `qemu`: whether QEMU is one of
+# them; it keeps running under these restrictions when the service stops.
 { lib, qemu }:
 
 {
@@ -40,16 +40,16 @@
   UMask = "0022";
 }
 // lib.optionalAttrs qemu {
-  # Port 22 of the machines' loopback addresses; a capability of a user namespace would not count there.
+  # For port 22 of the machines' loopback addresses; a capability in a user namespace is not sufficient.
   AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];
   CapabilityBoundingSet = [ "CAP_NET_BIND_SERVICE" ];
   PrivateUsers = false;
   DeviceAllow = [ "/dev/kvm rw" ];
   PrivateDevices = false;
-  # Emulation writes the code that it runs.
+  # Emulation (TCG) generates code at run time.
   MemoryDenyWriteExecute = false;
-  # How much memory the host has: /proc/meminfo.
+  # /proc/meminfo has the host's memory size.
   ProcSubset = "all";
-  # Machines outlive the process that starts them.
+  # Machines continue when the process that started them ends.
   KillMode = "process";
 }

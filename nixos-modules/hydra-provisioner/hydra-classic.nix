@@ -1,4 +1,4 @@
-# What is set for a classic Hydra on the same machine (./hydra.nix).
+# Settings for a classic Hydra on the same machine (./hydra.nix).
 {
   config,
   lib,
@@ -33,7 +33,7 @@ in
   services.hydra-provisioner.maxUnsupportedTime = lib.mkIf here (lib.mkDefault (7 * 24 * 3600));
 
   services.hydra = lib.mkIf (here && machinesFile != null) {
-    # These take the place of Hydra's default: /etc/nix/machines where there is one, otherwise localhost.
+    # These replace Hydra's default: /etc/nix/machines if it exists, otherwise localhost.
     buildMachinesFiles = [
       machinesFile
     ]
@@ -43,13 +43,13 @@ in
       else
         lib.optional (cfg.localJobs > 0) "${localhost}"
     );
-    # With Hydra's default of 0 s every step is aborted for which there is no machine yet.
+    # With Hydra's default of 0 s, every step without a machine is aborted immediately.
     extraConfig = lib.mkIf (
       cfg.maxUnsupportedTime != null
     ) "max_unsupported_time = ${toString cfg.maxUnsupportedTime}\n";
   };
 
-  # `hydra-queue-runner --status` asks over Hydra's database.
+  # `hydra-queue-runner --status` uses Hydra's database.
   services.postgresql = lib.mkIf (here && hydra.dbi == "dbi:Pg:dbname=hydra;user=hydra;") {
     identMap = "hydra-users ${cfg.user} hydra";
   };
@@ -61,7 +61,7 @@ in
       HYDRA_DATA = "/var/lib/hydra";
       HYDRA_CONFIG = "/var/lib/hydra/hydra.conf";
     };
-    # For hydra.conf, and for the way to /var/lib/hydra/provisioner.
+    # Access to hydra.conf and /var/lib/hydra/provisioner.
     serviceConfig.SupplementaryGroups = [ "hydra" ];
   };
 }

@@ -1,12 +1,12 @@
-# What is set for a current Hydra (the queue runner in Rust) on the same machine (./hydra.nix).
+# Settings for a current Hydra (the queue runner in Rust) on the same machine (./hydra.nix).
 { config, lib }:
 
 {
-  # Whether it runs here.
+  # Whether it runs on this machine.
   enabled,
-  # Where its options are, below `services`.
+  # Path of its options below `services`.
   place,
-  # The unit of its builders, on the build machines.
+  # The builder's unit on build machines.
   builderUnit,
 }:
 
@@ -28,7 +28,7 @@ in
         );
       };
     }
-    # With 120 s, steps are aborted before a farm at zero has a machine for them, and a machine that has just come up
+    # With 120 s, steps are aborted before a farm at zero has a machine for them, and a machine that has just started
     # waits up to 120 s for its first step.
     (lib.setAttrByPath place {
       settings = lib.mkIf here {
@@ -43,14 +43,14 @@ in
   assertions = lib.mkIf here [
     {
       assertion = settings.maxUnsupportedTimeInS >= comesUpWithin;
-      message = "${at}.maxUnsupportedTimeInS is ${toString settings.maxUnsupportedTimeInS}, but a machine may take createTimeout + deployTimeout = ${toString comesUpWithin} seconds to come up: Hydra would abort the very steps that it is created for. Raise the one, or lower the others in services.hydra-provisioner.settings.";
+      message = "${at}.maxUnsupportedTimeInS is ${toString settings.maxUnsupportedTimeInS}, but a machine may take createTimeout + deployTimeout = ${toString comesUpWithin} seconds to become ready: Hydra would abort the steps for which it is created. Raise maxUnsupportedTimeInS, or lower the others in services.hydra-provisioner.settings.";
     }
     {
       assertion = settings.dispatchTriggerTimerInS > 0;
-      message = "${at}.dispatchTriggerTimerInS is ${toString settings.dispatchTriggerTimerInS}, which switches the timer off: a machine that has come up would get its first step only when the queue changes. Set it to 10.";
+      message = "${at}.dispatchTriggerTimerInS is ${toString settings.dispatchTriggerTimerInS}, which disables the timer: a new machine would get its first step only when the queue changes. Set it to 10.";
     }
   ];
   warnings = lib.optional (here && settings.dispatchTriggerTimerInS > 60) (
-    "${at}.dispatchTriggerTimerInS is ${toString settings.dispatchTriggerTimerInS}: a machine that has come up waits that many seconds for its first step, and is paid for it."
+    "${at}.dispatchTriggerTimerInS is ${toString settings.dispatchTriggerTimerInS}: a new machine waits that many seconds for its first step, and costs money meanwhile."
   );
 }

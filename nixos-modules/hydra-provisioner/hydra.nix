@@ -1,5 +1,5 @@
-# A Hydra on the same machine. There are three; each is touched only where its module is there:
-#   classic            services.hydra until September 2026: the queue runner in C++, asked by --status, reads machines files
+# A Hydra on the same machine. There are three; each is configured only if its module exists:
+#   classic            services.hydra until September 2026: the queue runner in C++; --status, reads machines files
 #   nixpkgs' current   services.hydra since then: the queue runner in Rust, below services.hydra.queueRunner
 #   Hydra's own flake  services.hydra-queue-runner-dev: the queue runner in Rust
 {

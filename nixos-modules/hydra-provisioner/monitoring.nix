@@ -1,4 +1,4 @@
-# Prometheus and Grafana on the same machine: what they need to know of the service.
+# Prometheus and Grafana on the same machine: scrape job, alert rules and dashboard.
 { config, lib, ... }:
 
 let
@@ -9,8 +9,8 @@ let
 in
 {
   options.services.hydra-provisioner = {
-    prometheus.enable = mkEnableOption "scraping and the alert rules in this machine's `services.prometheus`. Needs `metricsAddress`";
-    dashboard.enable = mkEnableOption "the dashboard in this machine's `services.grafana`. Its data source is a Prometheus that scrapes the service";
+    prometheus.enable = mkEnableOption "the scrape job and the alert rules in this machine's `services.prometheus`. Needs `metricsAddress`";
+    dashboard.enable = mkEnableOption "the dashboard in this machine's `services.grafana`. Its data source must be a Prometheus that scrapes the service";
   };
 
   config = mkIf cfg.enable {
@@ -29,7 +29,7 @@ in
       dashboards.settings.providers = [
         {
           name = "hydra-provisioner";
-          # Grafana takes the .json files of a folder.
+          # Grafana reads the .json files of a folder.
           options.path = shared;
         }
       ];

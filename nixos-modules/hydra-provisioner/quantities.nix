@@ -1,5 +1,5 @@
 # Durations, sizes and amounts of money as the program reads them (crates/adapters/src/config/quantities.rs), and options
-# of any kind that may be left to the program.
+# without a default, which the program then sets.
 { lib }:
 
 let
@@ -13,7 +13,7 @@ let
   };
   part = "([0-9]+)([smhd])(.*)";
 
-  # A number or a text that `duration` takes, in seconds.
+  # A number or a string of type `duration`, in seconds.
   seconds =
     value:
     if builtins.isInt value then
@@ -30,7 +30,7 @@ let
     types.float
     (types.strMatching "[0-9]+(\\.[0-9]*)?")
   ];
-  # `null` leaves it to the program.
+  # `null`: the program's default.
   optional =
     type: description:
     mkOption {
@@ -43,18 +43,18 @@ in
 {
   inherit dollarsOption optional;
 
-  # How long a machine may take to come up, in seconds.
+  # How long a machine may take to become ready, in seconds.
   comesUpWithin = settings: seconds settings.createTimeout + seconds settings.deployTimeout;
 
   absolutePath = types.strMatching "/.*";
   # The description of a duration.
-  inSeconds = what: "Seconds, or a text such as `\"10m\"`: ${what}";
+  inSeconds = what: "Seconds, or a string such as `\"10m\"`: ${what}";
   duration = types.either types.ints.unsigned (types.strMatching "([0-9]+[smhd])+");
   mebibytes = types.either types.ints.unsigned (types.strMatching "[0-9]+[MGT]");
 
   costLimits = whose: {
-    maxHourlyCost = dollarsOption "${whose} cost at most this many dollars per hour. Needs every type's `dollarsPerHour`.";
-    maxDailyCost = dollarsOption "${whose} cost at most this many dollars in any 24 hours.";
-    maxMonthlyCost = dollarsOption "${whose} cost at most this many dollars in any 30 days.";
+    maxHourlyCost = dollarsOption "Maximum dollars per hour of ${whose}. Every type needs `dollarsPerHour`.";
+    maxDailyCost = dollarsOption "Maximum dollars per day (UTC) of ${whose}.";
+    maxMonthlyCost = dollarsOption "Maximum dollars per month (UTC) of ${whose}.";
   };
 }

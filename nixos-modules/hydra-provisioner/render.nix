@@ -1,4 +1,4 @@
-# settings as the program reads them: what is null is left to the program's own default.
+# settings as the program reads them: null values are removed, so that the program's default applies.
 { lib, cfg }:
 
 let
@@ -8,7 +8,7 @@ let
       lib.mapAttrs (_: withoutNulls) (lib.filterAttrs (_: inner: inner != null) value)
     else
       value;
-  # Not ours to look into: a provider's options may hold nulls that mean something.
+  # A provider's options are not changed: nulls may be meaningful there.
   withOptions =
     type: rendered:
     if type.provider == null || type.provider.command == null then

@@ -1,4 +1,4 @@
-# The options of conf.nix, as the program's own reader (crates/adapters/src/config) takes them.
+# The options of conf.nix, as the program (crates/adapters/src/config) reads them.
 { lib }:
 
 let
@@ -26,7 +26,7 @@ in
     tag = mkOption {
       type = types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]*";
       default = "hydra-provisioned";
-      description = "Marks this provisioner's machines and starts their names. Two provisioners with one cloud account need two tags.";
+      description = "Identifies this provisioner's machines and is the prefix of their names. Two provisioners with one cloud account need two tags.";
     };
 
     systemTypes = mkOption {
@@ -41,7 +41,7 @@ in
           };
         }
       '';
-      description = "What kinds of machines there may be. A name is `SYSTEM[,SYSTEM...][:FEATURE,...]`; machines of a type with features take only steps that require them.";
+      description = "Machine types. A name is `SYSTEM[,SYSTEM...][:FEATURE,...]`; machines of a type with features build only steps that require them.";
     };
 
     statusCommand = mkOption {
@@ -68,23 +68,23 @@ in
             nixCommand = mkOption {
               type = command;
               default = [ "nix" ];
-              description = "The `nix` that reads derivations, to learn which features their steps require.";
+              description = "The `nix` that reads the required features of derivations.";
             };
           };
         }
       );
       default = null;
-      description = "Where the current (Rust) queue runner is asked; `null` for a classic one.";
+      description = "Connection to the current (Rust) queue runner; `null` for a classic one.";
     };
 
     otherMachines = mkOption {
       type = types.listOf types.nonEmptyStr;
       default = [ ];
       example = [ "mac-*.example.org" ];
-      description = "Hosts of build machines that are not the provisioner's, as the queue runner shows them; `*` stands for any text.";
+      description = "Hosts of build machines that are not the provisioner's, as the queue runner shows them; `*` matches any text.";
     };
 
-    machinesFile = optional absolutePath "The machines file that is written for a classic queue runner. The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set.";
+    machinesFile = optional absolutePath "Path of the machines file for a classic queue runner. The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set.";
 
     machinesFileMode = mkOption {
       type = types.nullOr (
@@ -94,17 +94,17 @@ in
         ]
       );
       default = null;
-      description = "Which files `machinesFile` may replace: `own`, those that the provisioner wrote and empty ones (`null` means this too), or `takeover`, any.";
+      description = "Which files `machinesFile` may replace: `own` (the default): files that the provisioner wrote, and empty files; `takeover`: any file.";
     };
 
     staticMachines = mkOption {
       type = types.listOf types.nonEmptyStr;
       default = [ ];
       example = [ "builder@mac-1.example.org aarch64-darwin /etc/hydra/id_mac 4" ];
-      description = "Lines that are put first in the machines file: machines that the provisioner did not make. Their hosts count as `otherMachines`.";
+      description = "Lines put first in the machines file: machines that the provisioner did not create. Their hosts count as `otherMachines`.";
     };
 
-    updateCommand = optional command "Program and arguments that get the machines file on standard input, in place of `machinesFile`.";
+    updateCommand = optional command "Program and arguments that get the machines file on standard input, instead of `machinesFile`.";
 
     stateDir = mkOption {
       type = absolutePath;
@@ -115,7 +115,7 @@ in
     touchKeepAlive = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether `/run/keep-alive` is touched on each machine after its deployment (see the module auto-shutdown).";
+      description = "Whether the provisioner touches `/run/keep-alive` on each machine (see the module auto-shutdown).";
     };
 
     drainCommand = optional command "With `queue`: run on a machine over ssh before it is released. The module sets it to `systemctl stop` of `builderUnit`.";
@@ -129,7 +129,7 @@ in
         "-o"
         "ProxyJump=gateway.example.org"
       ];
-      description = "Further arguments for every `ssh`.";
+      description = "Additional arguments for every `ssh`.";
     };
 
     notify = mkOption {
@@ -149,45 +149,45 @@ in
                 "unhealthy"
                 "orphan"
               ];
-              description = "Of what the program is told.";
+              description = "Events to report.";
             };
             command = mkOption {
               type = command;
               example = [ "/run/current-system/sw/bin/notify-chat" ];
-              description = "Program and arguments, never run through a shell. JSON comes on standard input.";
+              description = "Program and arguments, not run through a shell. It gets JSON on standard input.";
             };
           };
         }
       );
       default = [ ];
-      description = "Programs that are told when something goes wrong, at most once a minute.";
+      description = "Programs to run when something fails, at most once a minute.";
     };
 
     maxCreating = mkOption {
       type = types.ints.positive;
       default = 5;
-      description = "How many machines of one type are being created at the same time at the most; a type can have its own.";
+      description = "Maximum number of machines of one type being created at the same time; a type can override it.";
     };
 
-    maxCreatesPerCycle = optional types.ints.positive "The old limit: how many machines of one type are created within 5 minutes at the most; a type can have its own.";
+    maxCreatesPerCycle = optional types.ints.positive "The original's limit: maximum number of machines of one type created within 5 minutes; a type can override it.";
 
-    maxMachines = optional types.ints.unsigned "How many machines of all types together there are at the most.";
+    maxMachines = optional types.ints.unsigned "Maximum number of machines of all types together.";
 
     parallelism = mkOption {
       type = types.ints.between 1 1024;
       default = 32;
-      description = "How many machines are worked on at the same time.";
+      description = "Maximum number of concurrent operations.";
     };
 
-    createTimeout = duration 900 "what the creation or start of one machine may take.";
-    deployTimeout = duration 1800 "what the deployment of one machine may take, its waiting to be up included.";
-    releaseTimeout = duration 600 "what the drain, stop or destruction of one machine may take.";
-    statusTimeout = duration 60 "what one look at the queue, one list of machines or one `updateCommand` may take.";
+    createTimeout = duration 900 "time limit for one create or start.";
+    deployTimeout = duration 1800 "time limit from a machine's creation until it is up, and for its deployment.";
+    releaseTimeout = duration 600 "time limit for one drain, stop or destroy.";
+    statusTimeout = duration 60 "time limit for one queue status, one listing of machines or one `updateCommand`.";
 
-    pollInterval = duration 10 "from one look at the queue to the next.";
-    listInterval = duration 60 "from one list of a provider's machines to the next.";
-    keepAliveInterval = duration 300 "from one touch of a machine's `/run/keep-alive` to the next. Well below the time-out of the module auto-shutdown.";
-    maxStatusAge = duration 120 "how old a status of the queue may be; an older one counts as none.";
+    pollInterval = duration 10 "time between queue status requests.";
+    listInterval = duration 60 "time between listings of a provider's machines.";
+    keepAliveInterval = duration 300 "time between touches of a machine's `/run/keep-alive`. Keep it well below the timeout of the module auto-shutdown.";
+    maxStatusAge = duration 120 "maximum age of a queue status; an older one counts as unavailable.";
   }
-  // costLimits "All machines together";
+  // costLimits "all machines together";
 }

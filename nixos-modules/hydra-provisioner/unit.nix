@@ -10,7 +10,7 @@ let
   cfg = config.services.hydra-provisioner;
   inherit (cfg) settings;
 
-  # systemd makes these below /var/lib, owned by the service's user.
+  # systemd creates these below /var/lib, owned by the service's user.
   stateDirectories =
     if cfg.configFile == null then
       [ (lib.removePrefix "/var/lib/" settings.stateDir) ]
@@ -27,7 +27,7 @@ let
   settingsOf = kind: lib.filter (given: given != null) (map (provider: provider.${kind}) providers);
   usesQemu = settingsOf "qemu" != [ ];
 
-  # Everything else that the program or its providers have to write.
+  # All other folders that the program or its providers write to.
   written =
     lib.optional (settings.machinesFile != null) (dirOf settings.machinesFile)
     ++ lib.concatMap (nixops: lib.optional (nixops.stateFile != null) (dirOf nixops.stateFile)) (
@@ -69,23 +69,23 @@ let
 
   oneCycle = {
     Type = "oneshot";
-    # 3: somebody runs it by hand.
+    # 3: another run holds the lock.
     SuccessExitStatus = [ 3 ];
-    # Every operation has its own limit; this one is for what nobody thought of.
+    # Every operation has its own limit; this one is a last resort.
     TimeoutStartSec = "6h";
   };
-  # Of systemd 253: the reload is over when the program says so.
+  # Since systemd 253: the program reports when the reload is complete.
   knowsNotifyReload = lib.versionAtLeast config.systemd.package.version "253";
   allCycles = {
     Type = if knowsNotifyReload then "notify-reload" else "notify";
     ExecReload = lib.mkIf (!knowsNotifyReload) "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
-    # The program stops to answer when it hangs.
+    # The control loop feeds the watchdog.
     WatchdogSec = "5min";
     Restart = "always";
     RestartSec = "30s";
-    # A wrong configuration is not better in half a minute.
+    # Retrying does not fix a wrong configuration.
     RestartPreventExitStatus = [ 2 ];
-    # The program alone is told to stop, which takes it two seconds. To kill it is safe at any moment.
+    # SIGTERM goes only to the program, which stops within two seconds. SIGKILL is safe at any moment.
     KillMode = "mixed";
     TimeoutStopSec = "15s";
   };
@@ -118,10 +118,10 @@ in
     ) writtenElsewhere;
 
     systemd.timers.hydra-provisioner = lib.mkIf (!cfg.watch) {
-      description = "Cycles of hydra-provisioner";
+      description = "Runs of hydra-provisioner";
       wantedBy = [ "timers.target" ];
       timerConfig = {
-        # The first right away; after that however long one takes, none is skipped and none overlaps.
+        # The first run starts immediately. The next starts after the previous one ends, so runs never overlap.
         OnActiveSec = "1s";
         OnUnitInactiveSec = if cfg.interval == null then 300 else cfg.interval;
         AccuracySec = "1s";
@@ -133,9 +133,9 @@ in
       wantedBy = lib.optional cfg.watch "multi-user.target";
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
-      # A new system must not cut off a run that creates machines; the timer starts the new program.
+      # Switching the system must not interrupt a run that creates machines; the timer starts the new program.
       restartIfChanged = cfg.watch;
-      # A new configuration is taken without a restart, and a bad one leaves the old one in force.
+      # A new configuration is reloaded without a restart; with a bad one, the old one stays active.
       reloadTriggers = lib.optional cfg.watch "${cfg.file}";
       path = [
         config.nix.package
@@ -152,7 +152,7 @@ in
         User = cfg.user;
         Group = cfg.group;
         StateDirectory = stateDirectories;
-        # The queue runner, another user, reads the machines file. Whatever is secret has its own mode.
+        # The queue runner runs as another user and reads the machines file. Secret files have their own mode.
         StateDirectoryMode = "0755";
         WorkingDirectory = home;
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;

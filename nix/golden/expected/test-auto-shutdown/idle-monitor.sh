@@ -1,4 +1,4 @@
-# Nix builds as a member of nixbld, or (auto-allocate-uids) as one of its own 2^23 users from 872415232 on.
+# Nix builds as a member of nixbld, or (auto-allocate-uids) as one of 2^23 user ids from 872415232 on.
 building() {
   pgrep -G nixbld >/dev/null ||
     ps -eo uid= | while read -r uid; do
@@ -6,12 +6,12 @@ building() {
     done | grep -q .
 }
 
-# A build over ssh (nix-store --serve) is such a login too.
+# A build over ssh (nix-store --serve) is also a login.
 logged_in() {
   loginctl list-sessions --no-legend | grep -q .
 }
 
-# Who made this machine may have said how long it may be idle (docs/qemu.md, "Identity").
+# The provider may have set the idle timeout (docs/qemu.md, "Identity").
 timeout_seconds() {
   cat /run/hydra-provisioner/idle-timeout 2>/dev/null || echo "$TIMEOUT_SECONDS"
 }
@@ -20,7 +20,7 @@ timeout_seconds() {
 while true; do
   timeout=$(timeout_seconds)
   sleep $((timeout < 60 ? timeout : 60))
-  # A file that somebody removed counts as touched now, an unknown state as busy.
+  # A removed file counts as touched now, an unknown state as busy.
   if [ ! -e "$KEEP_ALIVE_FILE" ] || building || logged_in; then
     touch "$KEEP_ALIVE_FILE"
   elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$timeout" ]; then
