@@ -1,5 +1,5 @@
-//! What machines have cost, from the history: for each second that they ran, by `dollarsPerHour`. A provider that
-//! charges whole hours asks for somewhat more.
+//! The cost of machines, from the history: `dollarsPerHour` for each second that they ran. A provider that bills whole
+//! hours charges somewhat more.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ const DAY: Seconds = Seconds(86_400);
 /// The longest period.
 const DAYS: u64 = 30;
 
-/// What was spent, and what is being spent.
+/// Past and current cost.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Costs {
@@ -32,7 +32,7 @@ pub(crate) struct Costs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Cost {
-    /// An hour, with the machines that run now.
+    /// Per hour, for the machines that run now.
     pub(crate) hourly: Money,
     /// In the last 24 hours.
     pub(crate) day: Money,
@@ -40,7 +40,7 @@ pub(crate) struct Cost {
     pub(crate) week: Money,
     /// In the last 30 days.
     pub(crate) month: Money,
-    /// In 30 days, if they go on like the last 7.
+    /// Forecast for 30 days: the rate of the last 7.
     pub(crate) forecast: Money,
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn cost(conf: &Path, json: bool) -> Result<Exit, Exit> {
     Ok(Exit::Done)
 }
 
-/// What the state in `state_dir` tells.
+/// The cost according to the state in `state_dir`.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -81,14 +81,14 @@ pub(crate) fn of_state(
     Ok(Costs::of(&spans(&entries, &machines, since, now), &machines, policy, now))
 }
 
-/// A time in which a machine ran.
+/// A period in which a machine ran.
 struct Span {
     machine_type: MachineType,
     from: Timestamp,
     to: Timestamp,
 }
 
-/// When machines ran. One that the history does not see begin ran since `since`.
+/// When machines ran. A machine without a start in the history ran since `since`.
 fn spans(
     entries: &[HistoryEntry],
     machines: &[Record],
@@ -109,7 +109,7 @@ fn spans(
             Happening::Stopped | Happening::Destroyed | Happening::Gone | Happening::Forgotten => {
                 let begun = running.remove(name);
                 let was_known = ended.insert(name.clone(), entry.at).is_some();
-                // What is destroyed after it was stopped, or gone after it was destroyed, ran no more.
+                // A machine that was already stopped or destroyed did not run any more.
                 let from = begun.map(|(_, from)| from).or((!was_known).then_some(since));
                 let machine_type = machine_type.clone();
                 spans.extend(from.map(|from| Span { machine_type, from, to: entry.at }));
@@ -219,7 +219,7 @@ mod tests {
         let ago = |hours: u64| now.0 - hours * 3600;
         let created = Happening::Created { took: Seconds(1) };
         let entries = [
-            // Ran before the history begins, for 30 days less two.
+            // Ran before the history begins, for 30 days minus two.
             entry(ago(48), "farm-1", Happening::Destroyed),
             entry(ago(47), "farm-1", Happening::Gone),
             entry(ago(40), "farm-0", created),

@@ -1,4 +1,4 @@
-//! `history`: what happened, from the state database. It may be read while a service runs.
+//! `history`: past events, from the state database. It may be read while a service runs.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use reconciler::{HistoryEntry, Severity};
 use crate::commands::{fail, load, print};
 use crate::exit::Exit;
 
-/// What is asked for.
+/// The query.
 pub(crate) struct Wanted<'a> {
     /// Seconds ago.
     pub(crate) since: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) json: bool,
 }
 
-/// A length of time as options are written: `90s`, `10m`, `2h`, `1d`, or seconds.
+/// Parses a duration as in options: `90s`, `10m`, `2h`, `1d`, or seconds.
 pub(crate) fn length(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, &text[number.len()..]),
@@ -34,7 +34,7 @@ pub(crate) fn length(text: &str) -> Result<u64, String> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(seconds))
-        .ok_or_else(|| "must be a length of time such as 90s, 10m, 2h or 1d".to_owned())
+        .ok_or_else(|| "must be a duration such as 90s, 10m, 2h or 1d".to_owned())
 }
 
 pub(crate) fn history(conf: &Path, wanted: &Wanted<'_>) -> Result<Exit, Exit> {

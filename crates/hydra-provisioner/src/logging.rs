@@ -1,5 +1,5 @@
-//! Logs go to standard error; standard output is for data. Nothing here can fail: a log that nobody can read is
-//! no reason to leave a machine half made.
+//! Logs go to standard error; standard output is for results. Nothing here can fail: a log that cannot be written must
+//! not interrupt the creation of a machine.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -30,14 +30,14 @@ pub(crate) fn start(args: &LoggingArgs) {
         }
         LogFormat::Json => subscriber.json().init(),
     }
-    // The default one writes text, whatever the format.
+    // The default hook ignores the log format.
     panic::set_hook(Box::new(|panic| tracing::error!("this is a bug, please report it: {panic}")));
     if let Some(problem) = problem {
         tracing::warn!("--log {}: {problem}; logging info", args.log);
     }
 }
 
-/// Standard error that may be full, closed or a dead pipe.
+/// Standard error, which may be full, closed or a broken pipe.
 struct Stderr;
 
 impl io::Write for Stderr {
@@ -51,7 +51,7 @@ impl io::Write for Stderr {
     }
 }
 
-/// `2026-11-25T09:34:07.123456Z  INFO message field=value`: only a log line begins at the left edge.
+/// `2026-11-25T09:34:07.123456Z  INFO message field=value`: continuation lines are indented.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line

@@ -1,4 +1,4 @@
-//! `plan` and `status`: look at everything once and change nothing, also while a service runs.
+//! `plan` and `status`: read everything once and change nothing, even while a service runs.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::commands::fail;
 use crate::exit::Exit;
 use crate::session::end_children;
 
-/// What a look may take beyond the time limit of its questions.
+/// Additional time beyond the time limits of the requests.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// The farm as it is now.
+/// The current state of the farm.
 pub(crate) fn look(config: &Config) -> Result<Snapshot, Exit> {
     let deadline = Instant::now() + config.limits.status_timeout + SLACK;
     let mut driver =
@@ -32,7 +32,7 @@ pub(crate) fn look(config: &Config) -> Result<Snapshot, Exit> {
     Ok(snapshot)
 }
 
-/// What there is to say of the run that is at work: what it has under way is in the plan and the table.
+/// A line about the active run or service. Its running operations are in the plan and the table.
 pub(crate) fn at_work(config: &Config) -> String {
     let Some(holder) = lock::holder(&config.state_dir) else { return String::new() };
     let what = if holder.contains(", serving ") { "a service runs" } else { "a run is at work" };

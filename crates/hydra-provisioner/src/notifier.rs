@@ -1,5 +1,5 @@
-//! Tells the operator's programs (`notify`) of what goes wrong, at most once a minute each, in a thread of its own: the
-//! loop never waits for them, and one that hangs is ended.
+//! Runs the operator's programs (`notify`) on failures, each at most once a minute, in a separate thread: the control
+//! loop never waits for them, and a program that hangs is killed.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -13,16 +13,16 @@ use planner::Warning;
 use reconciler::{Happening, HistoryEntry, Reconciler, Severity};
 use serde_json::{Value, json};
 
-/// From one run of a program to its next.
+/// Minimum time between two runs of a program.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How long a program may run.
 const LIMIT: Duration = Duration::from_secs(30);
-/// What comes close together is told together.
+/// Events within this time are reported together.
 const GATHER: Duration = Duration::from_secs(2);
-/// What waits to be told at the most; what is beyond is in the history all the same.
+/// Maximum number of pending events; more are dropped here, and remain in the history.
 const MOST_WAITING: usize = 500;
 
-/// Which programs there are, now and after a reload.
+/// The configured programs, replaced at a reload.
 pub(crate) type Programs = Arc<Mutex<Vec<NotifySettings>>>;
 
 struct News {
@@ -31,10 +31,10 @@ struct News {
     text: String,
 }
 
-/// The loop's end of it.
+/// The control loop's side.
 pub(crate) struct Notifier {
     sender: SyncSender<News>,
-    /// What was known to be wrong at the last look.
+    /// The problems at the last call.
     wrong: BTreeSet<(Occasion, String)>,
 }
 
@@ -44,12 +44,12 @@ impl Notifier {
         let spawned =
             thread::Builder::new().name("notify".to_owned()).spawn(move || serve(&news, &programs));
         if let Err(error) = spawned {
-            tracing::error!("nobody is notified: no thread: {error}");
+            tracing::error!("notify does not work: cannot start a thread: {error}");
         }
         Self { sender, wrong: BTreeSet::new() }
     }
 
-    /// Hands over what is new.
+    /// Queues new events.
     pub(crate) fn update(&mut self, reconciler: &Reconciler, happened: &[HistoryEntry]) {
         for entry in happened {
             if let Some(occasion) = occasion(entry) {
@@ -67,7 +67,7 @@ impl Notifier {
         self.wrong = wrong;
     }
 
-    /// When too much waits, this is left out.
+    /// Drops the event if too many are pending.
     fn tell(&self, occasion: Occasion, json: Value, text: &str) {
         let text = planner::escape(text).into_owned();
         let _full = self.sender.try_send(News { occasion, json, text });
@@ -81,7 +81,7 @@ fn occasion(entry: &HistoryEntry) -> Option<Occasion> {
     }
 }
 
-/// What the plan finds wrong, as text.
+/// The plan's problems, as text.
 fn wrong(reconciler: &Reconciler) -> BTreeSet<(Occasion, String)> {
     let plan = reconciler.plan();
     let unhealthy = plan.unhealthy.iter();
@@ -93,7 +93,7 @@ fn wrong(reconciler: &Reconciler) -> BTreeSet<(Occasion, String)> {
     unhealthy.chain(orphans).collect()
 }
 
-/// Runs the programs, once the interval is over since they last ran and what comes close together is there.
+/// Runs each program when its interval has passed, with all events collected until then.
 fn serve(news: &Receiver<News>, programs: &Programs) {
     while let Ok(first) = news.recv() {
         thread::sleep(GATHER);
@@ -114,7 +114,7 @@ fn run(program: &NotifySettings, news: &[News]) {
     }
     let events = news.iter().map(|news| json!({ "on": news.occasion.name(), "event": news.json }));
     let texts: Vec<_> = news.iter().map(|news| news.text.as_str()).collect();
-    // `text` is what chat systems show.
+    // Chat systems display `text`.
     let told = json!({
         "version": 1, "text": texts.join("\n"), "events": events.collect::<Vec<_>>(),
     });

@@ -1,4 +1,4 @@
-//! `--record FILE`: what was seen and decided, for `sim replay`.
+//! `--record FILE`: snapshots and plans, for `sim replay`.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -37,15 +37,15 @@ impl Recorder {
         }
     }
 
-    /// Whether all could be recorded.
+    /// Whether everything was recorded.
     pub(crate) fn result(&self) -> Result<(), Exit> {
         self.result
     }
 }
 
-/// What went before it stays whatever happens.
+/// Existing content is never changed.
 fn append(file: &Path, observation: &Observation) -> io::Result<()> {
-    // A line is written at once, so that a crash leaves no half of one.
+    // Each line is one write, so that a crash leaves no partial line.
     let mut line = Vec::new();
     let mut file = fs::OpenOptions::new().append(true).create(true).open(file)?;
     if file.metadata()?.len() == 0 {

@@ -1,4 +1,4 @@
-//! `run CONF`: once, until what was begun has ended.
+//! `run CONF`: one run, until its operations have ended.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::exit::Exit;
 use crate::recording::Recorder;
 use crate::session::{Session, end_children};
 
-/// What a run may take beyond the time limits of operations.
+/// Additional time beyond the time limits of operations.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// Runs until the farm is as the plan wants it, as far as that is done by waiting for operations.
+/// Runs until no operation is running and the plan starts no more.
 pub(crate) fn run_once(args: &RunArgs) -> Result<Exit, Exit> {
     let config = load(&args.conf)?;
     let wait = args.wait.map_or_else(|| longest_wait(&config), Duration::from_secs);
@@ -54,11 +54,11 @@ fn longest_wait(config: &Config) -> Duration {
     limits.create_timeout + limits.deploy_timeout + limits.release_timeout + SLACK
 }
 
-/// What is printed of a run, and how it ends.
+/// The output of a run, and its exit code.
 struct Account {
     recorder: Recorder,
     is_plan_printed: bool,
-    /// Results that stand after the plan.
+    /// Results to print after the plan.
     lines: Vec<String>,
     has_failed: bool,
     has_published: bool,
@@ -89,7 +89,7 @@ impl Account {
         }
     }
 
-    /// The first plan; later ones are told of by what comes of them.
+    /// Prints the first plan; of later plans only the results are printed.
     fn print_plan(&mut self, reconciler: &Reconciler) {
         if !std::mem::replace(&mut self.is_plan_printed, true) {
             for warning in &reconciler.plan().warnings {
@@ -132,7 +132,7 @@ impl Account {
         })
     }
 
-    /// Whether the machines file is there and names all that it should.
+    /// Whether the machines file is written and complete.
     fn print_machines_file(&mut self, reconciler: &Reconciler) -> bool {
         if let Some(error) = reconciler.publication_error() {
             self.print(&format!("  machines file: FAILED, nothing was released: {error}\n"));
@@ -157,8 +157,8 @@ impl Account {
     }
 }
 
-/// Whether something did not go as it should have. What the queue runner does has an exit code of its own, and of
-/// providers counts whether they can be asked in the end.
+/// Whether `entry` is a failure. An unavailable queue status has its own exit code; for providers, only the last listing
+/// counts.
 fn is_failure(what: &Happening) -> bool {
     matches!(
         what,
@@ -169,7 +169,7 @@ fn is_failure(what: &Happening) -> bool {
     )
 }
 
-/// The line that stands for `entry` among the results. The plan and the machines file tell the rest.
+/// The line for `entry` in the results. The plan and the machines file show the rest.
 fn result_line(entry: &HistoryEntry) -> Option<String> {
     let name = entry.machine.as_ref()?;
     let text = match &entry.what {

@@ -17,22 +17,21 @@ use signal_hook::iterator::Signals;
 use crate::commands::fail;
 use crate::exit::Exit;
 
-/// How long children may take to end by themselves when we end.
+/// How long child processes may take to exit when the provisioner exits.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The state directory is ours, and the driver is ready.
+/// Holds the lock of the state directory, and the driver.
 pub(crate) struct Session {
     pub(crate) driver: Driver,
-    /// Whether it is still ours tells whether the state directory is: it may have been deleted, and another run
-    /// begun in a new one.
+    /// The lock is lost when the state directory is deleted; another run may then have started in a new one.
     pub(crate) lock: Lock,
     _reaper: Reaper,
     is_stopped: Arc<AtomicBool>,
 }
 
 impl Session {
-    /// Takes the lock of the state directory and opens the state. Others are told that it is `doing` so to `conf`:
-    /// running or serving.
+    /// Takes the lock of the state directory and opens the state. The lock file says what this process is `doing`
+    /// (running or serving) with `conf`.
     pub(crate) fn open(doing: &str, conf: &Path, config: Config) -> Result<Self, Exit> {
         let now = jiff::Timestamp::now();
         let since = now.round(jiff::Unit::Second).unwrap_or(now);
@@ -49,8 +48,8 @@ impl Session {
         Ok(Self { driver, lock, _reaper: reaper, is_stopped: Arc::default() })
     }
 
-    /// From now on SIGTERM and SIGINT stop the driver, and SIGHUP calls `on_reload`. A second signal to end kills,
-    /// which is safe at any moment.
+    /// Installs signal handlers: SIGTERM and SIGINT stop the driver, SIGHUP calls `on_reload`. A second SIGTERM or
+    /// SIGINT kills the process, which is safe at any moment.
     pub(crate) fn heed_signals(&self, on_reload: impl Fn() + Send + 'static) -> Result<(), Exit> {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])
             .map_err(|error| fail(Exit::Unexpected, &error))?;
@@ -72,7 +71,7 @@ impl Session {
     }
 }
 
-/// Ends what is under way, with all children. Intents are written down: the next run resolves what came of them.
+/// Ends running operations and all child processes. Their intents are recorded: the next run resolves them.
 pub(crate) fn end_children() {
     end_all(CHILDREN_PATIENCE);
 }

@@ -1,4 +1,4 @@
-//! The farm as it is, for people and programs: what the page, `/status.json` and `status --json` show.
+//! The state of the farm, shared by the page, `/status.json` and `status --json`.
 
 use planner::{
     Machine, Money, Operation, Order, Plan, Policy, QueueStatus, Seconds, Sizing, Snapshot,
@@ -6,33 +6,33 @@ use planner::{
 };
 use serde::Serialize;
 
-/// Grows when a field is renamed, goes, or means something else; new fields may come at any time.
+/// Increases when a field is renamed, removed, or changes its meaning; fields may be added at any time.
 const VERSION: u32 = 1;
 
-/// All of it.
+/// The complete status.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
     pub(crate) version: u32,
-    /// When this was true.
+    /// The time of this status.
     pub(crate) at: Timestamp,
-    /// Why the queue's status is not known, if so.
+    /// Why the queue status is unavailable, if it is.
     pub(crate) queue_error: Option<String>,
-    /// How old the queue's status is; not told by commands that have just asked for it.
+    /// The age of the queue status; omitted by commands that have just requested it.
     pub(crate) queue_age_seconds: Option<Seconds>,
     pub(crate) waiting_steps: u64,
-    /// Of the kind that waits longest, on average.
+    /// Mean wait of the kind of steps that waits longest.
     pub(crate) wait_seconds: Option<Seconds>,
     pub(crate) slots: u64,
     pub(crate) busy_slots: u64,
-    /// Machines that all types may have together.
+    /// Maximum number of machines of all types together.
     pub(crate) max_machines: u64,
     pub(crate) hourly_cost_micro_dollars: Money,
     pub(crate) types: Vec<TypeStatus>,
     pub(crate) machines: Vec<MachineStatus>,
     pub(crate) needs: Vec<Need>,
     pub(crate) orders: Vec<Order>,
-    /// What is done or waited for next.
+    /// The next actions and pending conditions.
     pub(crate) next: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Status {
 pub(crate) struct TypeStatus {
     #[serde(rename = "type")]
     pub(crate) name: String,
-    /// `None` while the queue's status is not known.
+    /// `None` while the queue status is unavailable.
     pub(crate) waiting_steps: Option<u64>,
     pub(crate) machines: u64,
     pub(crate) ready: u64,
@@ -51,7 +51,7 @@ pub(crate) struct TypeStatus {
     pub(crate) max_machines: u32,
     pub(crate) wanted: u64,
     pub(crate) allowed: u32,
-    /// How the number comes about, in words.
+    /// The calculation of the number, in words.
     pub(crate) sizing: String,
     pub(crate) hourly_cost_micro_dollars: Money,
 }
@@ -63,11 +63,11 @@ pub(crate) struct MachineStatus {
     pub(crate) name: String,
     #[serde(rename = "type")]
     pub(crate) machine_type: String,
-    /// What its provider tells.
+    /// The state that its provider reports.
     pub(crate) state: String,
-    /// What is being done with it.
+    /// Its running operation.
     pub(crate) under_way: Option<Operation>,
-    /// Since when that, or its readiness, or our knowledge of it.
+    /// Since when the operation runs, or it is ready, or it is known.
     pub(crate) since: Option<Timestamp>,
     pub(crate) jobs: Option<u64>,
     pub(crate) slots: u32,
@@ -76,11 +76,11 @@ pub(crate) struct MachineStatus {
     pub(crate) hourly_cost_micro_dollars: Option<Money>,
     pub(crate) mood: Mood,
     pub(crate) verdict: String,
-    /// The ssh command that reaches it.
+    /// The ssh command to reach it.
     pub(crate) ssh: Option<String>,
 }
 
-/// How a machine does, for a sign and a color.
+/// A machine's condition, for its symbol and color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Mood {
@@ -92,7 +92,7 @@ pub(crate) enum Mood {
     Off,
 }
 
-/// Something that a person should look at.
+/// A problem that needs attention.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Need {
@@ -109,8 +109,8 @@ pub(crate) enum NeedSeverity {
 }
 
 impl Status {
-    /// What `snapshot`, `plan` and `policy` come to. `status_at` is when the queue's status was told; `refused` says
-    /// why the configuration in its file is not in force.
+    /// Builds the status from `snapshot`, `plan` and `policy`. `status_at` is the time of the queue status; `refused`
+    /// is the reason why a changed configuration was refused.
     pub(crate) fn of(
         snapshot: &Snapshot,
         plan: &Plan,
@@ -147,7 +147,7 @@ impl Status {
         }
     }
 
-    /// Machines and types that fail.
+    /// Failing machines and types.
     pub(crate) fn failed(&self) -> usize {
         self.needs.iter().filter(|need| need.severity == NeedSeverity::Failed).count()
     }

@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets};
 use planner::{Machine, Plan, QueueStatus, Seconds, Snapshot};
 
-/// One line a machine: type, state, address, age, jobs, paid time left, verdict.
+/// One line per machine: type, state, address, age, jobs, paid time left, verdict.
 pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
     let mut table = Table::new();
     table
@@ -27,7 +27,7 @@ pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
     table
 }
 
-/// What its provider says of it, or what is being done with it.
+/// The state that its provider reports, and its running operation.
 fn state(machine: &Machine) -> String {
     let memory = &machine.memory;
     match memory.under_way {

@@ -1,4 +1,4 @@
-//! `why NAME|TYPE`: the rule that spoke, what it looked at, and when it will say something else.
+//! `why NAME|TYPE`: the rule that decided, its inputs, and when the result changes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,9 +9,9 @@ use crate::commands::{fail, load, print};
 use crate::exit::Exit;
 use crate::look::{at_work, look};
 
-/// How far ahead is looked for a change.
+/// How far ahead to look for a change.
 const HORIZON: Seconds = Seconds(86_400);
-/// Plans that are made for that at the most.
+/// Maximum number of plans computed for that.
 const MOST_PLANS: u32 = 200;
 
 pub(crate) fn why(conf: &Path, name: &str) -> Result<Exit, Exit> {
@@ -58,7 +58,7 @@ fn of_machine(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machi
     text + &changes(policy, snapshot, verdict_of)
 }
 
-/// All times are told as lengths.
+/// All times are shown as durations.
 fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> Vec<String> {
     let now = snapshot.taken_at;
     let memory = &machine.memory;
@@ -139,8 +139,7 @@ fn of_type(
     text + &changes(policy, snapshot, sizing_of)
 }
 
-/// When, if nothing happens but that time passes, `told` is another. The planner is asked for each moment at which
-/// it says that it would change its mind.
+/// When `told` changes if only time passes. Computes a plan for each `wake_at` that the planner reports.
 fn changes(policy: &Policy, snapshot: &Snapshot, told: impl Fn(&Plan) -> Option<String>) -> String {
     let mut plan = planner::plan(policy, snapshot);
     let before = kind(told(&plan));
@@ -159,7 +158,7 @@ fn changes(policy: &Policy, snapshot: &Snapshot, told: impl Fn(&Plan) -> Option<
     "it stays so for a day if nothing else happens\n".to_owned()
 }
 
-/// Without numbers: a longer idle time alone is no other verdict.
+/// The text without numbers: a longer idle time alone is not a different verdict.
 fn kind(text: Option<String>) -> String {
     text.unwrap_or_default()
         .chars()

@@ -1,4 +1,4 @@
-//! What the loop knows, for whoever asks: a whole view at a time, which never changes once it is here.
+//! The control loop's latest view, for the listener's threads. A view is complete and immutable.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -18,20 +18,20 @@ const MOST_SAMPLES: usize = 288;
 /// The farm at one moment.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// What is known.
+    /// The snapshot.
     pub(crate) snapshot: Snapshot,
-    /// What is to be done about it.
+    /// The plan.
     pub(crate) plan: Plan,
-    /// What the operator wants.
+    /// The policy.
     pub(crate) policy: Policy,
-    /// When the queue status changed hands last. `None` before the first.
+    /// When the last queue status arrived. `None` before the first.
     pub(crate) status_at: Option<Timestamp>,
-    /// Grows with every view that tells something new.
+    /// Increases with every view that differs from the last.
     pub(super) version: u64,
 }
 
 impl View {
-    /// What `reconciler` knows, after `last`.
+    /// The view of `reconciler` after `last`.
     pub(super) fn of(reconciler: &Reconciler, last: &Self) -> Self {
         let snapshot = reconciler.snapshot();
         let is_newer = snapshot.queue_asked > last.snapshot.queue_asked;
@@ -44,7 +44,7 @@ impl View {
         Self { plan, policy: reconciler.policy().clone(), status_at, version, snapshot }
     }
 
-    /// What it comes to, for people and programs.
+    /// The status for people and programs.
     pub(super) fn status(&self, refused: Option<&str>) -> Status {
         Status::of(&self.snapshot, &self.plan, &self.policy, self.status_at, refused)
     }
@@ -70,7 +70,7 @@ fn demand(snapshot: &Snapshot) -> Option<&[Demand]> {
     }
 }
 
-/// The farm in short, every few minutes.
+/// A summary of the farm, every few minutes.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) at: Timestamp,
@@ -78,7 +78,7 @@ pub(super) struct Sample {
     pub(super) types: BTreeMap<String, (u64, u64)>,
 }
 
-/// Where the view hangs.
+/// Holds the latest view.
 #[derive(Debug)]
 pub(crate) struct Board {
     /// Held only to copy or replace the pointer.
@@ -88,7 +88,7 @@ pub(crate) struct Board {
     samples: Mutex<VecDeque<Sample>>,
     state_dir: OnceLock<PathBuf>,
     turned_at: AtomicU64,
-    /// Why the configuration in its file is not the one in force.
+    /// Why a changed configuration was refused.
     refused: Mutex<Option<String>>,
 }
 
@@ -144,7 +144,7 @@ impl Board {
         samples.iter().cloned().collect()
     }
 
-    /// Where the history is.
+    /// The state directory, which has the history.
     pub(crate) fn state_is_in(&self, state_dir: &Path) {
         let _is_the_same = self.state_dir.set(state_dir.to_owned());
     }
@@ -153,17 +153,17 @@ impl Board {
         self.state_dir.get().map(PathBuf::as_path)
     }
 
-    /// The loop turned.
+    /// Records progress of the control loop.
     pub(super) fn turned(&self, at: Timestamp) {
         self.turned_at.store(at.0, Ordering::Relaxed);
     }
 
-    /// When the loop last turned.
+    /// When the control loop last progressed.
     pub(super) fn turned_at(&self) -> Timestamp {
         Timestamp(self.turned_at.load(Ordering::Relaxed))
     }
 
-    /// The configuration was read again: `refused` says why it was not taken.
+    /// Records a reload of the configuration; `refused` is the reason if it was refused.
     pub(crate) fn reloaded(&self, refused: Option<String>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }

@@ -1,4 +1,4 @@
-//! What is counted since the start: creations, releases, failures, how long things took, and what they cost.
+//! Counters since the start: creations, releases, failures, durations and cost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -12,10 +12,10 @@ use reconciler::{Happening, HistoryEntry, OperationErrorKind};
 
 use super::board::View;
 
-/// Names and values.
+/// Label names and values.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-/// All of them, so that no series begins only with its first failure.
+/// All of them, so that every series exists before the first failure.
 pub(super) const OPERATIONS: [Operation; 7] = [
     Operation::Create,
     Operation::Start,
@@ -31,13 +31,13 @@ const FAILURES: [OperationErrorKind; 4] = [
     OperationErrorKind::Unreachable,
     OperationErrorKind::Failed,
 ];
-/// Seconds: from a QEMU snapshot that wakes up to a cloud that has a bad day.
+/// Buckets in seconds: from resuming a QEMU snapshot to a slow cloud.
 const BUCKETS: [f64; 12] =
     [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0];
 
 type Durations = Family<Labels, Histogram, fn() -> Histogram>;
 
-/// Copies count together.
+/// Clones share their counts.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
     creations: Family<Labels, Counter>,
@@ -48,7 +48,7 @@ pub(super) struct Counters {
     time_to_ready: Durations,
     operations: Durations,
     cost: Family<Labels, Counter<f64, AtomicU64>>,
-    /// Types that have all their series.
+    /// Types whose series exist.
     types: BTreeSet<MachineType>,
     under_way: BTreeMap<MachineName, (MachineType, UnderWay)>,
     leaving: BTreeMap<MachineName, &'static str>,
@@ -79,44 +79,44 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// The registry encodes them from now on.
+    /// Registers all metrics.
     pub(super) fn register(&self, registry: &mut Registry) {
         let all = self.clone();
-        registry.register("creations", "Machines that their providers created", all.creations);
+        registry.register("creations", "Machines created by their providers", all.creations);
         registry.register(
             "releases",
-            "Machines that were stopped or destroyed, by the reason for their release",
+            "Machines stopped or destroyed, by the reason for their release",
             all.releases,
         );
         registry.register(
             "operation_failures",
-            "Operations on single machines that failed or took too long",
+            "Operations on machines that failed or timed out",
             all.failures,
         );
         registry.register(
             "deployments",
-            "Times that a machine became ready for builds",
+            "Deployments after which a machine was ready",
             all.deployments,
         );
-        registry.register("reloads", "Times that the configuration was read again", all.reloads);
+        registry.register("reloads", "Configuration reloads", all.reloads);
         registry.register(
             "time_to_ready_seconds",
-            "Seconds from when a machine was created or started until it could build",
+            "Seconds from a machine's creation or start until it was ready",
             all.time_to_ready,
         );
         registry.register(
             "operation_duration_seconds",
-            "Seconds that operations on machines took, failed ones included",
+            "Duration of operations on machines in seconds, including failed ones",
             all.operations,
         );
         registry.register(
             "cost_dollars",
-            "Dollars that machines have cost since the provisioner started, by dollarsPerHour",
+            "Cost of machines in dollars since the provisioner started, by dollarsPerHour",
             all.cost,
         );
     }
 
-    /// Counts what happened.
+    /// Counts an event.
     pub(super) fn count(&mut self, happened: &[HistoryEntry]) {
         for entry in happened {
             if matches!(entry.what, Happening::Configured) {
@@ -168,7 +168,7 @@ impl Counters {
         self.failures.get_or_create(&labels).inc();
     }
 
-    /// Observes what has ended since the last view, adds up what machines cost, and makes new types known.
+    /// Records operations that ended since the last view and the cost of machines, and adds the series of new types.
     pub(super) fn follow(&mut self, view: &View) {
         self.begin_series(view);
         let now = view.snapshot.taken_at;
@@ -198,7 +198,7 @@ impl Counters {
         }
     }
 
-    /// All series of a type are there from the start, with zeros.
+    /// Creates all series of a type with zeros.
     fn begin_series(&mut self, view: &View) {
         for machine_type in view.types() {
             if !self.types.insert(machine_type.clone()) {
@@ -228,7 +228,7 @@ impl Counters {
     }
 }
 
-/// What the machines of each type cost an hour: those that run, as far as their price is known.
+/// Cost per hour of the running machines of each type with a known price.
 pub(super) fn hourly_cost(view: &View) -> BTreeMap<MachineType, Money> {
     let mut costs: BTreeMap<_, _> =
         view.types().map(|machine_type| (machine_type.clone(), Money(0))).collect();
@@ -242,7 +242,7 @@ pub(super) fn hourly_cost(view: &View) -> BTreeMap<MachineType, Money> {
 }
 
 impl View {
-    /// Configured types, and those of the machines that are there.
+    /// Configured types, and those of existing machines.
     pub(super) fn types(&self) -> impl Iterator<Item = &MachineType> {
         let machines = self.snapshot.machines.iter().map(|machine| &machine.machine_type);
         let types: BTreeSet<_> = self.policy.pools.keys().chain(machines).collect();

@@ -1,4 +1,4 @@
-//! What is true now, for Prometheus. Every series of a configured type is always there.
+//! Gauges for Prometheus. Every series of a configured type always exists.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ const STATES: [MachineState; 8] = [
     MachineState::Failed,
 ];
 
-/// What can be said and stands for a while.
+/// Orders that stay in effect.
 const ORDERS: [&str; 4] = ["keep", "drain", "release", "pause"];
 
 /// Reads the board at every scrape.
@@ -53,17 +53,17 @@ impl Output<'_, '_> {
         self.family("build_info", "The version that runs; always 1", [(build, 1u64)])?;
         self.one(
             "last_progress_timestamp_seconds",
-            "When the loop last turned, in seconds since 1970; it does so every second",
+            "When the control loop last progressed, in seconds since 1970; it does so every second",
             board.turned_at().0,
         )?;
         self.one(
             "configuration_good",
-            "1 while the configuration in its file is the one in force, 0 after a bad reload",
+            "1 while the configuration file is the active configuration, 0 after a refused reload",
             u64::from(board.refused().is_none()),
         )?;
         self.one(
             "storage_up",
-            "1 while the state database can be written, 0 while nothing is created or released for that",
+            "1 while the state database can be written; while 0, nothing is created or released",
             u64::from(self.view.snapshot.storage_error.is_none()),
         )
     }
@@ -74,7 +74,7 @@ impl Output<'_, '_> {
             QueueStatus::Up(queue) => Some(queue),
             QueueStatus::Unavailable(_) => None,
         };
-        self.one("queue_up", "1 while the queue status is known", u64::from(queue.is_some()))?;
+        self.one("queue_up", "1 while the queue status is available", u64::from(queue.is_some()))?;
         self.one(
             "queue_status_timestamp_seconds",
             "When the queue runner last answered, in seconds since 1970; 0 before the first answer",
@@ -82,22 +82,22 @@ impl Output<'_, '_> {
         )?;
         self.one(
             "clock_offset_seconds",
-            "Seconds that the queue runner's clock is ahead of ours",
+            "Seconds by which the queue runner's clock is ahead of this host's",
             queue.map_or(0, |queue| queue.clock_offset_seconds),
         )?;
         let demand = || queue.into_iter().flat_map(|queue| &queue.demand);
         let runnable = demand().map(|demand| demand.runnable).sum::<u64>();
-        self.one("queue_runnable_steps", "Steps that wait for a machine, of all kinds", runnable)?;
+        self.one("queue_runnable_steps", "Runnable steps of all kinds", runnable)?;
         let waits = demand().filter_map(|demand| demand.wait_seconds).sum::<u64>();
         self.one(
             "queue_waiting_seconds",
-            "Seconds that the waiting steps have waited, all added up, as far as the queue runner tells",
+            "Total wait of the runnable steps in seconds, as far as the queue runner reports it",
             waits,
         )?;
         let longest = demand().filter_map(mean_wait).fold(0.0, f64::max);
         self.one(
             "queue_longest_mean_wait_seconds",
-            "Seconds that the waiting steps of the kind that waits longest have waited on average",
+            "Mean wait in seconds of the kind of runnable steps that waits longest",
             longest,
         )?;
         let unserved = self.view.plan.warnings.iter().filter_map(|warning| match warning {
@@ -131,7 +131,7 @@ impl Output<'_, '_> {
         });
         self.family(
             "machines",
-            "Machines by type and by the state that their provider tells",
+            "Machines by type and by the state that their provider reports",
             states,
         )?;
         let mut orders: BTreeMap<_, u64> = ORDERS.iter().map(|word| (*word, 0)).collect();
@@ -139,9 +139,9 @@ impl Output<'_, '_> {
             *orders.entry(order.word.verb()).or_default() += 1;
         }
         let orders = orders.into_iter().map(|(word, n)| (vec![("word", word.to_owned())], n));
-        self.family("orders", "What the operator has said and still counts", orders)?;
+        self.family("orders", "Orders in effect, by command", orders)?;
         let operations = operations.into_iter().map(|(name, n)| (vec![("operation", name)], n));
-        self.family("operations", "Operations under way", operations)
+        self.family("operations", "Running operations", operations)
     }
 
     fn types(&mut self) -> fmt::Result {
@@ -153,13 +153,13 @@ impl Output<'_, '_> {
                 of_type.map(|machine| is_it(view, machine)).sum::<u64>()
             }
         };
-        self.by_type("ready_machines", "Machines that can build", counted(is_ready))?;
+        self.by_type("ready_machines", "Ready machines", counted(is_ready))?;
         self.by_type(
             "busy_machines",
-            "Machines that build",
+            "Machines that are building",
             counted(|view, machine| u64::from(jobs(view, machine) > 0)),
         )?;
-        self.by_type("slots", "Builds that the ready machines can do at once", counted(slots))?;
+        self.by_type("slots", "Build slots of the ready machines", counted(slots))?;
         self.by_type("busy_slots", "Builds that run", counted(jobs))?;
         self.by_type(
             "failing_machines",

@@ -1,4 +1,4 @@
-//! `process_*`, as Prometheus' clients call what the operating system tells of a process.
+//! `process_*`: Prometheus' standard metrics about the process.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use super::counters::float;
 pub(super) struct ProcessCollector;
 
 impl Collector for ProcessCollector {
-    /// What the system does not tell is left out.
+    /// Values that the system does not report are left out.
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Ok(process) = Process::myself() else { return Ok(()) };
         let ticks = float(procfs::ticks_per_second());
@@ -51,7 +51,7 @@ impl Collector for ProcessCollector {
         if let Ok(limits) = process.limits()
             && let LimitValue::Value(most) = limits.max_open_files.soft_limit
         {
-            let help = "File descriptors that may be open at the most";
+            let help = "Maximum number of open file descriptors";
             one(&mut encoder, "process_max_fds", help, &ConstGauge::new(most))?;
         }
         Ok(())

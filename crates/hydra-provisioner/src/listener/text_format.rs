@@ -1,6 +1,6 @@
-//! The two text formats that scrapers read.
+//! The two text formats of Prometheus scrapers.
 
-/// What a scraper is answered in.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextFormat {
     /// Prometheus' own.
@@ -9,7 +9,7 @@ pub(super) enum TextFormat {
 }
 
 impl TextFormat {
-    /// `OpenMetrics` only for those that ask for it.
+    /// `OpenMetrics` only on request.
     pub(super) fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") {
             Self::OpenMetrics
@@ -25,7 +25,8 @@ impl TextFormat {
         }
     }
 
-    /// `text`, which is `OpenMetrics`, as this format has it. There a counter is called by its samples' name, with `_total`.
+    /// Converts `text` from `OpenMetrics` to this format. In Prometheus' own, a counter's name is that of its samples,
+    /// with `_total`.
     pub(super) fn write(self, text: String) -> String {
         if self == Self::OpenMetrics {
             return text;

@@ -1,4 +1,4 @@
-//! `sim bound`: what the work costs at least.
+//! `sim bound`: bounds of the cost.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,9 @@ use super::prices;
 use crate::commands::{print, print_json};
 use crate::exit::Exit;
 
-const NOTE: &str = "At least: no provisioner can do it for less. Clairvoyant: who knows the future can do it for this.";
+const NOTE: &str = "At least: no provisioner can be cheaper. Clairvoyant: the cost of a schedule that knows the future.";
 
-/// Of each trace (with its first seed), for each wait in seconds.
+/// The bounds of each trace (with its first seed), for each wait in seconds.
 pub(super) fn bound(
     conf: &ConfArg,
     traces: &[PathBuf],

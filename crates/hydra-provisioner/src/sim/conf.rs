@@ -1,4 +1,4 @@
-//! A configuration to be simulated, with what is told of it on the command line.
+//! A configuration to simulate, with its settings from the command line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const DAY: u64 = 86_400;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfArg {
     text: String,
-    /// Empty: that of the first configuration.
+    /// Empty: the first configuration's.
     path: PathBuf,
     comparator: Option<Comparator>,
     interval: Option<u64>,
@@ -79,7 +79,7 @@ fn comparator(word: &str) -> Result<Comparator, String> {
     Comparator::named(word).ok_or(format!("policy is {word:?}, must be one of {words}"))
 }
 
-/// Gives those that are only a word the file of the first that has one.
+/// Gives comparators without a file the file of the first configuration that has one.
 pub(super) fn with_files(confs: &[ConfArg]) -> Result<Vec<ConfArg>, Exit> {
     let mut confs = confs.to_vec();
     let first = confs.iter().map(|conf| &conf.path).find(|path| !path.as_os_str().is_empty());
@@ -107,15 +107,15 @@ impl fmt::Display for ConfArg {
 /// A simulation before its first event.
 pub(super) struct Begun {
     pub(super) seed: u64,
-    /// What its machines cost, in words.
+    /// The prices of its machines, in words.
     pub(super) prices: Vec<String>,
     pub(super) simulation: Simulation,
 }
 
-/// A configuration with its name, and its environment.
+/// A configuration with its name and its environment.
 pub(super) struct Conf {
     pub(super) name: String,
-    /// What decides in place of the planner.
+    /// The comparator that decides instead of the planner.
     pub(super) comparator: Option<Comparator>,
     config: Config,
     /// Seconds between cycles.
@@ -125,7 +125,7 @@ pub(super) struct Conf {
 }
 
 impl Conf {
-    /// What the configuration does not tell itself is as in `options`.
+    /// Settings that the configuration does not set are taken from `options`.
     pub(super) fn read(arg: &ConfArg, options: &Options) -> Result<Self, Exit> {
         let config = load(&arg.path)?;
         let farm = match arg.farm.as_ref().or(options.farm.as_ref()) {
@@ -145,12 +145,12 @@ impl Conf {
         &self.config.policy
     }
 
-    /// The farm that was told on the command line, and where.
+    /// The farm given on the command line, with its file name.
     pub(super) fn told_farm(&self) -> Option<(&Path, &Farm)> {
         self.farm.as_ref().map(|(file, farm)| (file.as_path(), farm))
     }
 
-    /// A simulation at its beginning, with what decides here.
+    /// A new simulation of this configuration.
     pub(super) fn begin(&self, setup: Setup) -> Begun {
         let (seed, prices) = (setup.seed.0, prices::of(&setup));
         let simulation = match self.comparator {
@@ -160,7 +160,7 @@ impl Conf {
         Begun { seed, prices, simulation }
     }
 
-    /// What it allows its parts.
+    /// Its time limits and parallelism.
     pub(super) fn limits(&self) -> Limits {
         let millis = |length: std::time::Duration| {
             Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
@@ -174,12 +174,12 @@ impl Conf {
         }
     }
 
-    /// Where it runs: as told, or else the scenario's own farm, or one like any other with the queue runner
-    /// that the configuration asks.
+    /// The farm: the one given, else the scenario's, else the default with the queue runner that the configuration
+    /// connects to.
     pub(super) fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
         let told = self.farm.as_ref().map(|(_, farm)| farm);
         let mut farm = told.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
-        // What the configuration knows of prices counts where the farm does not tell them.
+        // The configuration's prices apply if the farm has none.
         for (name, pool) in &self.config.policy.pools {
             let Some(price) = pool.dollars_per_hour else { continue };
             let model = farm.machines.entry(name.clone()).or_default();
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// One source for the defaults: what `conf.nix` leaves out is what tests of the simulator run with.
+    /// One source for the defaults: those of `conf.nix` are those of the simulator's tests.
     #[test]
     fn limits_are_those_of_an_empty_configuration() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Reads what a Hydra built from its own database: `sim import postgres`.
+//! `sim import postgres`: reads the builds of a Hydra from its database.
 
 use std::error::Error as _;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::{Client, Config, IsolationLevel, NoTls, Row, Transaction};
 use simulator::workload::import::{HydraStep, HydraSteps, ImportError, Imported, Order, Own};
 
-/// The rows that are asked for at a time: the database may have a hundred million.
+/// Rows per request: the database may have a hundred million.
 const ROWS_AT_A_TIME: i32 = 10_000;
 
 const STEPS: &str = "\
@@ -21,7 +21,7 @@ from BuildSteps s join Builds b on b.id = s.build join Jobsets j on j.id = b.job
 where b.timestamp >= $1 and b.timestamp < $2 \
 order by b.timestamp, s.build, s.stepnr";
 
-/// A Hydra's own database, which is only read.
+/// A Hydra's database, read-only.
 #[derive(Debug, Args)]
 pub(crate) struct Database {
     #[arg(
@@ -40,7 +40,7 @@ pub(crate) struct Database {
     order: StepOrder,
 }
 
-/// Where the database is and how to log in. Shows no password.
+/// Address and credentials of the database. Its output never contains the password.
 #[derive(Clone, Debug)]
 struct Url(Box<Config>);
 
@@ -60,14 +60,14 @@ enum StepOrder {
     Observed,
 }
 
-/// Why nothing was imported. Shown with what to do.
+/// Why the import failed. Shown with a remedy.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The database cannot be reached.
     Connect(postgres::Error),
-    /// It does not answer as Hydra's would.
+    /// Its answer is not that of a Hydra database.
     Query(postgres::Error),
-    /// What it tells makes no workload.
+    /// Its content is not a valid trace.
     Import(ImportError),
 }
 
@@ -94,7 +94,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The error itself says only "db error"; its cause says which.
+/// The error itself is only "db error"; its cause has the details.
 fn cause(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(told) => told.message().to_owned(),
@@ -103,7 +103,7 @@ fn cause(error: &postgres::Error) -> String {
 }
 
 impl Database {
-    /// Where it was read from, without user and password.
+    /// The source, without user and password.
     pub(crate) fn name(&self) -> String {
         let host = |host: &Host| match host {
             Host::Tcp(name) => name.clone(),
@@ -144,7 +144,7 @@ impl Database {
     }
 }
 
-/// All that is read is of one moment, and nothing can be changed by it.
+/// A consistent, read-only snapshot.
 fn read_only(client: &mut Client) -> Result<Transaction<'_>, postgres::Error> {
     client
         .build_transaction()
@@ -153,7 +153,7 @@ fn read_only(client: &mut Client) -> Result<Transaction<'_>, postgres::Error> {
         .start()
 }
 
-/// Hydra's columns are of 32 bits.
+/// Hydra's columns have 32 bits.
 fn seconds(time: Option<jiff::Timestamp>, otherwise: i32) -> i32 {
     time.map_or(otherwise, |time| i32::try_from(time.as_second()).unwrap_or(otherwise))
 }
@@ -201,10 +201,10 @@ mod tests {
 
     use super::*;
 
-    /// Nobody's: `PostgreSQL` refuses to run as root.
+    /// The user nobody: `PostgreSQL` refuses to run as root.
     const NOBODY: u32 = 65_534;
 
-    /// The columns that are read, of the types they have in Hydra's `hydra.sql` at 14332fbf.
+    /// The columns that are read, with their types in Hydra's `hydra.sql` at 14332fbf.
     const SCHEMA: &str = "
         create table Jobsets (id serial primary key, name text not null, project text not null,
           schedulingShares integer not null default 100);
@@ -229,7 +229,7 @@ mod tests {
         insert into BuildSteps select id, 3, 1, 'src.drv', 0, 0, timestamp, timestamp + 1, null, null
           from Builds where id <= 30000;";
 
-    /// A database server of its own, which ends with the test.
+    /// A separate database server, which ends with the test.
     struct Server {
         _folder: tempfile::TempDir,
         process: Child,
@@ -272,7 +272,7 @@ mod tests {
     impl Drop for Server {
         fn drop(&mut self) {
             let process = rustix::process::Pid::from_child(&self.process);
-            // Immediate shutdown: it ends its own processes and needs nothing from its folder.
+            // Immediate shutdown: it stops its own processes and needs no files.
             let _ = rustix::process::kill_process(process, rustix::process::Signal::QUIT);
             let _ = self.process.wait();
         }

@@ -1,4 +1,4 @@
-//! Records of others as workloads.
+//! `sim import`: other formats as traces.
 
 use std::path::Path;
 
@@ -49,7 +49,7 @@ impl From<args::Processors> for Processors {
     }
 }
 
-/// Names and contents, in the order of the names.
+/// Names and contents, sorted by name.
 fn drv_files(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {

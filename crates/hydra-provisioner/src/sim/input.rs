@@ -1,4 +1,4 @@
-//! What a simulation is made of, from files.
+//! Input files of a simulation.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -19,7 +19,7 @@ use super::conf::Conf;
 use crate::commands::fail;
 use crate::exit::Exit;
 
-/// Work, and where it happens.
+/// Traces and farm.
 pub(super) enum Work {
     Recorded(Arc<Workload>),
     Scenario(Box<Scenario>),
@@ -32,7 +32,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// A workload, or a scenario: which of both the name tells.
+    /// A trace or a scenario, by its file name.
     pub(super) fn read(path: &Path) -> Result<Self, Exit> {
         let name = path.display().to_string();
         let work = match Content::of(path)? {
@@ -60,7 +60,7 @@ impl Trace {
         })
     }
 
-    /// The work of `seed` and, of a scenario, its queue runner.
+    /// The work for `seed` and, for a scenario, its queue runner.
     pub(super) fn work(&self, seed: u64) -> Result<(Arc<Workload>, Option<Settings>), Exit> {
         match &self.work {
             Work::Recorded(workload) => Ok((Arc::clone(workload), None)),
@@ -80,7 +80,7 @@ impl Trace {
         }
     }
 
-    /// All that one run needs.
+    /// Everything that one run needs.
     pub(super) fn setup(&self, conf: &Conf, seed: u64) -> Result<Setup, Exit> {
         let (workload, _) = self.work(seed)?;
         let farm = conf.farm(self.farm());
@@ -89,7 +89,7 @@ impl Trace {
     }
 }
 
-/// What a trace holds.
+/// The content of a trace.
 #[derive(Clone, Copy)]
 enum Content {
     Workload,
@@ -97,7 +97,7 @@ enum Content {
 }
 
 impl Content {
-    /// By its name; standard input is a workload.
+    /// By its name; standard input is a trace.
     fn of(path: &Path) -> Result<Self, Exit> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
@@ -114,7 +114,7 @@ impl Content {
     }
 }
 
-/// Says which types a farm tells of that no configuration has: it would be as if it said nothing.
+/// Warns of types in a farm that no configuration has: they would have no effect.
 pub(super) fn warn_of_unknown_types(file: &str, farm: &Farm, confs: &[Conf]) {
     let known = || confs.iter().flat_map(|conf| conf.policy().pools.keys());
     for name in farm.types().into_iter().filter(|name| !known().any(|known| known == *name)) {
@@ -124,7 +124,7 @@ pub(super) fn warn_of_unknown_types(file: &str, farm: &Farm, confs: &[Conf]) {
     }
 }
 
-/// A farm's own file.
+/// A farm file.
 pub(super) fn farm(path: &Path) -> Result<Farm, Exit> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text).map_err(|error| unreadable(path, &error))?;
@@ -135,7 +135,7 @@ pub(super) fn scenario(path: &Path, text: &str) -> Result<Scenario, Exit> {
     Scenario::parse(text).map_err(|error| bad(path.display(), &error))
 }
 
-/// Opens a file, uncompressed where its name ends in `.gz` or `.zst`; `-` is standard input.
+/// Opens a file, and decompresses it if its name ends in `.gz` or `.zst`; `-` is standard input.
 pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Exit> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(BufReader::new(std::io::stdin())));
@@ -152,7 +152,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Exit> {
     Ok(Box::new(BufReader::new(text)))
 }
 
-/// Writes a workload's file whole or not at all, compressed where its name ends in `.gz`.
+/// Writes a trace atomically, compressed if its name ends in `.gz`.
 pub(super) fn write(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -180,7 +180,7 @@ pub(super) fn unreadable(path: &Path, error: &impl std::fmt::Display) -> Exit {
     fail(Exit::BadConfig, &format!("cannot read {}: {error}", path.display()))
 }
 
-/// A file that makes no sense, a line for each problem.
+/// Reports an invalid file, with one line per problem.
 pub(super) fn bad(file: impl std::fmt::Display, problems: &impl std::fmt::Display) -> Exit {
     for problem in problems.to_string().lines() {
         fail(Exit::BadConfig, &format!("{file}: {problem}"));

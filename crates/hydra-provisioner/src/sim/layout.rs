@@ -3,10 +3,10 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 const WIDTH: usize = 80;
-/// Longer names of columns are broken where a type's name has a mark.
+/// Longer column names are wrapped at punctuation.
 const HEADER_WIDTH: usize = 20;
 
-/// Named rows under named columns. What is too wide for one table becomes several, one below the other.
+/// Named rows and columns. A grid too wide for one table becomes several tables below each other.
 pub(super) struct Grid {
     columns: Vec<String>,
     rows: Vec<(String, Vec<String>)>,
@@ -17,7 +17,7 @@ impl Grid {
         Self { columns: columns.map(broken).collect(), rows: Vec::new() }
     }
 
-    /// As many cells as there are columns.
+    /// One cell per column.
     pub(super) fn add(&mut self, name: &str, cells: Vec<String>) {
         self.rows.push((name.to_owned(), cells));
     }
@@ -71,7 +71,7 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Lines of at most [`HEADER_WIDTH`] where there are marks to break at.
+/// Wraps to lines of at most [`HEADER_WIDTH`], where punctuation permits.
 fn broken(name: &str) -> String {
     let (mut text, mut line) = (String::new(), 0);
     for part in name.split_inclusive([':', ',', '/']) {
@@ -85,7 +85,7 @@ fn broken(name: &str) -> String {
     text
 }
 
-/// Lines of at most 80 characters, unless a word is longer; nothing for no text.
+/// Wraps to lines of at most 80 characters, unless a word is longer; empty for no text.
 pub(super) fn wrapped(text: &str) -> String {
     let (mut lines, mut line) = (String::new(), 0);
     for word in text.split_whitespace() {

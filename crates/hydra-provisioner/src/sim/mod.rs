@@ -1,4 +1,4 @@
-//! `sim`: the very same planner and cycle on a virtual clock.
+//! `sim`: the same planner and control loop on a virtual clock.
 
 pub(crate) mod args;
 mod bound;
@@ -51,13 +51,13 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
 }
 
 fn simulate(confs: &[ConfArg], traces: &[PathBuf], options: &Options) -> Result<Vec<Run>, Exit> {
-    // Their runs would count as runs of one.
+    // Their runs would be mixed up.
     let names: Vec<_> = confs.iter().map(ToString::to_string).collect();
     let files: Vec<_> = traces.iter().map(|trace| trace.display().to_string()).collect();
     if let Some(name) = named_twice(&names).or_else(|| named_twice(&files)) {
         return Err(fail(Exit::BadConfig, &format!("{name} is named twice")));
     }
-    // All of them are read, so that all that is wrong is told at once.
+    // All of them are read, so that all errors are reported at once.
     let confs = conf::with_files(confs)?;
     let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf, options)).collect();
     let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
@@ -71,7 +71,7 @@ fn named_twice(names: &[String]) -> Option<&String> {
     names.iter().find(|name| !seen.insert(*name))
 }
 
-/// Prints results; what the operator must know besides them is logged.
+/// Prints results, and logs what the user must know besides them.
 fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result<Exit, Exit> {
     match options.format {
         Format::Table => print(tables(runs))?,
@@ -81,7 +81,7 @@ fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result
     Ok(warn(runs))
 }
 
-/// What the operator must know besides results.
+/// What the user must know besides results.
 fn warn(runs: &[Run]) -> Exit {
     warn_of_unsupported(runs);
     let mut exit = Exit::Done;
@@ -110,7 +110,7 @@ fn warn(runs: &[Run]) -> Exit {
     exit
 }
 
-/// Most often the real queue runner was set to wait longer than the simulated one.
+/// The usual cause: the real queue runner's time limit is longer than the simulated one's.
 fn warn_of_unsupported(runs: &[Run]) {
     for runs in runs.chunk_by(|a, b| (&a.conf, &a.trace) == (&b.conf, &b.trace)) {
         let steps: u64 =
@@ -126,10 +126,10 @@ fn warn_of_unsupported(runs: &[Run]) {
     }
 }
 
-/// How many trials are run between two looks at what came out: few enough that a broken rule is soon told.
+/// Trials per batch: small enough to report a violation soon.
 const TRIALS_AT_ONCE: usize = 64;
 
-/// In the order of the seeds, whichever ends first.
+/// Results in the order of the seeds.
 fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
     let mut exit = Exit::Done;
     for begin in (0..count).step_by(TRIALS_AT_ONCE) {
@@ -149,7 +149,7 @@ fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
     Ok(exit)
 }
 
-/// Prints every cycle that would be decided otherwise.
+/// Prints every cycle that would be decided differently.
 fn replay(conf: &Path, recording: &Path) -> Result<Exit, Exit> {
     let config = load(conf)?;
     let name = recording.display().to_string();

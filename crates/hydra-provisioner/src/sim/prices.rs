@@ -1,11 +1,11 @@
-//! What machines are taken to cost, in words.
+//! The assumed prices of machines, in words.
 
 use std::collections::BTreeMap;
 
 use simulator::cloud::{BillingModel, MachineModel, Tariff};
 use simulator::simulation::Setup;
 
-/// A line for each tariff: the types that it is for, then the tariff.
+/// One line per tariff: its types, then the tariff.
 pub(super) fn of(setup: &Setup) -> Vec<String> {
     let mut types: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for name in setup.policy.pools.keys() {

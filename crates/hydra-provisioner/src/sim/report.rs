@@ -11,7 +11,7 @@ use simulator::statistics::Estimate;
 use super::layout::{Grid, wrapped};
 use super::runs::{Completion, Run};
 
-/// How a number is shown.
+/// The unit of a number.
 #[derive(Clone, Copy)]
 enum Unit {
     Count,
@@ -19,7 +19,7 @@ enum Unit {
     Time,
     /// Milliseconds, as hours.
     Hours,
-    /// Millionths of a dollar.
+    /// Micro-dollars.
     Dollars,
     /// Thousandths, as a factor.
     Factor,
@@ -27,7 +27,7 @@ enum Unit {
     Percent,
 }
 
-/// A number of one machine type or of all: its name in CSV, for people, its unit, its value.
+/// A number of one machine type or of all: its names in CSV and in tables, its unit, its value.
 type Row<T> = (&'static str, &'static str, Unit, fn(&T) -> u128);
 
 const OF_TYPES: [Row<Metrics>; 27] = [
@@ -60,7 +60,7 @@ const OF_TYPES: [Row<Metrics>; 27] = [
     ("overMs", "time with too many machines", Unit::Time, |m| m.over_provisioned.0.into()),
 ];
 
-/// Numbers that only the whole farm has.
+/// Numbers of the whole farm only.
 const OF_ALL: [Row<Results>; 6] = [
     ("builds", "builds ended", Unit::Count, |r| r.builds.into()),
     ("buildMeanMs", "build time, mean", Unit::Time, |r| r.build_times.mean.into()),
@@ -70,19 +70,19 @@ const OF_ALL: [Row<Results>; 6] = [
     ("turns", "turns of the loop", Unit::Count, |r| r.turns.into()),
 ];
 
-/// Runs of one configuration on one trace, and what of them a column shows.
+/// Runs of one configuration on one trace, for one column.
 struct Column<'a> {
     name: String,
     runs: Vec<&'a Results>,
-    /// Runs of another configuration: the column shows by how much `runs` exceed these.
+    /// Runs of another configuration: the column shows the difference of `runs` to these.
     less: Option<Vec<&'a Results>>,
     /// `None`: all types.
     kind: Option<&'a MachineType>,
 }
 
 impl Column<'_> {
-    /// The column's cell of one row. Differences are of runs of the same seed, and so of the same work: chance
-    /// that both share does not blur them (common random numbers).
+    /// The column's cell in one row. Differences are paired by seed, so both runs have the same work and the same random
+    /// numbers (common random numbers).
     fn cell(&self, unit: Unit, number: impl Fn(&Results) -> Option<u128>) -> String {
         let value = |run: &Results| number(run).map(to_float);
         let Some(less) = &self.less else {
@@ -92,7 +92,7 @@ impl Column<'_> {
         let differences: Vec<_> = self
             .runs
             .iter()
-            // Both are in the order of seed and phase.
+            // Both are sorted by seed and phase.
             .zip(less)
             .filter(|(run, other)| run.seed == other.seed)
             .filter_map(|(run, other)| Some(value(run)? - value(other)?))
@@ -101,7 +101,7 @@ impl Column<'_> {
     }
 }
 
-/// A table a trace: its types side by side.
+/// One table per trace: its types side by side.
 pub(super) fn tables_by_type(runs: &[Run]) -> String {
     tables(runs, "", |runs| {
         let results: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
@@ -118,7 +118,7 @@ pub(super) fn tables_by_type(runs: &[Run]) -> String {
     })
 }
 
-/// A table a trace: configurations side by side, then how the later ones differ from the first.
+/// One table per trace: configurations side by side, then the differences to the first.
 pub(super) fn tables_by_conf(runs: &[Run]) -> String {
     let note =
         "* The 95 % interval of the difference, seed by seed, leaves out zero: it is no chance.";
@@ -206,7 +206,7 @@ fn what_ran(runs: &[Run], first: &Results) -> String {
     text
 }
 
-/// Whether the seed makes any difference.
+/// Whether results depend on the seed.
 fn vary(runs: &[Run]) -> bool {
     runs.chunk_by(|a, b| a.conf == b.conf).any(|runs| {
         let mut results = runs.iter().filter_map(|run| run.results.as_ref());
@@ -223,7 +223,7 @@ fn seeds_and_phases(runs: &[Run]) -> (usize, usize) {
     (seeds, results.len() / seeds.max(1))
 }
 
-/// From where to where results go by when the provisioner first looks, on average over the seeds.
+/// Range of the results over the times of the first poll, averaged over the seeds.
 fn phases(runs: &[Run]) -> String {
     let (_, phases) = seeds_and_phases(runs);
     let mut text = String::new();
@@ -256,7 +256,7 @@ fn phases(runs: &[Run]) -> String {
 const WAIT: &str =
     "Wait: from when a step could be built until its last try began; tries that were lost count.";
 
-/// How many times what it costs at least each configuration costs, on average over the seeds.
+/// Cost of each configuration as a ratio to the bounds, averaged over the seeds.
 fn bounds(runs: &[Run]) -> String {
     let mut text = String::new();
     for runs in runs.chunk_by(|a, b| a.conf == b.conf) {
@@ -279,7 +279,7 @@ fn bounds(runs: &[Run]) -> String {
     text
 }
 
-/// What the numbers rest on that no measurement told.
+/// Assumptions behind the numbers.
 fn assumptions(runs: &[Run]) -> String {
     let mut text = String::new();
     let warm_ups: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
@@ -332,7 +332,7 @@ fn show_estimate(Estimate { mean, half_width }: Estimate, unit: Unit) -> String 
     }
 }
 
-/// With its sign, and a star where it is no chance.
+/// A difference with its sign, and a star if it is significant.
 fn show_difference(difference: Estimate, unit: Unit) -> String {
     let Estimate { mean, half_width } = difference;
     let sign = if mean < 0.0 { "-" } else { "+" };
@@ -378,7 +378,7 @@ pub(super) fn json(runs: &[Run]) -> serde_json::Value {
     runs.collect()
 }
 
-/// A line for each run and machine type, and one with all types as `total`.
+/// One line per run and machine type, and one with all types as `total`.
 pub(super) fn csv(runs: &[Run]) -> String {
     let mut text = "conf,trace,seed,complete,atRest,type".to_owned();
     let names = OF_TYPES.iter().map(|row| row.0).chain(OF_ALL.iter().map(|row| row.0));
@@ -408,7 +408,7 @@ pub(super) fn csv(runs: &[Run]) -> String {
     text
 }
 
-/// As RFC 4180 wants it.
+/// Quoted according to RFC 4180.
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n']) {
         format!("\"{}\"", field.replace('"', "\"\""))

@@ -1,4 +1,4 @@
-//! Many simulations, several at a time; results in order whatever the threads do.
+//! Runs simulations in parallel; results are in a fixed order.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -21,33 +21,33 @@ use crate::commands::fail;
 use crate::exit::Exit;
 use crate::sim::args::Options;
 
-/// A farm that is not at rest this long after the last submission never will be.
+/// A farm that is not at rest this long after the last submission counts as stuck.
 const PATIENCE: Millis = Millis::from_hours(30 * 24);
 
-/// What came of one simulation.
+/// The outcome of one simulation.
 pub(super) struct Run {
     pub(super) conf: String,
     pub(super) trace: String,
-    /// `None`: it was not begun before the user's Ctrl-C.
+    /// `None`: Ctrl-C came before it started.
     pub(super) results: Option<Results>,
     pub(super) completion: Completion,
-    /// Of a whole run that did not come to rest: what waits, and why.
+    /// For a complete run that did not come to rest: what waits, and why.
     pub(super) waits: Vec<String>,
-    /// What the work costs at least when steps wait as long as they did.
+    /// The bounds of the cost at the run's own wait.
     pub(super) bracket: Option<Bracket>,
-    /// What a page shows beside the results.
+    /// Details for the HTML report.
     pub(super) detail: Option<Detail>,
-    /// What a machine of each type costs, in words.
+    /// The prices of each type, in words.
     pub(super) prices: Vec<String>,
-    /// The first broken rule, with what led to it.
+    /// The first rule violation, with the events that led to it.
     pub(super) violation: Option<String>,
 }
 
-/// Whether a run came to its end.
+/// Whether a run is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Completion {
     Whole,
-    /// Ctrl-C: results up to there.
+    /// Ctrl-C: results so far.
     CutShort,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn run_all(
     runs
 }
 
-/// Each farm once, however many configurations it serves.
+/// Each farm once, even if several configurations use it.
 fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
     let mut farms: BTreeMap<String, &Farm> = BTreeMap::new();
     for conf in confs {
@@ -109,10 +109,10 @@ fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
     }
 }
 
-/// How often progress is shown and what a report draws is looked at.
+/// Interval of progress updates and of a report's samples.
 const LOOK_INTERVAL: Millis = Millis::from_minutes(5);
 
-/// One run, to its end or the user's signal. The bar goes by thousandths of a run.
+/// One run, to its end or a signal. The progress bar counts thousandths of a run.
 fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &ProgressBar) -> Run {
     let Begun { seed, prices, mut simulation } = begun;
     let last = simulation.world().workload().last_submission();
@@ -158,7 +158,7 @@ fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &Progr
     run
 }
 
-/// The first signal ends what runs and keeps its results; the second kills.
+/// The first signal ends the runs and keeps their results; the second kills the process.
 pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, Exit> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

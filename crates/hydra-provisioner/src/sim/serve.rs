@@ -1,4 +1,4 @@
-//! `sim serve`: the model of the queue runner, in (scaled) real time, for a real provisioner.
+//! `sim serve`: the model of the queue runner in (scaled) real time, for a real provisioner.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,7 @@ enum Event {
     DispatchTimer,
 }
 
-/// A queue runner whose machines build by the clock.
+/// A queue runner whose machines build in real time.
 struct Played {
     engine: Engine<Event>,
     queue_runner: QueueRunner,
@@ -55,7 +55,7 @@ struct Played {
     listed: BTreeMap<Host, Offer>,
 }
 
-/// Plays until a signal.
+/// Runs until a signal.
 pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
     let stop = stop_on_signals()?;
     let played = Arc::new(Mutex::new(Played::new(args)?));
@@ -65,7 +65,7 @@ pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
     while !stop.load(Ordering::Relaxed) {
         let classic = lock(&played).tick().to_string();
         if let Some(file) = &args.status_file {
-            // Beside it and moved there, so that nobody reads half of it.
+            // Written to another file and renamed, so that no reader sees a partial file.
             let new = file.with_extension("new");
             fs::write(&new, classic).and_then(|()| fs::rename(&new, file)).map_err(|error| {
                 fail(Exit::Unexpected, &format!("cannot write {}: {error}", file.display()))
@@ -114,7 +114,7 @@ fn answer(request: &Request<Bytes>, played: &Mutex<Played>) -> Answer {
     }
 }
 
-/// What a builder offers, as in the REST server's own `machines`.
+/// A builder's capacity, as in the REST server's `machines`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Builder {
@@ -188,7 +188,7 @@ impl Played {
         })
     }
 
-    /// Everything that is due happens; returns the classic status.
+    /// Processes everything that is due; returns the classic status.
     fn tick(&mut self) -> serde_json::Value {
         let real = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = Millis(real.saturating_mul(self.speed));
@@ -248,10 +248,10 @@ impl Played {
         }
     }
 
-    /// The queue runner reads the file at every tick: more often than the real one, never later.
+    /// Reads the machines file at every tick: more often than the real queue runner.
     fn read_machines(&mut self) {
         let Some(file) = &self.machines_file else { return };
-        // A file that is not there yet has no machines.
+        // A missing file has no machines.
         let text = fs::read_to_string(file).unwrap_or_default();
         let mut lines = BTreeMap::new();
         for (name, offer) in text.lines().filter_map(machine) {
@@ -263,7 +263,7 @@ impl Played {
         }
     }
 
-    /// The host of that name, which may be new.
+    /// The host of that name, created if it is new.
     fn host(&mut self, name: &str) -> Host {
         let next = Host(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX));
         let host = *self.hosts.entry(name.to_owned()).or_insert(next);
@@ -336,7 +336,7 @@ impl Played {
     }
 }
 
-/// A line of a machines file (columns: `nix.machines` in Nix's manual): the host and what it offers.
+/// A line of a machines file (columns: `nix.machines` in Nix's manual): the host and its capacity.
 fn machine(line: &str) -> Option<(String, Offer)> {
     let line = line.split('#').next().unwrap_or_default();
     let mut columns = line.split_ascii_whitespace();

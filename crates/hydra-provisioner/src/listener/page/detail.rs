@@ -9,10 +9,10 @@ use crate::cost::cents;
 use crate::listener::board::Sample;
 use crate::status::{MachineStatus, Status, TypeStatus};
 
-/// A chart's width and height, in its own units: minutes of a day, and percent.
+/// A chart's width and height in its own units: minutes of a day, and percent.
 const CHART: (u32, u32) = (1440, 100);
 
-/// A machine: what is thought of it, how to reach it, and its life.
+/// A machine: its verdict, how to reach it, and its history.
 pub(in crate::listener) fn machine(
     name: &str,
     found: Option<&MachineStatus>,
@@ -46,7 +46,7 @@ pub(in crate::listener) fn machine(
     )
 }
 
-/// A type: its arithmetic, its last 24 hours, its machines.
+/// A type: its calculation, its last 24 hours, its machines.
 pub(in crate::listener) fn machine_type(
     kind: &TypeStatus,
     status: &Status,
@@ -75,7 +75,7 @@ pub(in crate::listener) fn machine_type(
     )
 }
 
-/// Waiting steps and machines over the last day, each against its own largest value.
+/// Waiting steps and machines over the last day, each scaled to its own maximum.
 fn chart(name: &str, samples: &[Sample], now: Timestamp) -> Markup {
     let own: Vec<_> =
         samples.iter().filter_map(|sample| Some((sample.at, *sample.types.get(name)?))).collect();

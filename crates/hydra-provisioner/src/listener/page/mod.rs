@@ -1,4 +1,4 @@
-//! The status page: for people, made here, useful without script, nothing from elsewhere.
+//! The status page: rendered on the server, works without JavaScript, loads no external resources.
 
 mod detail;
 
@@ -13,17 +13,17 @@ pub(super) use detail::{machine, machine_type};
 
 pub(super) const STYLE: &str = include_str!("style.css");
 pub(super) const SCRIPT: &str = include_str!("live.js");
-/// Without script the page is loaded again this often, in seconds.
+/// Without JavaScript, the page reloads at this interval, in seconds.
 const REFRESH_SECONDS: u32 = 15;
 
-/// Whether the page loads itself again.
+/// Whether the page reloads automatically.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refresh {
     Live,
     Stopped,
 }
 
-/// What the page shows.
+/// The content of the page.
 pub(super) struct Shown<'a> {
     pub(super) status: &'a Status,
     pub(super) history: &'a [(i64, HistoryEntry)],
@@ -31,7 +31,7 @@ pub(super) struct Shown<'a> {
     pub(super) limits: planner::CostLimits,
 }
 
-/// The whole page.
+/// The complete page.
 pub(super) fn overview(shown: &Shown<'_>, refresh: Refresh) -> Markup {
     let status = shown.status;
     frame(
@@ -194,7 +194,7 @@ fn machine_row(machine: &MachineStatus, now: Timestamp) -> Markup {
     } }
 }
 
-/// A sign, a word and a color, and since when.
+/// Symbol, word and color of the condition, and since when.
 fn state(machine: &MachineStatus, now: Timestamp) -> Markup {
     let (sign, word, class) = match machine.mood {
         Mood::Failing => ("✖", "failing", "bad"),
@@ -284,7 +284,7 @@ fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
-/// For a path: whatever is not plain is written as `%XX`.
+/// Encodes `text` for a path: other than plain characters become `%XX`.
 fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:,".contains(&byte);
     text.bytes()

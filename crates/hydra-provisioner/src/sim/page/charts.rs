@@ -1,4 +1,4 @@
-//! Charts: shapes are SVG that stretches, words stay words of the page, so that both are right at any width.
+//! Charts: shapes are scalable SVG, text is HTML, so that both fit at any width.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use maud::{Markup, html};
 use simulator::detail::Point;
 use simulator::engine::Millis;
 
-/// The SVGs' own units, in both directions.
+/// Width and height of the SVGs in their own units.
 const SIZE: f64 = 1000.0;
 
-/// One thing of a chart: its name for people, its class in the style sheet, its value.
+/// One series of a chart: its name, its class in the style sheet, its value.
 type Part = (&'static str, &'static str, fn(&Point) -> u64);
 
 const MACHINES: [Part; 4] = [
@@ -23,7 +23,7 @@ const QUEUE: [Part; 2] = [
     ("steps that are built", "running", |point| point.running),
 ];
 
-/// Machines over time, by what they do.
+/// Machines over time, by activity.
 pub(super) fn machines(course: &[Point]) -> Markup {
     let stacked = |point: &Point| MACHINES.iter().map(|part| mean(point, part.2)).sum::<f64>();
     let top = nice(course.iter().map(stacked).fold(1.0, f64::max));
@@ -70,11 +70,11 @@ pub(super) fn queue(course: &[Point]) -> Markup {
     )
 }
 
-/// The share of steps that waited no longer than so long, on a scale of powers of ten.
+/// Cumulative distribution of waits, on a logarithmic scale.
 pub(super) fn waits(quantiles: &[(u64, Millis)], target: Millis) -> Markup {
     let longest = quantiles.last().map_or(Millis::ZERO, |(_, wait)| *wait).max(target);
     let decades = to_float(longest.0.max(1)).log10().ceil().clamp(4.0, 12.0);
-    // From a second on: what is shorter is at the edge.
+    // Starts at one second: shorter waits are at the edge.
     let x = |wait: Millis| (to_float(wait.0.max(1000)).log10() - 3.0) / (decades - 3.0) * SIZE;
     let mut shape = String::new();
     for (at, (permille, wait)) in quantiles.iter().enumerate() {
@@ -103,7 +103,7 @@ pub(super) fn waits(quantiles: &[(u64, Millis)], target: Millis) -> Markup {
     }
 }
 
-/// At the left edge, in the middle or at the right edge of its place.
+/// Horizontal alignment of a label.
 fn place(x: f64) -> String {
     let percent = x / SIZE * 100.0;
     match percent {
@@ -113,7 +113,7 @@ fn place(x: f64) -> String {
     }
 }
 
-/// Configurations by wait (seconds) and cost (dollars); those that no other beats in both are the front.
+/// Configurations by wait (seconds) and cost (dollars); those not dominated by another are the Pareto front.
 pub(super) fn pareto(points: &[(String, f64, f64)]) -> Markup {
     let top = |of: fn(&(String, f64, f64)) -> f64| nice(points.iter().map(of).fold(0.0, f64::max));
     let (wait, cost) = (top(|point| point.1), top(|point| point.2));
@@ -141,7 +141,7 @@ pub(super) fn pareto(points: &[(String, f64, f64)]) -> Markup {
     }
 }
 
-/// One bar, cut by parts (name, class, value); the values are told in its caption.
+/// One stacked bar of parts (name, class, value); the caption has the values.
 pub(super) fn bar(parts: &[(&str, &str, f64)]) -> Markup {
     let total: f64 = parts.iter().map(|part| part.2).sum::<f64>().max(f64::MIN_POSITIVE);
     html! {
@@ -205,7 +205,7 @@ fn line(course: &[Point], values: &[f64], top: f64) -> String {
     shape
 }
 
-/// The next number above that begins with 1, 1.5, 2, 3, 4, 6 or 8: half of it is short too.
+/// The next number above that begins with 1, 1.5, 2, 3, 4, 6 or 8: its half is also a short number.
 fn nice(value: f64) -> f64 {
     let power = 10_f64.powf(value.max(1e-9).log10().floor());
     let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0].map(|step| step * power);

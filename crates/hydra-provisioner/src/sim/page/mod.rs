@@ -1,4 +1,4 @@
-//! `sim report`: one page about configurations on the same work. No script, nothing from elsewhere.
+//! `sim report`: one page that compares configurations on the same trace. No script, no external resources.
 
 mod charts;
 
@@ -19,7 +19,7 @@ use crate::commands::fail;
 use crate::exit::Exit;
 
 const STYLE: &str = include_str!("style.css");
-/// Groups beyond these are left to `--format json`.
+/// Maximum number of groups; `--format json` has all.
 const MOST_GROUPS: usize = 20;
 
 /// Simulates, writes the page, and returns the runs.
@@ -117,7 +117,7 @@ fn about(shown: &[Shown<'_>]) -> String {
     text
 }
 
-/// What someone wants to know who reads only this.
+/// The summary.
 fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
     let (results, total) = (one.results, &one.results.total);
     let cost = dollars(total);
@@ -172,7 +172,7 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
         div.wide { table {
             thead { tr {
                 th { "" } th { "cost" } th { "wait, p95" } th { "wait, p99" } th { "building" }
-                th { "machines made" } th { "times the least" }
+                th { "machines created" } th { "times the least" }
             } }
             tbody { @for one in shown { tr {
                 td { b { (one.letter) } " " (breakable(&one.run.conf)) }
@@ -191,12 +191,12 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
     }
 }
 
-/// How it went, what the money went into, who waited.
+/// Machines and queue over time, the breakdown of the cost, and waits.
 fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
     let detail = one.detail;
     html! {
         @if is_one_of_many { h2.name { (one.letter) ": " (one.run.conf) } }
-        h2 { "What the money goes into" }
+        h2 { "Breakdown of the cost" }
         (split(&one.results.total))
         h2 { "Machines over time" }
         figure { (charts::machines(&detail.course)) }
@@ -222,7 +222,7 @@ fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
     }
 }
 
-/// By the time that machines were paid for; disks of stopped machines are billed by themselves.
+/// By paid machine time; disks of stopped machines are billed separately.
 fn split(total: &Metrics) -> Markup {
     let stopped = total.stopped_micro_dollars;
     let running = wide(total.cost_micro_dollars.saturating_sub(stopped)) / 1e6;
@@ -277,12 +277,12 @@ fn groups(what: &str, groups: &[Waits]) -> Markup {
 fn assumptions(shown: &[Shown<'_>]) -> Markup {
     let warm_up = shown.iter().map(|one| one.results.warm_up).max().unwrap_or_default();
     html! {
-        h2 { "What this rests on" }
+        h2 { "Assumptions" }
         ul {
             @for one in shown { @for price in &one.run.prices {
                 li { @if shown.len() > 1 { (one.letter) ": " } "price of " (price) }
             } }
-            li { "a wait is from when a step could be built until its last try began: tries that were lost count" }
+            li { "a wait is from when a step is runnable until its last try starts; failed tries are included" }
             li { "slowdown: (wait + build time) / build time, build times below 10 s counted as 10 s" }
             @if warm_up > Millis::ZERO {
                 li { "waits are without steps submitted in the first " (time(float(warm_up.0))) }
@@ -295,7 +295,7 @@ fn assumptions(shown: &[Shown<'_>]) -> Markup {
     }
 }
 
-/// May be broken at its marks.
+/// Text that may wrap at punctuation.
 fn breakable(name: &str) -> Markup {
     html! { @for part in name.split_inclusive([',', '/']) { (part) wbr; } }
 }
