@@ -1,4 +1,4 @@
-//! What a page about a simulation shows beside its results: the course of things, and waits by group.
+//! Details of a simulation for the HTML report: samples over time, and waits by group.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,24 @@ const MOST_POINTS: usize = 600;
 /// Points of the distribution of waits.
 const PERMILLES: u64 = 200;
 
-/// How many there were of what, summed over the looks that were merged.
+/// Counts of machines and steps, summed over the merged samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
-    /// When the first look was.
+    /// The time of the first sample.
     pub at: Millis,
-    /// How many looks there were.
+    /// Number of samples.
     pub looks: u64,
-    /// Machines with a step at least.
+    /// Machines with at least one step.
     pub building: u64,
     /// Machines that are ready, or do not answer, without a step.
     pub idle: u64,
     /// Machines being created, booting or being deployed.
     pub booting: u64,
-    /// Machines that are off.
+    /// Stopped machines.
     pub stopped: u64,
-    /// Steps that wait for a machine.
+    /// Runnable steps.
     pub waiting: u64,
-    /// Steps that are built.
+    /// Running steps.
     pub running: u64,
 }
 
@@ -47,11 +47,11 @@ impl Point {
     }
 }
 
-/// Writes down how it goes, in ever longer steps: a year takes no more room than a day.
+/// Records samples at increasing intervals: a year takes no more memory than a day.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     points: Vec<Point>,
-    /// Looks that make a point.
+    /// Samples per point.
     looks: u64,
 }
 
@@ -62,7 +62,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Looks at the simulation as it is now.
+    /// Takes a sample of the simulation.
     pub fn look(&mut self, simulation: &Simulation) {
         let now = point(simulation);
         match self.points.last_mut() {
@@ -115,12 +115,12 @@ pub struct Waits {
     pub slowdown: u64,
 }
 
-/// See the module.
+/// All details.
 #[derive(Clone, Debug)]
 pub struct Detail {
     /// The target that waits are compared with.
     pub target: Millis,
-    /// How it went.
+    /// Samples over time.
     pub course: Vec<Point>,
     /// Waits by machine type, jobset and priority; each in the order of their names.
     pub by_type: Vec<Waits>,
@@ -135,7 +135,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Of a simulation that `recorder` looked at.
+    /// The details of a simulation sampled by `recorder`.
     pub fn of(
         recorder: Recorder,
         target: Millis,

@@ -1,8 +1,8 @@
-//! What is wrong with a JSON file of the user's, so that he finds it.
+//! Errors in the user's JSON files, with their place.
 
 use serde::Deserialize;
 
-/// Where a JSON text is wrong, and how.
+/// The place and kind of an error in a JSON text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
     pub(crate) line: usize,
@@ -21,7 +21,7 @@ impl From<serde_json::Error> for Mistake {
     }
 }
 
-/// Reads a whole file; what is wrong is told with line and column.
+/// Reads a complete file; errors have line and column.
 pub(crate) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| {
         let Mistake { line, column, message } = error.into();
@@ -39,7 +39,7 @@ fn meant(message: &str) -> Option<&str> {
     nearest(unknown, names)
 }
 
-/// The known name that is so near that it was probably meant.
+/// The known name closest to `name`, if it was probably meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     known

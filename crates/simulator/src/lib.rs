@@ -1,5 +1,5 @@
-//! The virtual world: `planner` and `reconciler` as they are, on a virtual clock, against a model of the
-//! queue runner, of machines that fail, and of the bill.
+//! The virtual world: the real `planner` and `reconciler` on a virtual clock, against models of the queue runner, of
+//! machines that fail, and of the bill.
 
 pub mod bound;
 pub mod campaign;

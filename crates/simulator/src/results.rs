@@ -1,4 +1,4 @@
-//! What came of a simulation, in whole numbers: the same bytes on any machine.
+//! The results of a simulation, in integers: identical on every platform.
 
 use std::collections::BTreeMap;
 
@@ -13,29 +13,28 @@ use crate::statistics::mser5;
 use crate::workload::StepSpec;
 use crate::world::Provisioning;
 
-/// A step shorter than this counts as this long for its slowdown, lest a second's wait of a tiny step weigh
-/// like an hour's: Feitelson and Rudolph, "Metrics and Benchmarking for Parallel Job Scheduling", 1998.
+/// A shorter step counts as this long for its slowdown, so that a short wait of a tiny step does not dominate: Feitelson and Rudolph, "Metrics and Benchmarking for Parallel Job Scheduling", 1998.
 const SLOWDOWN_BOUND: Millis = Millis::from_seconds(10);
 
-/// What of the beginning does not count for waits and slowdowns: a farm begins without machines.
+/// The warm-up, excluded from waits and slowdowns: a farm starts without machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WarmUp {
-    /// Everything counts.
+    /// No warm-up.
     #[default]
     Nothing,
-    /// Steps submitted before then.
+    /// Excludes steps submitted before then.
     Until(Millis),
-    /// What MSER-5 finds in the waits, in the order of submission.
+    /// Determined by MSER-5 from the waits, in the order of submission.
     Mser5,
 }
 
-/// What came of one simulation.
+/// The results of one simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Results {
     /// The seed.
     pub seed: u64,
-    /// When the provisioner first looked: chance that no seed draws.
+    /// The time of the provisioner's first poll, which does not depend on the seed.
     pub first_look: Millis,
     /// Virtual time at the end.
     pub ended_at: Millis,
@@ -45,7 +44,7 @@ pub struct Results {
     pub warm_up: Millis,
     /// Cycles of the provisioner.
     pub turns: u64,
-    /// Rules that were broken; there should be none, ever.
+    /// Violated rules; must be empty.
     pub violations: usize,
     /// Builds whose steps have all ended.
     pub builds: u64,
@@ -63,39 +62,39 @@ pub struct Results {
 pub struct Metrics {
     /// Steps that were built.
     pub built: u64,
-    /// Steps that were given up: cancelled, tried too often, supported by no machine for too long, or needing such a step.
+    /// Steps that were aborted: canceled, tried too often, supported by no machine for too long, or needing such a step.
     pub failed: u64,
     /// Of these: supported by no machine for longer than the queue runner waits.
     pub unsupported: u64,
-    /// Of these: their build was cancelled.
+    /// Of these: their build was canceled.
     pub cancelled: u64,
     /// Steps that have not ended.
     pub unfinished: u64,
-    /// From when a step could be built until its last try began.
+    /// From when a step became runnable until its last try started.
     pub wait: Spread,
     /// (wait + build time) / build time in thousandths, build times below 10 s counted as 10 s; at least 1000.
     pub bounded_slowdown: Spread,
     /// From the first submission to the end of the last step.
     pub makespan: Millis,
-    /// Millionths of a dollar.
+    /// Micro-dollars.
     pub cost_micro_dollars: u128,
     /// Of that: the disks of stopped machines.
     pub stopped_micro_dollars: u128,
-    /// Machines made.
+    /// Machines created.
     pub created: u64,
-    /// Machines that went away or broke by themselves.
+    /// Machines that were lost or failed.
     pub lost: u64,
-    /// Machines made, started, stopped or destroyed.
+    /// Machines created, started, stopped or destroyed.
     pub churn: u64,
     /// Machine time that was paid for.
     pub paid: Millis,
     /// Of that: building.
     pub busy: Millis,
-    /// Of that: ready, without work.
+    /// Of that: ready and idle.
     pub idle: Millis,
     /// Of that: booting and being deployed.
     pub booting: Millis,
-    /// Time that steps took of the time that machines offered for steps, in thousandths.
+    /// Step time divided by the time that ready machines offer, in thousandths.
     pub utilisation: u64,
     /// Time in which steps waited and no machine that could build them was without work (in total: summed
     /// over the types).
@@ -104,7 +103,7 @@ pub struct Metrics {
     pub over_provisioned: Millis,
 }
 
-/// How values are spread; all zero when there are none. Percentiles are by nearest rank, of all values.
+/// The distribution of values; all zero if there are none. Percentiles are by nearest rank, of all values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// The mean, rounded down.
@@ -133,7 +132,7 @@ impl Spread {
 }
 
 impl Results {
-    /// Whether `other` came to the same with another seed.
+    /// Whether `other` has the same results with another seed.
     pub fn is_same_but_for_seed(&self, other: &Self) -> bool {
         let mut other = other.clone();
         other.seed = self.seed;
@@ -145,7 +144,7 @@ impl Results {
         Self::after(WarmUp::Nothing, seed, simulation)
     }
 
-    /// As [`Self::of`], without the waits and slowdowns of the warm-up. Costs are of the whole.
+    /// Like [`Self::of`], without the waits and slowdowns of the warm-up. Costs cover the whole run.
     pub fn after(warm_up: WarmUp, seed: u64, simulation: &Simulation) -> Self {
         let world = simulation.world();
         let (specs, records) = (world.workload().steps(), world.queue_runner().records());

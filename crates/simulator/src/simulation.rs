@@ -11,19 +11,19 @@ use crate::engine::{Millis, Seed};
 use crate::workload::Workload;
 use crate::world::{Farm, Limits, Planted, SimWorld};
 
-/// How often it is looked whether all is at rest.
+/// Interval of the checks whether the farm is at rest.
 const REST_LOOK_INTERVAL: Millis = Millis::from_seconds(60);
 
-/// What a simulation is about. The same setup gives the same bytes on any machine.
+/// The input of a simulation. The same setup gives identical results on every platform.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Where all chance comes from.
+    /// The random seed.
     pub seed: Seed,
-    /// What the operator wants.
+    /// The policy.
     pub policy: Policy,
-    /// What they allow its parts.
+    /// Time limits and parallelism.
     pub limits: Limits,
-    /// The farm around it.
+    /// The farm.
     pub farm: Farm,
     /// The work.
     pub workload: Arc<Workload>,
@@ -48,7 +48,7 @@ impl Simulation {
         }
     }
 
-    /// At time zero, with another provisioner in place of ours.
+    /// At time zero, with another provisioner instead of ours.
     pub fn compared(comparator: Comparator, setup: Setup) -> Self {
         let mut simulation = Self::new(comparator.applied_to(setup));
         if let Some(planner) = comparator.planner() {
@@ -65,12 +65,12 @@ impl Simulation {
         self
     }
 
-    /// What the operator wants.
+    /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The world as it is now.
+    /// The current world.
     pub fn world(&self) -> &SimWorld {
         &self.world
     }
@@ -85,7 +85,7 @@ impl Simulation {
         self.first
     }
 
-    /// How often the provisioner's loop has turned.
+    /// Number of iterations of the provisioner's control loop.
     pub fn turns(&self) -> u64 {
         self.world.turns()
     }
@@ -109,7 +109,7 @@ impl Simulation {
         self.is_at_rest()
     }
 
-    /// Whether all work is done, no machine runs beyond `minMachines`, and nothing is under way.
+    /// Whether all work is done, no machine runs beyond `minMachines`, and no operation is running.
     pub fn is_at_rest(&self) -> bool {
         self.world.queue_runner().unfinished() == 0
             && self.world.recorded_intents().is_empty()

@@ -1,4 +1,4 @@
-//! Several seeds: how sure one can be of a mean.
+//! Statistics over several seeds: means and confidence intervals.
 
 /// Quantiles of Student's t distribution for 95 % on both sides, by degrees of freedom from 1 on
 /// (NIST/SEMATECH e-Handbook of Statistical Methods, table 1.3.6.7.2).
@@ -23,7 +23,7 @@ fn t(freedom: usize) -> f64 {
     })
 }
 
-/// A mean and how far off it may be.
+/// A mean with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The mean of the values.

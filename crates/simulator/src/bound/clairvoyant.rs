@@ -1,9 +1,9 @@
-//! The upper bound: a schedule made by one who knows the future.
+//! The upper bound: a schedule computed with knowledge of the future.
 //!
 //! Machines are ready when they are needed. Each step, in the order in which they can be built, goes to the fullest
 //! machine that has a place for it now; or else to the place that is free soonest, if that is within its wait; or else
 //! to a new machine, which may begin later, so that more comes together. A machine that will not be used for longer
-//! than a start takes is not kept. It may be made before time zero, and `maxMachines` does not hold.
+//! than a start takes is not kept. It may be created before time zero, and `maxMachines` is ignored.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -58,8 +58,8 @@ struct Machines<'a> {
     spent: f64,
 }
 
-/// The least that such schedules cost, in dollars. Steps use only part of the `wait` (in seconds) that they may have
-/// where that is cheaper.
+/// The lowest cost of such schedules, in dollars. Steps use only part of the allowed `wait` (in seconds) if that is
+/// cheaper.
 pub(super) fn cost(setup: &Setup, groups: &[Group], wait: f64) -> f64 {
     let parts = [0.0, 0.25, 0.5, 1.0];
     let patience = parts.into_iter().flat_map(|place| parts.map(|machine| (place, machine)));

@@ -1,4 +1,4 @@
-//! What the work costs at least, and what someone who knows the future could do it for: the truth is between.
+//! A lower bound of the cost, and the cost of a clairvoyant schedule as an upper bound; the optimum is between them.
 //!
 //! Method and proof are in `docs/simulator.md`. All numbers here are `f64`: a bound is not part of any decision.
 
@@ -16,21 +16,21 @@ use crate::engine::{Distribution, Millis};
 use crate::simulation::Setup;
 use work::{Group, groups};
 
-/// What is known of the cost of some work when at most one step in twenty waits longer than `wait`. Dollars.
+/// Bounds of the cost in dollars if at most one step in twenty waits longer than `wait`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bracket {
     /// The 95th percentile of the waits.
     pub wait: Millis,
-    /// Nobody can do it for less.
+    /// The lower bound.
     pub least: f64,
-    /// Who knows the future can do it for this.
+    /// The cost of a clairvoyant schedule: the upper bound.
     pub clairvoyant: f64,
     /// Steps that no machine type builds: they are left out.
     pub left_out: u64,
 }
 
-/// What one machine of a type can do at best.
+/// The best performance of a machine of one type.
 #[derive(Clone, Debug)]
 struct Kind {
     /// Dollars for a second of it: the least there is.
@@ -49,8 +49,8 @@ struct Kind {
     stretch: f64,
 }
 
-/// Brackets the cost of the setup's work, whoever decides and however: only what machines cost and can do, the limit
-/// on waits, and that nothing can be built before it is submitted and what it needs is done are kept.
+/// Bounds the cost of the setup's work for any provisioner. Only these constraints hold: prices and performance of
+/// machines, the limit on waits, and that a step runs after its submission and its dependencies.
 pub fn bracket(setup: &Setup, wait: Millis) -> Bracket {
     let kinds = kinds(setup);
     let (groups, left_out) = groups(setup, &kinds);

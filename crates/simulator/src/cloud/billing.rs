@@ -1,4 +1,4 @@
-//! What machines cost, in whole numbers: sums are exact, and rounded once, when they are shown.
+//! The cost of machines, in integers: sums are exact, and rounded once, when they are shown.
 
 use std::fmt;
 use std::iter::Sum;
@@ -54,7 +54,7 @@ impl fmt::Display for Cost {
     }
 }
 
-/// How time is charged.
+/// How time is billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum BillingModel {
@@ -80,18 +80,18 @@ pub struct Tariff {
     pub stopped_micro_dollars_per_hour: u64,
 }
 
-/// A price in the course of time, in millionths of a dollar an hour: each from its time on.
+/// A price over time, in micro-dollars per hour: each price is valid from its time on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PriceSeries(Vec<(Millis, u64)>);
 
-/// Prices that make no series.
+/// An invalid price series.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TariffError {
-    /// Nothing tells what the first second costs.
+    /// There is no price for time zero.
     #[error("the first price must be from 0 ms")]
     NoFirstPrice,
-    /// Times that do not grow.
+    /// The times do not increase.
     #[error("the price from {at} must come after the one before it")]
     Unordered {
         /// The one out of order.

@@ -24,7 +24,7 @@ const ADDRESS_QUARANTINE: Millis = Millis::from_minutes(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MachineId(u32);
 
-/// Every machine that ever was.
+/// All machines, including past ones.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     seed: Seed,
@@ -53,12 +53,12 @@ impl Cloud {
         }
     }
 
-    /// How machines of a type behave; types that were not told behave as by default.
+    /// The model of a type; types without a model have the default.
     pub fn model(&self, machine_type: &MachineType) -> MachineModel {
         self.models.get(machine_type).cloned().unwrap_or_default()
     }
 
-    /// Makes a machine, which is then [`Lifecycle::Creating`]. There must be none of that name.
+    /// Creates a machine, which is then [`Lifecycle::Creating`]. There must be none of that name.
     pub fn make(&mut self, name: &MachineName, kind: &MachineType, now: Millis) -> MachineId {
         let id = MachineId(u32::try_from(self.machines.len()).unwrap_or(u32::MAX));
         let host = self.free_host(now);

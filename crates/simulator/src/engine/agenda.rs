@@ -1,11 +1,11 @@
-//! The events that are still to come.
+//! The queue of future events.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::Millis;
 
-/// A virtual clock and the events to come, ordered by time and then by when they were scheduled.
+/// A virtual clock and the future events, ordered by time and then by when they were scheduled.
 #[derive(Clone, Debug)]
 pub struct Engine<E> {
     now: Millis,
@@ -37,7 +37,7 @@ impl<E> Engine<E> {
         self.now
     }
 
-    /// How many events are to come.
+    /// Number of future events.
     pub fn pending(&self) -> usize {
         self.heap.len()
     }

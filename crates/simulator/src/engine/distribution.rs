@@ -1,4 +1,4 @@
-//! How lengths of time are distributed.
+//! Distributions of durations.
 
 use std::f64::consts::TAU;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{Millis, Random};
 
-/// A distribution of lengths of time, in milliseconds.
+/// A distribution of durations, in milliseconds.
 ///
 /// Logarithms and the like come from the `libm` crate, not from the platform's library: addition,
 /// multiplication, division and square roots are the same everywhere by IEEE 754, `ln` is not.
@@ -44,17 +44,17 @@ pub enum Distribution {
         /// Longer ones are cut to this.
         max: Millis,
     },
-    /// Values that were seen, each as likely as the others; at least one. What was seen twice is there twice.
+    /// Recorded values with equal probability; at least one. A value recorded twice is listed twice.
     Recorded(Vec<Millis>),
     /// Values that were seen, to be seen again in this order: the first machine of a type takes the first, and
     /// so on, after the last the first again. Where there are no machines to count, as [`Self::Recorded`].
     InOrder(Vec<Millis>),
 }
 
-/// A parameter that makes no distribution.
+/// An invalid parameter.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum DistributionError {
-    /// The bounds are the wrong way round.
+    /// The bounds are in the wrong order.
     #[error("min {min} is above max {max}")]
     MinAboveMax {
         /// The lower bound.

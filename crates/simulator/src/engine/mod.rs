@@ -1,4 +1,4 @@
-//! Virtual time, events in a total order, and randomness that is the same on any machine.
+//! Virtual time, events in a total order, and random numbers that are identical on every platform.
 
 mod agenda;
 mod distribution;

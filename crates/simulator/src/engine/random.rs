@@ -1,15 +1,16 @@
-//! Randomness: one stream for every purpose and thing, so that a draw more in one place shifts no other.
+//! Random numbers: a separate stream for every purpose and object, so that an additional draw in one place changes no
+//! other stream.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 use super::{Distribution, Millis};
 
-/// What a simulation's randomness comes from.
+/// The root of a simulation's random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seed(pub u64);
 
-/// What a stream of numbers is for. The numbers are part of every result: new ones go to the end.
+/// The purpose of a stream. The discriminants affect every result: add new ones at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {

@@ -8,7 +8,7 @@ use planner::{DemandKey, Feature, PoolPolicy, System};
 use crate::engine::{Millis, Random};
 use crate::workload::StepIndex;
 
-/// A host as the queue runner knows it: by address (classic) or by the name it gives itself (REST).
+/// A host as the queue runner identifies it: by address (classic) or by its own host name (REST).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Host(pub u32);
 
@@ -32,7 +32,7 @@ impl Host {
     }
 }
 
-/// What a machine offers: a line of the machines file, or what a builder says of itself when it joins.
+/// A machine's capacity: a line of the machines file, or a builder's registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// What it builds for.

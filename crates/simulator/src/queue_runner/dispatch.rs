@@ -1,4 +1,4 @@
-//! Who builds what.
+//! Assigns steps to machines.
 
 use std::cmp::Reverse;
 

@@ -2,8 +2,8 @@
 //!
 //! The classic one is `src/hydra-queue-runner` of Hydra up to 2025 (`dispatcher.cc`, `builder.cc`,
 //! `build-remote.cc`, `hydra-queue-runner.cc`), the current one `subprojects/hydra-queue-runner/src/state`
-//! at 14332fbf of August 2026. It decides, and is told what time it is; what its decisions lead to (how
-//! long a step takes, which machine is broken) is the world's.
+//! at 14332fbf of August 2026. It decides, and gets the time as a parameter; the effects of its
+//! decisions (how long a step takes, which machine is broken) are in the world.
 
 mod builders;
 mod dispatch;
@@ -135,8 +135,8 @@ impl QueueRunner {
         }
     }
 
-    /// A step's build is cancelled, and with it all that needs the step. Returns what is to be ended on a machine.
-    /// The classic dispatcher is not woken: until it runs, the status goes on telling of a runnable step.
+    /// A step's build is canceled, and with it all dependents. Returns what must be ended on a machine.
+    /// The classic dispatcher is not woken: until it runs, the status still reports a runnable step.
     pub fn cancel(&mut self, step: StepIndex, now: Millis) -> Option<Start> {
         let record = self.steps.get(step);
         let (phase, run, host) = (record.phase, record.run, record.host());

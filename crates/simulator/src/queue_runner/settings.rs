@@ -1,4 +1,4 @@
-//! Which queue runner it is, and how it is set.
+//! The kind of queue runner, and its settings.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -43,7 +43,7 @@ pub struct Settings {
     /// Classic or REST.
     pub protocol: Protocol,
     /// How long a step may wait without any machine that supports it before it is aborted: REST
-    /// `maxUnsupportedTimeInS` (its default is 120 s), classic `max_unsupported_time`. `None`: for ever.
+    /// `maxUnsupportedTimeInS` (its default is 120 s), classic `max_unsupported_time`. `None`: forever.
     pub max_unsupported: Option<Millis>,
     /// REST `dispatchTriggerTimerInS` (its default is 120 s).
     pub dispatch_timer: Millis,
@@ -51,7 +51,7 @@ pub struct Settings {
     pub step_order: StepOrder,
     /// Classic: how long a step holds its slot.
     pub reservation: Reservation,
-    /// Classic: how long it takes to notice that a machine died without a word. A closed connection is noticed at
+    /// Classic: how long it takes to notice that a machine failed silently. A closed connection is noticed at
     /// once; one to a host that is not there any more only when TCP or the step's time limit gives up: minutes.
     pub loss_noticed_after: Millis,
 }
@@ -87,7 +87,7 @@ impl Settings {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SettingsInFile {
     protocol: Protocol,
-    /// The outer one: whether it is told at all; `null` is for ever.
+    /// The outer one: whether it is told at all; `null` is forever.
     #[serde(default, deserialize_with = "told")]
     #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
     max_unsupported: Option<Option<Millis>>,

@@ -1,4 +1,4 @@
-//! What the queue runner says of itself, as the planner gets it from the adapters.
+//! The queue runner's status, as the planner gets it from the adapters.
 
 use planner::{AcceptsJobs, Demand, MachineKeys, Queue, QueueMachine, Seconds, Timestamp};
 
@@ -47,7 +47,7 @@ impl QueueRunner {
                     .last_active
                     .filter(|_| self.tells_last_active(tally))
                     .map(|at| epoch.at(at)),
-                // No classic one has told since February 2023.
+                // Classic queue runners since February 2023 do not report it.
                 wait_seconds: (self.settings.protocol == Protocol::Rest)
                     .then(|| waited(tally, now) / 1000),
                 ..Demand::none_of(kind.clone())

@@ -1,4 +1,4 @@
-//! What the queue runner prints, in the formats of the real ones.
+//! The queue runner's output, in the formats of the real ones.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Where each step is in its lifecycle.
+//! The state of each step in its lifecycle.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub enum Phase {
     Unsupported,
     /// A step it depends on did not succeed.
     DependencyFailed,
-    /// Its build was cancelled.
+    /// Its build was canceled.
     Cancelled,
 }
 

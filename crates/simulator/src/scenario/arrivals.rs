@@ -1,4 +1,4 @@
-//! When work comes.
+//! Arrival times of steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub enum Arrivals {
         from: Millis,
         /// Until then.
         to: Millis,
-        /// How long work comes.
+        /// How long steps arrive.
         on: Millis,
         /// How long none comes.
         off: Millis,

@@ -1,4 +1,4 @@
-//! Made-up work on a made-up farm, wholly described by one file and a seed.
+//! Synthetic work on a synthetic farm, completely described by one file and a seed.
 
 mod arrivals;
 mod shape;

@@ -1,4 +1,4 @@
-//! Recorded or made-up work: a step a line.
+//! Recorded or synthetic work: one step per line.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -51,7 +51,7 @@ struct Step {
     /// Cores that it uses; one, or all of the machine with `big-parallel`, when it is not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cores: Option<u16>,
-    /// When its build is cancelled.
+    /// When its build is canceled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancel: Option<Millis>,
 }
