@@ -1,16 +1,16 @@
-//! Files that are there whole or not at all, whatever dies in between.
+//! Files that are replaced as a whole or not at all, even in a crash.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Replaces `path` by `contents` with mode `mode`: a reader sees the old or the new file, and after this
-/// returns the new one outlives a power cut. The caller holds a lock: the temporary file's name is fixed,
-/// so that a killed writer leaves at most one, which the next one replaces.
+/// Replaces `path` by `contents` with mode `mode`. A reader sees the old or the new file. After the return
+/// the new file survives a power failure. The caller holds a lock: the temporary file's name is fixed, so
+/// that a killed writer leaves at most one, which the next writer replaces.
 ///
 /// # Errors
-/// When anything went wrong; `path` is as it was, or new and whole.
+/// On any failure. `path` is then unchanged, or new and complete.
 pub fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -25,17 +25,17 @@ pub fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     let written = file.write_all(contents).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
-        // A full disk is the likeliest reason: do not keep the half-written file.
+        // The disk is probably full: do not keep the half-written file.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
     File::open(directory)?.sync_all()
 }
 
-/// Makes a folder and those above it, each noted in the one above it for good.
+/// Creates a folder and its parents, each durably recorded in its parent.
 ///
 /// # Errors
-/// When one of them cannot be made.
+/// When one of them cannot be created.
 pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());

@@ -1,22 +1,22 @@
-//! The one clock: the system's time, told once and counted on from there, so that a step of the system's clock is
-//! an event and not a surprise.
+//! The one clock: the system time, read once and advanced from there. So a step of the system clock becomes
+//! an event.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use planner::Timestamp;
 
-/// A difference from the system's clock that is no mere drift.
+/// A larger difference from the system clock is a step, not drift.
 const STEP: Duration = Duration::from_secs(2);
 
-/// A clock that never jumps by itself.
+/// A clock that never jumps on its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
-    /// The system's time then.
+    /// The system time at the start.
     at_start: Duration,
 }
 
-/// The system's time. One before 1970 is as wrong as it can be; zero makes every time "not over yet".
+/// The system time. A time before 1970 counts as zero, so that no time counts as past.
 fn system_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -34,12 +34,12 @@ impl Clock {
         Timestamp(self.time().as_secs())
     }
 
-    /// How long until `at` has come.
+    /// How long until `at`.
     pub(crate) fn until(&self, at: Timestamp) -> Duration {
         Duration::from_secs(at.0).saturating_sub(self.time())
     }
 
-    /// Goes with the system's clock again if that was set; returns by how many seconds.
+    /// Follows the system clock again if it was set. Returns by how many seconds.
     pub(crate) fn step(&mut self) -> Option<i64> {
         let (ours, system) = (self.time(), system_time());
         if ours.abs_diff(system) <= STEP {
@@ -51,7 +51,7 @@ impl Clock {
     }
 }
 
-/// The system's time, for what has no driver.
+/// The system time, for code without a driver.
 pub(crate) fn now() -> Timestamp {
     Timestamp(system_time().as_secs())
 }

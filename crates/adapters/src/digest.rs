@@ -1,4 +1,4 @@
-//! SHA-256 in the form that signatures, tokens and records of settings have.
+//! SHA-256 as used for signatures, tokens and digests of settings.
 
 use std::fmt::Write as _;
 

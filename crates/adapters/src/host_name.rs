@@ -1,34 +1,34 @@
-//! What a machine calls itself: the key under which the current queue runner lists it.
+//! A machine's own host name: the key under which the current queue runner lists it.
 
 use planner::{EndpointError, Host, escape};
 
-/// Run on a machine to hear what it calls itself (what `gethostname` says there).
+/// Runs on a machine to get its host name (the result of `gethostname` there).
 pub const ASK_HOST_NAME: [&str; 2] = ["uname", "-n"];
 
-/// A name that a machine told itself.
+/// The host name that a machine reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnName {
     pub(crate) host_name: Host,
-    /// That its provider tells another one.
+    /// The message if its provider reports another one.
     pub(crate) contradiction: Option<String>,
 }
 
-/// What `printed`, the answer to [`ASK_HOST_NAME`], says of a machine that its provider calls `told`. The machine's
-/// own word counts.
+/// Parses `printed`, the output of [`ASK_HOST_NAME`], of a machine whose provider reports `reported`. The
+/// machine's own name is used.
 ///
 /// # Errors
-/// When it is not one host's name.
-pub(crate) fn own_name(printed: &[u8], told: Option<&Host>) -> Result<OwnName, String> {
+/// When it is not a single host name.
+pub(crate) fn own_name(printed: &[u8], reported: Option<&Host>) -> Result<OwnName, String> {
     let text = String::from_utf8_lossy(printed);
     let [word] = text.split_whitespace().collect::<Vec<_>>()[..] else {
         return Err(format!("`uname -n` on it printed \"{}\"", escape(&text)));
     };
     let host_name: Host =
         word.parse().map_err(|error: EndpointError| format!("`uname -n` on it: {error}"))?;
-    let contradiction = told.filter(|told| **told != host_name).map(|told| {
+    let contradiction = reported.filter(|reported| **reported != host_name).map(|reported| {
         format!(
-            "its provider says that its host name is {}, the machine itself says {host_name}, which counts",
-            escape(&told.to_string())
+            "its provider reports the host name {}, the machine itself reports {host_name}, which is used",
+            escape(&reported.to_string())
         )
     });
     Ok(OwnName { host_name, contradiction })
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn the_machine_s_own_word_counts() {
-        for (printed, told, expected) in [
+        for (printed, reported, expected) in [
             ("farm-0\n", None, Ok(("farm-0", false))),
             ("Farm-0.\n", Some("farm-0"), Ok(("farm-0", false))),
             ("farm-0\n", Some("farm-0.example.org"), Ok(("farm-0", true))),
@@ -52,7 +52,7 @@ mod tests {
                 Err("`uname -n` on it: \"a_b/c\" has characters that no host name has"),
             ),
         ] {
-            let own = own_name(printed.as_bytes(), told.map(Host::new).as_ref());
+            let own = own_name(printed.as_bytes(), reported.map(Host::new).as_ref());
             let own = own.map(|own| (own.host_name.to_string(), own.contradiction.is_some()));
             let expected = expected.map(|(name, differs)| (name.to_owned(), differs));
             assert_eq!(own, expected.map_err(str::to_owned), "{printed:?}");

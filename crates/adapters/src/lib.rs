@@ -1,4 +1,4 @@
-//! The real world: configuration, queue runners, providers, the machines file, the state directory.
+//! The real environment: configuration, queue runners, providers, the machines file, the state directory.
 
 pub mod atomic_file;
 mod clock;

@@ -1,4 +1,4 @@
-//! One provisioner at a time on one state directory.
+//! At most one provisioner per state directory.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -12,32 +12,32 @@ use thiserror::Error;
 
 use crate::atomic_file::create_folder;
 
-/// For others nothing: whoever can open the file can lock it, and so keep us from running.
+/// No access for others: whoever can open the file can lock it, and so block us.
 const MODE: u32 = 0o600;
-/// How long the children of a holder that was killed may take to end.
-const CHILDREN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the children of a killed holder may take to end.
+const CHILDREN_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Holds the lock until it is dropped or the process ends, however it ends (flock(2)).
+/// Holds the lock until it is dropped or the process ends in any way (flock(2)).
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     file: File,
 }
 
-/// What one may do in the state directory.
+/// Access to the state directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Look: nothing is written down, so that no lock is needed.
+    /// Read only: nothing is recorded, so no lock is needed.
     ReadOnly,
-    /// Whatever is needed, while one holds its [`Lock`].
+    /// Full access, while the [`Lock`] is held.
     ReadWrite,
 }
 
-/// The lock cannot be had.
+/// Why the lock cannot be acquired.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process holds it.
     #[error("another run holds {}: {holder}", path.display())]
     Held {
         /// The lock file.
@@ -50,20 +50,20 @@ pub enum LockError {
     Unusable {
         /// The lock file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Lock {
-    /// Takes the lock of `state_dir` and writes `details` (what runs, since when) into it for others to read, after
-    /// this process's id. Where the last holder was killed, its children are waited for, for a few seconds.
+    /// Acquires the lock of `state_dir`. Writes this process's id and `details` (what runs, since when) into
+    /// it, for others to read. If the last holder was killed, waits a few seconds for its children to end.
     ///
     /// # Errors
     /// [`LockError::Held`] when another process has it.
     pub fn acquire(state_dir: &Path, details: &str) -> Result<Self, LockError> {
         let path = state_dir.join("lock");
-        let deadline = Instant::now() + CHILDREN_PATIENCE;
+        let deadline = Instant::now() + CHILDREN_TIMEOUT;
         loop {
             match Self::try_acquire(&path, details) {
                 Ok(Attempt::Acquired(lock)) => return Ok(lock),
@@ -98,7 +98,7 @@ impl Lock {
         }
         let lock = Self { path: path.to_owned(), file: file.try_clone()? };
         if !lock.is_still_ours() {
-            // Someone has deleted the folder, and perhaps locked a new one, between our opening and locking.
+            // Someone deleted the folder between our open and our lock, and perhaps locked a new one.
             return Ok(Attempt::Replaced);
         }
         file.set_permissions(Permissions::from_mode(MODE))?;
@@ -108,16 +108,17 @@ impl Lock {
         Ok(Attempt::Acquired(lock))
     }
 
-    /// Whether the lock file is still the one that we have locked. It is not when someone has deleted the state
-    /// directory: another run may have a new one then, so nothing must be done any more. To be asked before
-    /// anything that has an effect.
+    /// Whether the lock file is still the one that we locked. It is not if someone has deleted the state
+    /// directory: another run may then hold a new one, so nothing may be done any more. Check this before any
+    /// action with an effect.
     pub fn is_still_ours(&self) -> bool {
         let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
         let (ours, there) = (&self.file.metadata(), &fs::metadata(&self.path));
         matches!((ours, there), (Ok(ours), Ok(there)) if identity(ours) == identity(there))
     }
 
-    /// The lock for a process that outlives this one: it is held until that has ended too, or this is dropped.
+    /// Shares the lock with a process that outlives this one. It is held until that process has ended too, or
+    /// until this lock is dropped.
     pub(crate) fn share(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -125,16 +126,16 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // For those that it is shared with too. If it fails it ends with the process.
+        // This also unlocks it for processes that share it. If it fails, the end of the process unlocks it.
         let _unlocked = self.file.unlock();
     }
 }
 
 enum Attempt {
     Acquired(Lock),
-    /// The file that was locked is no longer the one at its path.
+    /// Another file has replaced the locked one.
     Replaced,
-    /// With what the holder wrote.
+    /// The text that the holder wrote.
     HeldBy(String),
 }
 
@@ -144,13 +145,14 @@ pub fn holder(state_dir: &Path) -> Option<String> {
     let mut holder = String::new();
     (&file).take(4096).read_to_string(&mut holder).ok()?;
     let holder = holder.trim();
-    // Where nobody has it, it is ours for a moment: one who starts just then waits for a holder that has ended.
+    // If nobody holds it, we hold it for a moment. A process that starts just then waits as for a holder that
+    // has ended.
     let is_held =
         !has_ended(holder) && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
     is_held.then(|| holder.to_owned())
 }
 
-/// Whether the process that wrote `holder` is gone, and only its children hold the lock.
+/// Whether the process that wrote `holder` has ended, and only its children hold the lock.
 fn has_ended(holder: &str) -> bool {
     let id = holder.strip_prefix("pid ").and_then(|rest| rest.split(',').next());
     let id = id.and_then(|id| id.parse().ok()).and_then(Pid::from_raw);

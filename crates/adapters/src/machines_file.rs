@@ -14,12 +14,12 @@ use crate::atomic_file;
 use crate::command::Invocation;
 use crate::config::{MachinesFileMode, MachinesFileSettings, MachinesFileTarget};
 
-/// What a file of ours begins with. Both queue runners and Nix take `#` for a comment, but older Nix (2.8) ends lines at
-/// `;` too.
+/// The first line of our files. Both queue runners and Nix treat `#` as a comment, but older Nix (2.8) also
+/// ends lines at `;`.
 const MARK: &str = "# Written by hydra-provisioner";
 const HEADER: &str = "# Written by hydra-provisioner, which replaces it. Machines of your own go into staticMachines.\n";
 
-/// Publishes the machines file where the operator wants it.
+/// Publishes the machines file to its configured target.
 #[derive(Clone, Debug)]
 pub struct Sink {
     settings: MachinesFileSettings,
@@ -27,15 +27,15 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// `limit` is for one `updateCommand`.
+    /// `limit` applies to one `updateCommand`.
     pub fn new(settings: MachinesFileSettings, limit: Duration) -> Self {
         Self { settings, limit }
     }
 
-    /// Replaces the machines file, whole or not at all.
+    /// Replaces the machines file as a whole or not at all.
     ///
     /// # Errors
-    /// With what went wrong, where; the queue runner then still reads the earlier file.
+    /// With what failed and where. The queue runner then still reads the previous file.
     pub fn publish(&self, file: &MachinesFile) -> Result<Published, String> {
         let lines = render(file, &self.settings.static_machines);
         match &self.settings.target {
@@ -62,13 +62,13 @@ impl Sink {
     }
 }
 
-/// Replaces the file at `path`, or the one that a symlink there leads to, unless somebody else wrote it.
+/// Replaces the file at `path`, or the target of a symlink there, unless another program wrote it.
 fn replace(path: &Path, text: &str, mode: MachinesFileMode) -> Result<Published, String> {
     let see = |error: io::Error| format!("{error}; see machinesFile");
     let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
     let path = if is_link {
         let target = fs::canonicalize(path);
-        target.map_err(|error| format!("it is a symlink that leads nowhere: {error}; remove it"))?
+        target.map_err(|error| format!("it is a dangling symlink: {error}; remove it"))?
     } else {
         path.to_owned()
     };
@@ -88,12 +88,12 @@ fn replace(path: &Path, text: &str, mode: MachinesFileMode) -> Result<Published,
     Ok(Published::Changed)
 }
 
-/// Whether a file is one of ours, or empty.
+/// Whether we wrote a file, or it is empty.
 fn is_ours(text: &[u8]) -> bool {
     text.trim_ascii().is_empty() || text.starts_with(MARK.as_bytes())
 }
 
-/// The static lines as they are, then one machine a line, in eight columns.
+/// The static lines, then one machine per line, in eight columns.
 pub fn render(file: &MachinesFile, static_machines: &[String]) -> String {
     let mut text = String::new();
     for line in static_machines {
@@ -202,7 +202,7 @@ mod tests {
         let (link, target) = (folder.path().join("link"), folder.path().join("target"));
         std::os::unix::fs::symlink(&target, &link).unwrap();
         let problem = replace(&link, "new\n", MachinesFileMode::Own).unwrap_err();
-        assert!(problem.starts_with("it is a symlink that leads nowhere"), "{problem}");
+        assert!(problem.starts_with("it is a dangling symlink"), "{problem}");
         fs::write(&target, "").unwrap();
         replace(&link, "new\n", MachinesFileMode::Own).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

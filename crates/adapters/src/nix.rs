@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::command::{CommandError, Invocation, Output};
 
-/// How often a busy database is tried: 5 s together.
+/// How many attempts on a busy database: 5 s in total.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Runs `invocation`, again while another process holds Nix's database. Nix waits for it by itself, but not
-/// while it opens it (Nix 2.8, several at once).
+/// Runs `invocation`, and repeats it while another process holds Nix's database. Nix itself waits for the
+/// database, but not while opening it (Nix 2.8, several processes).
 ///
 /// # Errors
-/// When it cannot be started or does not end in time, all tries together.
+/// When it cannot be started or does not end in time, counting all attempts.
 pub(crate) fn run(invocation: &Invocation) -> Result<Output, CommandError> {
     let began = Instant::now();
     let mut output = invocation.run()?;

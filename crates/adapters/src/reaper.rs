@@ -1,16 +1,17 @@
-//! Ends what a provisioner that was killed (`kill -9`, out of memory) has left running.
+//! Ends the processes that a killed provisioner (`kill -9`, out of memory) has left running.
 //!
-//! A small process of our own program beside the provisioner. It hears of every process group that begins and ends
-//! through a pipe; the end of the pipe is the end of the provisioner. It ends those that are left then, and holds
-//! the state directory's lock until that is done, so that the next run does not begin beside them. A parent death
-//! signal (`prctl`) would end only the program itself, not its children, and needs unsafe code.
+//! The reaper is a small process of our own program beside the provisioner. Through a pipe it learns of every
+//! process group that begins or ends. When the pipe closes, the provisioner has ended. The reaper then ends
+//! the remaining groups. It holds the state directory's lock until that is done, so that the next run does
+//! not start beside them. A parent death signal (`prctl`) would end only the program itself, not its
+//! children, and needs unsafe code.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use crate::command::{TERM_PATIENCE, end_groups, forget_reaper, set_reaper};
+use crate::command::{TERM_TIMEOUT, end_groups, forget_reaper, set_reaper};
 use crate::lock::Lock;
 
 /// The first argument that makes our program call [`serve`].
@@ -31,7 +32,7 @@ impl Reaper {
             .stdin(Stdio::piped())
             .stdout(lock.share()?)
             .stderr(Stdio::null())
-            // Not for a terminal's Ctrl-C.
+            // Ignores a terminal's Ctrl-C.
             .process_group(0)
             .spawn()?;
         if let Some(pipe) = child.stdin.take() {
@@ -48,13 +49,14 @@ impl Drop for Reaper {
     }
 }
 
-/// What the reaper does: keeps a list of process groups (`+ID` or `-ID`, one a line), and ends them with its
-/// standard input.
+/// The reaper's main function: keeps a list of process groups (`+ID` or `-ID`, one per line), and ends them
+/// when standard input closes.
 pub fn serve() {
-    end_groups(&left(io::stdin().lock()), TERM_PATIENCE);
+    end_groups(&left(io::stdin().lock()), TERM_TIMEOUT);
 }
 
-/// The groups that have not ended when `lines` do. Half a line is none: it could name another group.
+/// The groups that have not ended when `lines` end. An incomplete last line is ignored: it could name another
+/// group.
 fn left(mut lines: impl BufRead) -> BTreeSet<i32> {
     let mut groups = BTreeSet::new();
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! Commands on build machines, by the operator's own `ssh`.
+//! Commands on build machines, through the operator's own `ssh`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use thiserror::Error;
 use crate::command::Invocation;
 use crate::providers::check_host_key;
 
-/// What ssh(1) ends with when it could not connect or log in.
+/// The exit code of ssh(1) when it cannot connect or log in.
 const CONNECTION_FAILED: i32 = 255;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs commands on machines and knows their host keys, a file a machine below `known_hosts_dir`.
+/// Runs commands on machines and keeps their host keys, one file per machine below `known_hosts_dir`.
 #[derive(Clone, Debug)]
 pub struct Ssh {
     options: Vec<String>,
@@ -25,27 +25,27 @@ pub struct Ssh {
 /// A command on a machine failed.
 #[derive(Debug, Error)]
 pub enum SshError {
-    /// The machine does not answer ssh, or does not let us in.
+    /// The machine does not answer over ssh, or refuses the login.
     #[error("ssh to {}: {}", escape(place), escape(message))]
     NotConnected {
         /// `user@address:port`.
         place: String,
-        /// What ssh said.
+        /// The output of ssh.
         message: String,
     },
-    /// It answers, but the command did not work, or something here went wrong.
+    /// It answers, but the command failed, or something on this host failed.
     #[error("{}", escape(.0))]
     Failed(String),
 }
 
 impl Ssh {
-    /// With further arguments for every `ssh`, and `state_dir` to keep host keys in.
+    /// `options` are additional arguments of every `ssh`. Host keys are stored below `state_dir`.
     pub fn new(options: Vec<String>, state_dir: &Path) -> Self {
         Self { options, known_hosts_dir: state_dir.join("known_hosts") }
     }
 
-    /// Runs `remote` on `machine` and returns what it printed, logging in with `key` if that file is on this host
-    /// (it may be only on the queue runner's).
+    /// Runs `remote` on `machine` and returns its output. Logs in with `key` if that file exists on this host
+    /// (it may exist only on the queue runner's).
     ///
     /// # Errors
     /// When ssh cannot connect, or the command fails.
@@ -65,7 +65,7 @@ impl Ssh {
         })?;
         let remote_line = shlex::try_join(remote.iter().map(String::as_str))
             .map_err(|error| SshError::Failed(format!("cannot quote {remote:?}: {error}")))?;
-        // A key that the provider told is the only one accepted; otherwise the first one seen is kept.
+        // A host key from the provider is the only accepted one. Otherwise the first key seen is kept.
         let checking = if machine.host_key.is_some() { "yes" } else { "accept-new" };
         let mut invocation = Invocation::new(&["ssh".to_owned()], limit)
             .args(["-x", "-o", "BatchMode=yes", "-o"])
@@ -116,15 +116,15 @@ impl Ssh {
         Ok(path)
     }
 
-    /// Forgets the host key of a machine that is gone, so that the next one of its name may have another.
+    /// Deletes the host key of a machine that is gone. The next machine with its name may have another key.
     pub fn forget(&self, name: &MachineName) {
-        // It may never have been connected to.
+        // The file may not exist: the machine was never connected to.
         let _ = fs::remove_file(self.known_hosts_dir.join(plain(name)));
     }
 }
 
-/// A name that is one file's and one host's, whatever a provider calls its machine: other characters than
-/// letters, digits, `-`, `_` and inner dots become `+` and their number in hexadecimal.
+/// A name that is valid as one file and one host, for any machine name: characters other than letters,
+/// digits, `-`, `_` and inner dots become `+` and their code in hexadecimal.
 fn plain(name: &MachineName) -> String {
     let mut plain = String::new();
     for c in name.as_str().chars() {
@@ -140,7 +140,7 @@ fn plain(name: &MachineName) -> String {
     plain
 }
 
-/// A path for `ssh_config`, where a blank would end it and `%` starts a token.
+/// A path for `ssh_config`, where a blank would end it and `%` begins a token.
 fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('%', "%%"))
 }
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// What ssh itself makes of the path.
+    /// How ssh itself parses the path.
     #[test]
     fn ssh_reads_paths_with_blanks() {
         let path = Path::new("/var/lib/my farm/100%/m");

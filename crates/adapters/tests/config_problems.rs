@@ -52,7 +52,7 @@ fn problems_with_the_machines_file() {
         ),
         (
             json!({ "machinesFileMode": "own", "updateCommand": ["cat"] }),
-            &["machinesFileMode: is for machinesFile, which is not written; remove it"],
+            &["machinesFileMode: applies to machinesFile, which is not written; remove it"],
         ),
         (
             with_type("storeUri", json!("ssh://m")),
@@ -183,14 +183,14 @@ fn problems_of_a_type() {
         (
             with_type("sshKey", json!("/my key")),
             &[
-                "systemTypes.x86_64-linux.sshKey: cannot stand in a machines file, which has no quoting: \"/my key\" has a blank or '#'",
+                "systemTypes.x86_64-linux.sshKey: cannot be written to a machines file, which has no quoting: \"/my key\" has a blank or '#'",
             ],
         ),
         (
             with_type("supportedFeatures", json!(["a,b", ""])),
             &[
-                "systemTypes.x86_64-linux.supportedFeatures: \"\" cannot stand in a machines file (blank, comma, '#' or empty)",
-                "systemTypes.x86_64-linux.supportedFeatures: \"a,b\" cannot stand in a machines file (blank, comma, '#' or empty)",
+                "systemTypes.x86_64-linux.supportedFeatures: \"\" cannot be written to a machines file (blank, comma, '#' or empty)",
+                "systemTypes.x86_64-linux.supportedFeatures: \"a,b\" cannot be written to a machines file (blank, comma, '#' or empty)",
             ],
         ),
         (
@@ -212,7 +212,7 @@ fn problems_of_a_type() {
         (
             with_type_named("x86_64-linux:k vm"),
             &[
-                "systemTypes.\"x86_64-linux:k vm\": its name has the feature \"k vm\", which cannot stand in a machines file",
+                "systemTypes.\"x86_64-linux:k vm\": its name has the feature \"k vm\", which cannot be written to a machines file",
             ],
         ),
         (with_type_named("a,a:k,k"), &[]),
@@ -220,9 +220,7 @@ fn problems_of_a_type() {
             json!({ "systemTypes": {
                 "a:k,l": { "nixopsExpr": "/d.nix" }, "a:l,k": { "nixopsExpr": "/d.nix" },
             } }),
-            &[
-                "systemTypes.\"a:l,k\": means the same machines as another type (a:k,l); remove one of them",
-            ],
+            &["systemTypes.\"a:l,k\": is the same type as another one (a:k,l); remove one of them"],
         ),
     ]);
 }
@@ -304,7 +302,7 @@ fn problems_of_a_provider() {
             ),
             &[
                 "systemTypes.a.provider.qemu.accelerator: must be \"auto\", \"kvm\" or \"tcg\", is \"hvf\"",
-                "systemTypes.a.provider.qemu.authorizedKeys: must be set (public keys that may log in), or sshKey beside provider, whose .pub is then used",
+                "systemTypes.a.provider.qemu.authorizedKeys: must be set (public keys that may log in), or sshKey next to provider, whose .pub is then used",
                 "systemTypes.a.provider.qemu.sshPort: must be from 1 to 65535, is 0",
             ],
         ),
@@ -403,9 +401,9 @@ fn types_that_must_match_each_other() {
         (
             types(&["c", "a:l,k"], Value::Null),
             &[
-                "systemTypes.\"a:k,l\".fallback: names c, which is no type in systemTypes",
+                "systemTypes.\"a:k,l\".fallback: names c, which is not a type in systemTypes",
                 "systemTypes.\"a:k,l\".fallback: names the type itself; remove it",
-                "systemTypes.b.dollarsPerHour: must be set, since a limit in dollars counts this type too (0 for machines that cost nothing)",
+                "systemTypes.b.dollarsPerHour: must be set, because a cost limit includes this type (0 for machines that cost nothing)",
             ],
         ),
     ]);
@@ -427,7 +425,7 @@ fn all_problems_at_once() {
         [
             "queue.url: must be a string, is the number 7",
             "statusTimeout: must be a whole number of seconds, or a text such as \"90s\", \"10m\", \"2h\", \"1d\", is the string \"soon\"",
-            "systemTypes.\"b c\": its name has the system \"b c\", which cannot stand in a machines file",
+            "systemTypes.\"b c\": its name has the system \"b c\", which cannot be written to a machines file",
             "systemTypes.\"b c\".nixopsExpr: must be a string, is the number 1",
             "systemTypes.a: has no provider; set provider.command, provider.ec2, provider.hcloud, provider.nixops, provider.qemu or nixopsExpr",
             "systemTypes.a.maxjobs: unknown option; did you mean maxJobs?",

@@ -159,7 +159,7 @@ pub(crate) fn retry(args: &Retry) -> Result<Exit, Exit> {
 
 pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
     let config = load(&args.about.conf)?;
-    let taken_back = state::take_back(&config.state_dir, &args.name, &user(), now())
+    let taken_back = state::revoke_order(&config.state_dir, &args.name, &user(), now())
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     let Some(order) = taken_back else {
         let orders = state::orders(&config.state_dir).unwrap_or_default();
@@ -189,7 +189,8 @@ fn say(config: &Config, word: Word, length: Option<u64>, about: &About) -> Resul
     let until = length.map(|length| at.after(Seconds(length)));
     let why = about.why.clone().unwrap_or_default();
     let order = Order { word, at, by: user(), why, until };
-    state::say(&config.state_dir, &order).map_err(|error| fail(Exit::Unexpected, &error))?;
+    state::record_order(&config.state_dir, &order)
+        .map_err(|error| fail(Exit::Unexpected, &error))?;
     let heeded = match lock::holder(&config.state_dir) {
         Some(_) => "the service sees it within a second",
         None => "no service runs: the next run heeds it",

@@ -18,7 +18,7 @@ use crate::commands::fail;
 use crate::exit::Exit;
 
 /// How long child processes may take to exit when the provisioner exits.
-const CHILDREN_PATIENCE: Duration = Duration::from_secs(1);
+const CHILDREN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Holds the lock of the state directory, and the driver.
 pub(crate) struct Session {
@@ -73,5 +73,5 @@ impl Session {
 
 /// Ends running operations and all child processes. Their intents are recorded: the next run resolves them.
 pub(crate) fn end_children() {
-    end_all(CHILDREN_PATIENCE);
+    end_all(CHILDREN_TIMEOUT);
 }

@@ -79,7 +79,7 @@ fn read_back(text: &str, user: Option<&str>, host: &Host, port: u16) -> Result<(
     if text.starts_with('-')
         || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
     {
-        return Err(format!("\"{shown}\" cannot stand in a machines file"));
+        return Err(format!("\"{shown}\" cannot be written to a machines file"));
     }
     let read: Destination = text
         .parse()

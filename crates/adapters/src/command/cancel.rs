@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Cancels what a thread does: the program that it runs is ended with its process group, and no other one is
-/// started. Clones are the same token.
+/// Cancels the work of a thread: the program that it runs is ended with its process group, and no other one
+/// is started. Clones are the same token.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     is_cancelled: bool,
-    /// Of the programs that run now.
+    /// Of the running programs.
     wakers: Vec<Weak<OwnedFd>>,
 }
 
@@ -24,38 +24,38 @@ thread_local! {
 }
 
 impl CancelToken {
-    /// A token that nobody has cancelled.
+    /// A token that is not canceled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends what runs in its [scope](Self::scope), from any thread. Again is the same as once.
+    /// Ends all work in its [scope](Self::scope). Callable from any thread, more than once.
     pub fn cancel(&self) {
         let mut state = self.lock();
         state.is_cancelled = true;
         for waker in state.wakers.drain(..).filter_map(|waker| waker.upgrade()) {
-            // It can only be full, and then wakes too.
+            // It can only be full, which wakes the reader as well.
             let _full = rustix::io::write(&waker, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Whether it was cancelled: for work that waits without running a program.
+    /// Whether it was canceled: for work that waits without running a program.
     pub fn is_cancelled(&self) -> bool {
         self.lock().is_cancelled
     }
 
-    /// Does `work` on this thread so that this token cancels every program that it runs.
+    /// Runs `work` on this thread. This token then cancels every program that `work` runs.
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         let _restored = Restored(CURRENT.replace(Some(self.clone())));
         work()
     }
 
-    /// The token of the innermost scope that this thread is in.
+    /// The token of this thread's innermost scope.
     pub fn current() -> Option<Self> {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// A descriptor that becomes readable when the token is cancelled.
+    /// A descriptor that becomes readable when the token is canceled.
     pub(super) fn waker(&self) -> io::Result<Arc<OwnedFd>> {
         let mut state = self.lock();
         let waker = Arc::new(eventfd(state.is_cancelled.into(), EventfdFlags::CLOEXEC)?);
@@ -69,7 +69,7 @@ impl CancelToken {
     }
 }
 
-/// Puts the outer scope's token back, also when the work panics.
+/// Restores the outer scope's token, also after a panic.
 struct Restored(Option<CancelToken>);
 
 impl Drop for Restored {

@@ -1,4 +1,4 @@
-//! The process groups of all programs that run now, so that none of them outlives the provisioner.
+//! The process groups of all running programs, so that none of them outlives the provisioner.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-/// How often it is seen whether all of a process group has ended.
+/// Interval between checks whether all processes of a group have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 static REGISTRY: Mutex<Registry> =
@@ -17,9 +17,9 @@ static REGISTRY: Mutex<Registry> =
 
 struct Registry {
     groups: BTreeSet<i32>,
-    /// No program is started any more.
+    /// No more programs are started.
     is_ending: bool,
-    /// Hears of every group, and ends those that are left when we die.
+    /// Learns of every group, and ends those that are left when this process dies.
     reaper: Option<ChildStdin>,
 }
 
@@ -38,11 +38,11 @@ impl Registry {
     }
 }
 
-/// The process group of one program that runs; forgotten, not ended, when dropped.
+/// The process group of a running program. Dropping it forgets the group, but does not end it.
 pub(super) struct Group(Pid);
 
 impl Group {
-    /// Starts `command`, which makes a process group of its own.
+    /// Starts `command` in a new process group.
     pub(super) fn spawn(command: &mut Command) -> io::Result<(Child, Self)> {
         if registry().is_ending {
             return Err(io::Error::other("the provisioner is ending"));
@@ -64,12 +64,12 @@ impl Group {
         self.0
     }
 
-    /// Sends `signal` to all of the group; it may have ended by itself just now.
+    /// Sends `signal` to the whole group, which may have just ended.
     pub(super) fn signal(&self, signal: Signal) {
         let _ended = kill_process_group(self.0, signal);
     }
 
-    /// Whether any process of the group is left.
+    /// Whether any process of the group exists.
     pub(super) fn is_alive(&self) -> bool {
         test_kill_process_group(self.0).is_ok()
     }
@@ -89,8 +89,8 @@ pub(super) fn is_ending() -> bool {
     registry().is_ending
 }
 
-/// Ends every program that runs now with its children: SIGTERM, and SIGKILL for what is left after `grace`.
-/// No other one is started from then on: for the end of the process.
+/// Ends every running program with its children: SIGTERM, then after `grace` SIGKILL for the rest. No other
+/// program is started afterwards: for the end of the process.
 pub fn end_all(grace: Duration) {
     let groups = {
         let mut registry = registry();
@@ -100,7 +100,7 @@ pub fn end_all(grace: Duration) {
     end_groups(&groups, grace);
 }
 
-/// Ends `groups`, by id.
+/// Ends the groups with these ids.
 pub(crate) fn end_groups(groups: &BTreeSet<i32>, grace: Duration) {
     let deadline = Instant::now() + grace;
     let mut left: Vec<_> = groups.iter().filter_map(|group| Pid::from_raw(*group)).collect();
@@ -120,7 +120,7 @@ pub(crate) fn end_groups(groups: &BTreeSet<i32>, grace: Duration) {
     }
 }
 
-/// From now on `reaper` hears of every group.
+/// From now on `reaper` learns of every group.
 pub(crate) fn set_reaper(mut reaper: ChildStdin) -> io::Result<()> {
     let mut registry = registry();
     for group in &registry.groups {
@@ -130,7 +130,7 @@ pub(crate) fn set_reaper(mut reaper: ChildStdin) -> io::Result<()> {
     Ok(())
 }
 
-/// The reaper hears that its work is over.
+/// Tells the reaper that its work is done.
 pub(crate) fn forget_reaper() {
     registry().reaper = None;
 }

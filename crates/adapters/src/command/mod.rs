@@ -1,4 +1,4 @@
-//! The one place that spawns processes: spawn, wait with a limit, hand back the captured bytes.
+//! The only place that spawns processes: spawn, wait with a time limit, return the captured bytes.
 
 mod cancel;
 mod groups;
@@ -21,18 +21,18 @@ pub(crate) use groups::{end_groups, forget_reaper, set_reaper};
 use groups::Group;
 use pipes::{Pipes, STDOUT_LIMIT_BYTES, Served};
 
-/// What a program left behind in the background may take to let go of our pipes.
-const PIPE_PATIENCE: Duration = Duration::from_secs(1);
-/// Between the polite signal and the other one.
-pub(crate) const TERM_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is seen whether all of a process group has ended.
+/// How long background processes of a program may take to close our pipes.
+const PIPE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time between SIGTERM and SIGKILL.
+pub(crate) const TERM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between checks whether all processes of a group have ended.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Words of a command line that stand in messages; Nix gets thousands of paths.
-const MOST_TOLD_WORDS: usize = 30;
-/// Lines of standard error that stand in an error message.
+/// Maximum number of arguments shown in messages; Nix gets thousands of paths.
+const MAX_SHOWN_WORDS: usize = 30;
+/// Lines of standard error shown in an error message.
 const STDERR_TAIL_LINES: usize = 5;
 
-/// A program about to be run, never through a shell.
+/// A program to run, never through a shell.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     words: Vec<String>,
@@ -41,12 +41,12 @@ pub struct Invocation {
     environment: Vec<(String, String)>,
 }
 
-/// What a program that ended left behind.
+/// The result of a program that ended.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// The exit code, or 128 plus the signal that ended it, as a shell has it.
+    /// The exit code, or 128 plus the signal that ended it, as in a shell.
     pub code: i32,
-    /// Standard output, whole.
+    /// The whole standard output.
     pub stdout: Vec<u8>,
     /// The last 256 KiB of standard error.
     pub stderr: Vec<u8>,
@@ -60,26 +60,26 @@ pub enum CommandError {
     NotStarted {
         /// The program.
         program: String,
-        /// The system's words.
+        /// The system's error.
         reason: String,
     },
-    /// It ran longer than it may and was killed with all its children.
+    /// It exceeded its time limit and was killed with all its children.
     #[error("{program} did not end within {} s and was killed{}", tenths(*limit), after_colon(stderr_tail))]
     TimedOut {
         /// The program and its arguments.
         program: String,
-        /// How long it may take.
+        /// The time limit.
         limit: Duration,
-        /// Its last words.
+        /// The end of its standard error.
         stderr_tail: String,
     },
-    /// Its [`CancelToken`] was cancelled, or the provisioner is ending; it was killed with all its children.
-    #[error("{program} was ended before it was done")]
+    /// Its [`CancelToken`] was canceled, or the provisioner is ending. It was killed with all its children.
+    #[error("{program} was canceled")]
     Cancelled {
         /// The program and its arguments.
         program: String,
     },
-    /// It printed more than anything of use can be.
+    /// It printed more than any valid output.
     #[error("{program} printed more than {} MiB; is it the right program?", STDOUT_LIMIT_BYTES >> 20)]
     TooMuch {
         /// The program and its arguments.
@@ -87,7 +87,7 @@ pub enum CommandError {
     },
 }
 
-/// Seconds to the nearest tenth: what is left of a limit is an odd number.
+/// Seconds, rounded to a tenth, since the rest of a limit is not round.
 fn tenths(limit: Duration) -> f32 {
     (limit.as_secs_f32() * 10.0).round() / 10.0
 }
@@ -102,57 +102,61 @@ impl Invocation {
         Self { words: words.to_vec(), stdin: Vec::new(), limit, environment: Vec::new() }
     }
 
-    /// With one more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.words.push(arg.into());
         self
     }
 
-    /// With more arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.words.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// With `bytes` on standard input; otherwise that is empty.
+    /// Sets standard input to `bytes`; by default it is empty.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
     }
 
-    /// With an environment variable besides the inherited ones.
+    /// Adds an environment variable to the inherited ones.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// How long it may run.
+    /// The time limit.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// With another time limit.
+    /// Replaces the time limit.
     pub(crate) fn limited_to(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
 
-    /// Program and arguments as a person would type them.
+    /// Program and arguments, quoted as for a shell.
     pub fn command_line(&self) -> String {
-        let (told, untold) = self.words.split_at(self.words.len().min(MOST_TOLD_WORDS));
-        let line = shlex::try_join(told.iter().map(String::as_str));
-        let line = line.unwrap_or_else(|_| told.join(" "));
-        if untold.is_empty() { line } else { format!("{line} (and {} more words)", untold.len()) }
+        let (shown, omitted) = self.words.split_at(self.words.len().min(MAX_SHOWN_WORDS));
+        let line = shlex::try_join(shown.iter().map(String::as_str));
+        let line = line.unwrap_or_else(|_| shown.join(" "));
+        if omitted.is_empty() {
+            line
+        } else {
+            format!("{line} (and {} more arguments)", omitted.len())
+        }
     }
 
-    /// Runs it to its end, whatever its exit code. In the [scope](CancelToken::scope) of a token until that is
-    /// cancelled.
+    /// Runs it to its end, whatever its exit code. Within the [scope](CancelToken::scope) of a token, it ends
+    /// when the token is canceled.
     ///
     /// # Errors
-    /// When it cannot be started, has not ended in time, or is cancelled; it and its children are killed then.
+    /// When it cannot be started, does not end in time, or is canceled. It and its children are then killed.
     pub fn run(&self) -> Result<Output, CommandError> {
         let (mut child, group) = self.spawn()?;
         tracing::debug!(command = self.command_line(), pid = child.id(), "started");
@@ -161,7 +165,7 @@ impl Invocation {
             Err(self.not_started(&error))
         });
         if !matches!(child.try_wait(), Ok(Some(_))) {
-            // It was killed; one that hangs in the kernel may take its time.
+            // It was killed; one that hangs in the kernel may take longer.
             thread::spawn(move || child.wait());
         }
         ended
@@ -184,8 +188,8 @@ impl Invocation {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own: a time-out ends its children too, a terminal's Ctrl-C does not end it
-            // in the middle of making a machine.
+            // A new process group: a timeout also ends its children, and a terminal's Ctrl-C does not end it
+            // in the middle of a creation.
             .process_group(0);
         Group::spawn(&mut command).map_err(|error| self.not_started(&error))
     }
@@ -195,7 +199,7 @@ impl Invocation {
         CommandError::NotStarted { program, reason: error.to_string() }
     }
 
-    /// Waits for `child` and takes what it prints; past the limit, or when it is cancelled, ends its group.
+    /// Waits for `child` and captures its output. Ends its group at the time limit or on cancellation.
     fn attend(&self, child: &mut Child, group: &Group) -> io::Result<Result<Output, CommandError>> {
         let mut pipes = Pipes::of(child, self.stdin.clone())?;
         let ended = pidfd_open(group.pid(), PidfdFlags::empty())?;
@@ -205,7 +209,7 @@ impl Invocation {
         let served = pipes.serve(&events, self.deadline())?;
         if served == Served::Event(0) {
             let status = child.wait()?;
-            pipes.serve(&[], Instant::now() + PIPE_PATIENCE)?;
+            pipes.serve(&[], Instant::now() + PIPE_TIMEOUT)?;
             return Ok(self.output(status, &mut pipes));
         }
         end_group(child, group, &mut pipes)?;
@@ -221,7 +225,7 @@ impl Invocation {
 
     fn deadline(&self) -> Instant {
         let now = Instant::now();
-        // A limit beyond what the clock can say is none.
+        // A limit beyond the range of the clock is no limit.
         now.checked_add(self.limit).unwrap_or(now + Duration::from_secs(u32::MAX.into()))
     }
 
@@ -239,14 +243,14 @@ impl Invocation {
     }
 }
 
-/// Ends all of `group`, first politely, and takes the last words of `child`.
+/// Ends the whole `group`, first by SIGTERM, and captures the last output of `child`.
 fn end_group(child: &mut Child, group: &Group, pipes: &mut Pipes) -> io::Result<()> {
     group.signal(Signal::TERM);
-    let deadline = Instant::now() + TERM_PATIENCE;
-    // A child that has ended counts as one of its group until it is waited for.
+    let deadline = Instant::now() + TERM_TIMEOUT;
+    // An ended child counts as a member of its group until it is waited for.
     while child.try_wait()?.is_none() || group.is_alive() {
         if Instant::now() >= deadline {
-            // A child may outlive the program itself, and ignore the polite signal.
+            // A child may outlive the program itself and ignore SIGTERM.
             group.signal(Signal::KILL);
             break;
         }
@@ -254,7 +258,7 @@ fn end_group(child: &mut Child, group: &Group, pipes: &mut Pipes) -> io::Result<
             thread::sleep(GROUP_POLL_INTERVAL);
         }
     }
-    pipes.serve(&[], Instant::now() + PIPE_PATIENCE)?;
+    pipes.serve(&[], Instant::now() + PIPE_TIMEOUT)?;
     Ok(())
 }
 
@@ -264,7 +268,7 @@ impl Output {
         self.code == 0
     }
 
-    /// The last lines of standard error, on one line, for an error message.
+    /// The last lines of standard error, joined into one line for an error message.
     pub fn stderr_tail(&self) -> String {
         tail(&self.stderr)
     }
@@ -289,7 +293,7 @@ mod tests {
     fn a_command_line_of_thousands_of_words_is_cut() {
         let words: Vec<_> = (0..5_030).map(|n| format!("/nix/store/{n}.drv")).collect();
         let line = Invocation::new(&words, Duration::from_secs(1)).command_line();
-        assert!(line.ends_with("/nix/store/29.drv (and 5000 more words)"), "{line}");
+        assert!(line.ends_with("/nix/store/29.drv (and 5000 more arguments)"), "{line}");
     }
 
     #[test]
@@ -377,7 +381,7 @@ mod tests {
             token.cancel();
             running.join().unwrap().unwrap_err()
         });
-        assert!(error.to_string().ends_with("was ended before it was done"), "{error}");
+        assert!(error.to_string().ends_with("was canceled"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(20));
         assert!(is_gone(pid_file.path()), "the child lives on");
         let next = token.scope(|| sh("echo started", Duration::from_secs(1)).run().unwrap_err());
@@ -385,13 +389,13 @@ mod tests {
         assert!(sh("exit 0", Duration::from_secs(9)).run().is_ok(), "outside the scope it is");
     }
 
-    /// Threads and open files of this process.
+    /// The numbers of threads and open files of this process.
     fn held() -> (usize, usize) {
         let count = |folder| std::fs::read_dir(folder).unwrap().count();
         (count("/proc/self/task"), count("/proc/self/fd"))
     }
 
-    /// Other tests of this process come and go: many children show what one leaves.
+    /// Other tests run in this process at the same time: many children make a leak visible.
     #[test]
     fn children_in_the_background_keep_no_thread_and_no_descriptor_of_ours() {
         let before = held();

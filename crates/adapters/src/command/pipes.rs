@@ -1,5 +1,5 @@
-//! A program's three pipes, served by the thread that waits for it: nothing is left behind when that is over,
-//! even if something in the background holds the other ends open.
+//! A program's three pipes, served by the thread that waits for it. Nothing is left behind afterwards, even
+//! if a background process keeps the other ends open.
 
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,14 +9,14 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
-/// A status of a large farm is about 1 MiB; what prints more than this is out of order, and 32 of them at
-/// once must not fill the memory.
+/// A status of a large farm is about 1 MiB. A program that prints more than this limit is faulty, and 32 of
+/// them at the same time must fit into memory.
 pub(super) const STDOUT_LIMIT_BYTES: usize = 64 << 20;
-/// Of standard error only the end is of interest.
+/// Only the end of standard error is kept.
 pub(super) const STDERR_LIMIT_BYTES: usize = 256 << 10;
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// What goes in and what came out so far.
+/// The input, and the output so far.
 pub(super) struct Pipes {
     stdin: Option<ChildStdin>,
     input: Vec<u8>,
@@ -28,10 +28,10 @@ pub(super) struct Pipes {
     errors: Vec<u8>,
 }
 
-/// Why [`Pipes::serve`] came back.
+/// Why [`Pipes::serve`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Served {
-    /// The event with this number happened.
+    /// The event with this index happened.
     Event(usize),
     /// Both outputs are closed, and there was no event to wait for.
     Closed,
@@ -63,19 +63,19 @@ impl Pipes {
         Ok(pipes)
     }
 
-    /// All that was printed; `None` if it was too much.
+    /// All output; `None` if it exceeded the limit.
     pub(super) fn take_output(&mut self) -> Option<Vec<u8>> {
         (!self.output_is_cut).then(|| std::mem::take(&mut self.output))
     }
 
-    /// The end of what was printed to standard error.
+    /// The end of standard error.
     pub(super) fn take_errors(&mut self) -> Vec<u8> {
         trim(&mut self.errors);
         std::mem::take(&mut self.errors)
     }
 
-    /// Reads and writes until one of `events` is readable or `deadline`; without events, until both outputs are
-    /// closed.
+    /// Reads and writes until one of `events` is readable or `deadline` is reached; without events, until
+    /// both outputs are closed.
     pub(super) fn serve(
         &mut self,
         events: &[BorrowedFd<'_>],
@@ -135,7 +135,7 @@ impl Pipes {
         match pipe.write(&self.input[self.written..]) {
             Ok(written) => self.written += written,
             Err(error) if is_not_yet(&error) => return,
-            // A program that does not read its input ends the pipe; its exit code tells what it thought.
+            // A program that does not read its input closes the pipe; its exit code says why.
             Err(_) => self.written = self.input.len(),
         }
         if self.written == self.input.len() {
@@ -155,14 +155,14 @@ impl Pipes {
         let mut chunk = [0; CHUNK_BYTES];
         let Some(length) = read(&mut self.stderr, &mut chunk) else { return };
         self.errors.extend_from_slice(&chunk[..length]);
-        // Now and then, so that not every chunk moves what is kept.
+        // Only occasionally, so that the kept bytes are not moved for every chunk.
         if self.errors.len() > 2 * STDERR_LIMIT_BYTES {
             trim(&mut self.errors);
         }
     }
 }
 
-/// What can be read or written.
+/// The sources that can be read or written.
 enum Source {
     Event(usize),
     Stdin,
@@ -170,7 +170,7 @@ enum Source {
     Stderr,
 }
 
-/// Reads what there is; at the end of the stream it is closed.
+/// Reads what is available. Closes the stream at its end.
 fn read(stream: &mut Option<impl Read>, chunk: &mut [u8]) -> Option<usize> {
     match stream.as_mut()?.read(chunk) {
         Ok(length) if length > 0 => return Some(length),

@@ -1,4 +1,4 @@
-//! What the clouds' settings have in common.
+//! Settings that the clouds share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::reader::Attrs;
 use crate::providers::Login;
 
-/// `userData`, `authorizedKeys` and `idleTimeout`. `has_cloud_keys`: the cloud itself lets somebody in.
+/// `userData`, `authorizedKeys` and `idleTimeout`. `has_cloud_keys`: the cloud itself installs login keys.
 pub(super) fn login(attrs: &Attrs<'_>, ssh_key: Option<&str>, has_cloud_keys: bool) -> Login {
     let given = attrs.text("userData");
     let default = Login::default();
@@ -22,7 +22,7 @@ pub(super) fn login(attrs: &Attrs<'_>, ssh_key: Option<&str>, has_cloud_keys: bo
         attrs.problem(
             "userData",
             format!(
-                "must have one of {}: otherwise the machine has not the host key that is expected",
+                "must have one of {}: otherwise the machine does not have the expected host key",
                 Login::WITH_HOST_KEY.join(", ")
             ),
         );
@@ -31,7 +31,7 @@ pub(super) fn login(attrs: &Attrs<'_>, ssh_key: Option<&str>, has_cloud_keys: bo
     if lets_nobody_in && !has_cloud_keys {
         attrs.problem(
             "authorizedKeys",
-            "must be set (public keys that may log in), or sshKey beside provider, whose .pub is then used",
+            "must be set (public keys that may log in), or sshKey next to provider, whose .pub is then used",
         );
     }
     login
@@ -42,7 +42,7 @@ fn idle_timeout(attrs: &Attrs<'_>) -> Option<u32> {
     seconds.0.try_into().ok()
 }
 
-/// Another address of the API than the public one.
+/// An API address other than the public one.
 pub(super) fn endpoint(attrs: &Attrs<'_>) -> Option<String> {
     let url = attrs.text("endpoint")?;
     if url.starts_with("https://") || url.starts_with("http://") {
@@ -52,7 +52,7 @@ pub(super) fn endpoint(attrs: &Attrs<'_>) -> Option<String> {
     None
 }
 
-/// A list in order of preference, of which one must be given.
+/// A list in order of preference, with at least one item.
 pub(super) fn choices(attrs: &Attrs<'_>, name: &'static str, what: &str) -> Vec<String> {
     let choices = attrs.texts(name);
     let is_missing = attrs.get(name).is_none() || choices.as_ref().is_some_and(Vec::is_empty);
@@ -62,7 +62,7 @@ pub(super) fn choices(attrs: &Attrs<'_>, name: &'static str, what: &str) -> Vec<
     choices.unwrap_or_default()
 }
 
-/// The numbers of things that the cloud keeps.
+/// The numbers of objects in the cloud.
 pub(super) fn numbers(attrs: &Attrs<'_>, name: &'static str) -> Vec<u64> {
     let Some(value) = attrs.get(name) else { return Vec::new() };
     let numbers: Option<Vec<_>> =
@@ -73,7 +73,7 @@ pub(super) fn numbers(attrs: &Attrs<'_>, name: &'static str) -> Vec<u64> {
     })
 }
 
-/// Labels or tags of the operator's; those that start with `ours` are not theirs.
+/// The operator's labels or tags. Names that begin with `ours` are reserved.
 pub(super) fn tags(attrs: &Attrs<'_>, name: &'static str, ours: &str) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::new();
     let Some(value) = attrs.get(name) else { return tags };
@@ -86,7 +86,9 @@ pub(super) fn tags(attrs: &Attrs<'_>, name: &'static str, ours: &str) -> BTreeMa
             Some(_) if key.starts_with(ours) => {
                 attrs.problem(
                     name,
-                    format!("{key:?}: what starts with {ours:?} is set by the provisioner"),
+                    format!(
+                        "{key:?}: names that start with {ours:?} are reserved for the provisioner"
+                    ),
                 );
             }
             Some(text) => _ = tags.insert(key.clone(), text.to_owned()),

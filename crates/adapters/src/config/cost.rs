@@ -1,4 +1,4 @@
-//! What a configuration could cost.
+//! The maximum cost of a configuration.
 
 use std::cmp::Reverse;
 
@@ -6,17 +6,17 @@ use planner::{MachineType, Money, PoolPolicy};
 
 use super::settings::Config;
 
-/// The most that a configuration could cost per hour.
+/// The maximum cost of a configuration per hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HourlyCost {
-    /// With as many machines as there may be, within all limits, of the types whose price is known.
+    /// With the maximum number of machines, within all limits, of the types with a known price.
     pub most: Money,
-    /// Types without `dollarsPerHour` that may have machines; they come on top.
+    /// Types without `dollarsPerHour` that may have machines; their cost is not included.
     pub unpriced: Vec<MachineType>,
 }
 
 impl Config {
-    /// The most that this configuration could cost per hour; `None` where no type has a price.
+    /// The maximum cost of this configuration per hour; `None` if no type has a price.
     pub fn hourly_cost(&self) -> Option<HourlyCost> {
         let mut priced = Vec::new();
         let mut unpriced = Vec::new();
@@ -31,7 +31,7 @@ impl Config {
         if priced.is_empty() {
             return None;
         }
-        // The dearest machines first, as long as the farm may have more.
+        // The most expensive machines first, as long as the farm's limit allows more.
         priced.sort_by_key(|(price, ..)| Reverse(*price));
         let mut room = self.policy.max_machines.unwrap_or(u32::MAX);
         let (mut most, mut least) = (Money(0), Money(0));
@@ -46,7 +46,7 @@ impl Config {
         Some(HourlyCost { most: within(most, self.policy.cost_limits.hourly, least), unpriced })
     }
 
-    /// At any hour of its schedule.
+    /// The maximum over all hours of its schedule.
     fn most_machines(&self, machine_type: &MachineType, pool: &PoolPolicy) -> u32 {
         let schedule = self.schedules.get(machine_type).into_iter().flatten();
         schedule.fold(pool.max_machines, |most, entry| {
@@ -57,7 +57,7 @@ impl Config {
     }
 }
 
-/// What remains of `cost` within `limit`, which does not cut `minMachines`.
+/// The part of `cost` within `limit`, which does not restrict `minMachines`.
 fn within(cost: Money, limit: Option<Money>, wanted_anyway: Money) -> Money {
     limit.map_or(cost, |limit| cost.min(limit.max(wanted_anyway)))
 }

@@ -4,12 +4,12 @@ use super::cloud;
 use super::reader::Attrs;
 use crate::providers::{ProviderSettings, ec2};
 
-/// What tags of ours start with.
+/// The prefix of our tags.
 const OUR_TAGS: &str = "hydra-provisioner:";
-/// What NixOS' and Debian's images call their root volume.
+/// The root volume's name in the images of NixOS and Debian.
 const ROOT_DEVICE: &str = "/dev/xvda";
 
-/// Reads the settings; `None` where they are not set or cannot be used.
+/// Reads the settings; `None` if they are absent or invalid.
 pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<ProviderSettings> {
     let attrs = provider.attrs("ec2")?;
     let region = attrs.text("region");
@@ -79,7 +79,10 @@ fn places(attrs: &Attrs<'_>) -> Vec<ec2::Place> {
     let zones = attrs.texts("zones").unwrap_or_default();
     match (subnets.is_empty(), zones.is_empty()) {
         (false, false) => {
-            attrs.problem("zones", "is set beside subnets, each of which is in a zone; remove one");
+            attrs.problem(
+                "zones",
+                "is set together with subnets, each of which is in a zone; remove one",
+            );
             Vec::new()
         }
         (false, true) => subnets.into_iter().map(ec2::Place::Subnet).collect(),

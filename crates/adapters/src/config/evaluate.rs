@@ -1,4 +1,4 @@
-//! From a file to a JSON value: Nix files by Nix itself, JSON files as they are.
+//! From a file to a JSON value: Nix evaluates Nix files; JSON files are read directly.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,11 @@ use super::ConfigError;
 use crate::command::{CommandError, Invocation, Output};
 use crate::nix;
 
-/// A configuration that fetches something may take its time.
+/// A configuration may fetch something, which takes time.
 const EVALUATION_LIMIT: Duration = Duration::from_secs(300);
 
-/// The value of `path`: a file that ends in `.json` is read, any other is evaluated by `nix-instantiate`.
+/// The value of `path`. A file whose name ends in `.json` is read; any other is evaluated by
+/// `nix-instantiate`.
 pub(super) fn evaluate(path: &Path) -> Result<Value, ConfigError> {
     let bytes = if path.extension().is_some_and(|extension| extension == "json") {
         fs::read(path).map_err(|error| unusable(path, &format!("cannot read it: {error}")))?
@@ -25,7 +26,7 @@ pub(super) fn evaluate(path: &Path) -> Result<Value, ConfigError> {
 }
 
 fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    // Nix takes a bare name for an attribute of <nixpkgs> in some places and an option for one everywhere.
+    // Nix interprets a bare name as an attribute of <nixpkgs> in some places, and as an option everywhere.
     let file = std::path::absolute(path)
         .map_err(|error| unusable(path, &format!("cannot find it: {error}")))?;
     fs::metadata(&file).map_err(|error| unusable(path, &format!("cannot read it: {error}")))?;
@@ -34,7 +35,7 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
         return Ok(writing.stdout);
     }
     let message = String::from_utf8_lossy(&writing.stderr).trim_end().to_owned();
-    // A configuration that needs nothing in the store is good where nobody may write there too.
+    // A configuration that needs nothing in the store also works without write access to it.
     let reading = run_nix(path, &file, &[])?;
     if !reading.succeeded() {
         return Err(unusable(path, &format!("Nix cannot evaluate it:\n{message}")));
@@ -51,8 +52,8 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
     }
 }
 
-/// Evaluates `file`. In read-write mode what it takes into the store (`./my-cloud`) is really there afterwards, and
-/// derivations can be imported from.
+/// Evaluates `file`. In read-write mode the paths that it adds to the store (`./my-cloud`) exist afterwards,
+/// and derivations can be imported.
 fn run_nix(path: &Path, file: &Path, options: &[&str]) -> Result<Output, ConfigError> {
     let words = ["nix-instantiate", "--eval", "--strict", "--json"].map(str::to_owned);
     let invocation = Invocation::new(&words, EVALUATION_LIMIT)
@@ -69,7 +70,7 @@ fn run_nix(path: &Path, file: &Path, options: &[&str]) -> Result<Output, ConfigE
     })
 }
 
-/// The first path of the Nix store in `text` that is not there.
+/// The first path of the Nix store in `text` that does not exist.
 fn missing_store_path(text: &str) -> Option<String> {
     const STORE: &str = "/nix/store/";
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);

@@ -4,10 +4,10 @@ use super::cloud;
 use super::reader::Attrs;
 use crate::providers::{ProviderSettings, hcloud};
 
-/// What labels of ours start with.
+/// The prefix of our labels.
 const OUR_LABELS: &str = "hydra-provisioner/";
 
-/// Reads the settings; `None` where they are not set or cannot be used.
+/// Reads the settings; `None` if they are absent or invalid.
 pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<ProviderSettings> {
     let attrs = provider.attrs("hcloud")?;
     let token_file = attrs.absolute_path("tokenFile");
@@ -43,7 +43,7 @@ fn image(attrs: &Attrs<'_>) -> hcloud::Image {
             attrs.problem(
                 "image",
                 match selector {
-                    Some(_) => "is set beside imageSelector; remove one",
+                    Some(_) => "is set together with imageSelector; remove one",
                     None => "must be set (a name or number), or imageSelector (the newest snapshot with these labels)",
                 },
             );

@@ -1,5 +1,5 @@
-//! What becomes the machines file: `machinesFile`, `updateCommand`, `machinesFileMode`, `staticMachines`, and
-//! what its columns may hold.
+//! Settings of the machines file: `machinesFile`, `updateCommand`, `machinesFileMode`, `staticMachines`, and
+//! the valid values of its columns.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use planner::{Destination, Host, HostPattern, MachineType, PoolPolicy, StoreUri}
 use super::reader::Attrs;
 use super::settings::{MachinesFileMode, MachinesFileSettings, MachinesFileTarget, QueueSettings};
 
-/// Where the original script wrote it: nobody else's file.
+/// The path of the original script; no other program writes it.
 const DEFAULT_PATH: &str = "/var/lib/hydra/provisioner/machines";
-/// Where Nix itself reads one.
+/// The path that Nix itself reads.
 const NIX_PATH: &str = "/etc/nix/machines";
 
 pub(super) fn read(root: &Attrs<'_>, queue: &QueueSettings) -> MachinesFileSettings {
@@ -32,7 +32,10 @@ pub(super) fn read(root: &Attrs<'_>, queue: &QueueSettings) -> MachinesFileSetti
         }
     };
     if mode.is_some() && !matches!(target, MachinesFileTarget::File(_)) {
-        root.problem("machinesFileMode", "is for machinesFile, which is not written; remove it");
+        root.problem(
+            "machinesFileMode",
+            "applies to machinesFile, which is not written; remove it",
+        );
     }
     let static_machines = static_machines(root);
     if !static_machines.is_empty() && target == MachinesFileTarget::NotWanted {
@@ -85,13 +88,13 @@ fn host(line: &str) -> Result<Option<Host>, String> {
     Ok(Some(destination.endpoint.host))
 }
 
-/// The hosts of static machines: what they build is none of our machines'.
+/// The hosts of static machines: their builds are not attributed to our machines.
 pub(super) fn static_hosts(settings: &MachinesFileSettings) -> impl Iterator<Item = HostPattern> {
     let hosts = settings.static_machines.iter().filter_map(|line| host(line).ok().flatten());
     hosts.map(|host| HostPattern::new(host.to_string()))
 }
 
-/// `storeUri`: the first column's form.
+/// `storeUri`: the format of the first column.
 pub(super) fn store_uri(attrs: &Attrs<'_>) -> Option<StoreUri> {
     let template = StoreUri::new(attrs.text("storeUri")?);
     if let Err(problem) = template.check() {
@@ -100,7 +103,8 @@ pub(super) fn store_uri(attrs: &Attrs<'_>) -> Option<StoreUri> {
     Some(template)
 }
 
-/// Older Nix takes whole speed factors only (`parseMachines`, seen with 2.8); Hydra's own parser takes decimals.
+/// Older Nix accepts only integer speed factors (`parseMachines`, seen with 2.8); Hydra's own parser accepts
+/// decimals.
 pub(super) fn warn_of_decimals(
     root: &Attrs<'_>,
     queue: &QueueSettings,

@@ -1,4 +1,4 @@
-//! `conf.nix`: evaluated by Nix, checked, every problem reported at once.
+//! `conf.nix`: evaluated by Nix and checked; all problems are reported together.
 
 mod cloud;
 mod cost;
@@ -30,7 +30,7 @@ pub use settings::{
     ScheduledPolicy, SshSettings, Timing,
 };
 
-/// A configuration that cannot be used. Nothing has been touched.
+/// A configuration that cannot be used. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read or evaluated.
@@ -38,15 +38,15 @@ pub enum ConfigError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What Nix or the system said.
+        /// The error of Nix or the system.
         reason: String,
     },
-    /// Its options are wrong.
+    /// Its options are invalid.
     #[error("{}", list(path, problems))]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Everything that is wrong, by place; not empty.
+        /// All problems, by place; not empty.
         problems: Vec<Problem>,
     },
 }
@@ -54,7 +54,7 @@ pub enum ConfigError {
 /// Loads and checks the configuration in `path`.
 ///
 /// # Errors
-/// With all problems at once.
+/// With all problems.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     parse(&evaluate::evaluate(path)?)
         .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })

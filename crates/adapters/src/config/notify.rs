@@ -1,31 +1,31 @@
-//! `notify`: which program is told of what.
+//! `notify`: which programs are notified of which events.
 
 use std::collections::BTreeSet;
 
 use super::reader::Attrs;
 
-/// A program that is told of some things.
+/// A program that is notified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifySettings {
-    /// Of these.
+    /// Of these events.
     pub on: BTreeSet<Occasion>,
-    /// Program and arguments; JSON comes on its standard input. Never run through a shell.
+    /// Program and arguments. It gets JSON on standard input. Never run through a shell.
     pub command: Vec<String>,
 }
 
-/// What can be told of.
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Occasion {
-    /// Something failed.
+    /// An operation failed.
     Failed,
-    /// A ready machine does not work, or its provider does not list it.
+    /// A ready machine is unhealthy, or its provider does not list it.
     Unhealthy,
-    /// A provider lists a machine that is named like ours and is not.
+    /// A provider lists a machine with a name like ours that is not ours.
     Orphan,
 }
 
 impl Occasion {
-    /// As it is written.
+    /// The name in `conf.nix`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -52,7 +52,7 @@ pub(super) fn read(root: &Attrs<'_>) -> Vec<NotifySettings> {
         .collect()
 }
 
-/// All, where none is named.
+/// All, if none is named.
 fn occasions(item: &Attrs<'_>) -> BTreeSet<Occasion> {
     let Some(names) = item.texts("on") else { return OCCASIONS.into() };
     let mut on = BTreeSet::new();
@@ -62,7 +62,7 @@ fn occasions(item: &Attrs<'_>) -> BTreeSet<Occasion> {
                 on.insert(occasion);
             }
             None => {
-                item.problem("on", format!("has {name:?}; there are failed, unhealthy and orphan"));
+                item.problem("on", format!("has {name:?}; valid are failed, unhealthy and orphan"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The options at the top of `conf.nix`.
+//! The top-level options of `conf.nix`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const BUILDER_UNIT: &str = "hydra-queue-builder-dev.service";
 /// Checks a configuration.
 ///
 /// # Errors
-/// With all problems at once, in the order of their places.
+/// With all problems, in the order of their places.
 pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
     let findings = Findings::default();
     let config = Attrs::root(&findings, value).map(|root| {
@@ -38,7 +38,7 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
     }
 }
 
-/// Every option there is, as attribute paths; `T` stands for a type's name, `*` for each item of a list.
+/// All options, as attribute paths. `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
     let provider = json!({ "command": {}, "ec2": { "imageFilter": {}, "rootVolume": {} }, "hcloud": {}, "nixops": {}, "qemu": {} });
     let skeleton = json!({ "queue": {}, "notify": [{}], "systemTypes": { "T": {
@@ -77,7 +77,7 @@ fn read(root: &Attrs<'_>) -> Config {
     }
 }
 
-/// `systemTypes`, by what is said of each type.
+/// `systemTypes`, split by kind of setting.
 #[derive(Default)]
 struct Types {
     pools: BTreeMap<MachineType, PoolPolicy>,
@@ -98,13 +98,13 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
         let found = system_type::read(name, &attrs, defaults);
         if types.pools.insert(machine_type.clone(), found.pool).is_some() {
             attrs.own_problem(format!(
-                "means the same machines as another type ({machine_type}); remove one of them"
+                "is the same type as another one ({machine_type}); remove one of them"
             ));
         }
         if !found.schedule.is_empty() {
             types.schedules.insert(machine_type.clone(), found.schedule);
         }
-        // Without one a problem has been noted, and nobody will see this configuration.
+        // Without one, a problem was reported, and this configuration is not used.
         types.providers.extend(found.provider.map(|provider| (machine_type.clone(), provider)));
         read.push((machine_type, attrs));
     }
@@ -115,7 +115,7 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
     types
 }
 
-/// What a type must say to match the other types and the farm.
+/// Checks a type against the other types and the farm.
 fn check_against_the_farm(
     machine_type: &MachineType,
     attrs: &Attrs<'_>,
@@ -127,14 +127,14 @@ fn check_against_the_farm(
         if other == machine_type {
             attrs.problem("fallback", "names the type itself; remove it");
         } else if !pools.contains_key(other) {
-            attrs.problem("fallback", format!("names {other}, which is no type in systemTypes"));
+            attrs.problem("fallback", format!("names {other}, which is not a type in systemTypes"));
         }
     }
     let has_limit = [farm_limits, pool.cost_limits] != [CostLimits::default(); 2];
     if has_limit && attrs.get("dollarsPerHour").is_none() && pool.max_machines > 0 {
         attrs.problem(
             "dollarsPerHour",
-            "must be set, since a limit in dollars counts this type too (0 for machines that cost nothing)",
+            "must be set, because a cost limit includes this type (0 for machines that cost nothing)",
         );
     }
 }
@@ -150,7 +150,7 @@ fn other_machines(root: &Attrs<'_>) -> Vec<HostPattern> {
     hosts.into_iter().map(HostPattern::new).collect()
 }
 
-/// The tag starts machine names, which become host names and file names.
+/// The tag is the prefix of machine names, which become host names and file names.
 fn tag(root: &Attrs<'_>) -> Tag {
     let tag = root.text("tag").unwrap_or_else(|| DEFAULT_TAG.to_owned());
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

@@ -1,4 +1,4 @@
-//! `systemTypes.<T>.provider.<NAME>`: one function a provider.
+//! `systemTypes.<T>.provider.<NAME>`: one function per provider.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use super::reader::Attrs;
 use super::{ec2, hcloud};
 use crate::providers::{ProviderSettings, command, nixops, qemu};
 
-/// What `provider` may have, one of them.
+/// The names below `provider`; exactly one is allowed.
 const KINDS: [&str; 5] = ["command", "ec2", "hcloud", "nixops", "qemu"];
 
-/// Reads the provider of the type that is otherwise `pool`; `None` where a problem was noted.
+/// Reads the provider of the type whose other settings are `pool`; `None` if a problem was reported.
 pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSettings> {
     let stops = pool.idle_action == IdleAction::Stop;
     let ssh_key = pool.ssh_key.as_deref();
@@ -51,7 +51,7 @@ pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSetti
     if provider.get("hcloud").is_some() && stops {
         attrs.warning(
             "stopOnIdle",
-            "a server of Hetzner Cloud that is off costs as much as one that is on",
+            "a stopped server of Hetzner Cloud costs as much as a running one",
         );
     }
     if let Some(ProviderSettings::Ec2(settings)) =
@@ -141,7 +141,7 @@ fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provider
     if settings.authorized_keys.is_empty() && settings.authorized_key_file.is_none() {
         attrs.problem(
             "authorizedKeys",
-            "must be set (public keys that may log in), or sshKey beside provider, whose .pub is then used",
+            "must be set (public keys that may log in), or sshKey next to provider, whose .pub is then used",
         );
     }
     settings.warm_start = attrs.flag("warmStart").unwrap_or(settings.warm_start);

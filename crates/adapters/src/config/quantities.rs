@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::reader::Attrs;
 
-/// Ten years: a duration that is no limit, and that no sum of times overflows with.
+/// Ten years: longer than any useful limit, and short enough that sums of times do not overflow.
 pub(super) const LONGEST_SECONDS: u64 = 10 * 365 * 86_400;
 
 impl Attrs<'_> {
-    /// A duration: a number of seconds, or a text such as `"90s"`, `"10m"`, `"1h30m"`, `"1d"`.
+    /// A duration: a number of seconds, or a string such as `"90s"`, `"10m"`, `"1h30m"`, `"1d"`.
     pub(super) fn seconds(
         &self,
         name: &'static str,
@@ -44,7 +44,7 @@ impl Attrs<'_> {
         self.seconds(name, 0..=u64::MAX).map(IdleTimeout::After)
     }
 
-    /// Dollars: a number, or a text for a decimal that must arrive as it is written.
+    /// Dollars: a number, or a string for a decimal that must be exact.
     pub(super) fn dollars(&self, name: &'static str) -> Option<Money> {
         let value = self.get(name)?;
         let text = match value {
@@ -62,7 +62,7 @@ impl Attrs<'_> {
         money
     }
 
-    /// A size in MiB: a number of them, or a text such as `"512M"` or `"4G"`.
+    /// A size in MiB: a number of MiB, or a string such as `"512M"` or `"4G"`.
     pub(super) fn mebibytes(&self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         const EXPECTED: &str = "a whole number of MiB, or a text such as \"512M\" or \"4G\"";
         let value = self.get(name)?;
@@ -82,7 +82,7 @@ impl Attrs<'_> {
     }
 }
 
-/// `None` where `text` is no duration in whole seconds. Months and years have no fixed length.
+/// `None` if `text` is not a duration in whole seconds. Months and years have no fixed length.
 fn seconds_of(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);

@@ -1,4 +1,4 @@
-//! Walks a JSON value and collects every problem, each with its attribute path.
+//! Reads a JSON value and collects every problem, each with its attribute path.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -7,12 +7,12 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-/// Something wrong at one place.
+/// A problem at one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The attribute path, as Nix writes it.
+    /// The attribute path in Nix syntax.
     pub place: String,
-    /// What is wrong and what to do.
+    /// What is wrong, and the remedy.
     pub message: String,
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Collects problems and warnings while a value is walked.
+/// Collects problems and warnings while a value is read.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     problems: RefCell<Vec<Problem>>,
@@ -31,7 +31,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// The attribute paths of all options that were asked for.
+    /// The attribute paths of all options that were read.
     pub(super) fn into_options(self) -> BTreeSet<String> {
         self.options.into_inner()
     }
@@ -43,8 +43,8 @@ impl Findings {
     }
 }
 
-/// An attribute set that is being read. Whatever was never asked for when it is [finished](Self::finish)
-/// is an unknown option.
+/// An attribute set being read. Every attribute that was not read before [`finish`](Self::finish) is an
+/// unknown option.
 pub(super) struct Attrs<'a> {
     findings: &'a Findings,
     path: String,
@@ -53,7 +53,7 @@ pub(super) struct Attrs<'a> {
 }
 
 impl<'a> Attrs<'a> {
-    /// The whole configuration; `None` (and a problem) if it is no set.
+    /// The whole configuration; `None` (and a problem) if it is not an attribute set.
     pub(super) fn root(findings: &'a Findings, value: &'a Value) -> Option<Self> {
         Self::at(findings, String::new(), value)
     }
@@ -69,13 +69,13 @@ impl<'a> Attrs<'a> {
         }
     }
 
-    /// Notes a problem at the attribute `name` of this set.
+    /// Reports a problem at the attribute `name` of this set.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
         let problem = Problem { place: self.place(name), message: message.into() };
         self.findings.problems.borrow_mut().push(problem);
     }
 
-    /// Notes a problem at this set itself.
+    /// Reports a problem at this set itself.
     pub(super) fn own_problem(&self, message: impl Into<String>) {
         let problem = Problem { place: self.path.clone(), message: message.into() };
         self.findings.problems.borrow_mut().push(problem);
@@ -90,7 +90,7 @@ impl<'a> Attrs<'a> {
         if self.path.is_empty() { attribute } else { format!("{}.{attribute}", self.path) }
     }
 
-    /// The attribute `name`; `null` is as good as absent (NixOS modules write it so).
+    /// The attribute `name`; `null` counts as absent (NixOS modules write it).
     pub(super) fn get(&self, name: &'static str) -> Option<&'a Value> {
         if self.asked.borrow_mut().insert(name) {
             self.findings.options.borrow_mut().insert(self.place(name));
@@ -109,7 +109,7 @@ impl<'a> Attrs<'a> {
         Self::at(self.findings, self.place(name), self.get(name)?)
     }
 
-    /// The attribute sets of a list; those that are none are problems.
+    /// The attribute sets of a list. Other items are problems.
     pub(super) fn items(&self, name: &'static str) -> Vec<Attrs<'a>> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let Some(items) = value.as_array() else {
@@ -137,7 +137,7 @@ impl<'a> Attrs<'a> {
         }
     }
 
-    /// A path on this machine that does not depend on where the program was started.
+    /// A path on this host that does not depend on the working directory.
     pub(super) fn absolute_path(&self, name: &'static str) -> Option<std::path::PathBuf> {
         let path = std::path::PathBuf::from(self.text(name)?);
         if path.is_absolute() {
@@ -190,7 +190,7 @@ impl<'a> Attrs<'a> {
         self.out_of_range(name, "", &range, &value.to_string())
     }
 
-    /// Notes that a quantity in `unit`, which starts with a blank or is empty, is not in `range`.
+    /// Reports that a quantity in `unit`, which begins with a blank or is empty, is not in `range`.
     pub(super) fn out_of_range<T>(
         &self,
         name: &str,
@@ -207,7 +207,7 @@ impl<'a> Attrs<'a> {
         None
     }
 
-    /// A 32-bit number, `least` or more.
+    /// A 32-bit number, at least `least`.
     pub(super) fn count(&self, name: &'static str, least: u32) -> Option<u32> {
         let number = self.number(name, u64::from(least)..=u64::from(u32::MAX))?;
         u32::try_from(number).ok()
@@ -218,7 +218,7 @@ impl<'a> Attrs<'a> {
         None
     }
 
-    /// Reports every attribute that was not asked for, with the nearest name that would have been.
+    /// Reports every attribute that was not read, with the nearest known name.
     pub(super) fn finish(self) -> BTreeSet<&'static str> {
         let asked = self.asked.borrow().clone();
         for name in self.map.keys().filter(|name| !asked.contains(name.as_str())) {
@@ -230,7 +230,7 @@ impl<'a> Attrs<'a> {
     }
 }
 
-/// The known name that is so near that it was probably meant.
+/// The known name that is near enough to be the intended one.
 fn nearest(name: &str, known: &BTreeSet<&'static str>) -> Option<&'static str> {
     let lower = name.to_lowercase();
     known
@@ -255,7 +255,7 @@ fn kind(value: &Value) -> String {
     }
 }
 
-/// Whether Nix takes `name` without quotes.
+/// Whether `name` needs no quotes in Nix.
 fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')

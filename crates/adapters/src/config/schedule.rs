@@ -1,4 +1,4 @@
-//! `schedule`: settings of a type that count at certain hours of certain days.
+//! `schedule`: settings of a type that apply at certain hours of certain days.
 
 use jiff::ToSpan as _;
 use jiff::civil::{Date, Weekday};
@@ -19,7 +19,7 @@ const WEEK: [(&str, Weekday); 7] = [
     ("sun", Weekday::Sunday),
 ];
 
-/// One entry of a schedule. What it leaves out stays as the type has it.
+/// One entry of a schedule. Settings that it omits stay as the type has them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleEntry {
     /// The days on which a window begins; not empty.
@@ -32,21 +32,21 @@ pub struct ScheduleEntry {
     idle_timeout: Option<IdleTimeout>,
 }
 
-/// Minutes since midnight, by the clock on the wall.
+/// Minutes since midnight, in local time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hours {
     start: u16,
-    /// After `start`; beyond 24:00 it is on the next day.
+    /// After `start`; more than 24:00 is on the next day.
     end: u16,
 }
 
 impl ScheduleEntry {
-    /// Whether it counts at `now`.
+    /// Whether it applies at `now`.
     pub(super) fn is_active(&self, now: Timestamp) -> bool {
         self.windows_around(now).any(|(start, end)| start <= now && now < end)
     }
 
-    /// The next time after `now` at which it begins or ceases to count.
+    /// The next time after `now` at which it begins or stops to apply.
     pub(super) fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         self.windows_around(now)
             .flat_map(|(start, end)| [start, end])
@@ -54,7 +54,7 @@ impl ScheduleEntry {
             .min()
     }
 
-    /// Puts its settings in place of the type's.
+    /// Replaces the type's settings by its own.
     pub(super) fn apply(&self, pool: &mut PoolPolicy) {
         pool.min_machines = self.min_machines.unwrap_or(pool.min_machines);
         pool.max_machines = self.max_machines.unwrap_or(pool.max_machines);
@@ -62,10 +62,10 @@ impl ScheduleEntry {
         pool.idle_timeout = self.idle_timeout.unwrap_or(pool.idle_timeout);
     }
 
-    /// Its windows from yesterday, whose may go on beyond midnight, to a week from now.
+    /// Its windows from yesterday (they may extend beyond midnight) to a week from now.
     fn windows_around(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> {
         let seconds = i64::try_from(now.0).unwrap_or(i64::MAX);
-        // Beyond the calendar (the year 9999) there are no windows.
+        // After the end of the calendar (the year 9999) there are no windows.
         let today = jiff::Timestamp::from_second(seconds)
             .ok()
             .map(|now| self.time_zone.to_datetime(now).date());
@@ -77,8 +77,8 @@ impl ScheduleEntry {
             })
     }
 
-    /// When the clock on the wall shows `minutes` after the beginning of `date`. Where it jumps over that time,
-    /// as much later; where it shows it twice, the first.
+    /// The time when the local clock shows `minutes` after the beginning of `date`. If the clock skips that
+    /// time, the same amount later; if it shows it twice, the first.
     fn moment(&self, date: Date, minutes: u16) -> Option<Timestamp> {
         let date = if minutes >= MINUTES_OF_DAY { date.tomorrow().ok()? } else { date };
         let minutes = minutes % MINUTES_OF_DAY;
@@ -89,7 +89,7 @@ impl ScheduleEntry {
     }
 }
 
-/// Reads `schedule` of the type that is otherwise `pool`.
+/// Reads `schedule` of the type whose other settings are `pool`.
 pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Vec<ScheduleEntry> {
     attrs.items("schedule").into_iter().map(|entry| read_entry(entry, pool)).collect()
 }
@@ -117,7 +117,7 @@ fn read_entry(attrs: Attrs<'_>, pool: &PoolPolicy) -> ScheduleEntry {
     entry
 }
 
-/// What `parse` makes of a text; a problem where it makes nothing of it.
+/// Parses a text with `parse`; reports a problem if that fails.
 fn parsed<T>(
     attrs: &Attrs<'_>,
     name: &'static str,
@@ -140,7 +140,7 @@ fn check(attrs: &Attrs<'_>, entry: &ScheduleEntry, pool: &PoolPolicy) {
             "changes nothing; set minMachines, maxMachines, targetWait or idleTimeout to something else than the type has",
         );
     }
-    // Where the type's own are at fault, that has been said.
+    // If the type's own settings are wrong, that was reported before.
     if changed.min_machines > changed.max_machines && pool.min_machines <= pool.max_machines {
         attrs.own_problem(format!(
             "has minMachines {} above maxMachines {} at these hours",
@@ -176,7 +176,7 @@ fn hours_of(text: &str) -> Option<Hours> {
     }
 }
 
-/// `07:00` as minutes; 24:00 at the most.
+/// `07:00` as minutes; at most 24:00.
 fn minutes_of(text: &str) -> Option<u16> {
     let (hour, minute) = text.trim().split_once(':')?;
     let number = |text: &str| {
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn office_hours_follow_daylight_saving() {
         let office = entry("mon-fri", "07:00-19:00", "Europe/Berlin");
-        // Friday in winter (UTC+1), Monday after the clocks went forward (UTC+2).
+        // Friday in winter (UTC+1), then Monday after the change to summer time (UTC+2).
         check(&office, "2026-03-27T05:59:59Z", false, "2026-03-27T06:00:00Z");
         check(&office, "2026-03-27T06:00:00Z", true, "2026-03-27T18:00:00Z");
         check(&office, "2026-03-27T18:00:00Z", false, "2026-03-30T05:00:00Z");
         check(&office, "2026-03-30T05:00:00Z", true, "2026-03-30T17:00:00Z");
-        // And back again in October.
+        // The change back in October.
         check(&office, "2026-10-23T17:00:00Z", false, "2026-10-26T06:00:00Z");
     }
 
@@ -237,10 +237,10 @@ mod tests {
     #[test]
     fn hours_that_the_clock_jumps_over_or_shows_twice() {
         let early = entry("sun", "02:30-04:00", "Europe/Berlin");
-        // On 29 March 02:30 does not exist: 03:30 summer time, half an hour before the end.
+        // On 29 March 02:30 does not exist: 03:30 summer time instead, half an hour before the end.
         check(&early, "2026-03-29T01:29:59Z", false, "2026-03-29T01:30:00Z");
         check(&early, "2026-03-29T01:30:00Z", true, "2026-03-29T02:00:00Z");
-        // On 25 October it comes twice, and the first counts: two and a half hours.
+        // On 25 October 02:30 occurs twice, and the first one is used: two and a half hours.
         check(&early, "2026-10-25T00:30:00Z", true, "2026-10-25T03:00:00Z");
     }
 

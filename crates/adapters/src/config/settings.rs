@@ -1,4 +1,4 @@
-//! All that `conf.nix` says, checked.
+//! The checked settings of `conf.nix`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,41 +14,41 @@ use crate::providers::ProviderSettings;
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What the planner needs.
+    /// The policy for the planner.
     pub policy: Policy,
-    /// What counts for a type at certain hours, first match first; types without a schedule are left out.
+    /// Settings of a type at certain hours; the first match applies. Types without a schedule are absent.
     pub schedules: BTreeMap<MachineType, Vec<ScheduleEntry>>,
-    /// How the machines of each type are made; the same keys as `policy.pools`.
+    /// How the machines of each type are created; the same keys as `policy.pools`.
     pub providers: BTreeMap<MachineType, ProviderSettings>,
-    /// Where the queue runner is asked.
+    /// How to ask the queue runner.
     pub queue: QueueSettings,
-    /// Where the machines file goes.
+    /// The target of the machines file.
     pub machines_file: MachinesFileSettings,
-    /// `stateDir`: lock, intents, what was last seen. May be deleted without losing a machine.
+    /// `stateDir`: lock and recorded state. May be deleted without losing a machine.
     pub state_dir: PathBuf,
     /// What is done on the machines over ssh.
     pub ssh: SshSettings,
-    /// How much is done at once and how long it may take.
+    /// Concurrency and time limits.
     pub limits: Limits,
-    /// How often the world is looked at.
+    /// Intervals of questions and listings.
     pub timing: Timing,
-    /// Which programs are told of what.
+    /// Which programs are notified of which events.
     pub notify: Vec<NotifySettings>,
-    /// What the operator should know but need not mend (an option under its old name).
+    /// What the operator should know but need not fix (such as an option's old name).
     pub warnings: Vec<String>,
 }
 
 /// The policy at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduledPolicy {
-    /// With the settings that the schedules have for that time.
+    /// With the settings of the schedules at that time.
     pub policy: Policy,
-    /// When the next one takes its place; `None` without schedules.
+    /// When the next policy replaces it; `None` without schedules.
     pub until: Option<Timestamp>,
 }
 
 impl Config {
-    /// The policy at `now`: of each type's schedule the first entry that counts then is put over its settings.
+    /// The policy at `now`: for each type, the first schedule entry that applies replaces its settings.
     pub fn policy_at(&self, now: Timestamp) -> ScheduledPolicy {
         let mut policy = self.policy.clone();
         for (machine_type, schedule) in &self.schedules {
@@ -62,7 +62,7 @@ impl Config {
     }
 }
 
-/// Where the queue runner is asked.
+/// How to ask the queue runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueSettings {
     /// `statusCommand`: a program that prints classic Hydra's status; never run through a shell.
@@ -72,46 +72,46 @@ pub enum QueueSettings {
     },
     /// `queue.url`: the current Hydra's REST server.
     Rest {
-        /// `http://host:port`, without a path's trailing slash.
+        /// `http://host:port`, without a trailing slash.
         url: String,
-        /// `queue.nixCommand`, the `nix` that reads derivations (default `["nix"]`).
+        /// `queue.nixCommand`: the `nix` that reads derivations (default `["nix"]`).
         nix_command: Vec<String>,
     },
 }
 
-/// The machines file: where it goes and what is in it beside our machines.
+/// The machines file: its target and its content besides our machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachinesFileSettings {
-    /// Where it goes.
+    /// The target.
     pub target: MachinesFileTarget,
     /// `machinesFileMode`: which files may be replaced.
     pub mode: MachinesFileMode,
-    /// `staticMachines`: lines that are put first.
+    /// `staticMachines`: lines at the beginning.
     pub static_machines: Vec<String>,
 }
 
 impl MachinesFileSettings {
-    /// Nothing beside our machines, and nobody else's file.
+    /// Only our machines, and only our own file is replaced.
     pub fn to(target: MachinesFileTarget) -> Self {
         Self { target, mode: MachinesFileMode::Own, static_machines: Vec::new() }
     }
 }
 
-/// Where the machines file goes.
+/// The target of the machines file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachinesFileTarget {
-    /// `machinesFile`: written whole or not at all.
+    /// `machinesFile`: replaced as a whole or not at all.
     File(PathBuf),
-    /// `updateCommand`: gets it on standard input; never run through a shell.
+    /// `updateCommand`: gets the content on standard input; never run through a shell.
     Command(Vec<String>),
     /// With a REST queue and no `machinesFile`: builders register themselves.
     NotWanted,
 }
 
-/// Which files may be replaced by a machines file.
+/// Which files a machines file may replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MachinesFileMode {
-    /// Those that this program wrote, and empty ones.
+    /// Files that this program wrote, and empty ones.
     Own,
     /// Any.
     Takeover,
@@ -130,18 +130,19 @@ pub struct SshSettings {
     pub options: Vec<String>,
 }
 
-/// How much is done at once and how long it may take.
+/// Concurrency and time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `parallelism` (default 32): machines worked on at the same time; at least 1.
+    /// `parallelism` (default 32): concurrent operations per provider; at least 1.
     pub parallelism: usize,
-    /// `createTimeout` (default 900 s): one machine's creation or start.
+    /// `createTimeout` (default 900 s): creation or start of one machine.
     pub create_timeout: Duration,
-    /// `deployTimeout` (default 1800 s): one machine's deployment, its waiting to be up included.
+    /// `deployTimeout` (default 1800 s): deployment of one machine, including the wait until it is up.
     pub deploy_timeout: Duration,
-    /// `releaseTimeout` (default 600 s): one machine's drain, stop or destruction.
+    /// `releaseTimeout` (default 600 s): drain, stop or destruction of one machine.
     pub release_timeout: Duration,
-    /// `statusTimeout` (default 60 s): one look at the queue, one listing of machines, one `updateCommand`.
+    /// `statusTimeout` (default 60 s): one question to the queue runner, one listing of machines, one
+    /// `updateCommand`.
     pub status_timeout: Duration,
 }
 
@@ -157,16 +158,16 @@ impl Default for Limits {
     }
 }
 
-/// How often the world is looked at.
+/// Intervals of questions and listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// `pollInterval` (default 10 s): from one look at the queue to the next.
+    /// `pollInterval` (default 10 s): between two questions to the queue runner.
     pub poll_interval: Duration,
-    /// `listInterval` (default 60 s): from one listing of a provider's machines to the next.
+    /// `listInterval` (default 60 s): between two listings of a provider's machines.
     pub list_interval: Duration,
-    /// `keepAliveInterval` (default 300 s): from one touch of a machine's `/run/keep-alive` to the next.
+    /// `keepAliveInterval` (default 300 s): between two touches of a machine's `/run/keep-alive`.
     pub keep_alive_interval: Duration,
-    /// `maxStatusAge` (default 120 s): an older status of the queue is as good as none.
+    /// `maxStatusAge` (default 120 s): an older queue status counts as unavailable.
     pub max_status_age: Duration,
 }
 

@@ -15,22 +15,22 @@ use super::reader::Attrs;
 use super::schedule::{self, ScheduleEntry};
 use crate::providers::ProviderSettings;
 
-/// `targetWait` where a type does not say how many machines it wants in the original's words.
+/// `targetWait` of a type without the original's options for the number of machines.
 const DEFAULT_TARGET_WAIT: Seconds = Seconds::from_minutes(5);
 
-/// What the farm says for all of its types.
+/// The farm's defaults for all of its types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults {
-    /// `maxCreatesPerCycle` at the top.
+    /// `maxCreatesPerCycle` at the top level.
     pub(super) max_creates_per_cycle: Option<u32>,
-    /// `maxCreating` at the top.
+    /// `maxCreating` at the top level.
     pub(super) max_creating: Option<u32>,
 }
 
-/// One type as the configuration has it.
+/// One configured type.
 pub(super) struct SystemType {
     pub(super) pool: PoolPolicy,
-    /// `None` where a problem with it was noted.
+    /// `None` if a problem with it was reported.
     pub(super) provider: Option<ProviderSettings>,
     pub(super) schedule: Vec<ScheduleEntry>,
 }
@@ -119,7 +119,7 @@ fn read_machines_file_fields(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
         attrs.problem(
             "sshKey",
             format!(
-                "cannot stand in a machines file, which has no quoting: {key:?} has a blank or '#'"
+                "cannot be written to a machines file, which has no quoting: {key:?} has a blank or '#'"
             ),
         );
     }
@@ -130,13 +130,15 @@ fn supported_features(attrs: &Attrs<'_>) -> BTreeSet<Feature> {
     for feature in features.iter().filter(|feature| !is_list_item(feature)) {
         attrs.problem(
             "supportedFeatures",
-            format!("{feature:?} cannot stand in a machines file (blank, comma, '#' or empty)"),
+            format!(
+                "{feature:?} cannot be written to a machines file (blank, comma, '#' or empty)"
+            ),
         );
     }
     features.into_iter().map(Feature::new).collect()
 }
 
-/// Hydra takes a decimal number; thousandths are enough.
+/// Hydra reads a decimal number; thousandths are enough.
 fn speed_factor(attrs: &Attrs<'_>) -> Option<SpeedFactor> {
     let value = attrs.get("speedFactor")?;
     let Some(number) = value.as_number() else {
@@ -157,7 +159,7 @@ fn speed_factor(attrs: &Attrs<'_>) -> Option<SpeedFactor> {
     thousandths.map(|thousandths| SpeedFactor { thousandths })
 }
 
-/// The comma-separated names in a type's name, each once.
+/// The comma-separated names in a type's name, without duplicates.
 fn names(attrs: &Attrs<'_>, what: &str, list: &str) -> Vec<String> {
     let mut names = Vec::new();
     for name in list.split(',') {
@@ -167,7 +169,7 @@ fn names(attrs: &Attrs<'_>, what: &str, list: &str) -> Vec<String> {
             ));
         } else if !is_list_item(name) || name.contains(':') {
             attrs.own_problem(format!(
-                "its name has the {what} {name:?}, which cannot stand in a machines file"
+                "its name has the {what} {name:?}, which cannot be written to a machines file"
             ));
         } else if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
@@ -180,7 +182,7 @@ fn is_list_item(item: &str) -> bool {
     is_one_field(item) && !item.contains(',')
 }
 
-/// Fields of a machines file are separated by blanks, `#` starts a comment, nothing can be quoted.
+/// Blanks separate the fields of a machines file and `#` begins a comment; there is no quoting.
 fn is_one_field(field: &str) -> bool {
     !field.is_empty() && !field.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
 }

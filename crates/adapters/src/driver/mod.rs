@@ -1,5 +1,5 @@
-//! Carries out what the reconciler asks for, in the real world: threads do the work and report through one channel,
-//! so that nothing waits for anything else.
+//! Carries out the reconciler's effects in the real environment. Threads do the work and report through one
+//! channel, so that no operation waits for another.
 
 mod operations;
 mod providers;
@@ -29,39 +29,39 @@ use operations::Operations;
 pub use operations::TOUCH_KEEP_ALIVE;
 use providers::Providers;
 
-/// How often the clock is compared with the system's, and the schedule looked at.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long the end waits for what is being written down.
-const RECORDING_PATIENCE: Duration = Duration::from_millis(500);
+/// Maximum time between two checks of the system clock and the schedule.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// How long the shutdown waits for pending state writes.
+const RECORDING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a driver may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Everything.
     Act,
-    /// Look: nothing is written down, published, begun or changed.
+    /// Only read: nothing is recorded, published, begun or changed.
     Look,
 }
 
-/// Why [`Driver::run`] came back.
+/// Why [`Driver::run`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// [`Handle::stop`] was called.
     Stopped,
-    /// The deadline has come.
+    /// The deadline was reached.
     Deadline,
-    /// The caller's function said so.
+    /// The caller's function ended the run.
     Broke,
 }
 
-/// What a step of the loop is told to whoever runs it.
+/// What the caller gets after each step of the loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The state of the loop.
     pub reconciler: &'a Reconciler,
-    /// What has happened since the last step.
+    /// The history entries since the last step.
     pub happened: &'a [HistoryEntry],
-    /// Why the configuration in force is not the one that was last read.
+    /// Why the configuration last read is not in force.
     pub refused: Option<&'a str>,
 }
 
@@ -72,41 +72,41 @@ enum Message {
     Stop,
 }
 
-/// Reaches a running driver from other threads.
+/// Controls a running driver from other threads.
 #[derive(Clone, Debug)]
 pub struct Handle(Sender<Message>);
 
 impl Handle {
-    /// Makes [`Driver::run`] return soon. What is under way goes on until the process ends its children.
+    /// Makes [`Driver::run`] return soon. Operations under way continue until the process ends its children.
     pub fn stop(&self) {
-        // A driver that has gone needs no telling.
+        // The driver may have ended already.
         let _gone = self.0.send(Message::Stop);
     }
 
-    /// Gives the driver another configuration, and waits until that is in force.
+    /// Gives the driver another configuration, and waits until it is in force.
     ///
     /// # Errors
-    /// When it is refused: the old one goes on.
+    /// When it is rejected: the old one stays in force.
     pub fn reload(&self, config: Config) -> Result<(), String> {
         let (sender, answer) = mpsc::channel();
         let _gone = self.0.send(Message::Reload(Box::new(config), sender));
-        // A driver that has gone refuses nothing.
+        // A driver that has ended rejects nothing.
         answer.recv().unwrap_or(Ok(()))
     }
 
-    /// Tells the driver why there is no other configuration to go on with, for those who ask.
+    /// Reports to the driver why a new configuration cannot be used, so that it can be shown.
     pub fn refuse(&self, reason: String) {
         let _gone = self.0.send(Message::Refuse(reason));
     }
 }
 
-/// The reconciler in the real world.
+/// The reconciler in the real environment.
 pub struct Driver {
     config: Config,
     mode: Mode,
     clock: Clock,
     reconciler: Reconciler,
-    /// Who only looks writes nothing.
+    /// `None` in [`Mode::Look`], which writes nothing.
     recorder: Option<Recorder>,
     providers: Providers,
     operations: Arc<Operations>,
@@ -117,12 +117,12 @@ pub struct Driver {
     longest_wait: Duration,
     sender: Sender<Message>,
     messages: Receiver<Message>,
-    /// The policy that the schedule makes of the configured one, for now.
+    /// The policy now in force according to the schedule.
     scheduled: ScheduledPolicy,
 }
 
 impl Driver {
-    /// The driver for `config`, with what its state directory remembers. Nothing is asked or changed yet.
+    /// Creates the driver for `config`, with the state of its state directory. Asks and changes nothing yet.
     ///
     /// # Errors
     /// When the state cannot be used.
@@ -145,7 +145,7 @@ impl Driver {
             Mode::Look => {
                 let is_at_work = lock::holder(&config.state_dir).is_some();
                 let state = if is_at_work { state } else { state.left_behind() };
-                // What is seen is told as it is, not as a plan that nobody carries out would have made it.
+                // Shows the state as it is, not as it would be after a plan that nobody carries out.
                 Reconciler::read_only(configuration, state, seed, now)
                     .with_planner(|_, _| planner::Plan::default())
             }
@@ -167,7 +167,7 @@ impl Driver {
             sink: Sink::new(config.machines_file.clone(), limit),
             cancels: BTreeMap::new(),
             refused: None,
-            longest_wait: LONGEST_WAIT,
+            longest_wait: MAX_WAIT,
             config,
             mode,
             clock,
@@ -178,7 +178,7 @@ impl Driver {
         })
     }
 
-    /// Reaches this driver from other threads.
+    /// A handle to this driver for other threads.
     pub fn handle(&self) -> Handle {
         Handle(self.sender.clone())
     }
@@ -193,12 +193,13 @@ impl Driver {
         &self.config
     }
 
-    /// Steps at least so often, also when nothing happens.
+    /// Makes a step at least this often, even without events.
     pub fn step_at_least_every(&mut self, interval: Duration) {
         self.longest_wait = self.longest_wait.min(interval);
     }
 
-    /// Runs until it is stopped, `deadline` has come, or `on_step` breaks. That is called after every step.
+    /// Runs until it is stopped, `deadline` is reached, or `on_step` breaks. `on_step` is called after every
+    /// step.
     pub fn run(
         &mut self,
         deadline: Option<Instant>,
@@ -206,8 +207,8 @@ impl Driver {
     ) -> Ended {
         let ended = self.step_until(deadline, on_step);
         if let Some(recorder) = &self.recorder {
-            // What is not written down by then the next run finds out.
-            recorder.ticket().wait_no_longer_than(RECORDING_PATIENCE);
+            // The next run finds out what is not recorded by then.
+            recorder.ticket().wait_at_most(RECORDING_TIMEOUT);
         }
         ended
     }
@@ -218,8 +219,8 @@ impl Driver {
         on_step: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Ended {
         loop {
-            self.look_at_the_clock();
-            // Who only looks has seen enough then, and plans by itself.
+            self.check_clock();
+            // In [`Mode::Look`] the first answers are enough, and the caller plans.
             if self.mode == Mode::Act || !self.reconciler.has_looked() {
                 self.reconciler.act(self.clock.now());
             }
@@ -242,7 +243,7 @@ impl Driver {
         }
     }
 
-    /// Waits for something to happen, and takes note of all that has.
+    /// Waits for a message, and handles all pending ones.
     fn wait(&mut self, deadline: Option<Instant>) -> ControlFlow<Ended> {
         let mut wait = self.longest_wait;
         if let Some(at) = self.reconciler.poll_timeout() {
@@ -257,7 +258,7 @@ impl Driver {
         }
         match self.messages.recv_timeout(wait) {
             Ok(message) => self.take(message)?,
-            // We hold a sender ourselves.
+            // Cannot be disconnected: we hold a sender.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         while let Ok(message) = self.messages.try_recv() {
@@ -291,8 +292,8 @@ impl Driver {
         self.reconciler.handle(self.clock.now(), event);
     }
 
-    /// A clock that was set is an event, and so is a schedule that changes the policy.
-    fn look_at_the_clock(&mut self) {
+    /// A step of the system clock is an event, and so is a schedule that changes the policy.
+    fn check_clock(&mut self) {
         if let Some(seconds) = self.clock.step() {
             self.tell(Event::ClockStepped { seconds });
         }
@@ -395,7 +396,7 @@ impl Driver {
                 Some(provider) => cancel.scope(|| operations.run(&task, provider.as_ref())),
                 None => Err(no_provider(&task)),
             };
-            // One that was ended may have had its effect.
+            // An operation that was ended may have had an effect.
             let result = result.map_err(|error| OperationError {
                 kind: if cancel.is_cancelled() { OperationErrorKind::TimedOut } else { error.kind },
                 ..error
@@ -404,20 +405,20 @@ impl Driver {
         });
     }
 
-    /// Does `work` on a thread of its own and reports what came of it.
+    /// Does `work` on a new thread and reports its result.
     fn spawn(&self, what: &str, work: impl FnOnce() -> Event + Send + 'static) {
         let sender = self.sender.clone();
         let spawned = thread::Builder::new().name(what.to_owned()).spawn(move || {
             let _gone = sender.send(Message::Event(work()));
         });
         if let Err(error) = spawned {
-            // The reconciler gives up what hangs; nothing else can be done without threads.
+            // The reconciler abandons it at its time limit. Nothing else can be done without threads.
             tracing::error!("no thread for {what}: {error}");
         }
     }
 }
 
-/// Each batch ends with an event of the loop, and what the operator says is one.
+/// Each recorded batch, and each change of the operator's orders, becomes an event of the loop.
 fn record_with(store: Store, sender: Sender<Message>) -> Result<Recorder, StateError> {
     Recorder::start(store, move |event| {
         let _gone = sender.send(Message::Event(event));

@@ -1,4 +1,4 @@
-//! What is done with one machine, to its end: by its provider, and on the machine over ssh.
+//! Carries out operations on one machine: through its provider, and over ssh.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -13,22 +13,22 @@ use crate::host_name::{ASK_HOST_NAME, OwnName, own_name};
 use crate::providers::{Provider, ProviderError};
 use crate::ssh::{Ssh, SshError};
 
-/// How long the sshd of a machine that was never ready may take to answer once its provider calls it up.
-const SSH_PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is tried.
+/// How long the sshd of a machine that was never ready may take to answer after its provider reports it up.
+const SSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval between attempts.
 const SSH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Run on a machine so that it does not power itself off. Machines whose keys may run only certain commands
-/// have to allow this one (nixos-modules/build-machine.nix), and [`ASK_HOST_NAME`].
+/// Runs on a machine to prevent it from powering itself off. If ssh keys may run only certain commands, allow
+/// this one (nixos-modules/build-machine.nix) and [`ASK_HOST_NAME`].
 pub const TOUCH_KEEP_ALIVE: [&str; 2] = ["touch", "/run/keep-alive"];
 
-/// Carries out operations, several at a time.
+/// Carries out operations, several at the same time.
 #[derive(Clone, Debug)]
 pub(super) struct Operations {
     ssh: Ssh,
     settings: SshSettings,
     keys: BTreeMap<MachineType, String>,
-    /// For one command on a machine.
+    /// The time limit of one command on a machine.
     command_limit: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Operations {
         .map_err(OperationError::from)
     }
 
-    /// A machine that does not answer to ssh is not ready, however long it has been up.
+    /// A machine that does not answer over ssh is not ready, however long it has been up.
     fn deploy(
         &self,
         machine: &Machine,
@@ -80,7 +80,7 @@ impl Operations {
         let was_ready = machine.memory.ready_since.is_some();
         let deployed = provider.deploy(machine, limit).map_err(OperationError::from)?;
         let mut done = done(Machine { memory: machine.memory.clone(), ..deployed });
-        let patience = if was_ready { Duration::ZERO } else { SSH_PATIENCE };
+        let patience = if was_ready { Duration::ZERO } else { SSH_TIMEOUT };
         let deadline = deadline.min(Instant::now() + patience);
         if let Some(resume) = &self.settings.resume_command {
             self.ssh_until(&done.machine, resume, deadline).map_err(|error| {
@@ -94,7 +94,7 @@ impl Operations {
             match self.touch(&done.machine, deadline) {
                 Err(error @ SshError::NotConnected { .. }) => return Err(error.into()),
                 Err(error) => done.warnings.push(format!(
-                    "cannot touch /run/keep-alive, it may shut itself down: {error} (see touchKeepAlive)"
+                    "cannot touch /run/keep-alive, so the machine may shut itself down: {error} (see touchKeepAlive)"
                 )),
                 Ok(()) => {}
             }
@@ -102,20 +102,21 @@ impl Operations {
         Ok(done)
     }
 
-    /// The current queue runner knows builders by what `gethostname` says there; providers need not know. It is
-    /// asked for at every deployment: a machine may get its name only while it boots, or another one later.
+    /// The current queue runner identifies builders by the result of `gethostname`, which providers may not
+    /// know. It is read at every deployment: a machine may get its name only during boot, or get another one
+    /// later.
     fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
         let machine = &mut done.machine;
-        let told = machine.host_name.clone();
+        let reported = machine.host_name.clone();
         let asked = self
             .ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline)
             .map_err(|error| error.to_string());
-        match asked.and_then(|printed| own_name(&printed, told.as_ref())) {
+        match asked.and_then(|printed| own_name(&printed, reported.as_ref())) {
             Ok(OwnName { host_name, contradiction }) => {
                 machine.host_name = Some(host_name);
                 done.warnings.extend(contradiction);
             }
-            Err(reason) if told.is_some() => {
+            Err(reason) if reported.is_some() => {
                 tracing::debug!(machine = %machine.name, "cannot ask for its host name: {reason}");
             }
             Err(reason) => done.warnings.push(format!(
@@ -139,7 +140,7 @@ impl Operations {
         self.keys.get(&machine.machine_type).map(String::as_str)
     }
 
-    /// Tries until `deadline`, and once at least, to reach a machine that may still be booting.
+    /// Retries until `deadline`, but at least once, to reach a machine that may still be booting.
     fn ssh_until(
         &self,
         machine: &Machine,

@@ -1,4 +1,4 @@
-//! The providers of the configured types, and those that remembered machines were made with.
+//! The providers of the configured types, and those that created the remembered machines.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::digest::sha256;
 use crate::providers::{Provider, ProviderContext, ProviderSettings, build};
 use crate::state::Remembered;
 
-/// All providers by what identifies them.
+/// All providers by their id.
 pub(super) struct Providers {
     configured: BTreeMap<MachineType, ProviderId>,
     settings: Remembered,
@@ -43,7 +43,7 @@ impl Providers {
         self.by_id.get(id).cloned()
     }
 
-    /// Whether only machines that were made earlier are its.
+    /// Whether it is used only for machines created earlier.
     pub(super) fn is_old(&self, id: &ProviderId) -> bool {
         !self.configured.values().any(|configured| configured == id)
     }
@@ -83,13 +83,12 @@ pub(super) fn list(
     Ok(Listing { machines, resources: provider.resources(), not_ours: Vec::new() })
 }
 
-/// Digests of what deployments bring onto machines: of the types that NixOps makes, their settings and their
-/// expression.
+/// Digests of what deployments install on machines: for NixOps types, their settings and their expression.
 pub(super) fn settings_digests(config: &Config) -> BTreeMap<MachineType, String> {
     let digest = |settings: &ProviderSettings| {
         let ProviderSettings::Nixops(nixops) = settings else { return None };
         let mut bytes = serde_json::to_vec(settings).ok()?;
-        // A flake's or a network's own files are not followed.
+        // Files that a flake or network refers to are not included.
         bytes.extend(nixops.expr.as_ref().and_then(|path| fs::read(path).ok()).unwrap_or_default());
         Some(sha256(bytes))
     };

@@ -1,18 +1,18 @@
-//! The queue runner's clock beside ours: its times are told to the planner by our clock.
+//! Converts the queue runner's times to our clock, for the planner.
 
 use planner::{Seconds, Timestamp};
 
 use super::lenient::Warnings;
 
-/// Between two clocks this many seconds are nothing to speak of.
-const MOST_OFFSET_SECONDS: u64 = 30;
+/// A smaller difference between two clocks is ignored.
+const MAX_OFFSET_SECONDS: u64 = 30;
 
-/// Between which times of our clock an answer was made.
+/// The period, by our clock, in which an answer was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Just before the question.
     pub from: Timestamp,
-    /// When the answer was there.
+    /// When the answer was received.
     pub to: Timestamp,
 }
 
@@ -27,7 +27,8 @@ impl Asked {
         Self { from, to: crate::clock::now() }
     }
 
-    /// How many seconds `theirs`, read while the answer was made, is ahead of our clock; 0 where both may agree.
+    /// How many seconds `theirs`, read while the answer was created, is ahead of our clock; 0 if both may
+    /// agree.
     fn offset_of(self, theirs: Timestamp) -> i64 {
         let ahead = theirs.since(self.to);
         let behind = self.from.since(theirs);
@@ -36,21 +37,21 @@ impl Asked {
     }
 }
 
-/// Turns the times of one answer into ours.
+/// Converts the times of one answer to our clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Clock {
-    /// When the answer was made, by the queue runner's clock.
+    /// When the answer was created, by the queue runner's clock.
     pub(super) time: Option<Timestamp>,
-    /// Seconds that it is ahead of ours; 0 where not known.
+    /// Seconds that it is ahead of ours; 0 if not known.
     pub(super) offset_seconds: i64,
 }
 
 impl Clock {
-    /// Of an answer that says it was made at `time`.
+    /// For an answer that was created at `time` according to itself.
     pub(super) fn new(time: Option<Timestamp>, asked: Asked, warnings: &mut Warnings) -> Self {
         let offset_seconds = time.map_or(0, |time| asked.offset_of(time));
         let difference = Seconds(offset_seconds.unsigned_abs());
-        if difference.0 > MOST_OFFSET_SECONDS {
+        if difference.0 > MAX_OFFSET_SECONDS {
             let side = if offset_seconds > 0 { "ahead of" } else { "behind" };
             warnings.add(format!(
                 "queue status: its time is {difference} {side} our clock: set both hosts' clocks (NTP), or, if \
@@ -87,7 +88,7 @@ mod tests {
             (Some(1_000_000), 999_940, Some(999_940), false),
             (Some(1_000_030), 1_000_000, Some(999_970), false),
             (Some(1_000_031), 1_000_000, Some(999_969), true),
-            // An hour behind, idle for a minute: a minute is what comes out.
+            // An hour behind, idle for a minute: the result is one minute.
             (Some(996_400), 996_340, Some(999_940), true),
             (Some(1_003_600), 1_003_540, Some(999_940), true),
             (None, 999_940, Some(999_940), false),

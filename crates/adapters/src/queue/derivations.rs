@@ -1,4 +1,5 @@
-//! What a build step requires of a machine: the `requiredSystemFeatures` of its derivation, told by Nix.
+//! The features that a build step requires of a machine: the `requiredSystemFeatures` of its derivation, read
+//! through Nix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,17 +11,17 @@ pub use super::drv_path::DrvPath;
 use crate::command::Invocation;
 use crate::nix;
 
-/// Bytes of paths in one call. Linux allows 128 KiB in one argument (all of them, once `queue.nixCommand`
-/// goes through `ssh` and a shell).
+/// Bytes of paths per call. Linux allows 128 KiB per argument (for all paths together if `queue.nixCommand`
+/// uses `ssh` and a shell).
 const BATCH_BYTES: usize = 96 << 10;
-/// Calls in one look. Each path that is not in the store costs one; a store that has none of them (on another
-/// host than the queue runner's) must not take a minute of a cycle.
-const MOST_CALLS: u32 = 64;
-/// Refusals after which paths are asked for in ever smaller parts, until one is shown. After as many more nothing
-/// of this store is shown at all.
-const MOST_OF_ONE: u32 = 16;
-/// Characters of Nix's words that stand in a message.
-const MOST_MESSAGE_CHARS: usize = 600;
+/// Calls per status. Each path that is not in the store costs one call. A store without any of them (on a
+/// host other than the queue runner's) must not take a minute.
+const MAX_CALLS: u32 = 64;
+/// After this many refusals, paths are requested in ever smaller parts until one can be shown. After as many
+/// more, nothing in this store can be shown.
+const REFUSALS_BEFORE_HALVING: u32 = 16;
+/// Maximum length of Nix's error in a message, in characters.
+const MAX_MESSAGE_CHARS: usize = 600;
 
 /// The features that a derivation requires.
 pub type Features = BTreeSet<Feature>;
@@ -32,41 +33,41 @@ pub(super) struct Nix {
     verb: &'static [&'static str],
 }
 
-/// What Nix told, and why it did not tell all.
+/// What Nix returned, and why it is incomplete.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) features: BTreeMap<DrvPath, Features>,
     /// Derivations that Nix cannot show.
     pub(super) refused: BTreeSet<DrvPath>,
-    /// Those that it could not show on their own, without saying that it is because of them.
+    /// Derivations that Nix could not show even alone, without naming them as the cause.
     suspects: Vec<DrvPath>,
-    /// The first reason.
-    pub(super) trouble: Option<String>,
-    /// Whether Nix shows nothing at all.
-    pub(super) in_vain: bool,
+    /// The first error.
+    pub(super) problem: Option<String>,
+    /// Whether Nix can show nothing at all.
+    pub(super) shows_nothing: bool,
 }
 
-/// How long Nix is asked for smaller and smaller parts while it shows nothing.
+/// How many refusals to tolerate while Nix shows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// After one refusal it is enough.
-    Little,
-    Much,
+pub(super) enum RefusalLimit {
+    /// One.
+    Low,
+    High,
 }
 
-impl Patience {
-    fn most_refusals(self) -> u32 {
+impl RefusalLimit {
+    fn max_refusals(self) -> u32 {
         match self {
-            Self::Little => 1,
-            Self::Much => 2 * MOST_OF_ONE,
+            Self::Low => 1,
+            Self::High => 2 * REFUSALS_BEFORE_HALVING,
         }
     }
 }
 
 impl Answer {
-    /// Notes what of `batch` Nix refused, as far as its `message` tells. What is left is to be asked for next, the
-    /// last first, where `many` were refused in halves.
-    fn tell_apart(
+    /// Records which of `batch` Nix refused, as far as its `message` says. Returns the rest to request next
+    /// (last first), in halves after `many` refusals.
+    fn split_refused(
         &mut self,
         mut batch: Vec<DrvPath>,
         message: &str,
@@ -86,12 +87,12 @@ impl Answer {
         left
     }
 
-    /// A Nix that shows none and names none is in trouble itself: no derivation is to blame.
+    /// If Nix shows nothing and names nothing, Nix itself has a problem, not a derivation.
     fn finished(mut self) -> Self {
         if !self.features.is_empty() {
             self.refused.extend(self.suspects.drain(..));
-        } else if self.trouble.is_some() && self.refused.is_empty() {
-            self.in_vain = true;
+        } else if self.problem.is_some() && self.refused.is_empty() {
+            self.shows_nothing = true;
         }
         self
     }
@@ -106,46 +107,47 @@ impl Nix {
         &self.command
     }
 
-    /// The features of `derivations`, as far as Nix can tell them before `deadline`.
+    /// The features of `derivations`, as far as Nix can show them before `deadline`.
     ///
-    /// One path that Nix cannot show fails the whole call. Its message names that path, so that the others are
-    /// asked for again without it, or, where it names none or many were refused, in halves.
+    /// One path that Nix cannot show fails the whole call. Its message names that path, so the others are
+    /// requested again without it. If it names none, or after many refusals, they are requested again in
+    /// halves.
     pub(super) fn features(
         &mut self,
         derivations: &[DrvPath],
-        patience: Patience,
+        refusal_limit: RefusalLimit,
         deadline: Instant,
     ) -> Answer {
-        let mut told = Answer::default();
+        let mut answer = Answer::default();
         let mut batches: Vec<_> = in_batches(derivations).into_iter().map(<[_]>::to_vec).collect();
         batches.reverse();
         let mut refusals = 0;
-        for _ in 0..MOST_CALLS {
+        for _ in 0..MAX_CALLS {
             let Some(batch) = batches.pop() else { break };
             match self.show(&batch, deadline) {
-                Ok(shown) => told.features.extend(
+                Ok(shown) => answer.features.extend(
                     shown.into_iter().filter(|(path, _)| batch.binary_search(path).is_ok()),
                 ),
                 Err(Refusal::ByNix(message)) => {
-                    told.trouble.get_or_insert_with(|| shortened(&message));
+                    answer.problem.get_or_insert_with(|| shortened(&message));
                     refusals += 1;
-                    let many = told.features.is_empty() && refusals >= MOST_OF_ONE;
-                    batches.extend(told.tell_apart(batch, &message, many));
-                    if told.features.is_empty() && refusals >= patience.most_refusals() {
-                        told.in_vain = true;
+                    let many = answer.features.is_empty() && refusals >= REFUSALS_BEFORE_HALVING;
+                    batches.extend(answer.split_refused(batch, &message, many));
+                    if answer.features.is_empty() && refusals >= refusal_limit.max_refusals() {
+                        answer.shows_nothing = true;
                         break;
                     }
                 }
                 Err(Refusal::NotRun(message)) => {
-                    told.trouble = Some(shortened(&message));
-                    return told;
+                    answer.problem = Some(shortened(&message));
+                    return answer;
                 }
             }
         }
         if !batches.is_empty() {
-            told.trouble.get_or_insert_with(|| "there are too many to ask for at once".to_owned());
+            answer.problem.get_or_insert_with(|| "there are too many for one status".to_owned());
         }
-        told.finished()
+        answer.finished()
     }
 
     /// `nix derivation show`, or `nix show-derivation` where that is not known yet (before Nix 2.14).
@@ -175,31 +177,31 @@ impl Nix {
         Invocation::new(&self.command, limit)
             .args(["--extra-experimental-features", "nix-command"])
             .args(self.verb.iter().copied())
-            // A derivation that is missing here is not worth asking binary caches for.
+            // Do not ask binary caches for a derivation that is missing here.
             .arg("--offline")
             .args(batch.iter().map(DrvPath::full))
     }
 }
 
-/// A message that fits into a line: what failed to run is told with all its paths.
+/// A message that fits into a line: the error of a failed start contains all paths.
 fn shortened(message: &str) -> String {
     let length = message.chars().count();
-    if length <= MOST_MESSAGE_CHARS {
+    if length <= MAX_MESSAGE_CHARS {
         return message.to_owned();
     }
-    let start: String = message.chars().take(MOST_MESSAGE_CHARS / 2).collect();
-    let end: String = message.chars().skip(length - MOST_MESSAGE_CHARS / 2).collect();
+    let start: String = message.chars().take(MAX_MESSAGE_CHARS / 2).collect();
+    let end: String = message.chars().skip(length - MAX_MESSAGE_CHARS / 2).collect();
     format!("{start} ... {end}")
 }
 
 enum Refusal {
     /// Nix ran and failed.
     ByNix(String),
-    /// There is no such program, or it hangs: no use in trying again.
+    /// The program does not exist or hangs: retrying is useless.
     NotRun(String),
 }
 
-/// Splits `derivations`, sorted, into what fits into one call each.
+/// Splits sorted `derivations` into parts that fit into one call each.
 fn in_batches(derivations: &[DrvPath]) -> Vec<&[DrvPath]> {
     let mut batches = Vec::new();
     let mut start = 0;
@@ -218,11 +220,11 @@ fn in_batches(derivations: &[DrvPath]) -> Vec<&[DrvPath]> {
     batches
 }
 
-/// Reads the JSON of any Nix: `{PATH: DERIVATION}`, keys with the store directory up to version 2 of the
-/// format and without it since 3, or since Nix 2.34 `{"derivations": {BASE: DERIVATION}, "version": 4}`.
+/// Parses the JSON of any Nix version: `{PATH: DERIVATION}`, keys with the store directory up to version 2 of
+/// the format and without it since 3, or since Nix 2.34 `{"derivations": {BASE: DERIVATION}, "version": 4}`.
 ///
 /// # Errors
-/// When it is not a JSON object. What is no derivation in it is left out.
+/// When it is not a JSON object. Entries that are not derivations are skipped.
 pub fn parse(bytes: &[u8]) -> Result<BTreeMap<DrvPath, Features>, String> {
     let shown: Map<String, Value> = serde_json::from_slice(bytes)
         .map_err(|error| format!("nix did not print a JSON object: {error}"))?;
@@ -238,8 +240,8 @@ pub fn parse(bytes: &[u8]) -> Result<BTreeMap<DrvPath, Features>, String> {
         .collect())
 }
 
-/// As `required_features` in Hydra's `hydra-queue-runner/src/state/step.rs` has it: a list in the
-/// structured attributes where there are such (`env.__json` in older Nix), else blank-separated words.
+/// As `required_features` in Hydra's `hydra-queue-runner/src/state/step.rs`: a list in the structured
+/// attributes if there are any (`env.__json` in older Nix), otherwise words separated by blanks.
 fn features_of(derivation: &Map<String, Value>) -> Features {
     const NAME: &str = "requiredSystemFeatures";
     let env = derivation.get("env").and_then(Value::as_object);

@@ -1,5 +1,5 @@
-//! Remembers the features of derivations (a derivation never changes, so that nothing here is ever stale), and which
-//! ones Nix could not show.
+//! Remembers the features of derivations, and which derivations Nix could not show. A derivation never
+//! changes, so the entries never become stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,14 +9,14 @@ use std::time::Instant;
 use planner::{Seconds, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::derivations::{DrvPath, Features, Nix, Patience};
+use super::derivations::{DrvPath, Features, Nix, RefusalLimit};
 use crate::atomic_file;
 use crate::lock::Access;
 
-/// Derivations that are remembered: about 10 MB.
-const MOST_ENTRIES: usize = 100_000;
+/// Maximum number of derivations: about 10 MB.
+const MAX_ENTRIES: usize = 100_000;
 
-/// How long a derivation that Nix could not show is not asked for again.
+/// How long a derivation that Nix could not show is not requested again.
 const REFUSED_FOR: Seconds = Seconds::from_minutes(10);
 
 /// Features by derivation, in memory and in `derivation-features.json` of the state directory.
@@ -26,13 +26,13 @@ pub(super) struct FeatureCache {
     access: Access,
     nix: Nix,
     known: BTreeMap<DrvPath, Features>,
-    /// Derivations that Nix could not show, with when it was asked.
+    /// Derivations that Nix could not show, with the time of the request.
     refused: BTreeMap<DrvPath, Timestamp>,
-    /// Little while Nix shows nothing at all: it is asked once in a look.
-    patience: Patience,
+    /// Small while Nix shows nothing at all: then it is called once per status.
+    refusal_limit: RefusalLimit,
 }
 
-/// The file. What is not in it is asked for.
+/// The file. Derivations that it lacks are requested from Nix.
 #[derive(Default, Serialize, Deserialize)]
 struct Stored {
     #[serde(default)]
@@ -40,8 +40,8 @@ struct Stored {
     #[serde(default)]
     refused: BTreeMap<String, Timestamp>,
     #[serde(default)]
-    in_vain: bool,
-    /// The `queue.nixCommand` that was asked: what another one refused does not matter.
+    shows_nothing: bool,
+    /// The `queue.nixCommand` in use. Refusals of another command do not count.
     #[serde(default)]
     nix_command: Vec<String>,
 }
@@ -49,7 +49,7 @@ struct Stored {
 impl FeatureCache {
     pub(super) fn open(state_dir: &Path, nix_command: Vec<String>, access: Access) -> Self {
         let path = state_dir.join("derivation-features.json");
-        // A damaged file is as good as none.
+        // A damaged file counts as empty.
         let stored: Stored = fs::read(&path)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -61,7 +61,7 @@ impl FeatureCache {
             nix: Nix::new(nix_command),
             known: parsed(stored.features),
             refused: if is_same_nix { parsed(stored.refused) } else { BTreeMap::new() },
-            patience: patience(is_same_nix && stored.in_vain),
+            refusal_limit: refusal_limit(is_same_nix && stored.shows_nothing),
         }
     }
 
@@ -69,8 +69,8 @@ impl FeatureCache {
         self.known.get(derivation)
     }
 
-    /// Asks Nix for those of `derivations` that are new, or were refused a while ago; why any is still unknown
-    /// after that.
+    /// Asks Nix for those of `derivations` that are new, or whose refusal has expired. Returns why any are
+    /// still unknown afterwards.
     pub(super) fn learn(
         &mut self,
         derivations: &BTreeSet<DrvPath>,
@@ -82,7 +82,7 @@ impl FeatureCache {
             |path: &DrvPath| self.refused.get(path).is_some_and(|at| now.since(*at) < REFUSED_FOR);
         let unknown = derivations.iter().filter(|path| !self.known.contains_key(path));
         let asked: Vec<_> = unknown.filter(|path| !waits(path)).cloned().collect();
-        let trouble =
+        let problem =
             if asked.is_empty() { None } else { self.ask(&asked, derivations, now, deadline) };
         let still_refused = || {
             let count = self.refused.len();
@@ -90,7 +90,7 @@ impl FeatureCache {
                 "nix could not show {count} of their derivations; it is asked again after {REFUSED_FOR}"
             )
         };
-        trouble.or_else(|| (!self.refused.is_empty()).then(still_refused))
+        problem.or_else(|| (!self.refused.is_empty()).then(still_refused))
     }
 
     fn ask(
@@ -100,23 +100,24 @@ impl FeatureCache {
         now: Timestamp,
         deadline: Instant,
     ) -> Option<String> {
-        let told = self.nix.features(asked, self.patience, deadline);
-        let patience = patience(told.in_vain);
-        let is_news =
-            !told.features.is_empty() || !told.refused.is_empty() || self.patience != patience;
-        self.patience = patience;
-        self.refused.extend(told.refused.into_iter().map(|path| (path, now)));
-        self.known.extend(told.features);
+        let answer = self.nix.features(asked, self.refusal_limit, deadline);
+        let refusal_limit = refusal_limit(answer.shows_nothing);
+        let is_news = !answer.features.is_empty()
+            || !answer.refused.is_empty()
+            || self.refusal_limit != refusal_limit;
+        self.refusal_limit = refusal_limit;
+        self.refused.extend(answer.refused.into_iter().map(|path| (path, now)));
+        self.known.extend(answer.features);
         self.refused.retain(|path, _| !self.known.contains_key(path));
         if is_news {
             self.remember(waiting);
         }
-        told.trouble
+        answer.problem
     }
 
-    /// Past the bound only what waits now is kept: the rest has most likely been built.
+    /// Beyond the limit only waiting derivations are kept: the others are probably built.
     fn remember(&mut self, waiting: &BTreeSet<DrvPath>) {
-        if self.known.len() > MOST_ENTRIES {
+        if self.known.len() > MAX_ENTRIES {
             self.known.retain(|path, _| waiting.contains(path));
         }
         if self.access == Access::ReadOnly {
@@ -125,7 +126,7 @@ impl FeatureCache {
         let stored = Stored {
             features: named(&self.known),
             refused: named(&self.refused),
-            in_vain: self.patience == Patience::Little,
+            shows_nothing: self.refusal_limit == RefusalLimit::Low,
             nix_command: self.nix.command().to_vec(),
         };
         let written = serde_json::to_vec(&stored)
@@ -137,8 +138,8 @@ impl FeatureCache {
     }
 }
 
-fn patience(in_vain: bool) -> Patience {
-    if in_vain { Patience::Little } else { Patience::Much }
+fn refusal_limit(shows_nothing: bool) -> RefusalLimit {
+    if shows_nothing { RefusalLimit::Low } else { RefusalLimit::High }
 }
 
 fn parsed<T>(by_name: BTreeMap<String, T>) -> BTreeMap<DrvPath, T> {
@@ -147,6 +148,6 @@ fn parsed<T>(by_name: BTreeMap<String, T>) -> BTreeMap<DrvPath, T> {
 }
 
 fn named<T: Clone>(by_path: &BTreeMap<DrvPath, T>) -> BTreeMap<String, T> {
-    let bounded = by_path.iter().take(MOST_ENTRIES);
+    let bounded = by_path.iter().take(MAX_ENTRIES);
     bounded.map(|(path, value)| (path.base_name().to_owned(), value.clone())).collect()
 }

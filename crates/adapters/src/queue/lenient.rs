@@ -1,29 +1,29 @@
-//! Reads what others write: a wrongly typed detail is a warning, never the loss of the whole answer, and never
-//! a zero.
+//! Reads foreign JSON: a value of the wrong type is a warning; it never makes the whole answer unusable, and
+//! never counts as zero.
 
 use planner::{Seconds, Timestamp};
 use serde_json::{Map, Value};
 
-/// Warnings that are told in full; a farm of odd entries must not drown a plan.
-const MOST_WARNINGS: usize = 20;
-/// Characters of a foreign name or value that stand in a message.
-const MOST_QUOTED_CHARS: usize = 120;
-/// A later time is not in seconds, or damaged: the year 2200.
+/// Warnings shown in full; the warnings of a faulty farm must not hide the plan.
+const MAX_WARNINGS: usize = 20;
+/// Maximum length of a foreign name or value in a message, in characters.
+const MAX_QUOTED_CHARS: usize = 120;
+/// A later time (the year 2200) is not in seconds, or damaged.
 const LATEST_TIME: Timestamp = Timestamp(7_258_118_400);
 
-/// What was odd in an answer.
+/// Unexpected content of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Warnings {
-    told: Vec<String>,
-    untold: u64,
+    shown: Vec<String>,
+    omitted: u64,
 }
 
 impl Warnings {
     pub(super) fn add(&mut self, text: String) {
-        if self.told.len() < MOST_WARNINGS {
-            self.told.push(text);
+        if self.shown.len() < MAX_WARNINGS {
+            self.shown.push(text);
         } else {
-            self.untold = self.untold.saturating_add(1);
+            self.omitted = self.omitted.saturating_add(1);
         }
     }
 
@@ -32,28 +32,28 @@ impl Warnings {
     }
 
     pub(super) fn into_lines(self) -> Vec<String> {
-        let mut lines = self.told;
-        if self.untold > 0 {
-            lines.push(format!("queue status: and {} more such oddities", self.untold));
+        let mut lines = self.shown;
+        if self.omitted > 0 {
+            lines.push(format!("queue status: and {} more warnings", self.omitted));
         }
         lines
     }
 }
 
-/// A foreign name for a message: quoted, so that control characters cannot reach a terminal, and cut.
+/// A foreign name for a message: escaped, quoted and shortened.
 pub(super) fn quoted(name: &str) -> String {
-    let cut: String = name.chars().take(MOST_QUOTED_CHARS).collect();
+    let cut: String = name.chars().take(MAX_QUOTED_CHARS).collect();
     let dots = if cut.len() < name.len() { "..." } else { "" };
     format!("{cut:?}{dots}")
 }
 
-/// The object that `bytes` are, which are called `what` in messages.
+/// Parses `bytes` as a JSON object; messages call it `what`.
 ///
 /// # Errors
-/// When they are none, with how they begin.
+/// When it is not an object, with its beginning.
 pub(super) fn object(bytes: &[u8], what: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MOST_QUOTED_CHARS)]);
+        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MAX_QUOTED_CHARS)]);
         let start =
             if start.trim().is_empty() { "nothing".to_owned() } else { quoted(start.trim()) };
         format!("{what} is not a JSON object: {error}; it is {start}")
@@ -70,7 +70,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// An object of an answer, with its place there for messages.
+/// An object of an answer, with its place for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
@@ -83,10 +83,10 @@ impl<'a> Fields<'a> {
         Self { map, place }
     }
 
-    /// The count at `key`; `None` where there is none.
+    /// The count at `key`; `None` if absent.
     ///
     /// # Errors
-    /// When what stands there is no count.
+    /// When the value is not a count.
     pub(super) fn count(&self, key: &str) -> Result<Option<u64>, String> {
         let Some(value) = self.map.get(key) else { return Ok(None) };
         match count(value) {
@@ -95,16 +95,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// As [`Fields::count`]; what is no count is `None` too, with a warning.
-    pub(super) fn count_if_told(&self, key: &str, warnings: &mut Warnings) -> Option<u64> {
+    /// As [`Fields::count`]; a value that is not a count is also `None`, with a warning.
+    pub(super) fn count_or_warn(&self, key: &str, warnings: &mut Warnings) -> Option<u64> {
         self.count(key).unwrap_or_else(|problem| {
             warnings.add(format!("queue status: {problem}; it is left out"));
             None
         })
     }
 
-    /// A time in seconds since 1970, by the clock of whoever wrote it. Hydra writes 0 for "never", which is
-    /// `None`, as is what makes no sense, with a warning.
+    /// A time in seconds since 1970, by the writer's clock. Hydra writes 0 for "never", which is `None`. An
+    /// invalid value is also `None`, with a warning.
     pub(super) fn time(&self, key: &str, warnings: &mut Warnings) -> Option<Timestamp> {
         let value = self.map.get(key).filter(|value| !value.is_null())?;
         match whole(value, f64::floor) {
@@ -120,14 +120,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A truth; `None` where there is none.
+    /// A boolean; `None` if absent.
     ///
     /// # Errors
-    /// When what stands there is no truth.
-    pub(super) fn truth(&self, key: &str) -> Result<Option<bool>, String> {
+    /// When the value is not a boolean.
+    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>, String> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::Bool(truth)) => Ok(Some(*truth)),
+            Some(Value::Bool(boolean)) => Ok(Some(*boolean)),
             Some(Value::String(text)) if text == "true" => Ok(Some(true)),
             Some(Value::String(text)) if text == "false" => Ok(Some(false)),
             Some(other) => {
@@ -136,19 +136,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A length of time in units of which `per_second` make one second; `None` where there is none.
+    /// A duration in units of 1/`per_second` seconds; `None` if absent.
     pub(super) fn seconds(&self, key: &str, per_second: u64) -> Option<Seconds> {
         let length = whole(self.map.get(key)?, f64::floor)?;
         Some(Seconds(length / per_second))
     }
 }
 
-/// A count: a fraction is rounded up (half a job is a job). `None` where `value` is no number, or negative.
+/// A count. A fraction is rounded up (half a job is a job). `None` if `value` is not a number, or negative.
 pub(super) fn count(value: &Value) -> Option<u64> {
     whole(value, f64::ceil)
 }
 
-/// A number, or a text that is one.
+/// A number, or a string that contains one.
 fn whole(value: &Value, round: fn(f64) -> f64) -> Option<u64> {
     if let Some(text) = value.as_str() {
         let text = text.trim();
@@ -161,7 +161,7 @@ fn whole(value: &Value, round: fn(f64) -> f64) -> Option<u64> {
 }
 
 fn round_up_to(number: f64, round: fn(f64) -> f64) -> Option<u64> {
-    // The cast saturates: what is too large is the largest number.
+    // The cast saturates: a value that is too large becomes the largest number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     (number >= 0.0).then(|| round(number) as u64)
 }
@@ -237,9 +237,9 @@ mod tests {
             warnings.add(format!("{i}"));
         }
         let lines = warnings.into_lines();
-        assert_eq!(lines.len(), MOST_WARNINGS + 1);
-        assert_eq!(lines[MOST_WARNINGS], "queue status: and 980 more such oddities");
+        assert_eq!(lines.len(), MAX_WARNINGS + 1);
+        assert_eq!(lines[MAX_WARNINGS], "queue status: and 980 more warnings");
         assert_eq!(quoted("a\u{1b}[2J"), "\"a\\u{1b}[2J\"");
-        assert_eq!(quoted(&"x".repeat(9999)).len(), MOST_QUOTED_CHARS + 5);
+        assert_eq!(quoted(&"x".repeat(9999)).len(), MAX_QUOTED_CHARS + 5);
     }
 }

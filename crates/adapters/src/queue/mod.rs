@@ -23,13 +23,13 @@ use crate::lock::Access;
 
 /// Asks the queue runner.
 pub trait QueueSource {
-    /// The queue's state now. A queue runner that is down, silent or makes no sense is
-    /// [`QueueStatus::Unavailable`] with the reason; there is no other way to fail.
+    /// The queue status now. If the queue runner is down, does not answer or its answer makes no sense, it is
+    /// [`QueueStatus::Unavailable`] with the reason; there is no other failure.
     fn queue_status(&mut self) -> QueueStatus;
 }
 
-/// The queue runner of `settings`. `limit` is for one whole look at it; `state_dir` keeps what need not
-/// be asked twice (the features of derivations; it may be deleted).
+/// The queue runner of `settings`. `limit` applies to one whole question; `state_dir` stores the features of
+/// derivations (the file may be deleted).
 pub fn source(
     settings: &QueueSettings,
     limit: Duration,

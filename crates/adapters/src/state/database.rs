@@ -1,4 +1,4 @@
-//! The database itself: how it is opened, what is in it, and how changes are put into it.
+//! The database: opening it, its contents, and writing changes to it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,13 +14,13 @@ use thiserror::Error;
 
 use crate::atomic_file::create_folder;
 
-/// How long another process may write, or read, before it is in the way.
-const BUSY_PATIENCE: Duration = Duration::from_secs(5);
-/// History that is older goes.
+/// How long to wait while another process reads or writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Older history is deleted.
 const HISTORY_SECONDS: u64 = 90 * 86_400;
-/// Entries that are kept at the most: some 200 bytes each.
+/// Maximum number of history entries: about 200 bytes each.
 const MAX_HISTORY: u64 = 500_000;
-/// The format that this version reads and writes.
+/// The format of this version.
 const VERSION: u32 = 1;
 
 const SCHEMA: &str = "
@@ -39,50 +39,50 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS history_machine ON history (machine);
 ";
 
-/// Why the database cannot be used, and what to do about it.
+/// Why the database cannot be used, and the remedy.
 #[derive(Debug, Error)]
-pub(super) enum Trouble {
-    /// As `rusqlite` tells it.
+pub(super) enum DatabaseError {
+    /// The error of `rusqlite`.
     #[error(
-        "{0}; see to room and permissions in stateDir. The file can be deleted: machines are found again by their tag"
+        "{0}; check free space and permissions of stateDir. The file can be deleted: machines are found again by their tag"
     )]
     Database(#[from] rusqlite::Error),
-    /// It is of a later version than this program, which could lose what it does not know.
+    /// A later version wrote it. This version could lose data that it does not know.
     #[error(
         "a newer hydra-provisioner wrote it (format {found}, this one knows {VERSION}); run that version, or move the \
-         file away: machines are found again by their tag, but not what is under way"
+         file elsewhere: machines are found again by their tag, but operations under way are not"
     )]
     Newer {
-        /// Its format.
+        /// The version of its format.
         found: String,
     },
     /// It was deleted while we ran.
-    #[error("it was deleted; all that is known is written down anew")]
+    #[error("it was deleted; the whole state is written again")]
     Deleted,
 }
 
-/// Opens it to look only.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, Trouble> {
+/// Opens it read-only.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     check_version(&connection)?;
     Ok(connection)
 }
 
-/// Opens it to write, and makes it where it is not there.
-pub(super) fn open_to_write(path: &Path) -> Result<Connection, Trouble> {
+/// Opens it for writing, and creates it if it does not exist.
+pub(super) fn open_to_write(path: &Path) -> Result<Connection, DatabaseError> {
     if let Some(folder) = path.parent() {
         create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
     }
     let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     check_version(&connection)?;
-    // Whoever may read it knows host names and addresses; whoever may write it decides what is destroyed.
+    // Readers learn host names and addresses; writers decide what is destroyed.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // What is written is durable when it returns: an intent has to outlive a crash of the host.
+    // Written data is durable on return: an intent must survive a crash of the host.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.execute_batch(SCHEMA)?;
     connection.execute(
@@ -92,24 +92,24 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Trouble> {
     Ok(connection)
 }
 
-/// Looks before anything is changed.
-fn check_version(connection: &Connection) -> Result<(), Trouble> {
+/// Checks the version before anything is changed.
+fn check_version(connection: &Connection) -> Result<(), DatabaseError> {
     let is_new = !connection.table_exists(None, "meta")?;
     let found = if is_new { None } else { meta(connection, "version")? };
     match found {
         Some(found) if found.parse::<u32>().is_ok_and(|found| found <= VERSION) => Ok(()),
-        Some(found) => Err(Trouble::Newer { found }),
+        Some(found) => Err(DatabaseError::Newer { found }),
         None => Ok(()),
     }
 }
 
-/// A single fact.
+/// Reads a single value.
 pub(super) fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
     let query = "SELECT value FROM meta WHERE key = ?1";
     connection.query_row(query, params![key], |row| row.get(0)).optional()
 }
 
-/// Writes a single fact, or takes it away.
+/// Writes or deletes a single value.
 pub(super) fn set_meta(
     connection: &Connection,
     key: &str,
@@ -123,7 +123,7 @@ pub(super) fn set_meta(
     Ok(())
 }
 
-/// Puts one change into it.
+/// Applies one change.
 pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     match change {
         Change::Put(record) => transaction
@@ -142,7 +142,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
             .prepare_cached("INSERT OR REPLACE INTO experience VALUES (?1, ?2)")?
             .execute(params![machine_type.as_str(), to_json(experience)?])?,
         Change::OrderDone(order) => transaction
-            // Unless something else was said meanwhile.
+            // Unless another order was given meanwhile.
             .prepare_cached("DELETE FROM orders WHERE subject = ?1 AND entry = ?2")?
             .execute(params![order.word.subject(), to_json(order)?])?,
         Change::History(entry) => transaction
@@ -159,7 +159,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
     Ok(())
 }
 
-/// Deletes history that is too old or too much, by the time of the newest entry.
+/// Deletes history that is too old or too long, relative to the newest entry.
 pub(super) fn trim(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
     let times = changes.iter().filter_map(|change| match change {
         Change::History(entry) => Some(entry.at.0),

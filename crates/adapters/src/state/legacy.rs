@@ -1,4 +1,4 @@
-//! `machines.json`, where versions before the database kept their records. It is read once.
+//! `machines.json`, in which earlier versions kept their records. It is imported once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("machines.json")
 }
 
-/// What `machines.json` says, if it is there.
+/// The contents of `machines.json`, if it exists.
 pub(super) fn read(state_dir: &Path) -> Result<Option<(State, Remembered)>, StateError> {
     let path = path(state_dir);
     let bytes = match fs::read(&path) {
@@ -75,7 +75,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
     machine.ssh_port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(machine.ssh_port);
     let exists = old.created || seen.is_some();
     if exists {
-        // What it really is comes with the first listing; it may be published and building.
+        // The first listing shows its real state. It may be published and building.
         machine.state = MachineState::Unreachable;
         machine.memory.listed = Listed::Now;
     }
@@ -98,8 +98,8 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
     }
 }
 
-/// Renames it, so that it is not read again.
-pub(super) fn put_away(state_dir: &Path) -> Result<(), StateError> {
+/// Renames it, so that it is not imported again.
+pub(super) fn mark_imported(state_dir: &Path) -> Result<(), StateError> {
     let path = path(state_dir);
     fs::rename(&path, path.with_extension("json.taken-over"))
         .map_err(|error| refuse(&path, &error.to_string()))
@@ -108,7 +108,7 @@ pub(super) fn put_away(state_dir: &Path) -> Result<(), StateError> {
 fn refuse(path: &Path, reason: &str) -> StateError {
     StateError {
         reason: format!(
-            "cannot take over {}: {reason}; it can be deleted: machines are found again by their tag",
+            "cannot import {}: {reason}; it can be deleted: machines are found again by their tag",
             path.display()
         ),
     }

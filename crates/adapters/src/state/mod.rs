@@ -1,4 +1,4 @@
-//! What the provisioner remembers, in one embedded database: `stateDir/state.sqlite`.
+//! The provisioner's state, in one embedded database: `stateDir/state.sqlite`.
 //!
 //! It may be deleted without losing a machine: machines are found again by their tag.
 
@@ -7,7 +7,7 @@ mod legacy;
 mod orders;
 mod recorder;
 
-pub use orders::{machines, orders, recent, say, take_back};
+pub use orders::{machines, orders, recent, record_order, revoke_order};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,15 @@ use thiserror::Error;
 
 use crate::lock::Access;
 use crate::providers::ProviderSettings;
-use database::{Trouble, apply, from_json, rows, set_meta, to_json, trim};
+use database::{DatabaseError, apply, from_json, rows, set_meta, to_json, trim};
 pub(crate) use recorder::Recorder;
 
-/// Between two looks for what is too old, in entries.
+/// History entries between two trims.
 const TRIM_EVERY: u64 = 1000;
-/// The fact that the configuration could not be read again.
+/// The key of the reason why a configuration was rejected.
 const REFUSED: &str = "refused";
 
-/// The types and settings that machines were made with, by provider.
+/// The types and settings that machines were created with, by provider.
 pub(crate) type Remembered = BTreeMap<ProviderId, BTreeMap<MachineType, ProviderSettings>>;
 
 /// The state cannot be used.
@@ -43,18 +43,18 @@ pub(crate) struct Store {
     path: PathBuf,
     access: Access,
     tag: Tag,
-    /// `None` after a failure, or where there is nothing to read: it is opened anew then.
+    /// `None` after a failure, or if there is nothing to read. It is opened again when needed.
     connection: Option<Connection>,
     written_since_trim: u64,
-    /// The version of the database in which orders were last looked for.
+    /// The version of the database when orders were last read.
     orders_seen: Option<i64>,
 }
 
 impl Store {
-    /// Opens the state of the provisioner with `tag`, and reads it.
+    /// Opens and reads the state of the provisioner with `tag`.
     ///
     /// # Errors
-    /// When it cannot be read, is another program's, or belongs to another tag.
+    /// When it cannot be read, belongs to another program, or to another tag.
     pub(crate) fn open(
         state_dir: &Path,
         tag: &Tag,
@@ -80,7 +80,7 @@ impl Store {
         Ok((store, state, remembered))
     }
 
-    /// Takes over what earlier versions wrote down, once.
+    /// Imports the state of earlier versions, once.
     fn take_over(
         &mut self,
         state_dir: &Path,
@@ -95,12 +95,12 @@ impl Store {
             let puts: Vec<_> = puts.collect();
             self.write(&puts).map_err(|reason| StateError { reason })?;
             self.remember_providers(&remembered).map_err(|reason| StateError { reason })?;
-            legacy::put_away(state_dir)?;
+            legacy::mark_imported(state_dir)?;
         }
         Ok(Some((state, remembered)))
     }
 
-    fn connect(&mut self) -> Result<&mut Connection, Trouble> {
+    fn connect(&mut self) -> Result<&mut Connection, DatabaseError> {
         if let Some(connection) = self.connection.take() {
             return Ok(self.connection.insert(connection));
         }
@@ -112,7 +112,7 @@ impl Store {
         Ok(self.connection.insert(connection))
     }
 
-    fn read(&mut self) -> Result<(State, Remembered), Trouble> {
+    fn read(&mut self) -> Result<(State, Remembered), DatabaseError> {
         let connection = self.connect()?;
         let records = rows(connection, "SELECT name, record FROM machines ORDER BY name")?;
         let back_off: Vec<(String, BackOff)> =
@@ -166,11 +166,11 @@ impl Store {
         Ok(())
     }
 
-    /// Writes `changes`, all or none; they are durable when it returns.
+    /// Writes `changes`, all or none. They are durable on return.
     ///
     /// # Errors
-    /// In words for the operator. It is opened anew the next time. All that is to be remembered is to be written then:
-    /// it may have been deleted, or another may be in its place.
+    /// With a message for the operator. The database is opened again on the next call. The caller must then
+    /// write the whole state: the file may have been deleted or replaced.
     pub(crate) fn write(&mut self, changes: &[Change]) -> Result<(), String> {
         let trims = self.written_since_trim >= TRIM_EVERY;
         let written = self.try_write(changes, trims);
@@ -182,9 +182,9 @@ impl Store {
         })
     }
 
-    fn try_write(&mut self, changes: &[Change], trims: bool) -> Result<(), Trouble> {
+    fn try_write(&mut self, changes: &[Change], trims: bool) -> Result<(), DatabaseError> {
         if self.connection.is_some() && !self.path.exists() {
-            return Err(Trouble::Deleted);
+            return Err(DatabaseError::Deleted);
         }
         let transaction = self.connect()?.transaction()?;
         for change in changes {
@@ -196,14 +196,14 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Writes down why the configuration was not read again, or that it was.
+    /// Records why a new configuration was rejected, or that it was accepted.
     pub(crate) fn note_refusal(&mut self, reason: Option<&str>) -> Result<(), String> {
         let written = self.connect().and_then(|c| Ok(set_meta(c, REFUSED, reason)?));
         written.map_err(|error| self.explain(&error).to_string())
     }
 
-    /// Remembers how machines of configured types are made, so that they are reached when the configuration has
-    /// changed. What no machine was made with any more is forgotten.
+    /// Records how machines of configured types are created, so that they can be reached after the
+    /// configuration has changed. Settings without machines are deleted.
     pub(crate) fn remember_providers(&mut self, providers: &Remembered) -> Result<(), String> {
         if self.access == Access::ReadOnly {
             return Ok(());
@@ -226,12 +226,12 @@ impl Store {
         written.map_err(|error| self.explain(&error).to_string())
     }
 
-    fn explain(&self, trouble: &Trouble) -> StateError {
-        StateError { reason: format!("cannot use {}: {trouble}", self.path.display()) }
+    fn explain(&self, error: &DatabaseError) -> StateError {
+        StateError { reason: format!("cannot use {}: {error}", self.path.display()) }
     }
 }
 
-/// Why the service whose state is in `state_dir` did not take over its configuration when that was last read.
+/// Why the service with the state in `state_dir` rejected its configuration when it last read it.
 pub fn refused(state_dir: &Path) -> Option<String> {
     let connection = database::open_to_read(&path(state_dir)).ok()?;
     database::meta(&connection, REFUSED).ok()?
@@ -241,7 +241,7 @@ fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("state.sqlite")
 }
 
-/// The history of `state_dir` from `since` on, oldest first, of one machine or of all.
+/// The history in `state_dir` from `since` on, oldest first, of one machine or of all.
 ///
 /// # Errors
 /// When there is none, or it cannot be read.
@@ -261,7 +261,7 @@ pub fn history(
         let entries = rows.map(|text| from_json(&text?)).collect::<rusqlite::Result<Vec<_>>>()?;
         Ok(entries)
     };
-    read().map_err(|error: Trouble| StateError {
+    read().map_err(|error: DatabaseError| StateError {
         reason: format!("cannot read the history in {}: {error}", path.display()),
     })
 }

@@ -1,4 +1,5 @@
-//! What the operator has said. Other processes write it; the one that runs the loop sees that by the database's version.
+//! The operator's orders. Other processes write them; the process with the loop notices by the database's
+//! version.
 
 use std::path::Path;
 
@@ -6,11 +7,13 @@ use planner::{Order, Timestamp};
 use reconciler::{Change, Happening, HistoryEntry, Record};
 use rusqlite::{Connection, Transaction, params};
 
-use super::database::{Trouble, apply, from_json, open_to_read, open_to_write, rows, to_json};
+use super::database::{
+    DatabaseError, apply, from_json, open_to_read, open_to_write, rows, to_json,
+};
 use super::{StateError, Store, path};
 use crate::lock::Access;
 
-/// All orders, by what they are about. A database of an earlier version has none.
+/// All orders, sorted by subject. A database of an earlier version has none.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<Order>> {
     let exists = "SELECT count(*) FROM sqlite_master WHERE name = 'orders'";
     if connection.query_row(exists, [], |row| row.get::<_, i64>(0))? == 0 {
@@ -22,8 +25,8 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Vec<Order>> {
 }
 
 impl Store {
-    /// The orders, if another process may have changed them since they were last looked for. What cannot be read
-    /// now is looked for again.
+    /// The orders, if another process may have changed them since the last read. On a read failure the next
+    /// call retries.
     pub(crate) fn new_orders(&mut self) -> Option<Vec<Order>> {
         if self.access == Access::ReadOnly {
             return None;
@@ -39,7 +42,7 @@ impl Store {
     }
 }
 
-/// The records of all machines in `state_dir`, for whoever only looks.
+/// The records of all machines in `state_dir`, read-only.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -50,8 +53,8 @@ pub fn machines(state_dir: &Path) -> Result<Vec<Record>, StateError> {
     })
 }
 
-/// The latest `most` entries of the history before the one with number `before` (of one machine, or of all), the
-/// latest first, with their numbers.
+/// The latest `most` history entries before entry number `before` (of one machine, or of all), newest first,
+/// with their numbers.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -74,7 +77,7 @@ pub fn recent(
     })
 }
 
-/// What the operator has said in `state_dir` and stands now.
+/// The orders now in force in `state_dir`.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -94,12 +97,12 @@ fn look<T: Default>(
     look().map_err(|error| explain(&path, &error))
 }
 
-/// Writes `order` down, in place of what was said of the same before. A run that is under way sees it within a
-/// second, and the next one if there is none.
+/// Records `order`. It replaces an earlier order with the same subject. A running provisioner notices within
+/// a second; otherwise the next run reads it.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn say(state_dir: &Path, order: &Order) -> Result<(), StateError> {
+pub fn record_order(state_dir: &Path, order: &Order) -> Result<(), StateError> {
     write(state_dir, |transaction| {
         transaction.execute(
             "INSERT OR REPLACE INTO orders VALUES (?1, ?2)",
@@ -109,11 +112,11 @@ pub fn say(state_dir: &Path, order: &Order) -> Result<(), StateError> {
     })
 }
 
-/// Takes back what was said of `subject`, and returns it.
+/// Revokes the order with `subject`, and returns it.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn take_back(
+pub fn revoke_order(
     state_dir: &Path,
     subject: &str,
     by: &str,
@@ -159,11 +162,11 @@ fn note(
     apply(transaction, &Change::History(HistoryEntry { at, machine, machine_type, what }))
 }
 
-fn explain(path: &Path, error: &Trouble) -> StateError {
+fn explain(path: &Path, error: &DatabaseError) -> StateError {
     let path = path.display();
     StateError {
         reason: format!(
-            "cannot use {path}: {error}; who gives orders must be allowed to write it (root, or the service's user)"
+            "cannot use {path}: {error}; giving orders needs write access to it (run as root, or as the service's user)"
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! Writes the state down on a thread of its own: a busy database, or a slow disk, keeps nothing waiting but what is to
-//! be done only once it is written down.
+//! Writes the state on its own thread. A busy database or a slow disk delays only the effects that require
+//! recorded state.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use reconciler::{BatchId, Change, Event};
 
 use super::{Remembered, StateError, Store};
 
-/// How often it looks for what the operator says.
+/// How often it checks for new orders.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 enum Job {
@@ -19,14 +19,14 @@ enum Job {
     Refusal(Option<String>),
 }
 
-/// Takes what is to be written down, in order.
+/// Takes state changes to write, in order.
 pub(crate) struct Recorder {
     jobs: Sender<Job>,
     handed_in: u64,
     progress: Arc<Progress>,
 }
 
-/// How many jobs are done.
+/// The number of finished jobs.
 #[derive(Debug, Default)]
 struct Progress {
     done: Mutex<u64>,
@@ -39,7 +39,7 @@ impl Progress {
     }
 }
 
-/// All that was handed in before a moment.
+/// All jobs queued before a moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Ticket {
     number: u64,
@@ -47,15 +47,15 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Waits until all that is written down, or could not be.
+    /// Waits until all of them are written or have failed.
     pub(crate) fn wait(&self) {
         let waiting = |done: &mut u64| *done < self.number;
         let done = self.progress.changed.wait_while(self.progress.lock(), waiting);
         drop(done.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Waits no longer than `limit`.
-    pub(crate) fn wait_no_longer_than(&self, limit: Duration) {
+    /// Waits at most `limit`.
+    pub(crate) fn wait_at_most(&self, limit: Duration) {
         let waiting = |done: &mut u64| *done < self.number;
         let waited = self.progress.changed.wait_timeout_while(self.progress.lock(), limit, waiting);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
@@ -63,10 +63,10 @@ impl Ticket {
 }
 
 impl Recorder {
-    /// Writes into `store` from now on. `report` is told what became of each batch, and what the operator says.
+    /// Writes to `store` from now on. `report` gets the result of each batch, and changed orders.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// When its thread cannot be started.
     pub(crate) fn start(
         store: Store,
         report: impl Fn(Event) + Send + 'static,
@@ -92,31 +92,31 @@ impl Recorder {
             }
         };
         thread::Builder::new().name("state".to_owned()).spawn(work).map_err(|error| {
-            StateError { reason: format!("no thread to write the state with: {error}") }
+            StateError { reason: format!("cannot start a thread to write the state: {error}") }
         })?;
         Ok(Self { jobs, handed_in: 0, progress })
     }
 
     pub(crate) fn write(&mut self, batch: BatchId, changes: Vec<Change>) {
-        self.hand_in(Job::Write(batch, changes));
+        self.enqueue(Job::Write(batch, changes));
     }
 
     pub(crate) fn remember_providers(&mut self, providers: Remembered) {
-        self.hand_in(Job::Providers(providers));
+        self.enqueue(Job::Providers(providers));
     }
 
     pub(crate) fn note_refusal(&mut self, reason: Option<String>) {
-        self.hand_in(Job::Refusal(reason));
+        self.enqueue(Job::Refusal(reason));
     }
 
-    fn hand_in(&mut self, job: Job) {
-        // Its thread ends with us.
+    fn enqueue(&mut self, job: Job) {
+        // Its thread ends with this process.
         if self.jobs.send(job).is_ok() {
             self.handed_in += 1;
         }
     }
 
-    /// For what is to be done only when all that was handed in so far is written down.
+    /// For effects that require everything queued so far to be written.
     pub(crate) fn ticket(&self) -> Ticket {
         Ticket { number: self.handed_in, progress: Arc::clone(&self.progress) }
     }
@@ -147,7 +147,8 @@ mod tests {
     use super::*;
     use crate::lock::Access;
 
-    /// Handing in returns at once while another holds the database; what is to come after it waits.
+    /// Queuing returns at once while another process holds the database; only effects that require the write
+    /// wait.
     #[test]
     fn a_busy_database_keeps_only_those_waiting_who_need_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -166,7 +167,7 @@ mod tests {
             recorder.write(BatchId(batch), vec![gone]);
         }
         let ticket = recorder.ticket();
-        ticket.wait_no_longer_than(Duration::from_millis(100));
+        ticket.wait_at_most(Duration::from_millis(100));
         assert!(results.try_recv().is_err(), "it was written beside the other");
         other.execute_batch("COMMIT").unwrap();
         ticket.wait();

@@ -150,12 +150,12 @@ fn variants() {
                 "@d port=- accepts=yes jobs=1 idle=-",
                 "@e port=- accepts=yes jobs=0 idle=-",
                 "@f port=- accepts=no jobs=1 idle=-",
-                "! queue status: machines.\"a\".currentJobs is \"one\", not a count; the machine is taken for busy",
-                "! queue status: machines.\"b\".currentJobs is not told; the machine is taken for busy",
-                "! queue status: machines.\"c\".currentJobs is not told; the machine is taken for busy",
-                "! queue status: machines.\"c\".enabled is not told; the machine is taken for enabled",
-                "! queue status: machines.\"e\".enabled is 1, neither true nor false; the machine is taken for enabled",
-                "! queue status: machines.\"f\".currentJobs is -1, not a count; the machine is taken for busy",
+                "! queue status: machines.\"a\".currentJobs is \"one\", not a count; the machine counts as busy",
+                "! queue status: machines.\"b\".currentJobs is missing; the machine counts as busy",
+                "! queue status: machines.\"c\".currentJobs is missing; the machine counts as busy",
+                "! queue status: machines.\"c\".enabled is missing; the machine counts as enabled",
+                "! queue status: machines.\"e\".enabled is 1, neither true nor false; the machine counts as enabled",
+                "! queue status: machines.\"f\".currentJobs is -1, not a count; the machine counts as busy",
             ],
         ),
     ] {
@@ -234,14 +234,9 @@ fn the_command_is_believed_only_when_it_succeeds() {
     assert_eq!(up(ask(&format!("echo warning >&2; {print}"), minute)).uptime, Seconds(7));
 
     let failed = reason(ask(&format!("{print}; echo 'may be wrong' >&2; exit 1"), minute));
-    assert!(
-        failed.ends_with(" ended with exit code 1, what it printed may be wrong: may be wrong")
-    );
+    assert!(failed.ends_with(" ended with exit code 1, its output may be wrong: may be wrong"));
     let silent = reason(ask("exit 3", minute));
-    assert!(
-        silent.ends_with(" ended with exit code 3: it said nothing on standard error"),
-        "{silent}"
-    );
+    assert!(silent.ends_with(" ended with exit code 3: nothing on standard error"), "{silent}");
     let hangs = reason(ask("exec sleep 600", Duration::from_millis(200)));
     assert!(hangs.ends_with("did not end within 0.2 s and was killed"), "{hangs}");
 

@@ -78,7 +78,7 @@ fn without_the_lists_the_counts_of_the_last_dispatch_stand_in() {
     assert_eq!(
         queue.warnings,
         [
-            "which features the waiting steps require is not known, all count as requiring none: GET x: 404"
+            "the features that the waiting steps require are not known; all count as requiring none: GET x: 404"
         ]
     );
 }
@@ -136,9 +136,9 @@ fn odd_details_are_warnings_and_err_towards_busy() {
     assert_eq!(
         queue.warnings[..6],
         [
-            "queue status: machines.\"b\".stats.currentJobs is not told; the machine is taken for busy",
-            "queue status: machines.\"c\".stats.currentJobs is not told; the machine is taken for busy",
-            "queue status: machines.\"e\".stats.currentJobs is -1, not a count; the machine is taken for busy",
+            "queue status: machines.\"b\".stats.currentJobs is missing; the machine counts as busy",
+            "queue status: machines.\"c\".stats.currentJobs is missing; the machine counts as busy",
+            "queue status: machines.\"e\".stats.currentJobs is -1, not a count; the machine counts as busy",
             "queue status: queues.\"s\" is not a list; it is skipped",
             "queue status: a step in queues.\"t\" is not an object; it is skipped",
             "queue status: a step in queues.\"t\": \"--help\" is not the store path of a derivation: its hash is not 32 characters of Nix's base 32",

@@ -1,4 +1,4 @@
-//! What waits and runs, by machine type.
+//! Waiting and running steps, by machine type.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::queue::system_for;
 /// The demand by kind. Types that differ only in the order of their features are one kind.
 ///
 /// # Errors
-/// When steps could be taken for none.
+/// When waiting steps could be missed.
 pub(super) fn read(
     status: &Map<String, Value>,
     clock: Clock,
@@ -48,31 +48,34 @@ fn add(
     demand.runnable = demand.runnable.saturating_add(runnable);
     demand.running = demand.running.saturating_add(running);
     demand.last_active = demand.last_active.max(last_active);
-    // Summed over the runnable steps, brought up to date when asked.
-    if let Some(waited) = entry.count_if_told("waitTime", warnings) {
+    // The sum over the runnable steps, computed when asked.
+    if let Some(waited) = entry.count_or_warn("waitTime", warnings) {
         demand.wait_seconds = Some(demand.wait_seconds.unwrap_or(0).saturating_add(waited));
     }
     Ok(())
 }
 
-/// A type is `SYSTEM` or `SYSTEM:FEATURE,FEATURE` (`createStep` in `queue-monitor.cc`). The feature `local` stands
-/// there for `preferLocalBuild`, which the planner knows.
+/// A type is `SYSTEM` or `SYSTEM:FEATURE,FEATURE` (`createStep` in `queue-monitor.cc`). The feature `local`
+/// there means `preferLocalBuild`, which the planner handles.
 fn demand_key(key: &str) -> DemandKey {
     let (system, features) = key.split_once(':').unwrap_or((key, ""));
     let features = features.split(',').filter(|feature| !feature.is_empty());
     DemandKey { system: system_for(system), features: features.map(Feature::new).collect() }
 }
 
-/// Releases of February to June 2023 tell of no type at all: their steps must not be taken for none. (For some
-/// seconds after its start no queue runner does.)
+/// Releases of February to June 2023 report no types at all: their steps must not be missed. (Every queue
+/// runner reports none for some seconds after its start.)
 ///
 /// # Errors
-/// When steps wait of which the type is not told.
-pub(super) fn is_told_by_type(demand: &[Demand], runnable: Option<u64>) -> Result<(), String> {
+/// When steps wait and their types are not reported.
+pub(super) fn check_types_are_reported(
+    demand: &[Demand],
+    runnable: Option<u64>,
+) -> Result<(), String> {
     match runnable {
         Some(runnable) if runnable > 0 && demand.is_empty() => Err(format!(
             "{runnable} steps are runnable, but machineTypes of the queue status is empty: the queue runner has \
-             just started, or it is a release of February to June 2023, which never tells; update Hydra"
+             just started, or it is a release of February to June 2023, which never reports types; update Hydra"
         )),
         _ => Ok(()),
     }

@@ -17,13 +17,13 @@ pub(super) fn read(
     clock: Clock,
     warnings: &mut Warnings,
 ) -> Result<Listed, String> {
-    let mut listed = Listed { machines: Vec::new(), told_jobs: 0 };
+    let mut listed = Listed { machines: Vec::new(), reported_jobs: 0 };
     match status.get("machines") {
         Some(Value::Object(machines)) => {
             for (key, entry) in machines {
-                let (machine, told_jobs) = queue_machine(key, entry, clock, warnings);
+                let (machine, reported_jobs) = queue_machine(key, entry, clock, warnings);
                 listed.machines.push(machine);
-                listed.told_jobs = listed.told_jobs.saturating_add(told_jobs);
+                listed.reported_jobs = listed.reported_jobs.saturating_add(reported_jobs);
             }
         }
         None | Some(Value::Null) => none_is_listed(status, demand)?,
@@ -32,8 +32,8 @@ pub(super) fn read(
     Ok(listed)
 }
 
-/// From January 2023 to April 2025 the key is absent until a machine is listed; what has been listed once stays
-/// so. Nothing can be active then.
+/// From January 2023 to April 2025 the key is absent until a machine is listed; after that it stays. While it
+/// is absent, nothing can be active.
 fn none_is_listed(status: &Map<String, Value>, demand: &[Demand]) -> Result<(), String> {
     let fields = Fields::new(status, "");
     let is_zero = |key| fields.count(key).map(|count| count.unwrap_or(0) == 0);
@@ -49,7 +49,7 @@ fn none_is_listed(status: &Map<String, Value>, demand: &[Demand]) -> Result<(), 
     }
 }
 
-/// The machine, and how many jobs it is told to have; 0 where that cannot be read.
+/// The machine, and its number of jobs as reported; 0 if that cannot be read.
 fn queue_machine(
     key: &str,
     entry: &Value,
@@ -61,8 +61,8 @@ fn queue_machine(
     let place = format!("machines.{}.", quoted(key));
     let empty = Map::new();
     let fields = Fields::new(entry.as_object().unwrap_or(&empty), &place);
-    let told_jobs = jobs(fields, &place, warnings);
-    let current_jobs = told_jobs.unwrap_or(1);
+    let reported_jobs = jobs(fields, &place, warnings);
+    let current_jobs = reported_jobs.unwrap_or(1);
     let idle_since = clock.ours(fields.time("idleSince", warnings));
     let machine = QueueMachine {
         port,
@@ -70,36 +70,36 @@ fn queue_machine(
         current_jobs,
         idle_since: idle_since.filter(|_| current_jobs == 0),
         disabled_until: clock.ours(fields.time("disabledUntil", warnings)),
-        consecutive_failures: fields.count_if_told("consecutiveFailures", warnings).unwrap_or(0),
+        consecutive_failures: fields.count_or_warn("consecutiveFailures", warnings).unwrap_or(0),
         last_failure: clock.ours(fields.time("lastFailure", warnings)),
-        steps_done: fields.count_if_told("nrStepsDone", warnings),
+        steps_done: fields.count_or_warn("nrStepsDone", warnings),
         total_step_time: fields.seconds("totalStepTime", 1),
         total_build_time: fields.seconds("totalStepBuildTime", 1),
         ..QueueMachine::new(host)
     };
-    (machine, told_jobs.unwrap_or(0))
+    (machine, reported_jobs.unwrap_or(0))
 }
 
-/// `None`, with a warning, where they are not told.
+/// `None`, with a warning, if they are not reported.
 fn jobs(fields: Fields<'_>, place: &str, warnings: &mut Warnings) -> Option<u64> {
     let problem = match fields.count("currentJobs") {
         Ok(Some(jobs)) => return Some(jobs),
-        Ok(None) => format!("{place}currentJobs is not told"),
+        Ok(None) => format!("{place}currentJobs is missing"),
         Err(problem) => problem,
     };
-    warnings.add(format!("queue status: {problem}; the machine is taken for busy"));
+    warnings.add(format!("queue status: {problem}; the machine counts as busy"));
     None
 }
 
-/// A machine that left the machines file stays listed with `enabled: false`; every release tells. In doubt it may
-/// still be given steps.
+/// A machine that left the machines file stays listed with `enabled: false`; every release reports this. In
+/// doubt it may still get steps.
 fn accepts_jobs(fields: Fields<'_>, place: &str, warnings: &mut Warnings) -> AcceptsJobs {
-    let problem = match fields.truth("enabled") {
+    let problem = match fields.boolean("enabled") {
         Ok(Some(true)) => return AcceptsJobs::Yes,
         Ok(Some(false)) => return AcceptsJobs::No,
-        Ok(None) => format!("{place}enabled is not told"),
+        Ok(None) => format!("{place}enabled is missing"),
         Err(problem) => problem,
     };
-    warnings.add(format!("queue status: {problem}; the machine is taken for enabled"));
+    warnings.add(format!("queue status: {problem}; the machine counts as enabled"));
     AcceptsJobs::Yes
 }

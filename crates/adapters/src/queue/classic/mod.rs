@@ -1,10 +1,10 @@
 //! Classic Hydra: `hydra-queue-runner --status` (`State::dumpStatus`, before 2022-11 `getStatus`, and
 //! `State::showStatus` in the C++ `hydra-queue-runner/hydra-queue-runner.cc`, up to March 2026).
 //!
-//! What its releases leave out means something:
-//! - January 2023 to April 2025: no `machines` before the first machine is listed (`a5b17d06` mends that);
-//! - February to June 2023: `machineTypes` is always empty (`5c35d1be` mends that);
-//! - from February 2023 on: no `lastActive` and no `waitTime` by type, which are written to a copy.
+//! What its releases omit has a meaning:
+//! - January 2023 to April 2025: no `machines` before the first machine is listed (fixed by `a5b17d06`);
+//! - February to June 2023: `machineTypes` is always empty (fixed by `5c35d1be`);
+//! - since February 2023: no `lastActive` and no `waitTime` by type, because they are written to a copy.
 
 mod demand;
 mod machines;
@@ -19,7 +19,7 @@ use super::clock::{Asked, Clock};
 use super::lenient::{Fields, Warnings, object, quoted};
 use crate::command::{Invocation, Output};
 
-/// Asks a command.
+/// Runs a command that prints the status.
 #[derive(Clone, Debug)]
 pub struct Source {
     command: Vec<String>,
@@ -40,25 +40,25 @@ impl QueueSource for Source {
         match invocation.run() {
             Err(error) => QueueStatus::Unavailable(format!("statusCommand: {error}")),
             Ok(output) if !output.succeeded() => {
-                QueueStatus::Unavailable(not_to_be_trusted(&invocation.command_line(), &output))
+                QueueStatus::Unavailable(failure_message(&invocation.command_line(), &output))
             }
             Ok(output) => parse(&output.stdout, Asked::until_now(asked_at)),
         }
     }
 }
 
-/// A queue runner that does not answer within 5 s has its last known status printed before the command
-/// fails: a machine that is idle there may be building by now. So what was printed is not looked at.
-fn not_to_be_trusted(command_line: &str, output: &Output) -> String {
+/// If the queue runner does not answer within 5 s, the command prints its last known status before it fails:
+/// a machine that is idle there may be building by now. So the output is ignored.
+fn failure_message(command_line: &str, output: &Output) -> String {
     let said = output.stderr_tail();
-    let said = if said.is_empty() { "it said nothing on standard error".to_owned() } else { said };
-    let printed = if output.stdout.is_empty() { "" } else { ", what it printed may be wrong" };
+    let said = if said.is_empty() { "nothing on standard error".to_owned() } else { said };
+    let printed = if output.stdout.is_empty() { "" } else { ", its output may be wrong" };
     format!("statusCommand {command_line} ended with exit code {}{printed}: {said}", output.code)
 }
 
-/// Reads what the command printed when it was `asked`. Absent and unknown keys are fine, details that make no
-/// sense become [`Queue::warnings`]; all is [`QueueStatus::Unavailable`] where a busy machine could be missed
-/// or waiting steps be taken for none.
+/// Parses the output of the command, which ran during `asked`. Absent and unknown keys are fine, and invalid
+/// details become [`Queue::warnings`]. The result is [`QueueStatus::Unavailable`] if a busy machine or
+/// waiting steps could be missed.
 pub fn parse(bytes: &[u8], asked: Asked) -> QueueStatus {
     match read(bytes, asked) {
         Ok(queue) => QueueStatus::Up(queue),
@@ -74,9 +74,9 @@ fn read(bytes: &[u8], asked: Asked) -> Result<Queue, String> {
     let clock = Clock::new(fields.time("time", &mut warnings), asked, &mut warnings);
     let demand = demand::read(&status, clock, &mut warnings)?;
     let listed = machines::read(&status, &demand, clock, &mut warnings)?;
-    let runnable_total = fields.count_if_told("nrRunnableSteps", &mut warnings);
-    demand::is_told_by_type(&demand, runnable_total)?;
-    let unsupported_steps = fields.count_if_told("nrUnsupportedSteps", &mut warnings).unwrap_or(0);
+    let runnable_total = fields.count_or_warn("nrRunnableSteps", &mut warnings);
+    demand::check_types_are_reported(&demand, runnable_total)?;
+    let unsupported_steps = fields.count_or_warn("nrUnsupportedSteps", &mut warnings).unwrap_or(0);
     warnings.extend(aborted(unsupported_steps, runnable_total));
     Ok(Queue {
         uptime: fields.seconds("uptime", 1).unwrap_or(Seconds(0)),
@@ -85,7 +85,7 @@ fn read(bytes: &[u8], asked: Asked) -> Result<Queue, String> {
         demand,
         runnable_total,
         unsupported_steps,
-        copying_steps: copying_steps(fields, listed.told_jobs, &mut warnings),
+        copying_steps: copying_steps(fields, listed.reported_jobs, &mut warnings),
         machines: listed.machines,
         keys: MachineKeys::Address,
         warnings: warnings.into_lines(),
@@ -101,12 +101,12 @@ fn is_up(status: &Map<String, Value>) -> Result<(), String> {
     }
 }
 
-/// Steps that are active on no machine's account. Since April 2025 a machine's job ends when its outputs begin
-/// to be copied from it (`reservation.reset()` in `State::buildRemote`, `build-remote.cc`), the step only after
-/// that. `told_jobs` are the jobs of all machines, as far as they are told.
-fn copying_steps(status: Fields<'_>, told_jobs: u64, warnings: &mut Warnings) -> u64 {
+/// Active steps beyond the jobs of all machines. Since April 2025 a machine's job ends when its outputs begin
+/// to be copied (`reservation.reset()` in `State::buildRemote`, `build-remote.cc`), and the step ends only
+/// after that. `reported_jobs` is the number of reported jobs of all machines.
+fn copying_steps(status: Fields<'_>, reported_jobs: u64, warnings: &mut Warnings) -> u64 {
     match status.count("nrActiveSteps") {
-        Ok(active) => active.unwrap_or(0).saturating_sub(told_jobs),
+        Ok(active) => active.unwrap_or(0).saturating_sub(reported_jobs),
         Err(problem) => {
             warnings.add(format!("queue status: {problem}; outputs may be being copied"));
             1
@@ -114,19 +114,19 @@ fn copying_steps(status: Fields<'_>, told_jobs: u64, warnings: &mut Warnings) ->
     }
 }
 
-/// `State::abortUnsupported` (`dispatcher.cc`) counts the steps that no machine supports, and takes those out of
-/// the runnable ones that it aborts.
+/// `State::abortUnsupported` (`dispatcher.cc`) counts the steps that no machine supports, and removes the
+/// aborted ones from the runnable ones.
 fn aborted(unsupported: u64, runnable: Option<u64>) -> Option<String> {
     let gone = unsupported.checked_sub(runnable?).filter(|gone| *gone > 0)?;
     Some(format!(
-        "queue status: {unsupported} steps had no machine that supports them, and {gone} of them wait no more: \
+        "queue status: {unsupported} steps had no machine that supports them, and {gone} of them no longer wait: \
          they were canceled, or aborted (status 9, \"unsupported system type\"); max_unsupported_time in \
-         hydra.conf (0 by default) must be longer than a machine takes to be made"
+         hydra.conf (0 by default) must be longer than the creation of a machine takes"
     ))
 }
 
-/// What is told of the machines.
+/// What the status reports of the machines.
 struct Listed {
     machines: Vec<QueueMachine>,
-    told_jobs: u64,
+    reported_jobs: u64,
 }

@@ -1,4 +1,4 @@
-//! What waits and runs, by system and required features.
+//! Waiting and running steps, by system and required features.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,26 +9,26 @@ use super::steps::{Phase, Step, Steps};
 use crate::queue::derivations::{DrvPath, Features};
 use crate::queue::system_for;
 
-/// Puts both answers together. `trouble` is why Nix did not tell the features of all steps.
+/// Combines both answers. `problem` is the reason why Nix did not show the features of all steps.
 ///
-/// Where a system's steps are listed, the steps are counted. `nrRunnableWaiting` stands in only where they
-/// are not: it is what the last dispatch (up to `dispatchTriggerTimerInS` ago) left there, and
-/// `Queues::process` in `hydra-queue-runner/src/state/queue.rs` sets it to all steps, those being built
-/// too, where no builder of the system has room, to fewer than wait where a dispatch used up the room, and
-/// not at all once the queue has become empty. The answer in `rest-building` says 1 where 3 wait. A step
-/// that failed and waits for its next try (`nrRunnableDisabled`) counts as waiting: it will need a machine.
+/// If a system's steps are listed, they are counted. Only if they are not, `nrRunnableWaiting` is used. It is
+/// the result of the last dispatch (up to `dispatchTriggerTimerInS` ago). `Queues::process` in
+/// `hydra-queue-runner/src/state/queue.rs` sets it to all steps, including those being built, if no builder
+/// of the system has room; to fewer than wait if a dispatch used up the room; and not at all once the queue
+/// is empty. The answer in `rest-building` says 1 while 3 wait. A failed step that waits for its next attempt
+/// (`nrRunnableDisabled`) counts as waiting: it will need a machine.
 ///
-/// How long steps have waited is counted from their `runnableSince`: `avgRunnableTime` is never set, and
-/// `waitTimeMs` adds up what each step had waited when it was put into the queue, which is nothing
-/// (`BuildQueue::insert_new_jobs` in the same file).
+/// The wait of steps is computed from their `runnableSince`: `avgRunnableTime` is never set, and `waitTimeMs`
+/// adds up how long each step had waited when it was queued, which is zero (`BuildQueue::insert_new_jobs` in
+/// the same file).
 ///
 /// # Errors
-/// When waiting steps could be taken for none.
+/// When waiting steps could be missed.
 pub(super) fn queue(
     status: Status,
     steps: Result<Steps, String>,
     features_of: impl Fn(&DrvPath) -> Option<Features>,
-    trouble: Option<&str>,
+    problem: Option<&str>,
 ) -> Result<Queue, String> {
     let mut warnings = status.warnings.into_lines();
     let mut listed = match steps {
@@ -38,7 +38,7 @@ pub(super) fn queue(
         }
         Err(reason) => {
             warnings.push(format!(
-                "which features the waiting steps require is not known, all count as requiring none: {reason}"
+                "the features that the waiting steps require are not known; all count as requiring none: {reason}"
             ));
             BTreeMap::new()
         }
@@ -54,7 +54,7 @@ pub(super) fn queue(
     for (system, steps) in listed {
         tally.add_steps(&system, &steps, &features_of);
     }
-    warnings.extend(tally.warning(trouble));
+    warnings.extend(tally.warning(problem));
     let demand = tally.by_kind.into_values().collect();
     let keys = MachineKeys::HostName;
     Ok(Queue {
@@ -75,7 +75,7 @@ pub(super) fn queue(
 #[derive(Debug, Default)]
 struct Tally {
     by_kind: BTreeMap<DemandKey, Demand>,
-    /// When the answer was made, by the queue runner's clock.
+    /// When the answer was created, by the queue runner's clock.
     now: Option<Timestamp>,
     /// Waiting steps whose features are not known.
     unknown: u64,
@@ -118,14 +118,14 @@ impl Tally {
         }
     }
 
-    fn warning(&self, trouble: Option<&str>) -> Option<String> {
+    fn warning(&self, problem: Option<&str>) -> Option<String> {
         (self.unknown > 0).then(|| {
             format!(
                 "the features that {} waiting steps require are not known: they count as requiring none, so \
                  machines may be made that cannot build them. queue.nixCommand must read the queue runner's \
                  store: {}",
                 self.unknown,
-                trouble.unwrap_or("nix did not show their derivations")
+                problem.unwrap_or("nix did not show their derivations")
             )
         })
     }

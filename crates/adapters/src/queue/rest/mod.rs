@@ -1,12 +1,12 @@
 //! Current Hydra: the REST server of the Rust queue runner
 //! (`subprojects/hydra-queue-runner/src/server/http.rs` and `io/`, read at 14332fbf of August 2026).
 //!
-//! - A step goes to a builder that has all features it requires and whose `mandatoryFeatures` it all
-//!   requires (`Machines::get_machine_for_system` in `state/machine.rs`), as with classic Hydra.
-//! - `builtin` is a system with a queue like the others, but any builder may take its steps (same
-//!   place). The queue runner builds nothing itself: such a step counts as one of our own system, so that a
-//!   farm without machines gets one.
-//! - Systems are queued apart: an `i686-linux` step waits in its own queue, which a builder serves if it
+//! - A step goes to a builder that has all features that the step requires and whose `mandatoryFeatures`
+//!   are all required by it (`Machines::get_machine_for_system` in `state/machine.rs`), as in classic Hydra.
+//! - `builtin` is a system with its own queue, but any builder may get its steps (same place). The queue
+//!   runner itself builds nothing: such a step counts as one of our own system, so that a farm without
+//!   machines gets one.
+//! - Each system has its own queue: an `i686-linux` step waits in its queue, which a builder serves if it
 //!   names that system.
 
 mod demand;
@@ -25,7 +25,7 @@ use super::clock::Asked;
 use super::derivations::{DrvPath, Features};
 use super::features::FeatureCache;
 
-/// Asks a REST server, and Nix for the features of the steps it tells of.
+/// Asks a REST server, and Nix for the features of the listed steps.
 #[derive(Debug)]
 pub struct Source {
     server: Server,
@@ -34,25 +34,27 @@ pub struct Source {
 }
 
 impl Source {
-    /// `url` has no slash at its end. `limit` is for one look: all requests and all of Nix together.
+    /// `url` has no trailing slash. `limit` applies to one question: all requests and all calls of Nix
+    /// together.
     pub(super) fn new(url: &str, limit: Duration, features: FeatureCache) -> Self {
         Self { server: Server::new(url), limit, features }
     }
 
     fn look(&mut self) -> Result<Queue, String> {
         let deadline = Instant::now() + self.limit;
-        // The machines first: what begins between the two answers is then waiting in one, or both.
+        // The machines first: a build that starts between the two answers is then counted as waiting in one
+        // of them, or both.
         let asked_at = crate::clock::now();
         let status = self.server.get("/status", deadline)?;
         let status = status::parse(&status, Asked::until_now(asked_at))?;
         let steps =
             self.server.get("/status/queues", deadline).and_then(|body| steps::parse(&body));
-        let trouble = match &steps {
+        let problem = match &steps {
             Ok(steps) => self.features.learn(&steps.derivations(), asked_at, deadline),
             Err(_) => None,
         };
         let features_of = |derivation: &DrvPath| self.features.get(derivation).cloned();
-        demand::queue(status, steps, features_of, trouble.as_deref())
+        demand::queue(status, steps, features_of, problem.as_deref())
     }
 }
 
@@ -65,8 +67,8 @@ impl QueueSource for Source {
     }
 }
 
-/// Reads the bodies of `/status` and `/status/queues` (or why that is not to be had), with
-/// `features_of` what is known of derivations. They were `asked` for then.
+/// Parses the bodies of `/status` and `/status/queues` (or why the latter is missing). `features_of` is what
+/// is known of derivations. The requests ran during `asked`.
 pub fn read(
     status: &[u8],
     queues: Result<&[u8], String>,

@@ -1,4 +1,4 @@
-//! The HTTP side of the REST server. What it is logged in with is never part of a message.
+//! The HTTP side of the REST server. Credentials are never part of a message.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 
-/// `/status/queues` takes some 250 bytes a step: half a million of them.
+/// `/status/queues` has about 250 bytes per step: this is enough for half a million.
 const BODY_LIMIT_BYTES: u64 = 128 << 20;
 
-/// A server and how to log in there.
+/// A server and its credentials.
 pub(super) struct Server {
     /// Without user and password.
     url: String,
@@ -20,15 +20,15 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `url` is `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`, without a slash at its end.
+    /// `url` is `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`, without a trailing slash.
     pub(super) fn new(url: &str) -> Self {
         let (url, login) = split_login(url);
-        // No proxy of the environment: the queue runner is on this host or in this network.
+        // No proxy from the environment: the queue runner is on this host or in this network.
         let agent = ureq::Agent::config_builder().proxy(None).build().into();
         Self { url, authorization: login.map(basic), agent }
     }
 
-    /// The body of the answer to `GET path`, before `deadline`.
+    /// The body of the response to `GET path`, before `deadline`.
     ///
     /// # Errors
     /// When there is none.
@@ -57,8 +57,8 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The URL without user and password, and these. A password may hold an `@`, a `/` or a `?` that should have been
-/// encoded: the last `@` of all ends it, so that nothing of it is ever shown.
+/// The URL without user and password, and the credentials. A password may contain an `@`, a `/` or a `?` that
+/// should have been encoded: the last `@` ends it, so that no part of it is ever shown.
 fn split_login(url: &str) -> (String, Option<&str>) {
     let (scheme, rest) = match url.find("://") {
         Some(at) => url.split_at(at + "://".len()),
@@ -66,19 +66,21 @@ fn split_login(url: &str) -> (String, Option<&str>) {
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match rest.rsplit_once('@') {
-        Some((login, place)) if !is_place(authority) => (format!("{scheme}{place}"), Some(login)),
+        Some((login, place)) if !is_authority(authority) => {
+            (format!("{scheme}{place}"), Some(login))
+        }
         _ => (url.to_owned(), None),
     }
 }
 
-/// Whether `authority` is `HOST` or `HOST:PORT`, so that an `@` behind it is part of a path.
-fn is_place(authority: &str) -> bool {
+/// Whether `authority` is `HOST` or `HOST:PORT`. Then an `@` after it is part of a path.
+fn is_authority(authority: &str) -> bool {
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
     let is_ipv6 = authority.ends_with(']');
     !authority.contains('@') && (is_ipv6 || port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The header that logs in with `USER:PASSWORD`, percent-encoded as in a URL.
+/// The header for the login `USER:PASSWORD`, percent-encoded as in a URL.
 fn basic(login: &str) -> String {
     let login: Vec<u8> = percent_decode_str(login).collect();
     format!("Basic {}", BASE64_STANDARD.encode(login))

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::queue::clock::{Asked, Clock};
 use crate::queue::lenient::{Fields, Warnings, object, quoted};
 
-/// What `/status` says.
+/// The content of `/status`.
 #[derive(Debug)]
 pub(super) struct Status {
     pub(super) uptime: Seconds,
@@ -23,16 +23,16 @@ pub(super) struct Status {
 /// The counts of one system's queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counts {
-    /// `nrRunnableWaiting`: what the last dispatch left waiting.
+    /// `nrRunnableWaiting`: steps that the last dispatch left waiting.
     pub(super) waiting: u64,
-    /// `activeRunnable`: what is building.
+    /// `activeRunnable`: steps being built.
     pub(super) running: u64,
 }
 
-/// Reads the body of `/status`.
+/// Parses the body of `/status`.
 ///
 /// # Errors
-/// When it cannot be relied on: the queue runner is not up, or a busy machine could be missed.
+/// When it cannot be trusted: the queue runner is not up, or a busy machine could be missed.
 pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
     let status = object(body, "/status")?;
     let runner = status
@@ -60,15 +60,15 @@ pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
         listed.iter().map(|(key, entry)| queue_machine(key, entry, clock, &mut warnings));
     let mut machines: Vec<_> = machines.collect();
     suspect_hidden_builders(fields, &mut machines, &mut warnings);
-    let unsupported = fields.count_if_told("nrUnsupportedSteps", &mut warnings).unwrap_or(0);
-    let aborted = fields.count_if_told("nrUnsupportedStepsAborted", &mut warnings);
+    let unsupported = fields.count_or_warn("nrUnsupportedSteps", &mut warnings).unwrap_or(0);
+    let aborted = fields.count_or_warn("nrUnsupportedStepsAborted", &mut warnings);
     warnings.extend(aborted.filter(|aborted| *aborted > 0).map(aborted_warning));
     Ok(Status {
         uptime: fields.seconds("uptime", 1).unwrap_or(Seconds(0)),
         clock,
         counts,
         // Steps being built are runnable too (`Steps::len_runnable` in `state/step.rs`).
-        runnable: fields.count_if_told("runnableCount", &mut warnings),
+        runnable: fields.count_or_warn("runnableCount", &mut warnings),
         unsupported,
         machines,
         warnings,
@@ -84,7 +84,7 @@ fn time(runner: &Map<String, Value>, warnings: &mut Warnings) -> Option<Timestam
     time
 }
 
-/// Cuts off the fraction of the second.
+/// Removes the fraction of the second.
 pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
     let time: jiff::Timestamp = value.as_str()?.parse().ok()?;
     u64::try_from(time.as_second()).ok().map(Timestamp)
@@ -94,7 +94,7 @@ pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
 fn aborted_warning(aborted: u64) -> String {
     format!(
         "queue status: {aborted} steps were aborted since the queue runner's start because no builder supported \
-         them for maxUnsupportedTimeInS (120 by default); it must be longer than a machine takes to be made"
+         them for maxUnsupportedTimeInS (120 by default); it must be longer than the creation of a machine takes"
     )
 }
 
@@ -104,7 +104,7 @@ fn counts(systems: &Map<String, Value>) -> BTreeMap<System, Result<Counts, Strin
         let stats = stats.as_object().ok_or_else(|| format!("{place} is not an object"))?;
         let place = format!("{place}.");
         let fields = Fields::new(stats, &place);
-        // Not `totalRunnable`: it counts the steps that are building too.
+        // Not `totalRunnable`: it also counts the steps being built.
         let waiting = fields.count("nrRunnableWaiting")?.unwrap_or(0);
         let running = fields.count("activeRunnable")?.unwrap_or(0);
         Ok(Counts { waiting, running })
@@ -112,7 +112,7 @@ fn counts(systems: &Map<String, Value>) -> BTreeMap<System, Result<Counts, Strin
     systems.iter().map(|entry| (System::new(entry.0), read(entry))).collect()
 }
 
-/// A builder's key is what `gethostname` says there (`hydra-builder/src/state.rs`; no option changes it).
+/// A builder's key is its `gethostname` (`hydra-builder/src/state.rs`; no option changes it).
 fn queue_machine(
     host_name: &str,
     entry: &Value,
@@ -126,53 +126,53 @@ fn queue_machine(
     let current_jobs = jobs(entry, fields, &place, warnings);
     let idle_since = clock.ours(fields.time("idleSince", warnings));
     QueueMachine {
-        // A builder is listed as long as it is connected, and may be given a step at any time. There is
-        // no draining: on SIGTERM it aborts its builds and hangs up (`stop_application` in
-        // `hydra-builder/src/main.rs`), so that only an idle one may be stopped.
+        // A builder is listed as long as it is connected, and may get a step at any time. It cannot be
+        // drained: on SIGTERM it aborts its builds and disconnects (`stop_application` in
+        // `hydra-builder/src/main.rs`). So only an idle one may be stopped.
         accepts_jobs: AcceptsJobs::Yes,
         current_jobs,
         idle_since: idle_since.filter(|_| current_jobs == 0),
         disabled_until: clock.ours(fields.time("disabledUntil", warnings)),
-        consecutive_failures: fields.count_if_told("consecutiveFailures", warnings).unwrap_or(0),
+        consecutive_failures: fields.count_or_warn("consecutiveFailures", warnings).unwrap_or(0),
         last_failure: clock.ours(fields.time("lastFailure", warnings)),
-        steps_done: fields.count_if_told("nrStepsDone", warnings),
+        steps_done: fields.count_or_warn("nrStepsDone", warnings),
         total_step_time: fields.seconds("totalStepTimeMs", 1000),
         total_build_time: fields.seconds("totalStepBuildTimeMs", 1000),
         ..QueueMachine::new(Host::new(host_name))
     }
 }
 
-/// What is counted, or listed where that is more. A step is listed until its outputs are uploaded
-/// (`complete_build` in `server/grpc.rs` comes after that).
+/// The counted or listed jobs, whichever is more. A step is listed until its outputs are uploaded
+/// (`complete_build` in `server/grpc.rs` follows that).
 fn jobs(entry: &Value, stats: Fields<'_>, place: &str, warnings: &mut Warnings) -> u64 {
     let problem = match stats.count("currentJobs") {
         Ok(Some(counted)) => {
             let listed = entry.get("jobs").and_then(Value::as_array).map_or(0, Vec::len);
             return counted.max(listed as u64);
         }
-        Ok(None) => format!("{place}currentJobs is not told"),
+        Ok(None) => format!("{place}currentJobs is missing"),
         Err(problem) => problem,
     };
-    warnings.add(format!("queue status: {problem}; the machine is taken for busy"));
+    warnings.add(format!("queue status: {problem}; the machine counts as busy"));
     1
 }
 
-/// The queue runner knows builders by a number of its own and lists them by host name (`status::get` in
-/// `server/http.rs`), so that of two with the same name only one is seen. The other may be building: until
-/// it is told apart, no builder counts as idle.
+/// The queue runner identifies builders by a number and lists them by host name (`status::get` in
+/// `server/http.rs`). Of two with the same name only one is listed, and the other may be building: until
+/// their names differ, no builder counts as idle.
 fn suspect_hidden_builders(
     runner: Fields<'_>,
     machines: &mut [QueueMachine],
     warnings: &mut Warnings,
 ) {
-    let total = runner.count_if_told("machinesTotal", warnings).unwrap_or(0);
+    let total = runner.count_or_warn("machinesTotal", warnings).unwrap_or(0);
     let hidden = total.saturating_sub(machines.len() as u64);
     if hidden == 0 {
         return;
     }
     warnings.add(format!(
         "queue status: {total} builders are connected but {} listed: several have one host name, so none \
-         is taken for idle; give each its own (networking.hostName)",
+         counts as idle; give each its own (networking.hostName)",
         machines.len()
     ));
     for machine in machines {

@@ -1,4 +1,4 @@
-//! `/status/queues`: the steps that wait for a machine or are being built, by system.
+//! `/status/queues`: the waiting and running steps, by system.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,24 +9,24 @@ use super::status::parse_time;
 use crate::queue::derivations::DrvPath;
 use crate::queue::lenient::{Warnings, object, quoted};
 
-/// What `/status/queues` says; a system whose list makes no sense is left out.
+/// The content of `/status/queues`. A system whose list is invalid is skipped.
 #[derive(Debug)]
 pub(super) struct Steps {
     pub(super) by_system: BTreeMap<System, Vec<Step>>,
     pub(super) warnings: Warnings,
 }
 
-/// A step that waits or is being built.
+/// A waiting or running step.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// `None` where the answer's `drvPath` is no derivation.
+    /// `None` if the answer's `drvPath` is not a derivation.
     pub(super) derivation: Option<DrvPath>,
     pub(super) phase: Phase,
-    /// Since when it could have been built, by the queue runner's clock.
+    /// Since when it has been runnable, by the queue runner's clock.
     pub(super) runnable_since: Option<Timestamp>,
 }
 
-/// Where a step is.
+/// The phase of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Waiting,
@@ -39,7 +39,7 @@ impl Steps {
     }
 }
 
-/// Reads the body of `/status/queues`.
+/// Parses the body of `/status/queues`.
 ///
 /// # Errors
 /// When it has no queues.
@@ -63,7 +63,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Steps, String> {
     Ok(Steps { by_system, warnings })
 }
 
-/// `None` for what neither waits nor runs: done, cancelled, or its dependencies are not done.
+/// `None` for a step that neither waits nor runs: finished, cancelled, or its dependencies are not built.
 fn read_step(step: &Value, place: &str, warnings: &mut Warnings) -> Option<Step> {
     let Some(fields) = step.as_object() else {
         warnings.add(format!("queue status: a step in {place} is not an object; it is skipped"));
