@@ -314,7 +314,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
     let expired = json!({ "error": { "code": "RequestExpired", "status": 400 } });
     account.fault("DescribeInstances", 9, &expired);
     let error = provider.list(LIMIT).unwrap_err();
-    assert!(error.message.contains("is this host's clock right?"), "{error}");
+    assert!(error.message.contains("check this host's clock"), "{error}");
 
     account.faults(&json!([]));
     fs::remove_file(account.path("credentials")).unwrap();

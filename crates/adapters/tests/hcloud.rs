@@ -284,7 +284,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
     }
     fs::write(project.path("token"), "two words").unwrap();
     let error = provider.list(LIMIT).unwrap_err();
-    assert!(error.message.contains("is to have an API token and nothing else"), "{error}");
+    assert!(error.message.contains("must contain an API token and nothing else"), "{error}");
     assert!(!error.message.contains("two words"), "{error}");
     fs::remove_file(project.path("token")).unwrap();
     assert!(provider.list(LIMIT).unwrap_err().message.contains("provider.hcloud.tokenFile"));

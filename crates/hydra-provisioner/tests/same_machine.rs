@@ -194,7 +194,7 @@ fn what_the_program_printed_is_shown_where_it_is_no_answer() {
     fs::write(farm.path("list.json"), r#"{"machines": [{"name": "farm-\u001b[2J"}]}"#).unwrap();
     let output = farm.run(&["plan"]);
     let said = format!("{}{}", stdout(&output), stderr(&output));
-    assert!(said.contains("machines[0] does not tell its type"), "{said}");
+    assert!(said.contains("machines[0] has no type"), "{said}");
     assert!(said.contains("farm-") && !said.contains("\u{1b}[2J"), "{said}");
 }
 

@@ -1,4 +1,5 @@
-//! The `command` provider: a program of the operator's, spoken to in JSON (protocol 1, `docs/provider-protocol.md`).
+//! The `command` provider: the operator's own program, with a JSON protocol (protocol 1,
+//! `docs/provider-protocol.md`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::{Provider, ProviderContext, ProviderError, wait_until_up, wire};
 use crate::clock::now;
 use crate::command::{CommandError, Invocation};
 
-/// The exit code that says "not enough capacity now".
+/// The exit code for "no capacity now".
 const CAPACITY_EXIT_CODE: i32 = 3;
 
 /// `provider.command` in `conf.nix`.
@@ -21,7 +22,7 @@ const CAPACITY_EXIT_CODE: i32 = 3;
 pub struct Settings {
     /// Program and first arguments; not empty.
     pub program: Vec<String>,
-    /// Handed to `create` as they are.
+    /// Passed to `create` unchanged.
     #[serde(default)]
     pub options: Value,
 }
@@ -43,7 +44,7 @@ impl CommandProvider {
         Self { tag: context.tag.clone(), program, options }
     }
 
-    /// Runs the program and has its answer read.
+    /// Runs the program and parses its answer.
     fn call<T>(
         &self,
         verb: &str,
@@ -57,7 +58,7 @@ impl CommandProvider {
         match output.code {
             0 => read(&output.stdout).map_err(|problem| {
                 ProviderError::failed(format!(
-                    "{command} printed what is not protocol 1's answer to {verb}: {problem}"
+                    "the output of {command} is not a protocol 1 answer to {verb}: {problem}"
                 ))
             }),
             CAPACITY_EXIT_CODE => Err(ProviderError {
@@ -131,7 +132,7 @@ impl Provider for CommandProvider {
             self.list(left)?
                 .into_iter()
                 .find(|listed| listed.name == machine.name)
-                .ok_or_else(|| ProviderError::failed("it vanished while it was starting"))
+                .ok_or_else(|| ProviderError::failed("it disappeared while it was starting"))
         })
     }
 

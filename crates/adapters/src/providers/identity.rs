@@ -1,5 +1,5 @@
-//! The document that tells a new machine who it is (`docs/qemu.md`, "Identity"; read by `scripts/image/identity`), and the
-//! host keys in it.
+//! The document that gives a new machine its identity (`docs/qemu.md`, "Identity"; read by
+//! `scripts/image/identity`), and the host keys in it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,18 +15,18 @@ use crate::command::Invocation;
 /// Generating a key takes milliseconds.
 const KEYGEN_LIMIT: Duration = Duration::from_secs(30);
 
-/// What makes a guest this machine and no other.
+/// The identity of a guest.
 #[derive(Debug)]
 pub(super) struct Identity<'a> {
-    /// What the machine is to call itself.
+    /// The machine's host name.
     pub(super) host_name: &'a str,
-    /// As machine-id(5) wants it; empty: the machine makes its own.
+    /// In the format of machine-id(5); empty: the machine creates its own.
     pub(super) machine_id: &'a str,
-    /// The private host key, as ssh-keygen writes it.
+    /// The private host key, in ssh-keygen's format.
     pub(super) host_key: &'a [u8],
     /// Public keys that may log in.
     pub(super) authorized_keys: &'a [String],
-    /// Seconds after the provisioner's last visit at which an idle machine powers itself off.
+    /// How many seconds after the provisioner's last visit an idle machine powers itself off.
     pub(super) idle_timeout: u32,
 }
 
@@ -49,13 +49,13 @@ impl Identity<'_> {
     }
 }
 
-/// Makes a new ed25519 host key: the private one in `file`, the public one beside it with `.pub`.
+/// Creates a new ed25519 host key: the private key in `file`, the public key in `file`.pub.
 ///
 /// # Errors
 /// When ssh-keygen cannot be run or fails.
 pub(super) fn generate_host_key(file: &Path, comment: &str) -> Result<(), ProviderError> {
     for leftover in [file.to_owned(), public_file(file)] {
-        // Of an earlier, cut off attempt; ssh-keygen would ask.
+        // Left by an interrupted attempt; ssh-keygen would ask.
         let _ = fs::remove_file(leftover);
     }
     let invocation = Invocation::new(&["ssh-keygen".to_owned()], KEYGEN_LIMIT)
@@ -65,10 +65,10 @@ pub(super) fn generate_host_key(file: &Path, comment: &str) -> Result<(), Provid
     if output.succeeded() {
         return Ok(());
     }
-    Err(ProviderError::failed(format!("cannot make a host key: {}", output.stderr_tail())))
+    Err(ProviderError::failed(format!("cannot create a host key: {}", output.stderr_tail())))
 }
 
-/// Where the public half of the key in `file` is.
+/// The path of the public half of the key in `file`.
 pub(super) fn public_file(file: &Path) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(".pub");
@@ -84,7 +84,7 @@ pub(super) fn without_comment(line: &str) -> Option<String> {
 /// The keys that may log in: `given`, and those in `file`.
 ///
 /// # Errors
-/// When `file` cannot be read and no other key is given; `option` is where one can be.
+/// When `file` cannot be read and no other key is given; `option` is the option that could give one.
 pub(super) fn authorized_keys(
     given: &[String],
     file: Option<&Path>,
@@ -97,7 +97,7 @@ pub(super) fn authorized_keys(
             Err(_) if !keys.is_empty() => {}
             Err(error) => {
                 return Err(ProviderError::failed(format!(
-                    "cannot read the public key {}: {error}; it is made from sshKey with `ssh-keygen -y`, or set {option}",
+                    "cannot read the public key {}: {error}; create it from sshKey with `ssh-keygen -y`, or set {option}",
                     path.display()
                 )));
             }

@@ -1,4 +1,4 @@
-//! How machines are made: one module a provider, all behind [`Provider`].
+//! How machines are created: one module per provider, all behind [`Provider`].
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -23,14 +23,14 @@ pub(crate) use ssh_access::check_host_key;
 
 pub use cloud::Login;
 
-/// How often a machine that is not up yet is looked at.
+/// The interval between two checks of a machine that is not up yet.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `systemTypes.<T>.provider` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum ProviderSettings {
-    /// A program of the operator's.
+    /// The operator's own program.
     Command(command::Settings),
     /// Instances of Amazon EC2.
     Ec2(Box<ec2::Settings>),
@@ -43,8 +43,8 @@ pub enum ProviderSettings {
 }
 
 impl ProviderSettings {
-    /// What the machines are reached through: types with the same identity share one provider, which lists
-    /// the machines of all of them at once.
+    /// What the machines are reached through. Types with the same identity share one provider, which lists
+    /// the machines of all of them together.
     pub fn identity(&self) -> String {
         match self {
             Self::Command(settings) => format!("command {:?}", settings.program),
@@ -58,29 +58,30 @@ impl ProviderSettings {
     }
 }
 
-/// Makes machines. Calls come from several threads at once, each for another machine.
+/// Creates and operates machines. Calls come from several threads at the same time, each for a different
+/// machine.
 pub trait Provider: Send + Sync {
-    /// All machines of our tag, of whatever type.
+    /// All machines with our tag, of any type.
     ///
     /// # Errors
-    /// When the list may not be complete.
+    /// When the list may be incomplete.
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError>;
 
-    /// What its machines share and may not use up, as of the last [`list`](Self::list).
+    /// Limited resources that its machines share, as of the last [`list`](Self::list).
     fn resources(&self) -> Vec<Resource> {
         Vec::new()
     }
 
-    /// Whether a machine that has only just booted has a fresh `/run/keep-alive`, without our touching it.
+    /// Whether a machine creates `/run/keep-alive` itself when it boots.
     fn boots_with_keep_alive(&self) -> bool {
         false
     }
 
-    /// Creates a machine; one of that name that is there already is the answer. `token` is the same when the same
-    /// creation is asked for again, and another for each other one.
+    /// Creates a machine. If a machine of that name exists, it is returned. A repeated request for the same
+    /// creation has the same `token`; every other creation has a different one.
     ///
     /// # Errors
-    /// With [`OperationErrorKind::Capacity`] when there may be room later.
+    /// With [`OperationErrorKind::Capacity`] if there may be capacity later.
     fn create(
         &self,
         name: &MachineName,
@@ -89,28 +90,28 @@ pub trait Provider: Send + Sync {
         limit: Duration,
     ) -> Result<Machine, ProviderError>;
 
-    /// Starts a machine that is off; one that is on is a success.
+    /// Starts a machine that is off. A running machine is a success.
     ///
     /// # Errors
     /// When it cannot be started.
     fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
 
-    /// Waits until the machine is up and brings it up to date. Returns it as it is then: up, with an address.
+    /// Waits until the machine is up, and deploys to it. Returns it as it is afterwards: up, with an address.
     ///
     /// # Errors
     /// When it is not up in time.
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError>;
 
-    /// Stops a machine and keeps its disk; one that is off is a success.
+    /// Stops a machine and keeps its disk. A machine that is off is a success.
     ///
     /// # Errors
-    /// When it may still be on.
+    /// When it may still be running.
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
 
-    /// Destroys a machine; one that is gone is a success.
+    /// Destroys a machine. A machine that is gone is a success.
     ///
     /// # Errors
-    /// When anything of it may be left.
+    /// When any part of it may be left.
     fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
 }
 
@@ -118,23 +119,23 @@ pub trait Provider: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", planner::escape(message))]
 pub struct ProviderError {
-    /// What a caller branches on.
+    /// What callers branch on.
     pub kind: OperationErrorKind,
-    /// What happened and what to do about it.
+    /// What happened, and how to fix it.
     pub message: String,
 }
 
 impl ProviderError {
-    /// Any failure that a caller does not branch on.
+    /// A failure that callers do not branch on.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: OperationErrorKind::Failed, message: message.into() }
     }
 }
 
-/// Looks at a machine every [`POLL_INTERVAL`] until it is up with an address.
+/// Checks a machine every [`POLL_INTERVAL`] until it is up with an address.
 ///
 /// # Errors
-/// When it fails, vanishes, or is not up within `limit`.
+/// When it fails, disappears, or is not up within `limit`.
 fn wait_until_up(
     machine: &Machine,
     limit: Duration,
@@ -178,7 +179,7 @@ fn not_up(state: MachineState, limit: Duration) -> String {
     }
 }
 
-/// What every provider is made with.
+/// The input of every provider.
 #[derive(Clone, Debug)]
 pub struct ProviderContext {
     /// Marks our machines.
@@ -187,7 +188,7 @@ pub struct ProviderContext {
     pub state_dir: std::path::PathBuf,
 }
 
-/// Makes the one provider for `types`, whose settings have the same identity. `None` for no types.
+/// Creates the one provider for `types`, whose settings have the same identity. `None` if there are no types.
 pub fn build(
     context: &ProviderContext,
     types: &BTreeMap<MachineType, ProviderSettings>,
@@ -231,7 +232,7 @@ pub fn build(
     }
 }
 
-/// The types for which `settings_of_kind` knows settings.
+/// The types for which `settings_of_kind` returns settings.
 fn of_kind<T>(
     types: &BTreeMap<MachineType, ProviderSettings>,
     settings_of_kind: impl Fn(&ProviderSettings) -> Option<T>,

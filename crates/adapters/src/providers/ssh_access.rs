@@ -1,21 +1,22 @@
-//! How a machine is reached, as its provider tells it: used where it is clear, refused where it contradicts itself.
+//! The ssh access that a provider reports for a machine: used if it is clear, rejected if it contradicts
+//! itself.
 
 use planner::{Destination, Endpoint, Machine, escape};
 
-/// What a provider tells of the way to a machine, in its own words.
+/// The ssh access of a machine as its provider reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SshAccess {
-    /// `host`, or any other way to write a place: `user@host:port`, `ssh://...`.
+    /// `host`, or another spelling: `user@host:port`, `ssh://...`.
     pub(super) address: Option<String>,
     pub(super) ssh_user: Option<String>,
     pub(super) ssh_port: Option<u16>,
-    /// The whole public key line.
+    /// The public key line.
     pub(super) host_key: Option<String>,
 }
 
 impl SshAccess {
-    /// Notes in `machine` how it is reached. What cannot be used is told in its `problems`, and leaves it without an
-    /// address: it is not logged in to by guess. The queue runner is still looked at for the place.
+    /// Sets the access of `machine`. Unusable values are added to its `problems`, and it then has no address:
+    /// we never guess a login. The endpoint is still searched in the queue status.
     pub(super) fn apply(self, machine: &mut Machine) {
         let destination = match self.address.as_deref().filter(|text| !text.is_empty()) {
             None => None,
@@ -36,7 +37,7 @@ impl SshAccess {
         }
     }
 
-    /// The user and port that the address and the fields beside it agree on.
+    /// The user and port on which the address and the other fields agree.
     fn agreed(
         &self,
         destination: Option<&Destination>,
@@ -68,7 +69,9 @@ fn refuse(machine: &mut Machine, endpoint: Option<&Endpoint>, problem: &str) {
     machine.address = None;
     machine.host_key = None;
     machine.memory.published.extend(endpoint.cloned());
-    machine.problems.push(format!("{problem}; it is not used until its provider tells it right"));
+    machine.problems.push(format!(
+        "{problem}; the machine is not used until its provider reports a valid value"
+    ));
 }
 
 fn agree<T: PartialEq + std::fmt::Display>(
@@ -87,18 +90,19 @@ fn agree<T: PartialEq + std::fmt::Display>(
     }
 }
 
-/// A user that ssh cannot take for an option and a machines file can hold.
+/// A user name that ssh cannot read as an option and that fits into a machines file.
 fn checked(user: Option<String>) -> Result<Option<String>, String> {
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || "#/?:[]".contains(c);
     match user {
         Some(user) if user.starts_with('-') || user.contains(is_odd) => {
-            Err(format!("its ssh user \"{}\" is no user's name", escape(&user)))
+            Err(format!("its ssh user \"{}\" is not a user name", escape(&user)))
         }
         user => Ok(user),
     }
 }
 
-/// One line, `TYPE KEY [COMMENT]`: it goes into a `known_hosts` file, where a further line would be a further key.
+/// One line, `TYPE KEY [COMMENT]`: it goes into a `known_hosts` file, where a second line would be a second
+/// key.
 pub(crate) fn check_host_key(key: &str) -> Result<(), String> {
     let trimmed = key.trim();
     let mut words = trimmed.split(' ');
@@ -125,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    fn told(address: &str, user: Option<&str>, port: Option<u16>) -> Machine {
+    fn reported(address: &str, user: Option<&str>, port: Option<u16>) -> Machine {
         let mut machine = Machine::requested(MachineName::new("m"), MachineType::new("t"));
         let (address, ssh_user) = (Some(address.to_owned()), user.map(str::to_owned));
         SshAccess { address, ssh_user, ssh_port: port, host_key: None }.apply(&mut machine);
@@ -142,7 +146,7 @@ mod tests {
             ("ssh://build@M.example.org.:2222/", None, None, "build@m.example.org:2222"),
             ("m.example.org", Some("build"), Some(22), "build@m.example.org:22"),
         ] {
-            let machine = told(address, user, port);
+            let machine = reported(address, user, port);
             let host = machine.address.expect(address);
             let reached = format!("{}@{host}:{}", machine.ssh_user, machine.ssh_port);
             assert_eq!((reached.as_str(), machine.problems.len()), (expected, 0));
@@ -175,10 +179,10 @@ mod tests {
                 "10.0.0.7",
                 Some("-oProxyCommand=x"),
                 None,
-                "its ssh user \"-oProxyCommand=x\" is no user's name",
+                "its ssh user \"-oProxyCommand=x\" is not a user name",
             ),
         ] {
-            let machine = told(address, user, port);
+            let machine = reported(address, user, port);
             assert_eq!(machine.address, None, "{address}");
             assert!(machine.problems[0].starts_with(problem), "{:?}", machine.problems);
             let published: Vec<_> =
@@ -186,7 +190,7 @@ mod tests {
             assert_eq!(published, ["10.0.0.7"]);
         }
         assert!(
-            told("a b\n", None, None).problems[0]
+            reported("a b\n", None, None).problems[0]
                 .starts_with("its address \"a b\\n\" has characters")
         );
     }

@@ -1,7 +1,7 @@
-//! Reads the answers of a provider's program (protocol 1, `docs/provider-protocol.md`).
+//! Parses the answers of a provider's program (protocol 1, `docs/provider-protocol.md`).
 //!
-//! What is unambiguous is taken however it is written. Nonsense in a detail is named and the detail left out; nonsense
-//! in what a machine is (name, type, state) fails the answer, with the machine's own text.
+//! Unambiguous values are accepted in any spelling. An invalid detail is reported and ignored. An invalid
+//! name, type or state makes the whole answer fail, with the machine's own text.
 
 use planner::{
     Host, Machine, MachineName, MachineState, MachineType, Seconds, Tag, Timestamp, escape,
@@ -10,19 +10,19 @@ use serde_json::{Map, Value};
 
 use super::ssh_access::SshAccess;
 
-/// Characters of a program's output that stand in a message.
-const MOST_SHOWN: usize = 300;
-/// 2000-01-01: no machine was started before.
+/// Maximum length of a program's output in a message, in characters.
+const MAX_SHOWN_CHARS: usize = 300;
+/// 2000-01-01: an earlier start time is wrong.
 const EARLIEST: Timestamp = Timestamp(946_684_800);
 /// How far a provider's clock may be ahead of ours.
 const CLOCK_SLACK: Seconds = Seconds(86_400);
-/// The longest time that is paid for at once: a month, and a day for clocks.
-const LONGEST_CHARGE: Seconds = Seconds(32 * 86_400);
+/// The longest period that is paid for in advance: a month, plus a day for clocks.
+const MAX_CHARGE: Seconds = Seconds(32 * 86_400);
 
 /// The machines in the answer to `list`.
 ///
 /// # Errors
-/// When one of them may be missed or mistaken for another.
+/// When a machine could be missed or mistaken for another.
 pub(super) fn machines(stdout: &[u8], now: Timestamp) -> Result<Vec<Machine>, String> {
     let answer = object(stdout)?;
     let Some(Value::Array(list)) = answer.get("machines") else {
@@ -36,7 +36,7 @@ pub(super) fn machines(stdout: &[u8], now: Timestamp) -> Result<Vec<Machine>, St
 /// The machine in the answer to `create`.
 ///
 /// # Errors
-/// When it does not tell which machine was made.
+/// When it does not identify the created machine.
 pub(super) fn created(stdout: &[u8], now: Timestamp) -> Result<Machine, String> {
     let answer = object(stdout)?;
     let value = answer
@@ -45,10 +45,10 @@ pub(super) fn created(stdout: &[u8], now: Timestamp) -> Result<Machine, String> 
     machine(value, now).map_err(|problem| format!("machine{problem}"))
 }
 
-/// The answer to any other verb: the exit code says all.
+/// The answer to any other verb: only the exit code matters.
 ///
 /// # Errors
-/// When something is printed that is not JSON: it may be another program.
+/// When the output is not JSON: it may be another program.
 pub(super) fn done(stdout: &[u8]) -> Result<(), String> {
     if stdout.trim_ascii().is_empty() {
         return Ok(());
@@ -63,19 +63,19 @@ fn object(stdout: &[u8]) -> Result<Map<String, Value>, String> {
         .map_err(|error| format!("it is not a JSON object: {error}; it printed {}", shown(stdout)))
 }
 
-/// The start of what a program printed, for a message.
+/// The start of a program's output, for a message.
 fn shown(stdout: &[u8]) -> String {
     let text = String::from_utf8_lossy(stdout);
     let text = text.trim();
     if text.is_empty() {
         return "nothing".to_owned();
     }
-    let cut: String = text.chars().take(MOST_SHOWN).collect();
+    let cut: String = text.chars().take(MAX_SHOWN_CHARS).collect();
     let dots = if cut.len() < text.len() { "..." } else { "" };
     format!("{}{dots}", escape(&cut))
 }
 
-/// One machine. Unknown keys are allowed, so that a program can say more than we know.
+/// One machine. Unknown keys are allowed, so that a program can report more than we know.
 fn machine(value: &Value, now: Timestamp) -> Result<Machine, String> {
     let wrong = |what: String| format!("{what}: {}", shown(value.to_string().as_bytes()));
     let Value::Object(fields) = value else {
@@ -83,13 +83,13 @@ fn machine(value: &Value, now: Timestamp) -> Result<Machine, String> {
     };
     let text = |key: &str| match fields.get(key) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
-        _ => Err(wrong(format!(" does not tell its {key}"))),
+        _ => Err(wrong(format!(" has no {key}"))),
     };
     let mut machine =
         Machine::requested(MachineName::new(text("name")?), MachineType::new(text("type")?));
-    let told_state = text("state")?;
-    machine.state = state(told_state).ok_or_else(|| {
-        wrong(format!(".state \"{}\" is none that protocol 1 knows", escape(told_state)))
+    let reported_state = text("state")?;
+    machine.state = state(reported_state).ok_or_else(|| {
+        wrong(format!(".state \"{}\" is not a state of protocol 1", escape(reported_state)))
     })?;
     read_details(&mut machine, fields, now);
     Ok(machine)
@@ -113,8 +113,8 @@ fn read_details(machine: &mut Machine, fields: &Map<String, Value>, now: Timesta
     machine.tag = details.tag();
     machine.host_name = details.text("host_name").and_then(|name| details.host("host_name", &name));
     machine.started_at = details.time("started_at", now.after(CLOCK_SLACK));
-    machine.next_charge_at = details.time("next_charge_at", now.after(LONGEST_CHARGE));
-    let told = SshAccess {
+    machine.next_charge_at = details.time("next_charge_at", now.after(MAX_CHARGE));
+    let access = SshAccess {
         address: details.text("address"),
         ssh_user: details.text("ssh_user"),
         ssh_port: details.port("ssh_port"),
@@ -122,13 +122,13 @@ fn read_details(machine: &mut Machine, fields: &Map<String, Value>, now: Timesta
     };
     let is_reached_by_guess = details.problems.iter().any(|problem| problem.is_about_access);
     machine.problems.extend(details.problems.into_iter().map(|problem| problem.text));
-    told.apply(machine);
+    access.apply(machine);
     if is_reached_by_guess && let Some(host) = machine.address.take() {
         machine.memory.published.insert(planner::Endpoint { host, port: None });
     }
 }
 
-/// The optional fields of a machine, and what is wrong with them.
+/// The optional fields of a machine, and their problems.
 struct Details<'a> {
     fields: &'a Map<String, Value>,
     problems: Vec<Problem>,
@@ -136,12 +136,12 @@ struct Details<'a> {
 
 struct Problem {
     text: String,
-    /// Whether the machine would be logged in to by guess.
+    /// Whether the ssh access would be a guess.
     is_about_access: bool,
 }
 
 impl Details<'_> {
-    /// A field that is told; `null` and empty text tell nothing.
+    /// A field; `null` and an empty string count as absent.
     fn get(&self, key: &str) -> Option<&Value> {
         self.fields.get(key).filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
@@ -150,9 +150,9 @@ impl Details<'_> {
         let is_about_access = matches!(key, "address" | "ssh_user" | "ssh_port" | "host_key");
         let value = self.fields.get(key).map(Value::to_string).unwrap_or_default();
         let rest = if is_about_access {
-            "it is not used until its provider tells it right"
+            "the machine is not used until its provider reports a valid value"
         } else {
-            "this is left out"
+            "it is ignored"
         };
         let text = format!("its {key} {} {why}; {rest}", shown(value.as_bytes()));
         self.problems.push(Problem { text, is_about_access });
@@ -167,10 +167,10 @@ impl Details<'_> {
     }
 
     fn host(&mut self, key: &str, text: &str) -> Option<Host> {
-        text.parse().map_or_else(|_| self.refuse(key, "is not a host's name"), Some)
+        text.parse().map_or_else(|_| self.refuse(key, "is not a host name"), Some)
     }
 
-    /// A tag that cannot be read is not ours.
+    /// An invalid tag is not ours.
     fn tag(&self) -> Option<Tag> {
         self.get("tag").map(|value| match value {
             Value::String(text) => Tag::new(text.as_str()),
@@ -187,7 +187,7 @@ impl Details<'_> {
         port.map_or_else(|| self.refuse(key, "is not a port"), |port| Some(port as u16))
     }
 
-    /// A time between the year 2000 and `latest`; 0 tells nothing.
+    /// A time between the year 2000 and `latest`; 0 counts as absent.
     fn time(&mut self, key: &str, latest: Timestamp) -> Option<Timestamp> {
         let Some(seconds) = seconds(self.get(key)?) else {
             return self.refuse(key, "is not a time in seconds since 1970");
@@ -204,7 +204,7 @@ impl Details<'_> {
     }
 }
 
-/// A number, also as text.
+/// A number, or a string that contains one.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -214,10 +214,10 @@ fn number(value: &Value) -> Option<f64> {
     .filter(|number| number.is_finite())
 }
 
-/// Seconds since 1970: a number, fractions cut off, or a date and time of RFC 3339.
+/// Seconds since 1970: a number, without its fraction, or a date and time of RFC 3339.
 fn seconds(value: &Value) -> Option<u64> {
     if let Some(number) = number(value) {
-        // The cast saturates; what is negative is no time.
+        // The cast saturates; a negative number is not a time.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         return (number >= 0.0).then_some(number as u64);
     }
@@ -295,18 +295,18 @@ mod tests {
     #[test]
     fn details_that_make_no_sense_do_not_cost_the_answer() {
         for (details, problem) in [
-            (json!({ "host_name": 7 }), "its host_name 7 is not a string; this is left out"),
+            (json!({ "host_name": 7 }), "its host_name 7 is not a string; it is ignored"),
             (
                 json!({ "host_name": "a b" }),
-                "its host_name \"a b\" is not a host's name; this is left out",
+                "its host_name \"a b\" is not a host name; it is ignored",
             ),
             (
                 json!({ "ssh_port": 70000 }),
-                "its ssh_port 70000 is not a port; it is not used until",
+                "its ssh_port 70000 is not a port; the machine is not used until",
             ),
             (
                 json!({ "address": ["10.0.0.7"] }),
-                "its address [\"10.0.0.7\"] is not a string; it is not used",
+                "its address [\"10.0.0.7\"] is not a string; the machine is not used",
             ),
             (
                 json!({ "host_key": "ssh-rsa AAAA\nx" }),
@@ -317,7 +317,7 @@ mod tests {
             assert_eq!(machine.problems.len(), 1, "{:?}", machine.problems);
             assert!(machine.problems[0].starts_with(problem), "{:?}", machine.problems);
             let is_used = machine.address.is_some();
-            assert_eq!(is_used, problem.contains("left out"), "{problem}");
+            assert_eq!(is_used, problem.contains("it is ignored"), "{problem}");
         }
         let machine = read(json!({ "ssh_port": "2222", "state": "UP", "tag": "t", "more": [1] }));
         assert_eq!((machine.ssh_port, machine.problems.len()), (2222, 0));
@@ -342,13 +342,10 @@ mod tests {
             ("{}", "it has no list `machines`; it printed {}"),
             (r#"{"machines":{}}"#, "it has no list `machines`"),
             (r#"{"machines":[7]}"#, "machines[0] is not an object: 7"),
-            (
-                r#"{"machines":[{"type":"x","state":"up"}]}"#,
-                "machines[0] does not tell its name: {",
-            ),
+            (r#"{"machines":[{"type":"x","state":"up"}]}"#, "machines[0] has no name: {"),
             (
                 r#"{"machines":[{"name":"t-0","type":"x","state":"running"}]}"#,
-                "machines[0].state \"running\" is none that protocol 1 knows: {",
+                "machines[0].state \"running\" is not a state of protocol 1: {",
             ),
         ] {
             let problem = machines(answer.as_bytes(), NOW).unwrap_err();
@@ -361,7 +358,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 50_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever becomes of an answer, nothing panics, and what is used can be written down as it is.
+        /// No mutated answer causes a panic, and used values can be recorded unchanged.
         #[test]
         fn no_answer_is_too_odd(edits in vec((any::<Index>(), 0..4_u8, any::<u8>()), 1..4)) {
             let mut bytes = SAMPLE.as_bytes().to_vec();
@@ -378,7 +375,7 @@ mod tests {
                 prop_assert!(machine.address.is_none_or(|host| host.is_readable()));
                 prop_assert!(machine.host_key.is_none_or(|key| !key.contains(char::is_control)));
                 prop_assert!(!machine.ssh_user.starts_with('-'));
-                let latest = NOW.after(LONGEST_CHARGE);
+                let latest = NOW.after(MAX_CHARGE);
                 let times = [machine.started_at, machine.next_charge_at];
                 prop_assert!(times.into_iter().flatten().all(|time| (EARLIEST..=latest).contains(&time)));
                 prop_assert!(machine.problems.iter().all(|text| !text.contains(char::is_control)));

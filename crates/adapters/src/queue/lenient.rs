@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
     /// As [`Fields::count`]; a value that is not a count is also `None`, with a warning.
     pub(super) fn count_or_warn(&self, key: &str, warnings: &mut Warnings) -> Option<u64> {
         self.count(key).unwrap_or_else(|problem| {
-            warnings.add(format!("queue status: {problem}; it is left out"));
+            warnings.add(format!("queue status: {problem}; it is ignored"));
             None
         })
     }
@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
             _ => {
                 let (place, value) = (self.place, shown(value));
                 warnings.add(format!(
-                    "queue status: {place}{key} is {value}, not a time in seconds; it is left out"
+                    "queue status: {place}{key} is {value}, not a time in seconds; it is ignored"
                 ));
                 None
             }

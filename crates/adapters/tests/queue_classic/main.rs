@@ -123,7 +123,7 @@ fn variants() {
             &[
                 "a runnable=2 running=3 active=1700000000",
                 "b runnable=7 running=0 active=-",
-                "! queue status: machineTypes.\"b\".lastActive is 1700000000000, not a time in seconds; it is left out",
+                "! queue status: machineTypes.\"b\".lastActive is 1700000000000, not a time in seconds; it is ignored",
             ],
         ),
         (

@@ -1,13 +1,13 @@
-//! Requests to a cloud: one at a time, with a time limit; what an answer means is the caller's matter.
+//! Requests to a cloud: one at a time, with a time limit. Callers interpret the answers.
 
 use std::time::Duration;
 
 use ureq::http;
 
-/// What a listing of a thousand instances takes, many times over.
+/// Many times the size of a listing of a thousand instances.
 const BODY_LIMIT_BYTES: u64 = 64 << 20;
 
-/// An answer of any status.
+/// An answer with any status.
 #[derive(Debug)]
 pub(in crate::providers) struct Answer {
     pub(in crate::providers) status: u16,
@@ -16,14 +16,14 @@ pub(in crate::providers) struct Answer {
 }
 
 impl Answer {
-    /// A header that is a number.
+    /// A numeric header.
     pub(in crate::providers) fn number(&self, header: &str) -> Option<u64> {
         self.headers.get(header)?.to_str().ok()?.trim().parse().ok()
     }
 }
 
-/// An agent that takes every status as an answer. The environment's proxy is used, except for what is no `https`: that
-/// is a server of our own.
+/// An agent that accepts every status as an answer. It uses the environment's proxy, except for URLs without
+/// `https`: those are local servers.
 pub(in crate::providers) fn agent(endpoint: &str) -> ureq::Agent {
     let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0);
     if endpoint.starts_with("https:") {
@@ -36,7 +36,7 @@ pub(in crate::providers) fn agent(endpoint: &str) -> ureq::Agent {
 /// Sends `request` and reads the whole answer.
 ///
 /// # Errors
-/// With the reason, when no whole answer came; whether the request had an effect is then not known.
+/// With the reason, if no complete answer arrived. Whether the request had an effect is then not known.
 pub(in crate::providers) fn send(
     agent: &ureq::Agent,
     request: http::Request<Vec<u8>>,
@@ -45,7 +45,7 @@ pub(in crate::providers) fn send(
     let request = agent.configure_request(request).timeout_global(Some(limit)).build();
     let mut response = agent.run(request).map_err(|error| error.to_string())?;
     let read = response.body_mut().with_config().limit(BODY_LIMIT_BYTES).read_to_vec();
-    let body = read.map_err(|error| format!("the answer broke off: {error}"))?;
+    let body = read.map_err(|error| format!("the answer was interrupted: {error}"))?;
     let (parts, _) = response.into_parts();
     Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
 }

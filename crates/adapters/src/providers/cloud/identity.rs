@@ -1,4 +1,4 @@
-//! Who a new machine is: a host key of its own, made here, and the user data that hands it in.
+//! The identity of a new machine: its own host key, created here, and the user data that contains it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::providers::identity::{
     Identity, authorized_keys, generate_host_key, public_file, without_comment,
 };
 
-/// The type's name in the key's wire format, with its length, and the length of the key (RFC 8709).
+/// The key type in wire format with its length, then the length of the key (RFC 8709).
 const WIRE_PREFIX: &[u8] = b"\0\0\0\x0bssh-ed25519\0\0\0\x20";
 const KEY_BYTES: usize = 32;
 
-/// Who may log in to new machines, and how they are told who they are.
+/// Who may log in to new machines, and how they get their identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Login {
@@ -28,12 +28,12 @@ pub struct Login {
     pub authorized_keys: Vec<String>,
     /// A file with further ones: the public half of the type's `sshKey`.
     pub authorized_key_file: Option<PathBuf>,
-    /// Seconds after the provisioner's last visit at which an idle machine powers itself off.
+    /// How many seconds after the provisioner's last visit an idle machine powers itself off.
     pub idle_timeout: u32,
 }
 
 impl Default for Login {
-    /// User data is the identity document itself, as `nixosModules.build-machine` takes it.
+    /// By default, user data is the identity document itself, as `nixosModules.build-machine` expects it.
     fn default() -> Self {
         Self {
             user_data: "@identity@".to_owned(),
@@ -45,15 +45,15 @@ impl Default for Login {
 }
 
 impl Login {
-    /// What stands for the identity document (as it is, and in base64), the private host key, the keys that may log in
-    /// (both as JSON, which YAML takes too) and the machine's name.
+    /// Placeholders for the identity document (plain, and in base64), the private host key, the keys that may
+    /// log in (both as JSON, which is also valid YAML) and the machine's name.
     pub const PLACEHOLDERS: [&str; 5] =
         ["@identity@", "@identityBase64@", "@hostKey@", "@authorizedKeys@", "@name@"];
-    /// One of these has to be in the user data: otherwise the machine would not have the host key that is expected.
+    /// The user data must contain one of these. Otherwise the machine would not have the expected host key.
     pub const WITH_HOST_KEY: [&str; 3] = ["@identity@", "@identityBase64@", "@hostKey@"];
 }
 
-/// Who a machine that is about to be made is.
+/// The identity of a machine to be created.
 #[derive(Debug)]
 pub(in crate::providers) struct NewMachine {
     pub(in crate::providers) host_key: HostKey,
@@ -61,10 +61,10 @@ pub(in crate::providers) struct NewMachine {
 }
 
 impl NewMachine {
-    /// Makes a host key for `name`; the private half is only in the result.
+    /// Creates a host key for `name`; the private half is only in the result.
     ///
     /// # Errors
-    /// When there is no key that may log in, or none can be made.
+    /// When no key may log in, or no key can be created.
     pub(in crate::providers) fn new(
         name: &MachineName,
         host_name: &str,
@@ -94,12 +94,12 @@ impl NewMachine {
     }
 }
 
-/// Makes a key in a folder that only we can read, and leaves nothing of it there.
+/// Creates a key in a folder that only we can read, and deletes it there.
 fn new_host_key(name: &MachineName, state_dir: &Path) -> Result<(String, HostKey), ProviderError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let file_name = name.as_str().replace('/', "_");
     let folder = state_dir.join(format!("new-host-key-{file_name}"));
-    // Of a run that was killed.
+    // Left by a killed run.
     let _ = fs::remove_dir_all(&folder);
     let file = folder.join("key");
     let result = fs::DirBuilder::new()
@@ -113,10 +113,12 @@ fn new_host_key(name: &MachineName, state_dir: &Path) -> Result<(String, HostKey
         });
     let _ = fs::remove_dir_all(&folder);
     let (private_key, public_key) = result.map_err(|reason| {
-        ProviderError::failed(format!("cannot make a host key in {}: {reason}", folder.display()))
+        ProviderError::failed(format!("cannot create a host key in {}: {reason}", folder.display()))
     })?;
     let host_key = HostKey::from_line(&public_key).ok_or_else(|| {
-        ProviderError::failed(format!("ssh-keygen made a key that is no ed25519 key: {public_key}"))
+        ProviderError::failed(format!(
+            "ssh-keygen created a key that is not an ed25519 key: {public_key}"
+        ))
     })?;
     Ok((private_key, host_key))
 }
@@ -138,15 +140,15 @@ impl HostKey {
         &self.0
     }
 
-    /// The key alone in letters, digits, `-` and `_`, with a letter at both ends: short enough and plain enough for a
-    /// label.
+    /// Only the key, in letters, digits, `-` and `_`, with a letter at both ends: short and plain enough for
+    /// a label.
     pub(in crate::providers) fn label(&self) -> String {
         let wire = BASE64.decode(self.0.trim_start_matches("ssh-ed25519 ")).unwrap_or_default();
         let key = wire.strip_prefix(WIRE_PREFIX).unwrap_or_default();
         format!("k{}k", URL_SAFE_NO_PAD.encode(key))
     }
 
-    /// What [`label`](Self::label) made.
+    /// Parses the result of [`label`](Self::label).
     pub(in crate::providers) fn from_label(label: &str) -> Option<Self> {
         let key = URL_SAFE_NO_PAD.decode(label.strip_prefix('k')?.strip_suffix('k')?).ok()?;
         let wire = [WIRE_PREFIX, &key].concat();

@@ -1,8 +1,8 @@
-//! The machines that were listed or made a short while ago, by the cloud's own number for them.
+//! Machines that were recently listed or created, by the cloud's own id.
 //!
-//! A listing may lack a machine that is there: one that was just made (the clouds are eventually consistent), or one
-//! that moved to an earlier page while the pages were read. So what was known and is not listed is asked for by its
-//! number before it counts as gone.
+//! A listing may lack an existing machine: one that was just created (the clouds are eventually consistent),
+//! or one that moved to an earlier page while the pages were read. So a known machine that is not listed is
+//! requested by its id before it counts as gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,23 +10,23 @@ use std::time::{Duration, Instant};
 
 use planner::{Machine, MachineName};
 
-/// A machine that was just made may be unknown to the cloud for so long.
-const UNSEEN_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long a new machine may be unknown to the cloud.
+const UNSEEN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// What is known of the machines, by number.
+/// The known machines, by id.
 #[derive(Debug)]
 pub(in crate::providers) struct Known<Id>(Mutex<BTreeMap<Id, Entry>>);
 
 #[derive(Clone, Debug)]
 struct Entry {
     machine: Machine,
-    /// When it was made, until it is seen in a listing.
+    /// When it was created, until a listing contains it.
     unseen_since: Option<Instant>,
 }
 
 impl Entry {
     fn is_new(&self) -> bool {
-        self.unseen_since.is_some_and(|since| since.elapsed() < UNSEEN_PATIENCE)
+        self.unseen_since.is_some_and(|since| since.elapsed() < UNSEEN_TIMEOUT)
     }
 }
 
@@ -37,7 +37,7 @@ impl<Id: Ord> Default for Known<Id> {
 }
 
 impl<Id: Ord + Clone> Known<Id> {
-    /// Remembers a machine that was just made.
+    /// Remembers a machine that was just created.
     pub(in crate::providers) fn made(&self, id: Id, machine: Machine) {
         let entry = Entry { machine, unseen_since: Some(Instant::now()) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, entry);
@@ -48,18 +48,18 @@ impl<Id: Ord + Clone> Known<Id> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    /// The numbers of the machines called `name`, and whether each may be so new that the cloud does not know it.
+    /// The ids of the machines called `name`, and whether each may be too new for the cloud to know it.
     pub(in crate::providers) fn ids_of(&self, name: &MachineName) -> Vec<(Id, bool)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let named = known.iter().filter(|(_, entry)| entry.machine.name == *name);
         named.map(|(id, entry)| (id.clone(), entry.is_new())).collect()
     }
 
-    /// What a listing that is known to have begun at `began` means: `listed`, and of what it lacks whatever is still
-    /// there by `look`'s word (`Ok(None)`: the cloud knows nothing of it).
+    /// The machines in a listing that began at `began`: `listed`, plus each known machine that is missing
+    /// there but still exists according to `look` (`Ok(None)`: the cloud does not know it).
     ///
     /// # Errors
-    /// With `look`'s.
+    /// The error of `look`.
     pub(in crate::providers) fn complete<E>(
         &self,
         began: Instant,
@@ -79,7 +79,8 @@ impl<Id: Ord + Clone> Known<Id> {
             }
         }
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was made while the pages were read stays; what was destroyed meanwhile is not brought back.
+        // A machine created while the pages were read stays. A machine destroyed meanwhile is not added
+        // again.
         let is_later = |entry: &Entry| entry.unseen_since.is_some_and(|since| since >= began);
         current.retain(|id, entry| {
             listed.contains_key(id) || unseen.contains_key(id) || is_later(entry)
@@ -96,13 +97,13 @@ impl<Id: Ord + Clone> Known<Id> {
     }
 }
 
-/// What the cloud says of one machine.
+/// What the cloud reports of one machine.
 #[derive(Debug)]
 pub(in crate::providers) enum Presence {
-    /// It is there.
+    /// It exists.
     There(Box<Machine>),
-    /// It was there and is not any more.
+    /// It existed and is gone.
     Gone,
-    /// There is none of that number, or not yet.
+    /// The cloud does not know this id, or not yet.
     Unknown,
 }

@@ -1,14 +1,14 @@
-//! What the clouds have in common: offers, repeated calls, who a new machine is, and what is remembered of machines.
+//! Shared by the clouds: offers, retries, the identity of a new machine, and known machines.
 
 pub(super) mod http;
 mod identity;
 mod known;
 mod offers;
-mod patience;
+mod retries;
 
 pub(super) use self::identity::{HostKey, NewMachine};
 pub(super) use self::known::{Known, Presence};
 pub(super) use self::offers::{Refusal, SetAside};
-pub(super) use self::patience::Patience;
+pub(super) use self::retries::RetryBudget;
 
 pub use self::identity::Login;

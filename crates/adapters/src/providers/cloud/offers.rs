@@ -1,4 +1,4 @@
-//! Offers: what a machine can be had as, and which are left alone for a while.
+//! Offers: the ways to get a machine, and which of them are set aside for a while.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -9,15 +9,15 @@ use reconciler::OperationErrorKind;
 
 use crate::providers::ProviderError;
 
-/// How long an offer without capacity is not asked for again, as in Karpenter.
+/// How long an offer without capacity is not tried again, as in Karpenter.
 const SET_ASIDE_FOR: Duration = Duration::from_secs(3 * 60);
 
-/// Why an offer was not taken.
+/// Why an offer was refused.
 #[derive(Debug)]
 pub(in crate::providers) enum Refusal {
-    /// Not to be had now (capacity, quota): the next offer is tried.
-    NotNow(String),
-    /// Anything else ends the creation.
+    /// Unavailable now (capacity, quota): the next offer is tried.
+    Unavailable(String),
+    /// Any other failure ends the creation.
     Other(ProviderError),
 }
 
@@ -27,7 +27,7 @@ impl From<ProviderError> for Refusal {
     }
 }
 
-/// The offers that were without capacity a short while ago, with the reason.
+/// The offers that recently had no capacity, with the reason.
 #[derive(Debug)]
 pub(in crate::providers) struct SetAside<O>(Mutex<BTreeMap<O, (Instant, String)>>);
 
@@ -43,22 +43,22 @@ impl<O: Ord + Clone + Display> SetAside<O> {
         offers.retain(|_, (since, _)| since.elapsed() < SET_ASIDE_FOR);
         offers.get(offer).map(|(since, reason)| {
             let left = SET_ASIDE_FOR.saturating_sub(since.elapsed()).as_secs();
-            format!("{reason} (not asked for again for {left} s)")
+            format!("{reason} (not tried again for {left} s)")
         })
     }
 
-    /// Leaves an offer alone for a while.
+    /// Sets an offer aside for a while.
     pub(in crate::providers) fn add(&self, offer: O, reason: String) {
         let mut offers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         offers.insert(offer, (Instant::now(), reason));
     }
 
-    /// Tries the offers in their order until one is taken.
+    /// Tries the offers in order until one succeeds.
     ///
     /// # Errors
-    /// With [`OperationErrorKind::Capacity`] and each offer's reason when none can be had now; with the first failure of
-    /// another kind.
-    pub(in crate::providers) fn first_to_be_had<T>(
+    /// With [`OperationErrorKind::Capacity`] and each offer's reason if none is available now; with the first
+    /// failure of another kind.
+    pub(in crate::providers) fn first_available<T>(
         &self,
         offers: &[O],
         mut attempt: impl FnMut(&O) -> Result<T, Refusal>,
@@ -70,8 +70,8 @@ impl<O: Ord + Clone + Display> SetAside<O> {
                 None => match attempt(offer) {
                     Ok(taken) => return Ok(taken),
                     Err(Refusal::Other(error)) => return Err(error),
-                    Err(Refusal::NotNow(reason)) => {
-                        tracing::warn!(%offer, "not to be had now: {reason}");
+                    Err(Refusal::Unavailable(reason)) => {
+                        tracing::warn!(%offer, "not available now: {reason}");
                         self.add(offer.clone(), reason.clone());
                         reason
                     }
@@ -83,7 +83,7 @@ impl<O: Ord + Clone + Display> SetAside<O> {
         Err(ProviderError {
             kind: OperationErrorKind::Capacity,
             message: format!(
-                "no offer can be had now{}",
+                "no offer is available now{}",
                 if reasons.is_empty() { "; none is configured" } else { &reasons }
             ),
         })
@@ -99,10 +99,10 @@ mod tests {
         let set_aside = SetAside::default();
         let mut asked = Vec::new();
         for _ in 0..2 {
-            let taken = set_aside.first_to_be_had(&["a", "b"], |offer| {
+            let taken = set_aside.first_available(&["a", "b"], |offer| {
                 asked.push(*offer);
                 match *offer {
-                    "a" => Err(Refusal::NotNow("sold out".to_owned())),
+                    "a" => Err(Refusal::Unavailable("sold out".to_owned())),
                     other => Ok(other),
                 }
             });
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn when_none_is_left_each_is_named() {
         let refuse = |offer: &&str| -> Result<(), Refusal> {
-            Err(Refusal::NotNow(format!("no room for {offer}")))
+            Err(Refusal::Unavailable(format!("no room for {offer}")))
         };
-        let error = SetAside::default().first_to_be_had(&["a", "b"], refuse).unwrap_err();
+        let error = SetAside::default().first_available(&["a", "b"], refuse).unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::Capacity);
-        assert_eq!(error.message, "no offer can be had now; a: no room for a; b: no room for b");
+        assert_eq!(error.message, "no offer is available now; a: no room for a; b: no room for b");
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of EC2: how they are sent, how often they are repeated, and what a refusal means.
+//! EC2 calls: sending, retries, and what a refusal means.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,50 +12,50 @@ use super::credentials::Credentials;
 use super::settings::Settings;
 use super::wire;
 use crate::providers::ProviderError;
-use crate::providers::cloud::Patience;
+use crate::providers::cloud::RetryBudget;
 use crate::providers::cloud::http::{Answer, agent, send};
 
 const VERSION: &str = "2016-11-15";
-/// What stays as it is in a form (RFC 3986).
+/// Characters that are not encoded in a form (RFC 3986).
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// EC2 gives back 20 requests a second or more for what only looks, and 2 `RunInstances`: we ask for less by ourselves.
+/// EC2 allows 20 read requests per second or more, and 2 `RunInstances`. We stay below that.
 const REQUESTS_PER_SECOND: u32 = 10;
-/// After EC2 has said that it is too much.
+/// After EC2 has throttled a request.
 const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a refusal means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// This offer cannot be had now; another may be.
-    NotNow,
-    /// Not until a quota of the account is raised.
+    /// This offer is unavailable now; another may be available.
+    Unavailable,
+    /// Unavailable until a quota of the account is raised.
     Quota,
-    /// The token was used for a request with other parameters: there is an instance already.
+    /// The token was used for a request with other parameters: an instance exists already.
     Exists,
     /// There is none of that id, or not yet.
     Gone,
-    /// It is not in a state for that now.
+    /// Its state does not allow that now.
     WrongState,
     /// The same request may succeed later.
     Again(Duration),
     /// New credentials may help, once.
     Credentials,
-    /// Repeating it does not help.
+    /// Retrying does not help.
     Failed,
 }
 
-/// What the codes mean. `InsufficientInstanceCapacity` comes with status 500, which otherwise may pass. Anything that is
-/// not here and has a status of 5xx may pass; all else is a failure with EC2's own words.
+/// The meaning of codes. `InsufficientInstanceCapacity` has status 500. Any code that is not listed and has a
+/// 5xx status is temporary; any other one is a failure with EC2's own message.
 const MEANINGS: [(&str, Meaning); 31] = [
-    ("InsufficientInstanceCapacity", Meaning::NotNow),
-    ("InsufficientHostCapacity", Meaning::NotNow),
-    ("InsufficientReservedInstanceCapacity", Meaning::NotNow),
-    ("InsufficientCapacity", Meaning::NotNow),
-    ("InsufficientFreeAddressesInSubnet", Meaning::NotNow),
-    ("UnfulfillableCapacity", Meaning::NotNow),
-    ("Unsupported", Meaning::NotNow),
-    ("SpotMaxPriceTooLow", Meaning::NotNow),
-    ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", Meaning::NotNow),
+    ("InsufficientInstanceCapacity", Meaning::Unavailable),
+    ("InsufficientHostCapacity", Meaning::Unavailable),
+    ("InsufficientReservedInstanceCapacity", Meaning::Unavailable),
+    ("InsufficientCapacity", Meaning::Unavailable),
+    ("InsufficientFreeAddressesInSubnet", Meaning::Unavailable),
+    ("UnfulfillableCapacity", Meaning::Unavailable),
+    ("Unsupported", Meaning::Unavailable),
+    ("SpotMaxPriceTooLow", Meaning::Unavailable),
+    ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", Meaning::Unavailable),
     ("MaxSpotInstanceCountExceeded", Meaning::Quota),
     ("VcpuLimitExceeded", Meaning::Quota),
     ("InstanceLimitExceeded", Meaning::Quota),
@@ -80,7 +80,7 @@ const MEANINGS: [(&str, Meaning); 31] = [
     ("Blocked", Meaning::Failed),
 ];
 
-/// What helps, where EC2 does not say it.
+/// The remedy, where EC2's message does not contain it.
 const ADVICE: [(&str, &str); 8] = [
     (
         "VcpuLimitExceeded",
@@ -96,12 +96,12 @@ const ADVICE: [(&str, &str); 8] = [
         "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
         "create the role once: `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`",
     ),
-    ("UnauthorizedOperation", "the policy in docs/ec2.md has what is needed"),
-    ("RequestExpired", "is this host's clock right?"),
-    ("AuthFailure", "are the credentials right, and this host's clock?"),
+    ("UnauthorizedOperation", "see the policy in docs/ec2.md"),
+    ("RequestExpired", "check this host's clock"),
+    ("AuthFailure", "check the credentials and this host's clock"),
 ];
 
-/// A refusal that was not overcome by repeating the call.
+/// A refusal that retries did not overcome.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) meaning: Meaning,
@@ -114,7 +114,7 @@ impl From<ProviderError> for Refused {
     }
 }
 
-/// Parameters of a call, in their order.
+/// The parameters of a call, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     action: &'static str,
@@ -141,7 +141,7 @@ impl Call {
         self
     }
 
-    /// Only what has one of `values` as `name`; filters are numbered from 1.
+    /// Restricts the result to items with one of `values` as `name`. Filters are numbered from 1.
     #[must_use]
     pub(super) fn filter(self, number: u32, name: &str, values: &[&str]) -> Self {
         let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
@@ -186,39 +186,39 @@ impl Client {
         }
     }
 
-    /// Sends a request until there is an answer that is not "try again".
+    /// Sends a request until the answer is not "try again".
     ///
     /// # Errors
-    /// With what the refusal means; [`OperationErrorKind::TimedOut`] when `patience` ends.
+    /// With the meaning of the refusal; [`OperationErrorKind::TimedOut`] when `retries` are used up.
     pub(super) fn call<T: DeserializeOwned>(
         &self,
         call: &Call,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<T, Refused> {
         let mut has_new_credentials = false;
         loop {
-            let (meaning, message) = match self.send(call, patience)? {
+            let (meaning, message) = match self.send(call, retries)? {
                 Ok(answer) if answer.status == 200 => match parse(&answer.body) {
                     Ok(parsed) => return Ok(parsed),
-                    // Cut off on its way, as far as can be told.
+                    // Probably truncated on its way.
                     Err(message) => (Meaning::Again(Duration::ZERO), message),
                 },
                 Ok(answer) => refusal(&answer),
-                // Whether it had an effect is not known: the token sees to it that it has only one.
+                // Whether it had an effect is not known; the token prevents a second effect.
                 Err(message) => (Meaning::Again(Duration::ZERO), message),
             };
             let message = format!("{}: {message}", call.action);
             match meaning {
                 Meaning::Again(at_least) => {
                     tracing::debug!("{message}");
-                    patience.pause(at_least, &message)?;
+                    retries.pause(at_least, &message)?;
                 }
                 Meaning::Credentials if !has_new_credentials => {
                     has_new_credentials = true;
                     *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) =
                         Arc::new(Credentials::new(&self.settings));
                 }
-                Meaning::NotNow | Meaning::Quota => {
+                Meaning::Unavailable | Meaning::Quota => {
                     let error = ProviderError { kind: OperationErrorKind::Capacity, message };
                     return Err(Refused { meaning, error });
                 }
@@ -230,20 +230,20 @@ impl Client {
     fn send(
         &self,
         call: &Call,
-        patience: &Patience,
+        retries: &RetryBudget,
     ) -> Result<Result<Answer, String>, ProviderError> {
         let request = Request::post(format!("{}/", self.endpoint))
             .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
             .body(call.body())
             .map_err(|error| ProviderError::failed(format!("{}: {error}", call.action)))?;
-        self.wait_for_turn(patience);
+        self.wait_for_turn(retries);
         let credentials =
             Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner));
         let signed = credentials.sign(request)?;
-        Ok(send(&self.agent, signed, patience.request_limit()))
+        Ok(send(&self.agent, signed, retries.request_limit()))
     }
 
-    fn wait_for_turn(&self, patience: &Patience) {
+    fn wait_for_turn(&self, retries: &RetryBudget) {
         let wait = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
@@ -251,20 +251,20 @@ impl Client {
             *next = Some(turn + Duration::from_secs(1) / REQUESTS_PER_SECOND);
             turn - now
         };
-        std::thread::sleep(wait.min(patience.left()));
+        std::thread::sleep(wait.min(retries.left()));
     }
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    quick_xml::de::from_str(text).map_err(|error| format!("the answer makes no sense: {error}"))
+    quick_xml::de::from_str(text).map_err(|error| format!("the answer is invalid: {error}"))
 }
 
-/// What an answer that is no success means, and its text, which starts with its code.
+/// The meaning of an unsuccessful answer, and its text, which starts with the code.
 fn refusal(answer: &Answer) -> (Meaning, String) {
     let status = answer.status;
     let Ok(problem) = parse::<wire::Problem>(&answer.body) else {
-        // An error of EC2's that was cut off on its way.
+        // An EC2 error that was truncated on its way.
         let is_cut_off = answer.body.windows(8).any(|bytes| bytes == b"<Errors>");
         let meaning = if status >= 500 || status == 429 || is_cut_off {
             Meaning::Again(Duration::ZERO)
@@ -273,7 +273,7 @@ fn refusal(answer: &Answer) -> (Meaning, String) {
         };
         return (
             meaning,
-            format!("status {status} without an error that is known: {}", start_of(&answer.body)),
+            format!("status {status} without a known error: {}", start_of(&answer.body)),
         );
     };
     let wire::ProblemText { code, message } = problem.errors.error;
@@ -288,7 +288,7 @@ fn refusal(answer: &Answer) -> (Meaning, String) {
     (meaning, format!("{code}: {}{advice}", message.trim()))
 }
 
-/// The first words of what a proxy may have said.
+/// The first words of an answer that may come from a proxy.
 fn start_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(160)]);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -307,8 +307,8 @@ mod tests {
             let headers = ureq::http::HeaderMap::default();
             refusal(&Answer { status, headers, body: body.into() }).0
         };
-        // Although it is a 500.
-        assert_eq!(of(500, "InsufficientInstanceCapacity"), Meaning::NotNow);
+        // Although its status is 500.
+        assert_eq!(of(500, "InsufficientInstanceCapacity"), Meaning::Unavailable);
         assert_eq!(of(400, "VcpuLimitExceeded"), Meaning::Quota);
         assert_eq!(of(503, "RequestLimitExceeded"), Meaning::Again(THROTTLED_PAUSE));
         assert_eq!(of(500, "SomethingNew"), Meaning::Again(Duration::ZERO));

@@ -1,5 +1,5 @@
-//! Which offer a creation asked for last, written down before it is asked for: after a crash the very same request is
-//! repeated first, since it may have had its effect.
+//! The last offer that a creation requested, recorded before the request. After a crash the same request is
+//! repeated first, since it may have had an effect.
 
 use std::path::{Path, PathBuf};
 
@@ -23,14 +23,14 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// What EC2 knows it by: at most 64 characters.
+    /// The client token for EC2: at most 64 characters.
     pub(super) fn client_token(&self, tag: &Tag, name: &MachineName) -> String {
         let Self { token, offer, number } = self;
         sha256(format!("{tag}\n{name}\n{token}\n{offer}\n{number}"))
     }
 }
 
-/// A file a machine.
+/// One file per machine.
 #[derive(Debug)]
 pub(super) struct Attempts(PathBuf);
 
@@ -43,18 +43,18 @@ impl Attempts {
         self.0.join(format!("{}.json", name.as_str().replace('/', "_")))
     }
 
-    /// The last attempt of the creation `token`. One that cannot be read is none: what it made is still found by its
-    /// tags.
+    /// The last attempt of the creation `token`. An unreadable record counts as none: an instance it created
+    /// is still found by its tags.
     pub(super) fn last(&self, name: &MachineName, token: &str) -> Option<Attempt> {
         let text = std::fs::read(self.file(name)).ok()?;
         let attempt: Attempt = serde_json::from_slice(&text).ok()?;
         (attempt.token == token).then_some(attempt)
     }
 
-    /// Writes an attempt down, durably.
+    /// Records an attempt durably.
     ///
     /// # Errors
-    /// When it may not outlive a crash; nothing is to be asked for then.
+    /// When the record may not survive a crash. Then nothing may be requested.
     pub(super) fn record(
         &self,
         name: &MachineName,
@@ -69,7 +69,7 @@ impl Attempts {
 
     /// Forgets a machine that is gone.
     pub(super) fn forget(&self, name: &MachineName) {
-        // Left behind, it would be ignored.
+        // A file that is left behind would be ignored.
         let _ = std::fs::remove_file(self.file(name));
     }
 }

@@ -1,6 +1,6 @@
-//! Signs requests, with the credentials that AWS' own programs would use: of the environment, a profile, SSO, a process, a
-//! web identity, a container, or the instance that this runs on (its metadata). `reqsign` knows how; it is asynchronous, and
-//! gets what it needs of the world from here, where everything blocks.
+//! Signs requests with the credentials that AWS' own programs would use: from the environment, a profile,
+//! SSO, a process, a web identity, a container, or the metadata of this instance. `reqsign` implements this
+//! asynchronously; we give it blocking access to files, HTTP and programs.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::command::Invocation;
 use crate::digest::sha256;
 use crate::providers::ProviderError;
 
-/// The instance's own metadata service answers at once, or is not there.
+/// The instance's metadata service answers at once, or does not exist.
 const CREDENTIAL_REQUEST_LIMIT: Duration = Duration::from_secs(5);
-/// A program may have to ask somewhere.
+/// A credential program may use the network.
 const CREDENTIAL_COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Signs requests to EC2.
@@ -30,7 +30,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Nothing is read yet. Credentials are kept until shortly before they end.
+    /// Reads nothing yet. Credentials are cached until shortly before they expire.
     pub(super) fn new(settings: &Settings) -> Self {
         let context = Context::new()
             .with_env(OsEnv)
@@ -47,7 +47,7 @@ impl Credentials {
             if let Some(profile) = &settings.profile {
                 provider = provider.with_profile(profile);
             }
-            // What is said in conf.nix comes before what happens to be in the environment.
+            // Settings in conf.nix take precedence over the environment.
             chain = chain.no_env().profile(provider);
         }
         let signer =

@@ -1,7 +1,7 @@
 //! The `ec2` provider: instances of Amazon EC2 (`docs/ec2.md`).
 //!
-//! An instance's tags are all there is to know of it: whose it is, its machine's name and type, its public host key. A
-//! client token makes one instance of a creation that is asked for twice.
+//! An instance's tags contain everything about it: its owner, its machine's name and type, its public host
+//! key. With a client token a repeated creation creates only one instance.
 
 mod api;
 mod attempts;
@@ -25,21 +25,21 @@ use self::attempts::{Attempt, Attempts};
 use self::conditions::Conditions;
 use self::request::{HOST_KEY, NAME, Offer, TAG, TYPE, VALUE_LIMIT, offers, run_instances, tags};
 use self::wire::Instance;
-use super::cloud::{Known, NewMachine, Patience, Presence, Refusal, SetAside};
+use super::cloud::{Known, NewMachine, Presence, Refusal, RetryBudget, SetAside};
 use super::{Provider, ProviderContext, ProviderError, wait_until_up};
 
-/// As many as the API gives at once.
+/// The API's maximum.
 const PAGE_SIZE: &str = "1000";
-/// How long an image that was looked for is used.
+/// How long a found image is used before the next search.
 const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
-/// Between two looks for something that is there, but not told of yet.
+/// The pause between two requests for an instance that exists but is not visible yet.
 const LAG_PAUSE: Duration = Duration::from_secs(1);
-/// So many instances may be gone before they are seen.
-const MOST_ATTEMPTS: u32 = 5;
-/// Of an instance that is not gone.
+/// How many instances may be gone before they are seen.
+const MAX_ATTEMPTS: u32 = 5;
+/// The states of an instance that is not gone.
 const STATES: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 
-/// Makes instances in one region, as one account.
+/// Creates instances in one region and account.
 pub struct Ec2Provider {
     tag: Tag,
     state_dir: PathBuf,
@@ -53,7 +53,7 @@ pub struct Ec2Provider {
 }
 
 impl Ec2Provider {
-    /// For `types`, which have the same region and credentials. `None` for no types.
+    /// For `types`, which have the same region and credentials; `None` if there are none.
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let first = types.values().next()?;
         Some(Self {
@@ -69,8 +69,8 @@ impl Ec2Provider {
         })
     }
 
-    /// The image's id, or what EC2 takes for one.
-    fn image(&self, image: &Image, patience: &mut Patience) -> Result<String, ProviderError> {
+    /// The image's id, or a reference that EC2 resolves.
+    fn image(&self, image: &Image, retries: &mut RetryBudget) -> Result<String, ProviderError> {
         let (owner, name, architecture) = match image {
             Image::Id(id) => return Ok(id.clone()),
             Image::Parameter(name) => return Ok(format!("resolve:ssm:{name}")),
@@ -90,22 +90,22 @@ impl Ec2Provider {
             call = call.filter(3, "architecture", &[architecture]);
         }
         let answer: wire::DescribeImages =
-            self.client.call(&call, patience).map_err(|refused| refused.error)?;
+            self.client.call(&call, retries).map_err(|refused| refused.error)?;
         let newest = answer.images_set.item.into_iter().max_by_key(|one| one.creation_date.clone());
         let id = newest.map(|one| one.image_id).ok_or_else(|| {
             ProviderError::failed(format!(
-                "no image of {owner} is called {name:?} in this region; see provider.ec2.imageFilter"
+                "{owner} has no image named {name:?} in this region; see provider.ec2.imageFilter"
             ))
         })?;
         images.insert(image.clone(), (Instant::now(), id.clone()));
         Ok(id)
     }
 
-    fn describe(&self, call: &Call, patience: &mut Patience) -> Result<Vec<Instance>, Refused> {
+    fn describe(&self, call: &Call, retries: &mut RetryBudget) -> Result<Vec<Instance>, Refused> {
         let mut instances = Vec::new();
         let mut page = call.clone();
         loop {
-            let answer: wire::DescribeInstances = self.client.call(&page, patience)?;
+            let answer: wire::DescribeInstances = self.client.call(&page, retries)?;
             let next_token = answer.next_token.clone();
             instances.extend(answer.into_instances());
             if next_token.is_empty() {
@@ -122,14 +122,14 @@ impl Ec2Provider {
             .filter(2, "instance-state-name", &STATES)
     }
 
-    /// Those of one name: one, unless something went wrong.
+    /// Instances with one name; normally one.
     fn of_name(
         &self,
         name: &MachineName,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<Vec<(Instance, Machine)>, ProviderError> {
         let call = self.ours().filter(3, &format!("tag:{NAME}"), &[name.as_str()]);
-        let found = self.describe(&call, patience).map_err(|refused| refused.error)?;
+        let found = self.describe(&call, retries).map_err(|refused| refused.error)?;
         Ok(found
             .into_iter()
             .filter_map(|instance| {
@@ -139,7 +139,7 @@ impl Ec2Provider {
             .collect())
     }
 
-    /// The instance as a machine, if it is ours and to stay.
+    /// The instance as a machine, if it is ours and is not being terminated.
     fn machine(&self, instance: &Instance) -> Option<Machine> {
         if instance.tag(TAG)? != self.tag.as_str() {
             return None;
@@ -159,7 +159,7 @@ impl Ec2Provider {
         })
     }
 
-    /// A spot instance that is taken back is not asked for again at once in the same place.
+    /// The offer of an interrupted spot instance is set aside for a while.
     fn note_interruptions(&self, instances: &[Instance]) {
         for instance in instances.iter().filter(|one| self.conditions.is_new_notice(one)) {
             let (instance_type, zone) =
@@ -168,7 +168,7 @@ impl Ec2Provider {
                 instance = instance.instance_id,
                 instance_type,
                 zone,
-                "EC2 takes the spot instance back within two minutes"
+                "EC2 interrupts the spot instance within two minutes"
             );
             let places = [
                 Place::Anywhere,
@@ -178,14 +178,14 @@ impl Ec2Provider {
             for place in places {
                 let instance_type = instance_type.clone();
                 let offer = Offer { purchase: Purchase::Spot, instance_type, place };
-                self.set_aside.add(offer, "an instance was taken back".to_owned());
+                self.set_aside.add(offer, "an instance was interrupted".to_owned());
             }
         }
     }
 
-    fn look(&self, id: &str, patience: &mut Patience) -> Result<Presence, ProviderError> {
+    fn look(&self, id: &str, retries: &mut RetryBudget) -> Result<Presence, ProviderError> {
         let call = Call::new("DescribeInstances").with("InstanceId.1", id);
-        match self.describe(&call, patience) {
+        match self.describe(&call, retries) {
             Ok(found) => Ok(match found.first() {
                 Some(instance) => self
                     .machine(instance)
@@ -197,31 +197,31 @@ impl Ec2Provider {
         }
     }
 
-    /// Asks for one instance as `attempt` says; a token that was used has its instance already.
+    /// Requests one instance for `attempt`. If the token was used before, its instance is returned.
     fn take(
         &self,
         name: &MachineName,
         call: &Call,
         mut attempt: Attempt,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<Instance, Refusal> {
         loop {
             self.attempts.record(name, &attempt)?;
             let token = attempt.client_token(&self.tag, name);
             let call = call.clone().with("ClientToken", &token);
-            let made = match self.client.call::<wire::Reservation>(&call, patience) {
+            let made = match self.client.call::<wire::Reservation>(&call, retries) {
                 Ok(reservation) => reservation.instances_set.item.into_iter().next(),
-                Err(Refused { meaning: Meaning::NotNow | Meaning::Quota, error }) => {
-                    return Err(Refusal::NotNow(error.message));
+                Err(Refused { meaning: Meaning::Unavailable | Meaning::Quota, error }) => {
+                    return Err(Refusal::Unavailable(error.message));
                 }
                 Err(Refused { meaning: Meaning::Exists, error }) => {
                     // By an earlier run, with another host key.
                     let by_token =
                         Call::new("DescribeInstances").filter(1, "client-token", &[&token]);
                     let found =
-                        self.describe(&by_token, patience).map_err(|refused| refused.error)?;
+                        self.describe(&by_token, retries).map_err(|refused| refused.error)?;
                     if found.is_empty() {
-                        patience.pause(LAG_PAUSE, &error.message)?;
+                        retries.pause(LAG_PAUSE, &error.message)?;
                         continue;
                     }
                     found.into_iter().next()
@@ -230,49 +230,49 @@ impl Ec2Provider {
             };
             match made {
                 Some(instance) if instance.state().is_some() => return Ok(instance),
-                _ if attempt.number < MOST_ATTEMPTS => attempt.number += 1,
+                _ if attempt.number < MAX_ATTEMPTS => attempt.number += 1,
                 _ => {
-                    return Err(Refusal::NotNow(format!(
-                        "{MOST_ATTEMPTS} instances were gone as soon as they were made"
+                    return Err(Refusal::Unavailable(format!(
+                        "{MAX_ATTEMPTS} instances were gone as soon as they were created"
                     )));
                 }
             }
         }
     }
 
-    /// Changes one instance; one that is in a state between two others is waited for.
+    /// Changes one instance. Waits while it is between two states.
     ///
     /// # Errors
-    /// With [`Meaning::Gone`] when there is none of that id.
+    /// With [`Meaning::Gone`] if there is none of that id.
     fn change(
         &self,
         action: &'static str,
         id: &str,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<(), Refused> {
         let call = Call::new(action).with("InstanceId.1", id);
         loop {
-            match self.client.call::<wire::Done>(&call, patience) {
+            match self.client.call::<wire::Done>(&call, retries) {
                 Ok(_) => return Ok(()),
                 Err(Refused { meaning: Meaning::WrongState, error }) => {
-                    patience.pause(LAG_PAUSE, &error.message)?;
+                    retries.pause(LAG_PAUSE, &error.message)?;
                 }
                 Err(refused) => return Err(refused),
             }
         }
     }
 
-    /// One `TerminateInstances` an instance: a single wrong id would fail the whole call.
+    /// One `TerminateInstances` per instance: a single wrong id would make the whole call fail.
     fn terminate(
         &self,
         id: &str,
         may_be_unknown_yet: bool,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<(), ProviderError> {
         loop {
-            match self.change("TerminateInstances", id, patience) {
+            match self.change("TerminateInstances", id, retries) {
                 Err(Refused { meaning: Meaning::Gone, error }) if may_be_unknown_yet => {
-                    patience.pause(LAG_PAUSE, &error.message)?;
+                    retries.pause(LAG_PAUSE, &error.message)?;
                 }
                 Ok(()) | Err(Refused { meaning: Meaning::Gone, .. }) => break,
                 Err(refused) => return Err(refused.error),
@@ -285,14 +285,14 @@ impl Ec2Provider {
     fn existing(
         &self,
         machine: &Machine,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<(Instance, Machine), ProviderError> {
-        let mut found = self.of_name(&machine.name, patience)?;
+        let mut found = self.of_name(&machine.name, retries)?;
         found.pop().ok_or_else(|| ProviderError::failed("it is gone"))
     }
 }
 
-/// What EC2 would refuse anyway, said more clearly.
+/// Checks what EC2 would refuse anyway, with a clearer message.
 fn check_tags(tags: &[(String, String)]) -> Result<(), ProviderError> {
     match tags.iter().find(|(_, value)| value.chars().count() > VALUE_LIMIT) {
         None => Ok(()),
@@ -304,17 +304,17 @@ fn check_tags(tags: &[(String, String)]) -> Result<(), ProviderError> {
 
 impl Provider for Ec2Provider {
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
-        let mut patience = Patience::new(limit);
+        let mut retries = RetryBudget::new(limit);
         let began = Instant::now();
         let call = self.ours().with("MaxResults", PAGE_SIZE);
-        let instances = self.describe(&call, &mut patience).map_err(|refused| refused.error)?;
-        self.conditions.refresh(&self.client, &instances, &mut patience);
+        let instances = self.describe(&call, &mut retries).map_err(|refused| refused.error)?;
+        self.conditions.refresh(&self.client, &instances, &mut retries);
         self.note_interruptions(&instances);
         let listed = instances
             .iter()
             .filter_map(|instance| Some((instance.instance_id.clone(), self.machine(instance)?)))
             .collect();
-        self.known.complete(began, listed, |id| self.look(id, &mut patience))
+        self.known.complete(began, listed, |id| self.look(id, &mut retries))
     }
 
     fn create(
@@ -327,19 +327,19 @@ impl Provider for Ec2Provider {
         let settings = self.types.get(machine_type).ok_or_else(|| {
             ProviderError::failed(format!("the type {machine_type} is not configured"))
         })?;
-        let mut patience = Patience::new(limit);
-        // By an earlier run that did not hear the answer.
-        if let Some((instance, machine)) = self.of_name(name, &mut patience)?.pop() {
+        let mut retries = RetryBudget::new(limit);
+        // By an earlier run that did not get the answer.
+        if let Some((instance, machine)) = self.of_name(name, &mut retries)?.pop() {
             if machine.machine_type != *machine_type {
                 return Err(ProviderError::failed(format!(
-                    "{} was made for the type {}",
+                    "{} was created for the type {}",
                     instance.instance_id, machine.machine_type
                 )));
             }
             self.known.made(instance.instance_id, machine.clone());
             return Ok(machine);
         }
-        let image = self.image(&settings.image, &mut patience)?;
+        let image = self.image(&settings.image, &mut retries)?;
         let option = "provider.ec2.authorizedKeys";
         let new = NewMachine::new(name, name.as_str(), &settings.login, &self.state_dir, option)?;
         let tags = tags(settings, &self.tag, name, machine_type, &new);
@@ -348,17 +348,17 @@ impl Provider for Ec2Provider {
         let last = self.attempts.last(name, token);
         let mut offers = offers(settings);
         if let Some(last) = &last {
-            // First, since it may have been answered.
+            // First, because it may have had an effect.
             offers.sort_by_key(|offer| *offer != last.offer);
         }
-        let instance = self.set_aside.first_to_be_had(&offers, |offer| {
+        let instance = self.set_aside.first_available(&offers, |offer| {
             let number =
                 last.as_ref().filter(|last| last.offer == *offer).map_or(0, |last| last.number);
             let attempt = Attempt { token: token.to_owned(), offer: offer.clone(), number };
             let call = run_instances(settings, offer, &image, &tags, &new);
-            self.take(name, &call, attempt, &mut patience)
+            self.take(name, &call, attempt, &mut retries)
         })?;
-        // The answer of a creation may lack the tags that were asked for.
+        // The answer to a creation may lack the requested tags.
         let machine = self.machine(&instance).unwrap_or_else(|| Machine {
             state: MachineState::Starting,
             host_name: Some(Host::new(name.as_str())),
@@ -379,41 +379,41 @@ impl Provider for Ec2Provider {
     }
 
     fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
-        let mut patience = Patience::new(limit);
-        let (instance, _) = self.existing(machine, &mut patience)?;
-        self.change("StartInstances", &instance.instance_id, &mut patience)
+        let mut retries = RetryBudget::new(limit);
+        let (instance, _) = self.existing(machine, &mut retries)?;
+        self.change("StartInstances", &instance.instance_id, &mut retries)
             .map_err(|refused| refused.error)
     }
 
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
         wait_until_up(machine, limit, |limit| {
-            let mut patience = Patience::new(limit);
-            Ok(self.existing(machine, &mut patience)?.1)
+            let mut retries = RetryBudget::new(limit);
+            Ok(self.existing(machine, &mut retries)?.1)
         })
     }
 
     /// A spot instance cannot be stopped: it is terminated.
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
-        let mut patience = Patience::new(limit);
-        let (instance, _) = self.existing(machine, &mut patience)?;
+        let mut retries = RetryBudget::new(limit);
+        let (instance, _) = self.existing(machine, &mut retries)?;
         if instance.is_spot() {
-            return self.terminate(&instance.instance_id, false, &mut patience);
+            return self.terminate(&instance.instance_id, false, &mut retries);
         }
-        self.change("StopInstances", &instance.instance_id, &mut patience)
+        self.change("StopInstances", &instance.instance_id, &mut retries)
             .map_err(|refused| refused.error)
     }
 
     fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
-        let mut patience = Patience::new(limit);
+        let mut retries = RetryBudget::new(limit);
         let known = self.known.ids_of(&machine.name);
-        let listed = self.of_name(&machine.name, &mut patience)?;
+        let listed = self.of_name(&machine.name, &mut retries)?;
         let listed: BTreeSet<_> =
             listed.into_iter().map(|(instance, _)| instance.instance_id).collect();
         for id in &listed {
-            self.terminate(id, false, &mut patience)?;
+            self.terminate(id, false, &mut retries)?;
         }
         for (id, is_new) in known.into_iter().filter(|(id, _)| !listed.contains(id)) {
-            self.terminate(&id, is_new, &mut patience)?;
+            self.terminate(&id, is_new, &mut retries)?;
         }
         self.attempts.forget(&machine.name);
         Ok(())

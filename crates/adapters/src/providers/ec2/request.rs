@@ -1,4 +1,4 @@
-//! What is asked of `RunInstances`.
+//! The `RunInstances` request.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::api::Call;
 use super::settings::{Address, Place, Purchase, Settings};
 use crate::providers::cloud::NewMachine;
 
-/// Tags of instances: whose it is.
+/// Tags of instances: the owner.
 pub(super) const TAG: &str = "hydra-provisioner:tag";
 /// Its machine's name.
 pub(super) const NAME: &str = "hydra-provisioner:name";
@@ -19,10 +19,10 @@ pub(super) const NAME: &str = "hydra-provisioner:name";
 pub(super) const TYPE: &str = "hydra-provisioner:type";
 /// Its public host key.
 pub(super) const HOST_KEY: &str = "hydra-provisioner:host-key";
-/// Longest value of a tag.
+/// Maximum length of a tag's value, in characters.
 pub(super) const VALUE_LIMIT: usize = 256;
 
-/// What an instance can be had as.
+/// One way to get an instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Offer {
@@ -37,7 +37,7 @@ impl fmt::Display for Offer {
     }
 }
 
-/// How it is paid for is the most important choice, then the type, then the place.
+/// The purchase option takes precedence, then the type, then the place.
 pub(super) fn offers(settings: &Settings) -> Vec<Offer> {
     let mut offers = Vec::new();
     for purchase in &settings.purchase {
@@ -54,7 +54,7 @@ pub(super) fn offers(settings: &Settings) -> Vec<Offer> {
     offers
 }
 
-/// The call for one instance, but for its token.
+/// The call for one instance, without its token.
 pub(super) fn run_instances(
     settings: &Settings,
     offer: &Offer,
@@ -68,12 +68,12 @@ pub(super) fn run_instances(
         .with("ImageId", image)
         .with("InstanceType", &offer.instance_type)
         .with("UserData", BASE64.encode(&new.user_data))
-        // A machine that powers itself off has ended its cost.
+        // A machine that powers itself off no longer costs anything.
         .with("InstanceInitiatedShutdownBehavior", "terminate")
         .with("MetadataOptions.HttpTokens", "required")
         .with("MetadataOptions.HttpPutResponseHopLimit", "1");
     if offer.purchase == Purchase::Spot {
-        // One-time, terminated when it is taken back: nothing is left behind.
+        // One-time, and terminated on interruption: nothing is left behind.
         call = call
             .with("InstanceMarketOptions.MarketType", "spot")
             .with("InstanceMarketOptions.SpotOptions.SpotInstanceType", "one-time")

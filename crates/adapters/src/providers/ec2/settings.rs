@@ -14,19 +14,19 @@ use crate::providers::cloud::Login;
 pub struct Settings {
     /// Such as `eu-central-1`.
     pub region: String,
-    /// Another address of the API than the region's.
+    /// Another API address than the region's.
     pub endpoint: Option<String>,
     /// A profile of the credentials file.
     pub profile: Option<String>,
-    /// The credentials file, where it is not the SDK's own.
+    /// The credentials file, if not the SDK's default.
     pub credentials_file: Option<PathBuf>,
-    /// What instances boot from.
+    /// The image of instances.
     pub image: Image,
     /// Instance types in order of preference; not empty.
     pub instance_types: Vec<String>,
-    /// Where, in order of preference; not empty.
+    /// Places in order of preference; not empty.
     pub places: Vec<Place>,
-    /// How they are paid for, in order of preference; not empty.
+    /// Purchase options in order of preference; not empty.
     pub purchase: Vec<Purchase>,
     /// Ids of security groups.
     pub security_groups: Vec<String>,
@@ -34,20 +34,20 @@ pub struct Settings {
     pub key_name: Option<String>,
     /// The name of an instance profile.
     pub instance_profile: Option<String>,
-    /// The root volume, where it is not to be the image's.
+    /// The root volume, if not the image's.
     pub root_volume: Option<RootVolume>,
     /// Whether virtual machines can run on the instances.
     pub nested_virtualization: bool,
-    /// Which of its addresses an instance is reached at.
+    /// The address that we use to reach an instance.
     pub address: Address,
-    /// Further tags of instances and volumes.
+    /// Additional tags of instances and volumes.
     pub tags: BTreeMap<String, String>,
-    /// Who may log in, and how instances are told who they are.
+    /// Who may log in, and how instances get their identity.
     pub login: Login,
 }
 
 impl Settings {
-    /// The account and region that the instances are in, as far as it can be told from here.
+    /// The account and region of the instances, as far as the settings show them.
     pub fn identity(&self) -> String {
         let Self { region, endpoint, profile, credentials_file, .. } = self;
         let given = [
@@ -59,15 +59,15 @@ impl Settings {
     }
 }
 
-/// What instances boot from.
+/// The image of instances.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Image {
     /// An id, `ami-...`.
     Id(String),
-    /// The SSM parameter that has it.
+    /// The SSM parameter with the id.
     Parameter(String),
-    /// The newest of an owner with a matching name.
+    /// The newest image of an owner with a matching name.
     Newest {
         /// An account's number or alias.
         owner: String,
@@ -78,11 +78,11 @@ pub enum Image {
     },
 }
 
-/// Where an instance is to be.
+/// The place of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Place {
-    /// Wherever EC2 likes, in the default network.
+    /// Any zone of the default network, chosen by EC2.
     Anywhere,
     /// A subnet's id.
     Subnet(String),
@@ -99,13 +99,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// How an instance is paid for.
+/// The purchase option of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purchase {
     /// At the list price.
     OnDemand,
-    /// Cheaper, and taken back at two minutes' notice.
+    /// Cheaper, but interrupted at two minutes' notice.
     Spot,
 }
 
@@ -122,7 +122,7 @@ impl fmt::Display for Purchase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RootVolume {
-    /// What the image calls it.
+    /// The device name in the image.
     pub device: String,
     /// GiB.
     pub size: u32,
@@ -132,7 +132,7 @@ pub struct RootVolume {
     pub encrypted: bool,
 }
 
-/// Which of its addresses an instance is reached at.
+/// The address that we use to reach an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Address {

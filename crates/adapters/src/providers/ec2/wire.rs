@@ -1,4 +1,4 @@
-//! What EC2 says, as far as it matters here (API version 2016-11-15). Elements that are not known are skipped.
+//! The parts of EC2's answers that we use (API version 2016-11-15). Unknown elements are skipped.
 
 use jiff::Timestamp as Instant;
 use planner::{MachineState, Timestamp};
@@ -88,7 +88,7 @@ impl Instance {
         self.tag_set.item.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str())
     }
 
-    /// `None` where it is being destroyed or is gone: terminated instances are told of for an hour.
+    /// `None` if it is being terminated or is gone: terminated instances are listed for an hour.
     pub(super) fn state(&self) -> Option<MachineState> {
         Some(match self.instance_state.name.as_str() {
             "pending" => MachineState::Starting,
@@ -100,7 +100,7 @@ impl Instance {
         })
     }
 
-    /// When it was started the last time.
+    /// When it was last started.
     pub(super) fn started_at(&self) -> Option<Timestamp> {
         self.launch_time.and_then(|time| u64::try_from(time.as_second()).ok()).map(Timestamp)
     }
@@ -129,7 +129,7 @@ pub(super) struct DescribeImages {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageItem {
     pub(super) image_id: String,
-    /// Sorts by time as it is.
+    /// Sorts by time as text.
     #[serde(default)]
     pub(super) creation_date: String,
 }
@@ -148,7 +148,7 @@ pub(super) struct DescribeSpotInstanceRequests {
     pub(super) spot_instance_request_set: Items<InstanceNumber>,
 }
 
-/// Of what is told of an instance only which one it is.
+/// Only the id of an instance.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InstanceNumber {
@@ -156,7 +156,7 @@ pub(super) struct InstanceNumber {
     pub(super) instance_id: String,
 }
 
-/// An answer of which only the success matters.
+/// An answer without content that matters.
 #[derive(Debug, Deserialize)]
 pub(super) struct Done {}
 

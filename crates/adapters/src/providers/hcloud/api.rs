@@ -1,4 +1,4 @@
-//! Calls of the API: what they send, how often they are repeated, and what a refusal means.
+//! API calls: sending, retries, and what a refusal means.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -11,37 +11,37 @@ use ureq::http::{Method, Request};
 
 use super::wire;
 use crate::providers::ProviderError;
-use crate::providers::cloud::Patience;
+use crate::providers::cloud::RetryBudget;
 use crate::providers::cloud::http::{Answer, agent, send};
 
-/// Requests are allowed again at this pace (3,600 an hour), up to the whole allowance.
+/// The allowance of requests is refilled at this pace (3,600 per hour), up to its maximum.
 const REFILL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a resource may stay locked by an action that was begun before, at the least between two looks.
+/// The minimum pause while another action locks a resource.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a refusal means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Not to be had now; the next offer may be.
-    NotNow,
-    /// Not to be had until a limit of the account is raised.
+    /// Unavailable now; the next offer may be available.
+    Unavailable,
+    /// Unavailable until a limit of the account is raised.
     Quota,
-    /// There is one of that name already.
+    /// One of that name exists already.
     Exists,
-    /// There is none, or no more.
+    /// There is none, or it is gone.
     Gone,
     /// The same request may succeed later.
     Again(Duration),
-    /// Repeating it does not help.
+    /// Retrying does not help.
     Failed,
 }
 
-/// What the codes mean (`error.code` of an answer; the public description's table of them, and the ones of actions).
-/// Anything that is not here and has a status of 5xx may pass.
+/// The meaning of codes (`error.code` of an answer; from the table of the public API description, and the
+/// codes of actions). Any other code with a 5xx status is temporary.
 const MEANINGS: [(&str, Meaning); 20] = [
-    ("resource_unavailable", Meaning::NotNow),
-    ("placement_error", Meaning::NotNow),
-    ("no_space_left_in_location", Meaning::NotNow),
+    ("resource_unavailable", Meaning::Unavailable),
+    ("placement_error", Meaning::Unavailable),
+    ("no_space_left_in_location", Meaning::Unavailable),
     ("resource_limit_exceeded", Meaning::Quota),
     ("uniqueness_error", Meaning::Exists),
     ("not_found", Meaning::Gone),
@@ -61,7 +61,7 @@ const MEANINGS: [(&str, Meaning); 20] = [
     ("unsupported_error", Meaning::Failed),
 ];
 
-/// A refusal that was not overcome by repeating the call.
+/// A refusal that retries did not overcome.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) meaning: Meaning,
@@ -83,7 +83,8 @@ pub(super) struct Client {
     pace: Mutex<Pace>,
 }
 
-/// Spares the allowance once half of it is used up: from then on no more is asked for than comes back.
+/// Saves the allowance once half of it is used: from then on, requests are sent only as fast as it is
+/// refilled.
 #[derive(Debug, Default)]
 struct Pace {
     is_slow: bool,
@@ -100,19 +101,19 @@ impl Client {
         }
     }
 
-    /// Sends a request until there is an answer that is not "try again".
+    /// Sends a request until the answer is not "try again".
     ///
     /// # Errors
-    /// With what the refusal means; [`OperationErrorKind::TimedOut`] when `patience` ends.
+    /// With the meaning of the refusal; [`OperationErrorKind::TimedOut`] when `retries` are used up.
     pub(super) fn call<T: DeserializeOwned>(
         &self,
         method: &Method,
         path: &str,
         body: Option<&Value>,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<T, Refused> {
         loop {
-            let (meaning, message) = match self.send(method, path, body, patience)? {
+            let (meaning, message) = match self.send(method, path, body, retries)? {
                 Ok(answer) if (200..300).contains(&answer.status) => match parse(&answer) {
                     Ok(parsed) => return Ok(parsed),
                     Err(message) => (Meaning::Failed, message),
@@ -125,9 +126,9 @@ impl Client {
             match meaning {
                 Meaning::Again(at_least) => {
                     tracing::debug!("{message}");
-                    patience.pause(at_least, &message)?;
+                    retries.pause(at_least, &message)?;
                 }
-                Meaning::NotNow | Meaning::Quota => {
+                Meaning::Unavailable | Meaning::Quota => {
                     let error = ProviderError { kind: OperationErrorKind::Capacity, message };
                     return Err(Refused { meaning, error });
                 }
@@ -143,7 +144,7 @@ impl Client {
         method: &Method,
         path: &str,
         body: Option<&Value>,
-        patience: &Patience,
+        retries: &RetryBudget,
     ) -> Result<Result<Answer, String>, ProviderError> {
         let request = Request::builder()
             .method(method)
@@ -152,15 +153,15 @@ impl Client {
             .header("content-type", "application/json")
             .body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
             .map_err(|error| ProviderError::failed(format!("{method} {path}: {error}")))?;
-        self.wait_for_turn(patience);
-        let answer = send(&self.agent, request, patience.request_limit());
+        self.wait_for_turn(retries);
+        let answer = send(&self.agent, request, retries.request_limit());
         if let Ok(answer) = &answer {
             self.note_allowance(answer);
         }
         Ok(answer)
     }
 
-    /// Read at each call, so that a new token is used without a restart.
+    /// Read for each call, so that a new token is used without a restart.
     fn token(&self) -> Result<String, ProviderError> {
         let place = self.token_file.display();
         let text = std::fs::read_to_string(&self.token_file).map_err(|error| {
@@ -169,16 +170,16 @@ impl Client {
             ))
         })?;
         let token = text.trim();
-        // Nothing of it is shown.
+        // Its content is never shown.
         let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         is_token.then(|| token.to_owned()).ok_or_else(|| {
             ProviderError::failed(format!(
-                "{place} is to have an API token and nothing else; see provider.hcloud.tokenFile"
+                "{place} must contain an API token and nothing else; see provider.hcloud.tokenFile"
             ))
         })
     }
 
-    fn wait_for_turn(&self, patience: &Patience) {
+    fn wait_for_turn(&self, retries: &RetryBudget) {
         let wait = {
             let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
@@ -186,7 +187,7 @@ impl Client {
             pace.next = Some(turn + REFILL_INTERVAL);
             turn - now
         };
-        std::thread::sleep(wait.min(patience.left()));
+        std::thread::sleep(wait.min(retries.left()));
     }
 
     fn note_allowance(&self, answer: &Answer) {
@@ -201,7 +202,7 @@ impl Client {
             tracing::warn!(
                 left,
                 limit,
-                "half of the hour's requests to Hetzner are used up: one a second from now on"
+                "half of the hourly requests to Hetzner are used: one per second from now on"
             );
         }
         pace.is_slow = is_slow;
@@ -209,11 +210,14 @@ impl Client {
 
     fn advice(&self, message: &str) -> String {
         if message.starts_with("unauthorized") {
-            format!("; is the token in {} the project's?", self.token_file.display())
+            format!(
+                "; check that the token in {} belongs to the project",
+                self.token_file.display()
+            )
         } else if message.starts_with("token_readonly") || message.starts_with("forbidden") {
-            format!("; the token in {} needs to be \"Read & Write\"", self.token_file.display())
+            format!("; the token in {} must be \"Read & Write\"", self.token_file.display())
         } else if message.starts_with("resource_limit_exceeded") {
-            "; the project's limits are raised in the console (Limits, Request change)".to_owned()
+            "; raise the project's limits in the console (Limits, Request change)".to_owned()
         } else {
             String::new()
         }
@@ -222,10 +226,10 @@ impl Client {
 
 fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
     let body = if answer.body.is_empty() { b"null" } else { &answer.body[..] };
-    serde_json::from_slice(body).map_err(|error| format!("the answer makes no sense: {error}"))
+    serde_json::from_slice(body).map_err(|error| format!("the answer is invalid: {error}"))
 }
 
-/// What an answer that is no success means, and its text, which starts with its code.
+/// The meaning of an unsuccessful answer, and its text, which starts with the code.
 fn refusal(answer: &Answer) -> (Meaning, String) {
     let status = answer.status;
     let Ok(problem) = serde_json::from_slice::<wire::Problem>(&answer.body) else {
@@ -234,13 +238,13 @@ fn refusal(answer: &Answer) -> (Meaning, String) {
         } else {
             Meaning::Failed
         };
-        return (meaning, format!("status {status} without an error that is known"));
+        return (meaning, format!("status {status} without a known error"));
     };
     let wire::ProblemText { code, message } = problem.error;
     let known = MEANINGS.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning);
     let meaning = match known {
-        // A pair of server type and location that is not offered.
-        Some(Meaning::Failed) if message.contains("unsupported location") => Meaning::NotNow,
+        // This server type is not offered in this location.
+        Some(Meaning::Failed) if message.contains("unsupported location") => Meaning::Unavailable,
         Some(meaning) => meaning,
         None if status >= 500 => Meaning::Again(Duration::ZERO),
         None => Meaning::Failed,
@@ -263,8 +267,8 @@ mod tests {
         let of = |status, code: &str| {
             meaning(status, &format!(r#"{{"error":{{"code":"{code}","message":"text"}}}}"#))
         };
-        assert_eq!(of(412, "resource_unavailable"), Meaning::NotNow);
-        assert_eq!(of(412, "placement_error"), Meaning::NotNow);
+        assert_eq!(of(412, "resource_unavailable"), Meaning::Unavailable);
+        assert_eq!(of(412, "placement_error"), Meaning::Unavailable);
         assert_eq!(of(403, "resource_limit_exceeded"), Meaning::Quota);
         assert_eq!(of(409, "uniqueness_error"), Meaning::Exists);
         assert_eq!(of(404, "not_found"), Meaning::Gone);
@@ -276,6 +280,6 @@ mod tests {
         assert_eq!(meaning(502, "<html>"), Meaning::Again(Duration::ZERO));
         assert_eq!(meaning(404, "<html>"), Meaning::Failed);
         let body = r#"{"error":{"code":"invalid_input","message":"unsupported location for server type"}}"#;
-        assert_eq!(meaning(422, body), Meaning::NotNow);
+        assert_eq!(meaning(422, body), Meaning::Unavailable);
     }
 }

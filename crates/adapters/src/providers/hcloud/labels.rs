@@ -1,8 +1,8 @@
-//! What is written on a server: whose it is, and as what it was made.
+//! The labels of a server: its owner, and how it was created.
 //!
-//! A label's value has at most 63 letters, digits, `-`, `_` and `.`, the first and last of which is a letter or digit.
-//! Whatever else a name or type has is written as `Z` and its two hexadecimal digits, and a type that is still too long
-//! goes over several labels.
+//! A label's value has at most 63 letters, digits, `-`, `_` and `.`; the first and last are a letter or
+//! digit. Any other character of a name or type is written as `Z` and two hexadecimal digits. A longer type
+//! is split over several labels.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use planner::{MachineName, MachineType, Tag};
 
 use crate::providers::cloud::HostKey;
 
-/// The label of the provisioner that a server belongs to.
+/// The provisioner that a server belongs to.
 const TAG: &str = "hydra-provisioner/tag";
 const NAME: &str = "hydra-provisioner/name";
 /// Followed by nothing, `-1`, `-2`...
@@ -51,7 +51,7 @@ pub(super) struct Labeled {
     pub(super) host_key: Option<String>,
 }
 
-/// Reads the labels of one of our servers; `None` for any other.
+/// Parses the labels of one of our servers; `None` for other servers.
 pub(super) fn read(labels: &BTreeMap<String, String>, tag: &Tag) -> Option<Labeled> {
     if labels.get(TAG)? != &encode(tag.as_str()) {
         return None;
@@ -76,7 +76,7 @@ fn type_label(index: usize) -> String {
 
 /// Cuts `text` into pieces that each fit into a value.
 fn parts(text: &str) -> impl Iterator<Item = String> {
-    // No byte takes more than three.
+    // A byte takes at most three characters.
     let bytes = text.as_bytes();
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -111,7 +111,7 @@ fn encode_bytes(bytes: &[u8]) -> String {
     value
 }
 
-/// What [`encode`] made; `None` for anything that it cannot have made.
+/// The inverse of [`encode`]; `None` if `encode` cannot have created `value`.
 fn decode(value: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = value.as_bytes();
@@ -128,7 +128,7 @@ fn decode(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A name for the server: a host's, and the only one of its name in the project.
+/// The server's name: a valid host name, unique in the project.
 pub(super) fn server_name(name: &MachineName) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '-' };
     name.as_str().chars().map(plain).collect::<String>().trim_matches(['-', '.']).to_owned()

@@ -1,7 +1,7 @@
 //! The `hcloud` provider: servers of Hetzner Cloud (`docs/hetzner.md`).
 //!
-//! A server's labels are all there is to know of it: whose it is, its machine's name and type, its public host key.
-//! Names of servers are unique in a project, so that asking twice for one cannot make two.
+//! A server's labels contain everything about it: its owner, its machine's name and type, its public host
+//! key. Server names are unique in a project, so a repeated creation cannot create two servers.
 
 mod api;
 mod labels;
@@ -25,21 +25,21 @@ pub use self::settings::{Address, ENDPOINT, Image, Settings};
 use self::api::{Client, Meaning, Refused};
 use self::prices::Prices;
 use self::wire::{Server, Status};
-use super::cloud::{Known, NewMachine, Patience, Presence, Refusal, SetAside};
+use super::cloud::{Known, NewMachine, Presence, Refusal, RetryBudget, SetAside};
 use super::{Provider, ProviderContext, ProviderError, wait_until_up};
 
-/// As many as the API gives at once.
+/// The API's maximum.
 const PAGE_SIZE: u32 = 50;
-/// Billing is by the started hour.
+/// Billing is per started hour.
 const BILLED_SECONDS: u64 = 3600;
-/// Between two looks at a server that shuts down.
+/// The interval between two checks of a server that shuts down.
 const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the newest snapshot of a selector is used before it is looked for again.
+/// How long the newest snapshot of a selector is used before the next search.
 const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
-/// A server that is off but locked within this of its creation is about to boot.
+/// A server that is off but locked this soon after its creation is about to boot.
 const FIRST_BOOT_SECONDS: u64 = 120;
 
-/// Makes servers in one project.
+/// Creates servers in one project.
 pub struct HcloudProvider {
     tag: Tag,
     state_dir: PathBuf,
@@ -51,7 +51,7 @@ pub struct HcloudProvider {
     images: Mutex<BTreeMap<String, (Instant, u64)>>,
 }
 
-/// What a server can be had as.
+/// One way to get a server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Offer {
     server_type: String,
@@ -65,7 +65,7 @@ impl fmt::Display for Offer {
 }
 
 impl HcloudProvider {
-    /// For `types`, which have the same endpoint and token. `None` for no types.
+    /// For `types`, which have the same endpoint and token; `None` if there are none.
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let first = types.values().next()?;
         Some(Self {
@@ -80,13 +80,13 @@ impl HcloudProvider {
         })
     }
 
-    /// What the API is to make, but for the offer.
+    /// The request to create a server, without the offer.
     fn request(
         &self,
         name: &MachineName,
         machine_type: &MachineType,
         settings: &Settings,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<Value, ProviderError> {
         let server_name = labels::server_name(name);
         let option = "provider.hcloud.authorizedKeys";
@@ -97,7 +97,7 @@ impl HcloudProvider {
             settings.firewalls.iter().map(|number| json!({ "firewall": number })).collect();
         let mut request = json!({
             "name": server_name,
-            "image": self.image(settings, patience)?,
+            "image": self.image(settings, retries)?,
             "user_data": new.user_data,
             "labels": all_labels,
             "ssh_keys": settings.ssh_keys,
@@ -114,8 +114,12 @@ impl HcloudProvider {
         Ok(request)
     }
 
-    /// The image's name or number.
-    fn image(&self, settings: &Settings, patience: &mut Patience) -> Result<Value, ProviderError> {
+    /// The image's name or id.
+    fn image(
+        &self,
+        settings: &Settings,
+        retries: &mut RetryBudget,
+    ) -> Result<Value, ProviderError> {
         let selector = match &settings.image {
             Image::Name(name) => return Ok(json!(name)),
             Image::Newest(selector) => selector,
@@ -132,7 +136,7 @@ impl HcloudProvider {
         );
         let list: wire::ImageList = self
             .client
-            .call(&Method::GET, &path, None, patience)
+            .call(&Method::GET, &path, None, retries)
             .map_err(|refused| refused.error)?;
         let number = list.images.first().map(|image| image.id).ok_or_else(|| {
             ProviderError::failed(format!(
@@ -143,29 +147,31 @@ impl HcloudProvider {
         Ok(json!(number))
     }
 
-    /// Asks for `request` as `offer`. A server of that name that is there already is the answer if it is ours.
+    /// Requests `request` as `offer`. If a server of that name exists and is ours, it is returned.
     fn take(
         &self,
         offer: &Offer,
         request: &Value,
         name: &MachineName,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<Server, Refusal> {
         let mut request = request.clone();
         request["server_type"] = json!(offer.server_type);
         request["location"] = json!(offer.location);
         loop {
-            let made = self.client.call(&Method::POST, "/servers", Some(&request), patience);
+            let made = self.client.call(&Method::POST, "/servers", Some(&request), retries);
             let Refused { meaning, error } = match made {
                 Ok(wire::OneServer { server }) => return Ok(server),
                 Err(refused) => refused,
             };
             match meaning {
-                Meaning::NotNow | Meaning::Quota => return Err(Refusal::NotNow(error.message)),
-                Meaning::Exists => match self.of_name(name, patience)? {
+                Meaning::Unavailable | Meaning::Quota => {
+                    return Err(Refusal::Unavailable(error.message));
+                }
+                Meaning::Exists => match self.of_name(name, retries)? {
                     Found::Ours(server) => return Ok(*server),
                     Found::Going | Found::Nothing => {
-                        patience.pause(Duration::ZERO, &error.message)?;
+                        retries.pause(Duration::ZERO, &error.message)?;
                     }
                     Found::Foreign(server_name) => {
                         return Err(Refusal::Other(ProviderError::failed(format!(
@@ -178,13 +184,17 @@ impl HcloudProvider {
         }
     }
 
-    /// Looks for the one server that has our machine's name.
-    fn of_name(&self, name: &MachineName, patience: &mut Patience) -> Result<Found, ProviderError> {
+    /// Finds the server with the name of our machine.
+    fn of_name(
+        &self,
+        name: &MachineName,
+        retries: &mut RetryBudget,
+    ) -> Result<Found, ProviderError> {
         let server_name = labels::server_name(name);
         let path = format!("/servers?name={}", encoded(&server_name));
         let list: wire::ServerList = self
             .client
-            .call(&Method::GET, &path, None, patience)
+            .call(&Method::GET, &path, None, retries)
             .map_err(|refused| refused.error)?;
         let Some(server) = list.servers.into_iter().find(|server| server.name == server_name)
         else {
@@ -198,7 +208,7 @@ impl HcloudProvider {
         })
     }
 
-    /// The server as a machine, if it is ours and to stay.
+    /// The server as a machine, if it is ours and is not being deleted.
     fn machine(&self, server: &Server) -> Option<Machine> {
         if server.status == Status::Deleting {
             return None;
@@ -221,7 +231,7 @@ impl HcloudProvider {
         })
     }
 
-    fn pages(&self, patience: &mut Patience) -> Result<Vec<Server>, ProviderError> {
+    fn pages(&self, retries: &mut RetryBudget) -> Result<Vec<Server>, ProviderError> {
         let selector = encoded(&labels::selector(&self.tag));
         let mut servers = Vec::new();
         let mut page = 1;
@@ -231,7 +241,7 @@ impl HcloudProvider {
             );
             let list: wire::ServerList = self
                 .client
-                .call(&Method::GET, &path, None, patience)
+                .call(&Method::GET, &path, None, retries)
                 .map_err(|refused| refused.error)?;
             servers.extend(list.servers);
             match list.meta.pagination.next_page {
@@ -241,9 +251,9 @@ impl HcloudProvider {
         }
     }
 
-    fn look(&self, id: u64, patience: &mut Patience) -> Result<Presence, ProviderError> {
+    fn look(&self, id: u64, retries: &mut RetryBudget) -> Result<Presence, ProviderError> {
         let path = format!("/servers/{id}");
-        match self.client.call::<wire::OneServer>(&Method::GET, &path, None, patience) {
+        match self.client.call::<wire::OneServer>(&Method::GET, &path, None, retries) {
             Ok(wire::OneServer { server }) => Ok(self
                 .machine(&server)
                 .map_or(Presence::Gone, |machine| Presence::There(Box::new(machine)))),
@@ -252,27 +262,27 @@ impl HcloudProvider {
         }
     }
 
-    /// Our server of that name, which has to be there.
+    /// Our server of that name; an error if there is none.
     fn existing(
         &self,
         machine: &Machine,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
     ) -> Result<Server, ProviderError> {
-        match self.of_name(&machine.name, patience)? {
+        match self.of_name(&machine.name, retries)? {
             Found::Ours(server) => Ok(*server),
             _ => Err(ProviderError::failed("it is gone")),
         }
     }
 
-    fn act(&self, id: u64, action: &str, patience: &mut Patience) -> Result<(), ProviderError> {
+    fn act(&self, id: u64, action: &str, retries: &mut RetryBudget) -> Result<(), ProviderError> {
         let path = format!("/servers/{id}/actions/{action}");
         let answer: Result<serde::de::IgnoredAny, _> =
-            self.client.call(&Method::POST, &path, None, patience);
+            self.client.call(&Method::POST, &path, None, retries);
         answer.map(|_| ()).map_err(|refused| refused.error)
     }
 }
 
-/// What has the name of one of our machines.
+/// The server with the name of one of our machines.
 enum Found {
     Ours(Box<Server>),
     /// It is being deleted; the name is not free yet.
@@ -299,7 +309,7 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// Every server type in every location, the type being the more important choice.
+/// Every server type in every location; the type takes precedence.
 fn offers(settings: &Settings) -> Vec<Offer> {
     let of_type = |server_type: &String| {
         let server_type = server_type.clone();
@@ -313,17 +323,17 @@ fn offers(settings: &Settings) -> Vec<Offer> {
 
 impl Provider for HcloudProvider {
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
-        let mut patience = Patience::new(limit);
+        let mut retries = RetryBudget::new(limit);
         let began = Instant::now();
-        let servers = self.pages(&mut patience)?;
+        let servers = self.pages(&mut retries)?;
         let listed =
             servers.iter().filter_map(|server| Some((server.id, self.machine(server)?))).collect();
-        let machines = self.known.complete(began, listed, |id| self.look(*id, &mut patience))?;
-        self.prices.refresh(&self.client, &mut patience);
+        let machines = self.known.complete(began, listed, |id| self.look(*id, &mut retries))?;
+        self.prices.refresh(&self.client, &mut retries);
         Ok(machines)
     }
 
-    /// The identity service touches it (`nixosModules.build-machine`); other images need not have it.
+    /// The identity service touches it (`nixosModules.build-machine`); other images may not have it.
     fn boots_with_keep_alive(&self) -> bool {
         false
     }
@@ -338,17 +348,17 @@ impl Provider for HcloudProvider {
         let settings = self.types.get(machine_type).ok_or_else(|| {
             ProviderError::failed(format!("the type {machine_type} is not configured"))
         })?;
-        let mut patience = Patience::new(limit);
-        let request = self.request(name, machine_type, settings, &mut patience)?;
-        let server = self.set_aside.first_to_be_had(&offers(settings), |offer| {
-            self.take(offer, &request, name, &mut patience)
+        let mut retries = RetryBudget::new(limit);
+        let request = self.request(name, machine_type, settings, &mut retries)?;
+        let server = self.set_aside.first_available(&offers(settings), |offer| {
+            self.take(offer, &request, name, &mut retries)
         })?;
-        let machine = self.machine(&server).ok_or_else(|| {
-            ProviderError::failed("the API's answer has none of the labels that were asked for")
-        })?;
+        let machine = self
+            .machine(&server)
+            .ok_or_else(|| ProviderError::failed("the API's answer lacks the requested labels"))?;
         if machine.machine_type != *machine_type {
             return Err(ProviderError::failed(format!(
-                "the server {} was made for the type {}",
+                "the server {} was created for the type {}",
                 server.name, machine.machine_type
             )));
         }
@@ -364,46 +374,46 @@ impl Provider for HcloudProvider {
     }
 
     fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
-        let mut patience = Patience::new(limit);
-        let server = self.existing(machine, &mut patience)?;
-        self.act(server.id, "poweron", &mut patience)
+        let mut retries = RetryBudget::new(limit);
+        let server = self.existing(machine, &mut retries)?;
+        self.act(server.id, "poweron", &mut retries)
     }
 
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
         wait_until_up(machine, limit, |limit| {
-            let server = self.existing(machine, &mut Patience::new(limit))?;
+            let server = self.existing(machine, &mut RetryBudget::new(limit))?;
             self.machine(&server).ok_or_else(|| ProviderError::failed("it is gone"))
         })
     }
 
-    /// Asks the machine to shut down; after half of the time its power is cut.
+    /// Requests a shutdown. After half of the time limit, powers the server off.
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
-        let mut patience = Patience::new(limit);
+        let mut retries = RetryBudget::new(limit);
         let mut asked = None;
         loop {
-            let server = self.existing(machine, &mut patience)?;
-            let wanted = if patience.left() < limit / 2 { "poweroff" } else { "shutdown" };
+            let server = self.existing(machine, &mut retries)?;
+            let wanted = if retries.left() < limit / 2 { "poweroff" } else { "shutdown" };
             if server.status == Status::Off {
                 return Ok(());
             }
             if asked != Some(wanted) {
-                self.act(server.id, wanted, &mut patience)?;
+                self.act(server.id, wanted, &mut retries)?;
                 asked = Some(wanted);
-                // An emulated or idle one is off at once.
+                // An emulated or idle server is off at once.
                 continue;
             }
-            patience.pause(SHUTDOWN_POLL_INTERVAL, "it is still on")?;
+            retries.pause(SHUTDOWN_POLL_INTERVAL, "it is still on")?;
         }
     }
 
     fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
-        let mut patience = Patience::new(limit);
-        let Found::Ours(server) = self.of_name(&machine.name, &mut patience)? else {
+        let mut retries = RetryBudget::new(limit);
+        let Found::Ours(server) = self.of_name(&machine.name, &mut retries)? else {
             return Ok(());
         };
         let path = format!("/servers/{}", server.id);
         let answer: Result<serde::de::IgnoredAny, _> =
-            self.client.call(&Method::DELETE, &path, None, &mut patience);
+            self.client.call(&Method::DELETE, &path, None, &mut retries);
         match answer {
             Ok(_) | Err(Refused { meaning: Meaning::Gone, .. }) => {
                 self.known.forget(&server.id);

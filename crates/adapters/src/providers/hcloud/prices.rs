@@ -1,4 +1,4 @@
-//! What servers cost an hour, by server type and location.
+//! Prices of servers per hour, by server type and location.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,15 +10,15 @@ use ureq::http::Method;
 use super::Offer;
 use super::api::Client;
 use super::wire;
-use crate::providers::cloud::Patience;
+use crate::providers::cloud::RetryBudget;
 
 /// Prices change a few times a year.
 const VALID_FOR: Duration = Duration::from_secs(12 * 3600);
-/// After they could not be had.
+/// After a failed request.
 const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// The price list, fetched when it is first needed and twice a day. Amounts are in the account's own currency, as if
-/// one of it were a dollar.
+/// The price list, fetched at first use and twice a day. Amounts are in the account's own currency; they are
+/// treated as dollars.
 #[derive(Debug, Default)]
 pub(super) struct Prices(Mutex<State>);
 
@@ -29,15 +29,15 @@ struct State {
 }
 
 impl Prices {
-    /// Fetches the list if that is due; without it prices are not known, which stops nothing.
-    pub(super) fn refresh(&self, client: &Client, patience: &mut Patience) {
+    /// Fetches the list if it is due. Without it prices are unknown, which prevents nothing.
+    pub(super) fn refresh(&self, client: &Client, retries: &mut RetryBudget) {
         let now = Instant::now();
         if self.lock().next.is_some_and(|next| now < next) {
             return;
         }
-        // Others do not wait for it.
+        // Other threads do not wait for it.
         self.lock().next = Some(now + RETRY_AFTER);
-        match client.call::<wire::Pricing>(&Method::GET, "/pricing", None, patience) {
+        match client.call::<wire::Pricing>(&Method::GET, "/pricing", None, retries) {
             Ok(wire::Pricing { pricing }) => {
                 tracing::debug!(currency = pricing.currency, "prices of Hetzner Cloud");
                 let mut state = self.lock();
@@ -50,7 +50,7 @@ impl Prices {
         }
     }
 
-    /// What a server costs an hour.
+    /// The price of a server per hour.
     pub(super) fn hourly(&self, offer: &Offer) -> Option<Money> {
         self.lock().prices.get(offer).copied()
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::providers::cloud::Login;
 
-/// Where Hetzner's API is.
+/// The URL of Hetzner's API.
 pub const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
 
 /// `provider.hcloud` in `conf.nix`.
@@ -16,41 +16,41 @@ pub const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
 pub struct Settings {
     /// The file with the project's API token.
     pub token_file: PathBuf,
-    /// The API's address, without a slash at the end.
+    /// The API's URL, without a trailing slash.
     pub endpoint: String,
     /// Server types in order of preference; not empty.
     pub server_types: Vec<String>,
     /// Locations in order of preference; not empty.
     pub locations: Vec<String>,
-    /// What servers boot from.
+    /// The image of servers.
     pub image: Image,
-    /// Names or numbers of the project's ssh keys.
+    /// Names or ids of the project's ssh keys.
     pub ssh_keys: Vec<String>,
-    /// Numbers of networks to attach.
+    /// Ids of networks to attach.
     pub networks: Vec<u64>,
-    /// Numbers of firewalls to apply.
+    /// Ids of firewalls to apply.
     pub firewalls: Vec<u64>,
-    /// The number of a placement group.
+    /// The id of a placement group.
     pub placement_group: Option<u64>,
-    /// Which of its addresses a server is reached at.
+    /// The address that we use to reach a server.
     pub address: Address,
-    /// Further labels.
+    /// Additional labels.
     pub labels: BTreeMap<String, String>,
-    /// Who may log in, and how servers are told who they are.
+    /// Who may log in, and how servers get their identity.
     pub login: Login,
 }
 
-/// What servers boot from.
+/// The image of servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Image {
-    /// A name or number.
+    /// A name or id.
     Name(String),
     /// The newest snapshot with these labels (a label selector).
     Newest(String),
 }
 
-/// Which of its addresses a server is reached at.
+/// The address that we use to reach a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Address {

@@ -1,5 +1,5 @@
-//! What the API says, as far as it matters here (the public description of Hetzner Cloud's API, v1). Keys that are not
-//! known are skipped, so that the API may grow.
+//! The parts of API answers that we use (the public description of Hetzner Cloud's API, v1). Unknown keys are
+//! skipped, so that the API may grow.
 
 use std::collections::BTreeMap;
 
@@ -36,14 +36,14 @@ pub(super) struct Server {
     pub(super) name: String,
     pub(super) status: Status,
     pub(super) created: Instant,
-    /// An action changes it just now.
+    /// An action is changing it.
     #[serde(default)]
     pub(super) locked: bool,
     #[serde(default)]
     public_net: PublicNet,
     #[serde(default)]
     private_net: Vec<Ip>,
-    /// Newer than `datacenter`, which is to go.
+    /// Newer than `datacenter`, which is deprecated.
     #[serde(default)]
     location: Option<Named>,
     #[serde(default)]
@@ -54,7 +54,7 @@ pub(super) struct Server {
     pub(super) labels: BTreeMap<String, String>,
 }
 
-/// `unknown` to us, and whatever may come.
+/// Any other status is unknown to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -91,12 +91,12 @@ struct Datacenter {
 }
 
 impl Server {
-    /// When it was made, which is when it began to cost.
+    /// When it was created; it costs money from then on.
     pub(super) fn created_at(&self) -> Timestamp {
         Timestamp(u64::try_from(self.created.as_second()).unwrap_or(0))
     }
 
-    /// Where it is reached, once that is known. A server without an address of the wanted kind has another one.
+    /// Its address, once known. `None` if it has no address of the wanted kind.
     pub(super) fn address(&self, wanted: Address) -> Option<String> {
         let ipv4 = self.public_net.ipv4.as_ref().map(|ipv4| ipv4.ip.clone());
         let ipv6 = || self.public_net.ipv6.as_ref().and_then(|ipv6| first_host(&ipv6.ip));
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-/// The address that a server has in its network: the first one.
+/// The address of a server in its network: the first one.
 fn first_host(network: &str) -> Option<String> {
     let address: std::net::Ipv6Addr = network.split('/').next()?.parse().ok()?;
     Some(std::net::Ipv6Addr::from(u128::from(address) | 1).to_string())

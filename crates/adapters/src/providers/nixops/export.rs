@@ -1,4 +1,4 @@
-//! Reads `nixops export --all`: deployments, their arguments and resources (`Deployment.export` and
+//! Parses `nixops export --all`: deployments, their arguments and resources (`Deployment.export` and
 //! `ResourceState.export` in NixOps' `deployment.py` and `resources/__init__.py`).
 
 use planner::{Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::providers::ssh_access::SshAccess;
 
-/// The machine that every deployment declares.
+/// The name of the machine in every deployment.
 const RESOURCE: &str = "machine";
-/// EC2 charged by the started hour when NixOps was made (`next_charge_time` in its `backends/ec2.py`).
+/// EC2 charged per started hour when NixOps was written (`next_charge_time` in its `backends/ec2.py`).
 const HOUR_SECONDS: u64 = 3600;
 
 /// A NixOps deployment.
@@ -21,14 +21,14 @@ pub(super) struct Deployment {
     /// The string argument `type`, once set.
     pub(super) machine_type: Option<String>,
     attributes: Map<String, Value>,
-    /// Whether it has neither arguments nor resources: as `create` makes it.
+    /// Whether it has neither arguments nor resources: the state after `create`.
     pub(super) is_blank: bool,
 }
 
 /// All deployments in an export.
 ///
 /// # Errors
-/// When the answer is not one, so that none may be missed.
+/// When the answer is invalid, so that no deployment is missed.
 pub(super) fn parse(stdout: &[u8]) -> Result<Vec<Deployment>, String> {
     let deployments: Map<String, Value> =
         serde_json::from_slice(stdout).map_err(|error| format!("not a JSON object: {error}"))?;
@@ -53,7 +53,7 @@ pub(super) fn parse(stdout: &[u8]) -> Result<Vec<Deployment>, String> {
         .collect()
 }
 
-/// `args` is a JSON string whose values are Nix expressions; it is absent until one is set.
+/// `args` is a JSON string whose values are Nix expressions. It is absent until one is set.
 fn arguments(uuid: &str, deployment: &Map<String, Value>) -> Result<Map<String, Value>, String> {
     match deployment.get("args") {
         Some(Value::String(json)) => serde_json::from_str(json)
@@ -80,7 +80,7 @@ fn machine_attributes(deployment: &Map<String, Value>) -> Map<String, Value> {
         .unwrap_or_default()
 }
 
-/// The value of a Nix string literal (`py2nix` in NixOps' `nix_expr.py` writes them; `--argstr` too);
+/// The value of a Nix string literal (as written by `py2nix` in NixOps' `nix_expr.py` and by `--argstr`);
 /// `None` for any other expression.
 pub(super) fn nix_string(expression: &str) -> Option<String> {
     let inner = expression.trim().strip_prefix('"')?.strip_suffix('"')?;
@@ -104,7 +104,7 @@ pub(super) fn nix_string(expression: &str) -> Option<String> {
 }
 
 impl Deployment {
-    /// The machine of this deployment, named as the deployment, if both name and type are known.
+    /// The machine of this deployment, with the deployment's name, if both name and type are known.
     pub(super) fn machine(&self, now: Timestamp) -> Option<Machine> {
         let name = MachineName::new(self.name.clone()?);
         let requested = Machine::requested(name, MachineType::new(self.machine_type.clone()?));
@@ -115,13 +115,13 @@ impl Deployment {
             next_charge_at: self.next_charge_at(now),
             ..requested
         };
-        let told = SshAccess {
+        let access = SshAccess {
             address: self.address(),
             ssh_user: self.attribute("targetUser"),
             ssh_port: self.number("targetPort"),
             host_key: self.host_key(),
         };
-        told.apply(&mut machine);
+        access.apply(&mut machine);
         Some(machine)
     }
 
@@ -132,13 +132,14 @@ impl Deployment {
             Some(3) => MachineState::Up,
             Some(4) => MachineState::Stopping,
             Some(5) => MachineState::Stopped,
-            // Unknown, unreachable, rescue, or a deployment without its machine (created but never deployed, or
-            // destroyed by hand): a deployment may mend it.
+            // Unknown, unreachable, rescue, or a deployment without its machine (never deployed, or destroyed
+            // by hand): a deployment may repair it.
             None | Some(_) => MachineState::Unreachable,
         }
     }
 
-    /// `get_ssh_name` of the backends: EC2's private address if told to use it, else the first there is.
+    /// `get_ssh_name` of the backends: EC2's private address if so configured, otherwise the first available
+    /// one.
     fn address(&self) -> Option<String> {
         let uses_private =
             self.attribute("ec2.usePrivateIpAddress").is_some_and(|flag| flag == "1");
@@ -149,7 +150,7 @@ impl Deployment {
         names.iter().find_map(|name| self.attribute(name))
     }
 
-    /// `ec2.publicHostKey`, `gce.publicHostKey` and their like; the `none` backend knows none.
+    /// `ec2.publicHostKey`, `gce.publicHostKey` and similar; the `none` backend has none.
     fn host_key(&self) -> Option<String> {
         self.attributes
             .iter()
@@ -175,7 +176,7 @@ impl Deployment {
     }
 }
 
-/// Attributes are strings in the state file; newer plugins may export numbers.
+/// Attributes are strings in the state file. Newer plugins may export numbers.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),

@@ -1,4 +1,4 @@
-//! The `nixops` provider: NixOps 1.7 and 2.0 by their command lines, one deployment a machine.
+//! The `nixops` provider: NixOps 1.7 and 2.0 through their command lines, one deployment per machine.
 
 mod export;
 
@@ -15,10 +15,10 @@ use super::{Provider, ProviderContext, ProviderError};
 use crate::clock::now;
 use crate::command::{Invocation, Output};
 
-/// How NixOps tells that a deployment is gone (`deployment.py`, `open_deployment`).
+/// How NixOps reports that a deployment is gone (`deployment.py`, `open_deployment`).
 const GONE: &str = "could not find specified deployment";
 
-/// `provider.nixops` in `conf.nix`; `nixopsExpr` and `nixPath` on their own mean NixOps 1.
+/// `provider.nixops` in `conf.nix`. `nixopsExpr` and `nixPath` alone mean NixOps 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
@@ -30,12 +30,12 @@ pub struct Settings {
     pub nix_path: Vec<String>,
     /// NixOps 2: the folder of `nixops.nix` or `flake.nix`.
     pub network: Option<PathBuf>,
-    /// The state file (with NixOps 2 that of its `legacy` storage), if not NixOps' own default.
+    /// The state file (with NixOps 2 that of its `legacy` storage), if not NixOps' default.
     pub state_file: Option<PathBuf>,
 }
 
 impl Settings {
-    /// What `nixopsExpr` and `nixPath` mean.
+    /// The settings that `nixopsExpr` and `nixPath` stand for.
     pub fn classic(expr: PathBuf, nix_path: Vec<String>) -> Self {
         Self {
             program: vec!["nixops".to_owned()],
@@ -46,7 +46,7 @@ impl Settings {
         }
     }
 
-    /// Types whose deployments are in one state file share a provider.
+    /// Types whose deployments are in the same state file share a provider.
     pub(super) fn identity(&self) -> String {
         format!("nixops {:?} {:?} {:?}", self.program, self.network, self.state_file)
     }
@@ -58,24 +58,25 @@ pub struct NixopsProvider {
     /// Program, network and state file, the same for all types.
     shared: Settings,
     types: BTreeMap<MachineType, Settings>,
-    /// Held while deployments are made or deleted: two processes may not add rows to one state file at once.
+    /// Held while deployments are created or deleted: two processes must not add rows to one state file at
+    /// the same time.
     state_file: Mutex<()>,
 }
 
 impl NixopsProvider {
-    /// For `types`, all with one identity; `None` for none.
+    /// For `types`, all with one identity; `None` if there are none.
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let shared = types.values().next()?.clone();
         Some(Self { tag: context.tag.clone(), shared, types, state_file: Mutex::new(()) })
     }
 
-    /// `nixops VERB` with what says where the deployments are.
+    /// `nixops VERB` with the options that locate the deployments.
     fn invocation(&self, verb: &str, limit: Duration) -> Invocation {
         let mut invocation = Invocation::new(&self.shared.program, limit).arg(verb);
         if let Some(network) = &self.shared.network {
             invocation = invocation.arg("--network").arg(network.to_string_lossy());
         }
-        // Both versions read this; `--state` is NixOps 1's alone.
+        // Both versions read this variable; only NixOps 1 has `--state`.
         if let Some(state_file) = &self.shared.state_file {
             invocation = invocation.env("NIXOPS_STATE", state_file.to_string_lossy());
         }
@@ -90,8 +91,8 @@ impl NixopsProvider {
         })
     }
 
-    /// The deployment of `name`: ours, else one that was made but neither tagged nor deployed yet. Names are not
-    /// unique in NixOps: any other is somebody's own.
+    /// The deployment of `name`: ours, or else one that was created but neither tagged nor deployed yet.
+    /// Names are not unique in NixOps: any other deployment belongs to someone else.
     fn find(
         &self,
         name: &MachineName,
@@ -124,7 +125,7 @@ impl NixopsProvider {
         invocation
     }
 
-    /// `create -d NAME` or, for one that is there, `modify -d UUID`: NixOps 1 is told the current expression.
+    /// `create -d NAME` or, if it exists, `modify -d UUID`: this gives NixOps 1 the current expression.
     fn create_or_modify(
         &self,
         name: &MachineName,
@@ -151,7 +152,7 @@ impl NixopsProvider {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Runs `nixops VERB -d UUID ARGS...`; a deployment that is gone is a success.
+    /// Runs `nixops VERB -d UUID ARGS...`. A deployment that is gone is a success.
     fn unless_gone(
         &self,
         verb: &str,
@@ -197,14 +198,14 @@ impl Provider for NixopsProvider {
             .args(["--argstr", "tag", self.tag.as_str()]);
         succeed(&set_args)?;
         let machine = existing.and_then(|deployment| deployment.machine(now()));
-        // It is there, and a deployment brings it up.
+        // It exists; a deployment brings it up.
         Ok(machine.unwrap_or_else(|| Machine {
             state: MachineState::Unreachable,
             ..Machine::requested(name.clone(), machine_type.clone())
         }))
     }
 
-    /// `deploy` starts what is off.
+    /// `deploy` starts a machine that is off.
     fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
         self.deploy(machine, limit).map(|_| ())
     }

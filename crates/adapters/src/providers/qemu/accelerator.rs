@@ -1,4 +1,4 @@
-//! Whether guests really run on KVM here: that `/dev/kvm` is there says little (nested virtualisation).
+//! Whether guests really run on KVM here. An existing `/dev/kvm` is not enough (nested virtualization).
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::atomic_file;
 use crate::command::Invocation;
 use crate::providers::ProviderError;
 
-/// A kernel on KVM gives up looking for its root within 2 s; on a loaded host, some more.
+/// A kernel on KVM gives up looking for its root within 2 s, or a little later on a loaded host.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 const PROBE_MEMORY_MIB: &str = "256";
 static PROBE: Mutex<()> = Mutex::new(());
@@ -21,8 +21,8 @@ const BOOT_SECTOR_CODE: [u8; 6] = [0xb0, 0x10, 0xe6, 0xf4, 0xfa, 0xf4];
 /// The exit code is the written value, doubled, plus one.
 const BOOT_SECTOR_EXIT_CODE: i32 = 0x10 * 2 + 1;
 
-/// The accelerator to use: for `auto` what a probe boot found, remembered in `state_dir` until the host boots
-/// again.
+/// The accelerator to use. For `auto` the result of a probe boot, stored in `state_dir` until the host
+/// reboots.
 ///
 /// # Errors
 /// When the state directory cannot be written.
@@ -34,7 +34,7 @@ pub(super) fn choose(
     if settings.accelerator != Accelerator::Auto {
         return Ok(settings.accelerator);
     }
-    // Machines that are made at the same time need one probe, and one writer of what it found.
+    // Machines created at the same time need only one probe, and one writer of its result.
     let _one_probe = PROBE.lock().unwrap_or_else(PoisonError::into_inner);
     let memory = state_dir.join("kvm-probe");
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -49,7 +49,7 @@ pub(super) fn choose(
         "probing whether a kernel boots on KVM"
     );
     let works = kvm_is_writable() && boots_on_kvm(settings, source, state_dir)?;
-    tracing::info!(works, "probed KVM; without it machines are some ten times slower");
+    tracing::info!(works, "probed KVM; without it machines are about ten times slower");
     let answer = if works { "yes" } else { "no" };
     atomic_file::write(&memory, format!("{question}{answer}\n").as_bytes(), 0o600)
         .map_err(|error| unwritable(&memory, &error))?;
@@ -60,7 +60,8 @@ fn kvm_is_writable() -> bool {
     fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-/// Boots the type's kernel without a disk, which ends in its giving up; without a kernel of its own, one sector.
+/// Boots the type's kernel without a disk, which ends with a panic; without its own kernel, a single boot
+/// sector.
 fn boots_on_kvm(
     settings: &Settings,
     source: &BootSource,
@@ -90,7 +91,7 @@ fn boots_on_kvm(
         .args(["-machine", "pc", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive"])
         .arg(format!("if=ide,format=raw,file={}", super::launch::escaped(&sector)))
         .run();
-    // Best effort: it is overwritten the next time.
+    // Best effort: the next probe overwrites it.
     let _ = fs::remove_file(&sector);
     Ok(output.is_ok_and(|output| output.code == BOOT_SECTOR_EXIT_CODE))
 }

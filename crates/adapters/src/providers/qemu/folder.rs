@@ -1,4 +1,4 @@
-//! A machine's folder: all there is of it on this host.
+//! A machine's folder: everything of it on this host.
 
 use std::fs;
 use std::io;
@@ -16,20 +16,21 @@ use crate::atomic_file;
 use crate::providers::ProviderError;
 
 const VERSION: u32 = 1;
-/// `sockaddr_un` takes no more (unix(7)), its final zero included.
+/// The maximum length of `sockaddr_un` (unix(7)), including its final zero.
 const SOCKET_PATH_LIMIT_BYTES: usize = 108;
-/// No process has this number.
+/// No process has this id.
 const NO_PROCESS: i32 = 0;
-/// To choose an address or to admit a machine takes moments; whoever waits longer waits for one that is being started.
-pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a lock.
+/// Choosing an address or admitting a machine takes moments. A longer wait means that another process is
+/// starting the machine.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval between two attempts to lock.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Lines of the console that stand in an error message.
+/// Lines of the console shown in an error message.
 const CONSOLE_TAIL_LINES: usize = 8;
-/// The console is read from here to its end.
+/// Only this much of the console's end is read.
 const CONSOLE_TAIL_BYTES: u64 = 16 << 10;
 
-/// What was decided when a machine was created; it stays as it is until the machine is destroyed.
+/// The settings of a machine, fixed from its creation until it is destroyed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Spec {
@@ -38,10 +39,10 @@ pub(super) struct Spec {
     pub(super) name: MachineName,
     #[serde(rename = "type")]
     pub(super) machine_type: MachineType,
-    /// The loopback address that is this machine's alone.
+    /// This machine's own loopback address.
     pub(super) address: String,
-    /// As machine-id(5) wants it; empty where an earlier version of this program made the machine, which then has one
-    /// of its own.
+    /// In the format of machine-id(5). Empty if an earlier version of this program created the machine, which
+    /// then has its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) machine_id: String,
     pub(super) settings: Settings,
@@ -60,7 +61,7 @@ impl Spec {
     }
 }
 
-/// The folder of one machine, there or not.
+/// The folder of one machine, which may not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -68,11 +69,11 @@ pub(super) struct Folder {
 
 impl Folder {
     /// # Errors
-    /// When the name cannot be a folder's, or the path is too long for the sockets in it.
+    /// When the name cannot be a folder name, or the path is too long for the sockets in it.
     pub(super) fn new(machines: &Path, name: &MachineName) -> Result<Self, ProviderError> {
         let text = name.as_str();
         if text.is_empty() || text.starts_with('.') || text.contains(['/', '\0']) {
-            return Err(ProviderError::failed(format!("{text:?} cannot be a machine's name")));
+            return Err(ProviderError::failed(format!("{text:?} is not a valid machine name")));
         }
         let folder = Self { path: machines.join(text) };
         let longest = folder.identity_socket();
@@ -85,10 +86,10 @@ impl Folder {
         Ok(folder)
     }
 
-    /// All machines' folders; those without a specification hold nothing yet, or nothing any more.
+    /// The folders of all machines. Folders without a specification are incomplete and are skipped.
     ///
     /// # Errors
-    /// When there may be more machines than could be read.
+    /// When some machines could not be read.
     pub(super) fn all(machines: &Path) -> Result<Vec<(Self, Spec)>, ProviderError> {
         let entries = match fs::read_dir(machines) {
             Ok(entries) => entries,
@@ -131,7 +132,7 @@ impl Folder {
         self.path.join("identity.sock")
     }
 
-    /// What makes the guest this machine; holds its private host key.
+    /// The identity of the guest, with its private host key.
     pub(super) fn identity(&self) -> PathBuf {
         self.path.join("identity")
     }
@@ -144,12 +145,12 @@ impl Folder {
         self.path.join("machine.json")
     }
 
-    /// Names the boot (its process id) in which ssh has answered.
+    /// The process id of the boot in which ssh has answered.
     fn ready_file(&self) -> PathBuf {
         self.path.join("ready")
     }
 
-    /// Which base the overlay lies on.
+    /// Which base image the overlay depends on.
     fn base_file(&self) -> PathBuf {
         self.path.join("base")
     }
@@ -184,7 +185,7 @@ impl Folder {
         Ok(Some(spec))
     }
 
-    /// Makes the folder with its specification, before anything else of the machine.
+    /// Creates the folder with its specification, before anything else of the machine.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -197,11 +198,11 @@ impl Folder {
         .map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// Removes everything; the specification last but for the folder, so that a removal that is cut off is
-    /// still listed, or holds nothing.
+    /// Removes everything. The specification is removed last, before the folder, so that an interrupted
+    /// removal is still listed or leaves an empty folder.
     ///
     /// # Errors
-    /// When anything may be left.
+    /// When any part may be left.
     pub(super) fn remove(&self) -> Result<(), ProviderError> {
         let failed = |error: &io::Error| {
             ProviderError::failed(format!("cannot remove {}: {error}", self.path.display()))
@@ -220,27 +221,27 @@ impl Folder {
         fs::remove_dir_all(&self.path).map_err(|error| failed(&error))
     }
 
-    /// Says that somebody is starting the machine, until the answer is dropped or its process ends, however it ends
-    /// (flock(2)). The folder must be there.
+    /// Marks that this process is starting the machine, until the result is dropped or the process ends in
+    /// any way (flock(2)). The folder must exist.
     ///
     /// # Errors
-    /// When it cannot be locked, or somebody else starts it.
+    /// When it cannot be locked, or another process is starting it.
     pub(super) fn hold(&self) -> Result<fs::File, ProviderError> {
-        lock_directory(&self.path, LOCK_PATIENCE)
+        lock_directory(&self.path, LOCK_TIMEOUT)
     }
 
-    /// Whether somebody is starting the machine, of whatever process.
+    /// Whether any process is starting the machine.
     pub(super) fn is_held(&self) -> bool {
         let looked = fs::File::open(&self.path).map(|file| file.try_lock_shared());
         matches!(looked, Ok(Err(fs::TryLockError::WouldBlock)))
     }
 
-    /// Forgets that ssh has answered: the process of the next boot may have the number of the last one's.
+    /// Forgets that ssh has answered: the process of the next boot may have the same id.
     pub(super) fn mark_booting(&self) -> Result<(), ProviderError> {
         if self.was_ever_ready() { self.mark_ready(NO_PROCESS) } else { Ok(()) }
     }
 
-    /// Remembers that ssh has answered in the boot of process `pid`.
+    /// Records that ssh has answered in the boot of process `pid`.
     pub(super) fn mark_ready(&self, pid: i32) -> Result<(), ProviderError> {
         atomic_file::write(&self.ready_file(), pid.to_string().as_bytes(), 0o600)
             .map_err(|error| unwritable(&self.path, &error))
@@ -256,26 +257,27 @@ impl Folder {
         self.ready_file().exists()
     }
 
-    /// Remembers which file the overlay lies on.
+    /// Records which file the overlay depends on.
     pub(super) fn record_base(&self, base: &Path) -> Result<(), ProviderError> {
         let fingerprint = fingerprint(base).map_err(|error| unreadable(base, &error))?;
         atomic_file::write(&self.base_file(), fingerprint.as_bytes(), 0o600)
             .map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// Whether the base is still the one that the overlay was made on: on another one it is garbage.
+    /// Whether the base is still the file that the overlay was created on. On another file the overlay is
+    /// useless.
     pub(super) fn has_same_base(&self, base: &Path) -> bool {
         let recorded = fs::read_to_string(self.base_file()).ok();
         recorded.is_some() && recorded == fingerprint(base).ok()
     }
 
-    /// Whether another file is at the base's place; one that is away for a while is not.
+    /// Whether another file has replaced the base. A base that is temporarily missing does not count.
     pub(super) fn has_lost_base(&self, base: &Path) -> bool {
         let recorded = fs::read_to_string(self.base_file());
         matches!((recorded, fingerprint(base)), (Ok(then), Ok(now)) if then != now)
     }
 
-    /// When its QEMU was started last.
+    /// When its QEMU was last started.
     pub(super) fn started_at(&self) -> Option<Timestamp> {
         let modified = fs::metadata(self.pid_file()).ok()?.mtime();
         u64::try_from(modified).ok().map(Timestamp)
@@ -286,7 +288,7 @@ impl Folder {
         printable_lines(&text)
     }
 
-    /// What the console said last; empty if nothing.
+    /// The last line of the console; empty if there is none.
     pub(super) fn console_line(&self) -> String {
         self.console_lines().pop().unwrap_or_default()
     }
@@ -295,7 +297,7 @@ impl Folder {
     pub(super) fn console_tail(&self) -> String {
         let lines = self.console_lines();
         if lines.is_empty() {
-            return "its console said nothing".to_owned();
+            return "its console printed nothing".to_owned();
         }
         let last = &lines[lines.len().saturating_sub(CONSOLE_TAIL_LINES)..];
         format!("its console's last lines: {}", last.join(" | "))
@@ -331,10 +333,10 @@ fn printable_lines(text: &str) -> Vec<String> {
     plain.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// Waits until nobody else holds `directory`, then holds it until the answer is dropped.
+/// Waits until no other process holds `directory`, then holds it until the result is dropped.
 ///
 /// # Errors
-/// When it cannot be locked, or somebody else has held it for `limit`.
+/// When it cannot be locked, or another process has held it for `limit`.
 pub(super) fn lock_directory(directory: &Path, limit: Duration) -> Result<fs::File, ProviderError> {
     let failed = |error: &io::Error| {
         ProviderError::failed(format!("cannot lock {}: {error}", directory.display()))
@@ -349,7 +351,7 @@ pub(super) fn lock_directory(directory: &Path, limit: Duration) -> Result<fs::Fi
             }
             Err(fs::TryLockError::WouldBlock) => {
                 let message = format!(
-                    "somebody else has been at work in {} for {} s; it is tried again in the next cycle",
+                    "another process has locked {} for {} s; it is retried later",
                     directory.display(),
                     limit.as_secs()
                 );
@@ -360,7 +362,7 @@ pub(super) fn lock_directory(directory: &Path, limit: Duration) -> Result<fs::Fi
     }
 }
 
-/// Another file, or another content, gives another fingerprint.
+/// A fingerprint that changes with the file and its content.
 pub(super) fn fingerprint(path: &Path) -> io::Result<String> {
     let meta = fs::metadata(path)?;
     Ok(format!("{} {} {}.{:09}", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
@@ -385,7 +387,7 @@ mod tests {
     fn the_end_of_a_console_is_readable() {
         let directory = tempfile::tempdir().unwrap();
         let folder = Folder::new(directory.path(), &MachineName::new("m-0")).unwrap();
-        assert_eq!(folder.console_tail(), "its console said nothing");
+        assert_eq!(folder.console_tail(), "its console printed nothing");
         fs::create_dir(folder.path()).unwrap();
         let boot = "\u{1b}c\u{1b}[?7l\u{1b}[2JSeaBIOS\r\n\r\n[    0.0] Linux\r\n\u{1b}[0;32m  OK  \u{1b}[0m] Started\r\n";
         fs::write(folder.console(), format!("{}{boot}", "line\n".repeat(20_000))).unwrap();
@@ -427,16 +429,12 @@ mod tests {
         let held = lock_directory(directory.path(), Duration::ZERO).unwrap();
         let error = lock_directory(directory.path(), Duration::from_millis(1)).unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::TimedOut);
-        assert!(
-            error.message.starts_with("somebody else has been at work in "),
-            "{}",
-            error.message
-        );
+        assert!(error.message.starts_with("another process has locked "), "{}", error.message);
         drop(held);
         lock_directory(directory.path(), Duration::ZERO).unwrap();
     }
 
-    /// As the version of before wrote it.
+    /// In the format of the previous version.
     #[test]
     fn a_machine_without_a_machine_id_of_ours_is_read() {
         let spec = r#"{ "version": 1, "tag": "t", "name": "t-0", "type": "x86_64-linux", "address": "127.91.0.1",

@@ -1,4 +1,4 @@
-//! What makes a guest this machine and no other: handed in at each start, never in the image.
+//! The identity of a guest: given at each start, never part of the image.
 //!
 //! The guest's side is `scripts/image/identity`; `docs/qemu.md` describes the document.
 
@@ -10,10 +10,10 @@ use crate::atomic_file;
 use crate::providers::ProviderError;
 use crate::providers::identity::{Identity, generate_host_key, public_file, without_comment};
 
-/// Makes the machine's host key and the document that hands it in, unless they are there.
+/// Creates the machine's host key and the identity document, unless they exist.
 ///
 /// # Errors
-/// When they cannot be made or written.
+/// When they cannot be created or written.
 pub(super) fn prepare(folder: &Folder, spec: &Spec) -> Result<(), ProviderError> {
     if folder.identity().exists() {
         return Ok(());
@@ -33,17 +33,17 @@ pub(super) fn prepare(folder: &Folder, spec: &Spec) -> Result<(), ProviderError>
         .map_err(|error| unwritable(folder.path(), &error))
 }
 
-/// A new one, as machine-id(5) wants it: a random UUID without its dashes.
+/// A new machine id in the format of machine-id(5): a random UUID without dashes.
 ///
 /// # Errors
-/// When the kernel gives none.
+/// When the kernel provides none.
 pub(super) fn new_machine_id() -> Result<String, ProviderError> {
     let source = Path::new("/proc/sys/kernel/random/uuid");
     let uuid = fs::read_to_string(source).map_err(|error| unreadable(source, &error))?;
     Ok(uuid.trim().replace('-', ""))
 }
 
-/// The public host key, `ssh-ed25519 AAAA...`, without its comment; `None` until it is made.
+/// The public host key, `ssh-ed25519 AAAA...`, without its comment; `None` until it is created.
 pub(super) fn public_host_key(folder: &Folder) -> Option<String> {
     let text = fs::read_to_string(public_file(&folder.host_key())).ok()?;
     without_comment(&text)

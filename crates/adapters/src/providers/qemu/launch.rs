@@ -1,4 +1,4 @@
-//! QEMU's command line, and starting it so that it outlives the provisioner.
+//! QEMU's command line, and how it is started so that it outlives the provisioner.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use super::settings::{Accelerator, BootSource};
 use crate::command::Invocation;
 use crate::providers::ProviderError;
 
-/// What every directly booted kernel is told: where its disk is, that we read its console, and to give up rather
-/// than hang (QEMU then ends, see `-no-reboot`).
+/// Parameters of every directly booted kernel: its disk, the console that we read, and to panic rather than
+/// hang (QEMU then ends, see `-no-reboot`).
 const KERNEL_PARAMS: &str = "root=/dev/vda rw panic=-1 console=";
-/// systemd's, as its credentials are named in firmware configuration (systemd.exec(5), "System Credentials").
+/// The name of a systemd credential in firmware configuration (systemd.exec(5), "System Credentials").
 const IDENTITY_CREDENTIAL: &str = "opt/io.systemd.credentials/hydra-provisioner.identity";
 /// Creating an overlay writes a few hundred KiB.
 const OVERLAY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes the machine's disk on top of `base`, which is never written.
+/// Creates the machine's disk on top of `base`, which is never written.
 ///
 /// # Errors
-/// When it cannot be made; nothing of it is left then.
+/// When it cannot be created; nothing of it is left then.
 pub(super) fn make_overlay(
     folder: &Folder,
     base: &Path,
@@ -36,10 +36,10 @@ pub(super) fn make_overlay(
         return Ok(());
     }
     let _ = std::fs::remove_file(folder.disk());
-    Err(ProviderError::failed(format!("cannot make its disk: {}", output.stderr_tail())))
+    Err(ProviderError::failed(format!("cannot create its disk: {}", output.stderr_tail())))
 }
 
-/// From where a machine starts.
+/// What a machine starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     /// From its disk.
@@ -51,7 +51,7 @@ pub(super) enum Start {
 }
 
 impl Start {
-    /// For whoever watches.
+    /// For progress messages.
     pub(super) fn verb(self) -> &'static str {
         match self {
             Self::Cold | Self::Template => "booting",
@@ -60,10 +60,10 @@ impl Start {
     }
 }
 
-/// Starts the machine's QEMU; returns when it runs in the background.
+/// Starts the machine's QEMU. Returns when it runs in the background.
 ///
 /// # Errors
-/// With QEMU's own words when it does not.
+/// With QEMU's error if it does not start.
 pub(super) fn start(
     folder: &Folder,
     spec: &Spec,
@@ -93,15 +93,16 @@ pub(super) fn start(
     )))
 }
 
-/// A service's processes end with it (`KillMode=control-group`), daemons or not: where systemd runs, QEMU gets a
-/// scope of its own.
+/// The processes of a systemd service end with it (`KillMode=control-group`), including daemons. So under
+/// systemd QEMU gets its own scope.
 fn outliving(name: &str, qemu: Vec<String>) -> Vec<String> {
     // sd_booted(3).
     if !Path::new("/run/systemd/system").is_dir() {
         return qemu;
     }
     let root = rustix::process::geteuid().is_root();
-    // The user of a system service has no systemd to ask; the service's unit says `KillMode=process` (docs/nixos.md).
+    // The user of a system service cannot use `systemd-run`; the service's unit sets `KillMode=process`
+    // (docs/nixos.md).
     if !root && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         return qemu;
     }
@@ -141,7 +142,7 @@ fn arguments(
             option("-initrd", initrd.display().to_string());
         }
         let console = console_device(&settings.program);
-        // Early, so that the journal is found under it; the identity brings it to whoever boots otherwise.
+        // Set early, so that the journal has this id; in other cases the identity document sets it.
         let mut params = format!("{KERNEL_PARAMS}{console}");
         if !spec.machine_id.is_empty() {
             params.push_str(" systemd.machine_id=");
@@ -172,14 +173,14 @@ fn arguments(
     option("-qmp", format!("unix:{},server=on,wait=off", escaped(&folder.monitor_socket())));
     option("-pidfile", folder.pid_file().display().to_string());
     option("-display", "none".to_owned());
-    // A guest that gives up or is powered off ends its QEMU: that is how it is noticed.
+    // A guest that panics or powers off ends its QEMU: this is how we notice.
     let flags = ["-nodefaults", "-no-user-config", "-no-reboot", "-daemonize"];
     words.extend(flags.map(str::to_owned));
     words.extend(settings.extra_args.iter().cloned());
     words
 }
 
-/// The port on which a resumed guest is told who it is.
+/// The port on which a resumed guest gets its identity.
 fn identity_port(folder: &Folder) -> Vec<String> {
     let socket = escaped(&folder.identity_socket());
     let options = [
@@ -197,12 +198,12 @@ pub(super) fn accelerator_options(accelerator: Accelerator) -> (&'static str, &'
     }
 }
 
-/// The first serial port, as Linux calls it.
+/// Linux's name for the first serial port.
 pub(super) fn console_device(program: &str) -> &'static str {
     if program.ends_with("aarch64") || program.ends_with("arm") { "ttyAMA0" } else { "ttyS0" }
 }
 
-/// A comma separates QEMU's options; two of them are one in a value.
+/// A comma separates QEMU's options; a comma in a value is doubled.
 pub(super) fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

@@ -1,7 +1,7 @@
-//! The `qemu` provider: virtual machines on this host, with nothing but QEMU (`docs/qemu.md`).
+//! The `qemu` provider: virtual machines on this host, using only QEMU (`docs/qemu.md`).
 //!
-//! The folders of the machines are all the state there is: nothing is remembered between two calls but what
-//! runs and what lies on the disk.
+//! The folders of the machines are the only state: between two calls nothing is remembered except running
+//! processes and files on disk.
 
 mod accelerator;
 mod folder;
@@ -27,7 +27,7 @@ use reconciler::OperationErrorKind;
 
 pub use self::settings::{Accelerator, Settings};
 
-use self::folder::{Folder, LOCK_PATIENCE, Spec, lock_directory, unwritable};
+use self::folder::{Folder, LOCK_TIMEOUT, Spec, lock_directory, unwritable};
 use self::launch::Start;
 use self::monitor::Monitor;
 use self::process::Process;
@@ -35,14 +35,14 @@ use self::reach::Answer;
 use self::share::Share;
 use super::{Provider, ProviderContext, ProviderError};
 
-/// Between two looks at a machine that boots.
+/// The interval between two checks of a booting machine.
 const BOOT_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two words to whoever watches a machine boot.
-const WORD_INTERVAL: Duration = Duration::from_secs(10);
-/// A guest that was asked to power off ends within this, or is not asked again.
-const POWER_DOWN_PATIENCE: Duration = Duration::from_secs(90);
-/// QEMU ends at once when told to; then it is killed.
-const QUIT_PATIENCE: Duration = Duration::from_secs(5);
+/// The interval between two progress messages while a machine boots.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a guest may take to power off after the request.
+const POWER_DOWN_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long QEMU may take to end after `quit`; then it is killed.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs machines on this host.
 pub struct QemuProvider {
@@ -52,7 +52,7 @@ pub struct QemuProvider {
 }
 
 impl QemuProvider {
-    /// For `types`, which have the same state directory. `None` for no types.
+    /// For `types`, which have the same state directory; `None` if there are none.
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let configured = types.values().next()?.state_dir.clone();
         Some(Self {
@@ -70,17 +70,18 @@ impl QemuProvider {
         Folder::new(&self.machines_dir(), name)
     }
 
-    /// Whoever holds this chooses addresses and admits machines alone, other provisioners included.
+    /// While this lock is held, no other process (including other provisioners) chooses addresses or admits
+    /// machines.
     fn lock(&self) -> Result<fs::File, ProviderError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.state_dir)
             .map_err(|error| unwritable(&self.state_dir, &error))?;
-        lock_directory(&self.state_dir, LOCK_PATIENCE)
+        lock_directory(&self.state_dir, LOCK_TIMEOUT)
     }
 
-    /// Admits a new machine, chooses its address, and writes both down in its folder, which is held.
+    /// Admits a new machine, chooses its address, and records both in its folder, which is held.
     fn found(
         &self,
         folder: &Folder,
@@ -90,7 +91,7 @@ impl QemuProvider {
         let settings = self.types.get(machine_type).ok_or_else(|| {
             ProviderError::failed(format!("the type {machine_type} is not configured"))
         })?;
-        // Before anything is made: a wrong path is the likeliest mistake.
+        // Before anything is created: a wrong path is the most likely mistake.
         settings.boot_source()?;
         let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
@@ -114,7 +115,7 @@ impl QemuProvider {
         }
     }
 
-    /// Admits a machine that is there and off, and holds its folder.
+    /// Admits an existing machine that is off, and holds its folder.
     fn readmit(&self, folder: &Folder, spec: &Spec) -> Result<fs::File, ProviderError> {
         let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
@@ -122,7 +123,7 @@ impl QemuProvider {
         folder.hold()
     }
 
-    /// Boots the machine, first making what it still lacks.
+    /// Boots the machine. Creates missing files first.
     fn boot(&self, folder: &Folder, spec: &Spec, limit: Duration) -> Result<(), ProviderError> {
         let source = spec.settings.boot_source()?;
         let accelerator = accelerator::choose(&spec.settings, &source, &self.state_dir)?;
@@ -153,15 +154,15 @@ impl QemuProvider {
     }
 }
 
-/// Makes a resumed guest this machine.
+/// Gives a resumed guest this machine's identity.
 fn take_identity(folder: &Folder) -> Result<(), ProviderError> {
-    warm::hand_in_identity(folder)?;
+    warm::send_identity(folder)?;
     // Its sshd was restarted with its own key before it answered.
     Process::of(folder).map_or(Ok(()), |process| folder.mark_ready(process.pid()))
 }
 
-/// Repeats what a provisioner that died may have left undone, or what the host has hindered: whether it helps is seen
-/// when ssh is waited for.
+/// Repeats steps that a killed provisioner may have left undone, or that the host prevented. The wait for ssh
+/// shows whether that helped.
 fn recover(folder: &Folder, spec: &Spec) {
     if spec.settings.warm_start
         && !folder.was_ever_ready()
@@ -171,13 +172,13 @@ fn recover(folder: &Folder, spec: &Spec) {
         tracing::warn!(machine = %spec.name, "{error}");
     }
     if is_paused(folder) {
-        tracing::warn!(machine = %spec.name, "it was paused since its disk could not be written; it goes on");
-        // If there is still no room it is paused again.
+        tracing::warn!(machine = %spec.name, "it was paused because its disk could not be written; it is resumed");
+        // If there is still no space, it is paused again.
         let _ = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.resume());
     }
 }
 
-/// Whether QEMU has paused the guest since the host did not take what it wrote to its disk.
+/// Whether QEMU has paused the guest because the host could not write its disk.
 fn is_paused(folder: &Folder) -> bool {
     let run_state = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.run_state());
     matches!(run_state, Ok(RunState::io_error))
@@ -187,22 +188,24 @@ fn is_paused(folder: &Folder) -> bool {
 fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process, ProviderError> {
     let began = Instant::now();
     let deadline = began + limit;
-    let mut next_word = began + WORD_INTERVAL;
+    let mut next_word = began + PROGRESS_INTERVAL;
     let host_key = identity::public_host_key(folder)
         .ok_or_else(|| ProviderError::failed("its host key is lost; it must be replaced"))?;
     loop {
         let Some(process) = Process::of(folder) else {
             return Err(ended_early(folder, spec));
         };
-        // Its key was seen in this boot; whoever logs in checks it again.
-        if folder.is_ready(process.pid()) && reach::greets(&spec.address, spec.settings.ssh_port) {
+        // Its key was checked in this boot; ssh checks it again at each login.
+        if folder.is_ready(process.pid())
+            && reach::answers_ssh(&spec.address, spec.settings.ssh_port)
+        {
             return Ok(process);
         }
         match reach::look(&spec.address, spec.settings.ssh_port, &host_key) {
             Ok(Answer::ItsSshd) => return Ok(process),
             Ok(Answer::AnotherKey(key)) => {
                 return Err(ProviderError::failed(format!(
-                    "the sshd at {} has the host key {key}, not the one given to it; is one baked into the image?",
+                    "the sshd at {} has the host key {key}, not the expected one; does the image contain a host key?",
                     spec.address
                 )));
             }
@@ -211,7 +214,7 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
             Err(error) => return Err(error),
         }
         if Instant::now() >= next_word {
-            next_word += WORD_INTERVAL;
+            next_word += PROGRESS_INTERVAL;
             tracing::info!(
                 machine = %spec.name,
                 seconds = began.elapsed().as_secs(),
@@ -243,7 +246,7 @@ fn wait_for_ssh(folder: &Folder, spec: &Spec, limit: Duration) -> Result<Process
 fn ended_early(folder: &Folder, spec: &Spec) -> ProviderError {
     let advice = if folder.console_line().is_empty() {
         let memory = spec.settings.memory;
-        format!(": {memory} MiB may be too little memory, or the image has nothing to boot")
+        format!(": {memory} MiB may be too little memory, or the image is not bootable")
     } else {
         String::new()
     };
@@ -253,7 +256,7 @@ fn ended_early(folder: &Folder, spec: &Spec) -> ProviderError {
     ))
 }
 
-/// What runs or is being started, whosever tag it has.
+/// The share of all running or starting machines, of any tag.
 fn in_use(known: &[(Folder, Spec)]) -> BTreeMap<MachineName, Share> {
     let used = known.iter().filter(|(folder, _)| folder.is_held() || Process::of(folder).is_some());
     used.map(|(_, spec)| (spec.name.clone(), Share::of(&spec.settings))).collect()
@@ -266,7 +269,7 @@ fn state(folder: &Folder, spec: &Spec) -> MachineState {
     let run_state =
         Monitor::connect(&folder.monitor_socket()).and_then(|mut monitor| monitor.run_state());
     match run_state {
-        // Whether it answers is for a deployment to see.
+        // A deployment checks whether it answers.
         Ok(RunState::running) => MachineState::Up,
         Ok(RunState::shutdown) => MachineState::Stopping,
         // Paused after an error of the host's disk, or its QEMU hangs.
@@ -278,7 +281,7 @@ fn state_when_off(folder: &Folder, spec: &Spec) -> MachineState {
     if folder.is_held() {
         return MachineState::Creating;
     }
-    // A disk that lies on another image than it was made on can never boot again.
+    // A disk whose base image was replaced can never boot again.
     let base = spec.settings.boot_source().map(|source| source.disk);
     match base {
         Ok(base) if folder.has_lost_base(&base) => MachineState::Failed,
@@ -300,32 +303,32 @@ fn machine(folder: &Folder, spec: &Spec, state: MachineState) -> Machine {
     }
 }
 
-/// Ends the machine's QEMU, politely at first for at most `patience`.
-fn end(folder: &Folder, process: &Process, patience: Duration) -> Result<(), ProviderError> {
-    if !patience.is_zero() {
+/// Ends the machine's QEMU: a power-down request for at most `grace`, then `quit`, then SIGKILL.
+fn end(folder: &Folder, process: &Process, grace: Duration) -> Result<(), ProviderError> {
+    if !grace.is_zero() {
         let asked = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.power_down());
-        if asked.is_ok() && process.ends_within(patience) {
+        if asked.is_ok() && process.ends_within(grace) {
             return Ok(());
         }
     }
-    // Whether it heard does not matter: it ends, or it is killed.
+    // An error does not matter: it ends, or it is killed.
     let _ = Monitor::connect(&folder.monitor_socket()).and_then(|mut m| m.quit());
-    if process.ends_within(QUIT_PATIENCE) {
+    if process.ends_within(QUIT_TIMEOUT) {
         return Ok(());
     }
     process.kill();
-    if process.ends_within(QUIT_PATIENCE) {
+    if process.ends_within(QUIT_TIMEOUT) {
         return Ok(());
     }
     Err(ProviderError::failed(format!(
-        "its QEMU, process {}, does not end even by SIGKILL",
+        "its QEMU, process {}, does not end even after SIGKILL",
         process.pid()
     )))
 }
 
-/// Ends whatever runs of the machine and removes whatever lies of it.
+/// Ends all processes of the machine and removes all its files.
 fn discard(folder: &Folder) -> Result<(), ProviderError> {
-    // While it becomes a daemon there are two.
+    // While it becomes a daemon there are two processes.
     while let Some(process) = Process::search(folder) {
         end(folder, &process, Duration::ZERO)?;
     }
@@ -336,7 +339,7 @@ impl Provider for QemuProvider {
     fn list(&self, _limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let ours = Folder::all(&self.machines_dir())?;
         let ours: Vec<_> = ours.into_iter().filter(|(_, spec)| spec.tag == self.tag).collect();
-        // A QEMU that hangs takes its time to say so.
+        // A QEMU that hangs answers only after a time limit.
         Ok(thread::scope(|scope| {
             let looks: Vec<_> = ours
                 .iter()
@@ -382,7 +385,7 @@ impl Provider for QemuProvider {
             None => self.found(&folder, name, machine_type)?,
         };
         if let Err(error) = self.boot(&folder, &spec, limit) {
-            // Nobody has seen it yet, so nothing is lost; the next cycle asks again.
+            // Nobody has used it yet, so nothing is lost; the next attempt creates it again.
             if !folder.was_ever_ready() {
                 discard(&folder)?;
             }
@@ -418,16 +421,16 @@ impl Provider for QemuProvider {
     fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
         let folder = self.folder(&machine.name)?;
         match Process::of(&folder) {
-            Some(process) => end(&folder, &process, POWER_DOWN_PATIENCE.min(limit / 2)),
+            Some(process) => end(&folder, &process, POWER_DOWN_TIMEOUT.min(limit / 2)),
             None => Ok(()),
         }
     }
 
     fn destroy(&self, machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
         discard(&self.folder(&machine.name)?)?;
-        // The machine is gone whatever becomes of the templates.
+        // The machine is gone, even if the templates cannot be removed.
         if let Err(error) = warm::sweep(&self.state_dir, &self.tag, &self.types) {
-            tracing::warn!("snapshots that are of no use any more stay: {}", error.message);
+            tracing::warn!("unused snapshots cannot be removed: {}", error.message);
         }
         Ok(())
     }

@@ -9,10 +9,10 @@ use qapi::qmp::{self, RunState};
 use qapi::{Command, Qmp, Stream};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-/// QEMU's main loop answers within milliseconds; one that is stopped or thrashes may not.
+/// QEMU's main loop answers within milliseconds, unless it is stopped or thrashes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// A conversation with a running QEMU.
+/// A connection to a running QEMU.
 pub(super) struct Monitor {
     qmp: Qmp<Stream<BufReader<UnixStream>, UnixStream>>,
     /// For its time limits.
@@ -21,13 +21,13 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// # Errors
-    /// When nobody answers at `socket`.
+    /// When nothing answers at `socket`.
     pub(super) fn connect(socket: &Path) -> io::Result<Self> {
         let stream = dial(socket)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         let mut reader = BufReader::new(stream.try_clone()?);
-        // `handshake` takes a greeting for granted; a QEMU that ends just now gives none.
+        // `handshake` requires a greeting; a QEMU that is just ending sends none.
         if reader.fill_buf()?.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -41,12 +41,12 @@ impl Monitor {
         self.qmp.execute(command).map_err(io::Error::from)
     }
 
-    /// What the guest's processors do.
+    /// The run state of the guest's processors.
     pub(super) fn run_state(&mut self) -> io::Result<RunState> {
         Ok(self.execute(&qmp::query_status {})?.status)
     }
 
-    /// Lets a guest go on that QEMU has paused.
+    /// Resumes a guest that QEMU has paused.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         self.execute(&qmp::cont {}).map(drop)
     }
@@ -56,8 +56,8 @@ impl Monitor {
         self.execute(&qmp::system_powerdown {}).map(drop)
     }
 
-    /// Saves memory and disk under `name` in the disk's file, within `limit`. Returns what QEMU has to complain
-    /// of, which is nothing when all is well (`savevm` in `hmp-commands.hx`).
+    /// Saves memory and disk as `name` in the disk's file, within `limit`. Returns QEMU's error message, which is
+    /// empty on success (`savevm` in `hmp-commands.hx`).
     pub(super) fn save_snapshot(&mut self, name: &str, limit: Duration) -> io::Result<String> {
         self.socket.set_read_timeout(Some(limit))?;
         self.execute(&qmp::human_monitor_command {
@@ -66,17 +66,17 @@ impl Monitor {
         })
     }
 
-    /// Ends QEMU without telling the guest.
+    /// Ends QEMU without a notice to the guest.
     pub(super) fn quit(&mut self) -> io::Result<()> {
         self.execute(&qmp::quit {}).map(drop)
     }
 }
 
-/// Connects at once or not at all: a QEMU that hangs takes no connections from its short queue, and a plain connect(2)
-/// would wait for ever once that is full.
+/// Connects at once or fails: a hanging QEMU accepts no connections, and a plain connect(2) would wait
+/// forever once its short queue is full.
 ///
 /// # Errors
-/// When nobody listens at `path`, or the queue is full.
+/// When nothing listens at `path`, or the queue is full.
 pub(super) fn dial(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -101,7 +101,7 @@ mod tests {
                 .unwrap();
         bind(&hangs, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         listen(&hangs, 1).unwrap();
-        // One attempt of each cycle; QEMU's own queue is as short.
+        // One connection per cycle; QEMU's own queue is as short.
         let attempts: Vec<_> = (0..4).map(|_| dial(&path)).collect();
         assert!(attempts[0].is_ok(), "the queue has some room");
         let refused = attempts[3].as_ref().unwrap_err();

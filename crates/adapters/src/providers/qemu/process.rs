@@ -1,4 +1,4 @@
-//! The QEMU of a machine, found again by its pid file and never mistaken for another process.
+//! The QEMU process of a machine, found through its pid file and never confused with another process.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::folder::Folder;
 
-/// A running QEMU. Its pidfd stays with this very process whatever happens to the number.
+/// A running QEMU. The pidfd refers to this process even if its id is reused.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: i32,
@@ -23,8 +23,8 @@ impl Process {
         Self::verified(text.trim().parse().ok()?, folder)
     }
 
-    /// The same by a look at all processes: a QEMU that was only just started when the provisioner died may
-    /// not have written its pid file.
+    /// The same, by searching all processes: a QEMU that was starting when the provisioner was killed may not
+    /// have written its pid file.
     pub(super) fn search(folder: &Folder) -> Option<Self> {
         let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| {
             entry.ok()?.file_name().to_str().and_then(|name| name.parse().ok())
@@ -35,7 +35,7 @@ impl Process {
     fn verified(pid: i32, folder: &Folder) -> Option<Self> {
         let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let process = Self { pid, pidfd };
-        // The arguments are read after the pidfd is held: they are those of this process, or it has ended.
+        // The arguments are read after the pidfd is opened: they belong to this process, or it has ended.
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         (is_qemu_of(folder, &arguments) && !process.ends_within(Duration::ZERO)).then_some(process)
     }
@@ -51,19 +51,19 @@ impl Process {
             tv_nsec: i64::from(limit.subsec_nanos()),
         };
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        // An interrupted wait is a short one; callers ask again.
+        // An interrupted wait only ends early; callers repeat it.
         poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub(super) fn kill(&self) {
-        // It may have ended just now.
+        // It may have just ended.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 }
 
-/// Whether a command line (proc(5), `cmdline`) is that of the machine's QEMU. To name its pid file is not enough:
-/// `less` may do that too.
+/// Whether a command line (proc(5), `cmdline`) belongs to the machine's QEMU. The path of its pid file is not
+/// sufficient: `less` may contain it, too.
 fn is_qemu_of(folder: &Folder, command_line: &[u8]) -> bool {
     let pid_file = folder.pid_file();
     let words: Vec<_> = command_line.split(|byte| *byte == 0).collect();

@@ -1,7 +1,7 @@
-//! How machines are reached: a loopback address each, with the guest's sshd on one port of it.
+//! How machines are reached: one loopback address each, with the guest's sshd on one port.
 //!
-//! Nix before 2.31 takes no port in a machines file, so machines differ by address. All of 127.0.0.0/8 is this
-//! host (RFC 1122, 3.2.1.3); Linux needs no configuration for it.
+//! Nix before 2.31 accepts no port in a machines file, so machines differ by address. All of 127.0.0.0/8 is
+//! this host (RFC 1122, 3.2.1.3); Linux needs no configuration for it.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -13,17 +13,17 @@ use std::time::Duration;
 use crate::command::Invocation;
 use crate::providers::ProviderError;
 
-/// 127.91.0.0/16: not where other programs put their loopback addresses.
+/// 127.91.0.0/16: other programs rarely use it.
 const NETWORK: [u8; 2] = [127, 91];
-/// Addresses tried when others hold the port; if so many do, one listens on all of them.
+/// How many addresses to try if others hold the port. If that many fail, a program listens on all of them.
 const TRIES: usize = 64;
-/// A guest without KVM needs a second or two for a key exchange, and more when it builds.
+/// Without KVM a guest needs a second or two for a key exchange, and more while it builds.
 const KEYSCAN_LIMIT: Duration = Duration::from_secs(20);
-/// For the banner: QEMU accepts connections before there is a guest to answer them.
+/// For the banner: QEMU accepts connections before the guest can answer.
 const BANNER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The first address that is not `taken` and whose `port` can be listened on. The search starts at a place
-/// that depends on `state_dir`: two provisioners that look at the same time do not find the same one.
+/// The first address that is not `taken` and whose `port` can be used. The search starts at an address that
+/// depends on `state_dir`, so that two concurrent provisioners do not find the same one.
 ///
 /// # Errors
 /// When there is none, with the likely reason.
@@ -63,7 +63,7 @@ pub(super) fn free_address(
     )))
 }
 
-/// What was found at a machine's address.
+/// What answers at a machine's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Its sshd with its host key.
@@ -74,9 +74,9 @@ pub(super) enum Answer {
     Nothing,
 }
 
-/// Looks for the sshd with `host_key` (`ssh-ed25519 AAAA...`); needs no login.
+/// Checks for the sshd with `host_key` (`ssh-ed25519 AAAA...`); needs no login.
 pub(super) fn look(address: &str, port: u16, host_key: &str) -> Result<Answer, ProviderError> {
-    if !greets(address, port) {
+    if !answers_ssh(address, port) {
         return Ok(Answer::Nothing);
     }
     let output = Invocation::new(&["ssh-keyscan".to_owned()], KEYSCAN_LIMIT)
@@ -99,8 +99,8 @@ fn judge(keyscan: &str, host_key: &str) -> Answer {
     }
 }
 
-/// Whether an ssh server says so (RFC 4253, 4.2).
-pub(super) fn greets(address: &str, port: u16) -> bool {
+/// Whether an ssh server answers with its banner (RFC 4253, 4.2).
+pub(super) fn answers_ssh(address: &str, port: u16) -> bool {
     let Ok(address) = address.parse().map(|ip| SocketAddr::new(ip, port)) else { return false };
     let mut start = [0; 4];
     TcpStream::connect_timeout(&address, BANNER_LIMIT)

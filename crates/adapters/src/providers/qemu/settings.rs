@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::providers::{ProviderError, identity};
 
-/// What a type's machines are made of.
+/// The settings of a type's machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     /// The base disk (qcow2 or raw, never written), or a directory with `disk.qcow2`, `vmlinuz` and
-    /// `initrd.img` as `scripts/build-image` makes it.
+    /// `initrd.img` as created by `scripts/build-image`.
     pub image: PathBuf,
-    /// Kernel to boot directly; `None`: the directory's own, or the disk's boot loader.
+    /// The kernel for direct boot; `None`: the directory's own, or the disk's boot loader.
     pub kernel: Option<PathBuf>,
     /// Its initial ramdisk.
     pub initrd: Option<PathBuf>,
@@ -27,22 +27,22 @@ pub struct Settings {
     pub accelerator: Accelerator,
     /// QEMU's `-machine`.
     pub machine_type: String,
-    /// The QEMU to run.
+    /// The QEMU program.
     pub program: String,
     /// Further arguments for QEMU, after all others.
     pub extra_args: Vec<String>,
-    /// Where the machines' folders are; `None`: `qemu` in the provisioner's `stateDir`.
+    /// The parent of the machines' folders; `None`: `qemu` in the provisioner's `stateDir`.
     pub state_dir: Option<PathBuf>,
-    /// Memory in MiB that all running machines of the state directory may have together; `None`: three
+    /// Memory in MiB that all running machines of the state directory may use together; `None`: three
     /// quarters of the host's.
     pub host_memory: Option<u64>,
-    /// The same for processors; `None`: as many as the host has.
+    /// The same for processors; `None`: all of the host's.
     pub host_cores: Option<u64>,
-    /// The port on each machine's loopback address that leads to its sshd.
+    /// The port of the guest's sshd on each machine's loopback address.
     pub ssh_port: u16,
     /// Public keys that may log in as root.
     pub authorized_keys: Vec<String>,
-    /// A file with one more: the `.pub` beside `sshKey`.
+    /// A file with one more: the `.pub` file of `sshKey`.
     pub authorized_key_file: Option<PathBuf>,
     /// Seconds after the provisioner's last visit at which an idle machine powers itself off.
     pub idle_timeout: u32,
@@ -54,16 +54,16 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// KVM where a kernel really boots on it, else TCG.
+    /// KVM if a kernel really boots on it, otherwise TCG.
     Auto,
     /// The host's processor.
     Kvm,
-    /// Translated by QEMU: works everywhere, some ten times slower.
+    /// Emulated by QEMU: works everywhere, but about ten times slower.
     Tcg,
 }
 
 impl Settings {
-    /// The settings for `image` with everything else at its default.
+    /// The settings for `image`; all others have their defaults.
     pub fn new(image: PathBuf) -> Self {
         Self {
             image,
@@ -94,7 +94,7 @@ impl Settings {
     /// What the machines boot from.
     ///
     /// # Errors
-    /// When a file that is needed cannot be read.
+    /// When a required file cannot be read.
     pub(super) fn boot_source(&self) -> Result<BootSource, ProviderError> {
         let is_directory = self.image.is_dir();
         let part = |name: &str| is_directory.then(|| self.image.join(name));
@@ -133,7 +133,7 @@ fn missing(option: &str, path: &Path, error: &std::io::Error) -> ProviderError {
     ))
 }
 
-/// What a machine boots from, all paths as configured.
+/// What a machine boots from; all paths as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BootSource {
     pub(super) disk: PathBuf,
@@ -143,7 +143,7 @@ pub(super) struct BootSource {
     pub(super) initrd: Option<PathBuf>,
 }
 
-/// qcow2 says so in its first bytes (QEMU, `docs/interop/qcow2.txt`); anything else is taken as it is.
+/// qcow2 is recognized by its first bytes (QEMU, `docs/interop/qcow2.txt`); any other file is raw.
 fn disk_format(disk: &Path) -> std::io::Result<&'static str> {
     let mut start = [0; 4];
     let read = std::io::Read::read(&mut std::fs::File::open(disk)?, &mut start)?;

@@ -1,4 +1,4 @@
-//! How much of the host the machines may have together.
+//! How much of the host all machines may use together.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ impl Share {
         Self { memory: self.memory.min(other.memory), cores: self.cores.min(other.cores) }
     }
 
-    /// What the host gives at the most.
+    /// The maximum for all machines.
     fn limit(settings: &Settings) -> Self {
         Self {
             memory: settings.host_memory.unwrap_or_else(three_quarters_of_memory),
@@ -37,7 +37,7 @@ impl Share {
     }
 }
 
-/// What is free of the host's share for machines of `types`, besides those in `used`.
+/// The unused part of the host's share for machines of `types`, besides those in `used`.
 pub(super) fn resources(
     types: &BTreeMap<MachineType, Settings>,
     used: &BTreeMap<MachineName, Share>,
@@ -56,7 +56,7 @@ pub(super) fn resources(
     ]
 }
 
-/// Lets a machine with `settings` run besides those in `used`, or says by how much it is too much.
+/// Admits a machine with `settings` besides those in `used`, or reports what is short.
 ///
 /// # Errors
 /// [`OperationErrorKind::Capacity`], with all numbers.
@@ -76,7 +76,7 @@ pub(super) fn admit(
     Err(ProviderError {
         kind: OperationErrorKind::Capacity,
         message: format!(
-            "this host has no room: it needs {} MiB and {} cores, the {} machines that run have {memory} of {} MiB and {cores} of {} cores (hostMemory, hostCores)",
+            "this host has no room: it needs {} MiB and {} cores, the {} running machines have {memory} of {} MiB and {cores} of {} cores (hostMemory, hostCores)",
             wanted.memory,
             wanted.cores,
             used.len(),
@@ -86,7 +86,7 @@ pub(super) fn admit(
     })
 }
 
-/// `MemTotal` of proc(5); zero, so that nothing starts, where it cannot be read.
+/// `MemTotal` of proc(5). Zero if it cannot be read, so that nothing starts.
 fn three_quarters_of_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(error.kind, OperationErrorKind::Capacity);
         assert_eq!(
             error.message,
-            "this host has no room: it needs 1000 MiB and 2 cores, the 2 machines that run have 2000 of 3000 MiB and 4 of 5 cores (hostMemory, hostCores)"
+            "this host has no room: it needs 1000 MiB and 2 cores, the 2 running machines have 2000 of 3000 MiB and 4 of 5 cores (hostMemory, hostCores)"
         );
         settings.host_cores = Some(100);
         assert!(admit(&settings, &used(2)).is_ok());

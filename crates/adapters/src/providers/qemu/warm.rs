@@ -1,8 +1,8 @@
-//! Warm start: one machine is booted and its memory and disk saved; new machines go on from there, each with
-//! an identity of its own.
+//! Warm start: one machine is booted, and its memory and disk are saved. New machines resume from there, each
+//! with its own identity.
 //!
-//! A template is a machine's folder under `warm/` that no list shows, one for each type. It is made again when anything
-//! that the saved state depends on has changed.
+//! A template is a machine's folder under `warm/` that no listing shows, one for each type. It is created
+//! again when anything that the saved state depends on has changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,13 +25,14 @@ use crate::providers::ProviderError;
 
 /// The name of the saved state in a template's disk.
 pub(super) const SNAPSHOT: &str = "warm";
-/// A guest that has booted ends its last services and reads what a first build needs, before it waits for an identity.
+/// After booting, a guest ends its last services and preloads what a first build needs, before it waits for
+/// an identity.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 /// A resumed guest takes its identity within seconds.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(60);
 const SEED_BYTES: usize = 64;
 
-/// Copies the disk of the template for `spec` into `folder`, making the template first if need be.
+/// Copies the disk of the template for `spec` into `folder`. Creates the template first if necessary.
 ///
 /// # Errors
 /// When the template cannot be booted or saved, with its console's last lines.
@@ -49,7 +50,7 @@ pub(super) fn copy_disk(
         .mode(0o700)
         .create(&templates)
         .map_err(|error| unwritable(&templates, &error))?;
-    // Whoever comes second waits for the first one's template.
+    // A second caller waits for the first one's template.
     let began = Instant::now();
     let _alone = lock_directory(&templates, limit)?;
     let recipe = recipe(&spec.settings, source, accelerator)?;
@@ -61,7 +62,7 @@ pub(super) fn copy_disk(
         discard(&template)?;
         tracing::info!(
             machine_type = %spec.machine_type,
-            "no snapshot fits: a machine is booted once and saved, new ones start from it"
+            "no matching snapshot: one machine is booted and saved, new ones start from it"
         );
         let left = limit.saturating_sub(began.elapsed());
         let made = make(&template, spec, source, accelerator, left).and_then(|()| {
@@ -84,7 +85,7 @@ fn templates_dir(state_dir: &Path) -> PathBuf {
     state_dir.join("warm")
 }
 
-/// Written last: what has none is not whole.
+/// Written last: a template without it is incomplete.
 fn recipe_file(template: &Folder) -> PathBuf {
     template.path().join("recipe")
 }
@@ -99,7 +100,7 @@ fn template_of(
     Ok(found.map(|(folder, _)| folder))
 }
 
-/// A type's name may be no folder's.
+/// A type's name may not be a valid folder name.
 fn free_folder(templates: &Path) -> Result<Folder, ProviderError> {
     for number in 0_u32.. {
         let name = MachineName::new(format!("template-{number}"));
@@ -111,7 +112,7 @@ fn free_folder(templates: &Path) -> Result<Folder, ProviderError> {
     Err(ProviderError::failed(format!("{} is full", templates.display())))
 }
 
-/// The copy is there whole or not at all: on half a disk a machine would boot, and build who knows what.
+/// Copies the whole file or nothing: a machine with half a disk could boot and build wrong results.
 fn copy_whole(from: &Path, to: &Path) -> Result<(), ProviderError> {
     let part = to.with_extension("part");
     fs::copy(from, &part)
@@ -119,7 +120,7 @@ fn copy_whole(from: &Path, to: &Path) -> Result<(), ProviderError> {
         .map_err(|error| unwritable(to, &error))
 }
 
-/// A snapshot that cannot be resumed is made again the next time.
+/// If a snapshot cannot be resumed, the next start creates it again.
 pub(super) fn invalidate(spec: &Spec, state_dir: &Path) {
     if let Ok(Some(template)) =
         template_of(&templates_dir(state_dir), &spec.tag, &spec.machine_type)
@@ -128,8 +129,8 @@ pub(super) fn invalidate(spec: &Spec, state_dir: &Path) {
     }
 }
 
-/// Removes the templates of `tag` that are of no use to `types`: of a type that is gone or is booted now, or half made
-/// by a provisioner that died.
+/// Removes the templates of `tag` that `types` no longer need: of types that are removed or now booted, and
+/// incomplete ones of a killed provisioner.
 ///
 /// # Errors
 /// When one cannot be removed.
@@ -139,7 +140,7 @@ pub(super) fn sweep(
     types: &BTreeMap<MachineType, Settings>,
 ) -> Result<(), ProviderError> {
     let templates = templates_dir(state_dir);
-    // Somebody makes one just now: the next sweep finds what is to be found. Or there are none.
+    // If another process is creating a template, the next sweep handles it. Or there are none.
     let Ok(directory) = fs::File::open(&templates) else { return Ok(()) };
     if directory.try_lock().is_err() {
         return Ok(());
@@ -153,14 +154,14 @@ pub(super) fn sweep(
     Ok(())
 }
 
-/// All that the saved state depends on.
+/// Everything that the saved state depends on.
 fn recipe(
     settings: &Settings,
     source: &BootSource,
     accelerator: Accelerator,
 ) -> Result<String, ProviderError> {
     let mut lines = Vec::new();
-    // Another QEMU may not understand what this one has saved.
+    // Another QEMU version may not understand the saved state.
     let program = executable(&settings.program);
     let files =
         [Some(&source.disk), source.kernel.as_ref(), source.initrd.as_ref(), program.as_ref()];
@@ -174,7 +175,7 @@ fn recipe(
     Ok(lines.join("\n"))
 }
 
-/// The file that `program` is; `None` if there is none, which its start will say better.
+/// The file of `program`; `None` if there is none, which its start reports better.
 fn executable(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let candidates: Vec<_> = if program.contains('/') {
@@ -212,7 +213,7 @@ fn make(
     identity::prepare(template, &spec)?;
     launch::start(template, &spec, source, accelerator, Start::Template, limit)?;
     let process = wait_for_ssh(template, &spec, limit)?;
-    converse(template, "hello\n", "waiting\n", READY_LIMIT).map_err(|error| {
+    exchange(template, "hello\n", "waiting\n", READY_LIMIT).map_err(|error| {
         ProviderError::failed(format!(
             "its image does not wait for the identity of a resumed machine (hydra-identity-resume.service): {error}; {}",
             template.console_tail()
@@ -229,11 +230,11 @@ fn make(
     Err(ProviderError::failed(format!("the snapshot cannot be saved: {}", complaint.trim())))
 }
 
-/// Makes the resumed guest in `folder` this machine and no other.
+/// Gives the resumed guest in `folder` its own identity.
 ///
 /// # Errors
 /// When it does not answer.
-pub(super) fn hand_in_identity(folder: &Folder) -> Result<(), ProviderError> {
+pub(super) fn send_identity(folder: &Folder) -> Result<(), ProviderError> {
     let failed = |error: io::Error| {
         ProviderError::failed(format!(
             "the resumed machine did not take its identity: {error}; {}",
@@ -244,11 +245,11 @@ pub(super) fn hand_in_identity(folder: &Folder) -> Result<(), ProviderError> {
         .map_err(|error| unreadable(&folder.identity(), &error))?;
     let fresh = fresh_lines().map_err(failed)?;
     let text = format!("begin\n{fresh}{document}");
-    converse(folder, &text, "ok\n", IDENTITY_LIMIT).map_err(failed)
+    exchange(folder, &text, "ok\n", IDENTITY_LIMIT).map_err(failed)
 }
 
-/// Says `text` to the guest on its identity port and waits for the line `answer`.
-fn converse(folder: &Folder, text: &str, answer: &str, limit: Duration) -> io::Result<()> {
+/// Sends `text` to the guest on its identity port and waits for the line `answer`.
+fn exchange(folder: &Folder, text: &str, answer: &str, limit: Duration) -> io::Result<()> {
     let mut stream = dial(&folder.identity_socket())?;
     stream.set_write_timeout(Some(limit))?;
     stream.write_all(text.as_bytes())?;
@@ -272,7 +273,7 @@ fn converse(folder: &Folder, text: &str, answer: &str, limit: Duration) -> io::R
     Ok(())
 }
 
-/// What a resumed machine must be told anew besides its identity.
+/// What a resumed machine needs besides its identity.
 fn fresh_lines() -> io::Result<String> {
     let mut seed = [0; SEED_BYTES];
     fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
@@ -325,7 +326,7 @@ mod tests {
         }
     }
 
-    /// A whole template as a provisioner of `tag` leaves it.
+    /// A complete template of a provisioner with `tag`.
     fn template(state_dir: &Path, name: &str, tag: &str, machine_type: &str) -> Folder {
         let folder = Folder::new(&templates_dir(state_dir), &MachineName::new(name)).unwrap();
         let spec = Spec::new(
@@ -387,7 +388,7 @@ mod tests {
         let folder = Folder::new(directory.path(), &MachineName::new("m")).unwrap();
         fs::create_dir(folder.path()).unwrap();
         let second = Duration::from_secs(1);
-        assert!(converse(&folder, "hello\n", "waiting\n", second).is_err(), "there is no QEMU");
+        assert!(exchange(&folder, "hello\n", "waiting\n", second).is_err(), "there is no QEMU");
 
         let port = std::os::unix::net::UnixListener::bind(folder.identity_socket()).unwrap();
         let guest = std::thread::spawn(move || {
@@ -400,17 +401,17 @@ mod tests {
                 reader.read_line(&mut line).unwrap();
                 heard.push(line);
                 if !answers.is_empty() {
-                    // Until whoever speaks hangs up.
+                    // Until the client closes the connection.
                     reader.read_line(&mut String::new()).unwrap();
                 }
             }
             heard
         });
-        let patience = Duration::from_secs(60);
-        converse(&folder, "hello\n", "waiting\n", patience).unwrap();
-        let silent = converse(&folder, "begin\n", "ok\n", second).unwrap_err();
+        let timeout = Duration::from_secs(60);
+        exchange(&folder, "hello\n", "waiting\n", timeout).unwrap();
+        let silent = exchange(&folder, "begin\n", "ok\n", second).unwrap_err();
         assert_eq!(silent.to_string(), "no ok within 1 s");
-        let gone = converse(&folder, "begin\n", "ok\n", patience).unwrap_err();
+        let gone = exchange(&folder, "begin\n", "ok\n", timeout).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(guest.join().unwrap(), ["hello\n", "begin\n", "begin\n"]);
     }

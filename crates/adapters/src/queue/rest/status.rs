@@ -79,7 +79,7 @@ pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
 fn time(runner: &Map<String, Value>, warnings: &mut Warnings) -> Option<Timestamp> {
     let time = parse_time(runner.get("time")?);
     if time.is_none() {
-        warnings.add("queue status: queueRunner.time is not a time; it is left out".to_owned());
+        warnings.add("queue status: queueRunner.time is not a time; it is ignored".to_owned());
     }
     time
 }

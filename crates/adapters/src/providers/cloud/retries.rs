@@ -1,4 +1,4 @@
-//! How long, and how often, a call is repeated.
+//! How long, and how often, a call is retried.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -9,27 +9,27 @@ use reconciler::OperationErrorKind;
 
 use crate::providers::ProviderError;
 
-/// The first pause between two tries is about this long, each further one twice as long.
+/// The first pause between two attempts is about this long; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// One request may take this long; a server that takes longer has lost it.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// The limit of one request. A server that takes longer has probably lost it.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is left of the time for one call of the provider, and how often something was tried in it.
+/// The remaining time of one call to the provider, and the number of attempts.
 #[derive(Debug)]
-pub(in crate::providers) struct Patience {
+pub(in crate::providers) struct RetryBudget {
     limit: Duration,
     deadline: Instant,
     pauses: u32,
 }
 
-impl Patience {
-    /// For a call that may take `limit`.
+impl RetryBudget {
+    /// For a call with the time limit `limit`.
     pub(in crate::providers) fn new(limit: Duration) -> Self {
         Self { limit, deadline: Instant::now() + limit, pauses: 0 }
     }
 
-    /// How long the next request may take.
+    /// The time limit of the next request.
     pub(in crate::providers) fn request_limit(&self) -> Duration {
         self.left().clamp(Duration::from_millis(1), REQUEST_LIMIT)
     }
@@ -38,23 +38,23 @@ impl Patience {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Waits before the next try, `at_least` so long, longer after each: half of the pause is left to chance, so that
-    /// many callers do not come back at the same moment.
+    /// Waits before the next attempt: at least `at_least`, and longer each time. Half of the pause is random,
+    /// so that many callers do not retry at the same moment.
     ///
     /// # Errors
-    /// With `reason`, when there is no time left for another try.
+    /// With `reason`, if no time is left for another attempt.
     pub(in crate::providers) fn pause(
         &mut self,
         at_least: Duration,
         reason: &str,
     ) -> Result<(), ProviderError> {
-        let longest = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(10)).min(LONGEST_PAUSE);
+        let longest = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(10)).min(MAX_PAUSE);
         let pause = at_least.max(longest.mul_f64(0.5 + random_fraction() / 2.0));
         if pause >= self.left() {
             return Err(ProviderError {
                 kind: OperationErrorKind::TimedOut,
                 message: format!(
-                    "no answer that could be used within {} s, after {} tries; the last one: {reason}",
+                    "no usable answer within {} s, after {} attempts; the last error: {reason}",
                     self.limit.as_secs(),
                     self.pauses + 1
                 ),
@@ -66,7 +66,7 @@ impl Patience {
     }
 }
 
-/// From 0 to 1. The hasher's keys are random, which is all that is needed here.
+/// From 0 to 1. The hasher's keys are random, which is sufficient here.
 fn random_fraction() -> f64 {
     let sample = RandomState::new().hash_one(0) >> 40;
     f64::from(u32::try_from(sample).unwrap_or(0)) / f64::from(1 << 24)
@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn no_pause_goes_beyond_the_limit() {
-        let mut patience = Patience::new(Duration::from_millis(10));
-        let error = patience.pause(Duration::from_secs(1), "503").unwrap_err();
+        let mut retries = RetryBudget::new(Duration::from_millis(10));
+        let error = retries.pause(Duration::from_secs(1), "503").unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::TimedOut);
-        assert!(error.message.contains("after 1 tries; the last one: 503"), "{error}");
+        assert!(error.message.contains("after 1 attempts; the last error: 503"), "{error}");
     }
 }
