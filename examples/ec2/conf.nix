@@ -1,15 +1,15 @@
-# Build machines of Amazon EC2, beside a classic Hydra on this host. docs/ec2.md says how to begin.
+# Build machines on Amazon EC2, for a classic Hydra on this host. See docs/ec2.md.
 {
   systemTypes.x86_64-linux = {
     provider.ec2 = {
       region = "eu-central-1";
-      # An image of your own with nixosModules.build-machine, by the name that it was registered with.
+      # Your own image with nixosModules.build-machine, by its registered name.
       imageFilter = {
         owner = "self";
         name = "hydra-builder-*";
         architecture = "x86_64";
       };
-      # Spot while it can be had in any type and subnet, then on demand.
+      # Spot if available in any type and subnet, otherwise on demand.
       purchase = [
         "spot"
         "on-demand"
@@ -28,7 +28,7 @@
     };
     maxMachines = 16;
     maxJobs = 4;
-    # Its public half, with .pub, may log in.
+    # The key in its .pub file may log in.
     sshKey = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
   };
 }

@@ -1,10 +1,10 @@
-# Build machines of Hetzner Cloud, beside a classic Hydra on this host. docs/hetzner.md says how to begin.
+# Build machines on Hetzner Cloud, for a classic Hydra on this host. See docs/hetzner.md.
 {
   systemTypes.x86_64-linux = {
     provider.hcloud = {
-      # A file with the API token of a project that has nothing else in it.
+      # A file with the API token of a project that is used for nothing else.
       tokenFile = "/etc/secrets/hcloud-token";
-      # The first that can be had: each type in all locations before the next type.
+      # The first available one is used: each type in all locations before the next type.
       serverTypes = [
         "ccx33"
         "cpx51"
@@ -19,7 +19,7 @@
     };
     maxMachines = 8;
     maxJobs = 4;
-    # Its public half, with .pub, may log in.
+    # The key in its .pub file may log in.
     sshKey = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
   };
 }

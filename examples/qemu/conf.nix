@@ -1,4 +1,4 @@
-# Build machines on this host, with nothing but QEMU. scripts/quickstart runs it.
+# Build machines on this host, using only QEMU. scripts/quickstart runs it.
 let
   here = toString ./.;
   scratch = "${here}/../../target/quickstart-qemu";
@@ -15,17 +15,17 @@ in
 
   systemTypes.x86_64-linux = {
     provider.qemu = {
-      # Made by scripts/build-image.
+      # Created by scripts/build-image.
       image = "${here}/../../target/build-machine";
       memory = 1024; # MiB
-      # A socket's path has 108 bytes at most, so not below a folder of any length.
+      # A short path, because a socket's path is limited to 108 bytes.
       stateDir = "/var/tmp/hydra-quickstart";
       # Start from a snapshot instead of booting.
       warmStart = warm;
     };
     maxMachines = 2;
     runnablesPerMachine = 10;
-    # Its public half, with .pub, may log in.
+    # The key in its .pub file may log in.
     sshKey = "${scratch}/key";
   };
 }

@@ -1,5 +1,5 @@
-# A farm to try the provisioner on: the queue is a recorded status, the machines are files in a directory.
-# Everything it writes is in target/quickstart.
+# A demo farm: the queue is a recorded status, the machines are files in a directory.
+# All output is in target/quickstart.
 let
   here = toString ./.;
   scratch = toString ../../target/quickstart;
@@ -23,7 +23,7 @@ in
     ];
     maxMachines = 4;
     runnablesPerMachine = 10;
-    # The default is 1, so that a wrong number cannot empty a purse at once.
+    # The default is 1, which limits how fast a misconfiguration can spend money.
     maxCreatesPerCycle = 3;
     maxJobs = 2;
   };

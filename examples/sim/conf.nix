@@ -1,4 +1,4 @@
-# For `hydra-provisioner sim`: machines of two systems, ample but not endless. The provider is never asked there.
+# For `hydra-provisioner sim`: machines of two systems, with limits. The simulator never runs the provider.
 let
   provider.command.program = [ "false" ];
 in

@@ -1,4 +1,4 @@
-//! The documented example of a machine provider keeps all promises.
+//! The documented example of a machine provider passes the conformance suite.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -13,7 +13,7 @@ use reconciler::conformance;
 use serde_json::json;
 
 #[test]
-fn the_example_program_keeps_the_promises_of_a_provider() {
+fn the_example_program_passes_the_conformance_suite() {
     let folder = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../examples/command-provider/directory-provider");

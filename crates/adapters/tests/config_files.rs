@@ -41,7 +41,7 @@ fn classic_ssh() -> SshSettings {
     }
 }
 
-/// A farm of x86_64-linux machines on NixOps 1, as `expr` beside the test data describes them.
+/// A farm of x86_64-linux machines on NixOps 1, described by `expr` in the test data.
 fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Config {
     let machine_type = MachineType::new("x86_64-linux");
     let provider = ProviderSettings::Nixops(nixops::Settings::classic(data(expr), words(nix_path)));
@@ -278,7 +278,7 @@ fn every_option_from_nix_and_from_json() {
 
 /// On Friday, 27 November 2026, until and from 22:00 in Berlin.
 #[test]
-fn a_schedule_takes_the_place_of_a_type_s_settings() {
+fn a_schedule_replaces_a_type_s_settings() {
     const TEN_AT_NIGHT: Timestamp = Timestamp(1_795_813_200);
     const SIX_IN_THE_MORNING: Timestamp = Timestamp(1_795_842_000);
     let config = loaded("everything.nix");
@@ -295,7 +295,7 @@ fn a_schedule_takes_the_place_of_a_type_s_settings() {
 
 /// 12 machines for $0.0116 at night, one for nothing, one for $2.
 #[test]
-fn the_most_that_a_configuration_costs_per_hour() {
+fn the_maximum_hourly_cost_of_a_configuration() {
     let cost = |config: &Config| config.hourly_cost();
     let mut config = loaded("everything.nix");
     assert_eq!(cost(&config), Some(HourlyCost { most: Money(2_139_200), unpriced: Vec::new() }));
@@ -309,7 +309,7 @@ fn the_most_that_a_configuration_costs_per_hour() {
     assert_eq!(cost(&config), None);
 }
 
-/// With a REST queue nothing is written unless asked for, and builders are stopped and started by unit.
+/// With a REST queue no machines file is written by default, and builders are stopped and started by unit.
 #[test]
 fn a_rest_queue_has_its_own_defaults() {
     let folder = tempfile::tempdir().unwrap();
@@ -325,7 +325,7 @@ fn a_rest_queue_has_its_own_defaults() {
     assert_eq!(config.queue, rest);
 }
 
-/// What a configuration takes into the Nix store is there, or the message says why it cannot be.
+/// Paths that a configuration adds to the Nix store exist, or the message says why they cannot.
 #[test]
 fn a_path_in_a_configuration_is_in_the_store() {
     let folder = tempfile::tempdir().unwrap();

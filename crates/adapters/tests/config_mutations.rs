@@ -1,4 +1,4 @@
-//! No configuration, however mutated, makes its reader panic.
+//! No mutated configuration makes the reader panic.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -52,7 +52,7 @@ fn everything() -> Value {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Up to three values anywhere in a full configuration become something else.
+    /// Up to three values anywhere in a full configuration are replaced.
     #[test]
     fn mutated_configurations_never_panic(
         mutations in proptest::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4)
@@ -74,7 +74,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any bytes of the file's text become others.
+    /// Any bytes of the file's text are replaced.
     #[test]
     fn mutated_text_never_panics(
         mutations in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)

@@ -1,4 +1,4 @@
-//! What `check` says of wrong configurations.
+//! What `check` reports for wrong configurations.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -455,7 +455,7 @@ fn every_option_is_one_of_the_nixos_module() {
     assert_eq!(typed, expected);
 }
 
-/// What our keys may run on a NixOS build machine is at least what we run there.
+/// Our keys may run at least our own commands on a NixOS build machine.
 #[test]
 fn every_command_for_a_machine_is_allowed_by_the_nixos_module() {
     let config =

@@ -1,4 +1,4 @@
-//! `provider.ec2` on an emulator of EC2's API that we did not write (`moto`), with faults made by another (`microburst`).
+//! `provider.ec2` on an emulator of EC2's API that we did not write (`moto`), with faults injected by another program (`microburst`).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -20,10 +20,10 @@ use direct::Direct;
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
-/// So long that no shared machine is too slow, and too short for many retries.
+/// Long enough for a slow shared machine, and too short for many retries.
 const SHORT: Duration = Duration::from_secs(3);
 
-/// An emulator and what is kept of a provisioner beside it.
+/// An emulator, and the state of a provisioner.
 struct Account {
     emulator: Emulator,
     folder: tempfile::TempDir,
@@ -64,7 +64,7 @@ impl Account {
         })
     }
 
-    /// A provider that remembers nothing but what is in the state directory, as after a restart.
+    /// A provider that remembers only the state directory, as after a restart.
     fn provider_with(&self, tag: &str, changes: &Value) -> Box<dyn Provider> {
         let config = parse(&self.config(changes)).unwrap();
         let context = ProviderContext { tag: Tag::new(tag), state_dir: self.path("state") };
@@ -75,7 +75,7 @@ impl Account {
         self.provider_with("farm", &json!({}))
     }
 
-    /// Faults, by microburst's rules.
+    /// Faults, as rules of microburst.
     fn faults(&self, rules: &Value) {
         post(&format!("{}/_microburst/rules", self.emulator.url), rules);
         self.emulator_is(&json!({}));
@@ -91,13 +91,13 @@ impl Account {
         post(&format!("{}/emulator", self.emulator.url), settings);
     }
 
-    /// How often this action arrived since the faults were set.
+    /// The number of requests of this action since the faults were set.
     fn calls(&self, action: &str) -> usize {
         let told = self.emulator.get("/emulator");
         told["requests"].as_array().unwrap().iter().filter(|call| *call == action).count()
     }
 
-    /// All instances that are not gone, whosever they are: id, type, zone, tags, all in one text each.
+    /// All instances that are not gone, of any owner: id, type, zone and tags in one string each.
     fn instances(&self) -> Vec<String> {
         let authorization = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/ec2/aws4_request, SignedHeaders=host, Signature=0";
         let mut answer = ureq::post(&self.emulator.url)
@@ -123,7 +123,7 @@ fn x86() -> MachineType {
 }
 
 #[test]
-fn it_keeps_the_promises_of_a_provider() {
+fn it_passes_the_conformance_suite() {
     let Some(account) = Account::new() else { return };
     for tokens in [true, false] {
         account.emulator_is(&json!({ "tokens": tokens }));
@@ -134,7 +134,7 @@ fn it_keeps_the_promises_of_a_provider() {
 }
 
 #[test]
-fn an_instance_is_what_its_tags_say() {
+fn an_instance_is_described_by_its_tags() {
     let Some(account) = Account::new() else { return };
     let settings = json!({
         "purchase": ["spot"],
@@ -166,7 +166,7 @@ fn an_instance_is_what_its_tags_say() {
     assert_eq!(account.instances(), [""; 0]);
 }
 
-/// What happens to the first requests of a call.
+/// Faults of the first requests of a call.
 fn passing_faults() -> Vec<(&'static str, u32, Value)> {
     vec![
         ("500", 2, json!({ "error": { "code": "InternalError", "status": 500 } })),
@@ -184,7 +184,7 @@ fn ok<T>(result: Result<T, ProviderError>, what: &str) -> T {
 }
 
 #[test]
-fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
+fn a_temporary_fault_is_overcome_and_nothing_is_created_twice() {
     let Some(account) = Account::new() else { return };
     let calls = [
         "RunInstances",
@@ -210,14 +210,14 @@ fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
     }
 }
 
-/// The program dies after an instance was made and before it hears so; the next one asks again, with or without
-/// tokens that are honored.
+/// The program is killed after an instance was created, before it gets the answer. The next run repeats the
+/// request, with and without support for client tokens.
 #[test]
-fn a_creation_that_is_asked_for_again_after_a_crash_makes_one_instance() {
+fn a_creation_that_is_repeated_after_a_crash_creates_one_instance() {
     let Some(account) = Account::new() else { return };
     let lost = json!({ "response": { "abort_bytes": 20 } });
     for (number, (tokens, lag_seconds)) in (0..).zip([(true, 0), (false, 0), (true, 4)]) {
-        // Every try loses its answer until its patience ends.
+        // Each attempt loses its answer until its time is over.
         account.fault("RunInstances", 1, &lost);
         account.emulator_is(&json!({ "tokens": tokens, "lagSeconds": lag_seconds }));
         let first =
@@ -232,14 +232,14 @@ fn a_creation_that_is_asked_for_again_after_a_crash_makes_one_instance() {
 }
 
 #[test]
-fn a_machine_that_is_not_listed_yet_is_not_forgotten_and_not_left_behind() {
+fn a_machine_that_is_not_listed_yet_is_neither_forgotten_nor_leaked() {
     let Some(account) = Account::new() else { return };
     account.emulator_is(&json!({ "lagSeconds": 3 }));
     let provider = account.provider();
     let made = provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
     let listed = provider.list(LIMIT).unwrap();
     assert_eq!(listed.iter().map(|machine| &machine.name).collect::<Vec<_>>(), [&made.name]);
-    // It is waited for until EC2 knows it.
+    // The call waits until EC2 knows it.
     provider.destroy(&made, LIMIT).unwrap();
     account.emulator_is(&json!({ "lagSeconds": 0 }));
     assert_eq!(account.instances(), [""; 0]);
@@ -247,10 +247,10 @@ fn a_machine_that_is_not_listed_yet_is_not_forgotten_and_not_left_behind() {
 }
 
 #[test]
-fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
+fn an_offer_without_capacity_is_set_aside_and_the_next_one_used() {
     let Some(account) = Account::new() else { return };
     let provider = account.provider_with("farm", &json!({ "purchase": ["spot", "on-demand"] }));
-    // A 500, which other errors of that status would be repeated for.
+    // Status 500: other errors with this status are retried.
     let refuse = |code: &str, status: u32| {
         json!({
             "service": "ec2", "operation": "RunInstances", "times": 1,
@@ -287,7 +287,7 @@ fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
 }
 
 #[test]
-fn what_cannot_pass_is_one_clear_line_at_once() {
+fn a_permanent_error_is_one_clear_line_at_once() {
     let Some(account) = Account::new() else { return };
     let provider = account.provider();
     let cases = [
@@ -310,7 +310,7 @@ fn what_cannot_pass_is_one_clear_line_at_once() {
             assert!(error.message.contains(advice), "{error}");
         }
     }
-    // A clock that is wrong stays so: one try more, then the line.
+    // A wrong clock stays wrong: one more attempt, then the error.
     let expired = json!({ "error": { "code": "RequestExpired", "status": 400 } });
     account.fault("DescribeInstances", 9, &expired);
     let error = provider.list(LIMIT).unwrap_err();
@@ -370,7 +370,7 @@ fn a_machine_that_vanishes_is_gone_for_every_call() {
 }
 
 #[test]
-fn a_spot_instance_with_a_notice_is_stopping_and_its_offer_left_alone() {
+fn a_spot_instance_with_a_notice_is_stopping_and_its_offer_set_aside() {
     let Some(account) = Account::new() else { return };
     let provider = account.provider_with("farm", &json!({ "purchase": ["spot", "on-demand"] }));
     provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
@@ -402,10 +402,10 @@ fn all_pages_are_read_with_one_call_each_or_none() {
         provider.create(&name(number), &x86(), "t", LIMIT).unwrap();
     }
     account.emulator_is(&json!({ "pageSize": 5 }));
-    // One that remembers nothing sees them all the same.
+    // A provider without memory sees them as well.
     assert_eq!(account.provider().list(LIMIT).unwrap().len(), 12);
     assert_eq!(account.calls("DescribeInstances"), 3);
-    // A page in the middle that fails for good: that is no list.
+    // A page in the middle fails permanently: then there is no listing.
     let unavailable =
         json!({ "error": { "code": "Unavailable", "status": 503 }, "body": "NextToken" });
     account.fault("DescribeInstances", 1000, &unavailable);

@@ -20,10 +20,10 @@ use direct::Direct;
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
-/// So long that no shared machine is too slow, and too short for a retry.
+/// Long enough for a slow shared machine, and too short for a retry.
 const SHORT: Duration = Duration::from_secs(3);
 
-/// An emulator and what is kept of a provisioner beside it.
+/// An emulator, and the state of a provisioner.
 struct Project {
     emulator: Emulator,
     folder: tempfile::TempDir,
@@ -71,7 +71,7 @@ impl Project {
         self.provider_of("farm", &["x86_64-linux"])
     }
 
-    /// All servers, whosever they are.
+    /// All servers, of any owner.
     fn servers(&self) -> Vec<Value> {
         let answer = self.emulator.get("/v1/servers?per_page=50");
         answer["servers"].as_array().unwrap().clone()
@@ -109,7 +109,7 @@ fn x86() -> MachineType {
 }
 
 #[test]
-fn it_keeps_the_promises_of_a_provider() {
+fn it_passes_the_conformance_suite() {
     let Some(project) = Project::new() else { return };
     let mut provider = Direct::of(&project.config(&["x86_64-linux"]));
     conformance::check(&mut provider, "farm", &x86()).unwrap();
@@ -117,7 +117,7 @@ fn it_keeps_the_promises_of_a_provider() {
 }
 
 #[test]
-fn a_server_is_what_its_labels_say() {
+fn a_server_is_described_by_its_labels() {
     let Some(project) = Project::new() else { return };
     let long = "x86_64-linux,i686-linux:benchmark,big-parallel,kvm,nixos-test,recursive-nix";
     let provider = project.provider_of("farm", &[long]);
@@ -140,7 +140,7 @@ fn a_server_is_what_its_labels_say() {
     assert_eq!(due.0 - started.0, 3600, "the started hour is paid for");
 }
 
-/// What happens to the first requests of a call, and how many it may be.
+/// Faults of the first requests of a call, and how many requests are allowed.
 fn passing_faults() -> Vec<(&'static str, Value)> {
     vec![
         ("500", json!({ "status": 500, "code": "server_error", "times": 2 })),
@@ -154,7 +154,7 @@ fn passing_faults() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
+fn a_temporary_fault_is_overcome_and_nothing_is_created_twice() {
     let Some(project) = Project::new() else { return };
     let calls = [
         ("POST", "^/v1/servers$"),
@@ -179,7 +179,7 @@ fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
         provider.start(&up, LIMIT).unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(project.servers().len(), 1, "{what}");
         provider.destroy(&up, LIMIT).unwrap_or_else(|e| panic!("{what}: {e}"));
-        // Its deletion is an action of its own.
+        // Its deletion is a separate action.
         let began = Instant::now();
         while !project.servers().is_empty() {
             assert!(began.elapsed() < LIMIT, "{what}: a server is left");
@@ -188,7 +188,7 @@ fn a_fault_that_passes_is_overcome_and_nothing_is_made_twice() {
 }
 
 #[test]
-fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
+fn an_offer_without_capacity_is_set_aside_and_the_next_one_used() {
     let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let refuse = json!({ "method": "POST", "path": "^/v1/servers$", "status": 412, "code": "resource_unavailable" });
@@ -198,7 +198,7 @@ fn an_offer_without_capacity_is_left_alone_and_the_next_one_taken() {
         (server["server_type"]["name"].clone(), server["location"]["name"].clone())
     };
     assert_eq!(place(&project.servers()[0]), (json!("cx22"), json!("hel1")));
-    // It is not asked for again at once.
+    // It is not requested again at once.
     provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
     assert_eq!(project.emulator.requests("POST /v1/servers"), 3);
 }
@@ -212,7 +212,7 @@ fn without_any_offer_each_is_named_with_its_reason() {
             "method": "POST", "path": "^/v1/servers$", "status": status, "code": code,
         })
     };
-    // cax21 is not offered in hel1: the emulator says so by itself.
+    // cax21 is not offered in hel1, and the emulator knows it.
     project.emulator.faults(&json!([
         refuse("resource_unavailable", 412),
         refuse("resource_limit_exceeded", 403),
@@ -230,8 +230,8 @@ fn without_any_offer_each_is_named_with_its_reason() {
         assert!(error.message.contains(part), "{part:?} is not in: {}", error.message);
     }
     let again = provider.create(&name(0), &x86(), "t", LIMIT).unwrap_err();
-    assert!(again.message.contains("not asked for again for"), "{}", again.message);
-    assert_eq!(project.emulator.requests("POST /v1/servers"), 4, "nothing was asked for again");
+    assert!(again.message.contains("not tried again for"), "{}", again.message);
+    assert_eq!(project.emulator.requests("POST /v1/servers"), 4, "nothing was requested again");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn servers_of_others_are_never_touched() {
 }
 
 #[test]
-fn what_cannot_pass_is_one_clear_line_at_once() {
+fn a_permanent_error_is_one_clear_line_at_once() {
     let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let cases = [
@@ -331,11 +331,11 @@ fn all_pages_are_read_or_none() {
         provider.list(LIMIT).unwrap().into_iter().map(|machine| machine.name).collect()
     };
     assert_eq!(names(&*provider), expected);
-    // The second page fails once; a provider that knows nothing yet sees all the same.
+    // The second page fails once; a provider without memory still sees everything.
     let second = json!({ "method": "GET", "path": "^/v1/servers$", "skip": 1, "lost": true });
     project.emulator.faults(&json!([second]));
     assert_eq!(names(&*project.provider()), expected);
-    // It fails for good: that is no list.
+    // It fails permanently: then there is no listing.
     project.emulator.faults(&json!([{
         "method": "GET", "path": "^/v1/servers$", "skip": 1, "times": 1000, "status": 503, "code": "unavailable",
     }]));

@@ -1,4 +1,4 @@
-//! NixOps 1.7 and 2.0, against a program that takes and prints what they do.
+//! NixOps 1.7 and 2.0, against a fake program with their input and output.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -82,7 +82,7 @@ fn failure(outcomes: &[Outcome], index: usize) -> String {
 }
 
 #[test]
-fn both_versions_keep_the_promises_of_a_provider() {
+fn both_versions_pass_the_conformance_suite() {
     for nixops in versions() {
         conformance::check(&mut nixops.provider(), "farm", &MachineType::new(TYPE)).unwrap();
         assert_eq!(nixops.state(), json!({}), "no deployment is left");
@@ -106,7 +106,7 @@ fn a_deployed_machine_is_described() {
 
 /// Blanks and quotes arrive as they are; NixOps 2 gets no expression file, NixOps 1 no network.
 #[test]
-fn arguments_arrive_unharmed() {
+fn arguments_arrive_unchanged() {
     let [one, two] = versions();
     for nixops in [&one, &two] {
         perform(nixops, &["farm-0"], &[Operation::Create])[0].as_ref().unwrap();
@@ -119,9 +119,9 @@ fn arguments_arrive_unharmed() {
     assert!(two.calls().contains(create), "{}", two.calls());
 }
 
-/// The original compared and stripped quotes; names with them come back as they went.
+/// The original stripped quotes; here names with quotes are kept.
 #[test]
-fn a_type_with_odd_characters_comes_back() {
+fn a_type_with_special_characters_is_kept() {
     for nixops in versions() {
         let odd = r#"x86_64-linux:a"b\c${d}"#;
         let config = json!({
@@ -157,9 +157,9 @@ fn deployments_of_others_are_not_seen_and_not_touched() {
     }
 }
 
-/// Killed between making, naming and tagging a deployment: the next try ends with one machine.
+/// Killed between creating, naming and tagging a deployment: the next attempt ends with one machine.
 #[test]
-fn a_half_made_deployment_is_completed() {
+fn an_incomplete_deployment_is_completed() {
     for nixops in versions() {
         nixops.control("set-args-dies", "yes");
         let outcomes = perform(&nixops, &["farm-0"], &[Operation::Create]);
@@ -173,7 +173,7 @@ fn a_half_made_deployment_is_completed() {
     }
 }
 
-/// Two of a name, one of them not ours yet: ours is meant.
+/// Two with the same name, one of them not tagged yet: the tagged one is used.
 #[test]
 fn a_tagged_deployment_comes_before_an_untagged_one() {
     for nixops in versions() {
@@ -187,7 +187,7 @@ fn a_tagged_deployment_comes_before_an_untagged_one() {
 }
 
 #[test]
-fn a_failing_deployment_tells_its_last_lines_and_leaves_the_others_alone() {
+fn a_failing_deployment_reports_its_last_lines_and_does_not_affect_others() {
     for nixops in versions() {
         nixops.control("deploy-fails", "farm-1");
         let outcomes = perform(
@@ -218,7 +218,7 @@ fn a_hanging_deployment_ends_at_its_time_limit() {
 }
 
 #[test]
-fn an_export_that_makes_no_sense_is_no_empty_farm() {
+fn an_invalid_export_is_not_an_empty_farm() {
     for nixops in versions() {
         perform(&nixops, &["farm-0"], &[Operation::Create, Operation::Deploy])[0].as_ref().unwrap();
         nixops.control("export-garbage", "yes");

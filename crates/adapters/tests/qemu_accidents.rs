@@ -1,4 +1,4 @@
-//! What happens to a host and its machines behind the provisioner's back. Real QEMU; what it boots is an empty disk.
+//! Events on the host that the provisioner does not cause. Real QEMU, with an empty disk.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -65,7 +65,7 @@ impl Host {
         self.path("qemu/machines").join(name).join(file)
     }
 
-    /// As a power cut does it.
+    /// As in a power failure.
     fn kill(&self, name: &str) {
         let pid = fs::read_to_string(self.machine_file(name, "pid")).unwrap();
         assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
@@ -113,13 +113,13 @@ fn the_host_was_off_and_the_number_is_another_process_now() {
     fs::write(host.machine_file("t-0", "pid"), innocent.id().to_string()).unwrap();
     perform(&provider, "t-0", Operation::Destroy).unwrap();
     assert_eq!(states(&provider), []);
-    assert_eq!(innocent.try_wait().unwrap(), None, "it lives");
+    assert_eq!(innocent.try_wait().unwrap(), None, "it still runs");
     innocent.kill().unwrap();
     innocent.wait().unwrap();
 }
 
 #[test]
-fn a_machine_that_is_off_when_its_image_is_replaced_is_of_no_use() {
+fn a_machine_that_is_off_when_its_image_is_replaced_has_failed() {
     let host = Host::new();
     let provider = host.provider("t");
     perform(&provider, "t-0", Operation::Create).unwrap();
@@ -135,9 +135,9 @@ fn a_machine_that_is_off_when_its_image_is_replaced_is_of_no_use() {
     assert_eq!(states(&provider), []);
 }
 
-/// The provisioner dies at each point of making a machine; what is there then stands for it.
+/// The provisioner is killed at each point of a creation; each case has the files that exist then.
 #[test]
-fn a_creation_that_was_cut_off_is_taken_up() {
+fn an_interrupted_creation_is_continued() {
     let host = Host::new();
     let provider = host.provider("t");
     let parts = ["base", "disk.qcow2", "host_key", "host_key.pub", "identity"];
@@ -160,7 +160,7 @@ fn two_provisioners_share_a_host_and_not_each_others_machines() {
     let host = Host::new();
     let (one, two) = (host.provider("t"), host.provider("u"));
     let mut addresses = std::collections::BTreeSet::new();
-    // Both at the same time, each for itself: neither may take what the other takes.
+    // Both at the same time, independently: they must not use the same addresses.
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let begin = |provider, names: [&'static str; 2]| {
             scope.spawn(move || names.map(|name| perform(provider, name, Operation::Create)))

@@ -1,5 +1,5 @@
-//! Fifty machines made and destroyed leave nothing of themselves: no process, file, socket or port. Real QEMU;
-//! what it boots is an empty disk.
+//! Fifty machines, created and destroyed, leave nothing behind: no process, file, socket or port. Real QEMU,
+//! with an empty disk.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -75,7 +75,7 @@ fn fifty_rounds_leave_nothing_behind() {
         );
         TcpListener::bind((created.address.as_ref().unwrap().ip().unwrap(), port)).unwrap();
         let left = files(folder.path());
-        // The first round may make folders that stay.
+        // The first round may create folders that stay.
         assert_eq!(before.get_or_insert_with(|| left.clone()), &left, "round {round}");
     }
     assert_eq!(files(&state.join("machines")), [""; 0]);

@@ -1,6 +1,6 @@
-//! What Nix shows of derivations, over its versions, and which paths it is asked for.
+//! The output of several Nix versions for derivations, and the paths that Nix is asked for.
 
-// What goes wrong in a test's own helper fails the test.
+// An error in a test helper fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ fn features(words: &str) -> Features {
     words.split_whitespace().map(Feature::new).collect()
 }
 
-/// The shapes of several Nix versions, cut to what matters.
+/// The formats of several Nix versions, shortened.
 #[test]
 fn derivations_as_all_nix_versions_show_them() {
     let name = "2innw8daj996r0wv56czrlgksjpykl70-b.drv";

@@ -1,7 +1,7 @@
-//! Whatever a queue runner answers, and whatever becomes of it on the way, nothing panics and nothing
-//! grows out of bounds; a busy machine is never read as gone from an answer that is believed.
+//! For any answer of a queue runner, also a damaged one, nothing panics and nothing
+//! grows without limit; a busy machine is never missing from an accepted answer.
 
-// What goes wrong in a test's own helper fails the test.
+// An error in a test helper fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use adapters::queue::{Asked, classic, derivations, rest};
@@ -123,7 +123,7 @@ fn mutate_json(sample: &[u8], edits: &[Edit]) -> Vec<u8> {
     serde_json::to_vec(&value).unwrap()
 }
 
-/// Only where a count of jobs is told, and is zero, is a machine idle.
+/// A machine is idle only if its number of jobs is reported and zero.
 fn check_jobs(queue: &Queue, listed: &Map<String, Value>) {
     for (machine, entry) in queue.machines.iter().zip(listed.values()) {
         if machine.current_jobs > 0 {
@@ -133,18 +133,18 @@ fn check_jobs(queue: &Queue, listed: &Map<String, Value>) {
         let told = classic.or_else(|| entry.get("stats")?.get("currentJobs"));
         let told = told.unwrap_or_else(|| panic!("idle without a count: {entry}"));
         let is_zero = told.as_f64() == Some(0.0) || told.as_str() == Some("0");
-        assert!(is_zero, "{told} is taken for idle");
+        assert!(is_zero, "{told} counts as idle");
     }
 }
 
-/// A classic status without machines is believed only where nothing in it is active.
+/// A classic status without machines is accepted only if nothing in it is active.
 fn check_nothing_is_active(answer: &Value, queue: &Queue) {
     assert!(queue.machines.is_empty());
     assert!(answer["nrActiveSteps"].as_u64().is_none_or(|active| active == 0));
     assert!(queue.demand.iter().all(|demand| demand.running == 0));
 }
 
-/// The rules that hold for every answer. `answer` is JSON wherever it was believed.
+/// The rules for every answer. `answer` is JSON if it was accepted.
 fn check(status: &QueueStatus, answer: &[u8]) {
     match status {
         QueueStatus::Unavailable(reason) => assert!(!reason.is_empty()),

@@ -445,7 +445,7 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
         let output = farm
             .command(&["run"])
             .env("PATH", &path)
-            .env("PLAYED_QUEUE_RUNNER", url)
+            .env("SIMULATED_QUEUE_RUNNER", url)
             .env("MACHINES", farm.path("machines"))
             .output()
             .unwrap();

@@ -1,4 +1,4 @@
-//! The one provider of a configuration, without the loop: what a test asks it for, it does.
+//! The only provider of a configuration, without the loop: it does what a test requests.
 #![allow(clippy::unwrap_used, dead_code, reason = "a test may, and does not use all of it")]
 
 use std::thread;
@@ -53,7 +53,7 @@ impl Direct {
             Operation::Start => provider.start(machine, limit).map(unchanged),
             Operation::Stop => provider.stop(machine, limit).map(unchanged),
             Operation::Destroy => provider.destroy(machine, limit).map(unchanged),
-            // Nothing of the provider's.
+            // Not an operation of the provider.
             Operation::KeepAlive | Operation::Drain => Ok(machine.clone()),
         };
         ended.map_err(OperationError::from)

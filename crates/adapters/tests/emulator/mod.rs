@@ -13,10 +13,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::Value;
 
-/// A running emulator; it ends with this, or with us.
+/// A running emulator. It ends when this is dropped, or when this process ends.
 pub struct Emulator {
     child: Child,
-    /// Its end is what it waits for.
+    /// The emulator ends when this is closed.
     stdin: Option<ChildStdin>,
     pub url: String,
 }

@@ -1,6 +1,6 @@
 //! Classic Hydra's status: real samples, variants, and the command around them.
 
-// What goes wrong in a test's own helper fails the test.
+// An error in a test helper fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod recorded;
@@ -26,12 +26,12 @@ fn reason(status: QueueStatus) -> String {
     }
 }
 
-/// What is made of `bytes`, asked for at a time that no answer here tells.
+/// Parses `bytes`, asked for at a time that no answer here contains.
 fn parse(bytes: &[u8]) -> QueueStatus {
     classic::parse(bytes, Asked::at(Timestamp(1_700_000_100)))
 }
 
-/// One line each: what is told of demand, machines and oddities.
+/// One line each: demand, machines and warnings.
 fn summary(queue: &Queue) -> Vec<String> {
     let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.0.to_string());
     let demand = queue.demand.iter().map(|demand| {
@@ -58,7 +58,7 @@ fn summary(queue: &Queue) -> Vec<String> {
 
 #[test]
 fn a_status_of_2018() {
-    // What comes after `jobsets` was cut off: of which types the 85 steps are is not known.
+    // The text after `jobsets` is missing: the types of the 85 steps are not known.
     let cut = include_str!("../data/queue/classic-2018-up.json");
     let why = reason(parse(cut.as_bytes()));
     assert!(why.starts_with("85 steps are runnable, but machineTypes"), "{why}");
@@ -80,7 +80,7 @@ fn machines_of_2025() {
     );
 }
 
-/// Without a machine of the queue runner's own system nobody builds them.
+/// Without a machine of the queue runner's own system they are not built.
 #[test]
 fn builtin_steps_want_a_machine_of_our_own_system() {
     let own = format!("{}-linux", std::env::consts::ARCH);
@@ -137,7 +137,7 @@ fn variants() {
                 "@::1 port=- accepts=no jobs=0 idle=-",
             ],
         ),
-        // What cannot be read is busy, and a busy machine is not idle, whatever it says.
+        // An unreadable count means busy, and a busy machine is not idle, whatever else is reported.
         (
             "{}",
             r#"{"a":{"enabled":true,"currentJobs":"one","idleSince":9},"b":{"enabled":true},"c":[],
@@ -167,7 +167,7 @@ fn variants() {
 }
 
 #[test]
-fn what_cannot_be_relied_on() {
+fn unusable_answers() {
     let deep = "[".repeat(200_000);
     for (bytes, expected) in [
         (r#"{"status":"down"}"#.as_bytes(), "the queue runner is down"),
@@ -203,7 +203,7 @@ fn what_cannot_be_relied_on() {
         (br#"{"status":"up","machines":{"#, "the queue status is not a JSON object: "),
         (deep.as_bytes(), "the queue status is not a JSON object: "),
     ] {
-        // What the JSON parser says after that is its own business.
+        // The rest of the message is the JSON parser's.
         let why = reason(parse(bytes));
         let matches =
             if expected.ends_with(": ") { why.starts_with(expected) } else { why == expected };
@@ -226,11 +226,11 @@ fn ask(script: &str, limit: Duration) -> QueueStatus {
 }
 
 #[test]
-fn the_command_is_believed_only_when_it_succeeds() {
+fn the_output_is_used_only_if_the_command_succeeds() {
     let minute = Duration::from_secs(60);
     let print = r#"echo '{"status":"up","uptime":7.9,"machines":{}}'"#;
     assert_eq!(up(ask(print, minute)).uptime, Seconds(7));
-    // What it says on standard error does not matter then.
+    // Then standard error is ignored.
     assert_eq!(up(ask(&format!("echo warning >&2; {print}"), minute)).uptime, Seconds(7));
 
     let failed = reason(ask(&format!("{print}; echo 'may be wrong' >&2; exit 1"), minute));

@@ -1,4 +1,4 @@
-//! What real queue runners of several years printed, and what their releases leave out.
+//! Output of real queue runners of several years, and what their releases omit.
 
 use adapters::queue::{Asked, classic};
 use planner::{Queue, QueueStatus, Seconds, Timestamp};
@@ -33,7 +33,7 @@ fn phantom_steps() {
 
 /// `max_unsupported_time = 0`: the step was aborted in the second in which it became runnable.
 #[test]
-fn aborted_steps_are_warned_of() {
+fn aborted_steps_cause_a_warning() {
     for (bytes, warned) in [
         (&include_bytes!("../data/queue/classic-2022-phantom-step.json")[..], true),
         (include_bytes!("../data/queue/classic-2022-aborted.json"), false),
@@ -65,7 +65,7 @@ fn a_farm_at_zero_of_2025() {
 }
 
 #[test]
-fn no_machines_is_believed_only_while_nothing_is_active() {
+fn no_machines_is_accepted_only_while_nothing_is_active() {
     for (rest, believed) in [
         (r#""nrActiveSteps":0"#, true),
         (r#""machineTypes":{}"#, true),
@@ -85,9 +85,9 @@ fn no_machines_is_believed_only_while_nothing_is_active() {
     }
 }
 
-/// The releases of February to June 2023 never tell a machine type.
+/// The releases of February to June 2023 report no machine types.
 #[test]
-fn steps_of_untold_types_are_not_none() {
+fn steps_of_unreported_types_are_not_missed() {
     let status = |runnable: u64| {
         let text = r#""status":"up","machines":{},"machineTypes":{}"#;
         at(1000, format!(r#"{{{text},"nrRunnableSteps":{runnable}}}"#).as_bytes())
@@ -113,7 +113,7 @@ fn outputs_being_copied() {
         ("1", "1", 0),
         ("0", "1", 0),
         ("\"2\"", "\"1\"", 1),
-        // What cannot be read must not hide a copy.
+        // An unreadable value must not hide a copy.
         ("-1", "0", 1),
         ("{}", "0", 1),
         ("1", "-1", 1),
@@ -124,11 +124,11 @@ fn outputs_being_copied() {
                  "machines":{{"a":{{"enabled":true,"currentJobs":{jobs}}}}}}}"#
         );
         let queue = up(at(1000, status.as_bytes()));
-        assert_eq!(queue.copying_steps, copying, "{active} active, {jobs} told");
+        assert_eq!(queue.copying_steps, copying, "{active} active, {jobs} reported");
     }
 }
 
-/// What tells a machine that does not work, and how fast the others are.
+/// The values that show unhealthy machines, and how fast the others are.
 #[test]
 fn failures_and_step_times() {
     let queue = just_now(CRASHED);
@@ -146,9 +146,9 @@ fn failures_and_step_times() {
     assert_eq!(machine.total_build_time, Some(Seconds(160)));
 }
 
-/// The machine was idle for 24 s when the answer was made; that holds whatever the queue runner's clock says.
+/// The machine was idle for 24 s when the answer was created, with any offset of the queue runner's clock.
 #[test]
-fn times_are_told_by_our_clock() {
+fn times_are_by_our_clock() {
     for ahead in [0_i64, 20, 3600, -3600, -6 * 3600] {
         let now = 1_795_589_804_u64.checked_add_signed(-ahead).unwrap();
         let queue = up(at(now, CANCELED));
@@ -159,7 +159,7 @@ fn times_are_told_by_our_clock() {
         let is_warned = queue.warnings.iter().any(|line| line.contains("our clock"));
         assert_eq!(is_warned, ahead.abs() > 30, "{:?}", queue.warnings);
     }
-    // Answered some time between question and answer: no offset can be told.
+    // Created some time between question and answer: no offset can be computed.
     let asked = Asked { from: Timestamp(1_795_589_800), to: Timestamp(1_795_589_809) };
     assert_eq!(up(classic::parse(CANCELED, asked)).clock_offset_seconds, 0);
 }

@@ -1,4 +1,4 @@
-//! What is made of answers, real ones and odd ones.
+//! Real and invalid answers.
 
 use adapters::queue::derivations::DrvPath;
 use planner::{AcceptsJobs, Host, Seconds, Timestamp};
@@ -71,7 +71,7 @@ fn real_answers() {
 }
 
 #[test]
-fn without_the_lists_the_counts_of_the_last_dispatch_stand_in() {
+fn without_the_lists_the_counts_of_the_last_dispatch_are_used() {
     let queue =
         up(read_at(NOW, &sample("rest-queued", "status.json"), Err("GET x: 404".into()), known));
     assert_eq!(demand(&queue), ["aarch64-linux 1+0", "i686-linux 1+0", "x86_64-linux 4+0"]);
@@ -123,7 +123,7 @@ fn only_what_waits_or_runs_counts() {
 }
 
 #[test]
-fn odd_details_are_warnings_and_err_towards_busy() {
+fn invalid_details_are_warnings_and_mean_busy() {
     let status = br#"{"queueRunner":{"status":"up","machinesTotal":5,
         "queueStats":{"s":{"nrRunnableWaiting":3,"activeRunnable":1},"t":[],"u":{"nrRunnableWaiting":"2"}}},
       "machines":{"a":{"stats":{"currentJobs":0,"idleSince":5},"jobs":["p"]},
@@ -147,7 +147,7 @@ fn odd_details_are_warnings_and_err_towards_busy() {
 }
 
 #[test]
-fn builders_that_hide_behind_one_host_name_are_not_idle() {
+fn builders_with_the_same_host_name_are_not_idle() {
     let status = br#"{"queueRunner":{"status":"up","machinesTotal":2},"machines":{"a":{"stats":{"currentJobs":0,"idleSince":5}}}}"#;
     let queue = up(read_at(NOW, status, Ok(br#"{"queues":{}}"#), known));
     assert_eq!((queue.machines[0].current_jobs, queue.machines[0].idle_since), (1, None));
@@ -166,7 +166,7 @@ fn waits_and_totals() {
 }
 
 #[test]
-fn times_are_told_by_our_clock() {
+fn times_are_by_our_clock() {
     let status = sample("rest-after", "status.json");
     for (ahead, warned) in [(0_i64, false), (30, false), (-31, true), (7200, true)] {
         let now = 1_795_473_785_u64.checked_add_signed(-ahead).unwrap();
@@ -193,7 +193,7 @@ fn failures_and_step_times() {
 }
 
 #[test]
-fn what_cannot_be_relied_on() {
+fn unusable_answers() {
     for (status, expected) in [
         ("[]", "/status is not a JSON object: "),
         ("{}", "/status has no queueRunner: is this the REST server of Hydra's queue runner?"),
@@ -207,7 +207,7 @@ fn what_cannot_be_relied_on() {
             r#"{"queueRunner":{"status":"up","queueStats":1},"machines":{}}"#,
             "queueStats of /status is not an object",
         ),
-        // Steps that are neither listed nor can be counted are not none.
+        // Steps that are neither listed nor counted must not be missed.
         (
             r#"{"queueRunner":{"status":"up","queueStats":{"s":[]}},"machines":{}}"#,
             "queueStats.\"s\" is not an object",

@@ -1,6 +1,6 @@
 //! Current Hydra's REST status: real samples, variants, a server that misbehaves, and real Nix.
 
-// What goes wrong in a test's own helper fails the test.
+// An error in a test helper fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
@@ -53,7 +53,7 @@ fn sample(folder: &str, file: &str) -> Vec<u8> {
     std::fs::read(data.join(folder).join(file)).unwrap()
 }
 
-/// What is made of the answers that were there at `now`.
+/// Parses the answers received at `now`.
 fn read_at(
     now: u64,
     status: &[u8],
@@ -63,7 +63,7 @@ fn read_at(
     queue::rest::read(status, queues, Asked::at(Timestamp(now)), features_of)
 }
 
-/// The features of the samples' derivations, as samples/README.md tells them.
+/// The features of the samples' derivations, from samples/README.md.
 fn known(path: &DrvPath) -> Option<Features> {
     let words = match path.base_name().get(33..)? {
         "b.drv" => "kvm big-parallel",
@@ -73,7 +73,7 @@ fn known(path: &DrvPath) -> Option<Features> {
     Some(features(words))
 }
 
-/// What a server does with one request: its path, and what it logs in with if it does.
+/// What a server does with one request: its path, and its authorization if there is one.
 type Answer = fn(&str, &mut TcpStream);
 
 /// Serves on a loopback port; the thread ends with the test's process.
@@ -100,7 +100,7 @@ fn server(answer: Answer) -> String {
     url
 }
 
-/// A client that has heard enough hangs up: its business.
+/// A client may close the connection early.
 fn send(stream: &mut TcpStream, code: &str, body: &[u8]) {
     let length = body.len();
     let _ = write!(
@@ -118,7 +118,7 @@ fn queued(path: &str, stream: &mut TcpStream) {
     }
 }
 
-/// The sample of a queue without builders, as if it were of this second.
+/// The sample of a queue without builders, with the current time.
 fn queued_just_now() -> Vec<u8> {
     let mut status: Value = serde_json::from_slice(&sample("rest-queued", "status.json")).unwrap();
     status["queueRunner"]["time"] = jiff::Timestamp::now().to_string().into();
@@ -135,7 +135,7 @@ fn source(
     queue::source(&QueueSettings::Rest { url, nix_command }, limit, state_dir, Access::ReadWrite)
 }
 
-/// A program named `nix` that runs `script` and notes its arguments, one call a line.
+/// A program named `nix` that runs `script` and records its arguments, one call per line.
 fn fake_nix(directory: &Path, script: &str) -> PathBuf {
     let path = directory.join("nix");
     let calls = directory.join("calls");
@@ -150,7 +150,7 @@ fn calls(directory: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Shows every derivation that is asked for; those of `b` need kvm.
+/// Shows every requested derivation; those of `b` need kvm.
 const SHOW_ALL: &str = r#"sep='{'
 for path; do case $path in
   *-b.drv) printf '%s"%s":{"env":{"requiredSystemFeatures":"kvm"}}' "$sep" "$path"; sep=, ;;

@@ -1,4 +1,4 @@
-//! What Nix tells of the waiting derivations.
+//! The features of waiting derivations, from Nix.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -12,7 +12,7 @@ use adapters::queue;
 use super::{MINUTE, SHOW_ALL, answer, calls, demand, fake_nix, queued, server, source, step, up};
 
 #[test]
-fn a_damaged_cache_is_not_believed() {
+fn a_damaged_cache_is_ignored() {
     let scratch = tempfile::tempdir().unwrap();
     let nix = fake_nix(scratch.path(), SHOW_ALL);
     for damaged in [&b"\0\xff"[..], b"{\"2innw8daj996r0wv56czrlgksjpykl70-b.drv\":[\"x\"", b"[]"] {
@@ -43,7 +43,7 @@ fn one_missing_derivation_does_not_lose_the_others() {
 }
 
 #[test]
-fn a_nix_that_cannot_be_used_leaves_the_counts() {
+fn without_a_usable_nix_the_counts_remain() {
     let expected = ["aarch64-linux 1+0", "i686-linux 1+0", "x86_64-linux 4+0"];
     for (script, end) in [
         ("echo 'not json'", "nix did not print a JSON object: expected ident at line 1 column 2"),
@@ -68,9 +68,9 @@ fn a_nix_that_cannot_be_used_leaves_the_counts() {
     assert!(queue.warnings[0].contains("and was killed"), "{:?}", queue.warnings);
 }
 
-/// Real derivations of the real Nix, in a store of their own; a step that is not in it is asked for too.
+/// Real derivations of a real Nix, in a separate store; a step that it lacks is requested as well.
 #[test]
-fn real_nix_tells_features() {
+fn real_nix_shows_features() {
     let scratch = tempfile::tempdir().unwrap();
     let expression = r#"
         let step = name: more:
@@ -108,7 +108,7 @@ fn real_nix_tells_features() {
     assert!(queue.warnings[0].contains("2innw8daj996r0wv56czrlgksjpykl70-b.drv"));
 }
 
-/// Who only looks (`plan`, `status`) writes nothing down.
+/// Read-only commands (`plan`, `status`) write nothing.
 #[test]
 fn features_are_not_remembered_without_the_lock() {
     for (access, remembered) in [(Access::ReadOnly, false), (Access::ReadWrite, true)] {
@@ -129,7 +129,7 @@ fn features_are_not_remembered_without_the_lock() {
     }
 }
 
-/// 60 derivations that are not in the store, as Nix says it, among 60 that are.
+/// 60 derivations that are not in the store according to Nix, among 60 that are.
 #[test]
 fn many_missing_derivations_are_learnt_once() {
     let scratch = tempfile::tempdir().unwrap();
@@ -149,7 +149,7 @@ fn many_missing_derivations_are_learnt_once() {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let queues = queues.clone();
         let server = thread::spawn(move || answer(&listener, &queues));
-        // A process of its own each time: what was learnt is read from the disk.
+        // As a new process each time: the cache is read from the disk.
         let settings = QueueSettings::Rest { url, nix_command: nix_command.clone() };
         let source = queue::source(&settings, MINUTE, scratch.path(), Access::ReadWrite);
         let queue = up({ source }.queue_status());
@@ -163,9 +163,9 @@ fn many_missing_derivations_are_learnt_once() {
     }
 }
 
-/// A Nix that shows nothing is asked once in a look, and for everything as soon as it works again.
+/// A Nix that shows nothing is called once per status, and for everything as soon as it works again.
 #[test]
-fn a_nix_in_trouble_is_not_asked_over_and_over() {
+fn a_failing_nix_is_not_called_repeatedly() {
     let scratch = tempfile::tempdir().unwrap();
     let trouble = "echo 'error: cannot connect to socket' >&2; exit 1";
     let nix = fake_nix(scratch.path(), trouble);
@@ -187,7 +187,7 @@ fn a_nix_in_trouble_is_not_asked_over_and_over() {
 
 /// A call with thousands of paths is not repeated in a message.
 #[test]
-fn a_message_does_not_tell_all_paths() {
+fn a_message_does_not_contain_all_paths() {
     let scratch = tempfile::tempdir().unwrap();
     let nix = fake_nix(scratch.path(), "exec sleep 600");
     let hash = |n: usize| format!("xinnw8daj996r0wv56czrlgksj{n:06}").replace('2', "x");

@@ -1,4 +1,4 @@
-//! Servers, good and bad ones.
+//! Working and faulty servers.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -44,7 +44,7 @@ fn a_server_that_misbehaves_is_unavailable() {
     }
     fn hangs(_: &str, stream: &mut TcpStream) {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
-        // Until the client hangs up.
+        // Until the client closes the connection.
         let _ = std::io::copy(stream, &mut std::io::sink());
     }
     fn huge(_: &str, stream: &mut TcpStream) {
@@ -72,7 +72,7 @@ fn a_server_that_misbehaves_is_unavailable() {
 }
 
 #[test]
-fn a_server_without_lists_of_steps_still_tells_the_counts() {
+fn a_server_without_lists_of_steps_still_reports_the_counts() {
     fn old(path: &str, stream: &mut TcpStream) {
         match path {
             "/status" => queued(path, stream),
@@ -91,9 +91,9 @@ fn a_server_without_lists_of_steps_still_tells_the_counts() {
     assert_eq!(calls(scratch.path()), [""; 0]);
 }
 
-/// What logs in is sent, and told in no message.
+/// Credentials are sent, and never part of a message.
 #[test]
-fn a_password_is_never_told() {
+fn a_password_is_never_shown() {
     fn asks(path: &str, stream: &mut TcpStream) {
         match path {
             // "farm:secret/@"
