@@ -17,7 +17,7 @@ use crate::config::{MachinesFileMode, MachinesFileSettings, MachinesFileTarget};
 /// The first line of our files. Both queue runners and Nix treat `#` as a comment, but older Nix (2.8) also
 /// ends lines at `;`.
 const MARK: &str = "# Written by hydra-provisioner";
-const HEADER: &str = "# Written by hydra-provisioner, which replaces it. Machines of your own go into staticMachines.\n";
+const HEADER: &str = "# Written by hydra-provisioner, which replaces it. Put your own machines into staticMachines.\n";
 
 /// Publishes the machines file to its configured target.
 #[derive(Clone, Debug)]

@@ -293,7 +293,7 @@ fn problems_of_a_provider() {
         (
             with_provider(&json!({ "qemu": { "authorizedKeys": ["k"] } })),
             &[
-                "systemTypes.a.provider.qemu.image: must be set: a disk, or a directory made by scripts/build-image",
+                "systemTypes.a.provider.qemu.image: must be set: a disk, or a directory created by scripts/build-image",
             ],
         ),
         (

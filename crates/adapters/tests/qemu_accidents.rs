@@ -128,7 +128,7 @@ fn a_machine_that_is_off_when_its_image_is_replaced_has_failed() {
     host.kill("t-0");
     assert_eq!(states(&provider), [MachineState::Failed]);
     let error = perform(&provider, "t-0", Operation::Start).unwrap_err();
-    assert!(error.message.contains("empty.raw has changed since its disk was made"), "{error}");
+    assert!(error.message.contains("empty.raw has changed since its disk was created"), "{error}");
     fs::rename(host.path("empty.raw"), host.path("elsewhere")).unwrap();
     assert_eq!(states(&provider), [MachineState::Stopped], "the image may come back");
     perform(&provider, "t-0", Operation::Destroy).unwrap();

@@ -214,7 +214,7 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Creates `number` new machines beside `present` existing ones.
+    /// Creates `number` new machines in addition to `present` existing ones.
     fn create(
         &mut self,
         machine_type: &MachineType,

@@ -133,7 +133,7 @@ pub enum Effect {
     },
     /// End an operation that exceeds its time limit, with all its processes. [`Event::Ended`] still follows.
     Abandon(OperationId),
-    /// Replace the machines file, whole or not at all. Ends with [`Event::Published`].
+    /// Replace the machines file as a whole or not at all. Ends with [`Event::Published`].
     Publish {
         /// The publication.
         publication: PublicationId,

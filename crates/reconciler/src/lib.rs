@@ -1,8 +1,8 @@
 //! The control loop as a state machine without I/O: events in, effects out.
 //!
-//! [`Reconciler::handle`] takes an [`Event`], [`Reconciler::act`] observes, plans and acts, and
-//! [`Reconciler::poll_effect`] hands out what is to be done. Time is a parameter. Nothing here blocks, sleeps,
-//! spawns, reads or writes: the driver (adapters) and the simulator carry the effects out, in order.
+//! [`Reconciler::handle`] takes an [`Event`]. [`Reconciler::act`] observes, plans and acts. [`Reconciler::poll_effect`]
+//! returns the effects, which the driver (adapters) and the simulator carry out in order. Time is a parameter. Nothing
+//! here blocks, sleeps, spawns, reads or writes.
 
 mod act;
 mod back_off;

@@ -314,7 +314,7 @@ mod tests {
             error.to_string().split_once(" did not end").unwrap().1,
             " within 2 s and was killed: waiting"
         );
-        assert!(is_gone(pid_file.path()), "the child lives on");
+        assert!(is_gone(pid_file.path()), "the child still runs");
     }
 
     /// Whether the process whose id is in `pid_file` is gone, now or soon.
@@ -338,7 +338,7 @@ mod tests {
         let stubborn = "trap : TERM; while :; do sleep 1; done";
         let script = format!("sh -c '{stubborn}' & echo $! >{}; wait", pid_file.path().display());
         sh(&script, Duration::from_secs(1)).run().unwrap_err();
-        assert!(is_gone(pid_file.path()), "the child lives on");
+        assert!(is_gone(pid_file.path()), "the child still runs");
     }
 
     #[test]
@@ -383,7 +383,7 @@ mod tests {
         });
         assert!(error.to_string().ends_with("was canceled"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(20));
-        assert!(is_gone(pid_file.path()), "the child lives on");
+        assert!(is_gone(pid_file.path()), "the child still runs");
         let next = token.scope(|| sh("echo started", Duration::from_secs(1)).run().unwrap_err());
         assert!(matches!(next, CommandError::Cancelled { .. }), "nothing more is started");
         assert!(sh("exit 0", Duration::from_secs(9)).run().is_ok(), "outside the scope it is");

@@ -113,7 +113,8 @@ fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provider
     let attrs = provider.attrs("qemu")?;
     let image = attrs.absolute_path("image");
     if attrs.get("image").is_none() {
-        attrs.problem("image", "must be set: a disk, or a directory made by scripts/build-image");
+        attrs
+            .problem("image", "must be set: a disk, or a directory created by scripts/build-image");
     }
     let mut settings = qemu::Settings::new(image.clone().unwrap_or_default());
     settings.kernel = attrs.absolute_path("kernel");

@@ -413,7 +413,7 @@ impl Driver {
         });
         if let Err(error) = spawned {
             // The reconciler abandons it at its time limit. Nothing else can be done without threads.
-            tracing::error!("no thread for {what}: {error}");
+            tracing::error!("cannot start a thread for {what}: {error}");
         }
     }
 }

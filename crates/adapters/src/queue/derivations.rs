@@ -158,7 +158,7 @@ impl Nix {
     ) -> Result<BTreeMap<DrvPath, Features>, Refusal> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Refusal::NotRun("no time was left to ask nix".to_owned()));
+            return Err(Refusal::NotRun("no time was left to call nix".to_owned()));
         }
         let output = nix::run(&self.invocation(batch, left));
         let output = output.map_err(|error| Refusal::NotRun(error.to_string()))?;

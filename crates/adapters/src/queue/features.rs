@@ -87,7 +87,7 @@ impl FeatureCache {
         let still_refused = || {
             let count = self.refused.len();
             format!(
-                "nix could not show {count} of their derivations; it is asked again after {REFUSED_FOR}"
+                "nix could not show {count} of their derivations; it is called again after {REFUSED_FOR}"
             )
         };
         problem.or_else(|| (!self.refused.is_empty()).then(still_refused))
@@ -133,7 +133,10 @@ impl FeatureCache {
             .map_err(std::io::Error::from)
             .and_then(|bytes| atomic_file::write(&self.path, &bytes, 0o600));
         if let Err(error) = written {
-            tracing::warn!("cannot write {}, nix is asked again: {error}", self.path.display());
+            tracing::warn!(
+                "cannot write {}, so nix will be called again: {error}",
+                self.path.display()
+            );
         }
     }
 }

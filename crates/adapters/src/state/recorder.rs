@@ -168,7 +168,10 @@ mod tests {
         }
         let ticket = recorder.ticket();
         ticket.wait_at_most(Duration::from_millis(100));
-        assert!(results.try_recv().is_err(), "it was written beside the other");
+        assert!(
+            results.try_recv().is_err(),
+            "it was written while the other process held the lock"
+        );
         other.execute_batch("COMMIT").unwrap();
         ticket.wait();
         let written: Vec<_> = results.try_iter().collect();

@@ -263,7 +263,9 @@ pub(crate) fn entries(folder: &Path) -> Vec<String> {
 
 pub(crate) fn image() -> PathBuf {
     let image = std::env::var_os("HYDRA_PROVISIONER_IMAGE");
-    image.expect("HYDRA_PROVISIONER_IMAGE must name a directory made by scripts/build-image").into()
+    image
+        .expect("HYDRA_PROVISIONER_IMAGE must name a directory created by scripts/build-image")
+        .into()
 }
 
 pub(crate) fn both(output: &Output) -> String {

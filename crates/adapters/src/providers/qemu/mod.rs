@@ -137,7 +137,7 @@ impl QemuProvider {
             }
         } else if !folder.has_same_base(&source.disk) {
             return Err(ProviderError::failed(format!(
-                "{} has changed since its disk was made on it; destroy the machine, or put the old image back",
+                "{} has changed since its disk was created on it; destroy the machine, or restore the old image",
                 source.disk.display()
             )));
         }

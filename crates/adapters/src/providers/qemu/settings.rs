@@ -128,7 +128,7 @@ impl Settings {
 
 fn missing(option: &str, path: &Path, error: &std::io::Error) -> ProviderError {
     ProviderError::failed(format!(
-        "cannot read {}: {error}; see provider.qemu.{option} (scripts/build-image makes an image)",
+        "cannot read {}: {error}; see provider.qemu.{option} (scripts/build-image creates an image)",
         path.display()
     ))
 }

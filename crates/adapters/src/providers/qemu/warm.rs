@@ -349,8 +349,8 @@ mod tests {
         let warm = settings(state_dir);
         let booted = Settings { warm_start: false, ..warm.clone() };
         let kept = template(state_dir, "template-0", "t", "kept");
-        let half_made = template(state_dir, "template-1", "t", "half-made");
-        fs::remove_file(recipe_file(&half_made)).unwrap();
+        let incomplete = template(state_dir, "template-1", "t", "incomplete");
+        fs::remove_file(recipe_file(&incomplete)).unwrap();
         let gone = template(state_dir, "template-2", "t", "gone");
         let now_booted = template(state_dir, "template-3", "t", "booted");
         let of_another = template(state_dir, "template-4", "u", "kept");
@@ -363,16 +363,16 @@ mod tests {
         let free = free_folder(&templates_dir(state_dir)).unwrap();
         assert!(free.path().ends_with("template-5"), "{free:?}");
 
-        let types = [("kept", warm.clone()), ("half-made", warm), ("booted", booted)];
+        let types = [("kept", warm.clone()), ("incomplete", warm), ("booted", booted)];
         let types = types.map(|(name, settings)| (MachineType::new(name), settings)).into();
         let making = lock_directory(&templates_dir(state_dir), Duration::ZERO).unwrap();
         sweep(state_dir, &Tag::new("t"), &types).unwrap();
-        assert!(half_made.path().exists(), "it is being made");
+        assert!(incomplete.path().exists(), "it is being created");
         drop(making);
         sweep(state_dir, &Tag::new("t"), &types).unwrap();
         for (template, stays) in [
             (kept, true),
-            (half_made, false),
+            (incomplete, false),
             (gone, false),
             (now_booted, false),
             (of_another, true),
