@@ -278,7 +278,7 @@ fn an_offer_without_capacity_is_set_aside_and_the_next_one_used() {
     let error = provider.create(&name(1), &x86(), "t", LIMIT).unwrap_err();
     assert_eq!(error.kind, OperationErrorKind::Capacity);
     for part in [
-        "spot c7i.large in eu-central-1a: RunInstances: InsufficientInstanceCapacity: as the test wants it (not asked for again for",
+        "spot c7i.large in eu-central-1a: RunInstances: InsufficientInstanceCapacity: as the test wants it (not tried again for",
         "on-demand c7i.large in eu-central-1a: RunInstances: VcpuLimitExceeded: as the test wants it (raise the quota",
         "on-demand m7i.large in eu-central-1b: RunInstances: InstanceLimitExceeded",
     ] {
@@ -291,7 +291,7 @@ fn a_permanent_error_is_one_clear_line_at_once() {
     let Some(account) = Account::new() else { return };
     let provider = account.provider();
     let cases = [
-        ("UnauthorizedOperation", "the policy in docs/ec2.md"),
+        ("UnauthorizedOperation", "see the policy in docs/ec2.md"),
         ("OptInRequired", "as the test wants it"),
         ("InvalidAMIID.NotFound", "as the test wants it"),
         ("AuthFailure", "and this host's clock"),

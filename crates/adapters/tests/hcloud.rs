@@ -223,7 +223,7 @@ fn without_any_offer_each_is_named_with_its_reason() {
     for part in [
         "cx22 in fsn1: POST /servers: resource_unavailable (412)",
         "cx22 in hel1: POST /servers: resource_limit_exceeded (403)",
-        "limits are raised in the console",
+        "raise the project's limits in the console",
         "cax21 in fsn1: POST /servers: placement_error (412)",
         "cax21 in hel1: POST /servers: invalid_input (422): unsupported location",
     ] {
@@ -261,7 +261,7 @@ fn a_permanent_error_is_one_clear_line_at_once() {
     let Some(project) = Project::new() else { return };
     let provider = project.provider();
     let cases = [
-        (401, "unauthorized", "is the token in "),
+        (401, "unauthorized", "check that the token in "),
         (403, "token_readonly", "Read & Write"),
         (422, "invalid_input", "as the test wants it"),
     ];

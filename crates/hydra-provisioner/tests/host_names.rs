@@ -143,7 +143,7 @@ fn a_host_name_that_a_provider_tells_wrongly_is_found_out() {
     script(&farm, "ssh", "case \"$*\" in *'uname -n') echo Its-Own-Name ;; esac");
     let made = run(&farm);
     let said = format!("{}{}", stdout(&made), stderr(&made));
-    assert!(said.contains("wrong.example.org, the machine itself says its-own-name"), "{said}");
+    assert!(said.contains("wrong.example.org, the machine itself reports its-own-name"), "{said}");
 
     // It builds: nothing becomes of it, whether it can be asked again or not.
     for answer in ["case \"$*\" in *'uname -n') echo Its-Own-Name ;; esac", "exit 1"] {

@@ -39,7 +39,7 @@ fn one_missing_derivation_does_not_lose_the_others() {
     let before = calls(scratch.path()).len();
     let queue = up(source.queue_status());
     assert_eq!(calls(scratch.path()).len(), before, "a refusal is remembered");
-    assert!(queue.warnings[0].ends_with("asked again after 10m00s"), "{:?}", queue.warnings);
+    assert!(queue.warnings[0].ends_with("called again after 10m00s"), "{:?}", queue.warnings);
 }
 
 #[test]
