@@ -110,6 +110,50 @@ impl Account {
     }
 }
 
+impl Account {
+    /// A call of SQS, on the queue at `url` or for a new one; its answer.
+    fn sqs(&self, url: &str, form: &str) -> String {
+        let authorization = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
+        let mut answer = ureq::post(url)
+            .header("authorization", authorization)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .send(format!("Version=2012-11-05&{form}"))
+            .unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    }
+
+    /// A new queue's address.
+    fn queue(&self, name: &str) -> String {
+        let form = format!("Action=CreateQueue&QueueName={name}");
+        let answer = self.sqs(&self.emulator.url, &form);
+        let path = answer.split("<QueueUrl>").nth(1).unwrap().split("</QueueUrl>").next().unwrap();
+        let path = path.split('/').skip(3).collect::<Vec<_>>().join("/");
+        format!("{}/{path}", self.emulator.url)
+    }
+
+    fn send(&self, queue: &str, body: &Value) {
+        let body = percent_encoding::utf8_percent_encode(
+            &body.to_string(),
+            percent_encoding::NON_ALPHANUMERIC,
+        )
+        .to_string();
+        self.sqs(queue, &format!("Action=SendMessage&MessageBody={body}"));
+    }
+
+    /// How many messages are left in it, also those that are just being looked at.
+    fn messages(&self, queue: &str) -> String {
+        let answer = self.sqs(queue, "Action=GetQueueAttributes&AttributeName.1=All");
+        let number = |name: &str| {
+            let name = format!("<Name>{name}</Name>");
+            let value = answer.split(&name).nth(1).unwrap().split("<Value>").nth(1).unwrap();
+            value.split("</Value>").next().unwrap().parse::<u32>().unwrap()
+        };
+        let all =
+            number("ApproximateNumberOfMessages") + number("ApproximateNumberOfMessagesNotVisible");
+        all.to_string()
+    }
+}
+
 fn post(url: &str, body: &Value) {
     ureq::post(url).header("content-type", "application/json").send(body.to_string()).unwrap();
 }
@@ -370,18 +414,53 @@ fn a_machine_that_vanishes_is_gone_for_every_call() {
 }
 
 #[test]
-fn a_spot_instance_with_a_notice_is_stopping_and_its_offer_set_aside() {
+fn a_spot_instance_with_a_notice_is_announced_and_its_offer_set_aside() {
     let Some(account) = Account::new() else { return };
     let provider = account.provider_with("farm", &json!({ "purchase": ["spot", "on-demand"] }));
+    assert!(provider.announces_interruptions() && !account.provider().announces_interruptions());
     provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
-    let state = |provider: &dyn Provider| provider.list(LIMIT).unwrap()[0].state;
-    assert_eq!(state(&*provider), MachineState::Up);
+    let is_interrupted = || provider.list(LIMIT).unwrap()[0].interrupted;
+    assert!(!is_interrupted());
+    assert_eq!(provider.wait_for_interruptions().unwrap(), []);
     account.emulator_is(&json!({ "takenBack": true }));
-    assert_eq!(state(&*provider), MachineState::Stopping);
+    assert_eq!(provider.wait_for_interruptions().unwrap(), [name(0)]);
+    assert_eq!(provider.wait_for_interruptions().unwrap(), [], "once is enough");
+    assert!(is_interrupted());
     account.emulator_is(&json!({ "takenBack": false }));
     provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
     let second = account.instances().into_iter().find(|text| text.contains("farm-1")).unwrap();
     assert!(second.contains("eu-central-1b") && second.contains("c7i.large"), "{second}");
+}
+
+/// The queue has other messages, too, and one about an instance that is not ours.
+#[test]
+fn a_notice_in_the_queue_is_heard_at_once_and_taken_out() {
+    let Some(account) = Account::new() else { return };
+    let queue = account.queue("notices");
+    let settings = json!({ "purchase": ["spot", "on-demand"], "spotQueue": queue });
+    let provider = account.provider_with("farm", &settings);
+    provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    let id = account.instances()[0].split("<instanceId>").nth(1).unwrap()[..19].to_owned();
+    let notice = |id: &str| {
+        json!({
+            "detail-type": "EC2 Spot Instance Interruption Warning",
+            "detail": { "instance-id": id, "instance-action": "terminate" },
+        })
+    };
+    for body in [json!("no notice"), notice("i-11111111111111111"), notice(&id)] {
+        account.send(&queue, &body);
+    }
+    let mut heard = Vec::new();
+    while heard.is_empty() {
+        heard = provider.wait_for_interruptions().unwrap();
+    }
+    assert_eq!(heard, [name(0)]);
+    assert!(provider.list(LIMIT).unwrap()[0].interrupted);
+    assert_eq!(account.messages(&queue), "0");
+    // What cannot be heard is one clear line.
+    let gone = json!({ "purchase": ["spot"], "spotQueue": format!("{queue}-gone") });
+    let error = account.provider_with("farm", &gone).wait_for_interruptions().unwrap_err();
+    assert!(error.message.starts_with("ReceiveMessage: "), "{error}");
 }
 
 #[test]

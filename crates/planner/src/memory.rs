@@ -34,6 +34,9 @@ pub struct Memory {
     /// Whether the machines file names it.
     #[serde(skip_serializing_if = "Listed::is_never")]
     pub listed: Listed,
+    /// When its provider announced that it takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interrupted_at: Option<Timestamp>,
     /// Set while it is being released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -72,6 +75,7 @@ impl Memory {
             failing,
             under_way,
             listed: _,
+            interrupted_at,
             leaving: _,
             missing,
             destroyed_at,
@@ -89,6 +93,7 @@ impl Memory {
             under_way.as_mut().map(|under_way| &mut under_way.since),
             missing.as_mut().map(|missing| &mut missing.since),
             destroyed_at.as_mut(),
+            interrupted_at.as_mut(),
             unhealthy_since.as_mut(),
             unreachable_since.as_mut(),
         ];

@@ -115,6 +115,7 @@ impl Observed<'_> {
             && self.failing_too_long(pool).is_none()
             && self.health == Health::Counts
             && self.ordered_to_leave().is_none()
+            && self.machine.memory.interrupted_at.is_none()
             && (self.paused.is_none() || self.is_running())
     }
 

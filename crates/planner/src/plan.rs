@@ -129,6 +129,11 @@ pub enum KeepReason {
         /// How many steps.
         jobs: u64,
     },
+    /// Its provider takes it away, and what it builds may end in time.
+    Interrupted {
+        /// How many steps.
+        jobs: u64,
+    },
     /// It was used within the grace period.
     RecentlyUsed {
         /// Time since then.
@@ -209,6 +214,11 @@ pub enum ReleaseReason {
     },
     /// It was requested, never listed, and is no longer needed: destroyed to be sure that it is gone.
     RequestAbandoned,
+    /// Its provider takes it away.
+    Interrupted {
+        /// When that was announced.
+        at: Timestamp,
+    },
     /// The operator ordered to drain or release it.
     Ordered(Order),
 }
@@ -236,6 +246,7 @@ impl ReleaseReason {
             Self::Vanished { .. } => "vanished",
             Self::StillListed { .. } => "still-listed",
             Self::RequestAbandoned => "request-abandoned",
+            Self::Interrupted { .. } => "interrupted",
             Self::Ordered(_) => "ordered",
         }
     }

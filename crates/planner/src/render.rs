@@ -228,6 +228,9 @@ impl Display for KeepReason {
                 1 => f.write_str("1 build running"),
                 jobs => write!(f, "{jobs} builds running"),
             },
+            Self::Interrupted { jobs } => {
+                write!(f, "{}, its provider takes it away", Self::Busy { jobs: *jobs })
+            }
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
             }
@@ -293,6 +296,9 @@ impl Display for ReleaseReason {
             }
             Self::StillListed { since } => {
                 write!(f, "destroyed at {since}, but its provider still lists it")
+            }
+            Self::Interrupted { at } => {
+                write!(f, "its provider takes it away, announced at {at}")
             }
             Self::Ordered(order) => write!(f, "ordered {}", Attribution(order)),
             Self::RequestAbandoned => f.write_str("requested but never listed, no longer needed"),

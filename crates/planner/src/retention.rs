@@ -83,6 +83,9 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
     if let Some(judgment) = ordered(observed) {
         return judgment;
     }
+    if let Some(judgment) = interrupted(observed) {
+        return judgment;
+    }
     if let Some(judgment) = not_working(observed, context) {
         return judgment;
     }
@@ -125,6 +128,15 @@ fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
     let accepts_jobs =
         if observed.machine.state.is_live() { unchanged(observed) } else { AcceptsJobs::No };
     Some(keep(reason(order.clone()), accepts_jobs))
+}
+
+/// A machine that its provider takes away: what it builds may end in time, and nothing more is begun.
+fn interrupted(observed: &Observed<'_>) -> Option<Judgment> {
+    let at = observed.machine.memory.interrupted_at?;
+    Some(match observed.jobs() {
+        0 => destroy(ReleaseReason::Interrupted { at }),
+        jobs => keep(KeepReason::Interrupted { jobs }, AcceptsJobs::No),
+    })
 }
 
 /// A machine that is gone, or has failed or been unhealthy for too long. A building machine is kept.

@@ -126,6 +126,9 @@ pub struct Machine {
     /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
+    /// Whether its provider has announced that it takes it away: a spot machine with its notice.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub interrupted: bool,
     /// Values from its provider that cannot be used, with the reason. They are copied into the plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -157,6 +160,7 @@ impl Machine {
             started_at: None,
             next_charge_at: None,
             tag: None,
+            interrupted: false,
             problems: Vec::new(),
             memory: Memory::default(),
         }

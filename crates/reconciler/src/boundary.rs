@@ -103,6 +103,13 @@ pub enum Event {
         /// Why the changes may be lost in a crash.
         result: Result<(), String>,
     },
+    /// A provider announced that it takes a machine away.
+    Interrupted {
+        /// The provider.
+        provider: ProviderId,
+        /// The machine.
+        machine: MachineName,
+    },
     /// The operator's orders changed: all orders now in force.
     Ordered(Vec<Order>),
     /// The system clock was set.

@@ -80,6 +80,8 @@ pub enum Happening {
     Missing,
     /// Its provider lists it again.
     Back,
+    /// Its provider announced that it takes it away.
+    Interrupted,
     /// An operation failed.
     Failed {
         /// Which operation.
@@ -181,6 +183,7 @@ impl Happening {
             | Self::StorageFailed { .. } => Severity::Error,
             Self::Unreachable { .. }
             | Self::Missing
+            | Self::Interrupted
             | Self::Warning { .. }
             | Self::ClockStepped { .. } => Severity::Warning,
             Self::Requested
@@ -230,6 +233,7 @@ impl fmt::Display for Happening {
             Self::Destroyed => f.write_str("destroyed"),
             Self::Gone => f.write_str("gone"),
             Self::Missing => f.write_str("not in its provider's listing"),
+            Self::Interrupted => f.write_str("its provider takes it away"),
             Self::Back => f.write_str("in its provider's listing again"),
             Self::Failed { operation, kind: _, failures: 1, error, retry_at: _ } => {
                 write!(f, "cannot {operation} it: {error}")

@@ -186,6 +186,7 @@ impl Reconciler {
             (Some(known), Some(reported)) => reported > known.after(REBOOT_MARGIN),
             _ => false,
         };
+        let is_interrupted = machine.interrupted;
         record.describe(machine);
         let is_up = matches!(record.machine.state, MachineState::Up | MachineState::Unreachable);
         let memory = &mut record.machine.memory;
@@ -215,6 +216,25 @@ impl Reconciler {
         if lost_readiness && rebooted {
             self.note_of(&name, Happening::Rebooted);
         }
+        if is_interrupted {
+            self.interrupted(id, &name);
+        }
+    }
+
+    /// A provider takes one of its machines away.
+    pub(crate) fn interrupted(&mut self, id: &ProviderId, name: &MachineName) {
+        let Some(record) = self.records.get_mut(name).filter(|record| record.provider == *id)
+        else {
+            return;
+        };
+        let memory = &mut record.machine.memory;
+        if memory.interrupted_at.is_some() || memory.destroyed_at.is_some() {
+            return;
+        }
+        memory.interrupted_at = Some(self.now);
+        self.changed = true;
+        self.storage.touch(name);
+        self.note_of(name, Happening::Interrupted);
     }
 
     /// Handles machines that a listing does not contain.
@@ -238,8 +258,12 @@ impl Reconciler {
                     self.storage.touch(&name);
                 }
             } else if memory.missing.is_none() {
-                let patience =
-                    if record.was_listed { MISSING_TIMEOUT } else { FIRST_LISTING_TIMEOUT };
+                let patience = match (memory.interrupted_at, record.was_listed) {
+                    // It was announced.
+                    (Some(_), _) => Seconds(0),
+                    (None, true) => MISSING_TIMEOUT,
+                    (None, false) => FIRST_LISTING_TIMEOUT,
+                };
                 memory.missing = Some(Missing { since: self.now, patience });
                 self.storage.touch(&name);
                 self.note_of(&name, Happening::Missing);

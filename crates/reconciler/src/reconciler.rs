@@ -117,6 +117,7 @@ impl Reconciler {
             Event::Ended { operation, result } => self.ended(operation, result),
             Event::Published { publication, result } => self.published(publication, result),
             Event::Recorded { batch, result } => self.recorded(batch, result),
+            Event::Interrupted { provider, machine } => self.interrupted(&provider, &machine),
             Event::Ordered(orders) => self.ordered(&orders),
             Event::ClockStepped { seconds } => self.clock_stepped(seconds),
         }

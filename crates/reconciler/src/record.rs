@@ -153,6 +153,7 @@ impl Record {
         memory.unreachable_since = None;
         memory.unhealthy_since = None;
         memory.leaving = None;
+        memory.interrupted_at = None;
         self.booting_since = None;
         self.made_in = None;
     }

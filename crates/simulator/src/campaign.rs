@@ -18,7 +18,7 @@ use crate::queue_runner::Settings;
 use crate::simulation::{Setup, Simulation};
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
 use crate::world::{
-    CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Planted, Rule, Violation,
+    CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Notices, Planted, Rule, Violation,
 };
 
 /// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
@@ -260,6 +260,7 @@ fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
     // Nobody scales from zero with the default of two minutes; what it does is tested by itself.
     let rest = Settings { max_unsupported: None, ..Settings::REST };
     Farm {
+        notices: Notices::default(),
         machines,
         queue_runner: if classic { Settings::CLASSIC } else { rest },
         cycle: CycleTiming {
@@ -332,7 +333,10 @@ fn draw_incidents(rng: &mut Random, until: Millis) -> Vec<Incident> {
         let kind = match rng.below(4) {
             0 => IncidentKind::QueueRunnerRestart,
             1 => IncidentKind::CapacityDrought,
-            2 => IncidentKind::SpotStorm { percent: u8::try_from(rng.below(101)).unwrap_or(100) },
+            2 => IncidentKind::SpotStorm {
+                percent: u8::try_from(rng.below(101)).unwrap_or(100),
+                notice: Millis::from_minutes(2 * rng.below(2)),
+            },
             _ => IncidentKind::SlowBoot { factor: u32::try_from(rng.between(2, 20)).unwrap_or(2) },
         };
         Incident { at, length, types: Vec::new(), kind }

@@ -30,6 +30,7 @@ pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provid
         ),
         places: places(&attrs),
         purchase: purchase(&attrs),
+        spot_queue: spot_queue(&attrs),
         security_groups: attrs.texts("securityGroups").unwrap_or_default(),
         login: cloud::login(&attrs, ssh_key, key_name.is_some()),
         key_name,
@@ -108,6 +109,15 @@ fn purchase(attrs: &Attrs<'_>) -> Vec<ec2::Purchase> {
         attrs.problem("purchase", "must not be empty");
     }
     kinds
+}
+
+fn spot_queue(attrs: &Attrs<'_>) -> Option<String> {
+    let url = attrs.text("spotQueue")?;
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Some(url);
+    }
+    attrs.problem("spotQueue", format!("must be a queue's address, https://sqs..., is {url:?}"));
+    None
 }
 
 fn root_volume(attrs: &Attrs<'_>) -> Option<ec2::RootVolume> {

@@ -154,7 +154,7 @@ impl Driver {
             Mode::Act => Some(record_with(store, sender.clone())?),
             Mode::Look => None,
         };
-        Ok(Self {
+        let driver = Self {
             reconciler,
             recorder,
             operations: Arc::new(Operations::new(&config)),
@@ -175,7 +175,27 @@ impl Driver {
             sender,
             messages,
             scheduled,
-        })
+        };
+        driver.listen();
+        Ok(driver)
+    }
+
+    /// Hears what providers announce, each on a thread that ends with its provider.
+    fn listen(&self) {
+        if self.mode == Mode::Look {
+            return;
+        }
+        for (id, provider) in self.providers.announcing() {
+            let (id, sender) = (id.clone(), self.sender.clone());
+            spawn("notices", move || {
+                providers::listen(&id, &provider, |event| {
+                    match sender.send(Message::Event(event)) {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(_gone) => ControlFlow::Break(()),
+                    }
+                });
+            });
+        }
     }
 
     /// A handle to this driver for other threads.
@@ -326,6 +346,7 @@ impl Driver {
         if let Some(recorder) = &mut self.recorder {
             recorder.remember_providers(self.providers.settings().clone());
         }
+        self.listen();
         self.operations = Arc::new(Operations::new(&config));
         self.queue =
             Arc::new(Mutex::new(queue::source(&config.queue, limit, &config.state_dir, access)));
@@ -408,13 +429,16 @@ impl Driver {
     /// Does `work` on a new thread and reports its result.
     fn spawn(&self, what: &str, work: impl FnOnce() -> Event + Send + 'static) {
         let sender = self.sender.clone();
-        let spawned = thread::Builder::new().name(what.to_owned()).spawn(move || {
+        spawn(what, move || {
             let _gone = sender.send(Message::Event(work()));
         });
-        if let Err(error) = spawned {
-            // The reconciler abandons it at its time limit. Nothing else can be done without threads.
-            tracing::error!("cannot start a thread for {what}: {error}");
-        }
+    }
+}
+
+fn spawn(what: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(what.to_owned()).spawn(work) {
+        // The reconciler abandons it at its time limit. Nothing else can be done without threads.
+        tracing::error!("cannot start a thread for {what}: {error}");
     }
 }
 

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use planner::MachineType;
-use reconciler::{Listing, ProviderId};
+use reconciler::{Event, Listing, ProviderId};
 
 use crate::config::Config;
 use crate::digest::sha256;
 use crate::providers::{Provider, ProviderContext, ProviderSettings, build};
 use crate::state::Remembered;
+
+/// After a failure.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// All providers by their id.
 pub(super) struct Providers {
@@ -48,12 +53,46 @@ impl Providers {
         !self.configured.values().any(|configured| configured == id)
     }
 
+    /// Those that may announce that they take machines away.
+    pub(super) fn announcing(&self) -> impl Iterator<Item = (&ProviderId, Weak<dyn Provider>)> {
+        let announcing = self.by_id.iter().filter(|(_, one)| one.announces_interruptions());
+        announcing.map(|(id, provider)| (id, Arc::downgrade(provider)))
+    }
+
     pub(super) fn configured(&self) -> &BTreeMap<MachineType, ProviderId> {
         &self.configured
     }
 
     pub(super) fn settings(&self) -> &Remembered {
         &self.settings
+    }
+}
+
+/// Tells of each machine that `provider` announces to take away, until that is another one or nobody listens.
+pub(super) fn listen(
+    id: &ProviderId,
+    provider: &Weak<dyn Provider>,
+    tell: impl Fn(Event) -> ControlFlow<()>,
+) {
+    let mut trouble = None;
+    while let Some(provider) = provider.upgrade() {
+        match provider.wait_for_interruptions() {
+            Ok(names) => {
+                trouble = None;
+                for machine in names {
+                    if tell(Event::Interrupted { provider: id.clone(), machine }).is_break() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                if trouble.as_ref() != Some(&error) {
+                    tracing::warn!("{id}: interruption notices cannot be heard: {error}");
+                    trouble = Some(error);
+                }
+                thread::sleep(LISTEN_AGAIN_AFTER);
+            }
+        }
     }
 }
 

@@ -67,6 +67,20 @@ pub trait Provider: Send + Sync {
     /// When the list may be incomplete.
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError>;
 
+    /// Whether it may announce that it takes machines away.
+    fn announces_interruptions(&self) -> bool {
+        false
+    }
+
+    /// Waits, for half a minute at the most, for announcements that machines will be taken away; their names. Each may
+    /// be told again, and later listings say so too ([`Machine::interrupted`]).
+    ///
+    /// # Errors
+    /// When nothing can be heard now.
+    fn wait_for_interruptions(&self) -> Result<Vec<MachineName>, ProviderError> {
+        Ok(Vec::new())
+    }
+
     /// Limited resources that its machines share, as of the last [`list`](Self::list).
     fn resources(&self) -> Vec<Resource> {
         Vec::new()

@@ -304,3 +304,40 @@ fn a_machine_of_a_provider_that_is_not_configured_any_more_is_still_seen() {
     let (_, task) = harness.operations.first().unwrap();
     assert_eq!((task.operation, task.provider.0.as_str()), (Operation::Destroy, "cloud"));
 }
+
+/// Told by the provider of itself, or with its next listing.
+#[test]
+fn a_machine_that_its_provider_takes_away_is_drained_and_replaced_at_once() {
+    for is_listed in [false, true] {
+        let mut harness = Harness::with_ready_machine(pool());
+        harness.queue(1, &[Harness::listed(0, 1)]);
+        harness.pass(60);
+        assert_eq!(harness.file, ["farm-0"]);
+        if is_listed {
+            harness.list(&[Machine { interrupted: true, ..up(0) }]);
+        } else {
+            let provider = ProviderId("cloud".to_owned());
+            harness.tell(Event::Interrupted { provider, machine: name(0) });
+            harness.act();
+        }
+        assert!(harness.file.is_empty(), "it gets no more builds");
+        assert_eq!(harness.under_way(), ["create farm-1"], "it still builds");
+        harness.queue(0, &[Harness::disabled(0, 0)]);
+        harness.pass(10);
+        harness.queue(0, &[Harness::disabled(0, 0)]);
+        assert_eq!(harness.under_way(), ["create farm-1", "destroy farm-0"]);
+        assert!(harness.happened(0).contains(&"its provider takes it away".to_owned()));
+    }
+}
+
+/// It is another provider's, or gone: nothing comes of it.
+#[test]
+fn an_announcement_about_no_machine_of_the_provider_is_nothing() {
+    let mut harness = Harness::with_ready_machine(pool());
+    for (provider, number) in [("another cloud", 0), ("cloud", 7)] {
+        let provider = ProviderId(provider.to_owned());
+        harness.tell(Event::Interrupted { provider, machine: name(number) });
+        harness.act();
+    }
+    assert_eq!(harness.file, ["farm-0"]);
+}

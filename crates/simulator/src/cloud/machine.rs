@@ -120,6 +120,8 @@ pub struct SimMachine {
     pub drained: bool,
     /// Steps at once; 0 until it was published or deployed.
     pub max_jobs: u32,
+    /// Its provider says that it takes it away.
+    pub interrupted: bool,
     /// How often it was given another host name.
     pub renamed: u32,
     /// Counts changes of its lifecycle, so that what was scheduled for an earlier one is known to be stale.
@@ -158,6 +160,7 @@ impl SimMachine {
             deployed: false,
             drained: false,
             max_jobs: 0,
+            interrupted: false,
             renamed: 0,
             generation: 0,
             sharing: Sharing::default(),

@@ -183,6 +183,7 @@ impl Cloud {
             Lifecycle::Stopped => MachineState::Stopped,
             Lifecycle::Failed => MachineState::Failed,
         };
+        described.interrupted = machine.interrupted;
         if machine.lifecycle() != Lifecycle::Creating {
             described.address = Some(planner::Host::new(machine.host.address()));
             described.host_name = Some(planner::Host::new(machine.host_name()));

@@ -48,8 +48,8 @@ pub struct MachineModel {
 pub struct Spot {
     /// How long it is left, from when it is up.
     pub life: Distribution,
-    /// How long before it is announced (EC2: two minutes). The history tells it; nothing else comes of it, since
-    /// neither the provisioner nor the queue runners listen, and builds go on until the end.
+    /// How long before it is announced (EC2: two minutes). The provisioner hears it, unless the farm's `notices` are
+    /// `unheard`; builds go on until the end.
     pub notice: Millis,
 }
 

@@ -26,8 +26,21 @@ pub struct Farm {
     pub cycle: CycleTiming,
     /// What goes wrong at its own time.
     pub incidents: Vec<Incident>,
+    /// Whether the provisioner hears that machines will be taken away.
+    pub notices: Notices,
     /// What goes wrong by chance.
     pub faults: Faults,
+}
+
+/// What becomes of the announcements that machines will be taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Notices {
+    /// The provisioner hears them at once.
+    #[default]
+    Heard,
+    /// Nobody hears them.
+    Unheard,
 }
 
 /// When the provisioner looks, as `run --watch` does.
@@ -64,6 +77,7 @@ impl Default for Farm {
             queue_runner: Settings::CLASSIC,
             cycle: CycleTiming::default(),
             incidents: Vec::new(),
+            notices: Notices::default(),
             faults: Faults::default(),
         }
     }
@@ -139,7 +153,7 @@ impl Farm {
         }
         for (at, incident) in self.incidents.iter().enumerate() {
             match incident.kind {
-                IncidentKind::SpotStorm { percent: 101.. } => {
+                IncidentKind::SpotStorm { percent: 101.., .. } => {
                     problems.push(format!("incidents[{at}].kind.spotStorm.percent: at most 100"));
                 }
                 IncidentKind::SlowBoot { factor: 0 } => {

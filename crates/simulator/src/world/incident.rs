@@ -33,6 +33,9 @@ pub enum IncidentKind {
     SpotStorm {
         /// How many in a hundred.
         percent: u8,
+        /// How long before it is announced; machines that boot are not told.
+        #[serde(default)]
+        notice: Millis,
     },
     /// Machines that are made or started meanwhile take this many times as long to boot.
     SlowBoot {

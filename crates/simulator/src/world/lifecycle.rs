@@ -1,9 +1,13 @@
 //! What machines do by themselves, and what is done to them by others than the provisioner.
 
-use super::SimWorld;
+use planner::MachineName;
+use reconciler::Event as Told;
+
 use super::checker::LogEntry;
 use super::event::{Event, Transition};
 use super::incident::IncidentKind;
+use super::provisioner::provider_of;
+use super::{Notices, SimWorld};
 use crate::cloud::{Lifecycle, MachineId};
 use crate::engine::{Millis, Purpose};
 
@@ -41,7 +45,8 @@ impl SimWorld {
             }
             Transition::Notice(left) => {
                 let (now, name) = (self.now(), self.cloud.get(id).name.clone());
-                self.checker.log(now, LogEntry::SpotNotice(name, left));
+                self.checker.log(now, LogEntry::SpotNotice(name.clone(), left));
+                self.announce(id, name);
             }
             Transition::Renamed => self.cloud.get_mut(id).renamed += 1,
             Transition::Lost => self.lose(id, Lifecycle::Gone),
@@ -97,6 +102,17 @@ impl SimWorld {
         }
     }
 
+    /// Its provider says so to whoever listens, and in its listings from now on.
+    fn announce(&mut self, id: MachineId, machine: MachineName) {
+        if self.farm.notices == Notices::Unheard {
+            return;
+        }
+        let machine_of_cloud = self.cloud.get_mut(id);
+        machine_of_cloud.interrupted = true;
+        let provider = provider_of(&machine_of_cloud.kind);
+        self.tell(Told::Interrupted { provider, machine });
+    }
+
     /// A machine is there no more, or no good, without the provisioner's doing.
     fn lose(&mut self, id: MachineId, lifecycle: Lifecycle) {
         self.lose_builds_silently(id);
@@ -114,7 +130,7 @@ impl SimWorld {
         let Some(incident) = self.farm.incidents.get(at as usize).cloned() else { return };
         match incident.kind {
             IncidentKind::QueueRunnerRestart => self.queue_runner_down(incident.length),
-            IncidentKind::SpotStorm { percent } => {
+            IncidentKind::SpotStorm { percent, notice } => {
                 let running: Vec<_> = self
                     .cloud
                     .existing()
@@ -124,21 +140,33 @@ impl SimWorld {
                     })
                     .map(|(id, _)| id)
                     .collect();
-                self.take_away(running, percent, at);
+                self.take_away(running, percent, notice, at);
             }
             // What is made meanwhile asks whether there is such an incident.
             IncidentKind::CapacityDrought | IncidentKind::SlowBoot { .. } => {}
         }
     }
 
-    fn take_away(&mut self, mut running: Vec<MachineId>, percent: u8, incident: u32) {
+    fn take_away(
+        &mut self,
+        mut running: Vec<MachineId>,
+        percent: u8,
+        notice: Millis,
+        incident: u32,
+    ) {
         // Streams of machines and of storms never meet: there are fewer than 2^32 machines.
         let mut rng = self.seed.stream(Purpose::Machine, 1 << 40 | u64::from(incident));
         let taken = (running.len() * usize::from(percent.min(100))).div_ceil(100);
         for _ in 0..taken {
             let at = usize::try_from(rng.below(running.len() as u64)).unwrap_or(0);
             let id = running.swap_remove(at);
-            self.lose(id, Lifecycle::Gone);
+            let is_up = self.cloud.get(id).lifecycle() == Lifecycle::Up;
+            if is_up && notice > Millis::ZERO {
+                self.expect(id, Millis::ZERO, Transition::Notice(notice));
+                self.expect(id, notice, Transition::Lost);
+            } else {
+                self.lose(id, Lifecycle::Gone);
+            }
         }
     }
 

@@ -30,7 +30,7 @@ use crate::workload::Workload;
 use checker::Checker;
 pub use checker::{Rule, Violation};
 use event::Event;
-pub use farm::{CycleTiming, Farm, Limits};
+pub use farm::{CycleTiming, Farm, Limits, Notices};
 pub use faults::Faults;
 pub use incident::{Incident, IncidentKind};
 use original::Original;

@@ -15,6 +15,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The limit of one request. A server that takes longer has probably lost it.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
+/// What is asked beside the call itself may take this long.
+const LONGEST_ASIDE: Duration = Duration::from_secs(5);
+
 /// The remaining time of one call to the provider, and the number of attempts.
 #[derive(Debug)]
 pub(in crate::providers) struct RetryBudget {
@@ -27,6 +30,11 @@ impl RetryBudget {
     /// For a call with the time limit `limit`.
     pub(in crate::providers) fn new(limit: Duration) -> Self {
         Self { limit, deadline: Instant::now() + limit, pauses: 0 }
+    }
+
+    /// For what is asked beside the call itself: however long that takes, most of the time is left for the call.
+    pub(in crate::providers) fn aside(&self) -> Self {
+        Self::new(LONGEST_ASIDE.min(self.left() / 4))
     }
 
     /// The time limit of the next request.

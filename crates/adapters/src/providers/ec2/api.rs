@@ -15,7 +15,6 @@ use crate::providers::ProviderError;
 use crate::providers::cloud::RetryBudget;
 use crate::providers::cloud::http::{Answer, agent, send};
 
-const VERSION: &str = "2016-11-15";
 /// Characters that are not encoded in a form (RFC 3986).
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// EC2 allows 20 read requests per second or more, and 2 `RunInstances`. We stay below that.
@@ -108,6 +107,12 @@ pub(super) struct Refused {
     pub(super) error: ProviderError,
 }
 
+impl From<Refused> for ProviderError {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
 impl From<ProviderError> for Refused {
     fn from(error: ProviderError) -> Self {
         Self { meaning: Meaning::Failed, error }
@@ -143,14 +148,14 @@ impl Call {
 
     /// Restricts the result to items with one of `values` as `name`. Filters are numbered from 1.
     #[must_use]
-    pub(super) fn filter(self, number: u32, name: &str, values: &[&str]) -> Self {
-        let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
+    pub(super) fn filter(self, number: u32, name: &str, values: &[impl AsRef<str>]) -> Self {
+        let values: Vec<_> = values.iter().map(|value| value.as_ref().to_owned()).collect();
         self.with(format!("Filter.{number}.Name"), name)
             .list(&format!("Filter.{number}.Value"), &values)
     }
 
-    fn body(&self) -> Vec<u8> {
-        let mut body = format!("Action={}&Version={VERSION}", self.action);
+    fn body(&self, version: &str) -> Vec<u8> {
+        let mut body = format!("Action={}&Version={version}", self.action);
         for (name, value) in &self.parameters {
             body.push('&');
             body.extend(utf8_percent_encode(name, FORM));
@@ -161,10 +166,35 @@ impl Call {
     }
 }
 
-/// EC2 in one region.
+/// A service of AWS that takes forms and answers in XML.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// What requests are signed for.
+    name: &'static str,
+    version: &'static str,
+    url: String,
+}
+
+impl Service {
+    /// EC2 in the region of `settings`.
+    pub(super) fn ec2(settings: &Settings) -> Self {
+        let region = &settings.region;
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let endpoint =
+            settings.endpoint.clone().unwrap_or_else(|| format!("https://ec2.{region}.{domain}"));
+        Self { name: "ec2", version: "2016-11-15", url: format!("{endpoint}/") }
+    }
+
+    /// The message queue at `url`.
+    pub(super) fn sqs(url: String) -> Self {
+        Self { name: "sqs", version: "2012-11-05", url }
+    }
+}
+
+/// Calls one service, as one account.
 #[derive(Debug)]
 pub(super) struct Client {
-    endpoint: String,
+    service: Service,
     agent: ureq::Agent,
     settings: Settings,
     credentials: Mutex<Arc<Credentials>>,
@@ -172,16 +202,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let region = &settings.region;
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let endpoint =
-            settings.endpoint.clone().unwrap_or_else(|| format!("https://ec2.{region}.{domain}"));
+    pub(super) fn new(settings: &Settings, service: Service) -> Self {
         Self {
-            agent: agent(&endpoint),
-            endpoint,
+            agent: agent(&service.url),
             settings: settings.clone(),
-            credentials: Mutex::new(Arc::new(Credentials::new(settings))),
+            credentials: Mutex::new(Arc::new(Credentials::new(settings, service.name))),
+            service,
             next: Mutex::default(),
         }
     }
@@ -216,7 +242,7 @@ impl Client {
                 Meaning::Credentials if !has_new_credentials => {
                     has_new_credentials = true;
                     *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Arc::new(Credentials::new(&self.settings));
+                        Arc::new(Credentials::new(&self.settings, self.service.name));
                 }
                 Meaning::Unavailable | Meaning::Quota => {
                     let error = ProviderError { kind: OperationErrorKind::Capacity, message };
@@ -232,9 +258,9 @@ impl Client {
         call: &Call,
         retries: &RetryBudget,
     ) -> Result<Result<Answer, String>, ProviderError> {
-        let request = Request::post(format!("{}/", self.endpoint))
+        let request = Request::post(&self.service.url)
             .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
-            .body(call.body())
+            .body(call.body(self.service.version))
             .map_err(|error| ProviderError::failed(format!("{}: {error}", call.action)))?;
         self.wait_for_turn(retries);
         let credentials =
@@ -263,7 +289,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 /// The meaning of an unsuccessful answer, and its text, which starts with the code.
 fn refusal(answer: &Answer) -> (Meaning, String) {
     let status = answer.status;
-    let Ok(problem) = parse::<wire::Problem>(&answer.body) else {
+    let problem = parse::<wire::Problem>(&answer.body).ok().and_then(wire::Problem::into_text);
+    let Some(wire::ProblemText { code, message }) = problem else {
         // An EC2 error that was truncated on its way.
         let is_cut_off = answer.body.windows(8).any(|bytes| bytes == b"<Errors>");
         let meaning = if status >= 500 || status == 429 || is_cut_off {
@@ -276,7 +303,6 @@ fn refusal(answer: &Answer) -> (Meaning, String) {
             format!("status {status} without a known error: {}", start_of(&answer.body)),
         );
     };
-    let wire::ProblemText { code, message } = problem.errors.error;
     let known = MEANINGS.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning);
     let meaning = match known {
         Some(meaning) => meaning,
@@ -320,7 +346,7 @@ mod tests {
     fn parameters_are_encoded() {
         let call = Call::new("X").filter(1, "tag:a b", &["x&y", "~z"]);
         assert_eq!(
-            String::from_utf8(call.body()).unwrap(),
+            String::from_utf8(call.body("2016-11-15")).unwrap(),
             "Action=X&Version=2016-11-15&Filter.1.Name=tag%3Aa%20b&Filter.1.Value.1=x%26y&Filter.1.Value.2=~z"
         );
     }

@@ -9,6 +9,7 @@ use planner::MachineState;
 
 use super::api::{Call, Client};
 use super::wire::{self, Instance};
+use crate::providers::ProviderError;
 use crate::providers::cloud::RetryBudget;
 
 /// EC2 itself checks every minute whether an instance answers.
@@ -22,10 +23,11 @@ pub(super) struct Conditions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     impaired: BTreeSet<String>,
-    /// Spot instances with an interruption notice (two minutes).
+    /// Spot instances with a notice of two minutes.
     interrupted: BTreeSet<String>,
-    /// Those whose notice was reported already.
+    /// Those whose notice is no news.
     reported: BTreeSet<String>,
+    has_spot_instances: bool,
     checked: Option<Instant>,
 }
 
@@ -34,26 +36,52 @@ impl Conditions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Updates the conditions: notices whenever there are spot instances, impaired ones every minute.
-    pub(super) fn refresh(&self, client: &Client, listed: &[Instance], retries: &mut RetryBudget) {
-        if listed.iter().any(Instance::is_spot) {
-            self.refresh_notices(client, retries);
+    /// Asks again: for notices whenever there are spot instances, for impaired ones every minute. Neither may use up
+    /// the listing's time.
+    pub(super) fn refresh(&self, client: &Client, listed: &[Instance], retries: &RetryBudget) {
+        let has_spot_instances = listed.iter().any(Instance::is_spot);
+        {
+            let mut state = self.lock();
+            state.has_spot_instances = has_spot_instances;
+            let is_listed = |id: &String| listed.iter().any(|one| one.instance_id == *id);
+            state.interrupted.retain(is_listed);
+            state.reported.retain(is_listed);
+        }
+        if has_spot_instances {
+            match self.ask_for_notices(client, &mut retries.aside()) {
+                Ok(ids) => self.add_notices(ids),
+                Err(error) => tracing::warn!("spot notices are not known: {error}"),
+            }
         }
         if !listed.is_empty() && self.is_check_due() {
-            self.refresh_impaired(client, retries);
+            self.refresh_impaired(client, &mut retries.aside());
         }
     }
 
-    fn refresh_notices(&self, client: &Client, retries: &mut RetryBudget) {
-        let call = Call::new("DescribeSpotInstanceRequests").filter(
-            1,
-            "status-code",
-            &["marked-for-termination"],
-        );
-        match client.call::<wire::DescribeSpotInstanceRequests>(&call, retries) {
-            Ok(answer) => self.lock().interrupted = ids(answer.spot_instance_request_set),
-            Err(refused) => tracing::warn!("spot notices are not known: {}", refused.error),
-        }
+    /// The instances that are about to be taken back.
+    pub(super) fn ask_for_notices(
+        &self,
+        client: &Client,
+        retries: &mut RetryBudget,
+    ) -> Result<Vec<String>, ProviderError> {
+        let marked = ["marked-for-termination"];
+        let call = Call::new("DescribeSpotInstanceRequests").filter(1, "status-code", &marked);
+        let answer: wire::DescribeSpotInstanceRequests = client.call(&call, retries)?;
+        Ok(ids(answer.spot_instance_request_set).into_iter().collect())
+    }
+
+    pub(super) fn add_notices(&self, ids: impl IntoIterator<Item = String>) {
+        self.lock().interrupted.extend(ids);
+    }
+
+    /// As of the last listing.
+    pub(super) fn has_spot_instances(&self) -> bool {
+        self.lock().has_spot_instances
+    }
+
+    /// Whether nobody was reported that it is taken back.
+    pub(super) fn is_unreported(&self, id: &str) -> bool {
+        !self.lock().reported.contains(id)
     }
 
     /// Whether to check for impaired instances. If so, other threads do not check meanwhile.
@@ -75,25 +103,23 @@ impl Conditions {
         }
     }
 
-    /// The instance's state. An instance with an interruption notice counts as stopping: it gets no more
-    /// builds, and is no capacity.
+    /// The instance's state.
     pub(super) fn state(&self, instance: &Instance) -> Option<MachineState> {
         let state = instance.state()?;
-        let conditions = self.lock();
-        Some(match state {
-            MachineState::Up | MachineState::Starting
-                if conditions.interrupted.contains(&instance.instance_id) =>
-            {
-                MachineState::Stopping
-            }
-            MachineState::Up if conditions.impaired.contains(&instance.instance_id) => {
-                MachineState::Unreachable
-            }
-            state => state,
+        let is_impaired = self.lock().impaired.contains(&instance.instance_id);
+        Some(if state == MachineState::Up && is_impaired {
+            MachineState::Unreachable
+        } else {
+            state
         })
     }
 
-    /// Whether it has an interruption notice that was not reported before.
+    /// Whether it is about to be taken back.
+    pub(super) fn is_interrupted(&self, instance: &Instance) -> bool {
+        self.lock().interrupted.contains(&instance.instance_id)
+    }
+
+    /// Whether it is taken back, the first time that this is asked.
     pub(super) fn is_new_notice(&self, instance: &Instance) -> bool {
         let mut state = self.lock();
         let id = &instance.instance_id;

@@ -11,19 +11,20 @@ use reqsign_aws_v4::{
 use reqsign_core::{
     CommandExecute, CommandOutput, Context, Error, FileRead, HttpSend, OsEnv, Result, Signer,
 };
-use ureq::http::{Request, Response};
+use ureq::http::{Request, Response, StatusCode};
 
 use super::settings::Settings;
 use crate::command::Invocation;
 use crate::digest::sha256;
 use crate::providers::ProviderError;
+use crate::providers::cloud::http::{agent, send};
 
 /// The instance's metadata service answers at once, or does not exist.
 const CREDENTIAL_REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// A credential program may use the network.
 const CREDENTIAL_COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// Signs requests to EC2.
+/// Signs requests to one service.
 #[derive(Debug)]
 pub(super) struct Credentials {
     signer: Signer<Credential>,
@@ -31,7 +32,7 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Reads nothing yet. Credentials are cached until shortly before they expire.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, service: &str) -> Self {
         let context = Context::new()
             .with_env(OsEnv)
             .with_file_read(Files)
@@ -51,7 +52,7 @@ impl Credentials {
             chain = chain.no_env().profile(provider);
         }
         let signer =
-            Signer::new(context, chain.build(), RequestSigner::new("ec2", &settings.region));
+            Signer::new(context, chain.build(), RequestSigner::new(service, &settings.region));
         Self { signer }
     }
 
@@ -91,16 +92,18 @@ struct Http;
 
 impl HttpSend for Http {
     async fn http_send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-        let agent: ureq::Agent =
-            config.timeout_global(Some(CREDENTIAL_REQUEST_LIMIT)).build().into();
+        // The instance's metadata and a container's credentials are `http`, here; SSO and STS are `https`, maybe
+        // behind a proxy.
+        let agent = agent(&request.uri().to_string());
         let (parts, body) = request.into_parts();
-        let answer = agent
-            .run(Request::from_parts(parts, body.to_vec()))
-            .and_then(|mut response| Ok((response.body_mut().read_to_vec()?, response)));
-        let (body, response) = answer
+        let request = Request::from_parts(parts, body.to_vec());
+        let answer = send(&agent, request, CREDENTIAL_REQUEST_LIMIT)
             .map_err(|error| Error::unexpected(format!("cannot ask for credentials: {error}")))?;
-        Ok(Response::from_parts(response.into_parts().0, Bytes::from(body)))
+        let mut response = Response::new(Bytes::from(answer.body));
+        *response.status_mut() = StatusCode::from_u16(answer.status)
+            .map_err(|error| Error::unexpected(error.to_string()))?;
+        *response.headers_mut() = answer.headers;
+        Ok(response)
     }
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod attempts;
 mod conditions;
 mod credentials;
+mod notices;
 mod request;
 mod settings;
 mod wire;
@@ -20,9 +21,10 @@ use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag};
 
 pub use self::settings::{Address, Image, Place, Purchase, RootVolume, Settings};
 
-use self::api::{Call, Client, Meaning, Refused};
+use self::api::{Call, Client, Meaning, Refused, Service};
 use self::attempts::{Attempt, Attempts};
 use self::conditions::Conditions;
+use self::notices::NoticeQueue;
 use self::request::{HOST_KEY, NAME, Offer, TAG, TYPE, VALUE_LIMIT, offers, run_instances, tags};
 use self::wire::Instance;
 use super::cloud::{Known, NewMachine, Presence, Refusal, RetryBudget, SetAside};
@@ -45,6 +47,7 @@ pub struct Ec2Provider {
     state_dir: PathBuf,
     types: BTreeMap<MachineType, Settings>,
     client: Client,
+    notice_queue: Option<NoticeQueue>,
     attempts: Attempts,
     set_aside: SetAside<Offer>,
     known: Known<String>,
@@ -59,7 +62,8 @@ impl Ec2Provider {
         Some(Self {
             tag: context.tag.clone(),
             state_dir: context.state_dir.clone(),
-            client: Client::new(first),
+            client: Client::new(first, Service::ec2(first)),
+            notice_queue: NoticeQueue::new(types.values()),
             attempts: Attempts::new(&context.state_dir),
             types,
             set_aside: SetAside::default(),
@@ -89,8 +93,7 @@ impl Ec2Provider {
         if let Some(architecture) = architecture {
             call = call.filter(3, "architecture", &[architecture]);
         }
-        let answer: wire::DescribeImages =
-            self.client.call(&call, retries).map_err(|refused| refused.error)?;
+        let answer: wire::DescribeImages = self.client.call(&call, retries)?;
         let newest = answer.images_set.item.into_iter().max_by_key(|one| one.creation_date.clone());
         let id = newest.map(|one| one.image_id).ok_or_else(|| {
             ProviderError::failed(format!(
@@ -129,7 +132,7 @@ impl Ec2Provider {
         retries: &mut RetryBudget,
     ) -> Result<Vec<(Instance, Machine)>, ProviderError> {
         let call = self.ours().filter(3, &format!("tag:{NAME}"), &[name.as_str()]);
-        let found = self.describe(&call, retries).map_err(|refused| refused.error)?;
+        let found = self.describe(&call, retries)?;
         Ok(found
             .into_iter()
             .filter_map(|instance| {
@@ -150,6 +153,7 @@ impl Ec2Provider {
         let address = settings.map(|settings| settings.address).unwrap_or_default();
         Some(Machine {
             state: self.conditions.state(instance)?,
+            interrupted: self.conditions.is_interrupted(instance),
             address: instance.address(address).map(Host::new),
             host_name: Some(Host::new(name.as_str())),
             host_key: instance.tag(HOST_KEY).map(str::to_owned),
@@ -157,30 +161,6 @@ impl Ec2Provider {
             tag: Some(self.tag.clone()),
             ..Machine::requested(name, machine_type)
         })
-    }
-
-    /// The offer of an interrupted spot instance is set aside for a while.
-    fn note_interruptions(&self, instances: &[Instance]) {
-        for instance in instances.iter().filter(|one| self.conditions.is_new_notice(one)) {
-            let (instance_type, zone) =
-                (&instance.instance_type, &instance.placement.availability_zone);
-            tracing::warn!(
-                instance = instance.instance_id,
-                instance_type,
-                zone,
-                "EC2 interrupts the spot instance within two minutes"
-            );
-            let places = [
-                Place::Anywhere,
-                Place::Zone(zone.clone()),
-                Place::Subnet(instance.subnet_id.clone()),
-            ];
-            for place in places {
-                let instance_type = instance_type.clone();
-                let offer = Offer { purchase: Purchase::Spot, instance_type, place };
-                self.set_aside.add(offer, "an instance was interrupted".to_owned());
-            }
-        }
     }
 
     fn look(&self, id: &str, retries: &mut RetryBudget) -> Result<Presence, ProviderError> {
@@ -218,8 +198,7 @@ impl Ec2Provider {
                     // By an earlier run, with another host key.
                     let by_token =
                         Call::new("DescribeInstances").filter(1, "client-token", &[&token]);
-                    let found =
-                        self.describe(&by_token, retries).map_err(|refused| refused.error)?;
+                    let found = self.describe(&by_token, retries).map_err(ProviderError::from)?;
                     if found.is_empty() {
                         retries.pause(LAG_PAUSE, &error.message)?;
                         continue;
@@ -303,12 +282,20 @@ fn check_tags(tags: &[(String, String)]) -> Result<(), ProviderError> {
 }
 
 impl Provider for Ec2Provider {
+    fn announces_interruptions(&self) -> bool {
+        self.has_spot_types()
+    }
+
+    fn wait_for_interruptions(&self) -> Result<Vec<MachineName>, ProviderError> {
+        self.wait_for_notices()
+    }
+
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let mut retries = RetryBudget::new(limit);
         let began = Instant::now();
         let call = self.ours().with("MaxResults", PAGE_SIZE);
-        let instances = self.describe(&call, &mut retries).map_err(|refused| refused.error)?;
-        self.conditions.refresh(&self.client, &instances, &mut retries);
+        let instances = self.describe(&call, &mut retries)?;
+        self.conditions.refresh(&self.client, &instances, &retries);
         self.note_interruptions(&instances);
         let listed = instances
             .iter()

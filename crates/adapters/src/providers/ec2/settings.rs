@@ -28,6 +28,8 @@ pub struct Settings {
     pub places: Vec<Place>,
     /// Purchase options in order of preference; not empty.
     pub purchase: Vec<Purchase>,
+    /// The address of the queue (SQS) that interruption notices of spot instances are sent to.
+    pub spot_queue: Option<String>,
     /// Ids of security groups.
     pub security_groups: Vec<String>,
     /// The name of a key pair.

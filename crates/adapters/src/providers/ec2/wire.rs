@@ -160,16 +160,45 @@ pub(super) struct InstanceNumber {
 #[derive(Debug, Deserialize)]
 pub(super) struct Done {}
 
+/// Messages of a queue.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ReceiveMessage {
+    pub(super) receive_message_result: Messages,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Messages {
+    #[serde(default, rename = "Message")]
+    pub(super) messages: Vec<Message>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Message {
+    pub(super) receipt_handle: String,
+    #[serde(default)]
+    pub(super) body: String,
+}
+
+/// A refusal: EC2 gives a list of errors, of one.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Problem {
-    pub(super) errors: ProblemList,
+    errors: Option<ProblemList>,
+    error: Option<ProblemText>,
+}
+
+impl Problem {
+    pub(super) fn into_text(self) -> Option<ProblemText> {
+        self.errors.map(|list| list.error).or(self.error)
+    }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ProblemList {
-    pub(super) error: ProblemText,
+    error: ProblemText,
 }
 
 #[derive(Debug, Deserialize)]
@@ -221,6 +250,11 @@ mod tests {
             "<Response><Errors><Error><Code>VcpuLimitExceeded</Code><Message>No.</Message></Error></Errors><RequestID>1</RequestID></Response>",
         )
         .unwrap();
-        assert_eq!(problem.errors.error.code, "VcpuLimitExceeded");
+        assert_eq!(problem.into_text().unwrap().code, "VcpuLimitExceeded");
+        let problem: Problem = quick_xml::de::from_str(
+            "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code></Error></ErrorResponse>",
+        )
+        .unwrap();
+        assert_eq!(problem.into_text().unwrap().code, "AccessDenied");
     }
 }

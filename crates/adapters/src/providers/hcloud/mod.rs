@@ -329,7 +329,7 @@ impl Provider for HcloudProvider {
         let listed =
             servers.iter().filter_map(|server| Some((server.id, self.machine(server)?))).collect();
         let machines = self.known.complete(began, listed, |id| self.look(*id, &mut retries))?;
-        self.prices.refresh(&self.client, &mut retries);
+        self.prices.refresh(&self.client, &mut retries.aside());
         Ok(machines)
     }
 
