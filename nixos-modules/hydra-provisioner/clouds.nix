@@ -108,6 +108,7 @@ in
       ];
       description = "Purchase options in order of preference: the second is used while the first is unavailable.";
     };
+    spotQueue = optional (types.strMatching "https?://.*") "Address of the SQS queue that receives the interruption notices of spot instances. `null`: EC2 is polled for them.";
     securityGroups = list types.nonEmptyStr "Security group ids. Without any: the VPC's default.";
     keyName = optional types.nonEmptyStr "Name of a key pair.";
     instanceProfile = optional types.nonEmptyStr "Name of an instance profile.";
