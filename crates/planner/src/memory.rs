@@ -34,7 +34,7 @@ pub struct Memory {
     /// Whether the machines file names it.
     #[serde(skip_serializing_if = "Listed::is_never")]
     pub listed: Listed,
-    /// When its provider announced that it takes it away.
+    /// When its provider announced that it interrupts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
     /// Set while it is being released.

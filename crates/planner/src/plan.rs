@@ -129,7 +129,7 @@ pub enum KeepReason {
         /// How many steps.
         jobs: u64,
     },
-    /// Its provider takes it away, and what it builds may end in time.
+    /// Its provider interrupts it, and what it builds may end in time.
     Interrupted {
         /// How many steps.
         jobs: u64,
@@ -214,7 +214,7 @@ pub enum ReleaseReason {
     },
     /// It was requested, never listed, and is no longer needed: destroyed to be sure that it is gone.
     RequestAbandoned,
-    /// Its provider takes it away.
+    /// Its provider interrupts it.
     Interrupted {
         /// When that was announced.
         at: Timestamp,

@@ -229,7 +229,7 @@ impl Display for KeepReason {
                 jobs => write!(f, "{jobs} builds running"),
             },
             Self::Interrupted { jobs } => {
-                write!(f, "{}, its provider takes it away", Self::Busy { jobs: *jobs })
+                write!(f, "{}, its provider interrupts it", Self::Busy { jobs: *jobs })
             }
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
@@ -298,7 +298,7 @@ impl Display for ReleaseReason {
                 write!(f, "destroyed at {since}, but its provider still lists it")
             }
             Self::Interrupted { at } => {
-                write!(f, "its provider takes it away, announced at {at}")
+                write!(f, "its provider interrupts it (notice at {at})")
             }
             Self::Ordered(order) => write!(f, "ordered {}", Attribution(order)),
             Self::RequestAbandoned => f.write_str("requested but never listed, no longer needed"),

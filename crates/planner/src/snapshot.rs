@@ -126,7 +126,7 @@ pub struct Machine {
     /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
-    /// Whether its provider has announced that it takes it away: a spot machine with its notice.
+    /// Whether its provider has announced that it interrupts it: a spot machine with its notice.
     #[serde(default, skip_serializing_if = "is_default")]
     pub interrupted: bool,
     /// Values from its provider that cannot be used, with the reason. They are copied into the plan.

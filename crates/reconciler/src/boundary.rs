@@ -103,7 +103,7 @@ pub enum Event {
         /// Why the changes may be lost in a crash.
         result: Result<(), String>,
     },
-    /// A provider announced that it takes a machine away.
+    /// A provider announced that it interrupts a machine.
     Interrupted {
         /// The provider.
         provider: ProviderId,

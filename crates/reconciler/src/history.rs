@@ -80,7 +80,7 @@ pub enum Happening {
     Missing,
     /// Its provider lists it again.
     Back,
-    /// Its provider announced that it takes it away.
+    /// Its provider announced that it interrupts it.
     Interrupted,
     /// An operation failed.
     Failed {
@@ -233,7 +233,7 @@ impl fmt::Display for Happening {
             Self::Destroyed => f.write_str("destroyed"),
             Self::Gone => f.write_str("gone"),
             Self::Missing => f.write_str("not in its provider's listing"),
-            Self::Interrupted => f.write_str("its provider takes it away"),
+            Self::Interrupted => f.write_str("its provider interrupts it"),
             Self::Back => f.write_str("in its provider's listing again"),
             Self::Failed { operation, kind: _, failures: 1, error, retry_at: _ } => {
                 write!(f, "cannot {operation} it: {error}")

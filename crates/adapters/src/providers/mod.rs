@@ -67,7 +67,7 @@ pub trait Provider: Send + Sync {
     /// When the list may be incomplete.
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError>;
 
-    /// Whether it may announce that it takes machines away.
+    /// Whether it may announce that it interrupts machines.
     fn announces_interruptions(&self) -> bool {
         false
     }

@@ -326,7 +326,7 @@ fn a_machine_that_its_provider_takes_away_is_drained_and_replaced_at_once() {
         harness.pass(10);
         harness.queue(0, &[Harness::disabled(0, 0)]);
         assert_eq!(harness.under_way(), ["create farm-1", "destroy farm-0"]);
-        assert!(harness.happened(0).contains(&"its provider takes it away".to_owned()));
+        assert!(harness.happened(0).contains(&"its provider interrupts it".to_owned()));
     }
 }
 
