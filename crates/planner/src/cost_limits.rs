@@ -29,6 +29,10 @@ use crate::time::{Seconds, Timestamp};
 /// How far ahead a machine is counted: its builds have this long to finish before a limit is exceeded.
 const LOOKAHEAD: Seconds = Seconds::from_minutes(60);
 
+/// `maxMachines` of the farm.
+const TOO_MANY_MACHINES: LimitReached =
+    LimitReached { limit: LimitName::MaxMachines, by_type: false, until: None };
+
 /// The remaining room of all limits while machines are chosen.
 pub(crate) struct Limits<'a> {
     policy: &'a Policy,
@@ -81,7 +85,7 @@ impl<'a> Limits<'a> {
             let machine = observed.machine;
             let since = machine.memory.paid.map(|paid| paid.since).or(machine.started_at);
             let since = since.or(machine.memory.known_since).unwrap_or(now);
-            let until = machine.next_charge_at.map_or(now, |at| at.max(now));
+            let until = machine.paid_until(now);
             limits.each_account(&machine.machine_type, |account| {
                 account.spent = account.spent.with((since, until), price, now);
                 account.running = account.running.plus(price);
@@ -116,11 +120,7 @@ impl<'a> Limits<'a> {
         number: u32,
     ) -> Result<(), LimitReached> {
         if self.policy.max_machines.is_some_and(|most| self.machines >= most) {
-            return Err(LimitReached {
-                limit: LimitName::MaxMachines,
-                by_type: false,
-                until: None,
-            });
+            return Err(TOO_MANY_MACHINES);
         }
         let price = self.price_of(machine_type);
         if !self.is_wanted_anyway(machine_type, number) {
@@ -131,6 +131,28 @@ impl<'a> Limits<'a> {
             account.running = account.running.plus(price);
             account.used = account.used.plus(price);
         });
+        Ok(())
+    }
+
+    /// Counts a requested machine that may already exist, the type's `number`th from 0, as requested again. It is
+    /// already counted among the running machines.
+    ///
+    /// # Errors
+    /// With the limit that the running machines exceed.
+    pub(crate) fn begin_again(
+        &mut self,
+        observed: &Observed<'_>,
+        number: u32,
+    ) -> Result<(), LimitReached> {
+        let machine_type = &observed.machine.machine_type;
+        if self.policy.max_machines.is_some_and(|most| self.machines > most) {
+            return Err(TOO_MANY_MACHINES);
+        }
+        if !self.is_wanted_anyway(machine_type, number) {
+            self.check(machine_type, |account| account.running)?;
+        }
+        let price = self.price(observed);
+        self.each_account(machine_type, |account| account.used = account.used.plus(price));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -32,9 +33,9 @@ pub struct Host(Form);
 enum Form {
     Address(IpAddr),
     /// An address of one network interface: `fe80::1%eth0`.
-    Scoped(Ipv6Addr, String),
-    Name(String),
-    Unreadable(String),
+    Scoped(Ipv6Addr, Arc<str>),
+    Name(Arc<str>),
+    Unreadable(Arc<str>),
 }
 
 /// Why text is not a valid endpoint.
@@ -53,7 +54,7 @@ impl Host {
     /// Takes any text. [`Host::is_readable`] says whether it is a host.
     pub fn new(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
-        text.parse().unwrap_or_else(|_: EndpointError| Self(Form::Unreadable(text.to_owned())))
+        text.parse().unwrap_or_else(|_: EndpointError| Self(Form::Unreadable(text.into())))
     }
 
     /// Whether it is a host, and not only text.
@@ -117,7 +118,7 @@ fn ipv6(text: &str) -> Option<Host> {
     let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
     let is_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let is_right = !zone.is_empty() && zone.chars().all(is_zone);
-    is_right.then(|| Some(Host(Form::Scoped(address.parse().ok()?, zone.to_owned()))))?
+    is_right.then(|| Some(Host(Form::Scoped(address.parse().ok()?, zone.into()))))?
 }
 
 fn dns_name(name: &str) -> Result<Host, &'static str> {
@@ -138,7 +139,7 @@ fn dns_name(name: &str) -> Result<Host, &'static str> {
     if name.rsplit_once('.').is_some_and(|(_, last)| last.chars().all(|c| c.is_ascii_digit())) {
         return Err("is not a whole IPv4 address");
     }
-    Ok(Host(Form::Name(name.to_ascii_lowercase())))
+    Ok(Host(Form::Name(name.to_ascii_lowercase().into())))
 }
 
 fn refuse(text: &str, reason: &str) -> EndpointError {
@@ -151,7 +152,7 @@ impl fmt::Display for Host {
         let text: Cow<'_, str> = match &self.0 {
             Form::Address(address) => address.to_string().into(),
             Form::Scoped(address, zone) => format!("{address}%{zone}").into(),
-            Form::Name(text) | Form::Unreadable(text) => text.into(),
+            Form::Name(text) | Form::Unreadable(text) => Cow::Borrowed(text),
         };
         f.pad(&text)
     }

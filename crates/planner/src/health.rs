@@ -16,7 +16,7 @@ use crate::time::{Seconds, Timestamp};
 
 /// How long the queue runner may take to notice a ready machine. The C++ one reads its machines files every
 /// 30 s (`queue-runner/build-remote.cc`); a builder registers within seconds.
-const REGISTRATION_TIMEOUT: Seconds = Seconds(120);
+pub(crate) const REGISTRATION_TIMEOUT: Seconds = Seconds(120);
 
 /// Why a ready machine is unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
 use crate::endpoint::{Endpoint, Host};
-use crate::memory::Memory;
 use crate::names::{Feature, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
@@ -24,7 +23,7 @@ pub struct MachinesFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MachinesFileEntry {
-    /// The machine, with its address, user, port and host key.
+    /// The machine, with its address, user, port and host key. Other fields do not affect the file.
     pub machine: Machine,
     /// Host name or address.
     pub address: Host,
@@ -48,6 +47,37 @@ impl MachinesFileEntry {
     /// The endpoint that identifies it in the queue runner.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { host: self.address.clone(), port: Some(self.machine.ssh_port) }
+    }
+}
+
+fn as_published(machine: &Machine) -> Machine {
+    Machine {
+        address: machine.address.clone(),
+        host_name: machine.host_name.clone(),
+        ssh_user: machine.ssh_user.clone(),
+        ssh_port: machine.ssh_port,
+        host_key: machine.host_key.clone(),
+        ..Machine::requested(machine.name.clone(), machine.machine_type.clone())
+    }
+}
+
+impl MachinesFile {
+    /// Whether it is the file for `machines` under the policy that made it. False when in doubt.
+    pub fn is_of<'a>(&self, machines: impl IntoIterator<Item = &'a Machine>) -> bool {
+        let mut entries = self.entries.iter();
+        let all_named = machines.into_iter().all(|machine| {
+            entries.next().is_some_and(|entry| {
+                let (told, now) = (&entry.machine, machine);
+                told.name == now.name
+                    && told.machine_type == now.machine_type
+                    && told.address == now.address
+                    && told.host_name == now.host_name
+                    && told.ssh_user == now.ssh_user
+                    && told.ssh_port == now.ssh_port
+                    && told.host_key == now.host_key
+            })
+        });
+        all_named && entries.next().is_none() && self.left_out.is_empty()
     }
 }
 
@@ -76,8 +106,7 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     let address = machine.address.clone().ok_or("its provider reports no address for it")?;
     let store_uri = first_column(pool.store_uri.as_ref(), machine, &address)?;
     Ok(MachinesFileEntry {
-        // Our memory does not affect the file.
-        machine: Machine { memory: Memory::default(), ..machine.clone() },
+        machine: as_published(machine),
         address,
         store_uri,
         systems: systems_built_by(pool),

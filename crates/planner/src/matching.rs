@@ -14,7 +14,7 @@ use crate::time::{Seconds, Timestamp};
 const LOCAL_HOST: &str = "localhost";
 /// How long a builder that could not be stopped may take to register again, for example under a new host
 /// name.
-const REREGISTRATION_TIMEOUT: Seconds = Seconds::from_minutes(10);
+pub(crate) const REREGISTRATION_TIMEOUT: Seconds = Seconds::from_minutes(10);
 
 /// The queue runner's machines, sorted by host.
 pub(crate) struct QueueMachines<'a> {

@@ -2,22 +2,39 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::escape::escape;
 
+macro_rules! serialized_as_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::new)
+            }
+        }
+    };
+}
+
+/// Shared text: each snapshot copies all names.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes any text. The configuration checks which names are allowed.
-            pub fn new(name: impl Into<String>) -> Self {
-                Self(name.into())
+            pub fn new(name: impl AsRef<str>) -> Self {
+                Self(name.as_ref().into())
             }
 
             /// The name as text.
@@ -25,6 +42,8 @@ macro_rules! name {
                 &self.0
             }
         }
+
+        serialized_as_text!($name);
 
         /// Escapes control characters.
         impl fmt::Display for $name {
@@ -56,18 +75,17 @@ name! {
 ///
 /// Always in normal form: systems and features are sorted and unique. So two spellings of the same type are
 /// equal, and reordering one in the configuration replaces no machine.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct MachineType(String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineType(Arc<str>);
 
 impl MachineType {
     /// Takes any text, as the other names do.
-    pub fn new(name: impl Into<String>) -> Self {
-        let name = name.into();
-        let (systems, features) = name.split_once(':').unwrap_or((&name, ""));
+    pub fn new(name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        let (systems, features) = name.split_once(':').unwrap_or((name, ""));
         match (sorted(systems), sorted(features)) {
-            (systems, features) if features.is_empty() => Self(systems),
-            (systems, features) => Self(format!("{systems}:{features}")),
+            (systems, features) if features.is_empty() => Self(systems.into()),
+            (systems, features) => Self(format!("{systems}:{features}").into()),
         }
     }
 
@@ -83,17 +101,7 @@ fn sorted(list: &str) -> String {
     Vec::from_iter(items).join(",")
 }
 
-impl From<String> for MachineType {
-    fn from(name: String) -> Self {
-        Self::new(name)
-    }
-}
-
-impl From<MachineType> for String {
-    fn from(machine_type: MachineType) -> Self {
-        machine_type.0
-    }
-}
+serialized_as_text!(MachineType);
 
 impl fmt::Display for MachineType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! Turns verdicts into the actions of now. The executor has nothing to decide.
 
-use crate::health::{Health, Unhealthy};
+use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy};
+use crate::matching::REREGISTRATION_TIMEOUT;
 use crate::memory::Operation;
 use crate::names::MachineName;
 use crate::observed::Observed;
@@ -29,12 +30,8 @@ pub(crate) fn list_phases(
         }
         if let Some(unhealthy) = &observed.unhealthy {
             plan.unhealthy.insert(name.clone(), unhealthy.clone());
-            wake_at = earliest(wake_at, health_changes_at(observed, policy));
         }
-        if !observed.may_be_operated() {
-            let failing = observed.machine.memory.failing.as_ref();
-            wake_at = earliest(wake_at, failing.map(|failing| failing.retry_at));
-        }
+        wake_at = earliest(wake_at, changes_at(observed, policy));
         if may_get_builds(observed, verdict) {
             plan.publish.push(name.clone());
         }
@@ -124,6 +121,27 @@ fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
 
 fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
     observed.order.is_some_and(|order| matches!(order.word, Word::Drain(_)))
+}
+
+/// When the judgment of a machine changes although nothing happens.
+fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
+    let memory = &observed.machine.memory;
+    let pool = policy.pools.get(&observed.machine.machine_type);
+    let failing = memory.failing.as_ref();
+    let unregistered = memory.ready_since.filter(|_| observed.in_queue.is_none());
+    [
+        failing.map(|failing| failing.retry_at),
+        failing.zip(pool).map(|(failing, pool)| failing.since.after(pool.give_up_after)),
+        failing.map(|failing| failing.since.after(REREGISTRATION_TIMEOUT)),
+        memory.missing.map(|missing| missing.since.after(missing.patience)),
+        unregistered.map(|since| since.after(REGISTRATION_TIMEOUT)),
+        observed.unhealthy.as_ref().and_then(|_| health_changes_at(observed, policy)),
+        observed.in_queue.and_then(|seen| seen.disabled_until),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|at| *at > observed.now)
+    .min()
 }
 
 /// When an unhealthy machine stops counting as capacity, or is replaced.

@@ -200,17 +200,17 @@ impl<'a> Planning<'a> {
         self.plan.sizing.insert(machine_type.clone(), sizing);
     }
 
-    /// Counts a machine against the limits. A machine to begin counts as new, unless it may already exist.
+    /// Counts a machine against the limits. A machine that may already exist is already counted as running.
     fn count(
         &mut self,
         observed: &Observed<'_>,
         number: u32,
         comes_up: bool,
     ) -> Result<(), LimitReached> {
-        if comes_up && !cost_limits::may_cost(observed) {
-            self.limits.begin(&observed.machine.machine_type, number)
-        } else {
-            self.limits.continue_use(observed, number)
+        match (comes_up, cost_limits::may_cost(observed)) {
+            (true, false) => self.limits.begin(&observed.machine.machine_type, number),
+            (true, true) => self.limits.begin_again(observed, number),
+            (false, _) => self.limits.continue_use(observed, number),
         }
     }
 

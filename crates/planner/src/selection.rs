@@ -112,11 +112,13 @@ fn creations_allowed(
 
 /// Lower is better.
 ///
-/// Busy ones come first (they stay anyway), then those with the most paid time left. The name makes the order
-/// total. A machine being released is used again before another is started.
+/// Busy ones come first (they stay anyway), then those that are not being released, then those with the most paid
+/// time left. The name makes the order total. A machine being released is used again before another is started, but not
+/// in place of one that runs: else two machines that are charged by the hour would change places each hour, and both
+/// would stay.
 pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
-) -> (u8, Reverse<u64>, Reverse<Seconds>, &'a MachineName) {
+) -> (u8, Reverse<u64>, bool, Reverse<Seconds>, &'a MachineName) {
     let readiness = match observed.machine.state {
         MachineState::Up => 0,
         MachineState::Starting => 1,
@@ -128,7 +130,9 @@ pub(crate) fn preference<'a>(
         MachineState::Requested => 6,
         MachineState::Failed => 7,
     };
-    (readiness, Reverse(observed.jobs()), Reverse(observed.paid_time_left), &observed.machine.name)
+    let is_leaving = observed.machine.memory.leaving.is_some();
+    let paid_time_left = Reverse(observed.paid_time_left);
+    (readiness, Reverse(observed.jobs()), is_leaving, paid_time_left, &observed.machine.name)
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u32 {

@@ -166,6 +166,14 @@ impl Machine {
         }
     }
 
+    /// Until when its time is paid for at `now`. When the last listing is older than its next charge, each started hour
+    /// since then counts as charged.
+    pub fn paid_until(&self, now: Timestamp) -> Timestamp {
+        let Some(at) = self.next_charge_at else { return now };
+        let hours = now.since(at).0.div_ceil(Seconds::from_minutes(60).0);
+        at.after(Seconds(hours.saturating_mul(Seconds::from_minutes(60).0)))
+    }
+
     /// How much paid time is left at `now`; zero when charged by the second.
     pub fn paid_time_left(&self, now: Timestamp) -> Seconds {
         self.next_charge_at.map_or(Seconds(0), |at| at.since(now))
@@ -397,6 +405,31 @@ impl QueueMachine {
             steps_done: None,
             total_step_time: None,
             total_build_time: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_started_hour_after_the_last_listing_is_paid() {
+        let machine = |charge| Machine {
+            next_charge_at: charge,
+            ..Machine::requested(MachineName::new("farm-0"), MachineType::new("x86_64-linux"))
+        };
+        let at = |second: u64| Timestamp(1_000_000 + second);
+        for (charge, now, until) in [
+            (None, 50, 50),
+            (Some(3600), 0, 3600),
+            (Some(3600), 3600, 3600),
+            (Some(3600), 3601, 7200),
+            (Some(3600), 7200, 7200),
+            (Some(3600), 7201, 10_800),
+        ] {
+            let paid_until = machine(charge.map(at)).paid_until(at(now));
+            assert_eq!(paid_until, at(until), "next charge {charge:?}, now {now}");
         }
     }
 }

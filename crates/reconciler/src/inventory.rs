@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, is_ours};
+use planner::{
+    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Timestamp, is_ours,
+};
 
 use crate::boundary::{Effect, Listing, ListingId, ProviderId};
 use crate::history::Happening;
@@ -14,6 +16,9 @@ use crate::record::Record;
 const MISSING_TIMEOUT: Seconds = Seconds(120);
 /// How long a new machine may take to appear in a listing: providers' listings lag.
 const FIRST_LISTING_TIMEOUT: Seconds = Seconds(600);
+/// How long a machine may take to appear in a listing after a creation whose outcome is unknown. Until then it counts
+/// against all limits.
+const UNKNOWN_OUTCOME_TIMEOUT: Seconds = Seconds(1800);
 /// The interval between listings of a provider while machines of it boot.
 const BOOT_LIST_INTERVAL: Seconds = Seconds(2);
 /// A start time that is later than the known one by more than this is a reboot. Providers round start times.
@@ -44,7 +49,7 @@ impl Reconciler {
         }
     }
 
-    pub(crate) fn next_listing_at(&self) -> Option<planner::Timestamp> {
+    pub(crate) fn next_listing_at(&self) -> Option<Timestamp> {
         let booting = self.booting();
         self.providers
             .iter()
@@ -82,7 +87,14 @@ impl Reconciler {
         let Some(provider) = self.providers.get_mut(id) else { return };
         let Some(asked) = provider.asked.take_if(|asked| asked.listing == listing) else { return };
         let was_available = provider.answer.as_ref().is_none_or(Result::is_ok);
-        self.changed = true;
+        // Shared resources are counted anew with each listing. Other changes set the flag below. A plan that is older
+        // than `listInterval` is made again in any case.
+        let list_interval = self.configuration.timing.list_interval;
+        self.changed |= self.planned_at.after(list_interval) <= self.now
+            || provider.answer.is_none()
+            || was_available != result.is_ok()
+            || !provider.resources.is_empty()
+            || result.as_ref().is_ok_and(|listing| !listing.resources.is_empty());
         match result {
             Ok(listing) => {
                 provider.answer = Some(Ok(()));
@@ -94,6 +106,8 @@ impl Reconciler {
                 self.take_over(id, listing.machines, listing.not_ours, asked.moment);
             }
             Err(error) => {
+                // The plan tells why.
+                self.changed |= provider.problem() != Some(&error);
                 provider.answer = Some(Err(error.clone()));
                 if was_available {
                     self.note_of_provider(id, Happening::ProviderUnavailable { error });
@@ -130,7 +144,9 @@ impl Reconciler {
             }
         }
         self.note_missing(id, &listed, asked);
+        self.note_never_created(id, &listed, asked);
         if let Some(provider) = self.providers.get_mut(id) {
+            self.changed |= provider.duplicates != duplicates || provider.not_ours != not_ours;
             provider.duplicates = duplicates;
             provider.not_ours = not_ours;
         }
@@ -147,6 +163,7 @@ impl Reconciler {
         let is_configured =
             |id: &ProviderId| self.providers.get(id).is_some_and(|provider| provider.is_configured);
         let Some(record) = self.records.get(&name) else {
+            self.changed = true;
             self.records.insert(name.clone(), Record::found(machine, id.clone(), self.now));
             self.storage.touch(&name);
             self.bill_as_listed(&name);
@@ -179,7 +196,7 @@ impl Reconciler {
         }
         let before = record.clone();
         record.provider = id.clone();
-        record.exists = true;
+        record.is_known_to_exist();
         record.was_listed = true;
         let was_missing = record.machine.memory.missing.take().is_some();
         let rebooted = match (record.machine.started_at, machine.started_at) {
@@ -202,6 +219,7 @@ impl Reconciler {
             record.booting_since = Some(now);
         }
         if *record != before {
+            self.changed = true;
             self.storage.touch(&name);
         }
         if !before.exists {
@@ -237,6 +255,26 @@ impl Reconciler {
         self.note_of(name, Happening::Interrupted);
     }
 
+    /// A machine whose creation had an unknown outcome and that is still not listed after the timeout does not exist.
+    fn note_never_created(
+        &mut self,
+        id: &ProviderId,
+        listed: &BTreeSet<MachineName>,
+        asked: Sequence,
+    ) {
+        let now = self.now;
+        for (name, record) in self.records.iter_mut().filter(|(_, record)| record.provider == *id) {
+            let is_over = |since: Timestamp| since.after(UNKNOWN_OUTCOME_TIMEOUT) <= now;
+            let may_exist = listed.contains(name) || record.exists || record.is_ahead_of(asked);
+            if !may_exist && record.unknown_since.is_some_and(is_over) {
+                record.unknown_since = None;
+                record.creation_failed();
+                self.changed = true;
+                self.storage.touch(name);
+            }
+        }
+    }
+
     /// Handles machines that a listing does not contain.
     fn note_missing(&mut self, id: &ProviderId, listed: &BTreeSet<MachineName>, asked: Sequence) {
         let unlisted: Vec<_> = self
@@ -250,6 +288,7 @@ impl Reconciler {
         for name in unlisted {
             let Some(record) = self.records.get_mut(&name) else { continue };
             let memory = &mut record.machine.memory;
+            self.changed |= memory.destroyed_at.is_some() || memory.missing.is_none();
             if memory.destroyed_at.is_some() {
                 // Its name stays taken until the operation under way has ended.
                 if memory.under_way.is_none() {

@@ -195,7 +195,7 @@ impl Reconciler {
         let happening = match running.operation {
             Operation::Create => {
                 record.describe(machine);
-                record.exists = true;
+                record.is_known_to_exist();
                 record.booting_since = Some(now);
                 record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
@@ -272,10 +272,10 @@ impl Reconciler {
             return;
         }
         match running.operation {
-            Operation::Create if kind != OperationErrorKind::TimedOut => {
-                record.attempt += 1;
-                record.machine.memory.paid = None;
+            Operation::Create if kind == OperationErrorKind::TimedOut => {
+                record.unknown_since = Some(self.now);
             }
+            Operation::Create => record.creation_failed(),
             Operation::Drain => record.was_drained(),
             // It may be off or gone in spite of the error: it must be deployed before it is published again.
             Operation::Stop | Operation::Destroy => record.machine.memory.ready_since = None,

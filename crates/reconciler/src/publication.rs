@@ -22,6 +22,8 @@ pub(crate) struct Publication {
     under_way: Option<(PublicationId, MachinesFile)>,
     /// What this run published last.
     current: Option<MachinesFile>,
+    /// Whether the current policy made it.
+    by_policy: bool,
     /// The result of that publication.
     outcome: Option<Published>,
     /// Why publishing failed, and when to retry.
@@ -40,6 +42,11 @@ impl Publication {
     /// Whether no machines file is configured: builders register themselves.
     pub(crate) fn is_not_wanted(&self) -> bool {
         self.outcome == Some(Published::NotWanted)
+    }
+
+    /// There is another policy.
+    pub(crate) fn policy_changed(&mut self) {
+        self.by_policy = false;
     }
 
     pub(crate) fn shift(&mut self, seconds: i64) {
@@ -68,8 +75,15 @@ impl Reconciler {
         }
         let machines = plan.publish.iter().filter_map(|name| self.records.get(name));
         let machines = machines.map(|record| &record.machine);
+        let publication = &mut self.publication;
+        let current = publication.current.as_ref().filter(|_| publication.by_policy);
+        if current.is_some_and(|current| current.is_of(machines.clone())) {
+            publication.failed = None;
+            return;
+        }
+        publication.by_policy = true;
         let file = machines_file(&self.configuration.policy, machines);
-        if self.publication.current.as_ref() == Some(&file) {
+        if publication.current.as_ref() == Some(&file) {
             // The file that could not be written is no longer the desired one.
             self.publication.failed = None;
             return;
@@ -114,6 +128,8 @@ impl Reconciler {
                 self.publication.outcome = Some(published);
             }
             Err(error) => {
+                // The current file may be that of an earlier policy.
+                self.publication.by_policy = false;
                 let is_new = self.publication.failed.is_none();
                 self.publication.failed = Some((error.clone(), self.now.after(RETRY_AFTER)));
                 if is_new {

@@ -47,6 +47,8 @@ pub struct Reconciler {
     pub(crate) remembers: bool,
     /// The first plan is made at this time at the latest, even if first answers are missing.
     pub(crate) first_plan_at: Timestamp,
+    /// When the last plan was made.
+    pub(crate) planned_at: Timestamp,
     /// Whether anything that a plan may depend on has changed.
     pub(crate) changed: bool,
     /// The plan that was carried out last.
@@ -60,7 +62,7 @@ impl Reconciler {
     /// Creates a reconciler from the `state` that an ended run recorded. `seed` is the seed of all jitter. It
     /// does nothing before [`act`](Self::act) is called.
     pub fn new(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
-        Self::read_only(configuration, state.left_behind(), seed, now)
+        Self::read_only(configuration, state.left_behind(now), seed, now)
     }
 
     /// Creates a reconciler that only reads, while another process may be at work: operations in `state` stay
@@ -89,6 +91,7 @@ impl Reconciler {
             publication: Publication::default(),
             storage: Storage::default(),
             first_plan_at: now.after(FIRST_ANSWERS_TIMEOUT),
+            planned_at: now,
             changed: true,
             plan: Plan::default(),
             seen: None,
@@ -136,6 +139,7 @@ impl Reconciler {
             let snapshot = self.snapshot();
             let plan = (self.planner)(&self.configuration.policy, &snapshot);
             self.seen = Some(snapshot);
+            self.planned_at = now;
             self.remember_verdicts(&plan);
             self.create(&plan);
             self.start_and_deploy(&plan);
@@ -236,6 +240,7 @@ impl Reconciler {
     fn configured(&mut self, configuration: Configuration) {
         self.redeploy_changed_settings(&configuration);
         self.configuration = configuration;
+        self.publication.policy_changed();
         self.update_providers();
         self.note(None, None, Happening::Configured);
         self.changed = true;
@@ -278,6 +283,7 @@ impl Reconciler {
         for provider in self.providers.values_mut() {
             provider.last_asked = provider.last_asked.map(|at| at.shifted(seconds));
         }
+        self.planned_at = self.planned_at.shifted(seconds);
         self.operations.shift(seconds);
         self.questions.shift(seconds);
         self.publication.shift(seconds);

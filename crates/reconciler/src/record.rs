@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use planner::{
     BackOff, Endpoint, Experience, Leaving, Listed, Machine, MachineName, MachineState,
-    MachineType, Order, Seconds, Sequence, StepsBuilt, Timestamp,
+    MachineType, Order, Paid, Seconds, Sequence, StepsBuilt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,10 @@ pub struct Record {
     /// Whether its provider has ever listed it.
     #[serde(default)]
     pub was_listed: bool,
+    /// When the outcome of its creation became unknown: the machine may exist until a creation succeeds or a listing
+    /// long after shows that it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_since: Option<Timestamp>,
     /// Since when it boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booting_since: Option<Timestamp>,
@@ -91,6 +95,7 @@ impl Record {
             attempt: 0,
             exists: false,
             was_listed: false,
+            unknown_since: None,
             booting_since: None,
             made_in: None,
             kept_alive_at: None,
@@ -99,6 +104,21 @@ impl Record {
             touched: Sequence(0),
             built: None,
             drains: 0,
+        }
+    }
+
+    /// Its provider has confirmed that it exists.
+    pub(crate) fn is_known_to_exist(&mut self) {
+        self.exists = true;
+        self.unknown_since = None;
+    }
+
+    /// An attempt to create it has failed. While an earlier attempt may have created it, it still counts against the
+    /// limits, and the token stays the same: this failure says nothing about the earlier attempt.
+    pub(crate) fn creation_failed(&mut self) {
+        if self.unknown_since.is_none() {
+            self.attempt += 1;
+            self.machine.memory.paid = None;
         }
     }
 
@@ -203,11 +223,18 @@ impl Record {
         let shift = |time: Option<Timestamp>| time.map(|time| time.shifted(seconds));
         self.machine.memory.shift(seconds);
         self.booting_since = shift(self.booting_since);
+        self.unknown_since = shift(self.unknown_since);
         self.kept_alive_at = shift(self.kept_alive_at);
     }
 
     /// The record after the run that wrote it has ended: no operation is under way.
-    fn left_behind(mut self) -> Self {
+    fn left_behind(mut self, now: Timestamp) -> Self {
+        if !self.exists {
+            // The run may have ended before it could write down that the creation had begun.
+            let since = self.machine.memory.requested_at.unwrap_or(now);
+            self.machine.memory.paid.get_or_insert(Paid { since, dollars_per_hour: None });
+            self.unknown_since = Some(now);
+        }
         let memory = &mut self.machine.memory;
         let under_way = memory.under_way.take();
         if under_way.is_some_and(|under_way| under_way.operation.stops_builds()) {
@@ -250,8 +277,9 @@ pub struct State {
 impl State {
     /// The state after the run that wrote it has ended: no operation is under way.
     #[must_use]
-    pub fn left_behind(mut self) -> Self {
-        self.records = self.records.into_iter().map(Record::left_behind).collect();
+    pub fn left_behind(mut self, now: Timestamp) -> Self {
+        let records = self.records.into_iter();
+        self.records = records.map(|record| record.left_behind(now)).collect();
         self
     }
 }

@@ -25,7 +25,7 @@ impl Reconciler {
         let machine_type = record.machine.machine_type.clone();
         let pool = self.configuration.policy.pools.get(&machine_type);
         let price = paid.dollars_per_hour.or_else(|| pool?.dollars_per_hour).unwrap_or_default();
-        let until = record.machine.next_charge_at.map_or(now, |at| at.max(now));
+        let until = record.machine.paid_until(now);
         self.learn(&machine_type, |known| {
             known.spent = known.spent.with((paid.since, until), price, now);
         });

@@ -163,14 +163,17 @@ impl Reconciler {
 
     pub(crate) fn recorded(&mut self, batch: BatchId, result: Result<(), String>) {
         let Some(changes) = self.storage.under_way.remove(&batch) else { return };
-        self.changed = true;
         match result {
             Ok(()) => {
+                // Creations wait for their intents to be written down.
+                self.changed |= self.records.values().any(|record| !record.exists);
                 if self.storage.under_way.is_empty() && self.storage.failed.take().is_some() {
+                    self.changed = true;
                     self.note(None, None, Happening::StorageWorks);
                 }
             }
             Err(error) => {
+                self.changed = true;
                 self.storage.requeue(changes);
                 // Earlier batches may be lost, too.
                 self.storage.machines.extend(self.records.keys().cloned());

@@ -9,7 +9,7 @@ use planner::{
     Snapshot, Verdict,
 };
 use reconciler::Event;
-use simulator::campaign::{Trial, trial, trial_with};
+use simulator::campaign::{Knobs, Trial, shrink, trial, trial_with};
 use simulator::engine::Seed;
 use simulator::world::{Planted, Rule};
 
@@ -229,6 +229,35 @@ fn a_planner_that_takes_a_renamed_machine_for_drained_is_found() {
         planner::plan(policy, &snapshot)
     }
     expect_found(forgets_names, Rule::NeverReleaseBusy);
+}
+
+/// A seed that breaks a rule is shrunk to what is needed for that, and to the same each time.
+#[test]
+fn a_broken_rule_is_shrunk_to_a_short_history() {
+    fn one_too_many(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut policy = policy.clone();
+        for pool in policy.pools.values_mut() {
+            pool.max_machines += 1;
+        }
+        planner::plan(&policy, snapshot)
+    }
+    let planted = Planted { planner: one_too_many, ..Planted::NOTHING };
+    let found = trials(0..100, planted).into_iter().find(|trial| {
+        trial.violations.first().is_some_and(|first| first.rule == Rule::MaxMachines)
+    });
+    let knobs = found.unwrap().knobs;
+    let before = knobs.steps;
+    let shrunk = shrink(knobs.clone(), planted).unwrap();
+    assert_eq!(shrunk.rule, Rule::MaxMachines);
+    let left = shrunk.trial.knobs.step_ids().count() as u64;
+    assert!(left < before && left < 30, "{left} of {before} steps are left: {shrunk}");
+    let told = shrunk.to_string();
+    // Of two dozen faults what makes a second machine wanted at the same time is enough.
+    assert!(told.matches("  fault ").count() <= 2 && !told.contains("incident"), "{told}");
+    assert!(told.lines().count() < 30, "{told}");
+    assert!(told.contains("what still breaks \"maxMachines\""), "{told}");
+    assert_eq!(shrink(knobs, planted), Some(shrunk));
+    assert_eq!(shrink(Knobs::draw(Seed(0)), Planted::NOTHING), None);
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Driver {
             Mode::Act => Reconciler::new(configuration, state, seed, now),
             Mode::Look => {
                 let is_at_work = lock::holder(&config.state_dir).is_some();
-                let state = if is_at_work { state } else { state.left_behind() };
+                let state = if is_at_work { state } else { state.left_behind(now) };
                 // Shows the state as it is, not as it would be after a plan that nobody carries out.
                 Reconciler::read_only(configuration, state, seed, now)
                     .with_planner(|_, _| planner::Plan::default())

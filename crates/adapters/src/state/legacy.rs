@@ -85,6 +85,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         machine,
         provider,
         attempt: 0,
+        unknown_since: None,
         exists,
         was_listed: seen.is_some(),
         booting_since: None,

@@ -78,6 +78,10 @@ pub(crate) enum Sim {
         /// Number of seeds, counted up from the first
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
+        /// Shrink each seed that breaks a rule: remove faults and steps while the same rule still breaks, and print
+        /// what remains
+        #[arg(long)]
+        shrink: bool,
         /// Print the parameters drawn from the seed as JSON
         #[arg(long)]
         knobs: bool,

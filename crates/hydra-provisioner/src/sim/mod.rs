@@ -17,9 +17,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use simulator::campaign::trial;
+use simulator::campaign::{shrink, trial};
 use simulator::engine::{Millis, Seed};
 use simulator::trace::{RecordingReader, write_workload};
+use simulator::world::Planted;
 
 use crate::commands::{fail, load, plan_for, print, print_json};
 use crate::exit::Exit;
@@ -42,7 +43,7 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
         Sim::Report { confs, trace, output, target, options } => {
             page::report(&confs, &trace, &output, Millis::from_seconds(target), options)
         }
-        Sim::Campaign { seed, seeds, knobs } => campaign(seed, seeds, knobs),
+        Sim::Campaign { seed, seeds, shrink, knobs } => campaign(seed, seeds, shrink, knobs),
         Sim::Replay { conf, recording } => replay(&conf, &recording),
         Sim::Generate { scenario, seed, output } => generate(&scenario, seed, &output),
         Sim::Serve(args) => serve::serve(&args),
@@ -130,7 +131,7 @@ fn warn_of_unsupported(runs: &[Run]) {
 const TRIALS_AT_ONCE: usize = 64;
 
 /// Results in the order of the seeds.
-fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
+fn campaign(first: u64, count: u64, shrinks: bool, knobs: bool) -> Result<Exit, Exit> {
     let mut exit = Exit::Done;
     for begin in (0..count).step_by(TRIALS_AT_ONCE) {
         let end = count.min(begin.saturating_add(TRIALS_AT_ONCE as u64));
@@ -143,6 +144,9 @@ fn campaign(first: u64, count: u64, knobs: bool) -> Result<Exit, Exit> {
             print(&trial)?;
             if !trial.violations.is_empty() {
                 exit = Exit::SomeFailed;
+                if shrinks && let Some(shrunk) = shrink(trial.knobs, Planted::NOTHING) {
+                    print(shrunk)?;
+                }
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Limits of what is done at the same time.
 
 use planner::{MachineType, Operation, PoolPolicy, System};
-use reconciler::{Event, Listing, ProviderId, State, Timing};
+use reconciler::{Event, Listing, OperationErrorKind, ProviderId, State, Timing};
 
-use crate::harness::{Harness, TYPE, configuration, pool, up};
+use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 
 #[test]
 fn a_provider_gets_so_many_operations_at_once() {
@@ -145,4 +145,80 @@ fn a_wait_has_a_known_end() {
     assert!(next.0 > harness.now && next.0 <= harness.now + 10, "{next:?} at {}", harness.now);
     assert_eq!(harness.reconciler.plan().wake_at, None, "nothing changes by itself");
     assert!(harness.reconciler.is_settled());
+}
+
+/// A creation timed out. A later attempt that fails says nothing about the first one: its machine may exist.
+#[test]
+fn a_machine_that_may_exist_counts_against_the_limits_until_it_is_known_not_to() {
+    let mut pool = pool();
+    (pool.max_machines, pool.max_creating) = (3, 3);
+    let other = PoolPolicy { runnables_per_machine: std::num::NonZeroU32::MIN, ..pool.clone() };
+    let other = PoolPolicy { systems: vec![System::new("aarch64-linux")], ..other };
+    let mut configuration = configuration(&[(TYPE, pool), ("aarch64-linux", other)]);
+    configuration.policy.max_machines = Some(1);
+    let mut harness = Harness::of(configuration, State::default());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    let token = harness.operations[0].1.token.clone();
+    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::TimedOut, "no answer")));
+    let paid = |harness: &Harness| harness.disk.records[&name(0)].machine.memory.paid;
+    for _ in 0..2 {
+        harness.pass(120);
+        harness.list(&[]);
+        assert_eq!(harness.under_way(), ["create farm-0"]);
+        assert_eq!(harness.operations[0].1.token, token, "the same machine is requested again");
+        harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "refused")));
+        assert!(paid(&harness).is_some(), "it may exist");
+    }
+    for _ in 0..3 {
+        harness.queue(0, &[]);
+    }
+    assert_eq!(harness.under_way(), ["destroy farm-0"], "it is made sure that it is gone");
+}
+
+/// As above. After half an hour of listings without it, it does not exist.
+#[test]
+fn a_machine_that_is_not_listed_for_half_an_hour_after_an_unknown_outcome_does_not_exist() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    let token = harness.operations[0].1.token.clone();
+    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::TimedOut, "no answer")));
+    harness.pass(120);
+    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "refused")));
+    let record = |harness: &Harness| harness.disk.records[&name(0)].clone();
+    let began = harness.now;
+    while record(&harness).unknown_since.is_some() {
+        assert!(record(&harness).machine.memory.paid.is_some(), "it counts");
+        assert!(harness.now < began + 4000, "it is never known");
+        harness.pass(30);
+        if !harness.operations.is_empty() {
+            assert_eq!(harness.operations[0].1.token, token);
+            let refused = error(OperationErrorKind::Failed, "refused");
+            harness.end(Operation::Create, 0, Err(refused));
+        }
+        harness.list(&[]);
+    }
+    assert!(harness.now >= began + 1600, "{}", harness.now - began);
+    assert_eq!(record(&harness).machine.memory.paid, None);
+    harness.pass(3600);
+    assert_ne!(harness.operations[0].1.token, token, "another attempt has another token");
+}
+
+/// The run that requested it was killed: whether its request was sent is unknown.
+#[test]
+fn an_intent_of_an_earlier_run_counts_against_the_limits() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    let mut record = harness.disk.records[&name(0)].clone();
+    // Only the intent was recorded.
+    (record.machine.memory.paid, record.machine.memory.under_way) = (None, None);
+    harness.disk.records.insert(name(0), record);
+    let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "refused")));
+    let record = &harness.disk.records[&name(0)];
+    assert!(record.machine.memory.paid.is_some() && record.unknown_since.is_some());
 }

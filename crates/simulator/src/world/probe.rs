@@ -102,3 +102,67 @@ pub(super) fn offer(pool: &PoolPolicy) -> Offer {
         speed_thousandths: pool.speed_factor.thousandths.max(1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::num::NonZeroU32;
+
+    use planner::{
+        Demand, DemandKey, Feature, Queue, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp,
+        plan,
+    };
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::*;
+
+    const SYSTEMS: [&str; 4] = ["x86_64-linux", "i686-linux", "aarch64-linux", "riscv64-linux"];
+
+    fn features() -> impl Strategy<Value = BTreeSet<Feature>> {
+        subsequence(vec!["kvm", "big-parallel", "benchmark"], 0..=3)
+            .prop_map(|names| names.into_iter().map(Feature::new).collect())
+    }
+
+    fn kinds() -> impl Strategy<Value = DemandKey> {
+        (select(SYSTEMS.to_vec()), features(), any::<bool>()).prop_map(
+            |(system, mut features, local)| {
+                if local {
+                    features.insert(Feature::new("local"));
+                }
+                DemandKey { system: System::new(system), features }
+            },
+        )
+    }
+
+    fn pools() -> impl Strategy<Value = PoolPolicy> {
+        let systems = subsequence(SYSTEMS.to_vec(), 1..=3);
+        (systems, features(), features(), 0..3_u64).prop_map(
+            |(systems, mandatory, supported, ignored)| {
+                let mut pool = PoolPolicy::new(systems.into_iter().map(System::new).collect());
+                pool.max_machines = 1;
+                pool.runnables_per_machine = NonZeroU32::MIN;
+                pool.ignored_runnables = ignored;
+                (pool.mandatory_features, pool.supported_features) = (mandatory, supported);
+                pool
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// The planner wants a machine for a step exactly where the model's queue runner gives it that step.
+        #[test]
+        fn planner_and_model_agree_on_who_builds_what(pool in pools(), kind in kinds(), runnable in 1..5_u64) {
+            let name = MachineType::new("pool");
+            let policy = Policy::new(Tag::new("sim"), [(name.clone(), pool.clone())].into());
+            let demand = vec![Demand { runnable, ..Demand::none_of(kind.clone()) }];
+            let queue = Queue { uptime: Seconds(100_000), demand, ..Queue::default() };
+            let snapshot = Snapshot::new(Timestamp(1_000_000), QueueStatus::Up(queue));
+            let is_wanted = !plan(&policy, &snapshot).provision.is_empty();
+            let is_enough = runnable > pool.ignored_runnables;
+            prop_assert_eq!(is_wanted, offer(&pool).supports(&kind) && is_enough);
+        }
+    }
+}

@@ -1,7 +1,6 @@
-//! The fault campaign: farms, work and trouble, all drawn from one seed, and the rules watched throughout.
+//! What is drawn from a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -9,21 +8,15 @@ use planner::{
     DemandKey, Feature, IdleAction, IdleTimeout, MachineType, Money, Policy, PoolPolicy, Seconds,
     System, Tag,
 };
-use reconciler::Planner;
 use serde::Serialize;
 
 use crate::cloud::{BillingModel, MachineModel, Spot, Tariff};
 use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
 use crate::queue_runner::Settings;
-use crate::simulation::{Setup, Simulation};
+use crate::simulation::Setup;
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
-use crate::world::{
-    CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Notices, Planted, Rule, Violation,
-};
+use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Notices};
 
-/// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
-/// queue runner's longest back-off is 81 minutes for each of four tries.
-const REST_WITHIN: Millis = Millis::from_hours(96);
 /// All work may have to be done by one machine of half the usual speed, and be lost with it and done again.
 const TIMES_THE_WORK: u64 = 4;
 
@@ -44,6 +37,8 @@ pub struct Knobs {
     pub farm: Farm,
     /// How many steps there are.
     pub steps: u64,
+    /// Steps that are left out, by id: see [`super::shrink()`].
+    pub left_out: BTreeSet<u64>,
     /// In which time they are submitted.
     pub submitted_within: Millis,
     /// For each step: in how many of a million cases it needs another one.
@@ -52,47 +47,6 @@ pub struct Knobs {
     pub canceled: u32,
     /// How long steps take.
     pub durations: Distribution,
-}
-
-/// How a trial ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Trial {
-    /// What was drawn.
-    pub knobs: Knobs,
-    /// Rules that were broken.
-    pub violations: Vec<Violation>,
-    /// When it came to rest or was given up.
-    pub ended_at: Millis,
-    /// How often the provisioner's loop turned.
-    pub turns: u64,
-    /// Machines that were made.
-    pub created: u64,
-}
-
-/// Runs the trial of `seed`, with `planner`.
-pub fn trial(seed: Seed, planner: Planner) -> Trial {
-    trial_with(seed, Planted { planner, ..Planted::NOTHING })
-}
-
-/// Runs the trial of `seed`, with a planted bug.
-pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
-    let knobs = Knobs::draw(seed);
-    let mut simulation = Simulation::new(knobs.setup()).with(planted);
-    let trouble_ends = knobs.farm.faults.until;
-    simulation.advance(trouble_ends);
-    let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
-    if !simulation.run_until(limit) {
-        let what = format!("still waits for: {}", simulation.what_it_waits_for());
-        simulation.world_mut().report_violation(Rule::Converge, what);
-    }
-    let world = simulation.world();
-    Trial {
-        violations: world.violations().to_vec(),
-        ended_at: world.now(),
-        turns: simulation.turns(),
-        created: world.usage().values().map(|usage| usage.created).sum(),
-        knobs,
-    }
 }
 
 impl Knobs {
@@ -107,6 +61,7 @@ impl Knobs {
             policy,
             farm,
             steps: rng.between(1, 300),
+            left_out: BTreeSet::new(),
             submitted_within: Millis(rng.below(Millis::from_hours(12).0)),
             dependencies: small_chance(&mut rng, 900_000),
             canceled: small_chance(&mut rng, 900_000),
@@ -134,7 +89,12 @@ impl Knobs {
         }
     }
 
-    fn longest_work(&self) -> Millis {
+    /// The steps that are not left out.
+    pub fn step_ids(&self) -> impl Iterator<Item = u64> {
+        (0..self.steps).filter(|id| !self.left_out.contains(id))
+    }
+
+    pub(super) fn longest_work(&self) -> Millis {
         let workload = self.workload();
         let all = workload.steps().iter().map(|step| step.duration().0).sum::<u64>();
         Millis(all.saturating_mul(TIMES_THE_WORK))
@@ -155,6 +115,7 @@ impl Knobs {
             while id > 0 && dependencies.len() < 4 && shapes.chance(self.dependencies) {
                 dependencies.push(shapes.below(id));
             }
+            dependencies.retain(|id| !self.left_out.contains(id));
             let step = NewStep {
                 id,
                 submit,
@@ -168,8 +129,10 @@ impl Knobs {
                 cores: None,
                 cancel: shapes.chance(self.canceled).then(|| next_cancellation(submit)),
             };
-            // Ids are in order and dependencies point backwards: nothing can be refused.
-            let _refused = builder.add(step);
+            if !self.left_out.contains(&id) {
+                // Ids are in order and dependencies point backwards: nothing can be refused.
+                let _refused = builder.add(step);
+            }
         }
         builder.finish().unwrap_or_default()
     }
@@ -358,24 +321,4 @@ fn next_cancellation(submit: Millis) -> Millis {
 fn kind(system: &str, features: &[&str]) -> DemandKey {
     let features = features.iter().map(|name| Feature::new(*name)).collect();
     DemandKey { system: System::new(system), features }
-}
-
-/// The seed first: it is all that is needed to see it again.
-impl fmt::Display for Trial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { knobs, violations, ended_at, turns, created } = self;
-        writeln!(
-            f,
-            "seed {}: {} steps, {turns} turns, {created} machines made, ended at {ended_at}, {} violations",
-            knobs.seed,
-            knobs.steps,
-            violations.len()
-        )?;
-        // The first tells most: later ones may follow from it.
-        if let Some(first) = violations.first() {
-            write!(f, "{first}")?;
-            writeln!(f, "to see it again: hydra-provisioner sim campaign --seed {}", knobs.seed)?;
-        }
-        Ok(())
-    }
 }

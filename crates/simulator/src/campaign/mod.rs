@@ -1,0 +1,87 @@
+//! The fault campaign: farms, work and trouble, all drawn from one seed, and the rules watched throughout.
+
+mod knobs;
+mod shrink;
+
+use std::fmt;
+
+use reconciler::Planner;
+
+use crate::engine::{Millis, Seed};
+use crate::simulation::Simulation;
+use crate::world::{Planted, Rule, Violation};
+pub use knobs::Knobs;
+pub use shrink::{Shrunk, shrink};
+
+/// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
+/// queue runner's longest back-off is 81 minutes for each of four tries.
+const REST_WITHIN: Millis = Millis::from_hours(96);
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// What was drawn.
+    pub knobs: Knobs,
+    /// Rules that were broken.
+    pub violations: Vec<Violation>,
+    /// When it came to rest or was given up.
+    pub ended_at: Millis,
+    /// How often the provisioner's loop turned.
+    pub turns: u64,
+    /// Machines that were made.
+    pub created: u64,
+}
+
+/// Runs the trial of `seed`, with `planner`.
+pub fn trial(seed: Seed, planner: Planner) -> Trial {
+    trial_with(seed, Planted { planner, ..Planted::NOTHING })
+}
+
+/// Runs the trial of `seed`, with a planted bug.
+pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
+    run(Knobs::draw(seed), planted)
+}
+
+/// Runs the trial that `knobs` describe, with a planted bug.
+pub fn run(knobs: Knobs, planted: Planted) -> Trial {
+    let mut simulation = Simulation::new(knobs.setup()).with(planted);
+    let trouble_ends = knobs.farm.faults.until;
+    simulation.advance(trouble_ends);
+    let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
+    if !simulation.run_until(limit) {
+        let what = format!("still waits for: {}", simulation.what_it_waits_for());
+        simulation.world_mut().report_violation(Rule::Converge, what);
+    }
+    let world = simulation.world();
+    Trial {
+        violations: world.violations().to_vec(),
+        ended_at: world.now(),
+        turns: simulation.turns(),
+        created: world.usage().values().map(|usage| usage.created).sum(),
+        knobs,
+    }
+}
+
+/// The seed first: it is all that is needed to see it again.
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { knobs, violations, ended_at, turns, created } = self;
+        writeln!(
+            f,
+            "seed {}: {} steps, {turns} turns, {created} machines made, ended at {ended_at}, {} violations",
+            knobs.seed,
+            knobs.steps,
+            violations.len()
+        )?;
+        // The first tells most: later ones may follow from it.
+        if let Some(first) = violations.first() {
+            write!(f, "{first}")?;
+            writeln!(
+                f,
+                "to see it again: hydra-provisioner sim campaign --seed {0}\nto shorten it: hydra-provisioner sim campaign --seed {0} --shrink",
+                knobs.seed
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Shrinks a seed that breaks a rule to a short history: faults, incidents, limits and steps are removed one by one
+//! while the same rule still breaks.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::{Knobs, Trial, run};
+use crate::world::{Faults, Planted, Rule};
+
+/// The most trials that one seed gets.
+const MOST_TRIALS: u32 = 2000;
+
+/// What is left of a seed that breaks a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shrunk {
+    /// The rule.
+    pub rule: Rule,
+    /// How it is broken now.
+    pub trial: Trial,
+    /// How many trials it took.
+    pub trials: u32,
+}
+
+/// Removes what is not needed to break the same rule as `knobs` does. `None` if they break none.
+pub fn shrink(knobs: Knobs, planted: Planted) -> Option<Shrunk> {
+    let trial = run(knobs, planted);
+    let rule = trial.violations.first()?.rule;
+    let mut shrinking = Shrinking { planted, shrunk: Shrunk { rule, trial, trials: 1 } };
+    // What could not be removed at first may be removable once other things are gone.
+    while shrinking.remove_settings() | shrinking.remove_steps() {}
+    Some(shrinking.shrunk)
+}
+
+struct Shrinking {
+    planted: Planted,
+    shrunk: Shrunk,
+}
+
+impl Shrinking {
+    /// Takes `knobs` if they break the rule, too. Returns whether they do.
+    fn try_with(&mut self, knobs: Knobs) -> bool {
+        if self.shrunk.trials >= MOST_TRIALS || knobs == self.shrunk.trial.knobs {
+            return false;
+        }
+        self.shrunk.trials += 1;
+        let mut trial = run(knobs, self.planted);
+        let rule = self.shrunk.rule;
+        trial.violations.retain(|violation| violation.rule == rule);
+        let breaks = !trial.violations.is_empty();
+        if breaks {
+            self.shrunk.trial = trial;
+        }
+        breaks
+    }
+
+    /// Removes faults, incidents, limits and machine types, each by itself.
+    fn remove_settings(&mut self) -> bool {
+        let mut has_removed = false;
+        for name in changed_faults(&self.shrunk.trial.knobs.farm.faults) {
+            let mut knobs = self.shrunk.trial.knobs.clone();
+            if let Some(faults) = without(&knobs.farm.faults, &name) {
+                knobs.farm.faults = faults;
+                has_removed |= self.try_with(knobs);
+            }
+        }
+        for at in (0..self.shrunk.trial.knobs.farm.incidents.len()).rev() {
+            has_removed |= self.try_change(|knobs| {
+                knobs.farm.incidents.remove(at);
+            });
+        }
+        for machine_type in self.shrunk.trial.knobs.policy.pools.clone().into_keys() {
+            has_removed |= self.try_change(|knobs| {
+                knobs.policy.pools.remove(&machine_type);
+            });
+        }
+        let changes: [fn(&mut Knobs); 4] = [
+            |knobs| knobs.policy.max_machines = None,
+            |knobs| knobs.policy.cost_limits = planner::CostLimits::default(),
+            |knobs| knobs.canceled = 0,
+            |knobs| knobs.dependencies = 0,
+        ];
+        for change in changes {
+            has_removed |= self.try_change(change);
+        }
+        has_removed
+    }
+
+    /// Removes steps: half of them at first, single ones in the end.
+    fn remove_steps(&mut self) -> bool {
+        let mut has_removed = false;
+        let mut length = self.steps().len().div_ceil(2);
+        while length > 0 {
+            for part in self.steps().chunks(length) {
+                has_removed |= self.try_change(|knobs| knobs.left_out.extend(part));
+            }
+            length /= 2;
+        }
+        has_removed
+    }
+
+    fn try_change(&mut self, change: impl FnOnce(&mut Knobs)) -> bool {
+        let mut knobs = self.shrunk.trial.knobs.clone();
+        change(&mut knobs);
+        self.try_with(knobs)
+    }
+
+    /// The steps that are left.
+    fn steps(&self) -> Vec<u64> {
+        self.shrunk.trial.knobs.step_ids().collect()
+    }
+}
+
+fn fields(faults: &Faults) -> Map<String, Value> {
+    match serde_json::to_value(faults) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// The names of the faults that are set.
+fn changed_faults(faults: &Faults) -> BTreeSet<String> {
+    let by_default = fields(&Faults::default());
+    let changed =
+        fields(faults).into_iter().filter(|(name, value)| by_default.get(name) != Some(value));
+    changed.map(|(name, _)| name).filter(|name| name != "until").collect()
+}
+
+fn without(faults: &Faults, name: &str) -> Option<Faults> {
+    let mut left = fields(faults);
+    left.remove(name);
+    serde_json::from_value(Value::Object(left)).ok()
+}
+
+/// What is left, then how the rule is broken.
+impl fmt::Display for Shrunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, trial, trials } = self;
+        let knobs = &trial.knobs;
+        writeln!(
+            f,
+            "seed {}, shrunk in {trials} trials: what still breaks \"{rule}\"",
+            knobs.seed
+        )?;
+        let faults = fields(&knobs.farm.faults);
+        for name in changed_faults(&knobs.farm.faults) {
+            writeln!(f, "  fault {name}: {}", faults.get(&name).unwrap_or(&Value::Null))?;
+        }
+        for incident in &knobs.farm.incidents {
+            writeln!(
+                f,
+                "  incident at {} for {}: {:?}",
+                incident.at, incident.length, incident.kind
+            )?;
+        }
+        for machine_type in knobs.policy.pools.keys() {
+            writeln!(f, "  machine type {machine_type}")?;
+        }
+        let ids: Vec<_> = knobs.step_ids().map(|id| id.to_string()).collect();
+        writeln!(f, "  {} steps: {}", ids.len(), ids.join(" "))?;
+        trial.violations.iter().take(1).try_for_each(|first| write!(f, "{first}"))
+    }
+}
