@@ -40,6 +40,11 @@
 
       formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
 
+      # Parts of `sim tune` as derivations: nix/tune.nix says what it takes.
+      lib = forEachSystem (pkgs: {
+        tune = pkgs.callPackage ./nix/tune.nix { hydra-provisioner = ours pkgs; };
+      });
+
       overlays.default = final: _prev: {
         hydra-provisioner = final.callPackage ./nix/package.nix { };
       };

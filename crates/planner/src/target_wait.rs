@@ -9,6 +9,9 @@
 //! wanted = ceil(slots / maxJobs)
 //! ```
 //!
+//! `T` is `targetWait`, or the time until a new machine is ready if that is longer. A machine started now helps
+//! nobody sooner, and one with less work than its start takes costs more to start than to use.
+//!
 //! `D` is measured from earlier steps of the type. If it is wrong, or if a few long steps hold all slots, the
 //! wait still exceeds the target. Therefore `slots = r + q` while the waiting steps have waited longer than
 //! `T` on average.
@@ -26,6 +29,11 @@ pub(crate) struct Load {
     pub(crate) step_time: Seconds,
     /// The average wait of the waiting steps, if known.
     pub(crate) mean_wait: Option<Seconds>,
+}
+
+/// The target that counts for a type whose new machines are ready after `start_time`.
+pub(crate) fn within_reach(target: Seconds, start_time: Seconds) -> Seconds {
+    target.max(start_time)
 }
 
 /// The slots that `load` needs for a wait of `target`, and the machines of `pool` with that many slots.
@@ -60,6 +68,12 @@ mod tests {
         pool.max_jobs = max_jobs;
         let (machines, slots) = wanted(&pool, Seconds(400), load);
         (machines, slots.tenths)
+    }
+
+    #[test]
+    fn no_target_is_shorter_than_a_start() {
+        assert_eq!(within_reach(Seconds(300), Seconds(120)), Seconds(300));
+        assert_eq!(within_reach(Seconds(300), Seconds(1700)), Seconds(1700));
     }
 
     #[test]

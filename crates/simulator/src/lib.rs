@@ -14,6 +14,7 @@ pub mod scenario;
 pub mod simulation;
 pub mod statistics;
 pub mod trace;
+pub mod tuning;
 pub mod waiting;
 pub mod workload;
 pub mod world;

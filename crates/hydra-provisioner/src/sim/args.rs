@@ -10,6 +10,7 @@ use simulator::results::WarmUp;
 
 use super::conf::ConfArg;
 use super::hydra_database::Database;
+use super::tune::Tune;
 
 /// The subcommands of `sim`.
 #[derive(Debug, Subcommand)]
@@ -69,6 +70,14 @@ pub(crate) enum Sim {
         target: u64,
         #[command(flatten)]
         options: Options,
+    },
+    /// Search for cheaper settings: tries many on the same work, drops bad ones early, verifies on held-out seeds
+    Tune(Tune),
+    /// Combine the shards of one `sim tune`
+    Merge {
+        /// Files written by `sim tune --shard K/N --output FILE`, one for every K
+        #[arg(required = true, value_name = "SHARD")]
+        shards: Vec<PathBuf>,
     },
     /// Test random farms, traces and faults for violations of the order rules
     Campaign {
@@ -210,8 +219,7 @@ pub(crate) struct Output {
     pub(crate) output: PathBuf,
 }
 
-#[derive(Debug, Args)]
-#[cfg_attr(test, derive(Default))]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Random seed, instead of the scenario's
     #[arg(long)]
@@ -245,6 +253,13 @@ pub(crate) struct Options {
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,
+}
+
+impl Options {
+    /// All as it is usual, on another farm where that is told.
+    pub(super) fn with_farm(farm: Option<PathBuf>) -> Self {
+        Self { farm, ..Self::default() }
+    }
 }
 
 fn warm_up(text: &str) -> Result<WarmUp, String> {

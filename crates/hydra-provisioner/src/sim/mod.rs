@@ -12,6 +12,7 @@ mod prices;
 mod report;
 mod runs;
 mod serve;
+mod tune;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
         Sim::Report { confs, trace, output, target, options } => {
             page::report(&confs, &trace, &output, Millis::from_seconds(target), options)
         }
+        Sim::Tune(args) => tune::tune(&args),
+        Sim::Merge { shards } => tune::merge(&shards),
         Sim::Campaign { seed, seeds, shrink, knobs } => campaign(seed, seeds, shrink, knobs),
         Sim::Replay { conf, recording } => replay(&conf, &recording),
         Sim::Generate { scenario, seed, output } => generate(&scenario, seed, &output),

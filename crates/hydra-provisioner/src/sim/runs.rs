@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::sim::args::Options;
 
 /// A farm that is not at rest this long after the last submission counts as stuck.
-const PATIENCE: Millis = Millis::from_hours(30 * 24);
+pub(super) const PATIENCE: Millis = Millis::from_hours(30 * 24);
 
 /// The outcome of one simulation.
 pub(super) struct Run {
@@ -67,7 +67,7 @@ pub(super) fn run_all(
         }
     }
     let stop = stop_on_signals()?;
-    let progress = progress_bar(jobs.len() as u64);
+    let progress = progress_bar(jobs.len() as u64 * 1000, "about");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|error| fail(Exit::Unexpected, &error))?;
     let runs = pool.install(|| {
@@ -169,12 +169,14 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, Exit> {
     Ok(stop)
 }
 
-fn progress_bar(runs: u64) -> ProgressBar {
-    let bar = ProgressBar::new(runs * 1000);
+/// `sure` is how the remaining time is told.
+pub(super) fn progress_bar(length: u64, sure: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:40} {percent}% {elapsed} (about {eta} to go)");
+    let template = format!("{{bar:40}} {{percent}}% {{elapsed}} ({sure} {{eta}} to go)");
+    let style = ProgressStyle::with_template(&template);
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

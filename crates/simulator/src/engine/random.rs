@@ -32,6 +32,8 @@ pub enum Purpose {
     Step = 8,
     /// For tests and benches.
     Test = 9,
+    /// Settings that are tried.
+    Tuning = 10,
 }
 
 impl Seed {

@@ -1,0 +1,159 @@
+//! What settings are tried on: traces with their seeds, some to search on, some held out.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use simulator::engine::Millis;
+use simulator::results::Results;
+use simulator::simulation::{Setup, Simulation};
+use simulator::tuning::{Outcome, Settings};
+
+use super::{Tune, input};
+use crate::exit::Exit;
+use crate::sim::args::Options;
+use crate::sim::conf::{Conf, with_files};
+use crate::sim::input::Trace;
+use crate::sim::prices;
+use crate::sim::runs::PATIENCE;
+
+/// What a search is about: equal for all its shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct What {
+    pub(super) conf: String,
+    /// The machine types' names.
+    pub(super) types: Vec<String>,
+    pub(super) candidates: u64,
+    pub(super) seed: u64,
+    /// By trace, the seeds that are searched on.
+    pub(super) training: Vec<(String, Vec<u64>)>,
+    pub(super) held_out: Vec<(String, Vec<u64>)>,
+    /// Seconds; see [`Tune::wait`].
+    pub(super) wait: Option<u64>,
+    pub(super) prices: Vec<String>,
+}
+
+/// A trace with a seed, on the configuration as it is.
+pub(super) struct Instance {
+    trace: String,
+    setup: Setup,
+}
+
+/// A list of instances.
+pub(super) struct List<'a>(Vec<&'a Instance>);
+
+/// All instances.
+pub(super) struct Instances {
+    conf: String,
+    types: Vec<String>,
+    /// One list for each trace.
+    training: Vec<Vec<Instance>>,
+    held_out: Vec<Vec<Instance>>,
+}
+
+impl Instances {
+    pub(super) fn read(args: &Tune) -> Result<Self, Exit> {
+        let options = Options::with_farm(args.farm.clone());
+        let confs = with_files(std::slice::from_ref(&args.conf))?;
+        let conf = confs.first().map(|conf| Conf::read(conf, &options)).transpose()?;
+        let Some(conf) = conf else { return Err(Exit::BadConfig) };
+        let read = |paths: &[PathBuf]| -> Result<Vec<Trace>, Exit> {
+            paths.iter().map(|path| Trace::read(path)).collect()
+        };
+        let (traces, held_out_traces) = (read(&args.traces)?, read(&args.held_out)?);
+        if let Some((file, farm)) = conf.told_farm() {
+            let file = file.display().to_string();
+            input::warn_of_unknown_types(&file, farm, std::slice::from_ref(&conf));
+        }
+        let seeds = |trace: &Trace, skip: u64, count: u64| {
+            let first = trace.first_seed(None).saturating_add(skip);
+            (first..).take(usize::try_from(count).unwrap_or(usize::MAX)).collect::<Vec<_>>()
+        };
+        let instances = |traces: &[Trace], skip, count| -> Result<Vec<Vec<Instance>>, Exit> {
+            let of_trace = |trace: &Trace| {
+                let seeds = seeds(trace, skip, count).into_iter();
+                let instance = |seed| {
+                    Ok(Instance { trace: trace.name.clone(), setup: trace.setup(&conf, seed)? })
+                };
+                seeds.map(instance).collect()
+            };
+            traces.iter().map(of_trace).collect()
+        };
+        let training = instances(&traces, 0, args.seeds)?;
+        let mut held_out = instances(&traces, args.seeds, args.held_out_seeds)?;
+        held_out.extend(instances(&held_out_traces, 0, args.held_out_seeds)?);
+        let types = conf.policy().pools.keys().map(ToString::to_string).collect();
+        Ok(Self { conf: conf.name.clone(), types, training, held_out })
+    }
+
+    pub(super) fn what(&self, args: &Tune) -> What {
+        let named = |lists: &[Vec<Instance>]| {
+            let named = lists.iter().filter_map(|list| {
+                let seeds = list.iter().map(|instance| instance.setup.seed.0).collect();
+                Some((list.first()?.trace.clone(), seeds))
+            });
+            named.collect()
+        };
+        let first = self.training.first().and_then(|list| list.first());
+        What {
+            conf: self.conf.clone(),
+            types: self.types.clone(),
+            candidates: args.candidates,
+            seed: args.seed,
+            training: named(&self.training),
+            held_out: named(&self.held_out),
+            wait: args.wait,
+            prices: first.map(|instance| prices::of(&instance.setup)).unwrap_or_default(),
+        }
+    }
+
+    /// One seed of every trace in each round.
+    pub(super) fn training_rounds(&self) -> Vec<List<'_>> {
+        let seeds = self.training.iter().map(Vec::len).max().unwrap_or(0);
+        let round = |at: usize| self.training.iter().filter_map(move |list| list.get(at));
+        (0..seeds).map(|at| List(round(at).collect())).collect()
+    }
+
+    /// In the order of [`What::held_out`].
+    pub(super) fn held_out(&self) -> List<'_> {
+        List(self.held_out.iter().flatten().collect())
+    }
+}
+
+impl<'a> List<'a> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Instance> {
+        self.0.iter().copied()
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.iter().map(Instance::weight).sum()
+    }
+}
+
+impl Instance {
+    /// How long a run takes, more or less: the steps.
+    pub(super) fn weight(&self) -> u64 {
+        self.setup.workload.steps().len() as u64 + 1
+    }
+
+    /// To the end, unless the user has had enough.
+    pub(super) fn run(&self, settings: Option<&Settings>, stop: &AtomicBool) -> Option<Outcome> {
+        const LOOK_INTERVAL: Millis = Millis::from_hours(24);
+        let mut setup = self.setup.clone();
+        if let Some(settings) = settings {
+            settings.apply(&mut setup.policy);
+            setup.farm.cycle.interval = Millis::from_seconds(settings.poll_interval);
+        }
+        let seed = setup.seed.0;
+        let limit = setup.workload.last_submission() + PATIENCE;
+        let mut simulation = Simulation::new(setup);
+        while simulation.world().now() < limit && !stop.load(Ordering::Relaxed) {
+            if simulation.run_until(limit.min(simulation.world().now() + LOOK_INTERVAL)) {
+                break;
+            }
+        }
+        let whole = !stop.load(Ordering::Relaxed);
+        whole.then(|| Outcome::from(&Results::of(seed, &simulation)))
+    }
+}
