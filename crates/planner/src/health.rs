@@ -2,7 +2,8 @@
 //!
 //! An unhealthy machine causes a warning at once, does not count as capacity after `healthTimeout`, and is
 //! replaced after `giveUpAfter` when idle. If most ready machines of a type are unhealthy in the same way,
-//! the cause is the queue runner or the network: then none of them is replaced.
+//! the cause is the queue runner or the network: then none of them is replaced. A machine that its own provider
+//! calls unreachable is judged alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observed::Observed;
 use crate::policy::PoolPolicy;
-use crate::snapshot::{QueueStatus, Snapshot};
+use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
 /// How long the queue runner may take to notice a ready machine. The C++ one reads its machines files every
@@ -72,19 +73,25 @@ pub(crate) fn judge<'m, 'a: 'm>(
 ) -> bool {
     let machines: Vec<_> = machines.filter(|m| m.machine.memory.ready_since.is_some()).collect();
     let mut kinds: BTreeMap<u8, usize> = BTreeMap::new();
-    for unhealthy in machines.iter().filter_map(|machine| machine.unhealthy.as_ref()) {
+    let may_share = machines.iter().filter(|machine| !is_lost_by_its_provider(machine));
+    for unhealthy in may_share.filter_map(|machine| machine.unhealthy.as_ref()) {
         *kinds.entry(kind(unhealthy)).or_default() += 1;
     }
     let ready = machines.len();
     let common_cause = ready > 1 && kinds.values().any(|number| 2 * number > ready);
     for machine in machines {
-        machine.has_common_cause = common_cause;
+        machine.has_common_cause = common_cause && !is_lost_by_its_provider(machine);
         machine.health = match &machine.unhealthy {
-            Some(_) if !common_cause => health_after(machine.unhealthy_for(now), pool),
+            Some(_) if !machine.has_common_cause => health_after(machine.unhealthy_for(now), pool),
             _ => Health::Counts,
         };
     }
     common_cause
+}
+
+/// Neither the queue runner nor our network is the cause then.
+fn is_lost_by_its_provider(observed: &Observed<'_>) -> bool {
+    observed.machine.state == MachineState::Unreachable
 }
 
 /// The health of a machine that has been unhealthy for this long.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{Listed, Sequence};
+use crate::memory::{Listed, Operation, Sequence};
 use crate::observed::Observed;
 use crate::plan::AcceptsJobs;
 use crate::snapshot::{MachineKeys, Queue, Snapshot};
@@ -25,6 +25,8 @@ pub enum ReleaseStep {
     Unlist,
     /// Wait for a newer queue status.
     Await(AwaitReason),
+    /// End its deployment, which may wait long for a machine that does not answer.
+    EndDeployment,
     /// Stop its builder (REST).
     Drain,
     /// Stop or destroy it.
@@ -59,7 +61,9 @@ pub(crate) fn next_step(
         MachineKeys::HostName => rest(observed, asked),
     };
     let is_operation = matches!(step, ReleaseStep::Drain | ReleaseStep::Release);
-    if is_operation && !observed.may_be_released() {
+    if is_operation && observed.operation() == Some(Operation::Deploy) {
+        ReleaseStep::EndDeployment
+    } else if is_operation && !observed.may_be_released() {
         ReleaseStep::Await(AwaitReason::Operation)
     } else if queue.keys == MachineKeys::HostName
         && may_have_changed(&step, observed)
@@ -77,7 +81,7 @@ fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
     match step {
         ReleaseStep::Drain => true,
         ReleaseStep::Release => observed.machine.memory.failing.is_some(),
-        ReleaseStep::Unlist | ReleaseStep::Await(_) => false,
+        ReleaseStep::Unlist | ReleaseStep::EndDeployment | ReleaseStep::Await(_) => false,
     }
 }
 

@@ -327,6 +327,7 @@ impl Display for Release {
         match step {
             // Only just decided, or waiting for a confirmation.
             ReleaseStep::Unlist
+            | ReleaseStep::EndDeployment
             | ReleaseStep::Drain
             | ReleaseStep::Await(AwaitReason::NewerStatus) => {
                 write!(f, "{leave} {name}: {reason}")

@@ -114,6 +114,7 @@ impl Reconciler {
         for release in &plan.release {
             match (&release.step, release.how) {
                 (ReleaseStep::Unlist | ReleaseStep::Await(_), _) => {}
+                (ReleaseStep::EndDeployment, _) => self.end_deployment(&release.name),
                 (ReleaseStep::Drain, _) => {
                     self.begin(&release.name, Operation::Drain);
                 }

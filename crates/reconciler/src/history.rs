@@ -101,6 +101,8 @@ pub enum Happening {
         /// Which.
         operation: Operation,
     },
+    /// A deployment was ended because its machine is being released.
+    DeploymentEnded,
     /// A problem that did not make an operation fail.
     Warning {
         /// What.
@@ -196,6 +198,7 @@ impl Happening {
             | Self::Unlisted
             | Self::Leaving { .. }
             | Self::TakenBack
+            | Self::DeploymentEnded
             | Self::Drained
             | Self::Stopped
             | Self::Destroyed
@@ -245,6 +248,7 @@ impl fmt::Display for Happening {
             Self::Abandoned { operation } => {
                 write!(f, "{operation} exceeded its time limit and was ended")
             }
+            Self::DeploymentEnded => f.write_str("deployment ended: it is not needed"),
             Self::Warning { text } => f.write_str(text),
             Self::ProviderUnavailable { error } => write!(f, "cannot list machines: {error}"),
             Self::ProviderAvailable => f.write_str("machines can be listed again"),

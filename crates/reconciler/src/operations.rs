@@ -35,6 +35,8 @@ struct Running {
     began: Timestamp,
     limit: Seconds,
     is_abandoned: bool,
+    /// It was ended because its machine is being released: its failure means nothing.
+    is_unneeded: bool,
 }
 
 impl Operations {
@@ -109,6 +111,7 @@ impl Reconciler {
             began: self.now,
             limit,
             is_abandoned: false,
+            is_unneeded: false,
         });
         self.effects.push_back(Effect::Begin { operation: operation_id, task });
         if matches!(operation, Operation::Create | Operation::Start) {
@@ -144,6 +147,18 @@ impl Reconciler {
         }
     }
 
+    /// Ends the deployment of a machine that is being released. It may wait for as long as `deployTimeout` for a
+    /// machine that does not answer.
+    pub(crate) fn end_deployment(&mut self, name: &MachineName) {
+        let running = self.operations.under_way.iter_mut().find(|(_, running)| {
+            running.name == *name && running.operation == Operation::Deploy && !running.is_abandoned
+        });
+        let Some((id, running)) = running else { return };
+        (running.is_abandoned, running.is_unneeded) = (true, true);
+        self.effects.push_back(Effect::Abandon(*id));
+        self.note_of(name, Happening::DeploymentEnded);
+    }
+
     pub(crate) fn next_abandon(&self) -> Option<Timestamp> {
         let running = self.operations.under_way.values();
         running.filter(|running| !running.is_abandoned).map(Running::hangs_at).min()
@@ -171,6 +186,7 @@ impl Reconciler {
                 }
                 self.succeeded(&running, *machine);
             }
+            Err(_) if running.is_unneeded => {}
             Err(error) => self.failed(&running, error),
         }
         // A machine that continues in spite of its drain is drained again at the regular interval.

@@ -6,7 +6,7 @@ use planner::{AcceptsJobs, Host, Seconds, Timestamp};
 /// When the samples in `rest-queued` were taken.
 const NOW: u64 = 1_795_473_493;
 
-use super::{demand, known, read_at, reason, sample, up};
+use super::{demand, features, known, read_at, reason, sample, up};
 
 #[test]
 fn real_answers() {
@@ -67,6 +67,30 @@ fn real_answers() {
         assert_eq!(seen, machines, "{folder}");
         assert!(queue.machines.iter().all(|machine| machine.accepts_jobs == AcceptsJobs::Yes));
         assert_eq!(queue.warnings, [""; 0], "{folder}");
+    }
+}
+
+/// A machine that was cut off 15 minutes before, as the real queue runner of August 2026 went on to report it.
+#[test]
+fn a_lost_builder_stays_busy_and_is_warned_of() {
+    let (status, steps) =
+        (sample("rest-lost", "status.json"), sample("rest-lost", "status-queues.json"));
+    let queue = up(read_at(1_795_643_424, &status, Ok(&steps), |_| Some(features("kvm"))));
+    assert_eq!(demand(&queue), ["x86_64-linux:kvm 8+2"]);
+    let [lost] = &queue.machines[..] else { panic!("{:?}", queue.machines) };
+    assert_eq!((lost.host.as_str(), lost.current_jobs, lost.idle_since), ("rfarm-4", 2, None));
+    let [warning] = &queue.warnings[..] else { panic!("{:?}", queue.warnings) };
+    assert!(
+        warning.starts_with("builder rfarm-4 has not pinged the queue runner for 15m46s"),
+        "{warning}"
+    );
+
+    let text = String::from_utf8(status).unwrap();
+    for (silence, warned) in [("299", false), ("300", true), ("null", false)] {
+        let text = text.replace("\"sinceLastPing\": 946", &format!("\"sinceLastPing\": {silence}"));
+        let queue =
+            up(read_at(1_795_643_424, text.as_bytes(), Ok(&steps), |_| Some(features("kvm"))));
+        assert_eq!(!queue.warnings.is_empty(), warned, "{silence}: {:?}", queue.warnings);
     }
 }
 

@@ -92,6 +92,40 @@ fn what_most_machines_have_is_not_their_fault() {
     assert!(plan.contains("the queue runner does not know it"), "{plan}");
 }
 
+/// Then the queue runner and our network are not the cause. Seen with a real queue runner: both machines of a type
+/// had been killed, and its steps waited without end.
+#[test]
+fn those_that_their_provider_calls_unreachable_are_all_replaced() {
+    let mut pool = pool();
+    pool.give_up_after = Seconds(600);
+    let mut harness = Harness::new(pool);
+    harness.list(&[]);
+    harness.queue(3, &[]);
+    for number in 0..3 {
+        harness.end(Operation::Create, number, Ok(up(number)));
+        harness.end(Operation::Deploy, number, Ok(up(number)));
+    }
+    let dead =
+        |number| planner::Machine { state: planner::MachineState::Unreachable, ..up(number) };
+    let since = harness.now;
+    while harness.now < since + 700 {
+        for (_, task) in harness.operations.clone() {
+            let refused = error(OperationErrorKind::Unreachable, "no route");
+            harness.end(task.operation, number_of(&task), Err(refused));
+        }
+        harness.queue(3, &[]);
+        harness.list(&[dead(0), dead(1), dead(2)]);
+    }
+    for number in 0..3 {
+        let happened = harness.happened(number);
+        assert!(happened.iter().any(|line| line.starts_with("to destroy")), "{happened:?}");
+    }
+}
+
+fn number_of(task: &reconciler::Task) -> u32 {
+    task.machine.name.to_string().trim_start_matches("farm-").parse().unwrap()
+}
+
 fn with_keep_alive() -> Harness {
     let mut configuration = configuration(&[(TYPE, pool())]);
     configuration.timing = Timing::default();

@@ -372,6 +372,34 @@ fn a_drained_builder_that_is_wanted_again_is_deployed_again() {
     assert!(harness.disk.records[&name(0)].machine.memory.leaving.is_none());
 }
 
+/// A deployment waits up to `deployTimeout` for a machine that does not answer. Seen with a real queue runner: a dead
+/// builder that nobody needed stayed for 30 minutes.
+#[test]
+fn a_deployment_that_waits_for_a_dead_machine_does_not_delay_its_release() {
+    let dead = Machine { state: MachineState::Unreachable, ..builder() };
+    let mut harness = rest_harness();
+    harness.queue(1, &[rest(0)]);
+    harness.pass(60);
+    harness.list(std::slice::from_ref(&dead));
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
+    harness.queue(0, &[]);
+    harness.queue(0, &[]);
+    assert_eq!(harness.abandoned.len(), 1, "its deployment is ended");
+    harness.queue(0, &[]);
+    assert_eq!(harness.abandoned.len(), 1, "once");
+    harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::TimedOut, "ended")));
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+    harness.end(Operation::Drain, 0, Err(error(OperationErrorKind::Unreachable, "no route")));
+    harness.pass(10);
+    harness.queue(0, &[]);
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+    let happened = harness.happened(0);
+    assert!(happened.contains(&"deployment ended: it is not needed".to_owned()), "{happened:?}");
+    assert!(!happened.iter().any(|line| line.starts_with("cannot deploy")), "{happened:?}");
+}
+
 #[test]
 fn a_failed_publication_that_is_no_longer_needed_is_not_retried_forever() {
     let mut harness = Harness::with_ready_machine(pool());

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use crate::queue::clock::{Asked, Clock};
 use crate::queue::lenient::{Fields, Warnings, object, quoted};
 
+/// A builder pings every 10 s (`pingInterval` in `hydra-builder`).
+const LONGEST_SILENCE: Seconds = Seconds(300);
+
 /// The content of `/status`.
 #[derive(Debug)]
 pub(super) struct Status {
@@ -125,6 +128,10 @@ fn queue_machine(
     let fields = Fields::new(stats, &place);
     let current_jobs = jobs(entry, fields, &place, warnings);
     let idle_since = clock.ours(fields.time("idleSince", warnings));
+    let silent_for = fields.count_if_told("sinceLastPing", warnings).unwrap_or(0);
+    if silent_for >= LONGEST_SILENCE.0 && current_jobs > 0 {
+        warnings.add(silence(host_name, Seconds(silent_for), current_jobs));
+    }
     QueueMachine {
         // A builder is listed as long as it is connected, and may get a step at any time. It cannot be
         // drained: on SIGTERM it aborts its builds and disconnects (`stop_application` in
@@ -140,6 +147,15 @@ fn queue_machine(
         total_build_time: fields.seconds("totalStepBuildTimeMs", 1000),
         ..QueueMachine::new(Host::new(host_name))
     }
+}
+
+/// Seen with a machine that was cut off: the queue runner keeps its steps and reports nothing.
+fn silence(host_name: &str, silent_for: Seconds, jobs: u64) -> String {
+    format!(
+        "builder {} has not pinged the queue runner for {silent_for}: if its machine is lost, its {jobs} steps never \
+         end; restarting the queue runner retries them",
+        quoted(host_name)
+    )
 }
 
 /// The counted or listed jobs, whichever is more. A step is listed until its outputs are uploaded
