@@ -85,6 +85,13 @@ in
       description = "With `watch`: IP address and port of the status page (`/`) and the Prometheus metrics (`/metrics`), without authentication.";
     };
 
+    listenStreams = mkOption {
+      type = types.listOf types.nonEmptyStr;
+      default = [ ];
+      example = [ "/run/hydra-provisioner.sock" ];
+      description = "With `watch`: where systemd listens for the service (`ListenStream` of systemd.socket(5)): the status page and metrics are served there too. Sockets in the file system are for `group` (mode 0660).";
+    };
+
     user = mkOption {
       type = types.nonEmptyStr;
       default = "hydra-provisioner";

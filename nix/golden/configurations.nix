@@ -24,6 +24,25 @@ in
 {
   minimal = withType ownProgram;
 
+  # Two hosts with this agree on the one that is active; nobody but a group sees the page.
+  standby = enabled {
+    listenStreams = [ "/run/hydra-provisioner.sock" ];
+    credentials.chat = "/etc/secrets/chat-url";
+    settings = {
+      lease.postgresql = "host=db.example.org user=hydra dbname=hydra";
+      notify = [
+        {
+          on = [
+            "failed"
+            "budget"
+          ];
+          webhookFile = "/run/credentials/hydra-provisioner.service/chat";
+        }
+      ];
+      systemTypes.x86_64-linux = ownProgram;
+    };
+  };
+
   typical = enabled {
     sshKeyFile = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
     extraPackages = [ pkgs.awscli2 ];

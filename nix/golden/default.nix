@@ -45,6 +45,7 @@ let
       scripts = lib.filterAttrs (_: unit: unit.script != null) config.systemd.services;
     in
     suffixed ".service" (lib.mapAttrs units.service config.systemd.services)
+    // suffixed ".socket" (lib.mapAttrs (_: units.socket) config.systemd.sockets)
     // suffixed ".timer" (lib.mapAttrs (_: units.timer) config.systemd.timers)
     // suffixed ".sh" (lib.mapAttrs (_: unit: unit.script) scripts)
     // lib.optionalAttrs (provisioner.enable && provisioner.configFile == null) {

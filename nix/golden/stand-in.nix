@@ -42,6 +42,8 @@ let
     };
     serviceConfig = anything;
     timerConfig = anything;
+    listenStreams = list;
+    socketConfig = anything;
   };
 in
 {
@@ -83,6 +85,10 @@ in
         };
       };
       services = mkOption { type = types.attrsOf (types.submodule unit); };
+      sockets = mkOption {
+        type = types.attrsOf (types.submodule unit);
+        default = { };
+      };
       timers = mkOption {
         type = types.attrsOf (types.submodule unit);
         default = { };

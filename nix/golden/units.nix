@@ -59,5 +59,14 @@ in
       )
     );
 
+  socket =
+    unit:
+    text (
+      head unit
+      ++ section "Socket" (
+        map (stream: "ListenStream=${stream}") unit.listenStreams ++ lines unit.socketConfig
+      )
+    );
+
   timer = unit: text (head unit ++ section "Timer" (lines unit.timerConfig));
 }

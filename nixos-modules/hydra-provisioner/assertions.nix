@@ -124,6 +124,10 @@ in
         message = "${place}.interval is for the timer (watch = false). With watch, set settings.pollInterval instead: the time between queue status requests.";
       }
       {
+        assertion = cfg.listenStreams != [ ] -> cfg.watch;
+        message = "${place}.listenStreams needs watch: a process that does not stay answers nobody. Remove watch = false.";
+      }
+      {
         assertion = cfg.metricsAddress != null -> cfg.watch;
         message = "${place}.metricsAddress needs watch: with the timer, no process stays to answer. Remove watch = false.";
       }

@@ -13,6 +13,13 @@ let
 
   command = types.nonEmptyListOf types.str;
 
+  occasions = [
+    "failed"
+    "unhealthy"
+    "orphan"
+    "budget"
+  ];
+
   duration =
     default: description:
     mkOption {
@@ -27,6 +34,12 @@ in
       type = types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]*";
       default = "hydra-provisioned";
       description = "Identifies this provisioner's machines and is the prefix of their names. Two provisioners with one cloud account need two tags.";
+    };
+
+    formerTags = mkOption {
+      type = types.listOf (types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]*");
+      default = [ ];
+      description = "Tags that this provisioner had before: its machines with them are used and released as before; new ones get `tag`.";
     };
 
     systemTypes = mkOption {
@@ -132,35 +145,45 @@ in
       description = "Additional arguments for every `ssh`.";
     };
 
+    lease = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            postgresql = mkOption {
+              type = types.nonEmptyStr;
+              example = "host=db.example.org user=hydra dbname=hydra";
+              description = "Hydra's database (PostgreSQL 14 or newer), as a URL or as words; without a password and without TLS. For `host=/run/postgresql` the service's user needs a role of its name, or a line of pg_ident.conf.";
+            };
+            passwordFile = optional absolutePath "File with the password, for example `/run/credentials/hydra-provisioner.service/NAME`.";
+          };
+        }
+      );
+      default = null;
+      description = "Where several hosts with this `tag` agree on the one that is active; the others stand by.";
+    };
+
     notify = mkOption {
       type = types.listOf (
         types.submodule {
           options = {
             on = mkOption {
-              type = types.listOf (
-                types.enum [
-                  "failed"
-                  "unhealthy"
-                  "orphan"
-                ]
-              );
-              default = [
-                "failed"
-                "unhealthy"
-                "orphan"
-              ];
+              type = types.listOf (types.enum occasions);
+              default = occasions;
               description = "Events to report.";
             };
             command = mkOption {
-              type = command;
+              type = types.nullOr command;
+              default = null;
               example = [ "/run/current-system/sw/bin/notify-chat" ];
               description = "Program and arguments, not run through a shell. It gets JSON on standard input.";
             };
+            webhook = optional (types.strMatching "https?://.*") "URL that the JSON is posted to. World-readable: where the URL is a secret, use `webhookFile`.";
+            webhookFile = optional absolutePath "File with that URL, for example `/run/credentials/hydra-provisioner.service/NAME`.";
           };
         }
       );
       default = [ ];
-      description = "Programs to run when something fails, at most once a minute.";
+      description = "Programs and webhooks to tell when something fails, at most once a minute. Each has one of `command`, `webhook` and `webhookFile`.";
     };
 
     maxCreating = mkOption {

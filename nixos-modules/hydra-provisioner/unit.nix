@@ -128,6 +128,17 @@ in
       };
     };
 
+    systemd.sockets.hydra-provisioner = lib.mkIf (cfg.listenStreams != [ ]) {
+      description = "Status page and metrics of hydra-provisioner";
+      wantedBy = [ "sockets.target" ];
+      inherit (cfg) listenStreams;
+      socketConfig = {
+        SocketMode = "0660";
+        SocketUser = cfg.user;
+        SocketGroup = cfg.group;
+      };
+    };
+
     systemd.services.hydra-provisioner = {
       description = if cfg.watch then "hydra-provisioner" else "One run of hydra-provisioner";
       wantedBy = lib.optional cfg.watch "multi-user.target";

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use planner::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 /// A larger difference from the system clock is a step, not drift.
 const STEP: Duration = Duration::from_secs(2);
@@ -51,7 +52,28 @@ impl Clock {
     }
 }
 
-/// The system time, for code without a driver.
+/// Time since the host booted, the same for all its processes; it goes on while the host is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Uptime(pub(crate) Duration);
+
+impl Uptime {
+    pub(crate) fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+        Self(Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0)))
+    }
+
+    pub(crate) fn after(self, length: Duration) -> Self {
+        Self(self.0 + length)
+    }
+
+    /// How long until then; zero when it is over.
+    pub(crate) fn left(self) -> Duration {
+        self.0.saturating_sub(Self::now().0)
+    }
+}
+
+/// The system's time, for what has no driver.
 pub(crate) fn now() -> Timestamp {
     Timestamp(system_time().as_secs())
 }

@@ -83,7 +83,7 @@ impl Lock {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(MODE);
-        let mut file = options.open(path)?;
+        let file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -102,10 +102,19 @@ impl Lock {
             return Ok(Attempt::Replaced);
         }
         file.set_permissions(Permissions::from_mode(MODE))?;
+        lock.describe(details)?;
+        Ok(Attempt::Acquired(lock))
+    }
+
+    /// Writes what its holder does now, for others to read.
+    ///
+    /// # Errors
+    /// When it cannot be written; it is ours all the same.
+    pub fn describe(&self, details: &str) -> io::Result<()> {
+        let mut file = &self.file;
         file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "pid {}, {details}", std::process::id())?;
-        Ok(Attempt::Acquired(lock))
+        writeln!(file, "pid {}, {details}", std::process::id())
     }
 
     /// Whether the lock file is still the one that we locked. It is not if someone has deleted the state

@@ -10,7 +10,13 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::{Signal, getppid, kill_process};
+
+use crate::clock::Uptime;
 use crate::command::{TERM_TIMEOUT, end_groups, forget_reaper, set_reaper};
 use crate::lock::Lock;
 
@@ -49,27 +55,65 @@ impl Drop for Reaper {
     }
 }
 
-/// The reaper's main function: keeps a list of process groups (`+ID` or `-ID`, one per line), and ends them
-/// when standard input closes.
+/// What the reaper does: keeps a list of process groups (`+ID` or `-ID`, one a line), and ends them with its
+/// standard input. `=MILLISECONDS` says until when, in time since the host booted, the provisioner may live (it holds
+/// a lease until then): where nothing later is said in time it is killed, frozen or not, with all its groups.
 pub fn serve() {
-    end_groups(&left(io::stdin().lock()), TERM_TIMEOUT);
+    let provisioner = getppid();
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || forward(io::stdin().lock(), &sender));
+    let mut list = List::default();
+    let grace = loop {
+        let next = match list.deadline {
+            Some(deadline) => lines.recv_timeout(deadline.left()),
+            None => lines.recv().map_err(RecvTimeoutError::from),
+        };
+        match next {
+            Ok(line) => list.take(&line),
+            Err(RecvTimeoutError::Disconnected) => break TERM_TIMEOUT,
+            Err(RecvTimeoutError::Timeout) => {
+                // Whoever is our parent then is not to blame.
+                if let Some(parent) = getppid().filter(|parent| Some(*parent) == provisioner) {
+                    let _ended = kill_process(parent, Signal::KILL);
+                }
+                break Duration::ZERO;
+            }
+        }
+    };
+    end_groups(&list.groups, grace);
 }
 
-/// The groups that have not ended when `lines` end. An incomplete last line is ignored: it could name another
-/// group.
-fn left(mut lines: impl BufRead) -> BTreeSet<i32> {
-    let mut groups = BTreeSet::new();
+/// Sends on whole lines. Half a line is none: it could name another group.
+fn forward(mut lines: impl BufRead, sender: &Sender<String>) {
     let mut line = String::new();
     while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
-        let entry = line.strip_suffix('\n').and_then(|entry| entry.split_at_checked(1));
-        match entry.map(|(sign, id)| (sign, id.parse::<i32>())) {
-            Some(("+", Ok(id))) if id > 1 => groups.insert(id),
-            Some(("-", Ok(id))) => groups.remove(&id),
-            _ => false,
-        };
+        let whole = line.strip_suffix('\n').map(str::to_owned);
+        if whole.is_some_and(|line| sender.send(line).is_err()) {
+            return;
+        }
         line.clear();
     }
-    groups
+}
+
+/// What the reaper has heard.
+#[derive(Debug, Default)]
+struct List {
+    /// Groups that have not ended.
+    groups: BTreeSet<i32>,
+    /// `None`: the provisioner may live as long as it likes.
+    deadline: Option<Uptime>,
+}
+
+impl List {
+    fn take(&mut self, line: &str) {
+        let entry = line.split_at_checked(1);
+        match entry.map(|(sign, number)| (sign, number.parse::<u64>())) {
+            Some(("+", Ok(id))) if id > 1 => self.groups.extend(i32::try_from(id)),
+            Some(("-", Ok(id))) => self.groups.retain(|group| u64::try_from(*group) != Ok(id)),
+            Some(("=", Ok(at))) => self.deadline = Some(Uptime(Duration::from_millis(at))),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -78,8 +122,15 @@ mod tests {
 
     #[test]
     fn what_began_and_has_not_ended_is_left() {
-        let lines = "+10\n+11\n-10\n+12\n-12\n+1\n+-5\nnonsense\n\n+13\n+14";
-        assert_eq!(left(lines.as_bytes()), BTreeSet::from([11, 13]));
-        assert_eq!(left(&b""[..]), BTreeSet::new());
+        let lines = "+10\n+11\n-10\n+12\n-12\n+1\n+-5\nnonsense\n\n=700\n+13\n=9000\n+14";
+        let (sender, heard) = mpsc::channel();
+        forward(lines.as_bytes(), &sender);
+        drop(sender);
+        let mut list = List::default();
+        for line in heard {
+            list.take(&line);
+        }
+        assert_eq!(list.groups, BTreeSet::from([11, 13]));
+        assert_eq!(list.deadline, Some(Uptime(Duration::from_secs(9))));
     }
 }

@@ -60,6 +60,8 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         limits: Limits::default(),
         timing: Timing::default(),
         schedules: BTreeMap::new(),
+        lease: None,
+        source: serde_json::Value::Null,
         notify: Vec::new(),
         warnings: Vec::new(),
     }
@@ -260,6 +262,8 @@ fn everything() -> Config {
             max_status_age: Duration::from_secs(3600),
         },
         schedules: BTreeMap::new(),
+        lease: None,
+        source: serde_json::Value::Null,
         notify: Vec::new(),
         warnings: vec![
             "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +11,7 @@ use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum}
 use simulator::json::nearest;
 
 use crate::exit::EXIT_CODES;
+use crate::listener::Listen;
 use crate::logging;
 use crate::orders;
 
@@ -123,9 +123,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SECONDS", requires = "watch",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) interval: Option<u64>,
-    /// With --watch: serve the status page at http://ADDRESS:PORT/ and Prometheus metrics at /metrics
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
-    pub(crate) metrics: Option<SocketAddr>,
+    /// With --watch: serve the status page and metrics at ADDRESS:PORT, or on the socket unix:PATH
+    #[arg(long, visible_alias = "metrics", value_name = "WHERE", requires = "watch")]
+    pub(crate) listen: Option<Listen>,
     /// Without --watch: wait at most SECONDS for operations to end (default: their time limits)
     #[arg(long, value_name = "SECONDS", conflicts_with = "watch")]
     pub(crate) wait: Option<u64>,
@@ -137,7 +137,7 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// `run CONF` without options.
     pub(crate) fn once(conf: PathBuf) -> Self {
-        Self { conf, watch: false, interval: None, metrics: None, wait: None, record: None }
+        Self { conf, watch: false, interval: None, listen: None, wait: None, record: None }
     }
 }
 
@@ -174,6 +174,12 @@ pub(crate) enum Command {
         /// Print the snapshot as JSON instead of the plan
         #[arg(long, conflicts_with_all = ["json", "snapshot"])]
         print_snapshot: bool,
+        /// Show only what differs from the decisions of the service's configuration, or of OTHER (a file), for the same
+        /// snapshot
+        #[arg(long, value_name = "OTHER", num_args = 0..=1, require_equals = true,
+              conflicts_with_all = ["json", "print_snapshot"])]
+        #[allow(clippy::option_option, reason = "an option whose value may be left out")]
+        diff: Option<Option<PathBuf>>,
     },
     /// Show past events: machines created, ready, released and why, failures
     History {
@@ -201,12 +207,16 @@ pub(crate) enum Command {
     Release(orders::OfMachine),
     /// Delete the record of a machine that its provider no longer lists
     Forget(orders::Forget),
+    /// Treat a machine as ours that its provider lists and that is not: neither its name nor its tag says so
+    Adopt(orders::Adopt),
     /// Create, start and release no machines of a type, or of all types (all)
     Pause(orders::Pause),
     /// Cancel the orders (keep, drain, release, pause) for a machine, a type, or all
     Resume(orders::Resume),
     /// End the back-off of a type: try to create machines now
     Retry(orders::Retry),
+    /// Write a commented conf.nix, after three questions
+    Init(crate::init::Init),
     /// Validate the configuration; change nothing
     Check {
         /// conf.nix, or a .json file. Default: /etc/hydra-provisioner/conf.json or conf.nix
@@ -245,5 +255,12 @@ pub(crate) enum Command {
         /// As JSON, like /status.json of the service
         #[arg(long)]
         json: bool,
+        /// Show it again and again, until Ctrl-C; with --json one object per line
+        #[arg(long)]
+        watch: bool,
+        /// With --watch: seconds between two looks
+        #[arg(long, value_name = "SECONDS", requires = "watch", default_value = "10",
+              value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        interval: u64,
     },
 }

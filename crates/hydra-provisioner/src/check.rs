@@ -18,6 +18,8 @@ pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
             let _ = write!(text, ", without {} (no dollarsPerHour)", names.join(" and "));
         }
         text.push('\n');
+    } else {
+        text.push_str("at most unknown per hour: no type has dollarsPerHour\n");
     }
     text
 }

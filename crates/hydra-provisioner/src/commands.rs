@@ -3,14 +3,17 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use adapters::config::{self, Config, ConfigError};
 use planner::{QueueStatus, Snapshot};
 
 use crate::args::{Args, Command, Generate, RunArgs, misspelt_command};
+use crate::diff::diff;
 use crate::exit::Exit;
+use crate::follow::follow;
 use crate::history::{Wanted, history};
+use crate::init::init;
 use crate::look::{at_work, look};
 use crate::run::run_once;
 use crate::sim::sim;
@@ -40,11 +43,12 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::Run(args)), _) => run_once(&args),
         (None, Some(conf)) => run_once(&RunArgs::once(conf)),
         (Some(Command::Generate(what)), _) => generate(what),
-        (Some(Command::Plan { conf, json, snapshot, print_snapshot }), _) => {
-            let output = match (json, print_snapshot) {
-                (_, true) => PlanOutput::Snapshot,
-                (true, false) => PlanOutput::Json,
-                (false, false) => PlanOutput::Text,
+        (Some(Command::Plan { conf, json, snapshot, print_snapshot, diff }), _) => {
+            let output = match (json, print_snapshot, diff) {
+                (_, true, _) => PlanOutput::Snapshot,
+                (true, false, _) => PlanOutput::Json,
+                (false, false, Some(other)) => PlanOutput::Diff(other),
+                (false, false, None) => PlanOutput::Text,
             };
             plan(&conf, snapshot.as_deref(), output)
         }
@@ -55,25 +59,31 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::Drain(args)), _) => orders::drain(&args),
         (Some(Command::Release(args)), _) => orders::release(&args),
         (Some(Command::Forget(args)), _) => orders::forget(&args),
+        (Some(Command::Adopt(args)), _) => orders::adopt(&args),
         (Some(Command::Pause(args)), _) => orders::pause(&args),
         (Some(Command::Resume(args)), _) => orders::resume(&args),
         (Some(Command::Retry(args)), _) => orders::retry(&args),
+        (Some(Command::Init(args)), _) => init(&args),
         (Some(Command::Check { conf }), _) => check(&conf),
         (Some(Command::Sim(what)), _) => sim(what),
         (Some(Command::Why { name, conf }), _) => why(&conf, &name),
         (Some(Command::Cost { conf, json }), _) => cost::cost(&conf, json),
-        (Some(Command::Status { conf, json }), _) => status(&conf, json),
+        (Some(Command::Status { conf, json, watch: true, interval }), _) => {
+            follow(&conf, json, interval)
+        }
+        (Some(Command::Status { conf, json, .. }), _) => status(&conf, json),
         // clap asks for one of them.
         (None, None) => Err(Exit::BadConfig),
     };
     ended.unwrap_or_else(|exit| exit)
 }
 
-#[derive(Clone, Copy)]
 enum PlanOutput {
     Text,
     Json,
     Snapshot,
+    /// What differs from this configuration's plan, or from that of the service's.
+    Diff(Option<PathBuf>),
 }
 
 fn generate(what: Generate) -> Ended {
@@ -97,12 +107,35 @@ fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
         PlanOutput::Text => print(format!("{at_work}{plan}"))?,
         PlanOutput::Json => print_json(&plan)?,
         PlanOutput::Snapshot => print_json(&snapshot)?,
+        PlanOutput::Diff(other) => {
+            let other = match other {
+                Some(other) => load(&other)?,
+                None => in_force(&config)?,
+            };
+            print(format!("{at_work}{}", diff(&plan_for(&other, &snapshot), &plan)))?;
+        }
     }
     Ok(unavailable_or_done(&snapshot))
 }
 
+/// The configuration that a service or run took last.
+fn in_force(config: &Config) -> Result<Config, Exit> {
+    let unknown = || {
+        let what = "no service has taken a configuration yet; name another one: --diff=OTHER";
+        fail(Exit::BadConfig, &what)
+    };
+    let source = adapters::state::configuration(&config.state_dir).ok_or_else(unknown)?;
+    config::parse(&source).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        fail(Exit::BadConfig, &format!("the service's configuration: {}", problems.join("; ")))
+    })
+}
+
 fn check(conf: &Path) -> Ended {
-    print(check::verdict(conf, &load(conf)?))?;
+    let config = load(conf)?;
+    adapters::state::check_state_dir(&config.state_dir, &config.policy)
+        .map_err(|error| fail(Exit::BadConfig, &error))?;
+    print(check::verdict(conf, &config))?;
     Ok(Exit::Done)
 }
 

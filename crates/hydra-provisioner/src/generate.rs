@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
 use crate::args::Args;
+
+const NAME: &str = "hydra-provisioner";
 
 /// Writes `hydra-provisioner.1` and one page a subcommand into `folder`.
 pub(crate) fn man_pages(folder: &Path) -> io::Result<()> {
@@ -18,7 +20,22 @@ pub(crate) fn man_pages(folder: &Path) -> io::Result<()> {
 /// Writes the completions for `shell` to standard output.
 pub(crate) fn completions(shell: Shell) {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "hydra-provisioner", &mut script);
+    clap_complete::generate(shell, &mut commands(), NAME, &mut script);
+    if shell == Shell::Bash {
+        // clap_complete 4.6.11 has two names for the commands of a program with a hyphen in its name.
+        let text = String::from_utf8_lossy(&script);
+        script = text.replace("hydra__subcmd__provisioner", "hydra__provisioner").into_bytes();
+    }
     // A reader that has gone away is no reason to panic.
     let _gone = io::Write::write_all(&mut io::stdout().lock(), &script);
+}
+
+/// All commands, without the configuration that may stand alone: shells would take the first word for it.
+fn commands() -> Command {
+    let all = Args::command();
+    let options = all.get_arguments().filter(|argument| !argument.is_positional()).cloned();
+    Command::new(NAME)
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(options.collect::<Vec<_>>())
+        .subcommands(all.get_subcommands().cloned().collect::<Vec<_>>())
 }

@@ -39,7 +39,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpListener),
-    #[allow(dead_code, reason = "for --listen unix:PATH, which comes next")]
     Unix(UnixListener),
 }
 

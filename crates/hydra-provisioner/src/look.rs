@@ -35,11 +35,22 @@ pub(crate) fn look(config: &Config) -> Result<Snapshot, Exit> {
 /// A line about the active run or service. Its running operations are in the plan and the table.
 pub(crate) fn at_work(config: &Config) -> String {
     let Some(holder) = lock::holder(&config.state_dir) else { return String::new() };
-    let what = if holder.contains(", serving ") { "a service runs" } else { "a run is at work" };
+    let what = if holder.contains(", serving ") {
+        "a service runs"
+    } else if stands_by(&holder) {
+        "a service stands by: another host is the active one, see its log"
+    } else {
+        "a run is at work"
+    };
     let refused = state::refused(&config.state_dir)
         .map(|reason| {
             format!("its configuration was NOT reloaded, the old one goes on: {reason}\n")
         })
         .unwrap_or_default();
     format!("{what} ({holder})\n{refused}")
+}
+
+/// Whether the holder of a lock waits for a lease.
+pub(crate) fn stands_by(holder: &str) -> bool {
+    holder.contains(", standing by ")
 }

@@ -1,15 +1,17 @@
-//! Runs the operator's programs (`notify`) on failures, each at most once a minute, in a separate thread: the control
-//! loop never waits for them, and a program that hangs is killed.
+//! Tells the operator's programs and webhooks (`notify`) of what goes wrong, at most once a minute each, in a thread of its own: the
+//! loop never waits for them, and one that hangs is ended.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use adapters::command::Invocation;
-use adapters::config::{NotifySettings, Occasion};
-use planner::Warning;
+use adapters::config::{NotifySettings, Occasion, Recipient};
+use adapters::webhook;
+use planner::{Deferral, LimitName, LimitReached, Plan, Warning};
 use reconciler::{Happening, HistoryEntry, Reconciler, Severity};
 use serde_json::{Value, json};
 
@@ -22,7 +24,10 @@ const GATHER: Duration = Duration::from_secs(2);
 /// Maximum number of pending events; more are dropped here, and remain in the history.
 const MOST_WAITING: usize = 500;
 
-/// The configured programs, replaced at a reload.
+/// Characters of a message at the most, where there is a limit.
+const MOST_CONTENT: usize = 1900;
+
+/// Which programs there are, now and after a reload.
 pub(crate) type Programs = Arc<Mutex<Vec<NotifySettings>>>;
 
 struct News {
@@ -90,7 +95,27 @@ fn wrong(reconciler: &Reconciler) -> BTreeSet<(Occasion, String)> {
         Warning::NotOurs { .. } => Some((Occasion::Orphan, warning.to_string())),
         _ => None,
     });
-    unhealthy.chain(orphans).collect()
+    unhealthy.chain(orphans).chain(budgets(plan)).collect()
+}
+
+/// Types that get no machines for a limit in dollars. Without numbers that change by themselves.
+fn budgets(plan: &Plan) -> impl Iterator<Item = (Occasion, String)> {
+    plan.sizing.iter().filter_map(|(machine_type, sizing)| {
+        let Some(Deferral::Limit(LimitReached { limit, by_type, until: _ })) =
+            sizing.deferred.as_ref().map(|deferred| &deferred.reason)
+        else {
+            return None;
+        };
+        let (name, limit) = match limit {
+            LimitName::MaxMachines => return None,
+            LimitName::MaxHourlyCost { limit } => ("maxHourlyCost", limit),
+            LimitName::MaxDailyCost { limit, .. } => ("maxDailyCost", limit),
+            LimitName::MaxMonthlyCost { limit, .. } => ("maxMonthlyCost", limit),
+        };
+        let whose = if *by_type { "of the type" } else { "of the farm" };
+        let text = format!("{machine_type}: no more machines, {name} {whose} is reached ({limit})");
+        Some((Occasion::Budget, text))
+    })
 }
 
 /// Runs each program when its interval has passed, with all events collected until then.
@@ -114,15 +139,33 @@ fn run(program: &NotifySettings, news: &[News]) {
     }
     let events = news.iter().map(|news| json!({ "on": news.occasion.name(), "event": news.json }));
     let texts: Vec<_> = news.iter().map(|news| news.text.as_str()).collect();
-    // Chat systems display `text`.
+    let text = texts.join("\n");
+    // `text` is what Slack, Mattermost, Teams and Matrix show; `content` is Discord's, which takes so much.
+    let content: String = text.chars().take(MOST_CONTENT).collect();
     let told = json!({
-        "version": 1, "text": texts.join("\n"), "events": events.collect::<Vec<_>>(),
+        "version": 1, "text": text, "content": content, "events": events.collect::<Vec<_>>(),
     });
-    let invocation = Invocation::new(&program.command, LIMIT).stdin(told.to_string());
-    let problem = match invocation.run() {
-        Ok(output) if output.succeeded() => return,
-        Ok(output) => format!("exit code {}: {}", output.code, output.stderr_tail()),
-        Err(error) => error.to_string(),
-    };
-    tracing::warn!("notify: {}: {problem}", invocation.command_line());
+    if let Err(problem) = hand_over(&program.to, told.to_string()) {
+        tracing::warn!("notify: {problem}");
+    }
+}
+
+fn hand_over(to: &Recipient, told: String) -> Result<(), String> {
+    match to {
+        Recipient::Command(words) => {
+            let invocation = Invocation::new(words, LIMIT).stdin(told);
+            let problem = match invocation.run() {
+                Ok(output) if output.succeeded() => return Ok(()),
+                Ok(output) => format!("exit code {}: {}", output.code, output.stderr_tail()),
+                Err(error) => error.to_string(),
+            };
+            Err(format!("{}: {problem}", invocation.command_line()))
+        }
+        Recipient::Webhook(url) => webhook::post(url, told, LIMIT),
+        Recipient::WebhookFile(path) => {
+            let url = fs::read_to_string(path)
+                .map_err(|error| format!("cannot read webhookFile {}: {error}", path.display()))?;
+            webhook::post(url.trim(), told, LIMIT)
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What the operator says: `drain`, `keep`, `release`, `forget`, `pause`, `resume`, `retry`. It is written into the
+//! What the operator says: `drain`, `keep`, `release`, `forget`, `adopt`, `pause`, `resume`, `retry`. It is written into the
 //! state database, where the service sees it within a second.
 
 use std::collections::BTreeSet;
@@ -17,11 +17,15 @@ use crate::args::installed_conf;
 use crate::commands::{fail, load, now, print};
 use crate::exit::Exit;
 use crate::history::length;
+use crate::look::{look, stands_by};
 
 /// The word for all types.
 const ALL: &str = "all";
 /// How long a machine is kept where nothing else is said.
 const KEEP_FOR: &str = "2h";
+
+/// How long a machine that is to be adopted may take to be listed.
+const ADOPT_FOR: &str = "10m";
 
 /// About which machine or type, and why.
 #[derive(Debug, ClapArgs)]
@@ -69,6 +73,19 @@ pub(crate) struct Forget {
     #[command(flatten)]
     pub(crate) machine: OfMachine,
     /// Even if its provider may still list it; shows what may be lost, and asks
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// A machine that is to be ours.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) machine: OfMachine,
+    /// How long to wait until its provider lists it: 90s, 10m, 2h, 1d
+    #[arg(long = "for", value_name = "LENGTH", default_value = ADOPT_FOR, value_parser = length)]
+    pub(crate) length: u64,
+    /// Do it; on a terminal, says what may be lost, and asks
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -134,11 +151,33 @@ pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
                 &format!("{what}. To forget it all the same: --force"),
             ));
         }
-        if !is_agreed(&what) {
-            return Err(fail(Exit::BadConfig, &"nothing was changed"));
-        }
+        agree("Forget it?", &what)?;
     }
     say(&config, Word::Forget(name.clone()), None, &args.machine.about)
+}
+
+pub(crate) fn adopt(args: &Adopt) -> Result<Exit, Exit> {
+    let config = load(&args.machine.about.conf)?;
+    let snapshot = look(&config)?;
+    let found = snapshot.not_ours.iter().find(|name| name.as_str() == args.machine.name);
+    let Some(name) = found else {
+        let names: Vec<_> = snapshot.not_ours.iter().map(ToString::to_string).collect();
+        let there = match names.join(", ") {
+            none if none.is_empty() => "no provider lists a machine that is not ours".to_owned(),
+            some => format!("not ours are: {some}"),
+        };
+        let what = format!("cannot adopt {}; {there}", escape(&args.machine.name));
+        return Err(fail(Exit::BadConfig, &what));
+    };
+    let what = format!(
+        "{name} will be treated like a machine that was created here: it is set up, gets builds, and is destroyed when \
+         it is not needed, with everything on it; at once if its type is not configured"
+    );
+    if !args.force {
+        return Err(fail(Exit::BadConfig, &format!("{what}. To adopt it: --force")));
+    }
+    agree("Adopt it?", &what)?;
+    say(&config, Word::Adopt(name.clone()), Some(args.length), &args.machine.about)
 }
 
 pub(crate) fn pause(args: &Pause) -> Result<Exit, Exit> {
@@ -192,6 +231,9 @@ fn say(config: &Config, word: Word, length: Option<u64>, about: &About) -> Resul
     state::record_order(&config.state_dir, &order)
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     let heeded = match lock::holder(&config.state_dir) {
+        Some(holder) if stands_by(&holder) => {
+            "this host stands by: the active one does not hear it, say it there"
+        }
         Some(_) => "the service sees it within a second",
         None => "no service runs: the next run heeds it",
     };
@@ -235,14 +277,15 @@ fn user() -> String {
 }
 
 /// On a terminal somebody is asked; elsewhere `--force` has said enough.
-fn is_agreed(what: &str) -> bool {
+fn agree(question: &str, what: &str) -> Result<(), Exit> {
     tracing::warn!("{what}");
     if !io::stdin().is_terminal() {
-        return true;
+        return Ok(());
     }
     let mut answer = String::new();
-    let asked = write!(io::stderr(), "Forget it? [y/N] ").and_then(|()| io::stderr().flush());
-    asked.is_ok()
+    let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stderr().flush());
+    let is_agreed = asked.is_ok()
         && io::stdin().lock().read_line(&mut answer).is_ok()
-        && answer.trim_start().starts_with(['y', 'Y'])
+        && answer.trim_start().starts_with(['y', 'Y']);
+    if is_agreed { Ok(()) } else { Err(fail(Exit::BadConfig, &"nothing was changed")) }
 }

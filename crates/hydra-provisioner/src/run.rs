@@ -12,7 +12,8 @@ use crate::args::RunArgs;
 use crate::commands::{fail, load, print};
 use crate::exit::Exit;
 use crate::recording::Recorder;
-use crate::session::{Session, end_children};
+use crate::session::{Place, Session, end_children, kill_children};
+use crate::standby::ask_once;
 
 /// Additional time beyond the time limits of operations.
 const SLACK: Duration = Duration::from_secs(60);
@@ -21,21 +22,29 @@ const SLACK: Duration = Duration::from_secs(60);
 pub(crate) fn run_once(args: &RunArgs) -> Result<Exit, Exit> {
     let config = load(&args.conf)?;
     let wait = args.wait.map_or_else(|| longest_wait(&config), Duration::from_secs);
-    let mut session = Session::open("running", &args.conf, config)?;
+    let place = Place::take("running", &args.conf, &config)?;
+    let lease = ask_once(&config)?;
+    let mut session = Session::open(place, lease, config)?;
     session.heed_signals(|| tracing::info!("nothing to reload: this run ends by itself"))?;
     let mut account = Account::new(args);
     let deadline = Instant::now() + wait;
-    let ended = session.driver.run(Some(deadline), &mut |step| {
+    let (driver, lock) = session.split();
+    let ended = driver.run(Some(deadline), &mut |step| {
         let reconciler = step.reconciler;
         account.step(reconciler, step.happened);
         let is_over = reconciler.has_looked() && reconciler.is_settled();
-        if is_over || !session.lock.is_still_ours() {
+        if is_over || !lock.is_still_ours() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     });
-    let lost = !session.lock.is_still_ours();
+    let lost = !lock.is_still_ours();
+    if let Some(reason) = session.lost_lease() {
+        kill_children();
+        let what = format!("not the active host any more, this run ended: {reason}");
+        return Err(fail(Exit::Unexpected, &what));
+    }
     if ended == Ended::Deadline {
         tracing::warn!("not all that was begun has ended within {} s (--wait)", wait.as_secs());
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use adapters::command::end_all;
 use adapters::config::Config;
 use adapters::driver::{Driver, Handle, Mode};
+use adapters::lease::{Lease, Standing};
 use adapters::lock::{Lock, LockError};
 use adapters::reaper::Reaper;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -17,25 +18,23 @@ use signal_hook::iterator::Signals;
 use crate::commands::fail;
 use crate::exit::Exit;
 
-/// How long child processes may take to exit when the provisioner exits.
+/// How often it is seen whether the lease is still ours: well below what is left between losing it and being killed.
+const LEASE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long children may take to end by themselves when we end.
 const CHILDREN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Holds the lock of the state directory, and the driver.
-pub(crate) struct Session {
-    pub(crate) driver: Driver,
-    /// The lock is lost when the state directory is deleted; another run may then have started in a new one.
+/// The state directory is ours, and children do not outlive us.
+pub(crate) struct Place {
+    /// Whether it is still ours tells whether the state directory is: it may have been deleted, and another run
+    /// begun in a new one.
     pub(crate) lock: Lock,
     _reaper: Reaper,
-    is_stopped: Arc<AtomicBool>,
 }
 
-impl Session {
-    /// Takes the lock of the state directory and opens the state. The lock file says what this process is `doing`
-    /// (running or serving) with `conf`.
-    pub(crate) fn open(doing: &str, conf: &Path, config: Config) -> Result<Self, Exit> {
-        let now = jiff::Timestamp::now();
-        let since = now.round(jiff::Unit::Second).unwrap_or(now);
-        let details = format!("{doing} {} since {since}", conf.display());
+impl Place {
+    /// Takes the lock of the state directory. Others are told that it is `doing` so to `conf`: running or serving.
+    pub(crate) fn take(doing: &str, conf: &Path, config: &Config) -> Result<Self, Exit> {
+        let details = details(doing, conf);
         let lock = Lock::acquire(&config.state_dir, &details).map_err(|error| match error {
             LockError::Held { .. } => fail(Exit::Locked, &error),
             LockError::Unusable { .. } => fail(Exit::Unexpected, &error),
@@ -43,9 +42,49 @@ impl Session {
         let reaper = Reaper::start(&lock).map_err(|error| {
             fail(Exit::Unexpected, &format!("cannot start our own program: {error}"))
         })?;
-        let driver =
+        Ok(Self { lock, _reaper: reaper })
+    }
+}
+
+/// What others are told of the holder of the lock.
+pub(crate) fn details(doing: &str, conf: &Path) -> String {
+    let now = jiff::Timestamp::now();
+    let since = now.round(jiff::Unit::Second).unwrap_or(now);
+    format!("{doing} {} since {since}", conf.display())
+}
+
+/// The driver is ready, and may act.
+pub(crate) struct Session {
+    pub(crate) driver: Driver,
+    place: Place,
+    lease: Option<Lease>,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Opens the state. With a lease it acts only while that is ours.
+    pub(crate) fn open(place: Place, lease: Option<Lease>, config: Config) -> Result<Self, Exit> {
+        let mut driver =
             Driver::open(config, Mode::Act).map_err(|error| fail(Exit::Unexpected, &error))?;
-        Ok(Self { driver, lock, _reaper: reaper, is_stopped: Arc::default() })
+        if let Some(lease) = lease.clone() {
+            driver.step_at_least_every(LEASE_LOOK_INTERVAL);
+            driver.act_only_with(Arc::new(move || lease.is_ours()));
+        }
+        Ok(Self { driver, place, lease, is_stopped: Arc::default() })
+    }
+
+    /// Whether the state directory is still the one that was locked, for a function that the driver calls.
+    pub(crate) fn split(&mut self) -> (&mut Driver, &Lock) {
+        (&mut self.driver, &self.place.lock)
+    }
+
+    /// Why the lease is not ours any more, if so.
+    pub(crate) fn lost_lease(&self) -> Option<String> {
+        let lease = self.lease.as_ref().filter(|lease| !lease.is_ours())?;
+        Some(match lease.standing() {
+            Standing::Lost(reason) => reason,
+            _ => "its database does not answer in time".to_owned(),
+        })
     }
 
     /// Installs signal handlers: SIGTERM and SIGINT stop the driver, SIGHUP calls `on_reload`. A second SIGTERM or
@@ -74,4 +113,9 @@ impl Session {
 /// Ends running operations and all child processes. Their intents are recorded: the next run resolves them.
 pub(crate) fn end_children() {
     end_all(CHILDREN_TIMEOUT);
+}
+
+/// Ends it all at once: another may begin now.
+pub(crate) fn kill_children() {
+    end_all(Duration::ZERO);
 }

@@ -20,7 +20,8 @@ use crate::exit::Exit;
 use crate::listener::{Board, Listener};
 use crate::notifier::{Notifier, Programs};
 use crate::recording::Recorder;
-use crate::session::{Session, end_children};
+use crate::session::{Place, Session, end_children, kill_children};
+use crate::standby::{self, stand_by};
 
 /// How often the configuration's file is looked at.
 const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -32,13 +33,15 @@ const BEATS: u32 = 3;
 /// A bad configuration is an error at the start; later it is logged, and the old one goes on.
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut listener =
-        Listener::start(args.metrics).map_err(|error| fail(Exit::Unexpected, &error))?;
+        Listener::start(args.listen.as_ref()).map_err(|error| fail(Exit::Unexpected, &error))?;
     let config = configure(args).map_err(|error| fail(Exit::BadConfig, &error))?;
     let state_dir = config.state_dir.clone();
     let programs = Programs::new(config.notify.clone().into());
     let mut notifier = Notifier::start(Arc::clone(&programs));
-    let mut session = Session::open("serving", &args.conf, config)?;
+    let place = Place::take("serving", &args.conf, &config)?;
     listener.board().state_is_in(&state_dir);
+    let lease = stand_by(&place, args, &config, &listener.board())?;
+    let mut session = Session::open(place, lease, config)?;
     let reload = reload_on_demand(args, session.driver.handle(), listener.board(), programs);
     let on_hangup = reload.clone();
     session.heed_signals(move || {
@@ -52,22 +55,26 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     notify(&[NotifyState::Ready]);
     let mut recorder = Recorder::new(args.record.clone());
     let mut status = String::new();
-    session.driver.run(None, &mut |step| {
+    let (driver, lock) = session.split();
+    driver.run(None, &mut |step| {
         watchdog.beat();
         step.happened.iter().for_each(log);
         listener.update(step.reconciler, step.happened);
         notifier.update(step.reconciler, step.happened);
         recorder.note(step.reconciler);
         tell_status(step, &mut status);
-        if session.lock.is_still_ours() {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
+        if lock.is_still_ours() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
+    let is_still_ours = lock.is_still_ours();
+    if let Some(reason) = session.lost_lease() {
+        kill_children();
+        tracing::error!("not the active host any more, nothing is done from here: {reason}");
+        drop(session);
+        return Err(standby::begin_anew());
+    }
     notify(&[NotifyState::Stopping]);
     end_children();
-    if session.lock.is_still_ours() {
+    if is_still_ours {
         Ok(Exit::Done)
     } else {
         Err(fail(Exit::Unexpected, &"stateDir was deleted or replaced; this run ended"))
@@ -75,7 +82,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
 }
 
 /// The configuration as it is now, with what the command line says of it.
-fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
+pub(crate) fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     let mut config = try_load(&args.conf)?;
     if let Some(seconds) = args.interval {
         config.timing.poll_interval = Duration::from_secs(seconds);
@@ -97,9 +104,7 @@ fn reload_on_demand(
         while demands.recv().is_ok() {
             // Several at once are one.
             while demands.try_recv().is_ok() {}
-            if let Ok(now) = NotifyState::monotonic_usec_now() {
-                notify(&[NotifyState::Reloading, now]);
-            }
+            tell_reloading();
             let reloaded = reload(&args, &handle, &programs);
             if let Err(reason) = &reloaded {
                 tracing::error!("not reloaded, the old configuration goes on: {reason}");
@@ -110,6 +115,13 @@ fn reload_on_demand(
         }
     });
     sender
+}
+
+/// systemd waits for `Ready` then.
+pub(crate) fn tell_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
 }
 
 /// Returns when the configuration is in force, or refused and known to be.
@@ -125,11 +137,15 @@ fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), St
     Ok(())
 }
 
+/// What differs when a file has changed.
+pub(crate) type Stamp = Option<(u64, i64, i64, u64)>;
+
+pub(crate) fn look(conf: &Path) -> Stamp {
+    fs::metadata(conf).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
+}
+
 /// A thread that demands a reload when the file has changed.
 fn reload_when_changed(conf: PathBuf, reload: mpsc::Sender<()>) {
-    let look = |conf: &Path| {
-        fs::metadata(conf).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
-    };
     thread::spawn(move || {
         let mut seen = look(&conf);
         loop {
@@ -178,18 +194,18 @@ fn tell_status(step: &Step<'_>, last: &mut String) {
 }
 
 /// Tells systemd's watchdog that the loop turns. Only the loop itself does so: one that hangs is restarted.
-struct Watchdog {
+pub(crate) struct Watchdog {
     /// `None`: nobody watches.
-    interval: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
     last: Option<Instant>,
 }
 
 impl Watchdog {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { interval: sd_notify::watchdog_enabled().map(|limit| limit / BEATS), last: None }
     }
 
-    fn beat(&mut self) {
+    pub(crate) fn beat(&mut self) {
         let Some(interval) = self.interval else { return };
         if self.last.is_none_or(|last| last.elapsed() >= interval) {
             self.last = Some(Instant::now());
@@ -199,7 +215,7 @@ impl Watchdog {
 }
 
 /// Outside systemd nobody listens, which is fine.
-fn notify(state: &[NotifyState<'_>]) {
+pub(crate) fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!("systemd cannot be notified: {error}");
     }

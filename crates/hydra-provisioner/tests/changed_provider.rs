@@ -88,7 +88,7 @@ fn an_old_provider_that_cannot_be_asked_is_told_with_the_way_out() {
     fs::write(farm.path("machines"), "no folder").unwrap();
     let output = farm.run(&[]);
     assert_eq!(output.status.code(), Some(4));
-    assert!(stdout(&output).contains("delete state.sqlite in stateDir"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("hydra-provisioner forget NAME"), "{}", stdout(&output));
 
     fs::remove_file(farm.path("state/state.sqlite")).unwrap();
     assert_eq!(farm.run(&[]).status.code(), Some(0));

@@ -136,7 +136,8 @@ fn every_problem_of_a_configuration_is_told_and_nothing_touched() {
 fn a_good_configuration_is_said_to_be_good_with_its_highest_cost() {
     let farm = Farm::new(&json!({}));
     let output = farm.run(&["check"]);
-    let good = format!("{}: good, 1 system type\n", farm.conf().display());
+    let unknown = "at most unknown per hour: no type has dollarsPerHour";
+    let good = format!("{}: good, 1 system type\n{unknown}\n", farm.conf().display());
     assert_eq!((output.status.code(), stdout(&output)), (Some(0), good));
     let mut conf: serde_json::Value =
         serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();

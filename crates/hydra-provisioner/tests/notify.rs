@@ -5,6 +5,11 @@
 mod farm;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use farm::Farm;
 use farm::service::{Service, until};
@@ -31,4 +36,75 @@ fn programs_are_told_and_one_that_hangs_holds_up_nothing() {
     assert!(told["text"].as_str().unwrap().contains("aarch64-linux: cannot list"), "{told}");
     farm.set_runnable(3);
     until("the loop goes on", || farm.machines_file().len() == 3);
+}
+
+/// A server that takes what is posted, and hands it on.
+fn server() -> (u16, mpsc::Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, posted) = mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
+            let lower = head.to_ascii_lowercase();
+            let (_, rest) = lower.split_once("content-length: ").unwrap();
+            let mut body = vec![0; rest.split("\r\n").next().unwrap().parse().unwrap()];
+            reader.read_exact(&mut body).unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            let _gone = sender.send((head, serde_json::from_slice(&body).unwrap()));
+        }
+    });
+    (port, posted)
+}
+
+/// The URL is a secret: the log never has it, not even when nobody answers there.
+#[test]
+fn webhooks_are_told_of_a_limit_in_dollars() {
+    let farm = Farm::new(&json!({}));
+    let (port, posted) = server();
+    let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    fs::write(farm.path("url"), format!("http://127.0.0.1:{port}/hooks/s3cret\n")).unwrap();
+    conf["notify"] = json!([
+        { "on": ["budget"], "webhookFile": farm.path("url") },
+        { "on": ["budget"], "webhook": "http://127.0.0.1:1/hooks/s3cret" },
+    ]);
+    conf["maxHourlyCost"] = json!(1.0);
+    conf["systemTypes"]["x86_64-linux"]["dollarsPerHour"] = json!(0.5);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+    farm.set_runnable(5);
+    let service = Service::start(&farm, &[]);
+    let (head, told) = posted.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(head.starts_with("POST /hooks/s3cret "), "{head}");
+    let text = told["text"].as_str().unwrap();
+    assert_eq!(
+        text,
+        "x86_64-linux: no more machines, maxHourlyCost of the farm is reached ($1.00)"
+    );
+    assert_eq!((&told["content"], &told["events"][0]["on"]), (&told["text"], &json!("budget")));
+    until("the other one is tried", || service.log().contains("notify: 127.0.0.1:1: "));
+    assert!(!service.log().contains("s3cret"), "{}", service.log());
+    assert_eq!(farm.machines().len(), 2);
+}
+
+#[test]
+fn who_is_told_must_be_one() {
+    for (item, said) in [
+        (json!({}), "notify[1]: must have command"),
+        (json!({ "command": ["a"], "webhook": "https://a" }), "notify[1]: must have only one"),
+        (json!({ "webhook": "a/s3cret" }), "notify[1].webhook: must start with http"),
+        (json!({ "webhookFile": "url" }), "notify[1].webhookFile: "),
+        (
+            json!({ "command": ["a"], "on": ["money"] }),
+            "valid are failed, unhealthy, orphan and budget",
+        ),
+    ] {
+        let farm = Farm::new(&json!({ "notify": [item] }));
+        let output = farm.run(&["check"]);
+        let told = farm::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(said) && !told.contains("s3cret"), "{told}");
+    }
 }

@@ -166,7 +166,10 @@ fn a_database_that_makes_no_sense() {
         let output = farm.run(command);
         assert_eq!(output.status.code(), Some(1), "{command:?}");
         let said = stderr(&output);
-        assert!(said.contains("state.sqlite") && said.contains("can be deleted"), "{said}");
+        assert!(
+            said.contains("state.sqlite") && said.contains("is damaged; move it away"),
+            "{said}"
+        );
     }
     assert_eq!(farm.machines().len(), 2);
     delete(&farm);
@@ -267,7 +270,7 @@ fn a_database_that_is_written_over() {
     child.wait().unwrap();
     let refused = farm.run(&["run"]);
     assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("can be deleted"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("is damaged; move it away"), "{}", stderr(&refused));
     delete(&farm);
     let mut child = watch(&farm);
     until(&farm, "looked", || log(&farm).contains("found by its tag"));

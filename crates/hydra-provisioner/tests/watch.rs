@@ -285,7 +285,7 @@ fn a_bad_configuration() {
     until("taken over", || !stdout(&farm.run(&["status"])).contains("NOT reloaded"));
     // What cannot change while it runs is refused too.
     reconfigure(&farm, |conf| conf["tag"] = "another".into());
-    until("refused", || log(&farm).contains("stateDir and tag cannot change"));
+    until("refused", || log(&farm).contains("stateDir, tag and lease cannot change"));
     manager.expect_status("configuration NOT reloaded");
     assert_eq!(terminate(&mut child), Some(0));
 }

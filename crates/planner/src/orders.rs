@@ -40,6 +40,8 @@ pub enum Word {
     Release(MachineName),
     /// The machine's record is deleted, if its provider does not list it.
     Forget(MachineName),
+    /// The machine is ours from now on, although neither its name nor its tag says so.
+    Adopt(MachineName),
     /// No machine of the type is created, started or released.
     Pause(MachineType),
     /// No machine of any type is created, started or released.
@@ -52,9 +54,11 @@ impl Word {
     /// The machine that it is about.
     pub fn machine(&self) -> Option<&MachineName> {
         match self {
-            Self::Keep(name) | Self::Drain(name) | Self::Release(name) | Self::Forget(name) => {
-                Some(name)
-            }
+            Self::Keep(name)
+            | Self::Drain(name)
+            | Self::Release(name)
+            | Self::Forget(name)
+            | Self::Adopt(name) => Some(name),
             Self::Pause(_) | Self::PauseAll | Self::Retry(_) => None,
         }
     }
@@ -66,6 +70,7 @@ impl Word {
             Self::Drain(_) => "drain",
             Self::Release(_) => "release",
             Self::Forget(_) => "forget",
+            Self::Adopt(_) => "adopt",
             Self::Pause(_) | Self::PauseAll => "pause",
             Self::Retry(_) => "retry",
         }
@@ -77,9 +82,11 @@ impl Word {
             Self::Pause(machine_type) => machine_type.to_string(),
             Self::PauseAll => "all".to_owned(),
             Self::Retry(machine_type) => format!("retry {machine_type}"),
-            Self::Keep(name) | Self::Drain(name) | Self::Release(name) | Self::Forget(name) => {
-                name.to_string()
-            }
+            Self::Keep(name)
+            | Self::Drain(name)
+            | Self::Release(name)
+            | Self::Forget(name)
+            | Self::Adopt(name) => name.to_string(),
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::time::Seconds;
 pub struct Policy {
     /// Marks this provisioner's machines and is the prefix of their names.
     pub tag: Tag,
+    /// Tags that it had before: machines that carry them are ours too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_tags: Vec<Tag>,
     /// The pools by machine type.
     pub pools: BTreeMap<MachineType, PoolPolicy>,
     /// Maximum number of machines of all types together; `None`: only the types have limits.
@@ -33,10 +36,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The present tag and the former ones.
+    pub fn tags(&self) -> impl Iterator<Item = &Tag> {
+        std::iter::once(&self.tag).chain(&self.former_tags)
+    }
+
     /// A farm with only the limits of its pools.
     pub fn new(tag: Tag, pools: BTreeMap<MachineType, PoolPolicy>) -> Self {
         Self {
             tag,
+            former_tags: Vec::new(),
             pools,
             max_machines: None,
             cost_limits: CostLimits::default(),

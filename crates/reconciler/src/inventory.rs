@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{
-    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Timestamp, is_ours,
+    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag, Timestamp, is_ours,
 };
 
 use crate::boundary::{Effect, Listing, ListingId, ProviderId};
@@ -135,7 +135,7 @@ impl Reconciler {
         let mut listed = BTreeSet::new();
         for machine in machines {
             let name = machine.name.clone();
-            if !is_ours(&self.configuration.policy.tag, &name, machine.tag.as_ref()) {
+            if !self.is_ours(&name, machine.tag.as_ref()) {
                 not_ours.insert(name);
             } else if listed.insert(name.clone()) {
                 self.take_over_machine(id, machine, asked, &mut duplicates);
@@ -152,6 +152,14 @@ impl Reconciler {
         }
     }
 
+    /// By its name, by its provider's word, or by the operator's.
+    fn is_ours(&self, name: &MachineName, told: Option<&Tag>) -> bool {
+        let by_tag = self.configuration.policy.tags().any(|tag| is_ours(tag, name, told));
+        let is_adopted =
+            || self.records.get(name).is_some_and(|record| record.adopted_at.is_some());
+        by_tag || is_adopted() || self.is_to_be_adopted(name)
+    }
+
     fn take_over_machine(
         &mut self,
         id: &ProviderId,
@@ -164,7 +172,9 @@ impl Reconciler {
             |id: &ProviderId| self.providers.get(id).is_some_and(|provider| provider.is_configured);
         let Some(record) = self.records.get(&name) else {
             self.changed = true;
-            self.records.insert(name.clone(), Record::found(machine, id.clone(), self.now));
+            let adopted_at = self.is_to_be_adopted(&name).then_some(self.now);
+            let record = Record { adopted_at, ..Record::found(machine, id.clone(), self.now) };
+            self.records.insert(name.clone(), record);
             self.storage.touch(&name);
             self.bill_as_listed(&name);
             self.note_of(&name, Happening::Found);

@@ -15,6 +15,10 @@ impl Reconciler {
             for order in before.iter().filter(|order| !orders.contains(order)) {
                 self.end_order(order);
             }
+            let is_new = |order: &Order| !before.contains(order);
+            if orders.iter().any(|order| matches!(order.word, Word::Adopt(_)) && is_new(order)) {
+                self.providers.values_mut().for_each(|provider| provider.ask_soon = true);
+            }
             self.changed = true;
         }
     }
@@ -33,8 +37,13 @@ impl Reconciler {
     pub(crate) fn apply_orders(&mut self) {
         let (over, stay) = std::mem::take(&mut self.orders).into_iter().partition(|order| {
             let machine = order.word.machine();
-            let is_gone = machine.is_some_and(|name| !self.records.contains_key(name));
-            is_gone || is_one_time(&order.word) || !order.is_in_force(self.now)
+            let is_known = machine.is_none_or(|name| self.records.contains_key(name));
+            // One that is to be adopted becomes known when it is listed.
+            let is_over = match order.word {
+                Word::Adopt(_) => is_known,
+                _ => !is_known,
+            };
+            is_over || is_one_time(&order.word) || !order.is_in_force(self.now)
         });
         self.orders = stay;
         let over: Vec<Order> = over;
@@ -50,6 +59,12 @@ impl Reconciler {
             }
             self.storage.order_done(order);
         }
+    }
+
+    /// Whether the operator has said that the machine is ours, and it was not listed since.
+    pub(crate) fn is_to_be_adopted(&self, name: &MachineName) -> bool {
+        let said = |order: &Order| matches!(&order.word, Word::Adopt(it) if it == name);
+        self.orders.iter().any(|order| said(order) && order.is_in_force(self.now))
     }
 
     /// Ends the back-off of a type and of its machines.

@@ -47,6 +47,9 @@ pub struct Record {
     /// Whether the history says that the machines file names it.
     #[serde(rename = "toldPublished", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_published_in_history: bool,
+    /// Since when it is ours because the operator said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted_at: Option<Timestamp>,
     /// The moment when the last operation on it ended. Answers to older questions do not describe it any
     /// more.
     #[serde(skip)]
@@ -101,6 +104,7 @@ impl Record {
             kept_alive_at: None,
             settings: None,
             is_published_in_history: false,
+            adopted_at: None,
             touched: Sequence(0),
             built: None,
             drains: 0,

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-/// Interval between checks whether all processes of a group have ended.
+use crate::clock::Uptime;
+
+/// How often it is seen whether all of a process group has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 static REGISTRY: Mutex<Registry> =
@@ -130,7 +132,12 @@ pub(crate) fn set_reaper(mut reaper: ChildStdin) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the reaper that its work is done.
+/// The reaper ends this process at `at`, unless it hears of a later time before.
+pub(crate) fn limit_life(at: Uptime) {
+    registry().tell_reaper(&format!("={}\n", at.0.as_millis()));
+}
+
+/// The reaper hears that its work is over.
 pub(crate) fn forget_reaper() {
     registry().reaper = None;
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 pub use cancel::CancelToken;
 pub use groups::end_all;
-pub(crate) use groups::{end_groups, forget_reaper, set_reaper};
+pub(crate) use groups::{end_groups, forget_reaper, limit_life, set_reaper};
 
 use groups::Group;
 use pipes::{Pipes, STDOUT_LIMIT_BYTES, Served};

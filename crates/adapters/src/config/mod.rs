@@ -5,6 +5,7 @@ mod cost;
 mod ec2;
 mod evaluate;
 mod hcloud;
+mod lease;
 mod machines_file;
 mod notify;
 mod parse;
@@ -21,7 +22,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use cost::HourlyCost;
-pub use notify::{NotifySettings, Occasion};
+pub use lease::LeaseSettings;
+pub use notify::{NotifySettings, Occasion, Recipient};
 pub use parse::{option_names, parse};
 pub use reader::Problem;
 pub use schedule::ScheduleEntry;
@@ -56,8 +58,11 @@ pub enum ConfigError {
 /// # Errors
 /// With all problems.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    parse(&evaluate::evaluate(path)?)
-        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    let source = evaluate::evaluate(path)?;
+    match parse(&source) {
+        Ok(config) => Ok(Config { source, ..config }),
+        Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), problems }),
+    }
 }
 
 fn list(path: &Path, problems: &[Problem]) -> String {

@@ -1,16 +1,40 @@
-//! `notify`: which programs are notified of which events.
+//! `notify`: who is told of what.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
 
 use super::reader::Attrs;
 
-/// A program that is notified.
+/// Someone who is told of some things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifySettings {
     /// Of these events.
     pub on: BTreeSet<Occasion>,
-    /// Program and arguments. It gets JSON on standard input. Never run through a shell.
-    pub command: Vec<String>,
+    /// Who is told.
+    pub to: Recipient,
+}
+
+/// Who is told.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// `command`: program and arguments; JSON comes on its standard input. Never run through a shell.
+    Command(Vec<String>),
+    /// `webhook`: the URL that JSON is posted to.
+    Webhook(String),
+    /// `webhookFile`: what is in it is that URL; read each time.
+    WebhookFile(PathBuf),
+}
+
+/// Whoever knows the URL of a webhook may post to it: it is not shown.
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(words) => write!(f, "Command({words:?})"),
+            Self::Webhook(_) => f.write_str("Webhook"),
+            Self::WebhookFile(path) => write!(f, "WebhookFile({path:?})"),
+        }
+    }
 }
 
 /// The kinds of events.
@@ -22,6 +46,8 @@ pub enum Occasion {
     Unhealthy,
     /// A provider lists a machine with a name like ours that is not ours.
     Orphan,
+    /// A limit in dollars keeps machines from being created.
+    Budget,
 }
 
 impl Occasion {
@@ -31,28 +57,50 @@ impl Occasion {
             Self::Failed => "failed",
             Self::Unhealthy => "unhealthy",
             Self::Orphan => "orphan",
+            Self::Budget => "budget",
         }
     }
 }
 
-const OCCASIONS: [Occasion; 3] = [Occasion::Failed, Occasion::Unhealthy, Occasion::Orphan];
+const OCCASIONS: [Occasion; 4] =
+    [Occasion::Failed, Occasion::Unhealthy, Occasion::Orphan, Occasion::Budget];
 
 pub(super) fn read(root: &Attrs<'_>) -> Vec<NotifySettings> {
     let items = root.items("notify").into_iter();
     items
-        .map(|item| {
+        .filter_map(|item| {
             let on = occasions(&item);
-            let command = item.command("command").unwrap_or_default();
-            if command.is_empty() && item.get("command").is_none() {
-                item.problem("command", "must be set: a program and its arguments");
-            }
+            let to = recipient(&item);
             item.finish();
-            NotifySettings { on, command }
+            Some(NotifySettings { on, to: to? })
         })
         .collect()
 }
 
-/// All, if none is named.
+/// Exactly one of three.
+fn recipient(item: &Attrs<'_>) -> Option<Recipient> {
+    let command = item.command("command").map(Recipient::Command);
+    let webhook = item.text("webhook");
+    if webhook.as_ref().is_some_and(|url| !is_web(url)) {
+        item.problem("webhook", "must start with http:// or https://");
+    }
+    let file = item.absolute_path("webhookFile").map(Recipient::WebhookFile);
+    let given = ["command", "webhook", "webhookFile"];
+    match given.into_iter().filter(|name| item.get(name).is_some()).count() {
+        0 => item.own_problem(
+            "must have command (a program), webhook (a URL) or webhookFile (a file with a URL)",
+        ),
+        1 => {}
+        _ => item.own_problem("must have only one of command, webhook and webhookFile"),
+    }
+    command.or(webhook.map(Recipient::Webhook)).or(file)
+}
+
+fn is_web(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
+}
+
+/// All, where none is named.
 fn occasions(item: &Attrs<'_>) -> BTreeSet<Occasion> {
     let Some(names) = item.texts("on") else { return OCCASIONS.into() };
     let mut on = BTreeSet::new();
@@ -62,7 +110,10 @@ fn occasions(item: &Attrs<'_>) -> BTreeSet<Occasion> {
                 on.insert(occasion);
             }
             None => {
-                item.problem("on", format!("has {name:?}; valid are failed, unhealthy and orphan"));
+                item.problem(
+                    "on",
+                    format!("has {name:?}; valid are failed, unhealthy, orphan and budget"),
+                );
             }
         }
     }

@@ -11,7 +11,7 @@ use super::reader::{Attrs, Findings, Problem};
 use super::schedule::ScheduleEntry;
 use super::settings::{Config, Limits, QueueSettings, SshSettings, Timing};
 use super::system_type::{self, Defaults};
-use super::{machines_file, notify};
+use super::{lease, machines_file, notify};
 use crate::providers::ProviderSettings;
 use crate::queue::without_login;
 
@@ -41,7 +41,7 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
 /// All options, as attribute paths. `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
     let provider = json!({ "command": {}, "ec2": { "imageFilter": {}, "rootVolume": {} }, "hcloud": {}, "nixops": {}, "qemu": {} });
-    let skeleton = json!({ "queue": {}, "notify": [{}], "systemTypes": { "T": {
+    let skeleton = json!({ "queue": {}, "lease": {}, "notify": [{}], "systemTypes": { "T": {
         "provider": provider, "schedule": [{}],
     } } });
     let findings = Findings::default();
@@ -56,6 +56,7 @@ fn read(root: &Attrs<'_>) -> Config {
     let cost_limits = system_type::cost_limits(root);
     let types = types(root, cost_limits);
     let mut policy = Policy::new(tag(root), types.pools);
+    policy.former_tags = former_tags(root, &policy.tag);
     let machines_file = machines_file::read(root, &queue);
     machines_file::warn_of_decimals(root, &queue, &machines_file, &policy.pools);
     policy.other_machines = other_machines(root);
@@ -71,8 +72,10 @@ fn read(root: &Attrs<'_>) -> Config {
         ssh: ssh(root, &queue),
         limits: limits(root),
         timing: timing(root),
+        lease: lease::read(root),
         notify: notify::read(root),
         queue,
+        source: Value::Null,
         warnings: Vec::new(),
     }
 }
@@ -153,14 +156,28 @@ fn other_machines(root: &Attrs<'_>) -> Vec<HostPattern> {
 /// The tag is the prefix of machine names, which become host names and file names.
 fn tag(root: &Attrs<'_>) -> Tag {
     let tag = root.text("tag").unwrap_or_else(|| DEFAULT_TAG.to_owned());
+    check_tag(root, "tag", &tag);
+    Tag::new(tag)
+}
+
+/// Tags whose machines are ours too.
+fn former_tags(root: &Attrs<'_>, present: &Tag) -> Vec<Tag> {
+    let tags = root.texts("formerTags").unwrap_or_default();
+    for tag in &tags {
+        check_tag(root, "formerTags", tag);
+    }
+    let former = tags.into_iter().map(Tag::new).filter(|tag| tag != present);
+    former.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn check_tag(root: &Attrs<'_>, option: &str, tag: &str) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !tag.chars().all(allowed) || !tag.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         root.problem(
-            "tag",
+            option,
             format!("must be letters, digits, '.', '_' and '-' and start with a letter or digit, is {tag:?}"),
         );
     }
-    Tag::new(tag)
 }
 
 fn queue(root: &Attrs<'_>) -> QueueSettings {

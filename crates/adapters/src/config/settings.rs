@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use planner::{MachineType, Policy, Timestamp};
 use reconciler::limits;
+use serde_json::Value;
 
+use super::lease::LeaseSettings;
 use super::notify::NotifySettings;
 use super::schedule::ScheduleEntry;
 use crate::providers::ProviderSettings;
@@ -32,9 +34,13 @@ pub struct Config {
     pub limits: Limits,
     /// Intervals of questions and listings.
     pub timing: Timing,
-    /// Which programs are notified of which events.
+    /// Where it is settled which of several hosts is active. `None`: there is one.
+    pub lease: Option<LeaseSettings>,
+    /// Which programs are told of what.
     pub notify: Vec<NotifySettings>,
-    /// What the operator should know but need not fix (such as an option's old name).
+    /// What it was read from; may hold secrets. `Null` where it was not loaded from a file.
+    pub source: Value,
+    /// What the operator should know but need not mend (an option under its old name).
     pub warnings: Vec<String>,
 }
 

@@ -34,6 +34,8 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How long the shutdown waits for pending state writes.
 const RECORDING_TIMEOUT: Duration = Duration::from_millis(500);
 
+const NOT_ALLOWED: &str = "this host is not the active one any more";
+
 /// What a driver may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -50,7 +52,7 @@ pub enum Ended {
     Stopped,
     /// The deadline was reached.
     Deadline,
-    /// The caller's function ended the run.
+    /// The caller's function said so, or it may not act any more.
     Broke,
 }
 
@@ -72,7 +74,10 @@ enum Message {
     Stop,
 }
 
-/// Controls a running driver from other threads.
+/// Asked before everything that has an effect outside: whether this process may still act.
+pub type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Reaches a running driver from other threads.
 #[derive(Clone, Debug)]
 pub struct Handle(Sender<Message>);
 
@@ -115,6 +120,7 @@ pub struct Driver {
     cancels: BTreeMap<OperationId, CancelToken>,
     refused: Option<String>,
     longest_wait: Duration,
+    permission: Permission,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     /// The policy now in force according to the schedule.
@@ -130,9 +136,10 @@ impl Driver {
         let access = access(mode);
         let clock = Clock::start();
         let (mut store, state, remembered) =
-            Store::open(&config.state_dir, &config.policy.tag, access)?;
+            Store::open(&config.state_dir, &config.policy, access)?;
         let providers = Providers::new(&config, remembered);
-        if let Err(error) = store.remember_providers(providers.settings()) {
+        let remembered = store.remember_providers(providers.settings());
+        if let Err(error) = remembered.and_then(|()| store.note_configuration(&config.source)) {
             tracing::warn!("{error}");
         }
         let scheduled = config.policy_at(clock.now());
@@ -168,6 +175,7 @@ impl Driver {
             cancels: BTreeMap::new(),
             refused: None,
             longest_wait: MAX_WAIT,
+            permission: Arc::new(|| true),
             config,
             mode,
             clock,
@@ -218,8 +226,12 @@ impl Driver {
         self.longest_wait = self.longest_wait.min(interval);
     }
 
-    /// Runs until it is stopped, `deadline` is reached, or `on_step` breaks. `on_step` is called after every
-    /// step.
+    /// From now on acts only while `permission` says so: it stops when that is gone.
+    pub fn act_only_with(&mut self, permission: Permission) {
+        self.permission = permission;
+    }
+
+    /// Runs until it is stopped, `deadline` has come, or `on_step` breaks. That is called after every step.
     pub fn run(
         &mut self,
         deadline: Option<Instant>,
@@ -239,8 +251,11 @@ impl Driver {
         on_step: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Ended {
         loop {
+            if !(self.permission)() {
+                return Ended::Broke;
+            }
             self.check_clock();
-            // In [`Mode::Look`] the first answers are enough, and the caller plans.
+            // Who only looks has seen enough then, and plans by itself.
             if self.mode == Mode::Act || !self.reconciler.has_looked() {
                 self.reconciler.act(self.clock.now());
             }
@@ -333,10 +348,13 @@ impl Driver {
     }
 
     fn reload(&mut self, config: Config) -> Result<(), String> {
-        if config.state_dir != self.config.state_dir || config.policy.tag != self.config.policy.tag
-        {
+        let identity = |config: &Config| {
+            (config.state_dir.clone(), config.policy.tag.clone(), config.lease.clone())
+        };
+        if identity(&config) != identity(&self.config) {
             return Err(
-                "stateDir and tag cannot change while the provisioner runs: restart it".to_owned()
+                "stateDir, tag and lease cannot change while the provisioner runs: restart it"
+                    .to_owned(),
             );
         }
         self.refuse(None);
@@ -345,6 +363,7 @@ impl Driver {
         self.providers = Providers::new(&config, self.providers.settings().clone());
         if let Some(recorder) = &mut self.recorder {
             recorder.remember_providers(self.providers.settings().clone());
+            recorder.note_configuration(config.source.clone());
         }
         self.listen();
         self.operations = Arc::new(Operations::new(&config));
@@ -390,9 +409,11 @@ impl Driver {
             Effect::Publish { publication, file } => {
                 let Some(recorder) = &self.recorder else { return };
                 let (sink, earlier) = (self.sink.clone(), recorder.ticket());
+                let may_act = Arc::clone(&self.permission);
                 self.spawn("publish", move || {
                     earlier.wait();
-                    let result: Result<Published, String> = sink.publish(&file);
+                    let result: Result<Published, String> =
+                        if may_act() { sink.publish(&file) } else { Err(NOT_ALLOWED.to_owned()) };
                     Event::Published { publication, result }
                 });
             }
@@ -409,11 +430,13 @@ impl Driver {
         let earlier = recorder.ticket();
         let provider = self.providers.get(&task.provider);
         let operations = Arc::clone(&self.operations);
+        let may_act = Arc::clone(&self.permission);
         let cancel = CancelToken::new();
         self.cancels.insert(operation, cancel.clone());
         self.spawn("operation", move || {
             earlier.wait();
             let result = match provider {
+                _ if !may_act() => Err(not_allowed()),
                 Some(provider) => cancel.scope(|| operations.run(&task, provider.as_ref())),
                 None => Err(no_provider(&task)),
             };
@@ -447,6 +470,10 @@ fn record_with(store: Store, sender: Sender<Message>) -> Result<Recorder, StateE
     Recorder::start(store, move |event| {
         let _gone = sender.send(Message::Event(event));
     })
+}
+
+fn not_allowed() -> OperationError {
+    OperationError { kind: OperationErrorKind::Failed, message: NOT_ALLOWED.to_owned() }
 }
 
 fn no_provider(task: &Task) -> OperationError {

@@ -12,7 +12,7 @@ use reconciler::{Event, Listing, ProviderId};
 
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::providers::{Provider, ProviderContext, ProviderSettings, build};
+use crate::providers::{Provider, ProviderContext, ProviderSettings, build_for_tags};
 use crate::state::Remembered;
 
 /// After a failure.
@@ -37,10 +37,11 @@ impl Providers {
         }
         let tag = config.policy.tag.clone();
         let context = ProviderContext { tag, state_dir: config.state_dir.clone() };
-        let by_id = settings
-            .iter()
-            .filter_map(|(id, types)| Some((id.clone(), Arc::from(build(&context, types)?))))
-            .collect();
+        let former = &config.policy.former_tags;
+        let made = settings.iter().filter_map(|(id, types)| {
+            Some((id.clone(), Arc::from(build_for_tags(&context, former, types)?)))
+        });
+        let by_id = made.collect();
         Self { configured, settings, by_id }
     }
 
@@ -105,15 +106,15 @@ pub(super) fn list(
 ) -> Result<Listing, String> {
     let provider = provider.ok_or_else(|| {
         format!(
-            "nothing is known of the provider that machines were made with ({id}); once they are gone, delete \
-             state.sqlite in stateDir"
+            "nothing is known of the provider that machines were made with ({id}); once they are gone: \
+             hydra-provisioner forget NAME"
         )
     })?;
     let machines = provider.list(limit).map_err(|error| {
         if is_old {
             format!(
                 "{error} (this provider is not configured any more, but machines were made with it; once they are \
-                 gone, delete state.sqlite in stateDir: all others are found again by their tag)"
+                 gone: hydra-provisioner forget NAME)"
             )
         } else {
             error.to_string()

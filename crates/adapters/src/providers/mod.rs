@@ -12,6 +12,7 @@ use thiserror::Error;
 mod cloud;
 pub mod command;
 pub mod ec2;
+mod former;
 pub mod hcloud;
 mod identity;
 pub mod nixops;
@@ -202,7 +203,25 @@ pub struct ProviderContext {
     pub state_dir: std::path::PathBuf,
 }
 
-/// Creates the one provider for `types`, whose settings have the same identity. `None` if there are no types.
+/// Makes the one provider for `types`, whose settings have the same identity, for machines of `former` tags too. `None`
+/// for no types.
+pub fn build_for_tags(
+    context: &ProviderContext,
+    former: &[Tag],
+    types: &BTreeMap<MachineType, ProviderSettings>,
+) -> Option<Box<dyn Provider>> {
+    let present = build(context, types)?;
+    if former.is_empty() {
+        return Some(present);
+    }
+    let of_tag = |tag: &Tag| {
+        let context = ProviderContext { tag: tag.clone(), ..context.clone() };
+        Some((tag.clone(), build(&context, types)?))
+    };
+    Some(Box::new(former::AllTags { present, former: former.iter().filter_map(of_tag).collect() }))
+}
+
+/// Makes the one provider for `types`, whose settings have the same identity. `None` for no types.
 pub fn build(
     context: &ProviderContext,
     types: &BTreeMap<MachineType, ProviderSettings>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use planner::MachineType;
 use reconciler::Change;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -42,12 +42,16 @@ const SCHEMA: &str = "
 /// Why the database cannot be used, and the remedy.
 #[derive(Debug, Error)]
 pub(super) enum DatabaseError {
-    /// The error of `rusqlite`.
+    /// As `rusqlite` tells it.
+    #[error("{0}; see to room and permissions in stateDir")]
+    Database(rusqlite::Error),
+    /// What is in it makes no sense.
     #[error(
-        "{0}; check free space and permissions of stateDir. The file can be deleted: machines are found again by their tag"
+        "{0}: it is damaged; move it away (with -wal and -shm): machines are found again by their tag, but not what is \
+         under way"
     )]
-    Database(#[from] rusqlite::Error),
-    /// A later version wrote it. This version could lose data that it does not know.
+    Damaged(rusqlite::Error),
+    /// It is of a later version than this program, which could lose what it does not know.
     #[error(
         "a newer hydra-provisioner wrote it (format {found}, this one knows {VERSION}); run that version, or move the \
          file elsewhere: machines are found again by their tag, but operations under way are not"
@@ -61,7 +65,17 @@ pub(super) enum DatabaseError {
     Deleted,
 }
 
-/// Opens it read-only.
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(error: rusqlite::Error) -> Self {
+        let is_nonsense = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        ) || matches!(error, rusqlite::Error::FromSqlConversionFailure(..));
+        if is_nonsense { Self::Damaged(error) } else { Self::Database(error) }
+    }
+}
+
+/// Opens it to look only.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

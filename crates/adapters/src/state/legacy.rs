@@ -92,6 +92,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         made_in: None,
         kept_alive_at: None,
         settings: None,
+        adopted_at: None,
         is_published_in_history: false,
         touched: planner::Sequence(0),
         built: None,
@@ -109,7 +110,7 @@ pub(super) fn mark_imported(state_dir: &Path) -> Result<(), StateError> {
 fn refuse(path: &Path, reason: &str) -> StateError {
     StateError {
         reason: format!(
-            "cannot import {}: {reason}; it can be deleted: machines are found again by their tag",
+            "cannot take over {}: {reason}; move it away: machines are found again by their tag, but not what was under way",
             path.display()
         ),
     }

@@ -12,9 +12,10 @@ pub use orders::{machines, orders, recent, record_order, revoke_order};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use planner::{BackOff, Experience, MachineType, Tag, Timestamp};
+use planner::{BackOff, Experience, MachineType, Policy, Tag, Timestamp, is_ours};
 use reconciler::{Change, HistoryEntry, ProviderId, Record, State};
 use rusqlite::{Connection, params};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::lock::Access;
@@ -26,6 +27,8 @@ pub(crate) use recorder::Recorder;
 const TRIM_EVERY: u64 = 1000;
 /// The key of the reason why a configuration was rejected.
 const REFUSED: &str = "refused";
+/// The configuration in force.
+const CONFIGURATION: &str = "configuration";
 
 /// The types and settings that machines were created with, by provider.
 pub(crate) type Remembered = BTreeMap<ProviderId, BTreeMap<MachineType, ProviderSettings>>;
@@ -42,8 +45,7 @@ pub struct StateError {
 pub(crate) struct Store {
     path: PathBuf,
     access: Access,
-    tag: Tag,
-    /// `None` after a failure, or if there is nothing to read. It is opened again when needed.
+    /// `None` after a failure, or where there is nothing to read: it is opened anew then.
     connection: Option<Connection>,
     written_since_trim: u64,
     /// The version of the database when orders were last read.
@@ -51,19 +53,18 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens and reads the state of the provisioner with `tag`.
+    /// Opens the state of the provisioner with the tag of `policy`, and reads it.
     ///
     /// # Errors
     /// When it cannot be read, belongs to another program, or to another tag.
     pub(crate) fn open(
         state_dir: &Path,
-        tag: &Tag,
+        policy: &Policy,
         access: Access,
     ) -> Result<(Self, State, Remembered), StateError> {
         let mut store = Self {
             path: path(state_dir),
             access,
-            tag: tag.clone(),
             connection: None,
             written_since_trim: 0,
             orders_seen: None,
@@ -73,7 +74,7 @@ impl Store {
             return Ok((store, state, remembered));
         }
         let (state, remembered) = store.read().map_err(|error| store.explain(&error))?;
-        store.check_tag(&state)?;
+        store.take(policy, &state)?;
         let Some((state, remembered)) = store.take_over(state_dir, &state)? else {
             return Ok((store, state, remembered));
         };
@@ -137,26 +138,11 @@ impl Store {
         Ok((state, remembered))
     }
 
-    /// Machines of another tag would not be listed, and so be forgotten.
-    fn check_tag(&mut self, state: &State) -> Result<(), StateError> {
-        let known = self.connect().and_then(|c| Ok(database::meta(c, "tag")?));
-        let known = known.map_err(|error| self.explain(&error))?;
-        if let Some(old) = known.filter(|old| *old != self.tag.as_str())
-            && !state.records.is_empty()
-        {
-            let names: Vec<_> = state.records.iter().map(|r| r.machine.name.as_str()).collect();
-            return Err(StateError {
-                reason: format!(
-                    "tag is {}, but the machines in {} were made with tag {old}, and would be forgotten: {}; set \
-                     tag back until they are gone (maxMachines = 0), or use another stateDir",
-                    self.tag,
-                    self.path.display(),
-                    names.join(", ")
-                ),
-            });
-        }
+    /// Notes whose state it is, unless it is another's.
+    fn take(&mut self, policy: &Policy, state: &State) -> Result<(), StateError> {
+        check_owner(&self.path, policy, &state.records)?;
         if self.access == Access::ReadWrite {
-            let tag = self.tag.to_string();
+            let tag = policy.tag.to_string();
             let set = |c: &mut Connection| {
                 set_meta(c, REFUSED, None)?;
                 Ok(set_meta(c, "tag", Some(&tag))?)
@@ -202,8 +188,18 @@ impl Store {
         written.map_err(|error| self.explain(&error).to_string())
     }
 
-    /// Records how machines of configured types are created, so that they can be reached after the
-    /// configuration has changed. Settings without machines are deleted.
+    /// Writes down which configuration is in force.
+    pub(crate) fn note_configuration(&mut self, source: &Value) -> Result<(), String> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        let text = source.to_string();
+        let written = self.connect().and_then(|c| Ok(set_meta(c, CONFIGURATION, Some(&text))?));
+        written.map_err(|error| self.explain(&error).to_string())
+    }
+
+    /// Remembers how machines of configured types are made, so that they are reached when the configuration has
+    /// changed. What no machine was made with any more is forgotten.
     pub(crate) fn remember_providers(&mut self, providers: &Remembered) -> Result<(), String> {
         if self.access == Access::ReadOnly {
             return Ok(());
@@ -231,7 +227,47 @@ impl Store {
     }
 }
 
-/// Why the service with the state in `state_dir` rejected its configuration when it last read it.
+/// The configuration that the service or run whose state is in `state_dir` took last. May hold secrets.
+pub fn configuration(state_dir: &Path) -> Option<Value> {
+    let connection = database::open_to_read(&path(state_dir)).ok()?;
+    let text = database::meta(&connection, CONFIGURATION).ok()??;
+    serde_json::from_str(&text).ok()
+}
+
+/// Machines of another tag would not be listed, and so be forgotten.
+fn check_owner(path: &Path, policy: &Policy, records: &[Record]) -> Result<(), StateError> {
+    let is_ours = |record: &&Record| {
+        let machine = &record.machine;
+        let by_tag = policy.tags().any(|tag| is_ours(tag, &machine.name, machine.tag.as_ref()));
+        // Of one that was destroyed there is nothing to lose.
+        by_tag || record.adopted_at.is_some() || machine.memory.destroyed_at.is_some()
+    };
+    let foreign: Vec<_> = records.iter().filter(|record| !is_ours(record)).collect();
+    let Some(first) = foreign.first().map(|record| &record.machine) else { return Ok(()) };
+    let by_name = first.name.as_str().rsplit_once('-').map_or("", |(tag, _)| tag);
+    let old = first.tag.as_ref().map_or(by_name, Tag::as_str);
+    let names: Vec<_> = foreign.iter().map(|record| record.machine.name.to_string()).collect();
+    Err(StateError {
+        reason: format!(
+            "tag is {}, but the machines in {} were made with tag {old}, and would be forgotten: {}; to go on with \
+             them set formerTags = [ {old:?} ], else set tag back, or use another stateDir",
+            policy.tag,
+            path.display(),
+            names.join(", ")
+        ),
+    })
+}
+
+/// Whether `state_dir` is another provisioner's, for who only asks. What cannot be read is nobody's.
+///
+/// # Errors
+/// In words for the operator.
+pub fn check_state_dir(state_dir: &Path, policy: &Policy) -> Result<(), StateError> {
+    let Ok(records) = machines(state_dir) else { return Ok(()) };
+    check_owner(&path(state_dir), policy, &records)
+}
+
+/// Why the service whose state is in `state_dir` did not take over its configuration when that was last read.
 pub fn refused(state_dir: &Path) -> Option<String> {
     let connection = database::open_to_read(&path(state_dir)).ok()?;
     database::meta(&connection, REFUSED).ok()?

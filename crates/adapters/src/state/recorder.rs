@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use reconciler::{BatchId, Change, Event};
+use serde_json::Value;
 
 use super::{Remembered, StateError, Store};
 
@@ -17,6 +18,7 @@ enum Job {
     Write(BatchId, Vec<Change>),
     Providers(Remembered),
     Refusal(Option<String>),
+    Configuration(Value),
 }
 
 /// Takes state changes to write, in order.
@@ -109,8 +111,12 @@ impl Recorder {
         self.enqueue(Job::Refusal(reason));
     }
 
+    pub(crate) fn note_configuration(&mut self, source: Value) {
+        self.enqueue(Job::Configuration(source));
+    }
+
     fn enqueue(&mut self, job: Job) {
-        // Its thread ends with this process.
+        // Its thread ends with us.
         if self.jobs.send(job).is_ok() {
             self.handed_in += 1;
         }
@@ -131,6 +137,7 @@ impl Store {
                 Ok(())
             }
             Job::Providers(providers) => self.remember_providers(&providers),
+            Job::Configuration(source) => self.note_configuration(&source),
             Job::Refusal(reason) => self.note_refusal(reason.as_deref()),
         };
         if let Err(error) = noted {
@@ -141,7 +148,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use planner::{MachineName, Tag};
+    use std::collections::BTreeMap;
+
+    use planner::{MachineName, Policy, Tag};
     use rusqlite::Connection;
 
     use super::*;
@@ -152,7 +161,8 @@ mod tests {
     #[test]
     fn a_busy_database_keeps_only_those_waiting_who_need_it() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, ..) = Store::open(folder.path(), &Tag::new("t"), Access::ReadWrite).unwrap();
+        let policy = Policy::new(Tag::new("t"), BTreeMap::new());
+        let (store, ..) = Store::open(folder.path(), &policy, Access::ReadWrite).unwrap();
         let (sender, results) = mpsc::channel();
         let mut recorder = Recorder::start(store, move |event| {
             if let Event::Recorded { batch, result } = event {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use planner::{Demand, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Tag, Timestamp};
 use reconciler::Reconciler;
 use tokio::sync::watch;
 
+use crate::commands::now;
 use crate::status::Status;
 
 const SAMPLE_INTERVAL: Seconds = Seconds::from_minutes(5);
@@ -49,8 +50,8 @@ impl View {
         Status::of(&self.snapshot, &self.plan, &self.policy, self.status_at, refused)
     }
 
-    fn empty() -> Self {
-        let unasked = QueueStatus::Unavailable("it has not been asked yet".to_owned());
+    fn empty(reason: &str, version: u64) -> Self {
+        let unasked = QueueStatus::Unavailable(reason.to_owned());
         let snapshot =
             Snapshot { queue_asked: Sequence(0), ..Snapshot::new(Timestamp(0), unasked) };
         Self {
@@ -58,7 +59,7 @@ impl View {
             plan: Plan::default(),
             policy: Policy::new(Tag::new(""), BTreeMap::new()),
             status_at: None,
-            version: 0,
+            version,
         }
     }
 }
@@ -88,18 +89,20 @@ pub(crate) struct Board {
     samples: Mutex<VecDeque<Sample>>,
     state_dir: OnceLock<PathBuf>,
     turned_at: AtomicU64,
-    /// Why a changed configuration was refused.
+    stands_by: AtomicBool,
+    /// Why the configuration in its file is not the one in force.
     refused: Mutex<Option<String>>,
 }
 
 impl Default for Board {
     fn default() -> Self {
         Self {
-            view: Mutex::new(Arc::new(View::empty())),
+            view: Mutex::new(Arc::new(View::empty("it has not been asked yet", 0))),
             version: watch::Sender::new(0),
             samples: Mutex::default(),
             state_dir: OnceLock::new(),
             turned_at: AtomicU64::new(0),
+            stands_by: AtomicBool::new(false),
             refused: Mutex::new(None),
         }
     }
@@ -144,7 +147,26 @@ impl Board {
         samples.iter().cloned().collect()
     }
 
-    /// The state directory, which has the history.
+    /// Another host is the active one, or it is not known yet; `text` says which.
+    pub(crate) fn stands_by(&self, text: &str) {
+        self.stands_by.store(true, Ordering::Relaxed);
+        self.turned(now());
+        let last = self.view();
+        if last.snapshot.queue != QueueStatus::Unavailable(text.to_owned()) {
+            self.put(View::empty(text, last.version + 1));
+        }
+    }
+
+    /// This host is the active one.
+    pub(crate) fn is_active(&self) {
+        self.stands_by.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn active(&self) -> bool {
+        !self.stands_by.load(Ordering::Relaxed)
+    }
+
+    /// Where the history is.
     pub(crate) fn state_is_in(&self, state_dir: &Path) {
         let _is_the_same = self.state_dir.set(state_dir.to_owned());
     }

@@ -57,6 +57,11 @@ impl Output<'_, '_> {
             board.turned_at().0,
         )?;
         self.one(
+            "active",
+            "1 while this host is the one that acts, 0 while it stands by for another (lease)",
+            u64::from(board.active()),
+        )?;
+        self.one(
             "configuration_good",
             "1 while the configuration file is the active configuration, 0 after a refused reload",
             u64::from(board.refused().is_none()),

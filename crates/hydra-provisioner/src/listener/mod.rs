@@ -9,9 +9,9 @@ mod gauges;
 mod page;
 mod process;
 mod server;
+mod sockets;
 mod text_format;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use reconciler::{HistoryEntry, Reconciler};
 pub(crate) use board::Board;
 use board::View;
 use counters::Counters;
+pub(crate) use sockets::Listen;
 
 /// How soon after the last one another view is put on the board.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
@@ -32,16 +33,14 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Serves at `address` from now on, if there is one.
+    /// Serves from now on, where `listen` says and on what systemd hands over.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
-    pub(crate) fn start(address: Option<SocketAddr>) -> Result<Self, String> {
+    /// When something cannot be listened on.
+    pub(crate) fn start(listen: Option<&Listen>) -> Result<Self, String> {
         let board = Arc::new(Board::default());
         let counters = Counters::default();
-        if let Some(address) = address {
-            server::serve(address, &board, &counters)?;
-        }
+        server::serve(sockets::open(listen)?, &board, &counters)?;
         Ok(Self { board, counters, last_view: None })
     }
 

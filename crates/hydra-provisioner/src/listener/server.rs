@@ -1,6 +1,5 @@
 //! Answers requests, a few at a time, from what is on the board.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,29 +50,31 @@ struct Pages {
     costs: Mutex<Option<(Instant, Costs)>>,
 }
 
-/// Serves at `address`, in threads of its own.
+/// Serves what comes to `sockets`, in threads of its own.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When there is no thread or descriptor for it.
 pub(super) fn serve(
-    address: SocketAddr,
+    sockets: Vec<(Socket, String)>,
     board: &Arc<Board>,
     counters: &Counters,
 ) -> Result<(), String> {
-    let listener = TcpListener::bind(address).map_err(|error| {
-        format!("cannot listen on {address}: {error}; see --metrics, or metricsAddress")
-    })?;
-    // With port 0 only this tells where they are.
-    let place = listener.local_addr().unwrap_or(address);
-    tracing::info!("status page at http://{place}/, metrics at http://{place}/metrics");
     let mut registry = Registry::default();
     let ours = registry.sub_registry_with_prefix("hydra_provisioner");
     counters.register(ours);
     ours.register_collector(Box::new(Gauges(Arc::clone(board))));
     registry.register_collector(Box::new(ProcessCollector));
     let pages = Pages { board: Arc::clone(board), registry, costs: Mutex::new(None) };
-    http::serve(vec![Socket::Tcp(listener)], move |request| pages.respond(&request))
-        .map_err(|error| format!("cannot serve on {address}: {error}"))
+    let (sockets, places): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    http::serve(sockets, move |request| pages.respond(&request))
+        .map_err(|error| format!("cannot serve: {error}"))?;
+    for place in places {
+        tracing::info!("{place}");
+    }
+    Ok(())
 }
 
 impl Pages {

@@ -188,23 +188,17 @@ impl From<StepOrder> for Order {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::io::{BufRead as _, BufReader};
-    use std::net::TcpListener;
-    use std::os::unix::fs::{MetadataExt as _, chown};
-    use std::os::unix::process::CommandExt as _;
-    use std::path::{Path, PathBuf};
-    use std::process::{Child, Command, Stdio};
+#[path = "../../tests/farm/database.rs"]
+mod database;
 
+#[cfg(test)]
+mod tests {
     use clap::Parser;
 
+    use super::database::Server;
     use super::*;
 
-    /// The user nobody: `PostgreSQL` refuses to run as root.
-    const NOBODY: u32 = 65_534;
-
-    /// The columns that are read, with their types in Hydra's `hydra.sql` at 14332fbf.
+    /// The columns that are read, of the types they have in Hydra's `hydra.sql` at 14332fbf.
     const SCHEMA: &str = "
         create table Jobsets (id serial primary key, name text not null, project text not null,
           schedulingShares integer not null default 100);
@@ -229,74 +223,10 @@ mod tests {
         insert into BuildSteps select id, 3, 1, 'src.drv', 0, 0, timestamp, timestamp + 1, null, null
           from Builds where id <= 30000;";
 
-    /// A separate database server, which ends with the test.
-    struct Server {
-        _folder: tempfile::TempDir,
-        process: Child,
-        port: u16,
-    }
-
-    impl Server {
-        fn start() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            if fs::metadata(folder.path()).unwrap().uid() == 0 {
-                chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-            let data = folder.path().join("data");
-            let mut initdb = program("initdb", folder.path());
-            initdb.args(["--no-sync", "--auth=trust", "--username=hydra", "--locale=C", "-D"]);
-            let made = initdb.arg(&data).output().unwrap();
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut server = program("postgres", folder.path());
-            server.args(["-F", "-c", "listen_addresses=127.0.0.1", "-k", "", "-p"]);
-            server.arg(port.to_string()).arg("-D").arg(&data).stderr(Stdio::piped());
-            let mut process = server.spawn().unwrap();
-            let log = BufReader::new(process.stderr.take().unwrap());
-            let ready = |line: &String| line.contains("ready to accept connections");
-            assert!(log.lines().map_while(Result::ok).any(|line| ready(&line)), "did not start");
-            Self { _folder: folder, process, port }
-        }
-
-        fn url(&self, database: &str) -> String {
-            format!("postgresql://hydra:secret@127.0.0.1:{}/{database}", self.port)
-        }
-
-        fn fill(&self) {
-            let mut client = Client::connect(&self.url("postgres"), NoTls).unwrap();
-            client.batch_execute(SCHEMA).unwrap();
-            client.batch_execute(ROWS).unwrap();
-        }
-    }
-
-    impl Drop for Server {
-        fn drop(&mut self) {
-            let process = rustix::process::Pid::from_child(&self.process);
-            // Immediate shutdown: it stops its own processes and needs no files.
-            let _ = rustix::process::kill_process(process, rustix::process::Signal::QUIT);
-            let _ = self.process.wait();
-        }
-    }
-
-    /// A program of `PostgreSQL`, run as the owner of `folder`.
-    fn program(name: &str, folder: &Path) -> Command {
-        let mut command = Command::new(find(name));
-        let owner = fs::metadata(folder).unwrap();
-        if owner.uid() != fs::metadata("/proc/self").unwrap().uid() {
-            command.uid(owner.uid()).gid(owner.gid());
-        }
-        command.current_dir(folder).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
-        command
-    }
-
-    /// Debian has it outside of PATH.
-    fn find(name: &str) -> PathBuf {
-        let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-        let debian = debian.map(|version| version.unwrap().path().join("bin"));
-        let path = std::env::var_os("PATH").unwrap();
-        let mut all = debian.chain(std::env::split_paths(&path)).map(|folder| folder.join(name));
-        all.find(|program| program.exists())
-            .unwrap_or_else(|| panic!("{name} is not there; run scripts/ci/setup"))
+    fn fill(server: &Server) {
+        let mut client = server.client();
+        client.batch_execute(SCHEMA).unwrap();
+        client.batch_execute(ROWS).unwrap();
     }
 
     #[derive(Parser)]
@@ -321,7 +251,7 @@ mod tests {
             error,
             "cannot read the builds: relation \"buildsteps\" does not exist; is this the database of a Hydra?"
         );
-        server.fill();
+        fill(&server);
 
         let imported = import(&[&url]).unwrap();
         let workload = &imported.workload;

@@ -7,8 +7,8 @@
     reason = "a test may, and uses another part of the farm"
 )]
 
+pub mod database;
 pub mod kills;
-
 pub mod service;
 
 use std::fs;

@@ -17,7 +17,11 @@ pub struct Service {
 
 impl Service {
     pub fn start(farm: &Farm, args: &[&str]) -> Self {
-        let mut command = farm.command(&[&["run", "--watch", "--interval", "1"], args].concat());
+        Self::of(farm, farm.command(&[&["run", "--watch", "--interval", "1"], args].concat()))
+    }
+
+    /// Any other way to start it.
+    pub fn of(farm: &Farm, mut command: std::process::Command) -> Self {
         let log = farm.path("service.log");
         let file = fs::File::create(&log).unwrap();
         let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
@@ -26,6 +30,10 @@ impl Service {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// The head and the body that it answers with.
@@ -40,9 +48,8 @@ impl Service {
 
     /// Where it listens, as its log says.
     pub fn address(&self) -> String {
-        let log = || fs::read_to_string(&self.log).unwrap();
-        until("told where it listens", || log().contains("metrics at http://"));
-        let log = log();
+        until("told where it listens", || self.log().contains("metrics at http://"));
+        let log = self.log();
         let (_, rest) = log.split_once("metrics at http://").unwrap();
         rest.split_once('/').unwrap().0.to_owned()
     }

@@ -1,0 +1,60 @@
+//! `lease`: where it is settled which of several hosts is active.
+
+use std::path::PathBuf;
+
+use postgres::Config;
+use postgres::config::SslMode;
+
+use super::reader::Attrs;
+
+/// A lease in a PostgreSQL database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// `postgresql`: where the database is, without a password.
+    pub postgresql: String,
+    /// `passwordFile`: what is in it is the password; read at every connection.
+    pub password_file: Option<PathBuf>,
+}
+
+pub(super) fn read(root: &Attrs<'_>) -> Option<LeaseSettings> {
+    let lease = root.attrs("lease")?;
+    let postgresql = lease.text("postgresql");
+    match &postgresql {
+        Some(text) => {
+            if let Some(problem) = problem(text) {
+                lease.problem("postgresql", problem);
+            }
+        }
+        None if lease.get("postgresql").is_none() => {
+            lease.problem(
+                "postgresql",
+                "must be set, for example \"host=/run/postgresql dbname=hydra\"",
+            );
+        }
+        None => {}
+    }
+    let password_file = lease.absolute_path("passwordFile");
+    lease.finish();
+    Some(LeaseSettings { postgresql: postgresql?, password_file })
+}
+
+/// What is wrong with it. It may hold a password, so that it is not repeated.
+fn problem(text: &str) -> Option<String> {
+    let config: Config = match text.parse() {
+        Ok(config) => config,
+        Err(error) => {
+            return Some(format!(
+                "must be postgresql://USER@HOST/hydra or \"host=/run/postgresql dbname=hydra\": {error}"
+            ));
+        }
+    };
+    if config.get_password().is_some() {
+        Some("has a password, which everybody who reads the configuration sees; put it into a file and name that in lease.passwordFile".to_owned())
+    } else if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        Some("names no host; of a database on this host: host=/run/postgresql".to_owned())
+    } else if config.get_ssl_mode() == SslMode::Require {
+        Some("asks for TLS, which is not spoken here; use a socket, a private network or a tunnel, and leave sslmode out".to_owned())
+    } else {
+        None
+    }
+}

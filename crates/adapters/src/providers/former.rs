@@ -1,0 +1,75 @@
+//! Machines of former tags beside those of the present one: each is reached with its own.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use planner::{Machine, MachineName, MachineType, Resource, Tag, is_ours};
+
+use super::{Provider, ProviderError};
+
+/// A provider's machines of all tags.
+pub(super) struct AllTags {
+    pub(super) present: Box<dyn Provider>,
+    /// The same provider, with each former tag.
+    pub(super) former: Vec<(Tag, Box<dyn Provider>)>,
+}
+
+impl AllTags {
+    fn of(&self, machine: &Machine) -> &dyn Provider {
+        let told = machine.tag.as_ref();
+        let former = self.former.iter().find(|(tag, _)| is_ours(tag, &machine.name, told));
+        former.map_or(self.present.as_ref(), |(_, provider)| provider.as_ref())
+    }
+}
+
+impl Provider for AllTags {
+    fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
+        let began = Instant::now();
+        let mut machines = self.present.list(limit)?;
+        for (_, provider) in &self.former {
+            // One that does not look at tags lists the same machines again.
+            let known: BTreeSet<_> = machines.iter().map(|machine| machine.name.clone()).collect();
+            let left = limit.saturating_sub(began.elapsed());
+            let listed = provider.list(left)?.into_iter();
+            machines.extend(listed.filter(|machine| !known.contains(&machine.name)));
+        }
+        Ok(machines)
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        self.present.resources()
+    }
+
+    fn boots_with_keep_alive(&self) -> bool {
+        self.present.boots_with_keep_alive()
+    }
+
+    fn create(
+        &self,
+        name: &MachineName,
+        machine_type: &MachineType,
+        token: &str,
+        limit: Duration,
+    ) -> Result<Machine, ProviderError> {
+        // A creation of the former tag that was cut off is asked for again with that tag.
+        let former = self.former.iter().find(|(tag, _)| is_ours(tag, name, None));
+        let provider = former.map_or(&self.present, |(_, provider)| provider);
+        provider.create(name, machine_type, token, limit)
+    }
+
+    fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        self.of(machine).start(machine, limit)
+    }
+
+    fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
+        self.of(machine).deploy(machine, limit)
+    }
+
+    fn stop(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        self.of(machine).stop(machine, limit)
+    }
+
+    fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError> {
+        self.of(machine).destroy(machine, limit)
+    }
+}

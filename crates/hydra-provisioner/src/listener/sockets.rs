@@ -1,0 +1,108 @@
+//! Where the service listens: an address, a socket in the file system, and what systemd hands over.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use listenfd::ListenFd;
+
+use crate::http::Socket;
+
+/// For its user and group: whoever may open it sees the whole farm.
+const SOCKET_MODE: u32 = 0o660;
+/// What stands before the path of a socket.
+const UNIX: &str = "unix:";
+
+/// What `--listen` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(UNIX) {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err("the path after unix: must be absolute".to_owned()),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                "must be an IP address and a port such as 127.0.0.1:9478, or unix:/PATH".to_owned()
+            }),
+        }
+    }
+}
+
+/// All that is listened on, each with the words for the log.
+///
+/// # Errors
+/// When something cannot be listened on.
+pub(super) fn open(listen: Option<&Listen>) -> Result<Vec<(Socket, String)>, String> {
+    let mut sockets = handed_over()?;
+    match listen {
+        None => {}
+        Some(Listen::Tcp(address)) => {
+            let listener = TcpListener::bind(address).map_err(|error| {
+                format!("cannot listen on {address}: {error}; see --listen, or metricsAddress")
+            })?;
+            sockets.push(tcp(listener));
+        }
+        Some(Listen::Unix(path)) => {
+            let shown = path.display();
+            let listener = bind(path).map_err(|error| {
+                format!("cannot listen on {UNIX}{shown}: {error}; see --listen")
+            })?;
+            let text = format!(
+                "status page on {UNIX}{shown} (curl --unix-socket {shown} http://localhost/)"
+            );
+            sockets.push((Socket::Unix(listener), text));
+        }
+    }
+    Ok(sockets)
+}
+
+/// What systemd listens on for us (`sd_listen_fds(3)`).
+fn handed_over() -> Result<Vec<(Socket, String)>, String> {
+    let mut handed_over = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for number in 0..handed_over.len() {
+        if let Ok(Some(listener)) = handed_over.take_unix_listener(number) {
+            let text = "status page on a socket that systemd handed over".to_owned();
+            sockets.push((Socket::Unix(listener), text));
+            continue;
+        }
+        let listener = handed_over.take_tcp_listener(number).map_err(|error| {
+            format!(
+                "cannot use a socket that systemd handed over: {error}; see the unit's ListenStream"
+            )
+        })?;
+        sockets.extend(listener.map(tcp));
+    }
+    Ok(sockets)
+}
+
+/// With port 0 only this tells where it is.
+fn tcp(listener: TcpListener) -> (Socket, String) {
+    let text = match listener.local_addr() {
+        Ok(place) => format!("status page at http://{place}/, metrics at http://{place}/metrics"),
+        Err(error) => format!("status page somewhere: {error}"),
+    };
+    (Socket::Tcp(listener), text)
+}
+
+/// A socket that nobody listens on any more is replaced; nothing else is.
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err() {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}

@@ -1,0 +1,137 @@
+//! With a lease (`lease.postgresql`): waits until this host is the active one.
+
+use std::env;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use adapters::config::Config;
+use adapters::lease::{Lease, Standing};
+use sd_notify::NotifyState;
+use signal_hook::consts::SIGHUP;
+use signal_hook::flag;
+
+use crate::args::RunArgs;
+use crate::commands::fail;
+use crate::exit::Exit;
+use crate::listener::Board;
+use crate::session::{Place, details};
+use crate::watch::{Watchdog, configure, look, notify, tell_reloading};
+
+/// How often it is seen whether anything has changed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Comes back when this host is the active one; at once, and with nothing, where no lease is configured.
+pub(crate) fn stand_by(
+    place: &Place,
+    args: &RunArgs,
+    config: &Config,
+    board: &Board,
+) -> Result<Option<Lease>, Exit> {
+    let Some(lease) = ask(config)? else { return Ok(None) };
+    let hangup = Arc::new(AtomicBool::new(false));
+    flag::register(SIGHUP, Arc::clone(&hangup)).map_err(|error| fail(Exit::Unexpected, &error))?;
+    let mut watchdog = Watchdog::new();
+    let (mut told, mut stamp) = (String::new(), look(&args.conf));
+    notify(&[NotifyState::Ready]);
+    loop {
+        watchdog.beat();
+        let standing = lease.standing();
+        let text = describe(&standing);
+        board.stands_by(&text);
+        if text != told {
+            tell(&standing, &text, place, args);
+            told = text;
+        }
+        if standing == Standing::Ours {
+            board.is_active();
+            return Ok(Some(lease));
+        }
+        let now = look(&args.conf);
+        if hangup.swap(false, Ordering::SeqCst) || (now.is_some() && now != stamp) {
+            stamp = now;
+            reload(args);
+        }
+        if lease.is_stuck() {
+            tracing::warn!("the lease's database hangs: asked anew");
+            return Err(begin_anew());
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+/// The lease for a run that does not wait for others.
+pub(crate) fn ask_once(config: &Config) -> Result<Option<Lease>, Exit> {
+    let Some(lease) = ask(config)? else { return Ok(None) };
+    loop {
+        match lease.standing() {
+            Standing::Ours => return Ok(Some(lease)),
+            standing @ (Standing::HeldBy(_) | Standing::Unreachable(_) | Standing::Lost(_)) => {
+                return Err(fail(Exit::Locked, &describe(&standing)));
+            }
+            Standing::Asking | Standing::TakingOver if lease.is_stuck() => {
+                return Err(fail(Exit::Locked, &"the lease's database does not answer"));
+            }
+            Standing::Asking | Standing::TakingOver => thread::sleep(LOOK_INTERVAL),
+        }
+    }
+}
+
+fn ask(config: &Config) -> Result<Option<Lease>, Exit> {
+    let Some(settings) = &config.lease else { return Ok(None) };
+    let lease = Lease::ask(settings, &config.policy.tag)
+        .map_err(|error| fail(Exit::Unexpected, &format!("no thread for the lease: {error}")))?;
+    Ok(Some(lease))
+}
+
+fn describe(standing: &Standing) -> String {
+    match standing {
+        Standing::Asking => "asking for the lease".to_owned(),
+        Standing::Unreachable(reason) => format!(
+            "the lease cannot be asked for, nothing is done from here: {reason}; see lease.postgresql"
+        ),
+        Standing::HeldBy(holder) => format!("this host stands by; active is {holder}"),
+        Standing::TakingOver => "taking over: the earlier host has to have stopped".to_owned(),
+        Standing::Ours => "this host is the active one".to_owned(),
+        Standing::Lost(reason) => format!("the lease was lost: {reason}"),
+    }
+}
+
+fn tell(standing: &Standing, text: &str, place: &Place, args: &RunArgs) {
+    let text = planner::escape(text);
+    match standing {
+        Standing::Unreachable(_) | Standing::Lost(_) => tracing::error!("{text}"),
+        _ => tracing::info!("{text}"),
+    }
+    notify(&[NotifyState::Status(&text)]);
+    let doing = if *standing == Standing::Ours { "serving" } else { "standing by for" };
+    if let Err(error) = place.lock.describe(&details(doing, &args.conf)) {
+        tracing::warn!("cannot write into the lock file: {error}");
+    }
+}
+
+/// Another configuration is taken by beginning anew: whoever stands by has nothing to lose. A bad one is refused.
+fn reload(args: &RunArgs) {
+    match configure(args) {
+        Ok(_) => {
+            tell_reloading();
+            begin_anew();
+        }
+        Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// This process is our program as it was started; all threads and connections are gone. Comes back only if that fails.
+pub(crate) fn begin_anew() -> Exit {
+    let mut words = env::args_os();
+    let mut program = Command::new("/proc/self/exe");
+    if let Some(name) = words.next() {
+        program.arg0(name);
+    }
+    let error = program.args(words).exec();
+    fail(Exit::Unexpected, &format!("cannot start our own program again: {error}"))
+}
