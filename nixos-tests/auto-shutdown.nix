@@ -43,7 +43,7 @@
     server.succeed("systemctl stop build.service")
     seen_as_busy("a login keeps the machine up")
 
-    with subtest("nobody is left: it powers itself off"):
+    with subtest("not used: it powers itself off"):
         server.execute("systemctl stop login.service")
         server.wait_for_shutdown()
   '';

@@ -12,7 +12,7 @@
     queue(0)
     cycle()
 
-    with subtest("killed while a machine is made"):
+    with subtest("killed while a machine is created"):
         queue(2)
         server.succeed("touch /var/lib/test/hold", f"systemctl start --no-block {SERVICE}")
         server.wait_for_file("/var/lib/hydra-provisioner/held")
@@ -21,11 +21,11 @@
         server.succeed("rm /var/lib/test/hold /var/lib/hydra-provisioner/held")
         expect({}, offer=[])
 
-    with subtest("the next cycle makes what is missing, and nothing twice"):
+    with subtest("the next run creates what is missing, and nothing twice"):
         cycle()
         expect({host: "up" for host in hosts}, offer=hosts)
 
-    with subtest("the whole machine crashes: what was there is known"):
+    with subtest("the host crashes: existing machines are known"):
         server.succeed("sync")
         server.crash()
         server.start()

@@ -18,29 +18,29 @@
 
     first, second = "127.0.0.2", "127.0.0.3"
 
-    with subtest("work comes: two machines are made and offered"):
+    with subtest("steps wait: two machines are created and published"):
         queue(2, idle_seconds=0)
         cycle()
         expect({first: "up", second: "up"}, offer=[first, second])
 
-    with subtest("no work, within the grace period: they are kept and offered"):
+    with subtest("no steps, within the grace period: they are kept and published"):
         queue(0)
         assert "grace period" in cycle()
         expect({first: "up", second: "up"}, offer=[first, second])
 
-    with subtest("after it: one that builds is kept, the other one is offered no longer, and is let alone until Hydra knows"):
+    with subtest("after the grace period: the busy one is kept; the other is unpublished, and kept until Hydra has read the file"):
         # What Hydra remembers of their addresses is from before there were these machines: their own time counts.
         time.sleep(31)
         queue(0, busy=[first], idle=[second])
         cycle()
         expect({first: "up", second: "up"}, offer=[first])
 
-    with subtest("Hydra knows, and it is idle: it is stopped"):
+    with subtest("Hydra has read the file, and it is idle: it is stopped"):
         queue(0, busy=[first], disabled=[second])
         cycle()
         expect({first: "up", second: "stopped"}, offer=[first])
 
-    with subtest("the other one's build is over: it goes the same way"):
+    with subtest("the other one's build has finished: it is stopped the same way"):
         queue(0, idle=[first])
         cycle()
         expect({first: "up", second: "stopped"}, offer=[])
@@ -48,7 +48,7 @@
         cycle()
         expect({first: "stopped", second: "stopped"}, offer=[])
 
-    with subtest("work comes again: a stopped one is started, none is made"):
+    with subtest("steps wait again: a stopped one is started, none is created"):
         queue(1)
         cycle()
         states = cloud()

@@ -52,7 +52,7 @@
         server.wait_for_file(HELD)
         assert cloud() == {}
 
-    with subtest("a machine of another type is created and offered meanwhile"):
+    with subtest("a machine of another type is created and published meanwhile"):
         queue(1, others={"x86_64-linux:kvm": 1})
         server.wait_until_succeeds(f"grep -sF kvm {MACHINES}")
         assert list(cloud().values()) == ["up"], cloud()
@@ -65,11 +65,11 @@
         started(5, "reload")
         assert server.get_unit_property(SERVICE, "ActiveState") == "active"
 
-    with subtest("nor does the end of the service"):
+    with subtest("stopping the service does not wait"):
         started(5, "stop")
         assert server.get_unit_property(SERVICE, "Result") == "success"
 
-    with subtest("the provider answers again: what is missing is created, and nothing twice"):
+    with subtest("the provider answers again: missing machines are created, and none twice"):
         server.succeed(f"rm /var/lib/test/hold {HELD}")
         started(30, "start")
         server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")

@@ -59,7 +59,7 @@
         assert names == ["hydra-provisioned-0", "hydra-provisioned-1"], names
         server.succeed(f"{page}/healthz", f"{page}/readyz")
 
-    with subtest("Prometheus scrapes it, and takes the alert rules"):
+    with subtest("Prometheus scrapes it, and loads the alert rules"):
         server.wait_until_succeeds(has_value('sum(hydra_provisioner_machines{type="x86_64-linux"}) == 2'))
         server.wait_until_succeeds("curl -sf http://127.0.0.1:9090/api/v1/rules | grep -F HydraProvisionerDown")
         server.wait_until_succeeds(has_value("hydra_provisioner_queue_up == 1"))
@@ -82,7 +82,7 @@
         say("resume x86_64-linux")
         server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 3")
 
-    with subtest("the history says who asked for what"):
+    with subtest("the history shows who gave each order"):
         said = say("history")
         assert "keep hydra-provisioned-0" in said and "pause x86_64-linux" in said, said
 

@@ -100,7 +100,7 @@
         server.wait_for_file(MACHINES)
         server.fail(f"grep ^root@ {MACHINES}")
 
-    with subtest("a job is to be built"):
+    with subtest("a job is queued"):
         # Hydra evaluates in restricted mode, which takes what a symbolic link points to for another place.
         jobs = server.succeed("realpath /etc/hydra/jobs").strip()
         server.succeed("hydra-create-user admin --role admin --password admin")
@@ -123,7 +123,7 @@
             },
         )
 
-    with subtest("a machine is made, and offered to Hydra"):
+    with subtest("a machine is created and published"):
         server.wait_until_succeeds(f"grep '^root@127.91.' {MACHINES}")
         server.succeed(f"test -e {FOLDERS}/hydra-provisioned-0/disk.qcow2")
 
@@ -135,7 +135,7 @@
         # `root@HOST` or `ssh://root@HOST`, by the age of Hydra.
         assert "root@127.91." in where, where
 
-    with subtest("nothing is left to do: it is offered no longer, and goes"):
+    with subtest("the queue is empty: it is unpublished and released"):
         server.wait_until_fails(f"grep ^root@ {MACHINES}")
         server.wait_until_fails(f"ls {FOLDERS} | grep .")
         # Not the shell that runs this very command.

@@ -17,22 +17,22 @@
         ("it answers rubbish", "<html>502</html>"),
         ("it answers nothing", ""),
     ]:
-        with subtest(f"{trouble}: the machine is kept and offered"):
+        with subtest(f"{trouble}: the machine is kept and published"):
             write("/var/lib/test/status.json", answer)
             cycle(exit_code=5)
             expect({host: "up"}, offer=[host])
 
-    with subtest("it is not there: the machine is kept and offered"):
+    with subtest("no queue runner: the machine is kept and published"):
         server.succeed("rm /var/lib/test/status.json")
         cycle(exit_code=5)
         expect({host: "up"}, offer=[host])
 
-    with subtest("it has only just been started: what looks idle may not be"):
+    with subtest("just started: a machine that looks idle may be busy"):
         queue(0, idle_seconds=None, uptime=10)
         cycle()
         expect({host: "up"}, offer=[host])
 
-    with subtest("it knows: the machine goes"):
+    with subtest("it has read its queue: the machine is released"):
         queue(0)
         cycle()
         expect({}, offer=[])

@@ -72,11 +72,11 @@
     status = "curl -sf http://127.0.0.1:8080/status"
     server.succeed("ssh-keygen -q -t ed25519 -N \"\" -f /var/lib/test/key")
 
-    with subtest("the queue runner is not there: nothing is made"):
+    with subtest("no queue runner: nothing is created"):
         cycle(exit_code=5)
         assert cloud() == {}
 
-    with subtest("a step waits: a machine is made, and its builder started"):
+    with subtest("a step waits: a machine is created, and its builder started"):
         write("/var/lib/test/work.jsonl", json.dumps(header) + "\n" + json.dumps(step))
         server.succeed("systemctl start queue.service")
         server.wait_for_open_port(8080)
@@ -85,12 +85,12 @@
         assert cloud() == {host: "up"}
         server.succeed(f"{status} | grep -F hydra-provisioned-0")
 
-    with subtest("it builds: it is kept, though nothing waits"):
+    with subtest("it builds: it is kept, although no step waits"):
         server.wait_until_succeeds(f"{status} | grep -E '\"currentJobs\": ?1'")
         cycle()
         assert cloud() == {host: "up"}
 
-    with subtest("no work is left: its builder is stopped, and the machine goes"):
+    with subtest("the queue is empty: its builder is stopped, and the machine is released"):
         server.wait_until_succeeds(f"{status} | grep -E '\"nrStepsDone\": ?1'")
         output = cycle()
         server.fail(f"{status} | grep -F hydra-provisioned-0")

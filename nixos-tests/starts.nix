@@ -1,4 +1,4 @@
-# The service starts, runs cycles, serves metrics and is reloaded; a wrong configuration is refused, in words, and not tried again.
+# The service starts, runs cycles, serves metrics and is reloaded; a wrong configuration is refused, in words, and not retried.
 { common, ... }:
 
 {
@@ -37,16 +37,16 @@
         server.wait_for_open_port(9478)
         server.wait_until_succeeds("curl -sf http://127.0.0.1:9478/metrics | grep '^hydra_provisioner_queue_up'")
 
-    with subtest("it is reloaded, and goes on as the same process"):
+    with subtest("it reloads in the same process"):
         process = server.get_unit_property(SERVICE, "MainPID")
         server.succeed(f"systemctl reload {SERVICE}")
         assert server.get_unit_property(SERVICE, "MainPID") == process
 
-    with subtest("it ends in order"):
+    with subtest("it stops cleanly"):
         server.succeed(f"systemctl stop {SERVICE}")
         assert server.get_unit_property(SERVICE, "Result") == "success"
 
-    with subtest("a wrong configuration is refused with what is wrong and where"):
+    with subtest("a wrong configuration is refused with the error and its place"):
         wrong = good | {"systemTypes": {"x86_64-linux": {"maxMachines": -1}}}
         write("/var/lib/test/conf.json", json.dumps(wrong))
         server.fail(f"systemctl start {SERVICE}")
@@ -55,7 +55,7 @@
         for message in ["systemTypes.x86_64-linux.maxMachines", "has no provider"]:
             server.succeed(f"journalctl -o cat -u {SERVICE} | grep -F '{message}'")
 
-    with subtest("and not tried again"):
+    with subtest("and not retried"):
         assert server.get_unit_property(SERVICE, "ActiveState") == "failed"
         server.succeed(f"systemctl reset-failed {SERVICE}")
         write("/var/lib/test/conf.json", json.dumps(good))

@@ -1,10 +1,10 @@
-# In the container: one cycle by the timer, with a provider that tries to break out (`my-cloud`).
+# In the container: one run by the timer, with a provider that tries to break out (`my-cloud`).
 . /check/common.sh
 
 hydra-provisioner check
 open_folders
 
-# The same attempts by the same user without the unit's hardening, to know that they are refused by nothing else.
+# The same attempts by the same user without the hardening, to verify that only the hardening refuses them.
 cat >/run/systemd/system/control.service <<'UNIT'
 [Service]
 Type=oneshot
@@ -28,7 +28,7 @@ say "with the hardening" "$(cat /var/lib/hydra-provisioner/attempts)"
 ! find / -xdev -name intruder 2>/dev/null | grep . || fail "somebody was here"
 [ ! -e /tmp/private ] || fail "its /tmp is everybody's"
 
-# Nothing outside the state directory belongs to the service, now that it has run.
+# After the run, no file outside the state directory belongs to the service.
 stray=$(find /etc /home /opt /root /srv /usr/local /var /nix -xdev -user hydra-provisioner \
   ! -path '/var/lib/hydra-provisioner*' ! -path '/var/lib/control*' ! -path '/var/tmp/*')
 [ -z "$stray" ] || fail "left behind: $stray"

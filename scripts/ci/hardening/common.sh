@@ -8,7 +8,7 @@ fail() {
   exit 1
 }
 
-# Runs its arguments until they succeed, for `limit_seconds` at the most.
+# Runs its arguments until they succeed, for at most `limit_seconds`.
 wait_for() {
   local end=$((SECONDS + ${limit_seconds:-30}))
   until "$@"; do
@@ -17,7 +17,7 @@ wait_for() {
   done
 }
 
-# Where a provider tries to write: for everybody, as far as modes go.
+# Where a provider tries to write; the file modes permit it for everybody.
 open_folders() {
   for folder in /etc /home /nix/store /opt /root /srv /usr/local /var/lib /var/log; do
     mkdir -p "$folder/open"

@@ -1,4 +1,4 @@
-# In the container: a real QEMU machine is made, used and released below the unit's hardening, and outlives the service.
+# In the container: a real QEMU machine is created, used and released under the unit's hardening, and continues when the service stops.
 . /check/common.sh
 
 unit=hydra-provisioner.service
@@ -8,7 +8,7 @@ queue() {
 }
 umount /etc/hydra/status.json
 queue 1
-# The key of this run in place of the golden file's.
+# The key of this run instead of the golden file's.
 configuration=$(sed "s|ssh-ed25519 AAAA hydra|$(cat /etc/hydra/id_buildfarm.pub)|" /etc/hydra-provisioner/conf.json)
 umount /etc/hydra-provisioner/conf.json
 echo "$configuration" >/etc/hydra-provisioner/conf.json
@@ -21,7 +21,7 @@ say "the machines file" "$(grep '^root@' /var/lib/hydra-provisioner/machines | c
 qemu=$(cat $machines/*/pid)
 grep -q '^NoNewPrivs:.1$' "/proc/$qemu/status" || fail "QEMU may get privileges"
 grep -q '^Seccomp:.2$' "/proc/$qemu/status" || fail "QEMU may call the system as it likes"
-# CAP_NET_BIND_SERVICE (10) and no other.
+# Only CAP_NET_BIND_SERVICE (10).
 grep -q '^CapEff:.0000000000000400$' "/proc/$qemu/status" || fail "QEMU has other capabilities: $(grep CapEff "/proc/$qemu/status")"
 say "QEMU's user" "$(stat -c %U "/proc/$qemu")"
 [ "$(stat -c %U "/proc/$qemu")" = hydra-provisioner ] || fail "QEMU runs as somebody else"
@@ -40,5 +40,5 @@ systemctl start $unit
 gone() { ! ls -A $machines | grep -q . && ! kill -0 "$qemu" 2>/dev/null; }
 limit_seconds=90 wait_for gone
 ! grep -q '^root@' /var/lib/hydra-provisioner/machines || fail "it is still offered"
-say "no work is left" "the machine is gone"
+say "the queue is empty" "the machine is gone"
 systemctl stop $unit

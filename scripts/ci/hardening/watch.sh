@@ -1,4 +1,4 @@
-# In the container: `run --watch` as a service: ready, metrics, the watchdog, an orderly end, and a bad configuration.
+# In the container: `run --watch` as a service: ready, metrics, the watchdog, a clean stop, and a bad configuration.
 . /check/common.sh
 
 open_folders
@@ -9,12 +9,12 @@ metrics() {
   cat <&3
 }
 
-# Nobody waits five minutes for a watchdog here.
+# Five minutes is too long for this test.
 mkdir -p /run/systemd/system/$unit.d
 printf '[Service]\nWatchdogSec=3s\nRestartSec=1s\n' >/run/systemd/system/$unit.d/shorter.conf
 systemctl daemon-reload
 
-# Returns when the service has said that it is ready.
+# Returns when the service has reported that it is ready.
 systemctl start $unit
 [ "$(show ActiveState)" = active ] || fail "not active"
 after_a_look() { show StatusText | grep -q "queue up"; }
