@@ -112,7 +112,7 @@ impl Account {
 
 impl Account {
     /// A call of SQS, on the queue at `url` or for a new one; its answer.
-    fn sqs(&self, url: &str, form: &str) -> String {
+    fn sqs(url: &str, form: &str) -> String {
         let authorization = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
         let mut answer = ureq::post(url)
             .header("authorization", authorization)
@@ -125,24 +125,24 @@ impl Account {
     /// A new queue's address.
     fn queue(&self, name: &str) -> String {
         let form = format!("Action=CreateQueue&QueueName={name}");
-        let answer = self.sqs(&self.emulator.url, &form);
+        let answer = Self::sqs(&self.emulator.url, &form);
         let path = answer.split("<QueueUrl>").nth(1).unwrap().split("</QueueUrl>").next().unwrap();
         let path = path.split('/').skip(3).collect::<Vec<_>>().join("/");
         format!("{}/{path}", self.emulator.url)
     }
 
-    fn send(&self, queue: &str, body: &Value) {
+    fn send(queue: &str, body: &Value) {
         let body = percent_encoding::utf8_percent_encode(
             &body.to_string(),
             percent_encoding::NON_ALPHANUMERIC,
         )
         .to_string();
-        self.sqs(queue, &format!("Action=SendMessage&MessageBody={body}"));
+        Self::sqs(queue, &format!("Action=SendMessage&MessageBody={body}"));
     }
 
     /// How many messages are left in it, also those that are just being looked at.
-    fn messages(&self, queue: &str) -> String {
-        let answer = self.sqs(queue, "Action=GetQueueAttributes&AttributeName.1=All");
+    fn messages(queue: &str) -> String {
+        let answer = Self::sqs(queue, "Action=GetQueueAttributes&AttributeName.1=All");
         let number = |name: &str| {
             let name = format!("<Name>{name}</Name>");
             let value = answer.split(&name).nth(1).unwrap().split("<Value>").nth(1).unwrap();
@@ -448,7 +448,7 @@ fn a_notice_in_the_queue_is_heard_at_once_and_taken_out() {
         })
     };
     for body in [json!("no notice"), notice("i-11111111111111111"), notice(&id)] {
-        account.send(&queue, &body);
+        Account::send(&queue, &body);
     }
     let mut heard = Vec::new();
     while heard.is_empty() {
@@ -456,7 +456,7 @@ fn a_notice_in_the_queue_is_heard_at_once_and_taken_out() {
     }
     assert_eq!(heard, [name(0)]);
     assert!(provider.list(LIMIT).unwrap()[0].interrupted);
-    assert_eq!(account.messages(&queue), "0");
+    assert_eq!(Account::messages(&queue), "0");
     // What cannot be heard is one clear line.
     let gone = json!({ "purchase": ["spot"], "spotQueue": format!("{queue}-gone") });
     let error = account.provider_with("farm", &gone).wait_for_interruptions().unwrap_err();

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{
-    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag, Timestamp, is_ours,
+    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag, Timestamp,
+    is_ours,
 };
 
 use crate::boundary::{Effect, Listing, ListingId, ProviderId};

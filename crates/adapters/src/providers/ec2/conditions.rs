@@ -48,7 +48,7 @@ impl Conditions {
             state.reported.retain(is_listed);
         }
         if has_spot_instances {
-            match self.ask_for_notices(client, &mut retries.aside()) {
+            match Self::ask_for_notices(client, &mut retries.aside()) {
                 Ok(ids) => self.add_notices(ids),
                 Err(error) => tracing::warn!("spot notices are not known: {error}"),
             }
@@ -60,7 +60,6 @@ impl Conditions {
 
     /// The instances that are about to be taken back.
     pub(super) fn ask_for_notices(
-        &self,
         client: &Client,
         retries: &mut RetryBudget,
     ) -> Result<Vec<String>, ProviderError> {

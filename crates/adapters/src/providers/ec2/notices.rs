@@ -8,6 +8,7 @@ use planner::MachineName;
 use serde::Deserialize;
 
 use super::api::{Call, Client, Service};
+use super::conditions::Conditions;
 use super::settings::Settings;
 use super::wire;
 use super::{Ec2Provider, Place, Purchase};
@@ -23,7 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct NoticeQueue(Client);
 
-/// An event of EC2, as EventBridge hands it on.
+/// An event of EC2, as `EventBridge` sends it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Notice {
@@ -85,7 +86,8 @@ impl Ec2Provider {
         };
         let mut retries = RetryBudget::new(LIMIT);
         let messages = queue.receive(&mut retries)?;
-        let names = self.note_notices(messages.iter().filter_map(announced).collect())?;
+        let names =
+            self.note_notices(&messages.iter().filter_map(announced).collect::<Vec<_>>())?;
         for message in &messages {
             queue.forget(message, &mut retries)?;
         }
@@ -97,18 +99,18 @@ impl Ec2Provider {
             return Ok(Vec::new());
         }
         let mut retries = RetryBudget::new(LIMIT);
-        let marked = self.conditions.ask_for_notices(&self.client, &mut retries)?;
+        let marked = Conditions::ask_for_notices(&self.client, &mut retries)?;
         let unreported = marked.into_iter().filter(|id| self.conditions.is_unreported(id));
-        self.note_notices(unreported.collect())
+        self.note_notices(&unreported.collect::<Vec<_>>())
     }
 
     /// Takes note of instances that are taken back, and of what they were: it is not asked for again at once.
-    fn note_notices(&self, ids: Vec<String>) -> Result<Vec<MachineName>, ProviderError> {
+    fn note_notices(&self, ids: &[String]) -> Result<Vec<MachineName>, ProviderError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         self.conditions.add_notices(ids.iter().cloned());
-        let call = self.ours().filter(3, "instance-id", &ids);
+        let call = self.ours().filter(3, "instance-id", ids);
         let instances = self.describe(&call, &mut RetryBudget::new(LIMIT))?;
         self.note_interruptions(&instances);
         let machines = instances.iter().filter_map(|instance| self.machine(instance));
