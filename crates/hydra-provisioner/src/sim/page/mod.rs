@@ -171,7 +171,7 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
         h2 { "Configurations compared" }
         div.wide { table {
             thead { tr {
-                th { "" } th { "cost" } th { "wait, p95" } th { "wait, p99" } th { "building" }
+                th { "configuration" } th { "cost" } th { "wait, p95" } th { "wait, p99" } th { "building" }
                 th { "machines created" } th { "times the least" }
             } }
             tbody { @for one in shown { tr {
