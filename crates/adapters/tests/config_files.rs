@@ -24,8 +24,10 @@ fn data(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(file)
 }
 
+/// The configuration, without the text that it was read from.
 fn loaded(file: &str) -> Config {
-    load(&data(file)).unwrap_or_else(|error| panic!("{error}"))
+    let config = load(&data(file)).unwrap_or_else(|error| panic!("{error}"));
+    Config { source: serde_json::Value::Null, ..config }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
