@@ -84,7 +84,7 @@ fn a_lost_builder_stays_busy_and_is_warned_of() {
     );
     let [warning] = &queue.warnings[..] else { panic!("{:?}", queue.warnings) };
     assert!(
-        warning.starts_with("builder rfarm-4 has not pinged the queue runner for 15m46s"),
+        warning.starts_with("builder \"rfarm-4\" has not pinged the queue runner for 15m46s"),
         "{warning}"
     );
 

@@ -128,7 +128,10 @@ fn queue_machine(
     let fields = Fields::new(stats, &place);
     let current_jobs = jobs(entry, fields, &place, warnings);
     let idle_since = clock.ours(fields.time("idleSince", warnings));
-    let silent_for = fields.count_or_warn("sinceLastPing", warnings).unwrap_or(0);
+    // `null` before the first ping.
+    let has_pinged = stats.get("sinceLastPing").is_some_and(|value| !value.is_null());
+    let silent_for = has_pinged.then(|| fields.count_or_warn("sinceLastPing", warnings)).flatten();
+    let silent_for = silent_for.unwrap_or(0);
     if silent_for >= LONGEST_SILENCE.0 && current_jobs > 0 {
         warnings.add(silence(host_name, Seconds(silent_for), current_jobs));
     }
