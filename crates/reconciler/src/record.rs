@@ -255,7 +255,8 @@ impl Record {
         // Moments are counted from zero again: every later listing is newer.
         self.touched = Sequence(0);
         let memory = &mut self.machine.memory;
-        if memory.listed != Listed::Never {
+        if self.exists {
+            // Whether it was published may not have been recorded any more.
             memory.listed = Listed::Now;
         }
         if memory.leaving.is_some() {
