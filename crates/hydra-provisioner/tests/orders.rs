@@ -41,7 +41,7 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     assert!(plan.contains("  drain hydra-provisioned-0, ordered by ann: disk errors\n"), "{plan}");
     drop(service);
 
-    let service = Service::start(&farm, &[]);
+    let service = Service::start(&farm, &["--metrics", "127.0.0.1:0"]);
     farm.set_runnable(5);
     thread::sleep(Duration::from_secs(3));
     assert_eq!(farm.machines().len(), 2, "still paused");
@@ -51,6 +51,10 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     until("five published", || farm.machines_file().len() == 5);
 
     said(&farm, &["keep", "hydra-provisioned-4", "--for", "1h"]);
+    // Later it would be kept too, but drained already.
+    until("the service knows", || {
+        service.get("/status.json").1.contains("\"keep\": \"hydra-provisioned-4\"")
+    });
     farm.set_runnable(0);
     until("all but the kept one gone", || farm.machines() == ["hydra-provisioned-4"]);
     said(&farm, &["release", "hydra-provisioned-4"]);
