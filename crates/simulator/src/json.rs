@@ -61,7 +61,7 @@ mod tests {
             (
                 "{\n  \"cycel\": {} }",
                 "line 2, column 9: unknown field `cycel`, expected one of `machines`, `queueRunner`, `cycle`, \
-                 `incidents`, `faults`; did you mean `cycle`?",
+                 `incidents`, `notices`, `faults`; did you mean `cycle`?",
             ),
             (
                 r#"{ "cycle": { "bananas": 1 } }"#,

@@ -49,7 +49,9 @@ pub fn run(knobs: Knobs, planted: Planted) -> Trial {
     simulation.advance(trouble_ends);
     let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
     if !simulation.run_until(limit) {
-        let what = format!("still waits for: {}", simulation.what_it_waits_for());
+        let plan = simulation.world().reconciler().map(|it| it.plan().to_string());
+        let plan = plan.unwrap_or_default();
+        let what = format!("still waits for: {}\n{plan}", simulation.what_it_waits_for());
         simulation.world_mut().report_violation(Rule::Converge, what);
     }
     let world = simulation.world();
