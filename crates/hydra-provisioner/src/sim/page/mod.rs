@@ -169,7 +169,7 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
     };
     html! {
         h2 { "Configurations compared" }
-        div.wide { table {
+        (scrollable("Configurations compared", &html! { table {
             thead { tr {
                 th { "configuration" } th { "cost" } th { "wait, p95" } th { "wait, p99" } th { "building" }
                 th { "machines created" } th { "times the least" }
@@ -183,7 +183,7 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
                 td { (estimate(one.of_results(|r| float(r.total.created)), |v| format!("{v:.0}"))) }
                 td { (estimate(ratio(one), |v| format!("{v:.2}"))) }
             } } }
-        } }
+        } }))
         figure {
             figcaption { "Cost (up) and wait that one step in twenty exceeds (right). Blue: no other is better in both." }
             (charts::pareto(&points))
@@ -210,15 +210,15 @@ fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
             }
             (charts::waits(&detail.quantiles, detail.target))
         }
-        (groups("machine type", &detail.by_type))
-        (groups("jobset", &detail.by_jobset))
+        (groups(&one.letter, "machine type", &detail.by_type))
+        (groups(&one.letter, "jobset", &detail.by_jobset))
         @if let Some(fairness) = detail.fairness() {
             p {
                 "Fairness between jobsets: " b { (format!("{fairness:.2}")) }
                 " (Jain's index of their mean slowdowns; 1: all are served alike)."
             }
         }
-        (groups("priority", &detail.by_priority))
+        (groups(&one.letter, "priority", &detail.by_priority))
     }
 }
 
@@ -249,14 +249,19 @@ fn split(total: &Metrics) -> Markup {
     }
 }
 
-fn groups(what: &str, groups: &[Waits]) -> Markup {
+/// A table that may be wider than a phone: it can be scrolled with the keyboard too, so it has a name.
+fn scrollable(name: &str, table: &Markup) -> Markup {
+    html! { div.wide role="region" tabindex="0" aria-label=(name) { (table) } }
+}
+
+fn groups(letter: &str, what: &str, groups: &[Waits]) -> Markup {
     let mut largest: Vec<_> = groups.iter().collect();
     largest.sort_by_key(|group| std::cmp::Reverse(group.steps));
     let left_out = largest.len().saturating_sub(MOST_GROUPS);
     largest.truncate(MOST_GROUPS);
     html! {
         h3 { "By " (what) }
-        div.wide { table {
+        (scrollable(&format!("{letter}: by {what}"), &html! { table {
             thead { tr {
                 th { (what) } th { "steps" } th { "median" } th { "p95" } th { "p99" } th { "longest" }
                 th { "over the target" } th { "slowdown" }
@@ -269,7 +274,7 @@ fn groups(what: &str, groups: &[Waits]) -> Markup {
                 td { (percent(group.late, group.steps)) }
                 td { (format!("{:.2}", float(group.slowdown) / 1000.0)) }
             } } }
-        } }
+        } }))
         @if left_out > 0 { p.soft { "and " (left_out) " smaller ones" } }
     }
 }
