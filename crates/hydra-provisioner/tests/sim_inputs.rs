@@ -52,7 +52,34 @@ fn seeds_that_change_nothing_are_told() {
         let by_chance = [&args[..], &["--seeds", "4", "--farm", &farm]].concat();
         let (text, _) = expect(&by_chance, 0);
         assert!(text.contains('±') && !text.contains("left to chance"), "{text}");
+        // Phases of the first poll are no chance either.
+        let phases = [&args[..], &["--seeds", "3", "--phases", "3"]].concat();
+        let (text, _) = expect(&phases, 0);
+        assert!(
+            text.contains("left to chance") && text.contains("by when it first looks"),
+            "{text}"
+        );
+        assert!(!text.contains('±') && !text.contains('*'), "{text}");
     }
+    let (folder, _) = files([]);
+    let page = folder.path().join("page.html");
+    let report = ["report", CONF, &fast, "--trace", &trace, "--seeds", "3", "--output"];
+    expect(&[&report[..], &[page.to_str().unwrap()]].concat(), 0);
+    let text = fs::read_to_string(page).unwrap();
+    assert!(text.contains("nothing in this trace and farm is left to chance"));
+    assert!(!text.contains('±'));
+}
+
+/// Nix takes seconds for a large configuration.
+#[test]
+fn a_configuration_with_several_settings_is_evaluated_once() {
+    let conf = r#"{"tag":"t","sshCommand":["false"],"systemTypes":{"x86_64-linux":{
+        "provider":{"command":{"program":["false"]}},"runnablesPerMachine":1}}}"#;
+    let (_folder, [trace, conf]) = files([("work.jsonl", TWO_STEPS), ("conf.json", conf)]);
+    let [fast, slow] = [20, 60].map(|interval| format!("{conf},interval={interval}"));
+    let compare = ["compare", &conf, &fast, &slow, "original", "--trace", &trace];
+    let (_, errors) = expect(&compare, 0);
+    assert_eq!(errors.matches("sshCommand").count(), 1, "{errors}");
 }
 
 #[test]

@@ -37,7 +37,10 @@ impl Estimate {
     #[allow(clippy::cast_precision_loss, reason = "there are never 2^53 seeds")]
     pub fn of(values: &[f64]) -> Self {
         let count = values.len();
-        let mean = values.iter().sum::<f64>() / count.max(1) as f64;
+        // Exact if all are the same: then the interval has no width.
+        let first = values.first().copied().unwrap_or_default();
+        let mean =
+            first + values.iter().map(|value| value - first).sum::<f64>() / count.max(1) as f64;
         let half_width = count.checked_sub(1).filter(|freedom| *freedom > 0).map(|freedom| {
             let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
             t(freedom) * libm::sqrt(squares / freedom as f64 / count as f64)

@@ -1,5 +1,6 @@
 //! A configuration to simulate, with its settings from the command line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -125,9 +126,22 @@ pub(super) struct Conf {
 }
 
 impl Conf {
+    /// Reads all; each file is evaluated once. All errors are reported before the first of them is returned.
+    pub(super) fn read_all(args: &[ConfArg], options: &Options) -> Result<Vec<Self>, Exit> {
+        let paths: BTreeSet<_> = args.iter().map(|arg| &arg.path).collect();
+        let files: Vec<_> = paths.into_iter().map(|path| Ok((path, load(path)?))).collect();
+        let files = files.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
+        let conf =
+            |arg: &ConfArg| Some(Self::with_config(arg, files.get(&arg.path)?.clone(), options));
+        args.iter().filter_map(conf).collect()
+    }
+
     /// Settings that the configuration does not set are taken from `options`.
     pub(super) fn read(arg: &ConfArg, options: &Options) -> Result<Self, Exit> {
-        let config = load(&arg.path)?;
+        Self::with_config(arg, load(&arg.path)?, options)
+    }
+
+    fn with_config(arg: &ConfArg, config: Config, options: &Options) -> Result<Self, Exit> {
         let farm = match arg.farm.as_ref().or(options.farm.as_ref()) {
             Some(file) => Some((file.clone(), input::farm(file)?)),
             None => None,

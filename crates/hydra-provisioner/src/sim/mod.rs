@@ -63,9 +63,9 @@ fn simulate(confs: &[ConfArg], traces: &[PathBuf], options: &Options) -> Result<
     }
     // All of them are read, so that all errors are reported at once.
     let confs = conf::with_files(confs)?;
-    let confs: Vec<_> = confs.iter().map(|conf| Conf::read(conf, options)).collect();
+    let confs = Conf::read_all(&confs, options);
     let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
-    let confs = confs.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let confs = confs?;
     let traces = traces.into_iter().collect::<Result<Vec<_>, _>>()?;
     run_all(&confs, &traces, options)
 }

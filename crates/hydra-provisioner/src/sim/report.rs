@@ -84,21 +84,25 @@ impl Column<'_> {
     /// The column's cell in one row. Differences are paired by seed, so both runs have the same work and the same random
     /// numbers (common random numbers).
     fn cell(&self, unit: Unit, number: impl Fn(&Results) -> Option<u128>) -> String {
-        let value = |run: &Results| number(run).map(to_float);
         let Some(less) = &self.less else {
-            let values: Vec<_> = self.runs.iter().filter_map(|run| value(run)).collect();
-            return show_estimate(Estimate::of(&values), unit);
+            return show_estimate(Estimate::of(&by_seed(&self.runs, number)), unit);
         };
-        let differences: Vec<_> = self
-            .runs
-            .iter()
-            // Both are sorted by seed and phase.
-            .zip(less)
-            .filter(|(run, other)| run.seed == other.seed)
-            .filter_map(|(run, other)| Some(value(run)? - value(other)?))
-            .collect();
+        let pairs = self.runs.iter().zip(less).filter(|(run, other)| run.seed == other.seed);
+        // Both are sorted by seed and phase.
+        let (runs, others): (Vec<_>, Vec<_>) = pairs.unzip();
+        let pairs = by_seed(&runs, &number).into_iter().zip(by_seed(&others, number));
+        let differences: Vec<_> = pairs.map(|(one, other)| one - other).collect();
         show_difference(Estimate::of(&differences), unit)
     }
+}
+
+/// One value per seed, the mean over its phases: phases of one seed are not independent.
+fn by_seed(runs: &[&Results], number: impl Fn(&Results) -> Option<u128>) -> Vec<f64> {
+    let of_seed = |runs: &[&Results]| {
+        let values: Vec<_> = runs.iter().filter_map(|run| number(run)).map(to_float).collect();
+        (!values.is_empty()).then(|| Estimate::of(&values).mean)
+    };
+    runs.chunk_by(|a, b| a.seed == b.seed).filter_map(of_seed).collect()
 }
 
 /// One table per trace: its types side by side.
@@ -162,7 +166,7 @@ fn tables(runs: &[Run], note: &str, columns: impl Fn(&[Run]) -> Vec<Column<'_>>)
         let varies = vary(runs);
         if !varies {
             for column in &mut columns {
-                column.runs.truncate(1);
+                column.runs.retain(|run| run.seed == first.seed);
             }
         }
         if columns.iter().any(|column| column.less.is_some()) {
@@ -188,7 +192,7 @@ fn what_ran(runs: &[Run], first: &Results) -> String {
     let mut text = match seeds {
         1 => format!("seed {}{each}", first.seed),
         many if !vary(runs) => format!(
-            "{many} seeds from {} on, all with the same results: nothing in this trace and farm is left to chance, \
+            "{many} seeds from {} on{each}, all with the same results: nothing in this trace and farm is left to chance, \
              one seed tells as much",
             first.seed
         ),
@@ -206,21 +210,22 @@ fn what_ran(runs: &[Run], first: &Results) -> String {
     text
 }
 
-/// Whether results depend on the seed.
-fn vary(runs: &[Run]) -> bool {
+/// Whether results depend on the seed: runs with the same phase are compared.
+pub(super) fn vary(runs: &[Run]) -> bool {
+    let (_, phases) = seeds_and_phases(runs);
     runs.chunk_by(|a, b| a.conf == b.conf).any(|runs| {
-        let mut results = runs.iter().filter_map(|run| run.results.as_ref());
-        let first = results.next();
-        results.any(|other| first.is_some_and(|first| !first.is_same_but_for_seed(other)))
+        let results: Vec<_> = runs.iter().filter_map(|run| run.results.as_ref()).collect();
+        let later = results.iter().skip(phases);
+        results.iter().zip(later).any(|(one, later)| !one.is_same_but_for_seed(later))
     })
 }
 
-/// How many seeds, and how many phases of each.
+/// How many seeds, and how many phases of each (at least 1).
 fn seeds_and_phases(runs: &[Run]) -> (usize, usize) {
     let of_conf = runs.chunk_by(|a, b| a.conf == b.conf).next().unwrap_or_default();
     let results: Vec<_> = of_conf.iter().filter_map(|run| run.results.as_ref()).collect();
     let seeds = results.chunk_by(|a, b| a.seed == b.seed).count();
-    (seeds, results.len() / seeds.max(1))
+    (seeds, (results.len() / seeds.max(1)).max(1))
 }
 
 /// Range of the results over the times of the first poll, averaged over the seeds.
@@ -325,8 +330,9 @@ fn to_float(number: u128) -> f64 {
     number as f64
 }
 
+/// An interval of no width is not shown: the value is the same for all seeds.
 fn show_estimate(Estimate { mean, half_width }: Estimate, unit: Unit) -> String {
-    match half_width {
+    match half_width.filter(|half_width| *half_width > 0.0) {
         None => show(mean, unit),
         Some(half_width) => format!("{} ± {}", show(mean, unit), show(half_width, unit)),
     }

@@ -13,7 +13,7 @@ use simulator::statistics::Estimate;
 
 use super::args::Options;
 use super::conf::ConfArg;
-use super::report::time;
+use super::report::{time, vary};
 use super::runs::Run;
 use crate::commands::fail;
 use crate::exit::Exit;
@@ -89,7 +89,7 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
             }
             body { main {
                 h1 { "What would " (name) " cost, and how long would builds wait?" }
-                p.soft { (about(&shown)) }
+                p.soft { (about(&shown, vary(runs))) }
                 @for one in &shown { (headline(one, shown.len() > 1)) }
                 @if shown.len() > 1 { (comparison(&shown)) }
                 @for one in &shown { (course(one, shown.len() > 1)) }
@@ -99,7 +99,8 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
     }
 }
 
-fn about(shown: &[Shown<'_>]) -> String {
+/// `varies`: results depend on the seed.
+fn about(shown: &[Shown<'_>], varies: bool) -> String {
     let Some(first) = shown.first() else { return "No run was begun.".to_owned() };
     let results = first.results;
     let length = time(float(results.total.makespan.0));
@@ -107,12 +108,20 @@ fn about(shown: &[Shown<'_>]) -> String {
         "A simulation by hydra-provisioner: {} steps of {} builds over {length}, seed {}.",
         results.total.built, results.builds, results.seed
     );
-    if first.all.len() > 1 {
-        let _ = write!(
-            text,
-            " Tables that compare show means of {} seeds with 95 % intervals; the rest is of the first seed.",
-            first.all.len()
-        );
+    match first.all.len() {
+        1 => {}
+        seeds if varies => {
+            let _ = write!(
+                text,
+                " Tables that compare show means of {seeds} seeds with 95 % intervals; the rest is of the first seed."
+            );
+        }
+        seeds => {
+            let _ = write!(
+                text,
+                " All {seeds} seeds have the same results: nothing in this trace and farm is left to chance."
+            );
+        }
     }
     text
 }
