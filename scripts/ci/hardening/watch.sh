@@ -20,8 +20,11 @@ systemctl start $unit
 after_a_look() { show StatusText | grep -q "queue up"; }
 wait_for after_a_look
 say "after the first look" "$(show StatusText); $(cat /var/lib/hydra-provisioner/machines)"
+has_tried() { [ -s /var/lib/hydra-provisioner/attempts ] && [ "$(show StatusText)" = "1 machines, 0 operations under way, queue up" ]; }
+wait_for has_tried
 ! grep -v '^refused' /var/lib/hydra-provisioner/attempts || fail "not refused"
-say "metrics" "$(metrics | grep '^hydra_provisioner_queue_up')"
+is_up() { metrics | grep -x 'hydra_provisioner_queue_up 1' >/dev/null; }
+wait_for is_up
 
 # Longer than the watchdog: it is told that we live.
 sleep 5
@@ -33,9 +36,11 @@ say "hung" "the watchdog has restarted it"
 
 pid=$(show MainPID)
 systemctl reload $unit
-[ "$(show ActiveState) $(show MainPID)" = "active $pid" ] || fail "a reload ended it"
-said() { journalctl -q -o cat -u $unit | grep -q 'configuration read'; }
+said() { journalctl -q -o cat -u $unit | grep 'configuration read' >/dev/null; }
 wait_for said
+# Until the program says that it is ready again, systemd calls it "reloading".
+goes_on() { [ "$(show ActiveState) $(show MainPID)" = "active $pid" ]; }
+wait_for goes_on
 say "reloaded" "the same process goes on"
 
 systemctl stop $unit
