@@ -78,14 +78,12 @@ impl Reconciler {
         let publication = &mut self.publication;
         let current = publication.current.as_ref().filter(|_| publication.by_policy);
         if current.is_some_and(|current| current.is_of(machines.clone())) {
-            publication.failed = None;
             return;
         }
         publication.by_policy = true;
         let file = machines_file(&self.configuration.policy, machines);
-        if publication.current.as_ref() == Some(&file) {
-            // The file that could not be written is no longer the desired one.
-            self.publication.failed = None;
+        // After a failure it is not known which file is there, nor which machines may still get builds by it.
+        if publication.failed.is_none() && publication.current.as_ref() == Some(&file) {
             return;
         }
         for entry in &file.entries {

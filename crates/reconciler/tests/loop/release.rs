@@ -400,8 +400,9 @@ fn a_deployment_that_waits_for_a_dead_machine_does_not_delay_its_release() {
     assert!(!happened.iter().any(|line| line.starts_with("cannot deploy")), "{happened:?}");
 }
 
+/// Which file is there after an error is not known, even if the last one that was written is wanted again.
 #[test]
-fn a_failed_publication_that_is_no_longer_needed_is_not_retried_forever() {
+fn a_failed_publication_is_retried_without_a_busy_loop() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.publications = Answers::Fail;
     harness.queue(0, &[Harness::listed(0, 0)]);
@@ -412,5 +413,25 @@ fn a_failed_publication_that_is_no_longer_needed_is_not_retried_forever() {
         harness.reconciler.poll_timeout().is_some_and(|at| at.0 > harness.now),
         "it does not busy-loop"
     );
+    assert!(harness.reconciler.publication_error().is_some());
+    harness.publications = Answers::AtOnce;
+    harness.pass(10);
     assert_eq!(harness.reconciler.publication_error(), None);
+}
+
+/// The file that names it could not be written, or was and the answer is an error: only a file that does not name it
+/// ends the uncertainty, even if it has the same lines as the last one that was written.
+#[test]
+fn a_machine_whose_publication_failed_is_unlisted_when_it_leaves() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert!(harness.file.is_empty());
+    harness.publications = Answers::Fail;
+    harness.queue(1, &[Harness::disabled(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.publications = Answers::AtOnce;
+    harness.pass(60);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
 }
