@@ -53,13 +53,14 @@ pub(crate) fn diagnose(observed: &Observed<'_>, snapshot: &Snapshot) -> Option<U
     let memory = &observed.machine.memory;
     let ready_for = snapshot.taken_at.since(memory.ready_since?);
     let QueueStatus::Up(_) = &snapshot.queue else { return None };
+    // First, because the queue runner disables what does not answer.
+    if memory.unreachable_since.is_some() {
+        return Some(Unhealthy::Unreachable);
+    }
     if let Some(until) = observed.in_queue.and_then(|seen| seen.disabled_until)
         && until > snapshot.taken_at
     {
         return Some(Unhealthy::Disabled { until });
-    }
-    if memory.unreachable_since.is_some() {
-        return Some(Unhealthy::Unreachable);
     }
     (observed.in_queue.is_none() && ready_for >= REGISTRATION_TIMEOUT)
         .then_some(Unhealthy::Unregistered)

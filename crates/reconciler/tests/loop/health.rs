@@ -187,6 +187,20 @@ fn one_that_its_provider_calls_unreachable_is_unlisted_and_deployed_until_it_ans
     assert_eq!(harness.file, ["farm-0"]);
 }
 
+/// Seen with a real queue runner: it disables what does not answer, and tried its steps there again after its restart.
+#[test]
+fn one_that_does_not_answer_stays_unlisted_though_the_queue_runner_disables_it_too() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let dead = planner::Machine { state: planner::MachineState::Unreachable, ..up(0) };
+    harness.pass(60);
+    harness.list(&[dead]);
+    assert_eq!(harness.file, [""; 0]);
+    harness.queue(1, &[disabled_by_hydra(0, harness.now + 9000)]);
+    assert_eq!(harness.file, [""; 0]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains("farm-0 is unhealthy: it does not answer over ssh"), "{plan}");
+}
+
 #[test]
 fn one_that_never_becomes_ready_is_replaced() {
     let mut harness = Harness::new(pool());
