@@ -9,22 +9,22 @@ import simpy
 EVENTS = 1_000_000
 
 
-def customer(env, servers, dice):
+def customer(env, servers, rng):
     with servers.request() as request:
         yield request
-        yield env.timeout(dice.expovariate(1 / 700))
+        yield env.timeout(rng.expovariate(1 / 700))
 
 
-def arrivals(env, servers, dice):
+def arrivals(env, servers, rng):
     while True:
-        yield env.timeout(dice.expovariate(1 / 100))
-        env.process(customer(env, servers, dice))
+        yield env.timeout(rng.expovariate(1 / 100))
+        env.process(customer(env, servers, rng))
 
 
-dice = random.Random(1)
+rng = random.Random(1)
 env = simpy.Environment()
 servers = simpy.Resource(env, capacity=8)
-env.process(arrivals(env, servers, dice))
+env.process(arrivals(env, servers, rng))
 began = time.perf_counter()
 # An arrival and a departure are two events of the other model; simpy needs more steps for them, which do not count.
 arrived = EVENTS // 2

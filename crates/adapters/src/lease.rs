@@ -32,7 +32,7 @@ const KILL_AFTER: Duration = Duration::from_millis(4500);
 const TAKE_OVER_AFTER: Duration = Duration::from_millis(5500);
 /// A connection that takes longer is none.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// Nothing was heard for so long: the connection hangs, and its end may never be told.
+/// Nothing was received for so long: the connection hangs, and its end may never be told.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 const TRY: &str = "SELECT pg_try_advisory_lock($1)";
@@ -67,8 +67,8 @@ pub struct Lease(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     standing: Standing,
-    /// When anything was last heard.
-    heard: Uptime,
+    /// When anything was last received.
+    received: Uptime,
     /// Until then nobody else can have it.
     until: Uptime,
 }
@@ -80,7 +80,7 @@ impl Lease {
     /// When there is no thread for it.
     pub fn ask(settings: &LeaseSettings, tag: &Tag) -> io::Result<Self> {
         let now = Uptime::now();
-        let state = State { standing: Standing::Asking, heard: now, until: now };
+        let state = State { standing: Standing::Asking, received: now, until: now };
         let lease = Self(Arc::new(Mutex::new(state)));
         let (settings, key, it) = (settings.clone(), key(tag), lease.clone());
         thread::Builder::new().name("lease".to_owned()).spawn(move || it.serve(&settings, key))?;
@@ -100,7 +100,7 @@ impl Lease {
 
     /// Whether the database has not answered for so long that its connection will never.
     pub fn is_stuck(&self) -> bool {
-        self.lock().heard.after(STUCK_AFTER).left().is_zero()
+        self.lock().received.after(STUCK_AFTER).left().is_zero()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -110,7 +110,7 @@ impl Lease {
     fn say(&self, standing: Standing) {
         let mut state = self.lock();
         state.standing = standing;
-        state.heard = Uptime::now();
+        state.received = Uptime::now();
     }
 
     /// A question that was asked at `asked` was answered: it is ours.
@@ -118,7 +118,7 @@ impl Lease {
         limit_life(asked.after(KILL_AFTER));
         let mut state = self.lock();
         state.standing = Standing::Ours;
-        state.heard = Uptime::now();
+        state.received = Uptime::now();
         state.until = asked.after(STOP_AFTER);
     }
 
@@ -245,7 +245,7 @@ fn connect(settings: &LeaseSettings) -> Result<Client, String> {
 /// The error itself says only "db error"; its cause says which.
 fn cause(error: &postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(told), _) => told.message().to_owned(),
+        (Some(reported), _) => reported.message().to_owned(),
         (None, Some(source)) => source.to_string(),
         (None, None) => error.to_string(),
     }

@@ -95,7 +95,7 @@ fn forward(mut lines: impl BufRead, sender: &Sender<String>) {
     }
 }
 
-/// What the reaper has heard.
+/// What the reaper has received.
 #[derive(Debug, Default)]
 struct List {
     /// Groups that have not ended.
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn what_began_and_has_not_ended_is_left() {
         let lines = "+10\n+11\n-10\n+12\n-12\n+1\n+-5\nnonsense\n\n=700\n+13\n=9000\n+14";
-        let (sender, heard) = mpsc::channel();
+        let (sender, received) = mpsc::channel();
         forward(lines.as_bytes(), &sender);
         drop(sender);
         let mut list = List::default();
-        for line in heard {
+        for line in received {
             list.take(&line);
         }
         assert_eq!(list.groups, BTreeSet::from([11, 13]));

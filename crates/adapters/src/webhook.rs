@@ -36,12 +36,12 @@ mod tests {
 
     #[test]
     fn only_the_host_is_told() {
-        for (url, told) in [
+        for (url, reported) in [
             ("https://hooks.example.org/T0/secret", "hooks.example.org"),
             ("http://user:secret@127.0.0.1:80?key=secret", "127.0.0.1:80"),
             ("https://[::1]:9/secret", "[::1]:9"),
         ] {
-            assert_eq!(host(url), told);
+            assert_eq!(host(url), reported);
         }
         let error = post("http://127.0.0.1:1/secret", String::new(), Duration::from_secs(5));
         assert!(

@@ -93,8 +93,8 @@ impl Account {
 
     /// The number of requests of this action since the faults were set.
     fn calls(&self, action: &str) -> usize {
-        let told = self.emulator.get("/emulator");
-        told["requests"].as_array().unwrap().iter().filter(|call| *call == action).count()
+        let reported = self.emulator.get("/emulator");
+        reported["requests"].as_array().unwrap().iter().filter(|call| *call == action).count()
     }
 
     /// All instances that are not gone, of any owner: id, type, zone and tags in one string each.
@@ -450,14 +450,14 @@ fn a_notice_in_the_queue_is_heard_at_once_and_taken_out() {
     for body in [json!("no notice"), notice("i-11111111111111111"), notice(&id)] {
         Account::send(&queue, &body);
     }
-    let mut heard = Vec::new();
-    while heard.is_empty() {
-        heard = provider.wait_for_interruptions().unwrap();
+    let mut received = Vec::new();
+    while received.is_empty() {
+        received = provider.wait_for_interruptions().unwrap();
     }
-    assert_eq!(heard, [name(0)]);
+    assert_eq!(received, [name(0)]);
     assert!(provider.list(LIMIT).unwrap()[0].interrupted);
     assert_eq!(Account::messages(&queue), "0");
-    // What cannot be heard is one clear line.
+    // What cannot be received is one clear line.
     let gone = json!({ "purchase": ["spot"], "spotQueue": format!("{queue}-gone") });
     let error = account.provider_with("farm", &gone).wait_for_interruptions().unwrap_err();
     assert!(error.message.starts_with("ReceiveMessage: "), "{error}");

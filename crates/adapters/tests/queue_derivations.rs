@@ -33,9 +33,9 @@ fn derivations_as_all_nix_versions_show_them() {
             format!(r#"{{"{name}":{{{derivation},"version":3}}}}"#),
             format!(r#"{{"derivations":{{"{name}":{{{derivation}}}}},"version":4}}"#),
         ] {
-            let told = parse_derivations(shown.as_bytes()).unwrap();
-            let told: Vec<_> = told.into_iter().collect();
-            assert_eq!(told, [(DrvPath::parse(name).unwrap(), features(expected))], "{shown}");
+            let reported = parse_derivations(shown.as_bytes()).unwrap();
+            let reported: Vec<_> = reported.into_iter().collect();
+            assert_eq!(reported, [(DrvPath::parse(name).unwrap(), features(expected))], "{shown}");
         }
     }
     assert!(parse_derivations(b"[]").is_err());

@@ -130,10 +130,10 @@ fn check_jobs(queue: &Queue, listed: &Map<String, Value>) {
             continue;
         }
         let classic = entry.get("currentJobs");
-        let told = classic.or_else(|| entry.get("stats")?.get("currentJobs"));
-        let told = told.unwrap_or_else(|| panic!("idle without a count: {entry}"));
-        let is_zero = told.as_f64() == Some(0.0) || told.as_str() == Some("0");
-        assert!(is_zero, "{told} counts as idle");
+        let reported = classic.or_else(|| entry.get("stats")?.get("currentJobs"));
+        let reported = reported.unwrap_or_else(|| panic!("idle without a count: {entry}"));
+        let is_zero = reported.as_f64() == Some(0.0) || reported.as_str() == Some("0");
+        assert!(is_zero, "{reported} counts as idle");
     }
 }
 

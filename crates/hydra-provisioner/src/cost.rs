@@ -119,8 +119,8 @@ fn spans(
     }
     for record in machines.iter().filter(|record| record.machine.state.is_live()) {
         let machine = &record.machine;
-        let told = machine.started_at.or(machine.memory.known_since).unwrap_or(now);
-        let begun = running.remove(&machine.name).map_or(told.max(since), |(_, from)| from);
+        let reported = machine.started_at.or(machine.memory.known_since).unwrap_or(now);
+        let begun = running.remove(&machine.name).map_or(reported.max(since), |(_, from)| from);
         spans.push(Span { machine_type: machine.machine_type.clone(), from: begun, to: now });
     }
     spans

@@ -101,7 +101,7 @@ impl Session {
                 } else if is_stopped.swap(true, Ordering::SeqCst) {
                     let _killed = signal_hook::low_level::emulate_default_handler(signal);
                 } else {
-                    tracing::info!("stopping, as told by a signal");
+                    tracing::info!("stopping, after a signal");
                     handle.stop();
                 }
             }

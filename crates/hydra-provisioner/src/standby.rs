@@ -35,16 +35,16 @@ pub(crate) fn stand_by(
     let hangup = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&hangup)).map_err(|error| fail(Exit::Unexpected, &error))?;
     let mut watchdog = Watchdog::new();
-    let (mut told, mut stamp) = (String::new(), look(&args.conf));
+    let (mut reported, mut stamp) = (String::new(), look(&args.conf));
     notify(&[NotifyState::Ready]);
     loop {
         watchdog.beat();
         let standing = lease.standing();
         let text = describe(&standing);
         board.stands_by(&text);
-        if text != told {
+        if text != reported {
             tell(&standing, &text, place, args);
-            told = text;
+            reported = text;
         }
         if standing == Standing::Ours {
             board.is_active();

@@ -139,16 +139,20 @@ fn of_type(
     text + &changes(policy, snapshot, sizing_of)
 }
 
-/// When `told` changes if only time passes. Computes a plan for each `wake_at` that the planner reports.
-fn changes(policy: &Policy, snapshot: &Snapshot, told: impl Fn(&Plan) -> Option<String>) -> String {
+/// When `describe` changes if only time passes. Computes a plan for each `wake_at` that the planner reports.
+fn changes(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    describe: impl Fn(&Plan) -> Option<String>,
+) -> String {
     let mut plan = planner::plan(policy, snapshot);
-    let before = kind(told(&plan));
+    let before = kind(describe(&plan));
     for _ in 0..MOST_PLANS {
         let Some(at) = plan.wake_at.filter(|at| at.since(snapshot.taken_at) <= HORIZON) else {
             break;
         };
         plan = planner::plan(policy, &Snapshot { taken_at: at, ..snapshot.clone() });
-        let then = told(&plan);
+        let then = describe(&plan);
         if kind(then.clone()) != before {
             let then = then.unwrap_or_else(|| "nothing".to_owned());
             let after = at.since(snapshot.taken_at);

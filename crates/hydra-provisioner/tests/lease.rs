@@ -289,7 +289,9 @@ fn the_database_is_gone_for_a_while() {
     let a = hosts.start("a");
     hosts.until("a made two", || hosts.farm.machines().len() == 2);
     server.stop();
-    hosts.until("a told", || hosts.log("a").contains("the lease cannot be asked for"));
+    hosts.until("the loss of the lease is reported", || {
+        hosts.log("a").contains("the lease cannot be asked for")
+    });
     hosts.farm.set_runnable(4);
     let mut run = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
     run.arg("run").arg(hosts.farm.path("b.json"));
@@ -319,7 +321,7 @@ fn what_a_lease_must_say() {
         (json!({ "postgresql": "host=db", "passwordFile": "x" }), "lease.passwordFile"),
         (json!({ "postgresql": "host=db", "ttl": 3 }), "lease.ttl"),
     ] {
-        let told = check(lease);
-        assert!(told.contains(said) && !told.contains("hunter2"), "{told}");
+        let reported = check(lease);
+        assert!(reported.contains(said) && !reported.contains("hunter2"), "{reported}");
     }
 }

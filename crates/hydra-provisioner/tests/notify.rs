@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 fn programs_are_told_and_one_that_hangs_holds_up_nothing() {
     let farm = Farm::new(&json!({}));
     let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
-    let told = farm.path("told");
-    let write = format!("cat >{0}.new && mv {0}.new {0}", told.display());
+    let reported = farm.path("reported");
+    let write = format!("cat >{0}.new && mv {0}.new {0}", reported.display());
     conf["notify"] = json!([
         { "on": ["failed"], "command": ["sh", "-c", write] },
         { "command": ["sleep", "600"] },
@@ -30,10 +30,13 @@ fn programs_are_told_and_one_that_hangs_holds_up_nothing() {
     fs::write(farm.conf(), conf.to_string()).unwrap();
     farm.set_runnable(1);
     let _service = Service::start(&farm, &[]);
-    until("told", || told.exists());
-    let told: Value = serde_json::from_slice(&fs::read(&told).unwrap()).unwrap();
-    assert_eq!((&told["version"], &told["events"][0]["on"]), (&json!(1), &json!("failed")));
-    assert!(told["text"].as_str().unwrap().contains("aarch64-linux: cannot list"), "{told}");
+    until("the program has run", || reported.exists());
+    let reported: Value = serde_json::from_slice(&fs::read(&reported).unwrap()).unwrap();
+    assert_eq!((&reported["version"], &reported["events"][0]["on"]), (&json!(1), &json!("failed")));
+    assert!(
+        reported["text"].as_str().unwrap().contains("aarch64-linux: cannot list"),
+        "{reported}"
+    );
     farm.set_runnable(3);
     until("the loop goes on", || farm.machines_file().len() == 3);
 }
@@ -76,14 +79,17 @@ fn webhooks_are_told_of_a_limit_in_dollars() {
     fs::write(farm.conf(), conf.to_string()).unwrap();
     farm.set_runnable(5);
     let service = Service::start(&farm, &[]);
-    let (head, told) = posted.recv_timeout(Duration::from_secs(60)).unwrap();
+    let (head, reported) = posted.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(head.starts_with("POST /hooks/s3cret "), "{head}");
-    let text = told["text"].as_str().unwrap();
+    let text = reported["text"].as_str().unwrap();
     assert_eq!(
         text,
         "x86_64-linux: no more machines, maxHourlyCost of the farm is reached ($1.00)"
     );
-    assert_eq!((&told["content"], &told["events"][0]["on"]), (&told["text"], &json!("budget")));
+    assert_eq!(
+        (&reported["content"], &reported["events"][0]["on"]),
+        (&reported["text"], &json!("budget"))
+    );
     until("the other one is tried", || service.log().contains("notify: 127.0.0.1:1: "));
     assert!(!service.log().contains("s3cret"), "{}", service.log());
     assert_eq!(farm.machines().len(), 2);
@@ -103,8 +109,8 @@ fn who_is_told_must_be_one() {
     ] {
         let farm = Farm::new(&json!({ "notify": [item] }));
         let output = farm.run(&["check"]);
-        let told = farm::stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(said) && !told.contains("s3cret"), "{told}");
+        let reported = farm::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{reported}");
+        assert!(reported.contains(said) && !reported.contains("s3cret"), "{reported}");
     }
 }

@@ -344,7 +344,7 @@ fn work_is_made_and_imported() {
     assert!(errors.contains("bad.drv: ends too early; is it cut off?"), "{errors}");
 }
 
-/// A real provisioner, its real cycles, and a queue runner that is played: work comes, machines are made, take
+/// A real provisioner, its real cycles, and a simulated queue runner: work comes, machines are made, take
 /// the work, and go.
 #[test]
 fn a_real_provisioner_serves_a_played_queue() {
@@ -355,7 +355,7 @@ fn a_real_provisioner_serves_a_played_queue() {
     let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":6}"#;
     let lines: Vec<_> = std::iter::once(header.to_owned()).chain(steps).collect();
     fs::write(&trace, lines.join("\n") + "\n").unwrap();
-    let mut played = command(&["serve", "--speed", "600", "--listen", "127.0.0.1:0"])
+    let mut simulated = command(&["serve", "--speed", "600", "--listen", "127.0.0.1:0"])
         .arg("--machines-file")
         .arg(farm.path("machines-file"))
         .arg("--status-file")
@@ -380,17 +380,17 @@ fn a_real_provisioner_serves_a_played_queue() {
         serde_json::from_slice(&fs::read(farm.path("status.json")).unwrap()).unwrap();
     assert_eq!(status["nrUnfinishedSteps"], 0, "{status}");
     let mut said = String::new();
-    stop(&mut played).read_to_string(&mut said).unwrap();
+    stop(&mut simulated).read_to_string(&mut said).unwrap();
     assert!(said.starts_with("listening on http://127.0.0.1:"), "{said}");
     assert!(said.ends_with("0 steps have not ended\n"), "{said}");
 }
 
-/// Ends what is played, and gives the rest of what it said.
-fn stop(played: &mut Child) -> impl Read + use<> {
-    let pid = rustix::process::Pid::from_child(played);
+/// Stops the simulated queue runner and returns the rest of its output.
+fn stop(simulated: &mut Child) -> impl Read + use<> {
+    let pid = rustix::process::Pid::from_child(simulated);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(played.wait().unwrap().success());
-    played.stdout.take().unwrap()
+    assert!(simulated.wait().unwrap().success());
+    simulated.stdout.take().unwrap()
 }
 
 /// The same over REST: builders join and leave as the provisioner starts and stops them over ssh (a stand-in), and
@@ -414,15 +414,15 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
         r#"{"queueRunner":{"protocol":"rest","maxUnsupported":null,"dispatchTimer":60000}}"#,
     )
     .unwrap();
-    let mut played = command(&["serve", "--speed", "600", "--listen", "127.0.0.1:0", "--farm"])
+    let mut simulated = command(&["serve", "--speed", "600", "--listen", "127.0.0.1:0", "--farm"])
         .args([&settings, &trace])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut said = String::new();
-    let mut output = BufReader::new(played.stdout.take().unwrap());
+    let mut output = BufReader::new(simulated.stdout.take().unwrap());
     output.read_line(&mut said).unwrap();
-    played.stdout = Some(output.into_inner());
+    simulated.stdout = Some(output.into_inner());
     let url = said.trim_end().strip_prefix("listening on ").unwrap();
 
     let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
@@ -451,7 +451,7 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{errors}");
-        // The played queue runner's clock runs faster than ours, which is told.
+        // The simulated queue runner's clock runs faster than ours, which is reported.
         let mut warnings = errors.lines().filter(|line| line.contains("WARN"));
         assert!(warnings.all(|line| line.contains("ahead of our clock")), "{errors}");
         most = most.max(farm.machines().len());
@@ -459,6 +459,6 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
     }
     assert_eq!(most, 5, "a machine for each step");
     let mut said = String::new();
-    stop(&mut played).read_to_string(&mut said).unwrap();
+    stop(&mut simulated).read_to_string(&mut said).unwrap();
     assert_eq!(said, "0 steps have not ended\n");
 }

@@ -113,7 +113,7 @@ fn get(address: &str, path: &str) -> String {
 
 /// Where the log says that metrics are.
 fn metrics_address(farm: &Farm) -> String {
-    until("told where metrics are", || log(farm).contains("/metrics"));
+    until("the address of metrics is logged", || log(farm).contains("/metrics"));
     let log = log(farm);
     log.split_once("metrics at http://").unwrap().1.split_once("/metrics").unwrap().0.to_owned()
 }
@@ -233,8 +233,8 @@ fn a_reload_takes_the_configuration_as_it_is_then() {
     manager.expect_status("1 machines, 0 operations under way");
     reconfigure(&farm, most(2));
     signal(&child, "-HUP");
-    let told = manager.expect("RELOADING=1");
-    assert!(told.contains("MONOTONIC_USEC="), "{told}");
+    let reported = manager.expect("RELOADING=1");
+    assert!(reported.contains("MONOTONIC_USEC="), "{reported}");
     manager.expect("READY=1");
     until("created", || farm.machines_file().len() == 2);
     assert_eq!(terminate(&mut child), Some(0));

@@ -67,14 +67,14 @@ impl MachinesFile {
         let mut entries = self.entries.iter();
         let all_named = machines.into_iter().all(|machine| {
             entries.next().is_some_and(|entry| {
-                let (told, now) = (&entry.machine, machine);
-                told.name == now.name
-                    && told.machine_type == now.machine_type
-                    && told.address == now.address
-                    && told.host_name == now.host_name
-                    && told.ssh_user == now.ssh_user
-                    && told.ssh_port == now.ssh_port
-                    && told.host_key == now.host_key
+                let (reported, now) = (&entry.machine, machine);
+                reported.name == now.name
+                    && reported.machine_type == now.machine_type
+                    && reported.address == now.address
+                    && reported.host_name == now.host_name
+                    && reported.ssh_user == now.ssh_user
+                    && reported.ssh_port == now.ssh_port
+                    && reported.host_key == now.host_key
             })
         });
         all_named && entries.next().is_none() && self.left_out.is_empty()

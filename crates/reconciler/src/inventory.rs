@@ -154,8 +154,8 @@ impl Reconciler {
     }
 
     /// By its name, by its provider's word, or by the operator's.
-    fn is_ours(&self, name: &MachineName, told: Option<&Tag>) -> bool {
-        let by_tag = self.configuration.policy.tags().any(|tag| is_ours(tag, name, told));
+    fn is_ours(&self, name: &MachineName, shown: Option<&Tag>) -> bool {
+        let by_tag = self.configuration.policy.tags().any(|tag| is_ours(tag, name, shown));
         let is_adopted =
             || self.records.get(name).is_some_and(|record| record.adopted_at.is_some());
         by_tag || is_adopted() || self.is_to_be_adopted(name)

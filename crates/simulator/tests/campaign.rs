@@ -32,8 +32,8 @@ fn a_thousand_seeds_break_no_rule() {
     let trials = trials(0..1000, Planted::NOTHING);
     let broken: Vec<_> = trials.iter().filter(|trial| !trial.violations.is_empty()).collect();
     let all: Vec<_> = broken.iter().map(|t| t.knobs.seed).collect();
-    let told: String = broken.iter().take(3).map(ToString::to_string).collect();
-    assert!(broken.is_empty(), "{} seeds broke a rule: {all:?}\n{told}", broken.len());
+    let reported: String = broken.iter().take(3).map(ToString::to_string).collect();
+    assert!(broken.is_empty(), "{} seeds broke a rule: {all:?}\n{reported}", broken.len());
     // A campaign in which nothing happens finds nothing.
     let created: u64 = trials.iter().map(|trial| trial.created).sum();
     assert!(created > 10_000, "{created}");
@@ -45,10 +45,10 @@ fn expect_bug_found(planted: Planted, rule: Rule) {
     let breaks = |trial: &Trial| trial.violations.iter().any(|violation| violation.rule == rule);
     let found = (0..200).step_by(20).flat_map(|n| trials(n..n + 20, planted)).find(breaks);
     let found = found.expect("one of two hundred seeds finds it");
-    let told = found.to_string();
-    assert!(told.contains(&format!("sim campaign --seed {}", found.knobs.seed)), "{told}");
+    let reported = found.to_string();
+    assert!(reported.contains(&format!("sim campaign --seed {}", found.knobs.seed)), "{reported}");
     let again = trial_with(Seed(found.knobs.seed), planted);
-    assert_eq!(again.to_string(), told);
+    assert_eq!(again.to_string(), reported);
     assert_eq!(again, found);
 }
 
@@ -177,24 +177,24 @@ fn a_planner_that_takes_silence_for_rest_is_found() {
 /// What was told to be durable is not.
 #[test]
 fn a_loop_that_creates_before_the_intent_is_recorded_is_found() {
-    let hears = |_: &mut Option<QueueStatus>, event| match event {
+    let filter = |_: &mut Option<QueueStatus>, event| match event {
         Event::Recorded { batch, .. } => Event::Recorded { batch, result: Ok(()) },
         event => event,
     };
-    expect_bug_found(Planted { hears, ..Planted::NOTHING }, Rule::IntentBeforeCreate);
+    expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::IntentBeforeCreate);
 }
 
 /// A newer question is answered with what an older one brought.
 #[test]
 fn a_loop_that_believes_the_answer_of_an_older_question_is_found() {
-    let hears = |older: &mut Option<QueueStatus>, event| match event {
+    let filter = |older: &mut Option<QueueStatus>, event| match event {
         Event::Queue { question, status } => {
             let believed = older.replace(status.clone()).unwrap_or(status);
             Event::Queue { question, status: believed }
         }
         event => event,
     };
-    expect_bug_found(Planted { hears, ..Planted::NOTHING }, Rule::NeverReleaseBusy);
+    expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::NeverReleaseBusy);
 }
 
 /// A creation that failed is tried again at once.
@@ -251,11 +251,14 @@ fn a_broken_rule_is_shrunk_to_a_short_history() {
     assert_eq!(shrunk.rule, Rule::MaxMachines);
     let left = shrunk.trial.knobs.step_ids().count() as u64;
     assert!(left < before && left < 30, "{left} of {before} steps are left: {shrunk}");
-    let told = shrunk.to_string();
+    let reported = shrunk.to_string();
     // Of two dozen faults what makes a second machine wanted at the same time is enough.
-    assert!(told.matches("  fault ").count() <= 2 && !told.contains("incident"), "{told}");
-    assert!(told.lines().count() < 30, "{told}");
-    assert!(told.contains("what still breaks \"maxMachines\""), "{told}");
+    assert!(
+        reported.matches("  fault ").count() <= 2 && !reported.contains("incident"),
+        "{reported}"
+    );
+    assert!(reported.lines().count() < 30, "{reported}");
+    assert!(reported.contains("what still breaks \"maxMachines\""), "{reported}");
     assert_eq!(shrink(knobs, planted), Some(shrunk));
     assert_eq!(shrink(Knobs::draw(Seed(0)), Planted::NOTHING), None);
 }

@@ -31,8 +31,8 @@ fn classic_a_step_that_is_tried_again_waits_anew() {
     bench.now = seconds(100);
     bench.dispatch();
     bench.abort(1).unwrap();
-    let told = bench.queue_runner.rest_status_json(bench.now, EPOCH);
-    assert_eq!(told["queueRunner"]["queueStats"]["s"]["waitTimeMs"], 100_000, "REST keeps it");
+    let reported = bench.queue_runner.rest_status_json(bench.now, EPOCH);
+    assert_eq!(reported["queueRunner"]["queueStats"]["s"]["waitTimeMs"], 100_000, "REST keeps it");
 }
 
 /// The handshake in `State::buildRemote`: reached is reached, whatever comes of the build.
@@ -79,9 +79,9 @@ fn classic_cancelled_steps_are_told_until_the_dispatcher_wakes() {
     assert_eq!(bench.phase(1), Phase::Cancelled);
     assert_eq!(bench.phase(2), Phase::Cancelled, "nothing is left of the build");
     assert_eq!(bench.queue_runner.unfinished(), 0);
-    let told = status(&bench);
-    assert_eq!(told["machineTypes"]["s"]["runnable"], 1);
-    assert_eq!(told["nrRunnableSteps"], 0);
+    let reported = status(&bench);
+    assert_eq!(reported["machineTypes"]["s"]["runnable"], 1);
+    assert_eq!(reported["nrRunnableSteps"], 0);
     let snapshot = bench.queue_runner.status(bench.now, EPOCH);
     assert_eq!((snapshot.demand[0].runnable, snapshot.runnable_total), (1, Some(0)));
     assert_eq!(bench.queue_runner.take_wake(bench.now), None, "nothing wakes it");
@@ -112,10 +112,10 @@ fn classic_a_slot_is_free_while_outputs_are_copied() {
         let start = bench.running[&1];
         let released = bench.queue_runner.copying(start, seconds(5));
         assert_eq!(released, jobs == 0);
-        let told = status(&bench);
-        assert_eq!(told["machines"]["ssh://root@10.0.0.1"]["currentJobs"], jobs);
-        assert_eq!(told["nrStepsCopyingFrom"], 1 - jobs);
-        assert_eq!(told["nrActiveSteps"], 1);
+        let reported = status(&bench);
+        assert_eq!(reported["machines"]["ssh://root@10.0.0.1"]["currentJobs"], jobs);
+        assert_eq!(reported["nrStepsCopyingFrom"], 1 - jobs);
+        assert_eq!(reported["nrActiveSteps"], 1);
         let next: Vec<_> = bench.dispatch().into_iter().map(|(id, _)| id).collect();
         assert_eq!(next, if released { vec![2] } else { vec![] });
         if released {
@@ -137,8 +137,8 @@ fn local_steps_are_built_by_any_machine() {
     bench.list(&[(0, offer("s", "", 1, 1000))]);
     assert_eq!(bench.dispatch(), [(1, 0)]);
     assert_eq!(status(&bench)["machineTypes"]["s:local"]["running"], 1);
-    let told = bench.queue_runner.derivations_json();
-    let env = &told.as_object().unwrap().values().next().unwrap()["env"];
+    let reported = bench.queue_runner.derivations_json();
+    let env = &reported.as_object().unwrap().values().next().unwrap()["env"];
     assert_eq!(env["requiredSystemFeatures"], "");
     assert_eq!(env["preferLocalBuild"], "1");
 }

@@ -99,10 +99,10 @@ class Wrapper:
 
     def run(self, request, form: dict) -> Response:
         token = form.get("ClientToken") if self.settings["tokens"] else None
-        wish = {key: value for key, value in form.items() if key != "ClientToken"}
+        request = {key: value for key, value in form.items() if key != "ClientToken"}
         if token in self.tokens:
-            wished, instance, body = self.tokens[token]
-            if wished != wish:
+            seen, instance, body = self.tokens[token]
+            if seen != request:
                 return failure("IdempotentParameterMismatch", "The client token was used with other parameters")
             # As it is now.
             described = self.inner(request, {"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": instance})
@@ -116,7 +116,7 @@ class Wrapper:
             instance = re.search(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", body).group(1).decode()
             self.made[instance] = time.time()
             if token:
-                self.tokens[token] = (wish, instance, body)
+                self.tokens[token] = (request, instance, body)
         return answer
 
     def describe(self, request, form: dict) -> Response:

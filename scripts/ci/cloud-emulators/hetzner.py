@@ -153,15 +153,15 @@ class Wrapper:
         if (method, path) == ("GET", "/v1/servers"):
             return await self.list_servers(scope)
         if (method, path) == ("POST", "/v1/servers"):
-            wish = json.loads(body)
-            place = wish.get("location", "fsn1")
-            if (wish["server_type"], place) == ("cax21", "hel1"):
+            request = json.loads(body)
+            place = request.get("location", "fsn1")
+            if (request["server_type"], place) == ("cax21", "hel1"):
                 return 422, error("invalid_input", "unsupported location for server type")
             status, answer = await self.inner(scope, body)
             if status == 201:
                 number = answer["server"]["id"]
-                LABELS[number], PLACES[number] = wish.get("labels", {}), place
-                USER_DATA[wish["name"]] = wish.get("user_data") or ""
+                LABELS[number], PLACES[number] = request.get("labels", {}), place
+                USER_DATA[request["name"]] = request.get("user_data") or ""
                 answer["server"] |= {"labels": LABELS[number], "location": LOCATIONS[place]}
             return status, answer
         return await self.inner(scope, body)

@@ -45,7 +45,7 @@ say "reloaded" "the same process goes on"
 
 systemctl stop $unit
 [ "$(show Result)" = success ] || fail "stopped with $(show Result)"
-say "stopped" "$(journalctl -q -o cat -u $unit | grep -c 'stopping, as told by a signal') orderly end"
+say "stopped" "$(journalctl -q -o cat -u $unit | grep -c 'stopping, after a signal') orderly end"
 
 umount /etc/hydra-provisioner/conf.json
 echo '{ "systemTypes": { "x86_64-linux": {} } }' >/etc/hydra-provisioner/conf.json

@@ -88,7 +88,7 @@ pub(super) fn listen(
             }
             Err(error) => {
                 if trouble.as_ref() != Some(&error) {
-                    tracing::warn!("{id}: interruption notices cannot be heard: {error}");
+                    tracing::warn!("{id}: interruption notices cannot be received: {error}");
                     trouble = Some(error);
                 }
                 thread::sleep(LISTEN_AGAIN_AFTER);

@@ -16,8 +16,8 @@ pub(super) struct AllTags {
 
 impl AllTags {
     fn of(&self, machine: &Machine) -> &dyn Provider {
-        let told = machine.tag.as_ref();
-        let former = self.former.iter().find(|(tag, _)| is_ours(tag, &machine.name, told));
+        let reported = machine.tag.as_ref();
+        let former = self.former.iter().find(|(tag, _)| is_ours(tag, &machine.name, reported));
         former.map_or(self.present.as_ref(), |(_, provider)| provider.as_ref())
     }
 }

@@ -44,8 +44,10 @@ fn features(words: &str) -> Features {
 
 /// `KIND WAITING+RUNNING`, in order; kinds without steps are left out.
 fn demand(queue: &Queue) -> Vec<String> {
-    let told = queue.demand.iter().filter(|demand| demand.runnable + demand.running > 0);
-    told.map(|demand| format!("{} {}+{}", demand.kind, demand.runnable, demand.running)).collect()
+    let reported = queue.demand.iter().filter(|demand| demand.runnable + demand.running > 0);
+    reported
+        .map(|demand| format!("{} {}+{}", demand.kind, demand.runnable, demand.running))
+        .collect()
 }
 
 fn sample(folder: &str, file: &str) -> Vec<u8> {

@@ -106,12 +106,12 @@ fn a_password_is_never_shown() {
     let place = server(asks).replace("http://", "");
     let url = format!("http://farm:secret%2F%40@{place}");
     let queue = up(source(url, &nix, scratch.path(), MINUTE).queue_status());
-    let told = queue.warnings.join(" ");
+    let reported = queue.warnings.join(" ");
     assert!(
-        told.contains(&format!("GET http://{place}/status/queues: http status: 401")),
-        "{told}"
+        reported.contains(&format!("GET http://{place}/status/queues: http status: 401")),
+        "{reported}"
     );
-    assert!(!told.contains("secret"), "{told}");
+    assert!(!reported.contains("secret"), "{reported}");
     for url in [
         format!("http://farm:secret@{place}"),
         "http://farm:secret@127.0.0.1:1".to_owned(),

@@ -191,8 +191,8 @@ impl Conf {
     /// The farm: the one given, else the scenario's, else the default with the queue runner that the configuration
     /// connects to.
     pub(super) fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
-        let told = self.farm.as_ref().map(|(_, farm)| farm);
-        let mut farm = told.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
+        let reported = self.farm.as_ref().map(|(_, farm)| farm);
+        let mut farm = reported.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
         // The configuration's prices apply if the farm has none.
         for (name, pool) in &self.config.policy.pools {
             let Some(price) = pool.dollars_per_hour else { continue };
@@ -201,8 +201,8 @@ impl Conf {
                 model.tariff.price = PriceSeries::constant(price.0);
             }
         }
-        let told = self.interval.map(Millis::from_seconds);
-        if let Some(interval) = told.or_else(|| self.comparator?.usual_interval()) {
+        let reported = self.interval.map(Millis::from_seconds);
+        if let Some(interval) = reported.or_else(|| self.comparator?.usual_interval()) {
             farm.cycle.interval = interval;
         }
         farm
@@ -230,8 +230,8 @@ mod tests {
         assert_eq!((conf.interval, &conf.farm), (None, &None));
         let word: ConfArg = "original,interval=60".parse().unwrap();
         assert_eq!((word.comparator, word.interval), (Some(Comparator::Original), Some(60)));
-        let told: ConfArg = "original,policy=fixed-farm".parse().unwrap();
-        assert_eq!(told.path, Path::new("original"));
+        let reported: ConfArg = "original,policy=fixed-farm".parse().unwrap();
+        assert_eq!(reported.path, Path::new("original"));
         let Ok(both) = with_files(&[word, conf]) else { panic!("there is a file") };
         assert_eq!(both[0].path, Path::new("conf.nix"));
         for (text, message) in [

@@ -97,7 +97,7 @@ impl std::fmt::Display for Failure {
 /// The error itself is only "db error"; its cause has the details.
 fn cause(error: &postgres::Error) -> String {
     match error.as_db_error() {
-        Some(told) => told.message().to_owned(),
+        Some(reported) => reported.message().to_owned(),
         None => error.source().map_or_else(|| error.to_string(), ToString::to_string),
     }
 }

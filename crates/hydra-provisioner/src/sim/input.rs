@@ -53,8 +53,8 @@ impl Trace {
         Ok(Self { name, work })
     }
 
-    pub(super) fn first_seed(&self, told: Option<u64>) -> u64 {
-        told.unwrap_or(match &self.work {
+    pub(super) fn first_seed(&self, reported: Option<u64>) -> u64 {
+        reported.unwrap_or(match &self.work {
             Work::Recorded(_) => 0,
             Work::Scenario(scenario) => scenario.seed,
         })

@@ -40,7 +40,7 @@ enum Event {
 }
 
 /// A queue runner whose machines build in real time.
-struct Played {
+struct SimulatedQueueRunner {
     engine: Engine<Event>,
     queue_runner: QueueRunner,
     workload: Arc<Workload>,
@@ -58,12 +58,12 @@ struct Played {
 /// Runs until a signal.
 pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
     let stop = stop_on_signals()?;
-    let played = Arc::new(Mutex::new(Played::new(args)?));
+    let simulated = Arc::new(Mutex::new(SimulatedQueueRunner::new(args)?));
     if let Some(address) = args.listen {
-        listen(address, Arc::clone(&played))?;
+        listen(address, Arc::clone(&simulated))?;
     }
     while !stop.load(Ordering::Relaxed) {
-        let classic = lock(&played).tick().to_string();
+        let classic = lock(&simulated).tick().to_string();
         if let Some(file) = &args.status_file {
             // Written to another file and renamed, so that no reader sees a partial file.
             let new = file.with_extension("new");
@@ -73,7 +73,7 @@ pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
         }
         sleep(&stop);
     }
-    let unfinished = lock(&played).queue_runner.unfinished();
+    let unfinished = lock(&simulated).queue_runner.unfinished();
     print(format!("{unfinished} steps have not ended\n"))?;
     Ok(Exit::Done)
 }
@@ -84,27 +84,27 @@ fn sleep(stop: &AtomicBool) {
     }
 }
 
-fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
-    played.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(simulated: &Mutex<SimulatedQueueRunner>) -> MutexGuard<'_, SimulatedQueueRunner> {
+    simulated.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn listen(address: SocketAddr, played: Arc<Mutex<Played>>) -> Result<(), Exit> {
+fn listen(address: SocketAddr, simulated: Arc<Mutex<SimulatedQueueRunner>>) -> Result<(), Exit> {
     let cannot = |error: std::io::Error| {
         fail(Exit::Unexpected, &format!("cannot listen on {address}: {error}"))
     };
     let listener = TcpListener::bind(address).map_err(cannot)?;
     let place = listener.local_addr().map_err(cannot)?;
-    http::serve(vec![Socket::Tcp(listener)], move |request| answer(&request, &played))
+    http::serve(vec![Socket::Tcp(listener)], move |request| answer(&request, &simulated))
         .map_err(cannot)?;
     print(format!("listening on http://{place}\n"))
 }
 
-fn answer(request: &Request<Bytes>, played: &Mutex<Played>) -> Answer {
+fn answer(request: &Request<Bytes>, simulated: &Mutex<SimulatedQueueRunner>) -> Answer {
     let url = request.uri().path_and_query().map_or("/", |url| url.as_str());
     let Ok(body) = std::str::from_utf8(request.body()) else {
         return http::answer_with(StatusCode::BAD_REQUEST, "the body is not UTF-8\n");
     };
-    match lock(played).answer(request.method(), url, body) {
+    match lock(simulated).answer(request.method(), url, body) {
         (StatusCode::OK, text) => {
             let mut answer = http::answer(text);
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -149,25 +149,25 @@ impl From<Builder> for Offer {
     }
 }
 
-impl Played {
+impl SimulatedQueueRunner {
     fn new(args: &Serve) -> Result<Self, Exit> {
         let trace = Trace::read(&args.trace)?;
         let seed = trace.first_seed(args.seed);
         let (workload, settings) = trace.work(seed)?;
-        let told = match &args.farm {
+        let reported = match &args.farm {
             Some(file) => Some(input::farm(file)?.queue_runner),
             None => settings,
         };
         let usual = if args.machines_file.is_some() { Settings::CLASSIC } else { Settings::REST };
-        let fits = |told: &Settings| told.protocol == usual.protocol;
-        if let (Some(file), false) = (&args.farm, told.as_ref().is_none_or(fits)) {
+        let fits = |reported: &Settings| reported.protocol == usual.protocol;
+        if let (Some(file), false) = (&args.farm, reported.as_ref().is_none_or(fits)) {
             let message = format!(
-                "{}: queueRunner.protocol is not what is played: classic with --machines-file, rest without",
+                "{}: queueRunner.protocol must be classic with --machines-file, rest without",
                 file.display()
             );
             return Err(fail(Exit::BadConfig, &message));
         }
-        let settings = told.filter(fits).unwrap_or(usual);
+        let settings = reported.filter(fits).unwrap_or(usual);
         let mut engine = Engine::new();
         if let Some(first) = workload.steps().first() {
             engine.schedule(first.submit, Event::Submit);
@@ -275,7 +275,7 @@ impl Played {
     fn answer(&mut self, method: &Method, url: &str, body: &str) -> (StatusCode, String) {
         let classic = self.tick();
         let now = self.engine.now();
-        let told = match (method.as_str(), url) {
+        let reported = match (method.as_str(), url) {
             ("GET", "/classic") => Ok(classic),
             ("GET", "/status") => Ok(self.status(now)),
             ("GET", "/status/machines") => {
@@ -286,7 +286,7 @@ impl Played {
             ("PUT" | "DELETE", _) => self.change_builder(method, url, body),
             _ => Err((StatusCode::NOT_FOUND, NOT_HERE.to_owned())),
         };
-        match told {
+        match reported {
             Ok(answer) => (StatusCode::OK, answer.to_string()),
             Err((code, problem)) => (code, problem + "\n"),
         }
@@ -311,7 +311,7 @@ impl Played {
         let name = name.ok_or((StatusCode::NOT_FOUND, NOT_HERE.to_owned()))?;
         if self.machines_file.is_some() {
             let problem =
-                "the classic queue runner is played: its machines are those of the machines file";
+                "this is a classic queue runner: its machines are those of the machines file";
             return Err((StatusCode::CONFLICT, problem.to_owned()));
         }
         let now = self.engine.now();

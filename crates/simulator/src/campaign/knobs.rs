@@ -17,35 +17,35 @@ use crate::simulation::Setup;
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
 use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Notices};
 
-/// All work may have to be done by one machine of half the usual speed, and be lost with it and done again.
+/// Worst case: one machine of half the usual speed does all work, loses it, and does it again.
 const TIMES_THE_WORK: u64 = 4;
 
-/// From one moment when builds are canceled to the next.
+/// Time between two cancellations of builds.
 const CANCELLATION_INTERVAL: Millis = Millis::from_minutes(10);
-/// How long after a whole interval that is: not when the queue runner reads the machines file.
+/// Offset from a whole interval, so that cancellations do not coincide with reads of the machines file.
 const CANCELLATION_OFFSET: Millis = Millis::from_seconds(17);
 
-/// All that is drawn from a seed.
+/// Everything that is drawn from a seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Knobs {
     /// The seed.
     pub seed: u64,
-    /// What the operator wants.
+    /// The policy.
     pub policy: Policy,
-    /// The environment, with all that goes wrong.
+    /// The environment, including its faults.
     pub farm: Farm,
-    /// How many steps there are.
+    /// Number of steps.
     pub steps: u64,
-    /// Steps that are left out, by id: see [`super::shrink()`].
+    /// Ids of steps that are left out, see [`super::shrink()`].
     pub left_out: BTreeSet<u64>,
-    /// In which time they are submitted.
+    /// Time within which all steps are submitted.
     pub submitted_within: Millis,
-    /// For each step: in how many of a million cases it needs another one.
+    /// Chance, in millionths, that a step depends on another one.
     pub dependencies: u32,
-    /// For each step: in how many of a million cases its build is canceled.
+    /// Chance, in millionths, that a step's build is canceled.
     pub canceled: u32,
-    /// How long steps take.
+    /// Durations of steps.
     pub durations: Distribution,
 }
 
@@ -72,7 +72,7 @@ impl Knobs {
         }
     }
 
-    /// The simulation that they describe.
+    /// The simulation that these values describe.
     pub fn setup(&self) -> Setup {
         let mut rng = Seed(self.seed).stream(Purpose::Knobs, 1);
         Setup {
@@ -130,7 +130,7 @@ impl Knobs {
                 cancel: shapes.chance(self.canceled).then(|| next_cancellation(submit)),
             };
             if !self.left_out.contains(&id) {
-                // Ids are in order and dependencies point backwards: nothing can be refused.
+                // Ids are in order and dependencies point backwards, so nothing can be refused.
                 let _refused = builder.add(step);
             }
         }
@@ -193,8 +193,8 @@ fn draw_pool(rng: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Feature
     pool
 }
 
-/// Limits of the farm in some cases, above what `minMachines` and one machine more need: else the farm may never come
-/// to rest.
+/// Limits of the farm, set in some cases, and larger than `minMachines` plus one machine; otherwise the farm may never
+/// come to rest.
 fn draw_limits(rng: &mut Random, policy: &mut Policy) {
     let price = Money(100_000);
     let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
@@ -220,7 +220,7 @@ fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
     let minutes =
         |most: u64| Distribution::Uniform { min: Millis::ZERO, max: Millis::from_minutes(most) };
     let classic = rng.chance(600_000);
-    // Nobody scales from zero with the default of two minutes; what it does is tested by itself.
+    // The default of two minutes does not allow to scale from zero; it has its own tests.
     let rest = Settings { max_unsupported: None, ..Settings::REST };
     Farm {
         notices: Notices::default(),
@@ -307,12 +307,12 @@ fn draw_incidents(rng: &mut Random, until: Millis) -> Vec<Incident> {
     (0..count).map(draw).collect()
 }
 
-/// None in a third of the cases, so that trouble also comes alone; else up to `most`.
+/// 0 in a third of the cases, so that faults also occur alone; otherwise up to `most`.
 fn small_chance(rng: &mut Random, most: u32) -> u32 {
     if rng.chance(333_333) { 0 } else { u32::try_from(rng.below(u64::from(most))).unwrap_or(most) }
 }
 
-/// Many builds are canceled at once, as when an evaluation is: then the whole load is gone at one moment.
+/// Many builds are canceled at once, as when an evaluation is canceled: all work disappears at one moment.
 fn next_cancellation(submit: Millis) -> Millis {
     let before = submit.0 / CANCELLATION_INTERVAL.0 * CANCELLATION_INTERVAL.0;
     Millis(before) + CANCELLATION_INTERVAL + CANCELLATION_OFFSET

@@ -1,4 +1,4 @@
-//! The fault campaign: farms, work and trouble, all drawn from one seed, and the rules watched throughout.
+//! The fault campaign: farms, work and faults are drawn from one seed, and all rules are checked throughout.
 
 mod knobs;
 mod shrink;
@@ -13,36 +13,36 @@ use crate::world::{Planted, Rule, Violation};
 pub use knobs::Knobs;
 pub use shrink::{Shrunk, shrink};
 
-/// How long a farm may take to come to rest after the last trouble and the last submission, beside the work: the
-/// queue runner's longest back-off is 81 minutes for each of four tries.
+/// Time that a farm has to come to rest after the last fault and the last submission, in addition to the work itself:
+/// the queue runner's longest back-off is 81 minutes for each of four tries.
 const REST_WITHIN: Millis = Millis::from_hours(96);
 
-/// How a trial ended.
+/// The result of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
     /// What was drawn.
     pub knobs: Knobs,
-    /// Rules that were broken.
+    /// Violations.
     pub violations: Vec<Violation>,
-    /// When it came to rest or was given up.
+    /// When it came to rest or was stopped.
     pub ended_at: Millis,
-    /// How often the provisioner's loop turned.
+    /// Number of cycles of the provisioner's loop.
     pub turns: u64,
-    /// Machines that were made.
+    /// Number of machines created.
     pub created: u64,
 }
 
-/// Runs the trial of `seed`, with `planner`.
+/// Runs the trial of `seed` with `planner`.
 pub fn trial(seed: Seed, planner: Planner) -> Trial {
     trial_with(seed, Planted { planner, ..Planted::NOTHING })
 }
 
-/// Runs the trial of `seed`, with a planted bug.
+/// Runs the trial of `seed` with a planted bug.
 pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
     run(Knobs::draw(seed), planted)
 }
 
-/// Runs the trial that `knobs` describe, with a planted bug.
+/// Runs the trial of `knobs` with a planted bug.
 pub fn run(knobs: Knobs, planted: Planted) -> Trial {
     let mut simulation = Simulation::new(knobs.setup()).with(planted);
     let trouble_ends = knobs.farm.faults.until;
@@ -64,7 +64,7 @@ pub fn run(knobs: Knobs, planted: Planted) -> Trial {
     }
 }
 
-/// The seed first: it is all that is needed to see it again.
+/// The seed comes first: it is enough to reproduce the trial.
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { knobs, violations, ended_at, turns, created } = self;
@@ -75,7 +75,7 @@ impl fmt::Display for Trial {
             knobs.steps,
             violations.len()
         )?;
-        // The first tells most: later ones may follow from it.
+        // The first violation is the most useful: later ones may follow from it.
         if let Some(first) = violations.first() {
             write!(f, "{first}")?;
             writeln!(

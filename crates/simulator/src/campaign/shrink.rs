@@ -1,5 +1,5 @@
-//! Shrinks a seed that breaks a rule to a short history: faults, incidents, limits and steps are removed one by one
-//! while the same rule still breaks.
+//! Shrinks a seed that violates a rule to a short history: removes faults, incidents, limits and steps one by one while
+//! the same rule is still violated.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,26 +9,26 @@ use serde_json::{Map, Value};
 use super::{Knobs, Trial, run};
 use crate::world::{Faults, Planted, Rule};
 
-/// The most trials that one seed gets.
+/// Maximum number of trials per seed.
 const MOST_TRIALS: u32 = 2000;
 
-/// What is left of a seed that breaks a rule.
+/// The smallest trial found that violates the rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shrunk {
     /// The rule.
     pub rule: Rule,
-    /// How it is broken now.
+    /// The violation.
     pub trial: Trial,
-    /// How many trials it took.
+    /// Number of trials.
     pub trials: u32,
 }
 
-/// Removes what is not needed to break the same rule as `knobs` does. `None` if they break none.
+/// Removes what is not needed to violate the same rule as `knobs`. `None` if they violate none.
 pub fn shrink(knobs: Knobs, planted: Planted) -> Option<Shrunk> {
     let trial = run(knobs, planted);
     let rule = trial.violations.first()?.rule;
     let mut shrinking = Shrinking { planted, shrunk: Shrunk { rule, trial, trials: 1 } };
-    // What could not be removed at first may be removable once other things are gone.
+    // Something that could not be removed at first may be removable later.
     while shrinking.remove_settings() | shrinking.remove_steps() {}
     Some(shrinking.shrunk)
 }
@@ -39,7 +39,7 @@ struct Shrinking {
 }
 
 impl Shrinking {
-    /// Takes `knobs` if they break the rule, too. Returns whether they do.
+    /// Keeps `knobs` if they violate the rule too. Returns whether they do.
     fn try_with(&mut self, knobs: Knobs) -> bool {
         if self.shrunk.trials >= MOST_TRIALS || knobs == self.shrunk.trial.knobs {
             return false;
@@ -55,7 +55,7 @@ impl Shrinking {
         breaks
     }
 
-    /// Removes faults, incidents, limits and machine types, each by itself.
+    /// Removes faults, incidents, limits and machine types one at a time.
     fn remove_settings(&mut self) -> bool {
         let mut has_removed = false;
         for name in changed_faults(&self.shrunk.trial.knobs.farm.faults) {
@@ -87,7 +87,7 @@ impl Shrinking {
         has_removed
     }
 
-    /// Removes steps: half of them at first, single ones in the end.
+    /// Removes steps: first half of them, finally single ones.
     fn remove_steps(&mut self) -> bool {
         let mut has_removed = false;
         let mut length = self.steps().len().div_ceil(2);
@@ -106,7 +106,7 @@ impl Shrinking {
         self.try_with(knobs)
     }
 
-    /// The steps that are left.
+    /// The remaining steps.
     fn steps(&self) -> Vec<u64> {
         self.shrunk.trial.knobs.step_ids().collect()
     }
@@ -119,7 +119,7 @@ fn fields(faults: &Faults) -> Map<String, Value> {
     }
 }
 
-/// The names of the faults that are set.
+/// Names of the faults that are set.
 fn changed_faults(faults: &Faults) -> BTreeSet<String> {
     let by_default = fields(&Faults::default());
     let changed =
@@ -133,7 +133,7 @@ fn without(faults: &Faults, name: &str) -> Option<Faults> {
     serde_json::from_value(Value::Object(left)).ok()
 }
 
-/// What is left, then how the rule is broken.
+/// What remains, then the violation.
 impl fmt::Display for Shrunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, trial, trials } = self;

@@ -1,4 +1,4 @@
-//! The cost of machines, in integers: sums are exact, and rounded once, when they are shown.
+//! The cost of machines, in integers: sums are exact and rounded only for display.
 
 use std::fmt;
 use std::iter::Sum;
@@ -11,12 +11,12 @@ use crate::engine::Millis;
 
 const HOUR: Millis = Millis::from_hours(1);
 
-/// An exact amount: millionths of a dollar an hour, times seconds. 3,600 of it are a millionth of a dollar.
+/// An exact amount, in millionths of a dollar per hour times seconds: 3,600 units are a millionth of a dollar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cost(u128);
 
 impl Cost {
-    /// Millionths of a dollar, half of one rounded up.
+    /// Millionths of a dollar, rounded to nearest.
     pub fn micro_dollars(self) -> u128 {
         (self.0 + 1800) / 3600
     }
@@ -58,13 +58,13 @@ impl fmt::Display for Cost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum BillingModel {
-    /// Every second that has begun; EC2 (Linux) charges 60 at least.
+    /// Every started second; EC2 (Linux) charges at least 60.
     #[serde(rename_all = "camelCase")]
     PerSecond {
-        /// Charged at least, in seconds.
+        /// Minimum charge, in seconds.
         minimum_seconds: u64,
     },
-    /// Every hour that has begun, at the price of its first second.
+    /// Every started hour, at the price of its first second.
     PerStartedHour,
 }
 
@@ -74,13 +74,13 @@ pub enum BillingModel {
 pub struct Tariff {
     /// How its time is charged.
     pub billing: BillingModel,
-    /// Its price while it runs.
+    /// Price while it runs.
     pub price: PriceSeries,
-    /// The price of its disk while it is stopped, in millionths of a dollar an hour.
+    /// Price of its disk while it is stopped, in millionths of a dollar per hour.
     pub stopped_micro_dollars_per_hour: u64,
 }
 
-/// A price over time, in micro-dollars per hour: each price is valid from its time on.
+/// A price over time, in millionths of a dollar per hour: each price is valid from its time on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PriceSeries(Vec<(Millis, u64)>);
@@ -94,12 +94,12 @@ pub enum TariffError {
     /// The times do not increase.
     #[error("the price from {at} must come after the one before it")]
     Unordered {
-        /// The one out of order.
+        /// The time that is out of order.
         at: Millis,
     },
 }
 
-/// Ten cents an hour, by the second.
+/// Ten cents per hour, billed by the second.
 impl Default for Tariff {
     fn default() -> Self {
         Self {
@@ -111,22 +111,22 @@ impl Default for Tariff {
 }
 
 impl PriceSeries {
-    /// Always the same price.
+    /// A constant price.
     pub fn constant(micro_dollars_per_hour: u64) -> Self {
         Self(vec![(Millis::ZERO, micro_dollars_per_hour)])
     }
 
-    /// Prices, each from its time on.
+    /// Prices, each valid from its time on.
     ///
     /// # Errors
-    /// When the first is not from 0, or the times do not grow.
+    /// If the first is not from 0, or the times do not increase.
     pub fn new(prices: Vec<(Millis, u64)>) -> Result<Self, TariffError> {
         let series = Self(prices);
         series.check()?;
         Ok(series)
     }
 
-    /// Checks what was read from a file.
+    /// Checks prices that were read from a file.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -140,12 +140,12 @@ impl PriceSeries {
         }
     }
 
-    /// The least of them.
+    /// The lowest price.
     pub fn least(&self) -> u64 {
         self.0.iter().map(|(_, price)| *price).min().unwrap_or(0)
     }
 
-    /// The first price and how many come after it.
+    /// The first price, and how many follow.
     pub fn first_and_others(&self) -> (u64, usize) {
         (self.at(Millis::ZERO), self.0.len().saturating_sub(1))
     }
@@ -154,7 +154,7 @@ impl PriceSeries {
         self.0.iter().rev().find(|(from, _)| *from <= time).map_or(0, |(_, price)| *price)
     }
 
-    /// `seconds` from `start` on, each at the price of its beginning.
+    /// `seconds` from `start` on, each at the price of its start.
     fn charge(&self, start: Millis, seconds: u64) -> Cost {
         let mut total = Cost::default();
         let mut done = 0;
@@ -184,12 +184,12 @@ impl Tariff {
         }
     }
 
-    /// The cost of being stopped from `start` to `end`: by the second.
+    /// The cost of being stopped from `start` to `end`, billed by the second.
     pub fn stopped(&self, start: Millis, end: Millis) -> Cost {
         Cost::of(self.stopped_micro_dollars_per_hour, end.since(start).0.div_ceil(1000))
     }
 
-    /// When the time paid for at `now` ends; `None` when charged by the second.
+    /// When the time paid for at `now` ends; `None` if billed by the second.
     pub fn next_charge_at(&self, start: Millis, now: Millis) -> Option<Millis> {
         match self.billing {
             BillingModel::PerSecond { .. } => None,
@@ -214,12 +214,12 @@ mod tests {
         }
     }
 
-    /// Worked out by hand: (start ms, end ms, dollars).
+    /// Calculated by hand: (start ms, end ms, dollars).
     #[test]
     fn ledgers_worked_out_by_hand() {
         let by_second = BillingModel::PerSecond { minimum_seconds: 60 };
         let by_hour = BillingModel::PerStartedHour;
-        // 0.36 dollars an hour is 100 millionths a second.
+        // 0.36 dollars per hour are 100 millionths per second.
         let flat: &[(u64, u64)] = &[(0, 360_000)];
         // Twice as much from the 100th second on.
         let spot: &[(u64, u64)] = &[(0, 360_000), (100, 720_000)];

@@ -6,26 +6,26 @@ use super::{Cost, MachineModel, Sharing};
 use crate::engine::{Millis, Random};
 use crate::queue_runner::{Host, Start};
 
-/// Where a machine really is, whatever anyone knows of it.
+/// The real state of a machine, independent of what is known about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// Asked for.
+    /// Requested.
     Creating,
-    /// Booting; its time is paid for from here on.
+    /// Booting; it costs money from here on.
     Starting,
-    /// It runs.
+    /// Running.
     Up,
-    /// It runs and does not answer.
+    /// Running, but not answering.
     Unreachable,
-    /// It is shutting down.
+    /// Shutting down.
     Stopping,
-    /// It is off; its disk is paid for.
+    /// Off; its disk costs money.
     Stopped,
-    /// Beyond repair; nothing is paid for it.
+    /// Broken permanently; it costs nothing.
     Failed,
-    /// It is being destroyed.
+    /// Being destroyed.
     Terminating,
-    /// It is no more.
+    /// Destroyed.
     Gone,
 }
 
@@ -35,12 +35,12 @@ impl Lifecycle {
     }
 }
 
-/// What the machines of a type used; times in milliseconds, summed over the machines.
+/// Usage of a type; times in milliseconds, summed over its machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Machines made.
+    /// Machines created.
     pub created: u64,
-    /// Machines that went away or broke by themselves.
+    /// Machines that disappeared or broke by themselves.
     pub lost: u64,
     /// Stopped machines started again.
     pub started: u64,
@@ -48,24 +48,24 @@ pub struct Usage {
     pub stopped: u64,
     /// Machines destroyed.
     pub destroyed: u64,
-    /// Time paid for by running.
+    /// Time paid for while running.
     pub paid: Millis,
     /// Of that: before the machine could build.
     pub booting: Millis,
     /// Of that: with at least one step.
     pub busy: Millis,
-    /// Summed over the steps: time on a machine, tries that failed included.
+    /// Summed over the steps: time on a machine, including failed tries.
     pub building: Millis,
-    /// Time that could have been used for steps: readiness times `maxJobs`.
+    /// Time that steps could have used: ready time multiplied by `maxJobs`.
     pub offered: Millis,
-    /// What it cost, disks included.
+    /// Cost, including disks.
     pub cost: Cost,
     /// Of that: the disks of stopped machines.
     pub stopped_cost: Cost,
 }
 
 impl Usage {
-    /// Time paid for in which the machine could build and had nothing to.
+    /// Time paid for in which the machine was ready but idle.
     pub fn idle(&self) -> Millis {
         self.paid.since(self.booting + self.busy)
     }
@@ -87,12 +87,12 @@ impl Usage {
     }
 }
 
-/// What a machine can build, and does.
+/// Whether a machine can build, and does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// It can be given steps.
+    /// It can get steps.
     pub ready: bool,
-    /// It builds one at least.
+    /// It builds at least one.
     pub busy: bool,
 }
 
@@ -104,34 +104,34 @@ pub struct SimMachine {
     pub name: MachineName,
     /// Its type.
     pub kind: MachineType,
-    /// Where it is found.
+    /// Its address.
     pub host: Host,
-    /// How it behaves.
+    /// Its behavior.
     pub model: MachineModel,
-    /// Its own rng.
+    /// Its own random numbers.
     pub random: Random,
-    /// The provider lists it from then on.
+    /// When the provider begins to list it.
     pub visible_from: Millis,
-    /// Whether its provider was told to stop or destroy it, and it was not started again.
+    /// Whether its provider was asked to stop or destroy it and it was not started since.
     pub released: bool,
-    /// It has been deployed since its last boot.
+    /// It was deployed since its last boot.
     pub deployed: bool,
-    /// REST: the builder was stopped by a drain.
+    /// REST: a drain stopped the builder.
     pub drained: bool,
-    /// Steps at once; 0 until it was published or deployed.
+    /// Number of concurrent steps; 0 until it was published or deployed.
     pub max_jobs: u32,
-    /// Its provider says that it takes it away.
+    /// Its provider has announced an interruption.
     pub interrupted: bool,
-    /// How often it was given another host name.
+    /// How often its host name changed.
     pub renamed: u32,
-    /// Counts changes of its lifecycle, so that what was scheduled for an earlier one is known to be stale.
+    /// Counts changes of the lifecycle, so that events scheduled for an earlier state are recognized as stale.
     pub generation: u32,
-    /// The steps on it.
+    /// Its running steps.
     pub(super) sharing: Sharing,
     lifecycle: Lifecycle,
-    /// It has been deployed once at least, before or after any stop.
+    /// It was deployed at least once, before or after a stop.
     has_system: bool,
-    /// It was off: from then on it is started again, not for the first time.
+    /// It was off: the next start is not its first.
     restarted: bool,
     paid_since: Option<Millis>,
     stopped_since: Option<Millis>,
@@ -175,12 +175,12 @@ impl SimMachine {
         }
     }
 
-    /// Where it is in its lifecycle.
+    /// Its state.
     pub fn lifecycle(&self) -> Lifecycle {
         self.lifecycle
     }
 
-    /// What it calls itself.
+    /// Its own host name.
     pub fn host_name(&self) -> String {
         match self.renamed {
             0 => self.host.name(),
@@ -188,24 +188,24 @@ impl SimMachine {
         }
     }
 
-    /// Since when its time has been paid for.
+    /// Since when it costs money.
     pub fn paid_since(&self) -> Option<Millis> {
         self.paid_since
     }
 
-    /// Whether it is there and not on its way out.
+    /// Whether it exists and is not being stopped or destroyed.
     pub fn is_kept(&self) -> bool {
         !matches!(self.lifecycle, Lifecycle::Failed | Lifecycle::Terminating | Lifecycle::Gone)
     }
 
-    /// Draws how long it takes to be up, from its request or from the request to start it again.
+    /// Draws the time until it is up, from its creation request or its start request.
     pub fn draw_boot(&mut self) -> Millis {
         let restart = self.model.restart.as_ref().filter(|_| self.restarted);
         let boot = restart.unwrap_or(&self.model.boot).clone();
         self.random.sample(&boot)
     }
 
-    /// Draws how long its next deployment takes: a machine that was off keeps its system.
+    /// Draws the duration of its next deployment: a machine that was off keeps its system.
     pub fn draw_deploy(&mut self) -> Millis {
         let model = &self.model;
         let deploy = match (self.deployed, self.has_system) {
@@ -222,12 +222,12 @@ impl SimMachine {
         self.sharing.is_due(start, now)
     }
 
-    /// What it counts for now.
+    /// What it counts as now.
     pub fn capacity(&self) -> Capacity {
         Capacity { ready: self.ready_since.is_some(), busy: self.jobs > 0 }
     }
 
-    /// It can build from now on.
+    /// From now on it can build.
     pub fn make_ready(&mut self, now: Millis, max_jobs: u32) {
         self.deployed = true;
         self.has_system = true;
@@ -237,15 +237,15 @@ impl SimMachine {
         }
     }
 
-    /// One step more runs on it.
+    /// Adds a running step.
     pub fn begin_job(&mut self, now: Millis) {
         self.jobs += 1;
-        // A step may come before the deployment's end, from an older machines file.
+        // A step may start before the deployment ends, because of an older machines file.
         self.ready_since.get_or_insert(now);
         self.busy_since.get_or_insert(now);
     }
 
-    /// One step less runs on it, which had been there for `length`.
+    /// Removes a step that had run on it for `length`.
     pub fn end_job(&mut self, now: Millis, length: Millis, usage: &mut Usage) {
         usage.building += length;
         self.jobs = self.jobs.saturating_sub(1);
@@ -274,7 +274,7 @@ impl SimMachine {
         self.generation += 1;
     }
 
-    /// Adds what it used until `now`, as if it ended then.
+    /// Adds its usage until `now`, as if it ended then.
     pub(super) fn settle(mut self, now: Millis, usage: &mut Usage) {
         self.settle_running(now, usage);
         self.settle_stopped(now, usage);
@@ -312,8 +312,8 @@ mod tests {
     use crate::engine::{Distribution, Seed};
     use std::collections::BTreeMap;
 
-    /// Booted at 10 s, ready at 100 s, two overlapping steps from 110 s to 150 s, stopped at 200 s for an
-    /// hour, started again, destroyed 30 s later: by hand.
+    /// Booted at 10 s, ready at 100 s, two overlapping steps from 110 s to 150 s, stopped at 200 s for an hour, started
+    /// again, destroyed 30 s later; calculated by hand.
     #[test]
     fn a_life_adds_up() {
         let kind = MachineType::new("s");
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(usage.idle(), at(60));
         assert_eq!(usage.building, at(60));
         assert_eq!(usage.offered, at(200));
-        // 190 s and 60 s (the minimum) at 100 millionths, an hour of disk.
+        // 190 s and 60 s (the minimum) at 100 millionths, plus one hour of disk.
         assert_eq!(usage.cost.to_string(), "0.028600");
         assert_eq!(cloud.find(&MachineName::new("m")), None);
     }
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(cloud.find(&name), Some(third));
     }
 
-    /// A machine that was off has its system and its disk: it is not paid for like a new one.
+    /// A machine that was off keeps its system and its disk: its start costs less than that of a new one.
     #[test]
     fn a_machine_that_was_off_is_ready_sooner() {
         let kind = MachineType::new("s");
@@ -389,10 +389,10 @@ mod tests {
             redeploy: seconds(2),
             ..MachineModel::default()
         };
-        let mut told = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), model.clone())]));
+        let mut reported = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), model.clone())]));
         let untold = MachineModel { restart: None, restart_deploy: None, ..model };
         let mut untold = Cloud::new(Seed(1), BTreeMap::from([(kind.clone(), untold)]));
-        for (cloud, restarted) in [(&mut told, [20, 8, 2]), (&mut untold, [50, 2, 2])] {
+        for (cloud, restarted) in [(&mut reported, [20, 8, 2]), (&mut untold, [50, 2, 2])] {
             let at = Millis::from_seconds;
             let id = cloud.make(&MachineName::new("m"), &kind, at(0));
             let drawn = |cloud: &mut Cloud, now| {

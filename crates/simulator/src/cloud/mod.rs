@@ -1,4 +1,4 @@
-//! The machines and what they cost.
+//! The machines and their costs.
 
 mod billing;
 mod machine;
@@ -17,20 +17,20 @@ pub use machine::{Capacity, Lifecycle, SimMachine, Usage};
 pub use model::{MachineModel, Spot};
 pub use sharing::{Job, Share, Sharing};
 
-/// An address is given to another machine only after this time, as clouds do.
+/// An address is reused only after this time, as in real clouds.
 const ADDRESS_QUARANTINE: Millis = Millis::from_minutes(10);
 
-/// A machine's number; numbers are never used again.
+/// A machine's number; numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MachineId(u32);
 
-/// All machines, including past ones.
+/// All machines, including destroyed ones.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     seed: Seed,
     models: BTreeMap<MachineType, MachineModel>,
     machines: Vec<SimMachine>,
-    /// Those that exist.
+    /// Machines that exist.
     by_name: BTreeMap<MachineName, MachineId>,
     by_host: BTreeMap<Host, MachineId>,
     hosts_used: u32,
@@ -53,12 +53,12 @@ impl Cloud {
         }
     }
 
-    /// The model of a type; types without a model have the default.
+    /// The model of a type, or the default.
     pub fn model(&self, machine_type: &MachineType) -> MachineModel {
         self.models.get(machine_type).cloned().unwrap_or_default()
     }
 
-    /// Creates a machine, which is then [`Lifecycle::Creating`]. There must be none of that name.
+    /// Creates a machine in state [`Lifecycle::Creating`]. No machine of that name may exist.
     pub fn make(&mut self, name: &MachineName, kind: &MachineType, now: Millis) -> MachineId {
         let id = MachineId(u32::try_from(self.machines.len()).unwrap_or(u32::MAX));
         let host = self.free_host(now);
@@ -73,7 +73,7 @@ impl Cloud {
         id
     }
 
-    /// Moves a machine on in its lifecycle, and counts what that costs.
+    /// Changes the machine's state and counts its cost.
     pub fn set_lifecycle(&mut self, id: MachineId, lifecycle: Lifecycle, now: Millis) {
         let machine = &mut self.machines[id.0 as usize];
         let usage = self.usage.entry(machine.kind.clone()).or_default();
@@ -93,13 +93,12 @@ impl Cloud {
         &self.machines[id.0 as usize]
     }
 
-    /// The machine, to be changed (its lifecycle: by [`Self::set_lifecycle`]).
+    /// The machine, mutable (change its state with [`Self::set_lifecycle`]).
     pub fn get_mut(&mut self, id: MachineId) -> &mut SimMachine {
         &mut self.machines[id.0 as usize]
     }
 
-    /// A step begins on the machine. Whenever steps of the machine are to end at another time than was said before,
-    /// it is added to `due`.
+    /// Starts a step on the machine. Steps of the machine that now end at another time are added to `due`.
     pub fn begin_job(
         &mut self,
         id: MachineId,
@@ -112,7 +111,7 @@ impl Cloud {
         machine.sharing.begin(machine.model.share(), job, now, due);
     }
 
-    /// A step that had been on the machine for `length` ends there, if it was there. `due` as in [`Self::begin_job`].
+    /// Ends a step that had run on the machine for `length`, if it was there. `due` as in [`Self::begin_job`].
     pub fn end_job(
         &mut self,
         id: MachineId,
@@ -128,7 +127,7 @@ impl Cloud {
         }
     }
 
-    /// Everything that ran on the machine ended there, whoever knows of it; each with how long it had been there.
+    /// Ends all steps on the machine, and returns each with the time that it had run.
     pub fn lose_jobs(&mut self, id: MachineId, now: Millis, lengths: impl Iterator<Item = Millis>) {
         let machine = &mut self.machines[id.0 as usize];
         let usage = self.usage.entry(machine.kind.clone()).or_default();
@@ -138,7 +137,7 @@ impl Cloud {
         }
     }
 
-    /// The usage of a type, to be counted up.
+    /// The usage of a type, mutable.
     pub fn usage_mut(&mut self, kind: &MachineType) -> &mut Usage {
         self.usage.entry(kind.clone()).or_default()
     }
@@ -158,7 +157,7 @@ impl Cloud {
         self.by_name.values().map(|&id| (id, self.get(id)))
     }
 
-    /// What each type used until `now`, the machines that still exist included.
+    /// The usage of each type until `now`, including machines that still exist.
     pub fn usage(&self, now: Millis) -> BTreeMap<MachineType, Usage> {
         let mut usage = self.usage.clone();
         for (_, machine) in self.existing() {

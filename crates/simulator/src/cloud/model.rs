@@ -5,51 +5,50 @@ use serde::{Deserialize, Serialize};
 use super::{Share, Tariff};
 use crate::engine::{Distribution, Millis};
 
-/// How machines of one type behave when nothing goes wrong, and what they cost.
+/// How machines of one type behave when nothing fails, and their cost.
 ///
-/// The defaults are of the size that on-demand machines of the large clouds show; who wants numbers for
-/// his own farm measures these.
+/// The defaults are typical for on-demand machines of the large clouds; measure your own farm for better numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MachineModel {
-    /// From the request until it begins to boot.
+    /// From the request until the boot starts.
     pub create: Distribution,
     /// From there until it is up.
     pub boot: Distribution,
-    /// From the request to start a stopped machine until it is up; `None`: as `boot`.
+    /// From the request to start a stopped machine until it is up; `None`: same as `boot`.
     pub restart: Option<Distribution>,
     /// The first deployment of a new machine.
     pub first_deploy: Distribution,
-    /// The first deployment after it was stopped and started again, when it has its system already; `None`: as
+    /// The first deployment after it was stopped and started again, when it already has its system; `None`: same as
     /// `redeploy`.
     pub restart_deploy: Option<Distribution>,
-    /// Every later one.
+    /// Every later deployment.
     pub redeploy: Distribution,
     /// From the request to stop until it is off.
     pub stop: Distribution,
     /// From the request to destroy until it is gone.
     pub destroy: Distribution,
-    /// How long draining a REST builder takes.
+    /// Duration of draining a REST builder.
     pub drain: Distribution,
-    /// How many cores it has: steps that want more at once slow each other down.
+    /// Number of cores: concurrent steps that need more slow each other down.
     pub cores: u32,
-    /// How much of a step's time is not building, in percent: inputs and outputs are copied, or it waits to be copied.
-    /// On a real Hydra 30 % of the steps' time was. Neither other steps nor the machine's speed change that part.
+    /// Percentage of a step's duration that is not building: copying inputs and outputs, or waiting for that. It was 30
+    /// % on a real Hydra. Neither other steps nor the machine's speed change this part.
     pub copy_percent: u32,
-    /// What it costs.
+    /// Its cost.
     pub tariff: Tariff,
-    /// Whether and when the provider takes it away.
+    /// Whether and when the provider interrupts it.
     pub spot: Option<Spot>,
 }
 
-/// A machine that the provider may take away.
+/// A machine that the provider may interrupt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Spot {
-    /// How long it is left, from when it is up.
+    /// Time until the interruption, from when it is up.
     pub life: Distribution,
-    /// How long before it is announced (EC2: two minutes). The provisioner hears it, unless the farm's `notices` are
-    /// `unheard`; builds go on until the end.
+    /// How long before the interruption it is announced (EC2: two minutes). The provisioner receives the notice unless
+    /// the farm's `notices` are `ignored`; builds continue until the end.
     pub notice: Millis,
 }
 
@@ -74,7 +73,7 @@ impl Default for MachineModel {
 }
 
 impl MachineModel {
-    /// How the machine of that number behaves, counted by type from 0.
+    /// Behavior of the machine with that number, counted per type from 0.
     #[must_use]
     pub fn of_machine(mut self, number: u64) -> Self {
         let Self {
@@ -93,20 +92,20 @@ impl MachineModel {
             spot,
         } = &mut self;
         let always = [create, boot, first_deploy, redeploy, stop, destroy, drain];
-        let told = restart.iter_mut().chain(restart_deploy);
+        let reported = restart.iter_mut().chain(restart_deploy);
         let of_spot = spot.iter_mut().map(|spot| &mut spot.life);
-        for times in always.into_iter().chain(told).chain(of_spot) {
+        for times in always.into_iter().chain(reported).chain(of_spot) {
             *times = times.of_machine(number);
         }
         self
     }
 
-    /// What its steps share.
+    /// The resources that its steps share.
     pub fn share(&self) -> Share {
         Share { cores: self.cores, copy_percent: self.copy_percent }
     }
 
-    /// Every distribution, by its name in a file.
+    /// Every distribution, with its name in files.
     pub fn distributions(&self) -> Vec<(&'static str, &Distribution)> {
         let Self {
             create,

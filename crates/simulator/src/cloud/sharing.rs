@@ -1,36 +1,36 @@
 //! Steps that share a machine's cores.
 //!
-//! Processor sharing (Kleinrock 1967): a step wants some cores; while all on a machine want more than it has, each
-//! gets the same part of what it wants. A part of a step's time is not building (its inputs and outputs are copied,
-//! it waits for a slot to copy): that part takes no cores and is neither slowed by others nor sped up by a fast
-//! machine. It is spread evenly over the step, so that nothing happens between its begin and its end.
+//! Processor sharing (Kleinrock 1967): each step needs some cores; if all steps of a machine together need more than it
+//! has, each gets the same fraction. Part of a step's duration is not building (its inputs and outputs are copied, or
+//! it waits for a slot to copy): that part takes no cores, and neither other steps nor a fast machine change it. It is
+//! spread evenly over the step, so that nothing happens between its start and its end.
 
 use crate::engine::Millis;
 use crate::queue_runner::Start;
 use crate::workload::StepIndex;
 
-/// Whole speed, in millionths.
+/// Full speed, in millionths.
 const FULL: u128 = 1_000_000;
 
-/// What of a machine its steps share.
+/// The resources of a machine that its steps share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// How many cores the machine has; at least 1.
+    /// Number of cores, at least 1.
     pub cores: u32,
-    /// How much of a step's time takes no core, in percent; at most 100.
+    /// Percentage of a step's duration that takes no core, at most 100.
     pub copy_percent: u32,
 }
 
-/// A step that is to begin on a machine.
+/// A step that starts on a machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
-    /// Which.
+    /// Its id.
     pub start: Start,
-    /// How long it takes alone on a machine of speed 1 that has the cores it wants.
+    /// Its duration alone on a machine of speed 1 with enough cores.
     pub length: Millis,
-    /// How many cores it wants; `None`: all there are.
+    /// Number of cores that it needs; `None`: all.
     pub cores: Option<u32>,
-    /// The machine's speed for it, in thousandths; at least 1.
+    /// The machine's speed for it, in thousandths, at least 1.
     pub speed_thousandths: u64,
 }
 
@@ -38,22 +38,22 @@ pub struct Job {
 #[derive(Clone, Debug, Default)]
 pub struct Sharing {
     running: Vec<Running>,
-    /// Until when their progress is counted.
+    /// Their progress is counted until then.
     counted_until: Millis,
 }
 
 #[derive(Clone, Debug)]
 struct Running {
     job: Job,
-    /// What is left of its length, in millionths of a millisecond.
+    /// Remaining length, in millionths of a millisecond.
     left: u128,
-    /// How much of a millisecond of it passes in one, in millionths; at least 1.
+    /// Progress per millisecond, in millionths, at least 1.
     rate: u128,
     due: Millis,
 }
 
 impl Sharing {
-    /// A step begins. Whenever steps are to end at another time than was said before, it is added to `due`.
+    /// Starts a step. Steps that now end at another time are added to `due`.
     pub fn begin(&mut self, share: Share, job: Job, now: Millis, due: &mut Vec<(Start, Millis)>) {
         self.count_until(now);
         let left = u128::from(job.length.0.max(1)) * FULL;
@@ -61,7 +61,7 @@ impl Sharing {
         self.set_rates(share, now, due);
     }
 
-    /// A step ends, whether it is done or not. Returns whether it was there.
+    /// Ends a step, done or not. Returns whether it was there.
     pub fn end(
         &mut self,
         share: Share,
@@ -78,12 +78,12 @@ impl Sharing {
         true
     }
 
-    /// All are gone.
+    /// Ends all steps.
     pub fn clear(&mut self) {
         self.running.clear();
     }
 
-    /// Whether the step is done now, by what was said last.
+    /// Whether the step is done now, by its latest end time.
     pub fn is_due(&self, start: Start, now: Millis) -> bool {
         self.running.iter().any(|one| one.job.start == start && one.due == now)
     }
@@ -119,8 +119,8 @@ impl Job {
         self.cores.map_or(cores, |cores| u128::from(cores.max(1)))
     }
 
-    /// `1 / (c + (1 - c) / b)`, where `c` is the part that copies and `b` the speed of what builds: that of the machine,
-    /// the cores it has of those it wants, and `given / wanted` by all.
+    /// `1 / (c + (1 - c) / b)`, where `c` is the fraction that copies and `b` the speed of the rest: the machine's
+    /// speed, limited by the cores that it has of those needed, and by `given / wanted` of all steps.
     fn rate(&self, cores: u128, copies: u128, given: u128, wanted: u128) -> u128 {
         let own = self.wanted(cores);
         let above = u128::from(self.speed_thousandths.max(1)) * own.min(cores) * given;
@@ -139,7 +139,7 @@ mod tests {
         Job { start, length: Millis::from_seconds(seconds), cores, speed_thousandths }
     }
 
-    /// When each job ends, in seconds, when all begin at once.
+    /// When each job ends, in seconds, if all begin at once.
     fn ends(share: Share, jobs: &[Job]) -> Vec<u64> {
         let mut sharing = Sharing::default();
         let mut due = Vec::new();
@@ -158,12 +158,12 @@ mod tests {
         ends
     }
 
-    /// Worked out by hand.
+    /// Calculated by hand.
     #[test]
     fn cores_are_shared() {
         let share = |cores, copy_percent| Share { cores, copy_percent };
         for (share, jobs, expected) in [
-            // Enough for all: nobody waits for anybody.
+            // Enough cores for all: nothing waits.
             (share(4, 0), vec![job(0, 100, Some(1), 1000); 1], vec![100]),
             (
                 share(2, 0),
@@ -176,14 +176,14 @@ mod tests {
                 vec![job(0, 100, Some(1), 1000), job(1, 50, Some(1), 1000)],
                 vec![150, 100],
             ),
-            // A step that takes all cores beside one that takes one of four: five wanted, four there.
+            // A step that needs all cores beside one that needs one of four: five needed, four available.
             (share(4, 0), vec![job(0, 80, None, 1000), job(1, 80, Some(1), 1000)], vec![100, 100]),
-            // It was recorded on 8 cores and has 2.
+            // It was recorded on 8 cores; this machine has 2.
             (share(2, 0), vec![job(0, 100, Some(8), 1000)], vec![400]),
-            // A machine twice as fast: what copies does not get faster.
+            // A machine twice as fast: copying does not become faster.
             (share(4, 0), vec![job(0, 100, Some(1), 2000)], vec![50]),
             (share(4, 40), vec![job(0, 100, Some(1), 2000)], vec![70]),
-            // Copying takes no core: two on one core want 1.4, and 70 % take 1.4 times as long.
+            // Copying takes no core: two on one core need 1.4, and 70 % take 1.4 times as long.
             (
                 share(1, 30),
                 vec![job(0, 100, Some(1), 1000), job(1, 100, Some(1), 1000)],

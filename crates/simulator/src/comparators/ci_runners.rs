@@ -1,12 +1,12 @@
-//! Idle count and idle time, as GitLab Runner's autoscaling has them (docs.gitlab.com/runner/configuration/autoscale,
+//! Idle count and idle time, as in GitLab Runner's autoscaling (docs.gitlab.com/runner/configuration/autoscale,
 //! `IdleCount`, `IdleTime`):
 //!
 //! ```text
 //! wanted = ceil((waiting + running) / maxJobs) + IdleCount        at most maxMachines
 //! ```
 //!
-//! An idle machine beyond that goes after `IdleTime`. The documentation sets the time and leaves the count, which must be
-//! 1 at least for a step to find a machine.
+//! An idle machine beyond that number is destroyed after `IdleTime`. The documentation gives the time but not the
+//! count, which must be at least 1 for a step to find a machine.
 
 use planner::{Plan, Policy, Snapshot};
 
@@ -22,7 +22,7 @@ pub(super) fn settings(policy: &mut Policy) {
     }
 }
 
-/// The machines that the steps fill count as a minimum, with the idle ones beside them.
+/// The machines that the steps fill, plus the idle ones, count as a minimum.
 pub(super) fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let sizing = planner::plan(policy, snapshot).sizing;
     let mut policy = policy.clone();

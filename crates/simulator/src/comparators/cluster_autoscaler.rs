@@ -1,12 +1,12 @@
-//! Kubernetes' cluster-autoscaler with its defaults (`cluster-autoscaler/FAQ.md`): pods that find no place get nodes at
-//! once, a node that is not needed goes after `--scale-down-unneeded-time` (10 minutes), and no node goes until
-//! `--scale-down-delay-after-add` (10 minutes) after the last one was added anywhere.
+//! Kubernetes' cluster-autoscaler with its defaults (`cluster-autoscaler/FAQ.md`): pods that cannot be scheduled get
+//! nodes immediately, an unneeded node is removed after `--scale-down-unneeded-time` (10 minutes), and no node is
+//! removed until `--scale-down-delay-after-add` (10 minutes) after the last one was added.
 //!
 //! ```text
 //! wanted = ceil((waiting + running) / maxJobs)
 //! ```
 //!
-//! A build cannot be moved to another node as a pod can, so only a node without builds is not needed.
+//! A build cannot be moved to another node as a pod can, so only a node without builds is unneeded.
 
 use planner::{IdleTimeout, Plan, Policy, Seconds, Snapshot};
 
@@ -14,14 +14,14 @@ use planner::{IdleTimeout, Plan, Policy, Seconds, Snapshot};
 const UNNEEDED_SECONDS: u64 = 600;
 /// `--scale-down-delay-after-add`.
 const DELAY_AFTER_ADD: Seconds = Seconds::from_minutes(10);
-/// As good as for ever.
+/// Practically forever.
 const LONG: Seconds = Seconds(1 << 32);
 
 pub(super) fn settings(policy: &mut Policy) {
     super::slot_for_each_step(policy, UNNEEDED_SECONDS);
 }
 
-/// While the delay lasts no idle machine goes.
+/// During the delay no idle machine is removed.
 pub(super) fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let requested = snapshot.machines.iter().filter_map(|machine| machine.memory.requested_at);
     let until = requested.max().map(|last| last.after(DELAY_AFTER_ADD));

@@ -1,4 +1,4 @@
-//! A farm that somebody bought: `maxMachines` of each type from the beginning to the end, whatever waits.
+//! A fixed farm: `maxMachines` of each type from start to end, independent of the queue.
 
 use planner::Policy;
 

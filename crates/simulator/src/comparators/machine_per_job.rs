@@ -1,12 +1,12 @@
-//! A machine for each job, as ephemeral runners have it (GitHub's Actions Runner Controller with `ephemeral`, GitLab's
-//! `MaxBuilds = 1`): one step at a time, and the machine goes when it is idle.
+//! One machine per job, like ephemeral runners (GitHub's Actions Runner Controller with `ephemeral`, GitLab's
+//! `MaxBuilds = 1`): one step at a time, and the machine is destroyed when it is idle.
 //!
 //! ```text
 //! wanted = waiting + running        at most maxMachines * maxJobs
 //! ```
 //!
-//! The machines and their prices stay as they are: a step has all of one to itself. A machine that a second step reaches
-//! before the provisioner looks builds that too.
+//! The machines and their prices stay the same: a step has a whole machine. If a second step reaches the machine before
+//! the provisioner polls, the machine builds that too.
 
 use planner::Policy;
 

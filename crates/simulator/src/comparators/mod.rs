@@ -1,4 +1,4 @@
-//! How others decide, to compare with: each is a file with its rule and where it comes from.
+//! Other provisioners, for comparison: each file has one rule and its source.
 
 mod ci_runners;
 mod cluster_autoscaler;
@@ -15,11 +15,11 @@ use crate::simulation::Setup;
 /// Another provisioner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Comparator {
-    /// The Python script that this program replaces, with its mistakes.
+    /// The Python script that this program replaces, with its bugs.
     Original,
-    /// Idle count and idle time, as GitLab's runners have them.
+    /// Idle count and idle time, like GitLab's runners.
     CiRunners,
-    /// A machine for each step, destroyed after it.
+    /// One machine per step, destroyed after it.
     MachinePerJob,
     /// Kubernetes' cluster-autoscaler.
     ClusterAutoscaler,
@@ -27,14 +27,14 @@ pub enum Comparator {
     FixedFarm,
 }
 
-/// The time from one cycle of the original to the next: "every 5 minutes", says its README.
+/// Cycle time of the original: "every 5 minutes" in its README.
 const INTERVAL_OF_THE_ORIGINAL: Millis = Millis::from_minutes(5);
 
-/// A target wait so short that every waiting step wants a slot.
+/// A target wait so short that every waiting step gets a slot.
 const AT_ONCE: Seconds = Seconds(1);
 
 impl Comparator {
-    /// All there are.
+    /// All of them.
     pub const ALL: [Self; 5] = [
         Self::Original,
         Self::CiRunners,
@@ -43,7 +43,7 @@ impl Comparator {
         Self::FixedFarm,
     ];
 
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Original => "original",
@@ -54,17 +54,17 @@ impl Comparator {
         }
     }
 
-    /// The one that is called `word`.
+    /// The comparator with this name.
     pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|comparator| comparator.word() == word)
     }
 
-    /// How often it looks, where the user does not say otherwise.
+    /// Its default polling interval.
     pub fn usual_interval(self) -> Option<Millis> {
         (self == Self::Original).then_some(INTERVAL_OF_THE_ORIGINAL)
     }
 
-    /// `setup` with its settings in place of the operator's: systems, prices and `maxMachines` stay.
+    /// `setup` with this comparator's settings: systems, prices and `maxMachines` stay the operator's.
     #[must_use]
     pub fn applied_to(self, mut setup: Setup) -> Setup {
         let policy = &mut setup.policy;
@@ -78,7 +78,7 @@ impl Comparator {
         setup
     }
 
-    /// What decides with these settings; `None` where more differs than the decision.
+    /// The planner for these settings; `None` if more than the decision differs.
     pub(crate) fn planner(self) -> Option<Planner> {
         match self {
             Self::Original => None,
@@ -89,7 +89,7 @@ impl Comparator {
     }
 }
 
-/// A slot for each step at once, and idle machines that stay for `idle_seconds`.
+/// A slot for each step immediately, and idle machines that stay for `idle_seconds`.
 fn slot_for_each_step(policy: &mut Policy, idle_seconds: u64) {
     for pool in policy.pools.values_mut() {
         pool.target_wait = Some(AT_ONCE);

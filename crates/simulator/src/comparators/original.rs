@@ -1,19 +1,19 @@
-//! The original `hydra-provisioner` (Python, 2015 to 2017), as it was:
+//! The original `hydra-provisioner` (Python, 2015 to 2017), unchanged:
 //!
 //! ```text
 //! wanted  = ceil(max(runnable - ignoredRunnables, 0) / runnablesPerMachine)
 //! allowed = min(max(wanted, minMachines), maxMachines)
 //! ```
 //!
-//! Each cycle makes one new machine of a type at the most, deploys all machines one after the other, writes the machines
-//! file, and then stops or destroys the rest, one after the other. Its mistakes are kept: machines in use are chosen
-//! without a look at what they build; a busy machine that is not wanted leaves the machines file *with* a grace period and
-//! stays in it without one; a type that builds counts as one that never has (`lastActive` is left out then), so that its
-//! idle machines have no grace period; what goes is destroyed without another look at the queue. It waits for ever for a
-//! machine that never boots; here somebody ends that after 30 minutes.
+//! Each cycle creates at most one new machine per type, deploys all machines one after the other, writes the machines
+//! file, and then stops or destroys the rest, one after the other. Its bugs are kept: it selects machines without
+//! checking what they build; a busy machine that is not needed leaves the machines file if there is a grace period, and
+//! stays in it if there is none; a type that builds counts as one that never did (Hydra omits `lastActive` then), so
+//! its idle machines get no grace period; machines are destroyed without another look at the queue. It waits forever
+//! for a machine that never boots; here a person ends that after 30 minutes.
 //!
-//! Where it would never build a step since no type has the step's whole name, the step counts for a type that can build
-//! it by `supportedFeatures`, which it did not have.
+//! It would never build a step if no type has exactly the step's name. Here such a step counts for a type that can
+//! build it through `supportedFeatures`, which the original did not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ use crate::queue_runner::Offer;
 const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
 /// "Don't stop/destroy machines that still have at least 10 minutes of paid time left."
 const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
-/// What it takes a queue runner for that does not tell when a type was active.
+/// Its value for a type if the queue runner does not report when it was active.
 const UNKNOWN_ACTIVITY: Seconds = Seconds::from_minutes(30);
 
 /// What one cycle does, in this order.
@@ -36,15 +36,15 @@ const UNKNOWN_ACTIVITY: Seconds = Seconds::from_minutes(30);
 pub(crate) struct Cycle {
     /// New machines, which are deployed with the others.
     pub(crate) create: Vec<(MachineName, MachineType)>,
-    /// Machines that are started where they are off, and deployed.
+    /// Machines that are started if they are off, and deployed.
     pub(crate) deploy: Vec<MachineName>,
-    /// Of all these: those that are left out of the machines file.
+    /// Of all these: machines that are left out of the machines file.
     pub(crate) unusable: BTreeSet<MachineName>,
     /// Machines to stop or to destroy.
     pub(crate) release: Vec<(MachineName, Operation)>,
 }
 
-/// What it reads of a type in the status.
+/// What it reads about a type in the status.
 #[derive(Clone, Copy, Debug, Default)]
 struct TypeStatus {
     runnable: u64,
@@ -95,7 +95,7 @@ pub(crate) fn cycle(
     cycle
 }
 
-/// What becomes of a machine that is not wanted.
+/// What happens to a machine that is not needed.
 enum Rest {
     InUse,
     Unusable,
@@ -109,7 +109,7 @@ fn allowed(pool: &PoolPolicy, runnable: u64) -> usize {
     usize::try_from(allowed).unwrap_or(usize::MAX)
 }
 
-/// Squashes i686-linux into x86_64-linux: the counts where there are both, else the whole entry.
+/// Merges i686-linux into x86_64-linux: adds the counts if both exist, otherwise moves the entry.
 fn types(policy: &Policy, queue: &Queue) -> BTreeMap<MachineType, TypeStatus> {
     let mut types: BTreeMap<MachineType, TypeStatus> = BTreeMap::new();
     let i686 = |system: &System| system.as_str() == "i686-linux";
@@ -231,7 +231,7 @@ mod tests {
         Demand { runnable, last_active, ..Demand::none_of(kind) }
     }
 
-    /// An hour after its start, machine 0 building `jobs` steps.
+    /// An hour after its start, machine 0 builds `jobs` steps.
     fn status(jobs: u64, demand: Vec<Demand>) -> QueueStatus {
         let mut seen = QueueMachine::new(Host::new("10.0.0.0"));
         seen.current_jobs = jobs;
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(decide(&policy(|_| {}), &busy, &up), "create ; deploy t-0; unlisted ; ");
         let active = status(0, vec![demand("x86_64-linux", 0, Some(599))]);
         assert_eq!(decide(&graceful, &active, &up), "create ; deploy t-0; unlisted ; ");
-        // Others of its type build now: `lastActive` is left out.
+        // Other machines of its type build now: `lastActive` is omitted.
         let building = status(0, vec![demand("x86_64-linux", 0, None)]);
         assert_eq!(decide(&graceful, &building, &up), "create ; deploy ; unlisted ; destroy t-0");
         let down = QueueStatus::Unavailable(String::new());

@@ -254,8 +254,8 @@ mod tests {
             let draws = draws(&distribution);
             let near = |seen: u64, expected: u64| seen.abs_diff(expected) * 50 <= expected;
             let seen_mean = draws.iter().sum::<u64>() / N;
-            let told = distribution.mean_seconds() * 1000.0;
-            assert!(near(round(told).0, mean), "{distribution:?}: told {told}");
+            let reported = distribution.mean_seconds() * 1000.0;
+            assert!(near(round(reported).0, mean), "{distribution:?}: reported {reported}");
             assert!(distribution.least() <= Millis(draws[0]), "{distribution:?}");
             assert!(near(seen_mean, mean), "{distribution:?}: mean {seen_mean}");
             let (seen_median, seen_ninety) = (draws[50_000], draws[90_000]);

@@ -88,7 +88,7 @@ impl Settings {
 struct SettingsInFile {
     protocol: Protocol,
     /// The outer one: whether it is told at all; `null` is forever.
-    #[serde(default, deserialize_with = "told")]
+    #[serde(default, deserialize_with = "nullable")]
     #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
     max_unsupported: Option<Option<Millis>>,
     #[serde(default)]
@@ -102,7 +102,7 @@ struct SettingsInFile {
 }
 
 #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
-fn told<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Millis>>, D::Error> {
+fn nullable<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Millis>>, D::Error> {
     Option::deserialize(value).map(Some)
 }
 

@@ -100,7 +100,7 @@ impl Scenario {
         let mut next = shape::Numbers::default();
         for (at, work) in (0_u64..).zip(&self.work) {
             let mut arrivals = seed.stream(Purpose::Arrivals, at);
-            let mut rng = shape::Dice {
+            let mut rng = shape::Rng {
                 durations: seed.stream(Purpose::Durations, at),
                 shapes: seed.stream(Purpose::Shapes, at),
             };

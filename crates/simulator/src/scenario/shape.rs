@@ -66,7 +66,7 @@ pub(super) struct Numbers {
     build: u64,
 }
 
-pub(super) struct Dice {
+pub(super) struct Rng {
     pub(super) durations: Random,
     pub(super) shapes: Random,
 }
@@ -98,7 +98,7 @@ impl Shape {
         submit: Millis,
         work: &Work,
         next: &mut Numbers,
-        rng: &mut Dice,
+        rng: &mut Rng,
     ) -> Vec<NewStep> {
         let first = next.step;
         let mut steps: Vec<NewStep> = Vec::new();

@@ -88,14 +88,14 @@ impl<R: BufRead> Lines<R> {
         let value: serde_json::Value = self
             .next()?
             .ok_or_else(|| self.error("the file is empty, its first line must be a header"))?;
-        let told: Format = serde_json::from_value(value["format"].clone()).map_err(|_| {
+        let reported: Format = serde_json::from_value(value["format"].clone()).map_err(|_| {
             self.error(format!(
                 "the first line must be a header with \"format\": {}",
                 serde_json::to_string(&format).unwrap_or_default()
             ))
         })?;
-        if told != format {
-            return Err(self.error(format!("this is a {told:?}, a {format:?} is wanted")));
+        if reported != format {
+            return Err(self.error(format!("this is a {reported:?}, a {format:?} is wanted")));
         }
         if value["version"] != VERSION {
             return Err(self.error(format!(

@@ -82,16 +82,16 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
     }
     let mut steps = 0;
     while let Some(step) = lines.next::<Step>()? {
-        if let Some(told) = header.steps.filter(|told| *told == steps) {
-            let message = format!("the header tells of {told} steps, here is one more");
+        if let Some(reported) = header.steps.filter(|reported| *reported == steps) {
+            let message = format!("the header tells of {reported} steps, here is one more");
             return Err(lines.error(format!("{message}; correct \"steps\", or leave it out")));
         }
         builder.add(step.into()).map_err(|error| lines.error(error.to_string()))?;
         steps += 1;
     }
-    if let Some(told) = header.steps.filter(|told| *told != steps) {
+    if let Some(reported) = header.steps.filter(|reported| *reported != steps) {
         return Err(lines.error(format!(
-            "the file ends after {steps} steps, its header tells of {told}; is it cut off?"
+            "the file ends after {steps} steps, its header tells of {reported}; is it cut off?"
         )));
     }
     // The header is line 1, so the step counted 0 is on line 2.

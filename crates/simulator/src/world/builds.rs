@@ -1,4 +1,4 @@
-//! What the queue runner's decisions lead to.
+//! What follows from the queue runner's decisions.
 
 use super::SimWorld;
 use super::checker::LogEntry;
@@ -9,14 +9,14 @@ use crate::engine::{Millis, Purpose};
 use crate::queue_runner::{Host, Protocol, Start};
 use crate::workload::StepIndex;
 
-/// How often the classic queue runner looks whether the machines file has changed (`monitorMachinesFile`
-/// in `hydra-queue-runner.cc`).
+/// How often the classic queue runner checks whether the machines file has changed (`monitorMachinesFile` in
+/// `hydra-queue-runner.cc`).
 const MACHINES_FILE_INTERVAL: Millis = Millis::from_seconds(30);
-/// How long ssh takes to tell that a host is not there; that of a live network.
+/// Time until ssh reports that a host does not exist, as on a real network.
 const CONNECT_TIMEOUT: Millis = Millis::from_seconds(10);
 
 impl SimWorld {
-    /// All steps that are due enter the queue.
+    /// Adds all due steps to the queue.
     pub(super) fn submit(&mut self) {
         let now = self.now();
         let workload = std::sync::Arc::clone(&self.workload);
@@ -31,7 +31,7 @@ impl SimWorld {
         }
     }
 
-    /// Builds that are cancelled by now leave the queue.
+    /// Removes canceled builds from the queue.
     pub(super) fn cancel(&mut self) {
         let now = self.now();
         let workload = std::sync::Arc::clone(&self.workload);
@@ -47,7 +47,7 @@ impl SimWorld {
         }
     }
 
-    /// Steps are given to machines, now or when the dispatcher wakes up, if something happened that makes it.
+    /// Dispatches steps, now or when the dispatcher wakes up, if something happened that triggers it.
     pub(super) fn dispatch_when_due(&mut self) {
         let now = self.now();
         if !self.queue_runner_is_up {
@@ -60,7 +60,7 @@ impl SimWorld {
         }
     }
 
-    /// Steps are given to machines.
+    /// Assigns steps to machines.
     pub(super) fn dispatch(&mut self) {
         if !self.queue_runner_is_up {
             return;
@@ -95,24 +95,24 @@ impl SimWorld {
         self.queue_runner.connected(start.host);
         self.change_jobs(id, |cloud, due| cloud.begin_job(id, job, now, due));
         if self.build_fails(start) {
-            // Somewhere on its way; half of it is as good as any.
+            // A random point of the step; half of it is a good approximation.
             let length = job.length.0.saturating_mul(1000) / job.speed_thousandths.max(1);
             self.engine.schedule_in(Millis(length / 2), Event::ConnectFails(start));
         }
     }
 
-    /// Steps that require `big-parallel` take all there are, others one, unless the trace tells.
+    /// Steps that require `big-parallel` use all cores, others use one, unless the trace specifies it.
     fn cores_of(&self, step: StepIndex) -> Option<u32> {
         let spec = &self.workload.steps()[step.position()];
-        let told = self.workload.class_of(spec).cores.map(u32::from);
+        let reported = self.workload.class_of(spec).cores.map(u32::from);
         let is_big = || {
             let mut features = self.workload.kind_of(spec).features.iter();
             features.any(|feature| feature.as_str() == "big-parallel")
         };
-        told.or_else(|| if is_big() { None } else { Some(1) })
+        reported.or_else(|| if is_big() { None } else { Some(1) })
     }
 
-    /// Changes what runs on a machine; its steps end when that makes them.
+    /// Changes what runs on a machine; reschedules the ends of its steps.
     fn change_jobs(
         &mut self,
         id: MachineId,
@@ -126,7 +126,7 @@ impl SimWorld {
         self.due = due;
     }
 
-    /// By the step's own rng, so that the order of events shifts nothing.
+    /// With the step's own random numbers, so that the order of events does not change results.
     fn build_fails(&mut self, start: Start) -> bool {
         let chance = self.farm.faults.build_fails;
         if chance == 0 || !self.in_trouble() {
@@ -156,13 +156,13 @@ impl SimWorld {
         }
     }
 
-    /// The outputs of a step that gave its slot back before are copied.
+    /// Copies the outputs of a step that gave its slot back before.
     pub(super) fn copied(&mut self, start: Start) {
         let now = self.now();
         self.queue_runner.succeeded(start, now);
     }
 
-    /// How long a step's outputs are copied without a slot: they are taken to be half of what is copied.
+    /// How long a step's outputs are copied without a slot: half of its copying time.
     fn copying_of(&self, start: Start) -> Millis {
         if !self.farm.queue_runner.frees_slot_early() {
             return Millis::ZERO;
@@ -173,7 +173,7 @@ impl SimWorld {
         Millis(length.saturating_mul(percent) / 200)
     }
 
-    /// The classic queue runner holds it against the machine.
+    /// The classic queue runner counts it as the machine's failure.
     pub(super) fn connect_fails(&mut self, start: Start) {
         if !self.queue_runner.is_current(start) {
             return;
@@ -210,8 +210,8 @@ impl SimWorld {
         }
     }
 
-    /// The builds on a machine that died or stopped answering without a word are lost; the classic queue runner
-    /// notices it later.
+    /// The builds on a machine that died or stopped answering silently are lost; the classic queue runner notices it
+    /// later.
     pub(super) fn lose_builds_silently(&mut self, id: MachineId) {
         let delay = self.farm.queue_runner.loss_noticed_after;
         if self.farm.is_rest() || delay == Millis::ZERO {
@@ -246,7 +246,7 @@ impl SimWorld {
         }
     }
 
-    /// The machines file has changed: it is seen at the next look.
+    /// The machines file has changed: the queue runner notices it at its next check.
     pub(super) fn expect_reading(&mut self) {
         if !self.reading && !self.farm.is_rest() {
             self.reading = true;
@@ -269,7 +269,7 @@ impl SimWorld {
         self.engine.schedule_in(self.farm.queue_runner.dispatch_timer, Event::DispatchTimer);
     }
 
-    /// A REST builder connects, if its machine runs and nobody stopped it.
+    /// A REST builder connects if its machine runs and it was not stopped.
     pub(super) fn join(&mut self, host: Host) {
         if !self.farm.is_rest() {
             return;
@@ -321,7 +321,7 @@ impl SimWorld {
         self.expect_queue_runner_trouble();
     }
 
-    /// An hour's chance, every hour.
+    /// Draws once per hour from a chance per hour.
     pub(super) fn expect_queue_runner_trouble(&mut self) {
         let faults = &self.farm.faults;
         let (chance, hour) = (faults.queue_runner_stops, Millis::from_hours(1));

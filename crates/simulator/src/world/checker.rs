@@ -1,4 +1,4 @@
-//! What the provisioner must never do (the order rules of DESIGN.md), and what led to it when it did.
+//! What the provisioner must never do (the order rules of DESIGN.md), and what led to a violation.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,21 +9,21 @@ use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 use crate::queue_runner::Host;
 
-/// How much of what happened before is told with a violation.
+/// Number of earlier events that a violation shows.
 const HISTORY: usize = 60;
-/// One planner bug breaks a rule in every cycle; more than this tell nothing new.
+/// One planner bug violates a rule in every cycle; more violations than this add nothing.
 const MOST_VIOLATIONS: usize = 100;
 
-/// A rule that the provisioner broke.
+/// A rule that the provisioner violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Order rule 3: a machine is released on a status that was asked for after it left the machines file.
+    /// Order rule 3: a machine is released only on a status that was requested after it left the machines file.
     PublishBeforeRelease,
     /// Order rule 3: a machine drains before it is released.
     DrainBeforeRelease,
     /// Order rule 3: a busy machine is never released.
     NeverReleaseBusy,
-    /// Order rule 4: nothing is released while the queue runner cannot be asked.
+    /// Order rule 4: nothing is released while the queue status is unavailable.
     NeverReleaseBlindly,
     /// Order rule 5: the intent is recorded before the provider is asked to create.
     IntentBeforeCreate,
@@ -31,21 +31,21 @@ pub enum Rule {
     MaxMachines,
     /// `maxCreating`.
     MaxCreating,
-    /// After a creation that failed nothing of its type is created for a while.
+    /// After a failed creation, nothing of its type is created during the back-off.
     BackOff,
     /// `maxMachines` of the farm, `maxHourlyCost`, `maxDailyCost`.
     FarmLimits,
     /// Order rule 2: a machine is published only once it is ready.
     PublishOnlyReady,
-    /// One thing at a time is done with a machine.
+    /// At most one operation per machine.
     OneOperationAtATime,
     /// The machines file lists only machines that exist.
     PublishOnlyKnown,
-    /// The farm comes to rest when the work is done and nothing goes wrong any more.
+    /// The farm comes to rest when the work is done and faults have ended.
     Converge,
 }
 
-/// A rule that was broken, and how it came to that.
+/// A violation and its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// When.
@@ -54,11 +54,11 @@ pub struct Violation {
     pub rule: Rule,
     /// What was done.
     pub what: String,
-    /// What happened before, a line each.
+    /// Earlier events, one line each.
     pub history: Vec<String>,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug)]
 pub(super) enum LogEntry {
     ProvisionerStarts(u64),
@@ -85,7 +85,7 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    /// From now on no rule counts.
+    /// From now on no rule is checked.
     pub(super) fn mute(&mut self) {
         self.muted = true;
     }
@@ -141,7 +141,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// The rule, what was done, and indented what happened before.
+/// The rule, what was done, and the earlier events, indented.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} broken at {}: {}", self.rule, self.at, self.what)?;

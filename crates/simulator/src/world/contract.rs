@@ -1,4 +1,4 @@
-//! The virtual world as the provisioner sees it: the queue status, listings and the machines file.
+//! What the provisioner can see of the virtual world: the queue status, listings and the machines file.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::{Farm, SimWorld};
 use crate::queue_runner::{Host, Offer};
 
 impl SimWorld {
-    /// What the queue runner says now.
+    /// The current queue status.
     pub fn queue_status(&mut self) -> QueueStatus {
         let now = self.engine.now();
         let lost = self.by_chance(self.farm.faults.no_queue_status);
@@ -23,7 +23,7 @@ impl SimWorld {
         }
     }
 
-    /// What a provider lists now.
+    /// The current listing of a provider.
     pub(super) fn list(&mut self, provider: &ProviderId) -> Result<Listing, String> {
         let now = self.engine.now();
         if self.by_chance(self.farm.faults.list_fails) {
@@ -68,7 +68,7 @@ impl SimWorld {
         Ok(Published::Changed)
     }
 
-    /// A machine that went away meanwhile may be listed; one that never was, or is not ready, may not.
+    /// A machine that disappeared since may be listed; one that never existed, or is not ready, may not.
     fn check_entries(&mut self, entries: &[MachinesFileEntry]) {
         let now = self.engine.now();
         for entry in entries {

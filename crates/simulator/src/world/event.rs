@@ -1,4 +1,4 @@
-//! What happens by itself, sooner or later.
+//! Scheduled events.
 
 use reconciler::OperationId;
 
@@ -7,71 +7,71 @@ use crate::engine::Millis;
 use crate::queue_runner::Start;
 use crate::workload::StepIndex;
 
-/// Something that happens at its time.
+/// An event that happens at its scheduled time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// The next builds enter the queue.
     Submit,
-    /// The next builds are cancelled.
+    /// The next builds are canceled.
     Cancel,
-    /// A step is done, if its machine still builds it and is not slower or faster than was thought.
+    /// A step is done, if its machine still builds it and its end time has not changed.
     Finish(Start),
-    /// The outputs of a step that was built are copied.
+    /// The outputs of a built step are copied.
     Copied(Start),
-    /// A machine that a step was given to did not answer.
+    /// A machine that got a step did not answer.
     ConnectFails(Start),
-    /// The delay of a step that failed is over.
+    /// The retry delay of a failed step is over.
     Retry(StepIndex),
-    /// A machine that was disabled may be tried again, or the REST dispatcher has slept.
+    /// A disabled machine may be tried again, or the REST dispatcher has slept.
     Dispatch,
     /// The classic queue runner reads the machines file again.
     ReadFile,
     /// The REST queue runner's `dispatchTriggerTimerInS`.
     DispatchTimer,
-    /// The queue runner stops, and comes up again after this long.
+    /// The queue runner stops, and starts again after this time.
     QueueRunnerDown(Millis),
-    /// The queue runner is there again.
+    /// The queue runner is up again.
     QueueRunnerUp,
-    /// A machine moves on in its lifecycle, if it is still in the state that this was scheduled for.
+    /// The state of a machine changes, if it is still in the state for which this was scheduled.
     Machine {
-        /// Which.
+        /// The machine.
         id: MachineId,
         /// [`crate::cloud::SimMachine::generation`] when it was scheduled.
         generation: u32,
-        /// What happens to it.
+        /// The transition.
         transition: Transition,
     },
-    /// An operation goes on.
+    /// An operation continues.
     Task {
-        /// Which.
+        /// The operation.
         task: OperationId,
-        /// Counts what operations wait for, so that what was scheduled for an earlier wait is stale.
+        /// Counts waits of the operation, so that events scheduled for an earlier wait are recognized as stale.
         serial: u32,
     },
     /// The provisioner is started.
     ProvisionerStarts,
-    /// The next cycle of the original provisioner begins, if it is the original.
+    /// The next cycle of the original provisioner begins, if it is simulated.
     OriginalCycle,
-    /// Chance may kill the provisioner.
+    /// The provisioner may be killed.
     MayKill {
-        /// In this run of it.
+        /// The run of the provisioner.
         run: u64,
     },
-    /// An answer that was late arrives.
+    /// A delayed answer arrives.
     Answer {
         /// Its number.
         number: u64,
     },
     /// An incident begins.
     IncidentBegins(u32),
-    /// It ends.
+    /// An incident ends.
     IncidentEnds(u32),
 }
 
 /// A transition of a machine's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transition {
-    /// It was made and boots.
+    /// It exists and boots.
     Boots,
     /// It is up.
     Up,
@@ -85,10 +85,10 @@ pub(super) enum Transition {
     Breaks(Millis),
     /// It answers again.
     Heals,
-    /// It takes another host name.
+    /// Its host name changes.
     Renamed,
-    /// Its provider says that it takes it away, this long before.
+    /// Its provider announces an interruption, this long before it.
     Notice(Millis),
-    /// Its provider takes it away, or it breaks for good.
+    /// Its provider interrupts it, or it breaks permanently.
     Lost,
 }

@@ -1,4 +1,4 @@
-//! What a simulation is run on: everything but the policy and the work.
+//! The environment of a simulation: everything except the policy and the work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,59 +14,58 @@ use crate::json;
 use crate::queue_runner::{Epoch, Protocol, Settings};
 use crate::scenario::ScenarioError;
 
-/// The environment of the provisioner, in a file of its own or as part of a scenario.
+/// The environment of the provisioner, in a separate file or as part of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Farm {
-    /// How machines behave and what they cost, by machine type; those not named here behave as by default.
+    /// Behavior and cost of machines, by machine type; types that are not named get the defaults.
     pub machines: BTreeMap<MachineType, MachineModel>,
     /// The queue runner.
     pub queue_runner: Settings,
-    /// When the provisioner looks.
+    /// When the provisioner polls.
     pub cycle: CycleTiming,
-    /// What goes wrong at its own time.
+    /// Incidents at set times.
     pub incidents: Vec<Incident>,
-    /// Whether the provisioner hears that machines will be taken away.
+    /// Whether the provisioner receives interruption notices.
     pub notices: Notices,
-    /// What goes wrong by chance.
+    /// Random faults.
     pub faults: Faults,
 }
 
-/// What becomes of the announcements that machines will be taken away.
+/// Whether the provisioner receives interruption notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Notices {
-    /// The provisioner hears them at once.
+    /// The provisioner receives them immediately.
     #[default]
-    Heard,
-    /// Nobody hears them.
-    Unheard,
+    Received,
+    /// The provisioner does not receive them.
+    Ignored,
 }
 
-/// When the provisioner looks, as `run --watch` does.
+/// When the provisioner polls, as `run --watch` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CycleTiming {
-    /// `pollInterval`: from one question to the queue runner to the next, in milliseconds; at least 1. `interval` is its
-    /// old name.
+    /// `pollInterval`: time between queue status requests, in milliseconds, at least 1. `interval` is the old name.
     #[serde(rename = "poll", alias = "interval")]
     pub interval: Millis,
-    /// `listInterval`: from one listing of a provider to the next.
+    /// `listInterval`: time between listings of a provider.
     pub list_interval: Millis,
     /// When the provisioner is started.
     pub first: Millis,
 }
 
-/// What the provisioner allows its parts, as `conf.nix` sets it.
+/// The provisioner's limits, as set in `conf.nix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For a machine's creation or start.
+    /// Time limit of a machine's creation or start.
     pub create_timeout: Millis,
-    /// For a machine's deployment, from the wait for it to be up.
+    /// Time limit of a machine's deployment, including the wait until it is up.
     pub deploy_timeout: Millis,
-    /// For a drain, stop or destruction.
+    /// Time limit of a drain, stop or destruction.
     pub release_timeout: Millis,
-    /// Machines that are worked on at once; at least 1.
+    /// Maximum number of concurrent operations, at least 1.
     pub parallelism: u32,
 }
 
@@ -108,13 +107,13 @@ impl Default for Limits {
 }
 
 impl Farm {
-    /// Virtual time zero: midnight of Monday 2024-01-01, UTC, so that week rhythms begin with a week.
+    /// Virtual time zero: midnight of Monday 2024-01-01, UTC, so that weekly patterns begin with a week.
     pub const EPOCH: Epoch = Epoch(Timestamp(1_704_067_200));
 
-    /// Reads a farm's file.
+    /// Reads a farm file.
     ///
     /// # Errors
-    /// When it is no JSON of this form (with line and column), or has values that make no sense (all of them).
+    /// If it is not JSON of this form (with line and column), or contains invalid values (all of them).
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let farm: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
         let problems = farm.problems();
@@ -126,13 +125,13 @@ impl Farm {
         self.queue_runner.protocol == Protocol::Rest
     }
 
-    /// The machine types that it tells something of.
+    /// The machine types that it configures.
     pub fn types(&self) -> BTreeSet<&MachineType> {
         let of_incidents = self.incidents.iter().flat_map(|incident| &incident.types);
         self.machines.keys().chain(of_incidents).collect()
     }
 
-    /// Everything in it that makes no sense, each with its path.
+    /// All invalid values, each with its path.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, model) in &self.machines {

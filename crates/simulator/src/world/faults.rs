@@ -1,14 +1,14 @@
-//! What goes wrong by chance.
+//! Random faults.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Distribution, Millis};
 
-/// Chances in a million, and how long things last. Nothing goes wrong by default.
+/// Chances in millionths, and durations. No faults by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Faults {
-    /// Nothing goes wrong from then on.
+    /// No faults from then on.
     pub until: Millis,
     /// A type's machines cannot be listed.
     pub list_fails: u32,
@@ -16,17 +16,17 @@ pub struct Faults {
     pub list_is_empty: u32,
     /// An answer (a status, a listing) is up to two minutes late.
     pub slow_answers: u32,
-    /// An answer comes a second time, up to two minutes later.
+    /// An answer arrives a second time, up to two minutes later.
     pub doubled_answers: u32,
-    /// A new machine is listed only after this long: listings of clouds are eventually consistent.
+    /// A new machine is listed only after this time: listings of clouds are eventually consistent.
     pub listed_after: Distribution,
-    /// A question to the queue runner gets no answer.
+    /// A request to the queue runner gets no answer.
     pub no_queue_status: u32,
     /// The machines file cannot be written.
     pub publish_fails: u32,
-    /// The state cannot be written down.
+    /// The state cannot be written.
     pub log_fails: u32,
-    /// The provisioner is killed within five minutes, between two effects, with what is under way.
+    /// The provisioner is killed within five minutes, between two effects, with all running operations.
     pub killed: u32,
     /// The provider has no capacity.
     pub no_capacity: u32,
@@ -40,17 +40,17 @@ pub struct Faults {
     pub boot_hangs: u32,
     /// A machine fails while it boots.
     pub boot_fails: u32,
-    /// A machine that is up gets into trouble within an hour.
+    /// A running machine fails within an hour.
     pub breaks: u32,
-    /// One in trouble is lost for good; otherwise it stops answering for a while.
+    /// A failed machine is lost permanently; otherwise it stops answering for a while.
     pub is_lost: u32,
     /// How long it does not answer.
     pub broken_for: Distribution,
-    /// A machine that is up takes another host name within an hour; its builder joins by it from then on.
+    /// The host name of a running machine changes within an hour; from then on its builder registers with the new name.
     pub renamed: u32,
-    /// A build fails for its machine's reasons and is tried again.
+    /// A build fails because of its machine and is tried again.
     pub build_fails: u32,
-    /// The queue runner goes down within an hour.
+    /// The queue runner stops within an hour.
     pub queue_runner_stops: u32,
     /// For how long.
     pub queue_runner_down_for: Distribution,

@@ -1,11 +1,11 @@
-//! What goes wrong at its own time.
+//! Incidents: faults at set times.
 
 use planner::MachineType;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Millis;
 
-/// One thing that goes wrong from `at` for `length`.
+/// An incident that lasts from `at` for `length`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Incident {
@@ -14,38 +14,38 @@ pub struct Incident {
     /// How long it lasts.
     #[serde(default)]
     pub length: Millis,
-    /// The types it is about; all when none is named.
+    /// The affected types; empty: all.
     #[serde(default)]
     pub types: Vec<MachineType>,
-    /// What it is.
+    /// The kind of incident.
     pub kind: IncidentKind,
 }
 
-/// The classes of incidents.
+/// Kinds of incidents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum IncidentKind {
     /// The queue runner is down, and forgets its machines.
     QueueRunnerRestart,
-    /// The provider has no machines to give.
+    /// The provider has no capacity.
     CapacityDrought,
-    /// The provider takes machines away at the beginning: this many in a hundred, at least one if any.
+    /// The provider interrupts machines at the start: this percentage, at least one if there are any.
     SpotStorm {
-        /// How many in a hundred.
+        /// Percentage of machines.
         percent: u8,
-        /// How long before it is announced; machines that boot are not told.
+        /// How long before the interruption the notice is sent; booting machines get none.
         #[serde(default)]
         notice: Millis,
     },
-    /// Machines that are made or started meanwhile take this many times as long to boot.
+    /// Machines created or started during the incident take this many times as long to boot.
     SlowBoot {
-        /// How many times.
+        /// The factor.
         factor: u32,
     },
 }
 
 impl Incident {
-    /// Whether it is about machines of `machine_type`.
+    /// Whether it affects `machine_type`.
     pub fn concerns(&self, machine_type: &MachineType) -> bool {
         self.types.is_empty() || self.types.contains(machine_type)
     }

@@ -1,7 +1,7 @@
-//! What machines do by themselves, and what is done to them by others than the provisioner.
+//! State changes of machines that the provisioner does not cause.
 
 use planner::MachineName;
-use reconciler::Event as Told;
+use reconciler::Event as LoopEvent;
 
 use super::checker::LogEntry;
 use super::event::{Event, Transition};
@@ -12,7 +12,7 @@ use crate::cloud::{Lifecycle, MachineId};
 use crate::engine::{Millis, Purpose};
 
 impl SimWorld {
-    /// Moves a machine on in its lifecycle.
+    /// Changes the state of a machine.
     pub(super) fn enter(&mut self, id: MachineId, lifecycle: Lifecycle) {
         let now = self.now();
         self.checker.log(now, LogEntry::Lifecycle(self.cloud.get(id).name.clone(), lifecycle));
@@ -53,7 +53,7 @@ impl SimWorld {
         }
     }
 
-    /// It boots, once it was made or was started again.
+    /// It boots, after its creation or a start.
     pub(super) fn boot(&mut self, id: MachineId) {
         self.enter(id, Lifecycle::Starting);
         let slow = self.slow_boot(id);
@@ -102,18 +102,18 @@ impl SimWorld {
         }
     }
 
-    /// Its provider says so to whoever listens, and in its listings from now on.
+    /// Sends the provider's interruption notice; its listings show it from now on.
     fn announce(&mut self, id: MachineId, machine: MachineName) {
-        if self.farm.notices == Notices::Unheard {
+        if self.farm.notices == Notices::Ignored {
             return;
         }
         let machine_of_cloud = self.cloud.get_mut(id);
         machine_of_cloud.interrupted = true;
         let provider = provider_of(&machine_of_cloud.kind);
-        self.tell(Told::Interrupted { provider, machine });
+        self.tell(LoopEvent::Interrupted { provider, machine });
     }
 
-    /// A machine is there no more, or no good, without the provisioner's doing.
+    /// A machine is lost without an action of the provisioner.
     fn lose(&mut self, id: MachineId, lifecycle: Lifecycle) {
         self.lose_builds_silently(id);
         self.enter(id, lifecycle);
@@ -142,7 +142,7 @@ impl SimWorld {
                     .collect();
                 self.take_away(running, percent, notice, at);
             }
-            // What is made meanwhile asks whether there is such an incident.
+            // Machines created later check for the incident themselves.
             IncidentKind::CapacityDrought | IncidentKind::SlowBoot { .. } => {}
         }
     }
@@ -154,7 +154,7 @@ impl SimWorld {
         notice: Millis,
         incident: u32,
     ) {
-        // Streams of machines and of storms never meet: there are fewer than 2^32 machines.
+        // Random streams of machines and of incidents never collide: there are fewer than 2^32 machines.
         let mut rng = self.seed.stream(Purpose::Machine, 1 << 40 | u64::from(incident));
         let taken = (running.len() * usize::from(percent.min(100))).div_ceil(100);
         for _ in 0..taken {
@@ -170,7 +170,7 @@ impl SimWorld {
         }
     }
 
-    /// Whether the provider has none of that type to give now, by an incident.
+    /// Whether an incident leaves the provider without capacity for that type now.
     pub(super) fn has_drought(&self, id_kind: &planner::MachineType) -> bool {
         self.incidents().any(|incident| {
             incident.kind == IncidentKind::CapacityDrought && incident.concerns(id_kind)

@@ -1,5 +1,5 @@
-//! The virtual world: the provisioner in it is in `provisioner`, what that sees in `contract`, what happens by itself in
-//! `lifecycle` and `builds`, what the provisioner does to it in `tasks`, and what it must never do in `rules`.
+//! The virtual world: `provisioner` runs the provisioner, `contract` is what it can see, `lifecycle` and `builds` are
+//! what happens without it, `tasks` what it does, and `rules` what it must never do.
 
 mod builds;
 mod checker;
@@ -41,7 +41,7 @@ use provisioner::Provisioner;
 use spending_rules::DayBegin;
 use tasks::Tasks;
 
-/// Of a step that was given to no machine.
+/// For steps that no machine got.
 const NOWHERE: u16 = u16::MAX;
 
 /// The virtual world of one simulation.
@@ -53,23 +53,23 @@ pub struct SimWorld {
     limits: Limits,
     farm: Farm,
     workload: Arc<Workload>,
-    /// Steps before this place are in the queue.
+    /// Steps before this index are in the queue.
     submitted: usize,
     queue_runner: QueueRunner,
     queue_runner_dice: Random,
     queue_runner_is_up: bool,
-    /// The classic queue runner's next look at the machines file, where it would see news.
+    /// The classic queue runner's next check of the machines file, if the file has changed.
     reading: bool,
     /// Reused for every dispatch.
     starts: Vec<Start>,
-    /// Reused for every change of what a machine's steps share.
+    /// Reused for every change of a machine's load.
     due: Vec<(Start, Millis)>,
-    /// How many builds that were cancelled have been.
+    /// Number of canceled builds so far.
     cancelled: usize,
     cloud: Cloud,
-    /// By step: the place of its machine's type in the policy, where it was last tried.
+    /// By step: index of its last machine's type in the policy.
     built_on: Vec<u16>,
-    /// The machines file as it is on disk.
+    /// The machines file on disk.
     file: BTreeMap<Host, Offer>,
     incidents_now: BTreeSet<u32>,
     provisioner: Provisioner,
@@ -79,7 +79,7 @@ pub struct SimWorld {
     serial: u32,
     checker: Checker,
     probe: Probe,
-    /// For the limit on what the farm costs in a day.
+    /// For the limit on the farm's daily cost.
     day_begin: DayBegin,
 }
 
@@ -128,7 +128,7 @@ impl SimWorld {
         self.engine.now()
     }
 
-    /// When the next thing happens.
+    /// When the next event happens.
     pub fn next_event_at(&self) -> Option<Millis> {
         match (self.engine.next_at(), self.next_turn_at()) {
             (Some(event), Some(transition)) => Some(event.min(transition.max(self.now()))),
@@ -136,22 +136,22 @@ impl SimWorld {
         }
     }
 
-    /// Lets everything happen that happens until `time`.
+    /// Processes all events until `time`.
     pub fn advance_to(&mut self, time: Millis) {
         while let Some(at) = self.next_event_at().filter(|at| *at <= time) {
             self.advance_once(at);
         }
-        // There is none until then; the clock goes on.
+        // No more events until then; the clock advances.
         let _none = self.engine.next_until(time);
         self.probe.count_until(time, &self.queue_runner);
     }
 
-    /// Lets what is next happen, at `at`.
+    /// Processes the next event, at `at`.
     fn advance_once(&mut self, at: Millis) {
         if let Some(event) = self.engine.next_until(at) {
             self.handle(event);
         }
-        // What happens at the same moment is known at the same moment.
+        // All events of the same moment are processed before the provisioner sees them.
         if self.engine.next_at() != Some(self.now()) {
             self.run_loop();
         }
@@ -167,17 +167,17 @@ impl SimWorld {
         &self.workload
     }
 
-    /// Which of the policy's types last tried to build the step at `place`.
+    /// The index of the policy's type that last tried to build the step at `place`.
     pub fn built_on(&self, place: usize) -> Option<usize> {
         self.built_on.get(place).filter(|pool| **pool != NOWHERE).map(|pool| usize::from(*pool))
     }
 
-    /// What each type used until now.
+    /// The usage of each type until now.
     pub fn usage(&self) -> BTreeMap<MachineType, Usage> {
         self.cloud.usage(self.now())
     }
 
-    /// How well each type was provisioned until now.
+    /// The provisioning quality of each type until now.
     pub fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
         self.probe.provisioning()
     }
@@ -187,12 +187,12 @@ impl SimWorld {
         self.cloud.existing().map(|(_, machine)| machine)
     }
 
-    /// What the provisioner did that it must never do, in order; at most the first hundred.
+    /// Violations, in order; at most the first hundred.
     pub fn violations(&self) -> &[Violation] {
         self.checker.violations()
     }
 
-    /// Adds a violation that an onlooker found.
+    /// Adds a violation that was found from outside.
     pub fn report_violation(&mut self, rule: Rule, what: String) {
         let now = self.now();
         self.checker.violated(now, rule, what);
@@ -216,7 +216,7 @@ impl SimWorld {
         self.engine.schedule(self.farm.cycle.first, Event::ProvisionerStarts);
     }
 
-    /// Whether things go wrong by chance now.
+    /// Whether random faults happen now.
     fn in_trouble(&self) -> bool {
         self.now() < self.farm.faults.until
     }
@@ -254,7 +254,7 @@ impl SimWorld {
         self.dispatch_when_due();
     }
 
-    /// Changes a machine and counts what that means for its type.
+    /// Changes a machine and counts the effect on its type.
     fn change(&mut self, id: MachineId, change: impl FnOnce(&mut Cloud)) {
         let before = self.cloud.get(id).capacity();
         change(&mut self.cloud);

@@ -1,10 +1,10 @@
-//! The original provisioner in the virtual world: one thing after the other, with the decisions of
+//! The original provisioner in the virtual world: one operation after the other, with the decisions of
 //! [`crate::comparators::original`].
 
 use std::collections::{BTreeSet, VecDeque};
 
 use planner::{Machine, MachineName, MachineState, MachineType, Operation, Seconds};
-use reconciler::{Event as Told, OperationId, Task};
+use reconciler::{Event as LoopEvent, OperationId, Task};
 
 use super::event::Event;
 use super::probe::offer;
@@ -14,28 +14,28 @@ use crate::cloud::Lifecycle;
 use crate::comparators::original::{Cycle, cycle};
 use crate::engine::Millis;
 
-/// It had no time limits; somebody ends what takes this long.
+/// It had no time limits; here a person ends an operation after this time.
 const LIMIT: Seconds = Seconds::from_minutes(30);
 
-/// The original, and how far its cycle has come.
+/// The original, and the progress of its cycle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Original {
     began: Millis,
-    /// What is still to be done in this cycle, in this order.
+    /// Remaining work of this cycle, in order.
     work: VecDeque<Work>,
-    /// What is being done.
+    /// Current work.
     doing: Option<Work>,
     deployed: BTreeSet<MachineName>,
     unusable: BTreeSet<MachineName>,
     operations: u64,
 }
 
-/// One thing after the other.
+/// One unit of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Work {
-    /// Make it, and deploy it then.
+    /// Create it, then deploy it.
     Create(MachineName, MachineType),
-    /// Start it where it is off, and deploy it then.
+    /// Start it if it is off, then deploy it.
     Bring(MachineName),
     Deploy(MachineName),
     Publish,
@@ -43,8 +43,8 @@ enum Work {
 }
 
 impl SimWorld {
-    /// The original decides from the start of the provisioner on, instead of the loop. It breaks rules that are not its
-    /// own, so none is watched.
+    /// The original decides instead of the loop, from the start of the provisioner on. It has other rules, so none is
+    /// checked.
     pub fn use_original(&mut self) {
         self.original = Some(Original::default());
         self.checker.mute();
@@ -71,10 +71,10 @@ impl SimWorld {
         self.do_next();
     }
 
-    /// Hears that what it did has ended.
+    /// Handles the end of an operation.
     pub(super) fn run_original(&mut self) {
-        while let Some(told) = self.take_told() {
-            let Told::Ended { result, .. } = told else { continue };
+        while let Some(event) = self.take_event() {
+            let LoopEvent::Ended { result, .. } = event else { continue };
             let Some(original) = &mut self.original else { return };
             match (original.doing.take(), result) {
                 (Some(Work::Create(name, _) | Work::Bring(name)), Ok(_)) => {
@@ -83,14 +83,14 @@ impl SimWorld {
                 (Some(Work::Deploy(name)), Ok(_)) => {
                     original.deployed.insert(name);
                 }
-                // "error deploying": the next one.
+                // "error deploying": continue with the next one.
                 (_, _) => {}
             }
             self.do_next();
         }
     }
 
-    /// Begins the next thing that takes time; the next cycle when all is done.
+    /// Begins the next operation, or the next cycle if all are done.
     fn do_next(&mut self) {
         loop {
             let Some(original) = &mut self.original else { return };
@@ -141,7 +141,7 @@ impl SimWorld {
         Some(self.cloud.describe(id, self.now(), Farm::EPOCH))
     }
 
-    /// Writes the machines file: what was deployed and is not to be left out.
+    /// Writes the machines file: deployed machines that are not left out.
     fn publish_original(&mut self) {
         let Some(original) = &self.original else { return };
         let listed = original.deployed.difference(&original.unusable);

@@ -1,21 +1,21 @@
-//! Bugs that are planted, to see them found.
+//! Planted bugs, which prove that the checks find bugs.
 
 use planner::QueueStatus;
 use reconciler::{Event, Planner};
 
-/// How the loop hears of what happened. It may remember one queue status.
-pub type Hears = fn(&mut Option<QueueStatus>, Event) -> Event;
+/// Changes events before the loop sees them. It may remember one queue status.
+pub type EventFilter = fn(&mut Option<QueueStatus>, Event) -> Event;
 
-/// A planted bug: another planner, or a loop that hears wrongly.
+/// A planted bug: another planner, or wrong events.
 #[derive(Clone, Copy, Debug)]
 pub struct Planted {
-    /// What decides.
+    /// The planner.
     pub planner: Planner,
-    /// What the loop hears of what happened.
-    pub hears: Hears,
+    /// The filter of events.
+    pub filter: EventFilter,
 }
 
 impl Planted {
     /// No bug.
-    pub const NOTHING: Self = Self { planner: planner::plan, hears: |_, event| event };
+    pub const NOTHING: Self = Self { planner: planner::plan, filter: |_, event| event };
 }

@@ -1,4 +1,4 @@
-//! Whether there were too many machines or too few, counted between any two events.
+//! Measures over- and under-provisioning between events.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::engine::Millis;
 use crate::queue_runner::{Offer, QueueRunner};
 use crate::workload::Workload;
 
-/// How well a type was provisioned.
+/// Provisioning quality of a type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provisioning {
-    /// Time in which steps waited that its machines could build, and none of these was without work.
+    /// Time in which steps waited that its machines can build, and none of these machines was idle.
     pub under: Millis,
-    /// Time in which a machine was ready and without work, and no step waited that it could build.
+    /// Time in which a machine was ready and idle, and no step waited that it can build.
     pub over: Millis,
 }
 
-/// Counts; see [`Provisioning`].
+/// Measures [`Provisioning`].
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     counted_until: Millis,
@@ -58,12 +58,12 @@ impl Probe {
         &self.provisioning
     }
 
-    /// The place of a type in the policy.
+    /// The index of a type in the policy.
     pub(super) fn place_of(&self, kind: &MachineType) -> Option<u16> {
         self.pools.get(kind).map(|pool| pool.place)
     }
 
-    /// The time up to `now` passed with everything as it is.
+    /// Time advanced to `now` with everything unchanged.
     pub(super) fn count_until(&mut self, now: Millis, queue_runner: &QueueRunner) {
         let length = now.since(self.counted_until);
         if length == Millis::ZERO {
@@ -91,7 +91,7 @@ impl Probe {
     }
 }
 
-/// What a machine of the pool offers.
+/// The capabilities of a machine of the pool.
 pub(super) fn offer(pool: &PoolPolicy) -> Offer {
     let features = pool.supported_features.union(&pool.mandatory_features);
     Offer {
@@ -152,7 +152,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
-        /// The planner wants a machine for a step exactly where the model's queue runner gives it that step.
+        /// The planner wants a machine for a step exactly where the model's queue runner assigns it that step.
         #[test]
         fn planner_and_model_agree_on_who_builds_what(pool in pools(), kind in kinds(), runnable in 1..5_u64) {
             let name = MachineType::new("pool");

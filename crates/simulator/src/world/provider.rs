@@ -1,19 +1,19 @@
-//! The simulated provider, held to the contract of the real ones.
+//! The simulated provider, tested against the contract of the real ones.
 
 use planner::{Machine, Operation, Seconds};
 use reconciler::conformance::Provider;
-use reconciler::{Event as Told, OperationError, OperationErrorKind, OperationId, Task};
+use reconciler::{Event as LoopEvent, OperationError, OperationErrorKind, OperationId, Task};
 
 use super::SimWorld;
 use super::provisioner::provider_of;
 use crate::engine::Millis;
 
-/// Far above the numbers that a reconciler gives.
+/// Far above the numbers that a reconciler uses.
 const FIRST_OPERATION: u64 = 1 << 32;
-/// How long an operation may take.
+/// Time limit of an operation.
 const LIMIT: Seconds = Seconds(3600);
 
-/// Without a provisioner that runs: what operations end with is heard here.
+/// No provisioner runs: results of operations are read here.
 impl Provider for SimWorld {
     fn list(&mut self) -> Result<Vec<Machine>, String> {
         let kinds: Vec<_> = self.policy.pools.keys().cloned().collect();
@@ -42,8 +42,8 @@ impl Provider for SimWorld {
             let Some(event) = self.engine.next_event() else { break };
             self.handle(event);
         }
-        match self.take_told() {
-            Some(Told::Ended { result, .. }) => result.map(|done| *done.machine),
+        match self.take_event() {
+            Some(LoopEvent::Ended { result, .. }) => result.map(|done| *done.machine),
             _ => Err(OperationError {
                 kind: OperationErrorKind::TimedOut,
                 message: "the operation never ended".to_owned(),

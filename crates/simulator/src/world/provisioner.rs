@@ -1,10 +1,10 @@
-//! The provisioner in the virtual world: the very same reconciler as in the real one, driven in virtual time.
+//! The provisioner in the virtual world: the real reconciler, driven in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{MachineName, MachineType, QueueStatus, Seconds, Timestamp};
 use reconciler::{
-    Change, Configuration, Effect, Event as Told, OperationErrorKind, OperationId, ProviderId,
+    Change, Configuration, Effect, Event as LoopEvent, OperationErrorKind, OperationId, ProviderId,
     Reconciler, Record, State, Timing,
 };
 
@@ -14,51 +14,51 @@ use super::{Farm, Planted, SimWorld};
 use crate::engine::{Millis, Purpose, Random, Seed};
 use crate::queue_runner::Host;
 
-/// How long a provisioner that was killed is down before it is started again.
+/// Time from a kill of the provisioner to its restart.
 const RESTART_AFTER: Millis = Millis::from_seconds(10);
-/// How often chance has a go at killing it.
+/// How often it may be killed at random.
 const KILL_INTERVAL: Millis = Millis::from_minutes(5);
-/// How late an answer may be.
+/// Maximum delay of an answer.
 const LATEST_ANSWER: Millis = Millis::from_minutes(2);
-/// Turns of the loop at one moment; more than this is a loop without end.
+/// Cycles of the loop at one moment; more than this is an endless loop.
 const MOST_TURNS: u32 = 1000;
 
-/// The provisioner, and what is kept of it while it is down.
+/// The provisioner, and what survives its restart.
 #[derive(Clone, Debug)]
 pub(super) struct Provisioner {
     /// `None` while it is down.
     reconciler: Option<Reconciler>,
     planted: Planted,
-    /// What a loop that hears wrongly remembers.
-    heard: Option<QueueStatus>,
-    /// What is written down durably.
+    /// Memory of a planted event filter.
+    last_status: Option<QueueStatus>,
+    /// What is on disk.
     durable: State,
-    /// What it has not been told yet.
-    inbox: Vec<Told>,
-    /// Answers that are on their way, by their place.
-    late: BTreeMap<u64, Told>,
+    /// Events that it has not processed yet.
+    inbox: Vec<LoopEvent>,
+    /// Answers in transit, by number.
+    late: BTreeMap<u64, LoopEvent>,
     last_late: u64,
-    /// Counts its lives.
+    /// Counts its runs.
     pub(super) run: u64,
     pub(super) rng: Random,
-    /// How many effects it has before it is killed.
+    /// Number of effects before it is killed.
     effects_left: Option<u64>,
-    /// Counts questions and publications, so that it is known what was asked for after what.
+    /// Counts requests and publications, which defines what was requested after what.
     moment: u64,
-    /// When the queue status that it knows was asked for; `None` when it was not to be had.
+    /// When its current queue status was requested; `None` if that was unavailable.
     pub(super) status_asked: Option<Asked>,
     asked: BTreeMap<u64, Asked>,
     /// When hosts left the machines file.
     unlisted: BTreeMap<Host, u64>,
-    /// Types whose latest creation was refused: when, and why.
+    /// Types for which the latest creation was refused: when, and why.
     pub(super) refused: BTreeMap<MachineType, (Millis, OperationErrorKind)>,
-    /// Hosts that it was ever told of.
+    /// All hosts that were ever reported to it.
     pub(super) hosts: BTreeSet<Host>,
-    /// Turns of its loop in which it made a plan or could have.
+    /// Cycles of its loop in which it could make a plan.
     turns: u64,
 }
 
-/// When the queue status was asked for.
+/// When the queue status was requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     moment: u64,
@@ -70,7 +70,7 @@ impl Provisioner {
         Self {
             reconciler: None,
             planted: Planted::NOTHING,
-            heard: None,
+            last_status: None,
             durable: State::default(),
             inbox: Vec::new(),
             late: BTreeMap::new(),
@@ -88,12 +88,12 @@ impl Provisioner {
         }
     }
 
-    /// The records that are written down.
+    /// The records on disk.
     pub(super) fn records(&self) -> &[Record] {
         &self.durable.records
     }
 
-    /// One more cycle.
+    /// Counts a cycle.
     pub(super) fn count_turn(&mut self) {
         self.turns += 1;
     }
@@ -103,7 +103,7 @@ impl Provisioner {
         self.moment
     }
 
-    /// Whether the status that it knows was asked for after `host` left the machines file.
+    /// Whether its current status was requested after `host` left the machines file.
     pub(super) fn has_asked_since_unlisted(&self, host: Host) -> bool {
         let status = self.status_asked.map(|asked| asked.moment);
         self.unlisted.get(&host).is_none_or(|at| status > Some(*at))
@@ -136,7 +136,7 @@ impl Provisioner {
 }
 
 impl SimWorld {
-    /// With a planted bug, from the next start of the provisioner on.
+    /// Plants a bug, from the provisioner's next start on.
     pub fn plant(&mut self, planted: Planted) {
         self.provisioner.planted = planted;
     }
@@ -146,18 +146,18 @@ impl SimWorld {
         self.provisioner.reconciler.as_ref()
     }
 
-    /// How often the provisioner's loop has turned.
+    /// Number of cycles of the provisioner's loop.
     pub fn turns(&self) -> u64 {
         self.provisioner.turns
     }
 
-    /// Names of machines that were asked for and are not known to exist.
+    /// Names of machines that were requested and are not known to exist.
     pub fn recorded_intents(&self) -> Vec<MachineName> {
         let records = self.provisioner.records().iter();
         records.filter(|record| !record.exists).map(|record| record.machine.name.clone()).collect()
     }
 
-    /// When the provisioner's loop turns although nothing happens.
+    /// When the provisioner's loop wakes up without an event.
     pub(super) fn next_turn_at(&self) -> Option<Millis> {
         let at = self.provisioner.reconciler.as_ref()?.poll_timeout()?;
         let Timestamp(epoch) = Farm::EPOCH.0;
@@ -168,7 +168,7 @@ impl SimWorld {
         Farm::EPOCH.at(self.now())
     }
 
-    /// Starts the provisioner with what was written down.
+    /// Starts the provisioner with what is on disk.
     pub(super) fn start_provisioner(&mut self) {
         let run = self.provisioner.run + 1;
         let now = self.now();
@@ -207,7 +207,7 @@ impl SimWorld {
         }
     }
 
-    /// Chance may kill it now, or after some more effects.
+    /// May kill it now, or after some more effects.
     pub(super) fn may_kill(&mut self, run: u64) {
         let is_down = self.provisioner.reconciler.is_none();
         if run != self.provisioner.run || is_down || !self.in_trouble() {
@@ -224,8 +224,8 @@ impl SimWorld {
         self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
     }
 
-    /// `kill -9`, with everything that is under way: only what was written down is left, and what providers have
-    /// begun goes on.
+    /// `kill -9`, with all running operations: only what is on disk remains, and providers continue what they have
+    /// begun.
     pub(super) fn kill_provisioner(&mut self) {
         let now = self.now();
         self.checker.log(now, LogEntry::ProvisionerKilled(self.provisioner.run));
@@ -234,13 +234,13 @@ impl SimWorld {
         self.provisioner.late.clear();
         self.provisioner.asked.clear();
         self.provisioner.refused.clear();
-        self.provisioner.heard = None;
+        self.provisioner.last_status = None;
         self.provisioner.effects_left = None;
         self.tasks.clear();
         self.engine.schedule_in(RESTART_AFTER, Event::ProvisionerStarts);
     }
 
-    /// Lets the loop run until it waits for something.
+    /// Runs the loop until it waits.
     pub(super) fn run_loop(&mut self) {
         if self.original.is_some() {
             return self.run_original();
@@ -285,19 +285,19 @@ impl SimWorld {
         }
     }
 
-    pub(super) fn tell(&mut self, event: Told) {
+    pub(super) fn tell(&mut self, event: LoopEvent) {
         let provisioner = &mut self.provisioner;
-        let event = (provisioner.planted.hears)(&mut provisioner.heard, event);
+        let event = (provisioner.planted.filter)(&mut provisioner.last_status, event);
         provisioner.inbox.push(event);
     }
 
-    /// What it has not been told yet, the latest first.
-    pub(super) fn take_told(&mut self) -> Option<Told> {
+    /// The events that it has not processed yet, the latest first.
+    pub(super) fn take_event(&mut self) -> Option<LoopEvent> {
         self.provisioner.inbox.pop()
     }
 
-    /// Tells it now, or later where answers are slow; some it hears twice.
-    fn answer(&mut self, event: Told) {
+    /// Delivers the event now, or later if answers are delayed; some are delivered twice.
+    fn answer(&mut self, event: LoopEvent) {
         if self.by_chance(self.farm.faults.doubled_answers) {
             self.answer_later(event.clone());
         }
@@ -308,7 +308,7 @@ impl SimWorld {
         }
     }
 
-    fn answer_later(&mut self, event: Told) {
+    fn answer_later(&mut self, event: LoopEvent) {
         let provisioner = &mut self.provisioner;
         let delay = Millis(provisioner.rng.below(LATEST_ANSWER.0));
         provisioner.last_late += 1;
@@ -322,14 +322,14 @@ impl SimWorld {
         }
     }
 
-    fn answer_now(&mut self, event: Told) {
+    fn answer_now(&mut self, event: LoopEvent) {
         self.note_status_moment(&event);
         self.tell(event);
     }
 
-    /// From the moment when it first hears of a status, that is what its releases rest on.
-    fn note_status_moment(&mut self, event: &Told) {
-        if let Told::Queue { question, status } = event
+    /// A status counts for releases from the moment when it is delivered.
+    fn note_status_moment(&mut self, event: &LoopEvent) {
+        if let LoopEvent::Queue { question, status } = event
             && let asked @ Some(_) = self.provisioner.asked.remove(&question.0)
         {
             let is_up = matches!(status, QueueStatus::Up(_));
@@ -344,17 +344,17 @@ impl SimWorld {
                 let asked = Asked { moment: self.provisioner.next_moment(), at: self.now() };
                 self.provisioner.asked.insert(question.0, asked);
                 let status = self.queue_status();
-                self.answer(Told::Queue { question, status });
+                self.answer(LoopEvent::Queue { question, status });
             }
             Effect::List { listing, provider } => {
                 let result = self.list(&provider);
-                self.answer(Told::Listed { listing, provider, result });
+                self.answer(LoopEvent::Listed { listing, provider, result });
             }
             Effect::Begin { operation, task } => self.begin_task(operation, *task),
             Effect::Abandon(operation) => self.abandon(operation),
             Effect::Publish { publication, file } => {
                 let result = self.publish(&file);
-                self.tell(Told::Published { publication, result });
+                self.tell(LoopEvent::Published { publication, result });
             }
             Effect::Record { batch, changes } => {
                 let fails = self.by_chance(self.farm.faults.log_fails);
@@ -364,7 +364,7 @@ impl SimWorld {
                         self.provisioner.write(change);
                     }
                 }
-                self.tell(Told::Recorded { batch, result });
+                self.tell(LoopEvent::Recorded { batch, result });
             }
         }
     }
@@ -373,7 +373,7 @@ impl SimWorld {
         self.in_trouble() && self.provisioner.rng.chance(chance)
     }
 
-    /// The machines file was replaced: these hosts are in it no more.
+    /// The machines file was replaced: these hosts are no longer in it.
     pub(super) fn note_unlisted(&mut self, hosts: impl IntoIterator<Item = Host>) {
         let moment = self.provisioner.next_moment();
         for host in hosts {
@@ -387,11 +387,11 @@ impl SimWorld {
         operation: OperationId,
         result: Result<reconciler::Done, reconciler::OperationError>,
     ) {
-        self.tell(Told::Ended { operation, result });
+        self.tell(LoopEvent::Ended { operation, result });
     }
 }
 
-/// Types have providers of their own, so that each can fail by itself.
+/// Types have separate providers, so that each can fail alone.
 pub(super) fn provider_of(kind: &MachineType) -> ProviderId {
     ProviderId(kind.to_string())
 }

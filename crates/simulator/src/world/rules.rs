@@ -1,5 +1,5 @@
-//! What must be true before the provisioner does something, seen from the world itself: what really builds where is
-//! asked of the queue runner's model and the cloud, never of the planner.
+//! What must be true before the provisioner does something, seen from the world itself: the queue runner's model and
+//! the cloud know what really builds where; the planner is never asked.
 
 use planner::{Machine, MachineType, Operation};
 use reconciler::{OperationErrorKind, OperationId};
@@ -9,17 +9,17 @@ use super::checker::Rule;
 use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 
-/// How old an answer may be on which a builder is stopped: a little more than the planner allows, which counts whole
+/// Maximum age of the answer on which a builder is stopped: slightly more than the planner allows, which counts whole
 /// seconds.
 const FRESH: Millis = Millis::from_seconds(4);
 
-/// The least waits after a creation that failed: the first of each kind, less a tenth, less a second, since the
-/// provisioner counts whole ones.
+/// Minimum back-off after a failed creation: the first of each kind, minus a tenth for jitter, minus a second because
+/// the provisioner counts whole ones.
 const LEAST_WAIT: Millis = Millis::from_seconds(8);
 const LEAST_WAIT_FOR_CAPACITY: Millis = Millis::from_seconds(53);
 
 impl SimWorld {
-    /// What must be true before a machine is asked for, drained, stopped or destroyed.
+    /// What must be true before a machine is requested, drained, stopped or destroyed.
     pub(super) fn check_operation(&mut self, task: OperationId) {
         let Some(run) = self.tasks.get(&task) else { return };
         let (operation, machine) = (run.operation, run.machine.clone());
@@ -94,8 +94,7 @@ impl SimWorld {
         });
     }
 
-    /// No answer tells of what begins while it is on its way: such a build ends by nobody's fault, if the answer was
-    /// not waited for long.
+    /// No answer shows builds that start while it is in transit: such a build may be aborted, if the answer was recent.
     fn check_drain(&mut self, machine: &Machine) {
         let now = self.now();
         let name = &machine.name;

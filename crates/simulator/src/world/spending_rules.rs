@@ -1,4 +1,4 @@
-//! The limits of the farm, counted from the world's own bill.
+//! The limits of the farm, calculated from the world's own bill.
 
 use planner::{Machine, MachineType, Money, Operation};
 
@@ -9,7 +9,7 @@ use crate::engine::Millis;
 
 const DAY: Millis = Millis::from_hours(24);
 
-/// The bill at the beginning of a day.
+/// The bill at the start of a day.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DayBegin {
     day: u64,
@@ -17,7 +17,7 @@ pub(super) struct DayBegin {
 }
 
 impl SimWorld {
-    /// Takes note of the bill when a day has begun.
+    /// Remembers the bill at the start of a day.
     pub(super) fn note_day(&mut self) {
         let day = self.now().0 / DAY.0;
         if day != self.day_begin.day && self.policy.cost_limits.daily.is_some() {
@@ -25,14 +25,14 @@ impl SimWorld {
         }
     }
 
-    /// Micro-dollars so far. What the disks of stopped machines cost no option tells.
+    /// Micro-dollars so far, without the disks of stopped machines: no option contains their price.
     fn bill(&self) -> u128 {
         let cost = |usage: &Usage| usage.cost.micro_dollars();
         let of_disks = |usage: &Usage| usage.stopped_cost.micro_dollars();
         self.usage().values().map(|usage| cost(usage).saturating_sub(of_disks(usage))).sum()
     }
 
-    /// A machine may be asked for only within the limits, unless `minMachines` wants it.
+    /// A machine may be requested only within the limits, or for `minMachines`.
     pub(super) fn check_farm_limits(&mut self, machine: &Machine) {
         self.note_day();
         let kind = &machine.machine_type;
@@ -43,7 +43,7 @@ impl SimWorld {
                 format!("{} is number {number} of the farm, {most} are allowed", machine.name)
             });
         }
-        // Those may be begun whatever they cost, beside machines that do not work.
+        // Those may be created at any cost, in addition to machines that do not work.
         if self.policy.pools.get(kind).is_some_and(|pool| pool.min_machines > 0) {
             return;
         }
@@ -71,7 +71,7 @@ impl SimWorld {
         self.checker.expect(now, holds, Rule::FarmLimits, what);
     }
 
-    /// The types of all other machines that run or are being asked for.
+    /// The types of all other machines that run or are being requested.
     fn running_or_asked_for(&self, machine: &Machine) -> Vec<MachineType> {
         let runs = |lifecycle| {
             matches!(

@@ -1,4 +1,4 @@
-//! What the provisioner has done with machines, in virtual time.
+//! The provisioner's operations, in virtual time.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use super::{Farm, SimWorld};
 use crate::cloud::{Lifecycle, MachineId};
 use crate::engine::Millis;
 
-/// How often the provider looks whether it is done.
+/// How often the provider checks whether it is done.
 const POLL: Millis = Millis::from_seconds(2);
-/// How long a provider takes to say yes or no.
+/// Response time of a provider.
 const ANSWER: Millis = Millis::from_seconds(1);
 
-/// Operations that are under way.
+/// Running operations.
 pub(super) type Tasks = BTreeMap<OperationId, TaskRun>;
 
-/// An operation that is under way.
+/// A running operation.
 #[derive(Clone, Debug)]
 pub(super) struct TaskRun {
     pub(super) machine: Machine,
@@ -37,22 +37,22 @@ struct Wait {
 
 #[derive(Clone, Debug)]
 enum Then {
-    /// It is done.
+    /// It succeeds.
     Done,
-    /// A deployment is done, if the machine is still up.
+    /// A deployment succeeds, if the machine is still up.
     Deployed,
-    /// Looks again.
+    /// It checks again.
     Again,
     /// It fails.
     Fail(OperationErrorKind, String),
-    /// Nothing more is heard of it.
+    /// It never answers.
     Never,
 }
 
-/// How an operation goes on, and when.
+/// How an operation continues, and when.
 type Next = (Millis, Then);
 
-/// What goes wrong with an operation.
+/// The fault of an operation.
 enum Fault {
     Fails,
     /// It ends at its time limit, without effect.
@@ -85,7 +85,7 @@ impl SimWorld {
         self.wait(id, next);
     }
 
-    /// Ends an operation that takes too long, as the driver does it.
+    /// Ends an operation that exceeds its time limit, as the driver does.
     pub(super) fn abandon(&mut self, id: OperationId) {
         if self.tasks.contains_key(&id) {
             self.end_badly(id, OperationErrorKind::TimedOut, "it was ended".to_owned());
@@ -172,7 +172,7 @@ impl SimWorld {
         self.end_operation(id, Err(OperationError { kind, message }));
     }
 
-    /// What the operation does to the world, and what is to be waited for. May be asked again and again.
+    /// The operation's effect on the world, and what to wait for. May be called repeatedly.
     fn effect_of(&mut self, task: OperationId) -> Next {
         let Some(run) = self.tasks.get(&task) else { return (Millis::ZERO, Then::Never) };
         let operation = run.operation;
@@ -188,7 +188,7 @@ impl SimWorld {
             (Operation::Drain, Some(id)) if self.farm.is_rest() => self.drain(id),
             (Operation::Stop, Some(id)) => self.stop(id),
             (Operation::Destroy, Some(id)) => self.destroy(id),
-            // Nothing has to be done, or what is gone is gone.
+            // Nothing to do: it is already in that state, or gone.
             (Operation::Drain | Operation::KeepAlive, _)
             | (Operation::Stop | Operation::Destroy, None) => (Millis::ZERO, Then::Done),
         }

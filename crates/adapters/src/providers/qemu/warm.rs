@@ -392,20 +392,20 @@ mod tests {
 
         let port = std::os::unix::net::UnixListener::bind(folder.identity_socket()).unwrap();
         let guest = std::thread::spawn(move || {
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             for answers in ["noise\nwaiting\n", "noise\n", ""] {
                 let (mut stream, _) = port.accept().unwrap();
                 stream.write_all(answers.as_bytes()).unwrap();
                 let mut line = String::new();
                 let mut reader = BufReader::new(stream);
                 reader.read_line(&mut line).unwrap();
-                heard.push(line);
+                received.push(line);
                 if !answers.is_empty() {
                     // Until the client closes the connection.
                     reader.read_line(&mut String::new()).unwrap();
                 }
             }
-            heard
+            received
         });
         let timeout = Duration::from_secs(60);
         exchange(&folder, "hello\n", "waiting\n", timeout).unwrap();

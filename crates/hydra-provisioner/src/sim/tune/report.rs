@@ -9,17 +9,17 @@ use super::shard::{Part, Tried};
 use crate::sim::layout::{Grid, wrapped};
 use crate::sim::report::time;
 
-/// Of what is held out, compared with the configuration as it is: logarithms.
-struct Worth {
+/// Results on the held-out traces, as logarithms of ratios to the current configuration.
+struct Saving {
     cost: Estimate,
     p95: Estimate,
 }
 
-/// One on the front.
+/// A candidate on the Pareto front.
 struct Found<'a> {
     tried: &'a Tried,
     training: Vec<Score>,
-    worth: Worth,
+    saving: Saving,
 }
 
 /// The whole report; the same for any number of shards.
@@ -31,8 +31,8 @@ pub(super) fn text(part: &Part) -> String {
     text.push('\n');
     text += &table(&found, best);
     text += &wrapped(
-        "Cost (by step built) and p95 wait are those of what was held out, as ratios to the configuration as it is, \
-         ± 95 %; 1.00 is as it is. Nobody that was tried is cheaper and waits less at once.",
+        "Cost (per step built) and p95 wait on the held-out traces, as ratios to the configuration as it is, \
+         ± 95 %; 1.00 is unchanged. No other candidate has both a lower cost and a shorter wait.",
     );
     for price in &part.what.prices {
         text += &wrapped(&format!("Price of {price}."));
@@ -41,7 +41,7 @@ pub(super) fn text(part: &Part) -> String {
     text += &match best.and_then(|at| found.get(at)) {
         Some(best) => advice(part, best, own, &found),
         None => wrapped(
-            "None of them waits as short as it has to on every trace: the configuration stays as it is. More --candidates may \
+            "No candidate keeps the wait limit on every trace: the configuration stays as it is. More --candidates may \
              help, or another --wait.",
         ),
     };
@@ -84,8 +84,8 @@ fn found<'a>(part: &'a Part, own: &Tried) -> Vec<Found<'a>> {
             let of = |value: fn(&Score) -> f64| {
                 Estimate::of(&held_out.iter().map(value).collect::<Vec<_>>())
             };
-            let worth = Worth { cost: of(|one| one.cost), p95: of(|one| one.p95) };
-            Found { tried: left[at], training: training[at].clone(), worth }
+            let saving = Saving { cost: of(|one| one.cost), p95: of(|one| one.p95) };
+            Found { tried: left[at], training: training[at].clone(), saving }
         })
         .collect()
 }
@@ -121,7 +121,7 @@ fn table(found: &[Found<'_>], best: Option<usize>) -> String {
     for (at, one) in found.iter().enumerate() {
         let mark = if best == Some(at) { "*" } else { " " };
         let number = one.tried.number;
-        grid.add(&format!("{mark}{number}"), vec![ratio(one.worth.cost), ratio(one.worth.p95)]);
+        grid.add(&format!("{mark}{number}"), vec![ratio(one.saving.cost), ratio(one.saving.p95)]);
         let words = one.tried.settings.map_or_else(|| "as it is".to_owned(), |s| s.to_string());
         let _ = writeln!(settings, "{number}: {words}");
     }
@@ -143,10 +143,11 @@ fn advice(part: &Part, best: &Found<'_>, own: &Tried, found: &[Found<'_>]) -> St
             "Nothing that was tried is cheaper without longer waits: the configuration stays as it is.",
         );
     };
-    let saving = 100.0 * (1.0 - libm::exp(best.worth.cost.mean));
-    let off = best.worth.cost.half_width.map_or(0.0, |half| 100.0 * half * (1.0 - saving / 100.0));
+    let percent = 100.0 * (1.0 - libm::exp(best.saving.cost.mean));
+    let off =
+        best.saving.cost.half_width.map_or(0.0, |half| 100.0 * half * (1.0 - percent / 100.0));
     let mut text = wrapped(&format!(
-        "Settings {} cost {saving:.1} % less (± {off:.1}) on what was held out; the p95 wait there is {} in place of {}:",
+        "On the held-out traces, settings {} cost {percent:.1} % less (± {off:.1}) and the p95 wait is {} instead of {}:",
         best.tried.number,
         mean_wait(&best.tried.held_out),
         mean_wait(&own.held_out)
@@ -155,7 +156,7 @@ fn advice(part: &Part, best: &Found<'_>, own: &Tried, found: &[Found<'_>]) -> St
     text += &snippet(part, &settings);
     text.push('\n');
     for warning in warnings(best, found) {
-        text += &wrapped(&format!("Mind: {warning}"));
+        text += &wrapped(&format!("Note: {warning}"));
     }
     text
 }
@@ -178,33 +179,34 @@ fn snippet(part: &Part, settings: &Settings) -> String {
 /// What may be chance.
 fn warnings(best: &Found<'_>, found: &[Found<'_>]) -> Vec<String> {
     let mut warnings = Vec::new();
-    let cost = best.worth.cost;
+    let cost = best.saving.cost;
     let hoped = mean(&best.training).cost;
     match cost.half_width {
         None => warnings.push(
-            "with one seed held out nobody knows how sure this is; give --held-out-seeds.".to_owned(),
+            "one held-out seed gives no confidence interval; use --held-out-seeds.".to_owned(),
         ),
         Some(_) if cost.holds(0.0) => {
             warnings.push("the saving may be chance: its interval holds zero.".to_owned());
         }
         Some(half_width) if cost.mean - half_width > hoped => warnings.push(format!(
-            "where it was searched it saves {:.1} %: who wins among many is lucky too, so believe what was held out.",
+            "on the traces of the search it saves {:.1} %. That number is biased, because the best of many was chosen: use the held-out one.",
             100.0 * (1.0 - libm::exp(hoped))
         )),
         Some(_) => {}
     }
-    if !best.worth.p95.holds(0.0) && best.worth.p95.mean > 0.0 {
-        warnings.push("steps wait longer than now on what was held out.".to_owned());
+    if !best.saving.p95.holds(0.0) && best.saving.p95.mean > 0.0 {
+        warnings.push("steps wait longer than now on the held-out traces.".to_owned());
     }
     let alike = found.iter().filter(|other| {
-        let width = |worth: &Worth| worth.cost.half_width.unwrap_or(0.0);
+        let width = |saving: &Saving| saving.cost.half_width.unwrap_or(0.0);
         other.tried.number != best.tried.number
-            && (other.worth.cost.mean - cost.mean).abs() < width(&other.worth) + width(&best.worth)
+            && (other.saving.cost.mean - cost.mean).abs()
+                < width(&other.saving) + width(&best.saving)
     });
     let alike: Vec<_> = alike.map(|other| other.tried.number.to_string()).collect();
     if !alike.is_empty() {
         warnings.push(format!(
-            "by cost it cannot be told from {} (the intervals overlap); more seeds may.",
+            "its cost does not differ significantly from that of {} (the intervals overlap); more seeds may.",
             alike.join(", ")
         ));
     }
