@@ -52,7 +52,7 @@ impl Clock {
     }
 }
 
-/// Time since the host booted, the same for all its processes; it goes on while the host is suspended.
+/// Time since the host booted, the same for all its processes; it also advances while the host is suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Uptime(pub(crate) Duration);
 
@@ -67,13 +67,13 @@ impl Uptime {
         Self(self.0 + length)
     }
 
-    /// How long until then; zero when it is over.
+    /// Time until then; zero if it is over.
     pub(crate) fn left(self) -> Duration {
         self.0.saturating_sub(Self::now().0)
     }
 }
 
-/// The system's time, for what has no driver.
+/// The system's time, for code without a driver.
 pub(crate) fn now() -> Timestamp {
     Timestamp(system_time().as_secs())
 }

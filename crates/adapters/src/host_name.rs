@@ -17,7 +17,7 @@ pub(crate) struct OwnName {
 /// machine's own name is used.
 ///
 /// # Errors
-/// When it is not a single host name.
+/// If it is not a single host name.
 pub(crate) fn own_name(printed: &[u8], reported: Option<&Host>) -> Result<OwnName, String> {
     let text = String::from_utf8_lossy(printed);
     let [word] = text.split_whitespace().collect::<Vec<_>>()[..] else {

@@ -1,10 +1,9 @@
-//! One active provisioner for each tag, on several hosts: a session-level advisory lock in Hydra's own database.
+//! One active provisioner per tag on several hosts: a session-level advisory lock in Hydra's own database.
 //!
-//! Whoever has the lock asks the server every second whether it still does. The server ends a session that asks nothing
-//! for [`SESSION`], and with it the lock: its host may be dead, frozen or cut off. The holder stops by itself at
-//! [`STOP_AFTER`] its last question that was answered, and is killed at [`KILL_AFTER`], by another process, if it
-//! cannot. Whoever gets the lock waits for [`TAKE_OVER_AFTER`] before it begins, which is longer: the session may
-//! have ended a moment after that last answer.
+//! The holder asks the server every second whether it still has the lock. The server ends a session that is silent for
+//! [`SESSION`], and with it the lock: its host may be dead, frozen or disconnected. The holder stops [`STOP_AFTER`] its
+//! last answered request, and if it cannot, another process kills it at [`KILL_AFTER`]. A new holder waits for
+//! [`TAKE_OVER_AFTER`] before it acts, which is longer: the old session may have ended a moment after that last answer.
 
 use std::fs;
 use std::io;
@@ -21,63 +20,63 @@ use crate::clock::Uptime;
 use crate::command::limit_life;
 use crate::config::LeaseSettings;
 
-/// From one question to the next.
+/// Time between two requests.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long the server keeps a session that asks nothing.
+/// How long the server keeps a silent session.
 const SESSION: Duration = Duration::from_secs(5);
-/// After the last question that was answered, counted from when it was asked.
+/// Counted from when the last answered request was sent.
 const STOP_AFTER: Duration = Duration::from_secs(4);
 const KILL_AFTER: Duration = Duration::from_millis(4500);
-/// After the lock was had.
+/// Counted from when the lock was acquired.
 const TAKE_OVER_AFTER: Duration = Duration::from_millis(5500);
-/// A connection that takes longer is none.
+/// Time limit of connecting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// Nothing was received for so long: the connection hangs, and its end may never be told.
+/// After this long without any answer, the connection hangs and may never be closed.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 const TRY: &str = "SELECT pg_try_advisory_lock($1)";
-/// That this is the session that got the lock, and still has it: a pooler in between could hand out another one.
+/// Whether this is the session that acquired the lock and still holds it: a connection pooler could switch sessions.
 const HAS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() \
                    AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = $1)";
 const HOLDER: &str = "SELECT coalesce(min(application_name), '') FROM pg_locks JOIN pg_stat_activity USING (pid) \
                       WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
                       AND ((classid::bigint << 32) | objid::bigint) = $1";
 
-/// How it stands with the lease.
+/// The state of the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The database was not asked yet.
+    /// The database has not answered yet.
     Asking,
-    /// The database cannot be asked; why.
+    /// The database is unavailable, with the reason.
     Unreachable(String),
-    /// Another has it; who.
+    /// Another host has it, with its description.
     HeldBy(String),
     /// We have it, and wait until an earlier holder has certainly stopped.
     TakingOver,
     /// It is ours.
     Ours,
-    /// It was ours; why it is not any more.
+    /// It was ours and is lost, with the reason.
     Lost(String),
 }
 
-/// Our part in the lease of one tag. It is asked for, and kept, on a thread of its own.
+/// The lease of one tag. Its own thread acquires and keeps it.
 #[derive(Clone, Debug)]
 pub struct Lease(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     standing: Standing,
-    /// When anything was last received.
+    /// Time of the last answer.
     received: Uptime,
     /// Until then nobody else can have it.
     until: Uptime,
 }
 
 impl Lease {
-    /// Asks for the lease of `tag` from now on. The reaper has to run.
+    /// Requests the lease of `tag` from now on. The reaper must be running.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// If its thread cannot be started.
     pub fn ask(settings: &LeaseSettings, tag: &Tag) -> io::Result<Self> {
         let now = Uptime::now();
         let state = State { standing: Standing::Asking, received: now, until: now };
@@ -87,18 +86,18 @@ impl Lease {
         Ok(lease)
     }
 
-    /// How it stands.
+    /// The state of the lease.
     pub fn standing(&self) -> Standing {
         self.lock().standing.clone()
     }
 
-    /// Whether nobody else can be at work now.
+    /// Whether no other host can be active now.
     pub fn is_ours(&self) -> bool {
         let state = self.lock();
         state.standing == Standing::Ours && !state.until.left().is_zero()
     }
 
-    /// Whether the database has not answered for so long that its connection will never.
+    /// Whether the connection has been silent for so long that it will never answer.
     pub fn is_stuck(&self) -> bool {
         self.lock().received.after(STUCK_AFTER).left().is_zero()
     }
@@ -113,7 +112,7 @@ impl Lease {
         state.received = Uptime::now();
     }
 
-    /// A question that was asked at `asked` was answered: it is ours.
+    /// A request sent at `asked` was answered: the lease is ours.
     fn confirm(&self, asked: Uptime) {
         limit_life(asked.after(KILL_AFTER));
         let mut state = self.lock();
@@ -140,7 +139,7 @@ impl Lease {
     }
 }
 
-/// The lock's number, by the tag.
+/// The number of the lock, derived from the tag.
 fn key(tag: &Tag) -> i64 {
     let digest = Sha256::digest(format!("hydra-provisioner lease of {}", tag.as_str()));
     let mut bytes = [0; 8];
@@ -148,7 +147,7 @@ fn key(tag: &Tag) -> i64 {
     i64::from_be_bytes(bytes)
 }
 
-/// A session of the server's, in which the lock is had or not.
+/// A database session, which may hold the lock.
 struct Session {
     client: Client,
     key: i64,
@@ -179,7 +178,7 @@ impl Session {
         row.and_then(|row| row.try_get(0)).map_err(|error| cause(&error))
     }
 
-    /// Comes back when the lock is ours, and nobody can act any more who had it before.
+    /// Returns when the lock is ours and no earlier holder can act any more.
     fn wait(&mut self, lease: &Lease) -> Result<(), String> {
         while !self.ask(&self.try_lock.clone())? {
             lease.say(Standing::HeldBy(self.holder()?));
@@ -201,7 +200,7 @@ impl Session {
         }
     }
 
-    /// Comes back when the lock is lost, with the reason.
+    /// Returns the reason when the lock is lost.
     fn keep(&mut self, lease: &Lease) -> String {
         loop {
             thread::sleep(BEAT);
@@ -242,7 +241,7 @@ fn connect(settings: &LeaseSettings) -> Result<Client, String> {
     config.connect(NoTls).map_err(|error| cause(&error))
 }
 
-/// The error itself says only "db error"; its cause says which.
+/// The error itself only says "db error"; its cause has the details.
 fn cause(error: &postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(reported), _) => reported.message().to_owned(),

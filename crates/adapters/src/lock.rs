@@ -154,8 +154,8 @@ pub fn holder(state_dir: &Path) -> Option<String> {
     let mut holder = String::new();
     (&file).take(4096).read_to_string(&mut holder).ok()?;
     let holder = holder.trim();
-    // If nobody holds it, we hold it for a moment. A process that starts just then waits as for a holder that
-    // has ended.
+    // If nobody holds it, this function holds it for a moment. A process that starts at that time waits as for a holder
+    // that has just ended.
     let is_held =
         !has_ended(holder) && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
     is_held.then(|| holder.to_owned())

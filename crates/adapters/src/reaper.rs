@@ -55,9 +55,9 @@ impl Drop for Reaper {
     }
 }
 
-/// What the reaper does: keeps a list of process groups (`+ID` or `-ID`, one a line), and ends them with its
-/// standard input. `=MILLISECONDS` says until when, in time since the host booted, the provisioner may live (it holds
-/// a lease until then): where nothing later is said in time it is killed, frozen or not, with all its groups.
+/// The reaper's work: it keeps a list of process groups (`+ID` or `-ID`, one per line), and ends them when its standard
+/// input closes. `=MILLISECONDS` (time since the host booted) is a deadline for the provisioner, which holds a lease
+/// until then: unless a later deadline arrives in time, the provisioner is killed with all its groups, frozen or not.
 pub fn serve() {
     let provisioner = getppid();
     let (sender, lines) = mpsc::channel();
@@ -72,7 +72,7 @@ pub fn serve() {
             Ok(line) => list.take(&line),
             Err(RecvTimeoutError::Disconnected) => break TERM_TIMEOUT,
             Err(RecvTimeoutError::Timeout) => {
-                // Whoever is our parent then is not to blame.
+                // If our parent has changed, the provisioner has ended: kill nobody else.
                 if let Some(parent) = getppid().filter(|parent| Some(*parent) == provisioner) {
                     let _ended = kill_process(parent, Signal::KILL);
                 }
@@ -83,7 +83,7 @@ pub fn serve() {
     end_groups(&list.groups, grace);
 }
 
-/// Sends on whole lines. Half a line is none: it could name another group.
+/// Passes on whole lines. A partial line is dropped: it could name another group.
 fn forward(mut lines: impl BufRead, sender: &Sender<String>) {
     let mut line = String::new();
     while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -100,7 +100,7 @@ fn forward(mut lines: impl BufRead, sender: &Sender<String>) {
 struct List {
     /// Groups that have not ended.
     groups: BTreeSet<i32>,
-    /// `None`: the provisioner may live as long as it likes.
+    /// `None`: no deadline.
     deadline: Option<Uptime>,
 }
 

@@ -1,17 +1,17 @@
-//! Posts JSON to a webhook. Whoever knows its URL may post to it, so that no message has more than the host.
+//! Posts JSON to a webhook. Anyone who knows its URL can post to it, so messages contain only the host.
 
 use std::time::Duration;
 
-/// Posts `json` to `url` and waits for the answer, `limit` at the most.
+/// Posts `json` to `url` and waits at most `limit` for the answer.
 ///
 /// # Errors
-/// When it was not accepted.
+/// If it was not accepted.
 pub fn post(url: &str, json: String, limit: Duration) -> Result<(), String> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .timeout_global(Some(limit));
-    // What is no `https` is a server of our own.
+    // A URL without `https` is a server of our own network.
     let config = if url.starts_with("https:") { config } else { config.proxy(None) };
     let agent: ureq::Agent = config.build().into();
     let sent = agent.post(url).header("Content-Type", "application/json").send(json);

@@ -207,7 +207,7 @@ pub(crate) enum Command {
     Release(orders::OfMachine),
     /// Delete the record of a machine that its provider no longer lists
     Forget(orders::Forget),
-    /// Treat a machine as ours that its provider lists and that is not: neither its name nor its tag says so
+    /// Treat a machine as ours although neither its name nor its tag says so; its provider must list it
     Adopt(orders::Adopt),
     /// Create, start and release no machines of a type, or of all types (all)
     Pause(orders::Pause),
@@ -255,10 +255,10 @@ pub(crate) enum Command {
         /// As JSON, like /status.json of the service
         #[arg(long)]
         json: bool,
-        /// Show it again and again, until Ctrl-C; with --json one object per line
+        /// Refresh until Ctrl-C; with --json one object per line
         #[arg(long)]
         watch: bool,
-        /// With --watch: seconds between two looks
+        /// With --watch: seconds between refreshes
         #[arg(long, value_name = "SECONDS", requires = "watch", default_value = "10",
               value_parser = clap::value_parser!(u64).range(1..=86_400))]
         interval: u64,

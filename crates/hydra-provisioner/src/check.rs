@@ -1,11 +1,11 @@
-//! What `check` says of a good configuration.
+//! The output of `check` for a valid configuration.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use adapters::config::Config;
 
-/// The verdict on `config`, which was read from `conf`, with a line for what it could cost.
+/// The result for `config`, which was read from `conf`, with its maximum cost.
 pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
     let types = config.policy.pools.len();
     let noun = if types == 1 { "system type" } else { "system types" };

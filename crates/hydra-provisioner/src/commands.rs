@@ -22,7 +22,7 @@ use crate::watch::watch;
 use crate::why::why;
 use crate::{check, cost, generate, orders, status_table};
 
-/// Either way, how the run ended.
+/// Both outcomes end the process with this exit code.
 type Ended = Result<Exit, Exit>;
 
 pub(crate) fn run(args: Args) -> Exit {
@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args) -> Exit {
             follow(&conf, json, interval)
         }
         (Some(Command::Status { conf, json, .. }), _) => status(&conf, json),
-        // clap asks for one of them.
+        // clap requires one of them.
         (None, None) => Err(Exit::BadConfig),
     };
     ended.unwrap_or_else(|exit| exit)
@@ -82,7 +82,7 @@ enum PlanOutput {
     Text,
     Json,
     Snapshot,
-    /// What differs from this configuration's plan, or from that of the service's.
+    /// What differs from the plan of another configuration: a file, or the service's.
     Diff(Option<PathBuf>),
 }
 
@@ -118,7 +118,7 @@ fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
     Ok(unavailable_or_done(&snapshot))
 }
 
-/// The configuration that a service or run took last.
+/// The configuration that a service or run loaded last.
 fn in_force(config: &Config) -> Result<Config, Exit> {
     let unknown = || {
         let what = "no service has taken a configuration yet; name another one: --diff=OTHER";
@@ -177,7 +177,7 @@ fn unavailable_or_done(snapshot: &Snapshot) -> Exit {
     }
 }
 
-/// The configuration as it is written. What its schedules make of it depends on the time that it is used for.
+/// The configuration as written. The effect of its schedules depends on the time for which it is used.
 pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
     try_load(conf).map_err(|error| fail(Exit::BadConfig, &error))
 }
@@ -190,7 +190,7 @@ pub(crate) fn try_load(conf: &Path) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// The plan for `snapshot`, with the settings that the schedules have for the time of the snapshot.
+/// The plan for `snapshot`, with the schedules' settings at the time of the snapshot.
 pub(crate) fn plan_for(config: &Config, snapshot: &Snapshot) -> planner::Plan {
     planner::plan(&config.policy_at(snapshot.taken_at).policy, snapshot)
 }
@@ -209,7 +209,7 @@ pub(crate) fn fail(exit: Exit, error: &impl Display) -> Exit {
     exit
 }
 
-/// Data goes to standard output; a reader that has gone away (`| head`) is no reason to panic.
+/// Data goes to standard output; a reader that has exited (`| head`) must not cause a panic.
 pub(crate) fn print(data: impl Display) -> Result<(), Exit> {
     let text = data.to_string();
     let mut stdout = io::stdout().lock();

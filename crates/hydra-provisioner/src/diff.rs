@@ -1,11 +1,11 @@
-//! `plan --diff`: what another configuration would decide for the same farm at the same moment.
+//! `plan --diff`: what another configuration would decide for the same snapshot.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 use planner::Plan;
 
-/// What `new` decides that `old` does not (`+`), and the other way round (`-`), by section.
+/// What `new` decides and `old` does not (`+`), and the reverse (`-`), by section.
 pub(crate) fn diff(old: &Plan, new: &Plan) -> String {
     let mut text = String::new();
     section(&mut text, "types", &named(&old.sizing), &named(&new.sizing));
@@ -37,7 +37,7 @@ fn section(text: &mut String, title: &str, old: &[String], new: &[String]) {
     if changes.is_empty() {
         return;
     }
-    // What is about the same stands together, the old before the new.
+    // Lines about the same subject are adjacent, the old one first.
     let subject = |line: &str| line.split(": ").next().unwrap_or_default().to_owned();
     changes.sort_by_key(|(sign, line)| (subject(line), *sign == '+'));
     let _ = writeln!(text, "{title}");

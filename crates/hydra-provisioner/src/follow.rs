@@ -1,5 +1,5 @@
-//! `status --watch`: the status again and again, until it is ended. Each look is a run of our own program, which takes
-//! the configuration as it is then.
+//! `status --watch`: refreshes the status until it is ended. Each refresh runs our own program, which reads the
+//! configuration again.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::commands::{fail, print};
 use crate::exit::Exit;
 
-/// Clears a terminal, and goes to its upper left corner.
+/// Clears a terminal and moves to its upper left corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Shows the status of `conf` every `interval` seconds: on a terminal in place of the one before, elsewhere whenever it has
-/// changed. As JSON, one object a line.
+/// Shows the status of `conf` every `interval` seconds: on a terminal it replaces the previous one, elsewhere it is
+/// printed whenever it changes. As JSON, one object per line.
 pub(crate) fn follow(conf: &Path, json: bool, interval: u64) -> Result<Exit, Exit> {
     let is_terminal = io::stdout().is_terminal();
     let mut last = String::new();
@@ -44,7 +44,7 @@ fn look(conf: &Path, json: bool) -> Result<String, Exit> {
     let output = output.map_err(|error| {
         fail(Exit::Unexpected, &format!("cannot start our own program: {error}"))
     })?;
-    // What is wrong was told on standard error; a queue that is down for now is part of the status.
+    // Errors were printed to standard error; an unavailable queue is part of the status.
     match output.status.code() {
         Some(2) => Err(Exit::BadConfig),
         _ => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
@@ -61,7 +61,7 @@ fn planner_time() -> planner::Timestamp {
     crate::commands::now()
 }
 
-/// Control characters of our own.
+/// Our own control characters.
 fn raw(text: &str) -> Result<(), Exit> {
     io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()).map_err(|_| Exit::Unexpected)
 }

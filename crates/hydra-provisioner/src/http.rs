@@ -58,10 +58,10 @@ pub(crate) fn answer_with(status: StatusCode, text: impl Into<Bytes>) -> Answer 
     answer
 }
 
-/// Serves in threads of its own. `handler` may block, and may start tasks on tokio.
+/// Serves in its own threads. `handler` may block, and may start tasks on tokio.
 ///
 /// # Errors
-/// When there is no thread or descriptor for it.
+/// If a thread or descriptor is not available.
 pub(crate) fn serve(
     sockets: Vec<Socket>,
     handler: impl Fn(Request<Bytes>) -> Answer + Send + Sync + 'static,

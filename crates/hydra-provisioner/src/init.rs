@@ -1,4 +1,4 @@
-//! `init`: a commented conf.nix, after three questions that options answer too.
+//! `init`: writes a commented conf.nix after three questions, which options can answer.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -9,26 +9,26 @@ use clap::{Args as ClapArgs, ValueEnum};
 use crate::commands::{fail, print};
 use crate::exit::Exit;
 
-/// What is asked. What an option says is not asked for; without a terminal the default counts.
+/// The questions. A question answered by an option is not asked; without a terminal the defaults apply.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Init {
-    /// File to write; an existing one is never replaced. `-` for standard output
+    /// File to write; an existing file is never replaced. `-` for standard output
     #[arg(default_value = "conf.nix")]
     file: PathBuf,
     /// Queue runner: `classic`, or the REST address of the current one, such as `http://[::1]:8080`
     #[arg(long, value_name = "QUEUE", value_parser = queue)]
     queue: Option<String>,
-    /// Where machines come from
+    /// Provider of the machines
     #[arg(long, value_enum)]
     provider: Option<Provider>,
-    /// Machine type: a system, perhaps with features, such as `x86_64-linux:kvm`
+    /// Machine type: a system, optionally with features, such as `x86_64-linux:kvm`
     #[arg(long = "type", value_name = "TYPE", value_parser = machine_type)]
     machine_type: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Provider {
-    /// A program of your own
+    /// Your own program
     Command,
     /// Amazon EC2
     Ec2,
@@ -64,7 +64,7 @@ fn machine_type(text: &str) -> Result<String, String> {
     }
 }
 
-/// It is put between quotes of Nix.
+/// It is inserted between Nix quotes.
 fn plain(text: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '$');
     if text.chars().all(is_plain) {
@@ -115,7 +115,7 @@ pub(crate) fn init(args: &Init) -> Result<Exit, Exit> {
     Ok(Exit::Done)
 }
 
-/// What the option says, or the answer to the question; on a terminal it is asked until that is good.
+/// The option's value, or the answer to the question; on a terminal it is asked until valid.
 fn answer<T>(
     given: Option<T>,
     question: &str,
@@ -167,7 +167,7 @@ fn text(queue: &str, provider: Provider, machine_type: &str) -> String {
 }
 
 impl Provider {
-    /// What tells where machines come from.
+    /// The lines that configure the provider.
     fn settings(self) -> &'static str {
         match self {
             Self::Command => {
@@ -198,7 +198,7 @@ impl Provider {
         }
     }
 
-    /// The key that logs in, and what an hour costs.
+    /// The ssh key, and the price per hour.
     fn price(self) -> &'static str {
         match self {
             Self::Qemu => {

@@ -1,5 +1,5 @@
-//! Tells the operator's programs and webhooks (`notify`) of what goes wrong, at most once a minute each, in a thread of its own: the
-//! loop never waits for them, and one that hangs is ended.
+//! Notifies the operator's programs and webhooks (`notify`) of problems, at most once a minute each, in its own thread:
+//! the control loop never waits for them, and a program that hangs is killed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,10 +24,10 @@ const GATHER: Duration = Duration::from_secs(2);
 /// Maximum number of pending events; more are dropped here, and remain in the history.
 const MOST_WAITING: usize = 500;
 
-/// Characters of a message at the most, where there is a limit.
+/// Maximum length of a message in characters, for recipients with a limit.
 const MOST_CONTENT: usize = 1900;
 
-/// Which programs there are, now and after a reload.
+/// The recipients, updated by a reload.
 pub(crate) type Programs = Arc<Mutex<Vec<NotifySettings>>>;
 
 struct News {
@@ -98,7 +98,7 @@ fn wrong(reconciler: &Reconciler) -> BTreeSet<(Occasion, String)> {
     unhealthy.chain(orphans).chain(budgets(plan)).collect()
 }
 
-/// Types that get no machines for a limit in dollars. Without numbers that change by themselves.
+/// Types that get no machines because of a limit in dollars. Without numbers that change by themselves.
 fn budgets(plan: &Plan) -> impl Iterator<Item = (Occasion, String)> {
     plan.sizing.iter().filter_map(|(machine_type, sizing)| {
         let Some(Deferral::Limit(LimitReached { limit, by_type, until: _ })) =
@@ -140,7 +140,7 @@ fn run(program: &NotifySettings, news: &[News]) {
     let events = news.iter().map(|news| json!({ "on": news.occasion.name(), "event": news.json }));
     let texts: Vec<_> = news.iter().map(|news| news.text.as_str()).collect();
     let text = texts.join("\n");
-    // `text` is what Slack, Mattermost, Teams and Matrix show; `content` is Discord's, which takes so much.
+    // `text` is what Slack, Mattermost, Teams and Matrix show; `content` is Discord's, which has this limit.
     let content: String = text.chars().take(MOST_CONTENT).collect();
     let reported = json!({
         "version": 1, "text": text, "content": content, "events": events.collect::<Vec<_>>(),

@@ -1,5 +1,5 @@
-//! What the operator says: `drain`, `keep`, `release`, `forget`, `adopt`, `pause`, `resume`, `retry`. It is written into the
-//! state database, where the service sees it within a second.
+//! Operator commands: `drain`, `keep`, `release`, `forget`, `adopt`, `pause`, `resume`, `retry`. They are written to
+//! the state database, where the service sees them within a second.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,13 +21,13 @@ use crate::look::{look, stands_by};
 
 /// The word for all types.
 const ALL: &str = "all";
-/// How long a machine is kept where nothing else is said.
+/// Default duration of `keep`.
 const KEEP_FOR: &str = "2h";
 
-/// How long a machine that is to be adopted may take to be listed.
+/// Default time for a machine to be listed after `adopt`.
 const ADOPT_FOR: &str = "10m";
 
-/// About which machine or type, and why.
+/// Configuration and reason.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct About {
     /// conf.nix, or a .json file. Default: /etc/hydra-provisioner/conf.json or conf.nix
@@ -38,7 +38,7 @@ pub(crate) struct About {
     pub(crate) why: Option<String>,
 }
 
-/// What is said of a machine.
+/// Arguments of a command for a machine.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct OfMachine {
     /// The machine's name
@@ -47,7 +47,7 @@ pub(crate) struct OfMachine {
     pub(crate) about: About,
 }
 
-/// What is said of a machine for a time.
+/// Arguments of a command for a machine, with a duration.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Keep {
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub(crate) struct Keep {
     pub(crate) length: u64,
 }
 
-/// What is said of a machine, perhaps for a time.
+/// Arguments of a command for a machine, with an optional duration.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Drain {
     #[command(flatten)]
@@ -67,17 +67,17 @@ pub(crate) struct Drain {
     pub(crate) length: Option<u64>,
 }
 
-/// A machine whose record is to go.
+/// Arguments of `forget`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Forget {
     #[command(flatten)]
     pub(crate) machine: OfMachine,
-    /// Even if its provider may still list it; shows what may be lost, and asks
+    /// Also if its provider may still list it. Without this option, shows what may be lost and asks
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// A machine that is to be ours.
+/// Arguments of `adopt`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Adopt {
     #[command(flatten)]
@@ -85,12 +85,12 @@ pub(crate) struct Adopt {
     /// How long to wait until its provider lists it: 90s, 10m, 2h, 1d
     #[arg(long = "for", value_name = "LENGTH", default_value = ADOPT_FOR, value_parser = length)]
     pub(crate) length: u64,
-    /// Do it; on a terminal, says what may be lost, and asks
+    /// Do not ask. Without this option, shows what may be lost and asks on a terminal
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// What is said of a type or of all, perhaps for a time.
+/// Arguments of a command for a type or all, with an optional duration.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Pause {
     /// A machine type, or `all`
@@ -103,7 +103,7 @@ pub(crate) struct Pause {
     pub(crate) length: Option<u64>,
 }
 
-/// What is taken back.
+/// Arguments of `resume`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Resume {
     /// The machine, the type, or `all`
@@ -113,7 +113,7 @@ pub(crate) struct Resume {
     pub(crate) about: About,
 }
 
-/// What is to be tried again.
+/// Arguments of `retry`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Retry {
     /// The machine type
@@ -252,7 +252,7 @@ fn find(config: &Config, name: &str) -> Result<Record, Exit> {
     })
 }
 
-/// A type that is configured, or that machines have.
+/// A configured type, or the type of an existing machine.
 fn known_type(config: &Config, name: &str) -> Result<MachineType, Exit> {
     let machines =
         state::machines(&config.state_dir).map_err(|error| fail(Exit::Unexpected, &error))?;
@@ -265,7 +265,7 @@ fn known_type(config: &Config, name: &str) -> Result<MachineType, Exit> {
     })
 }
 
-/// Who says it. Behind sudo that is who called it.
+/// The user who gives the command. With sudo, the calling user.
 fn user() -> String {
     let variables = ["SUDO_USER", "LOGNAME", "USER"];
     let mut users = variables.iter().filter_map(|name| std::env::var(name).ok());
@@ -276,7 +276,7 @@ fn user() -> String {
     owner.map_or_else(|_| "an operator".to_owned(), |uid| format!("user {uid}"))
 }
 
-/// On a terminal somebody is asked; elsewhere `--force` has said enough.
+/// Asks on a terminal; elsewhere `--force` is required.
 fn agree(question: &str, what: &str) -> Result<(), Exit> {
     tracing::warn!("{what}");
     if !io::stdin().is_terminal() {

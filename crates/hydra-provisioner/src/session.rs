@@ -18,21 +18,21 @@ use signal_hook::iterator::Signals;
 use crate::commands::fail;
 use crate::exit::Exit;
 
-/// How often it is seen whether the lease is still ours: well below what is left between losing it and being killed.
+/// How often the lease is checked: well below the time between losing it and being killed.
 const LEASE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long children may take to end by themselves when we end.
+/// Time for children to end by themselves when we end.
 const CHILDREN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The state directory is ours, and children do not outlive us.
+/// Full access to the state directory; children do not outlive us.
 pub(crate) struct Place {
-    /// Whether it is still ours tells whether the state directory is: it may have been deleted, and another run
-    /// begun in a new one.
+    /// Checks that it is still ours: the state directory may have been deleted, and another run started in a new one.
     pub(crate) lock: Lock,
     _reaper: Reaper,
 }
 
 impl Place {
-    /// Takes the lock of the state directory. Others are told that it is `doing` so to `conf`: running or serving.
+    /// Acquires the lock of the state directory. The lock file tells others what this process is `doing` with `conf`:
+    /// running or serving.
     pub(crate) fn take(doing: &str, conf: &Path, config: &Config) -> Result<Self, Exit> {
         let details = details(doing, conf);
         let lock = Lock::acquire(&config.state_dir, &details).map_err(|error| match error {
@@ -46,14 +46,14 @@ impl Place {
     }
 }
 
-/// What others are told of the holder of the lock.
+/// What the lock file says about its holder.
 pub(crate) fn details(doing: &str, conf: &Path) -> String {
     let now = jiff::Timestamp::now();
     let since = now.round(jiff::Unit::Second).unwrap_or(now);
     format!("{doing} {} since {since}", conf.display())
 }
 
-/// The driver is ready, and may act.
+/// The driver, ready to act.
 pub(crate) struct Session {
     pub(crate) driver: Driver,
     place: Place,
@@ -62,7 +62,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the state. With a lease it acts only while that is ours.
+    /// Opens the state. With a lease, the driver acts only while the lease is ours.
     pub(crate) fn open(place: Place, lease: Option<Lease>, config: Config) -> Result<Self, Exit> {
         let mut driver =
             Driver::open(config, Mode::Act).map_err(|error| fail(Exit::Unexpected, &error))?;
@@ -73,12 +73,12 @@ impl Session {
         Ok(Self { driver, place, lease, is_stopped: Arc::default() })
     }
 
-    /// Whether the state directory is still the one that was locked, for a function that the driver calls.
+    /// Whether the state directory is still the one that was locked, as a function for the driver.
     pub(crate) fn split(&mut self) -> (&mut Driver, &Lock) {
         (&mut self.driver, &self.place.lock)
     }
 
-    /// Why the lease is not ours any more, if so.
+    /// Why the lease is no longer ours, if it is lost.
     pub(crate) fn lost_lease(&self) -> Option<String> {
         let lease = self.lease.as_ref().filter(|lease| !lease.is_ours())?;
         Some(match lease.standing() {
@@ -115,7 +115,7 @@ pub(crate) fn end_children() {
     end_all(CHILDREN_TIMEOUT);
 }
 
-/// Ends it all at once: another may begin now.
+/// Ends everything immediately: another host may start now.
 pub(crate) fn kill_children() {
     end_all(Duration::ZERO);
 }

@@ -1,4 +1,4 @@
-//! With a lease (`lease.postgresql`): waits until this host is the active one.
+//! With a lease (`lease.postgresql`): waits until this host is active.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -21,10 +21,10 @@ use crate::listener::Board;
 use crate::session::{Place, details};
 use crate::watch::{Watchdog, configure, look, notify, tell_reloading};
 
-/// How often it is seen whether anything has changed.
+/// Interval of checks for changes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Comes back when this host is the active one; at once, and with nothing, where no lease is configured.
+/// Returns when this host is active; immediately, and with `None`, if no lease is configured.
 pub(crate) fn stand_by(
     place: &Place,
     args: &RunArgs,
@@ -63,7 +63,7 @@ pub(crate) fn stand_by(
     }
 }
 
-/// The lease for a run that does not wait for others.
+/// The lease for a run that does not wait.
 pub(crate) fn ask_once(config: &Config) -> Result<Option<Lease>, Exit> {
     let Some(lease) = ask(config)? else { return Ok(None) };
     loop {
@@ -113,7 +113,8 @@ fn tell(standing: &Standing, text: &str, place: &Place, args: &RunArgs) {
     }
 }
 
-/// Another configuration is taken by beginning anew: whoever stands by has nothing to lose. A bad one is refused.
+/// A changed configuration is taken over by restarting the process: a standby has nothing to lose. A bad one is
+/// rejected.
 fn reload(args: &RunArgs) {
     match configure(args) {
         Ok(_) => {
@@ -125,7 +126,7 @@ fn reload(args: &RunArgs) {
     notify(&[NotifyState::Ready]);
 }
 
-/// This process is our program as it was started; all threads and connections are gone. Comes back only if that fails.
+/// Replaces the process by our program: no thread or connection survives. Returns only if that fails.
 pub(crate) fn begin_anew() -> Exit {
     let mut words = env::args_os();
     let mut program = Command::new("/proc/self/exe");

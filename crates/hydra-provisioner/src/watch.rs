@@ -23,14 +23,14 @@ use crate::recording::Recorder;
 use crate::session::{Place, Session, end_children, kill_children};
 use crate::standby::{self, stand_by};
 
-/// How often the configuration's file is looked at.
+/// Interval of checks of the configuration file.
 const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// The watchdog is told so many times in the time that it waits.
+/// Number of watchdog messages per watchdog interval.
 const BEATS: u32 = 3;
 
 /// Serves the queue until SIGTERM or SIGINT.
 ///
-/// A bad configuration is an error at the start; later it is logged, and the old one goes on.
+/// At the start, a bad configuration is an error; later it is logged, and the old one stays active.
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut listener =
         Listener::start(args.listen.as_ref()).map_err(|error| fail(Exit::Unexpected, &error))?;
@@ -81,7 +81,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     }
 }
 
-/// The configuration as it is now, with what the command line says of it.
+/// The current configuration with the command line's settings.
 pub(crate) fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     let mut config = try_load(&args.conf)?;
     if let Some(seconds) = args.interval {
@@ -90,8 +90,7 @@ pub(crate) fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// A thread that reads the configuration again whenever it is told to. Evaluating takes its time, and the loop does
-/// not wait for it.
+/// A thread that reads the configuration on request. Evaluation takes time, and the loop does not wait for it.
 fn reload_on_demand(
     args: &RunArgs,
     handle: Handle,
@@ -102,7 +101,7 @@ fn reload_on_demand(
     let args = args.clone();
     thread::spawn(move || {
         while demands.recv().is_ok() {
-            // Several at once are one.
+            // Several requests at once are handled as one.
             while demands.try_recv().is_ok() {}
             tell_reloading();
             let reloaded = reload(&args, &handle, &programs);
@@ -110,21 +109,21 @@ fn reload_on_demand(
                 tracing::error!("not reloaded, the old configuration goes on: {reason}");
             }
             board.reloaded(reloaded.err());
-            // The reload is over, whatever came of it.
+            // The reload is over, successful or not.
             notify(&[NotifyState::Ready]);
         }
     });
     sender
 }
 
-/// systemd waits for `Ready` then.
+/// systemd waits for `Ready` after it.
 pub(crate) fn tell_reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
     }
 }
 
-/// Returns when the configuration is in force, or refused and known to be.
+/// Returns when the configuration is in force, or its rejection is reported.
 fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), String> {
     let refuse = |error: ConfigError| {
         handle.refuse(error.to_string());
@@ -137,14 +136,14 @@ fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), St
     Ok(())
 }
 
-/// What differs when a file has changed.
+/// Identifies a version of a file.
 pub(crate) type Stamp = Option<(u64, i64, i64, u64)>;
 
 pub(crate) fn look(conf: &Path) -> Stamp {
     fs::metadata(conf).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
 }
 
-/// A thread that demands a reload when the file has changed.
+/// A thread that requests a reload when the file has changed.
 fn reload_when_changed(conf: PathBuf, reload: mpsc::Sender<()>) {
     thread::spawn(move || {
         let mut seen = look(&conf);
@@ -161,7 +160,7 @@ fn reload_when_changed(conf: PathBuf, reload: mpsc::Sender<()>) {
     });
 }
 
-/// One line for each thing that happened; a quiet farm logs nothing.
+/// One line per event; an idle farm logs nothing.
 fn log(entry: &HistoryEntry) {
     let HistoryEntry { at: _, machine, machine_type, what } = entry;
     let text = what.to_string();
@@ -175,7 +174,7 @@ fn log(entry: &HistoryEntry) {
     }
 }
 
-/// One sentence for `systemctl status`, when it has changed.
+/// One sentence for `systemctl status`, whenever it changes.
 fn tell_status(step: &Step<'_>, last: &mut String) {
     let under_way = step.reconciler.operations().count();
     let queue = match step.reconciler.queue() {
@@ -193,9 +192,10 @@ fn tell_status(step: &Step<'_>, last: &mut String) {
     }
 }
 
-/// Tells systemd's watchdog that the loop turns. Only the loop itself does so: one that hangs is restarted.
+/// Reports progress of the loop to systemd's watchdog. Only the loop itself does this: if it hangs, the service is
+/// restarted.
 pub(crate) struct Watchdog {
-    /// `None`: nobody watches.
+    /// `None`: no watchdog.
     pub(crate) interval: Option<Duration>,
     last: Option<Instant>,
 }
@@ -214,7 +214,7 @@ impl Watchdog {
     }
 }
 
-/// Outside systemd nobody listens, which is fine.
+/// Without systemd there is no receiver, which is fine.
 pub(crate) fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!("systemd cannot be notified: {error}");

@@ -18,7 +18,7 @@ pub(crate) fn jobs(queue: &Queue, entry: &QueueMachine) -> u64 {
     entry.current_jobs.max(u64::from(copying))
 }
 
-/// In doubt it did. A machine that never ended a job is reported without an idle time and with no step done.
+/// If unknown, yes. A machine that never ended a job is reported without an idle time and with no steps done.
 fn built_recently(queue: &Queue, entry: &QueueMachine) -> bool {
     match (entry.idle_since, queue.answered_at()) {
         (None, _) => entry.steps_done != Some(0),

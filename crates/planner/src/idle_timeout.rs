@@ -1,9 +1,9 @@
 //! How long an idle machine is kept for possible later steps.
 //!
-//! Seconds are the original's `gracePeriod`. `auto` is ski rental (Karlin, Manasse, Rudolph, Sleator,
-//! "Competitive snoopy caching", Algorithmica 3, 1988): keeping a machine costs its price by the second;
-//! replacing it costs the time from the request until it is ready. Keeping it for that long never costs more
-//! than twice the best choice in hindsight:
+//! In seconds, it is the original's `gracePeriod`. `auto` is ski rental (Karlin, Manasse, Rudolph, Sleator,
+//! "Competitive snoopy caching", Algorithmica 3, 1988): keeping a machine costs its price by the second; replacing it
+//! costs the time from the request until it is ready. Keeping it for that long never costs more than twice the best
+//! choice in hindsight:
 //!
 //! ```text
 //! idle timeout = paid time to ready of the type

@@ -34,7 +34,7 @@ pub struct Memory {
     /// Whether the machines file names it.
     #[serde(skip_serializing_if = "Listed::is_never")]
     pub listed: Listed,
-    /// When its provider announced that it interrupts it.
+    /// When its provider announced an interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
     /// Set while it is being released.
@@ -43,7 +43,7 @@ pub struct Memory {
     /// Its provider does not list it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
-    /// When it was destroyed. Its provider may go on listing it for a while.
+    /// When it was destroyed. Its provider may still list it for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destroyed_at: Option<Timestamp>,
     /// Since when [`crate::Plan::unhealthy`] has named it.

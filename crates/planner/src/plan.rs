@@ -129,7 +129,7 @@ pub enum KeepReason {
         /// How many steps.
         jobs: u64,
     },
-    /// Its provider interrupts it, and what it builds may end in time.
+    /// Its provider is about to interrupt it; its running builds may still finish in time.
     Interrupted {
         /// How many steps.
         jobs: u64,
@@ -214,9 +214,9 @@ pub enum ReleaseReason {
     },
     /// It was requested, never listed, and is no longer needed: destroyed to be sure that it is gone.
     RequestAbandoned,
-    /// Its provider interrupts it.
+    /// Its provider is about to interrupt it.
     Interrupted {
-        /// When that was announced.
+        /// When the interruption was announced.
         at: Timestamp,
     },
     /// The operator ordered to drain or release it.

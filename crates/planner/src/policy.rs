@@ -36,7 +36,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The present tag and the former ones.
+    /// The current tag and the former ones.
     pub fn tags(&self) -> impl Iterator<Item = &Tag> {
         std::iter::once(&self.tag).chain(&self.former_tags)
     }

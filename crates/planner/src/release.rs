@@ -115,7 +115,7 @@ fn rest(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
         None if has_builder => ReleaseStep::Drain,
         None => confirmed(observed, asked, leaving.map(|leaving| leaving.decided)),
         Some(drained) if asked > drained && observed.accepts_jobs() => {
-            // It continued although it was told to stop, or it could not be reached.
+            // It continued although it was asked to stop, or it could not be reached.
             ReleaseStep::Drain
         }
         drained => confirmed(observed, asked, drained),

@@ -130,7 +130,7 @@ fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
     Some(keep(reason(order.clone()), accepts_jobs))
 }
 
-/// A machine that its provider takes away: what it builds may end in time, and nothing more is begun.
+/// A machine that its provider is about to interrupt: its running builds may finish in time, and no new ones start.
 fn interrupted(observed: &Observed<'_>) -> Option<Judgment> {
     let at = observed.machine.memory.interrupted_at?;
     Some(match observed.jobs() {
@@ -271,7 +271,7 @@ impl Observed<'_> {
     }
 }
 
-/// Builds continue as they are while nothing can be judged.
+/// Builds continue as they are while no decision is possible.
 fn unchanged(observed: &Observed<'_>) -> AcceptsJobs {
     if observed.machine.memory.leaving.is_some() { AcceptsJobs::No } else { AcceptsJobs::Yes }
 }

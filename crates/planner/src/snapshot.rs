@@ -126,7 +126,7 @@ pub struct Machine {
     /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
-    /// Whether its provider has announced that it interrupts it: a spot machine with its notice.
+    /// Whether its provider has announced an interruption: a spot machine with its notice.
     #[serde(default, skip_serializing_if = "is_default")]
     pub interrupted: bool,
     /// Values from its provider that cannot be used, with the reason. They are copied into the plan.
@@ -231,7 +231,7 @@ impl fmt::Display for MachineState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum QueueStatus {
-    /// It answered.
+    /// Its answer.
     Up(Queue),
     /// It is stopped, did not answer, or its answer made no sense. The text says which.
     Unavailable(String),
@@ -359,7 +359,7 @@ impl Demand {
 pub struct QueueMachine {
     /// Host name or address, without user, scheme, port and parameters.
     pub host: Host,
-    /// The port, where the machine's key names one.
+    /// The port, if the machine's key contains one.
     #[serde(default)]
     pub port: Option<u16>,
     /// Whether it can get a step now: listed (classic), connected (REST).

@@ -20,7 +20,7 @@ macro_rules! id {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The next one.
+            /// The next number.
             pub(crate) fn advance(&mut self) -> Self {
                 self.0 += 1;
                 *self
@@ -50,7 +50,7 @@ id! {
     BatchId
 }
 
-/// A provider with those of its settings that decide which machines it lists.
+/// A provider, identified by the settings that decide which machines it lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ProviderId(pub String);
@@ -70,7 +70,7 @@ pub enum Event {
     Queue {
         /// The question.
         question: QuestionId,
-        /// The answer.
+        /// Its answer.
         status: QueueStatus,
     },
     /// A provider answered, or could not be asked.
@@ -103,7 +103,7 @@ pub enum Event {
         /// Why the changes may be lost in a crash.
         result: Result<(), String>,
     },
-    /// A provider announced that it interrupts a machine.
+    /// A provider announced an interruption of a machine.
     Interrupted {
         /// The provider.
         provider: ProviderId,

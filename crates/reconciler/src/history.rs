@@ -61,9 +61,9 @@ pub enum Happening {
     Unlisted,
     /// The decision to release it.
     Leaving {
-        /// Stopped or destroyed.
+        /// The decision: stopped or destroyed.
         how: ReleaseHow,
-        /// Why.
+        /// Its reason.
         reason: ReleaseReason,
     },
     /// The decision to release it was reverted.
@@ -80,7 +80,7 @@ pub enum Happening {
     Missing,
     /// Its provider lists it again.
     Back,
-    /// Its provider announced that it interrupts it.
+    /// Its provider announced an interruption.
     Interrupted,
     /// An operation failed.
     Failed {
@@ -98,14 +98,14 @@ pub enum Happening {
     },
     /// An operation exceeded its time limit and was ended.
     Abandoned {
-        /// Which.
+        /// The operation.
         operation: Operation,
     },
     /// A deployment was ended because its machine is being released.
     DeploymentEnded,
     /// A problem that did not make an operation fail.
     Warning {
-        /// What.
+        /// The problem.
         text: String,
     },
     /// A provider cannot list its machines.
@@ -138,7 +138,7 @@ pub enum Happening {
     Configured,
     /// The operator gave an order.
     Ordered {
-        /// What.
+        /// The order.
         order: Order,
     },
     /// The operator revoked an order.
@@ -167,7 +167,7 @@ pub enum Happening {
 pub enum Severity {
     /// Normal.
     Info,
-    /// Worth a look.
+    /// Someone should look at it.
     Warning,
     /// Something failed.
     Error,

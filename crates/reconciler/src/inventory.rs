@@ -107,7 +107,7 @@ impl Reconciler {
                 self.take_over(id, listing.machines, listing.not_ours, asked.moment);
             }
             Err(error) => {
-                // The plan tells why.
+                // The plan shows the reason.
                 self.changed |= provider.problem() != Some(&error);
                 provider.answer = Some(Err(error.clone()));
                 if was_available {
@@ -153,7 +153,7 @@ impl Reconciler {
         }
     }
 
-    /// By its name, by its provider's word, or by the operator's.
+    /// By its name, by its tag, or by the operator's order.
     fn is_ours(&self, name: &MachineName, shown: Option<&Tag>) -> bool {
         let by_tag = self.configuration.policy.tags().any(|tag| is_ours(tag, name, shown));
         let is_adopted =
@@ -250,7 +250,7 @@ impl Reconciler {
         }
     }
 
-    /// A provider takes one of its machines away.
+    /// A provider announced an interruption of one of its machines.
     pub(crate) fn interrupted(&mut self, id: &ProviderId, name: &MachineName) {
         let Some(record) = self.records.get_mut(name).filter(|record| record.provider == *id)
         else {

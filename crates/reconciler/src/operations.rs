@@ -35,7 +35,7 @@ struct Running {
     began: Timestamp,
     limit: Seconds,
     is_abandoned: bool,
-    /// It was ended because its machine is being released: its failure means nothing.
+    /// It was ended because its machine is being released: its failure is ignored.
     is_unneeded: bool,
 }
 
@@ -375,7 +375,7 @@ impl Reconciler {
 
     pub(crate) fn next_keep_alive(&self) -> Option<Timestamp> {
         let interval = self.configuration.timing.keep_alive_interval?;
-        // One that is due but has no free slot waits for an operation to end, not for a time.
+        // A touch that is due but has no free slot waits for an operation to end, not for a time.
         let due = self.records.values().filter_map(|record| record.keep_alive_due(interval));
         due.filter(|at| *at > self.now).min()
     }

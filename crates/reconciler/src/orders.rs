@@ -38,7 +38,7 @@ impl Reconciler {
         let (over, stay) = std::mem::take(&mut self.orders).into_iter().partition(|order| {
             let machine = order.word.machine();
             let is_known = machine.is_none_or(|name| self.records.contains_key(name));
-            // One that is to be adopted becomes known when it is listed.
+            // A machine to adopt becomes known when it is listed.
             let is_over = match order.word {
                 Word::Adopt(_) => is_known,
                 _ => !is_known,
@@ -61,7 +61,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether the operator has said that the machine is ours, and it was not listed since.
+    /// Whether the operator ordered to adopt the machine, and it was not listed since.
     pub(crate) fn is_to_be_adopted(&self, name: &MachineName) -> bool {
         let said = |order: &Order| matches!(&order.word, Word::Adopt(it) if it == name);
         self.orders.iter().any(|order| said(order) && order.is_in_force(self.now))

@@ -44,7 +44,7 @@ impl Publication {
         self.outcome == Some(Published::NotWanted)
     }
 
-    /// There is another policy.
+    /// The policy has changed.
     pub(crate) fn policy_changed(&mut self) {
         self.by_policy = false;
     }

@@ -17,9 +17,9 @@ use crate::history::{Happening, HistoryEntry};
 pub struct Record {
     /// The machine as it was last described, with its memory.
     pub machine: Machine,
-    /// The provider that it belongs to.
+    /// Its provider.
     pub provider: ProviderId,
-    /// How many of its creations failed for certain.
+    /// Number of its creations that certainly failed.
     #[serde(default)]
     pub attempt: u32,
     /// Whether its provider has ever confirmed its creation or listed it.
@@ -44,10 +44,10 @@ pub struct Record {
     /// The digest of the settings that it was last deployed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
-    /// Whether the history says that the machines file names it.
+    /// Whether the history contains that the machines file names it.
     #[serde(rename = "toldPublished", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_published_in_history: bool,
-    /// Since when it is ours because the operator said so.
+    /// Since when it is ours by an `adopt` order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted_at: Option<Timestamp>,
     /// The moment when the last operation on it ended. Answers to older questions do not describe it any
@@ -159,7 +159,7 @@ impl Record {
         (!was_ready).then_some(Happening::Ready { after })
     }
 
-    /// Its builder was told to stop. `became_ready` reverts this.
+    /// Its builder was asked to stop. `became_ready` reverts this.
     pub(crate) fn was_drained(&mut self) {
         let touched = self.touched;
         let memory = &mut self.machine.memory;

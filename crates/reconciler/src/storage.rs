@@ -126,7 +126,7 @@ fn push(entries: &mut VecDeque<HistoryEntry>, entry: HistoryEntry) {
 }
 
 impl Reconciler {
-    /// Hands out all changes since the last call.
+    /// Returns all changes since the last call.
     pub(crate) fn record_changes(&mut self) {
         let storage = &mut self.storage;
         if storage.failed.as_ref().is_some_and(|(_, at)| self.now < *at) {

@@ -1,5 +1,5 @@
-//! Estimates how long the waiting steps have waited, where the queue runner does not report it: no classic
-//! release since February 2023 does.
+//! Estimates how long the waiting steps have waited if the queue runner does not report it: no classic release since
+//! February 2023 does.
 //!
 //! From one status to the next, some waiting steps have started: as many as the running and built steps
 //! increased by. They are assumed to have waited as long as the others. New steps have not waited yet.

@@ -103,7 +103,7 @@ fn point(simulation: &Simulation) -> Point {
 /// The waits of some steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waits {
-    /// Whose.
+    /// The name of the group.
     pub name: String,
     /// How many were built.
     pub steps: u64,
@@ -171,8 +171,8 @@ impl Detail {
         }
     }
 
-    /// Jain's index of the jobsets' mean slowdowns: 1 where all are served alike, near 0 where one is served far
-    /// worse than many others (Jain, Chiu and Hawe 1984). `None` where there are not two.
+    /// Jain's index of the jobsets' mean slowdowns: 1 if all are served equally, near 0 if one is served far worse than
+    /// many others (Jain, Chiu and Hawe 1984). `None` for fewer than two.
     #[allow(clippy::cast_precision_loss, reason = "for people to read")]
     pub fn fairness(&self) -> Option<f64> {
         let slowdowns: Vec<f64> = self.by_jobset.iter().map(|one| one.slowdown as f64).collect();
@@ -200,7 +200,7 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Those that were built and count: place, step, what happened.
+    /// The steps that were built and count: index, step, result.
     fn built(&self) -> impl Iterator<Item = (usize, &StepSpec, &StepRecord)> {
         let steps = self.workload.steps().iter().zip(self.records).enumerate();
         steps

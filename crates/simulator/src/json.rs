@@ -29,8 +29,7 @@ pub(crate) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Strin
     })
 }
 
-/// The name that was probably meant, from a message of serde: the unknown one comes first in it, then those
-/// that were expected.
+/// The name that was probably meant, from an error of serde: the unknown name is first in it, then the expected ones.
 fn meant(message: &str) -> Option<&str> {
     let names =
         message.strip_prefix("unknown field ").or(message.strip_prefix("unknown variant "))?;

@@ -13,7 +13,8 @@ use crate::statistics::mser5;
 use crate::workload::StepSpec;
 use crate::world::Provisioning;
 
-/// A shorter step counts as this long for its slowdown, so that a short wait of a tiny step does not dominate: Feitelson and Rudolph, "Metrics and Benchmarking for Parallel Job Scheduling", 1998.
+/// Shorter steps count as this long for their slowdown, so that a short wait of a tiny step does not dominate:
+/// Feitelson and Rudolph, "Metrics and Benchmarking for Parallel Job Scheduling", 1998.
 const SLOWDOWN_BOUND: Millis = Millis::from_seconds(10);
 
 /// The warm-up, excluded from waits and slowdowns: a farm starts without machines.
@@ -40,7 +41,7 @@ pub struct Results {
     pub ended_at: Millis,
     /// Whether the farm came to rest: all steps ended, no machine left to release.
     pub at_rest: bool,
-    /// Waits and slowdowns are of steps submitted from then on.
+    /// Waits and slowdowns include steps submitted from then on.
     pub warm_up: Millis,
     /// Cycles of the provisioner.
     pub turns: u64,
@@ -50,7 +51,7 @@ pub struct Results {
     pub builds: u64,
     /// From a build's submission until its last step ended.
     pub build_times: Spread,
-    /// All types together; steps that never began count only here.
+    /// All types together; steps that never started count only here.
     pub total: Metrics,
     /// By machine type: its machines, and the steps that they built.
     pub types: BTreeMap<MachineType, Metrics>,
@@ -96,10 +97,9 @@ pub struct Metrics {
     pub booting: Millis,
     /// Step time divided by the time that ready machines offer, in thousandths.
     pub utilisation: u64,
-    /// Time in which steps waited and no machine that could build them was without work (in total: summed
-    /// over the types).
+    /// Time in which steps waited and no machine that could build them was idle (in total: summed over the types).
     pub under_provisioned: Millis,
-    /// Time in which a machine was without work and nothing waited for it (in total: summed over the types).
+    /// Time in which a machine was idle and no step waited for it (in total: summed over the types).
     pub over_provisioned: Millis,
 }
 
@@ -114,12 +114,12 @@ pub struct Spread {
     pub p95: u64,
     /// Percentile 99.
     pub p99: u64,
-    /// The greatest.
+    /// The maximum.
     pub max: u64,
 }
 
 impl Spread {
-    /// Of `values`, which are put in order.
+    /// The distribution of `values`, which are sorted.
     pub fn of(values: &mut [u64]) -> Self {
         values.sort_unstable();
         let Some(max) = values.last().copied() else { return Self::default() };
@@ -139,7 +139,7 @@ impl Results {
         *self == other
     }
 
-    /// Of `simulation`, as far as it has come.
+    /// The results of `simulation` so far.
     pub fn of(seed: u64, simulation: &Simulation) -> Self {
         Self::after(WarmUp::Nothing, seed, simulation)
     }
@@ -195,12 +195,11 @@ fn sum<'a>(usage: impl Iterator<Item = &'a Usage>) -> Usage {
     sum
 }
 
-/// The steps and what happened to them. There may be tens of millions: what is made of them is made one after
-/// the other, and dropped.
+/// The steps and their records. There may be tens of millions: derived lists are made one after the other, and dropped.
 struct Steps<'a> {
     specs: &'a [StepSpec],
     records: &'a [StepRecord],
-    /// Waits and slowdowns are of steps submitted from then on.
+    /// Waits and slowdowns include steps submitted from then on.
     from: Millis,
 }
 
@@ -221,7 +220,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Of the steps whose places `belongs` says to.
+    /// Of the steps for whose index `belongs` is true.
     fn metrics(&self, belongs: impl Fn(usize) -> bool) -> Metrics {
         let mut metrics = Metrics::default();
         let (mut first, mut last) = (Millis::NEVER, Millis::ZERO);
@@ -253,7 +252,7 @@ impl Steps<'_> {
         metrics
     }
 
-    /// How many builds have ended, and how long these took.
+    /// Number of builds that have ended, and their durations.
     fn build_times(&self) -> (u64, Spread) {
         let mut by_build: Vec<u32> = (0..u32::MAX).take(self.specs.len()).collect();
         by_build.sort_by_key(|&step| self.specs[step as usize].build());

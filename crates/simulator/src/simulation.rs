@@ -75,7 +75,7 @@ impl Simulation {
         &self.world
     }
 
-    /// As [`Self::world`], for onlookers that have something to add.
+    /// Like [`Self::world`], but mutable, for external checks.
     pub fn world_mut(&mut self) -> &mut SimWorld {
         &mut self.world
     }
@@ -90,7 +90,7 @@ impl Simulation {
         self.world.turns()
     }
 
-    /// Lets `length` pass.
+    /// Advances by `length`.
     pub fn advance(&mut self, length: Millis) {
         self.world.advance_to(self.world.now() + length);
     }
@@ -99,7 +99,7 @@ impl Simulation {
     pub fn run_until(&mut self, limit: Millis) -> bool {
         while self.world.now() < limit {
             let next = self.world.now() + REST_LOOK_INTERVAL;
-            // Nothing at all may happen for long.
+            // There may be long times without any event.
             let next = next.max(self.world.next_event_at().unwrap_or(limit)).min(limit);
             self.world.advance_to(next);
             if self.is_at_rest() {
@@ -122,7 +122,7 @@ impl Simulation {
             })
     }
 
-    /// What it waits for, while it is not at rest.
+    /// What it waits for, if it is not at rest.
     pub fn what_it_waits_for(&self) -> String {
         let mut text = String::new();
         let unfinished = self.world.queue_runner().unfinished();

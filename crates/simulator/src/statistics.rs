@@ -1,7 +1,7 @@
 //! Statistics over several seeds: means and confidence intervals.
 
-/// Quantiles of Student's t distribution for 95 % on both sides, by degrees of freedom from 1 on
-/// (NIST/SEMATECH e-Handbook of Statistical Methods, table 1.3.6.7.2).
+/// Quantiles of Student's t distribution for 95 %, two-sided, by degrees of freedom from 1 on (NIST/SEMATECH e-Handbook
+/// of Statistical Methods, table 1.3.6.7.2).
 const T: [f64; 30] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
@@ -10,8 +10,8 @@ const T: [f64; 30] = [
 /// The same for a normal distribution.
 const Z: f64 = 1.959_963_985;
 
-/// The quantile for `freedom` degrees, at least 1; beyond the table by the expansion of Cornish and Fisher
-/// (Abramowitz and Stegun, 26.7.5), which is off by less than 0.00001 there.
+/// The quantile for `freedom` degrees, at least 1; beyond the table by the expansion of Cornish and Fisher (Abramowitz
+/// and Stegun, 26.7.5), where its error is below 0.00001.
 #[allow(clippy::cast_precision_loss, reason = "there are never 2^53 seeds")]
 fn t(freedom: usize) -> f64 {
     T.get(freedom - 1).copied().unwrap_or_else(|| {
@@ -28,12 +28,12 @@ fn t(freedom: usize) -> f64 {
 pub struct Estimate {
     /// The mean of the values.
     pub mean: f64,
-    /// Half the width of the interval that holds the true mean with 95 % confidence; `None` for one value.
+    /// Half the width of the interval that contains the true mean with 95 % confidence; `None` for one value.
     pub half_width: Option<f64>,
 }
 
 impl Estimate {
-    /// Of independent `values`; zero when there are none.
+    /// Of independent `values`; zero if there are none.
     #[allow(clippy::cast_precision_loss, reason = "there are never 2^53 seeds")]
     pub fn of(values: &[f64]) -> Self {
         let count = values.len();
@@ -54,9 +54,9 @@ impl Estimate {
     }
 }
 
-/// How many values from the start on are of the warm-up, by MSER-5 (White, Cobb and Spratt 2000, "A comparison of
-/// five steady-state truncation heuristics for simulation"): of all places to cut, in batches of five and in the
-/// first half, that after which the mean is known best.
+/// Number of values from the start on that belong to the warm-up, by MSER-5 (White, Cobb and Spratt 2000, "A comparison
+/// of five steady-state truncation heuristics for simulation"): of all cuts in the first half, in batches of five, the
+/// one after which the standard error of the mean is smallest.
 #[allow(clippy::cast_precision_loss, reason = "there are never 2^53 steps")]
 pub fn mser5(values: impl IntoIterator<Item = u64>) -> usize {
     let (mut batches, mut sum, mut count) = (Vec::new(), 0.0, 0_usize);
@@ -81,14 +81,14 @@ pub fn mser5(values: impl IntoIterator<Item = u64>) -> usize {
     best.1 * BATCH
 }
 
-/// The five of MSER-5.
+/// The batch size of MSER-5.
 const BATCH: usize = 5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A farm that begins empty: the first hundred waits are long, the others hover around 10.
+    /// A farm that starts empty: the first hundred waits are long, the others vary around 10.
     #[test]
     fn a_warm_up_is_found() {
         let steady = (0..900_u64).map(|n| 8 + n * 7919 % 5);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::queue_runner::{Offer, Phase};
 use crate::simulation::Simulation;
 
-/// A line for each kind of step that has not ended, then what machines are left.
+/// One line for each kind of step that has not ended, then the remaining machines.
 pub fn what_waits(simulation: &Simulation) -> Vec<String> {
     let world = simulation.world();
     let workload = world.workload();

@@ -132,12 +132,12 @@ pub(crate) fn set_reaper(mut reaper: ChildStdin) -> io::Result<()> {
     Ok(())
 }
 
-/// The reaper ends this process at `at`, unless it hears of a later time before.
+/// The reaper ends this process at `at`, unless it receives a later time before.
 pub(crate) fn limit_life(at: Uptime) {
     registry().tell_reaper(&format!("={}\n", at.0.as_millis()));
 }
 
-/// The reaper hears that its work is over.
+/// Tells the reaper that its work is over.
 pub(crate) fn forget_reaper() {
     registry().reaper = None;
 }

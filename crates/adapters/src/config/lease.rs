@@ -1,4 +1,4 @@
-//! `lease`: where it is settled which of several hosts is active.
+//! `lease`: how it is decided which of several hosts is active.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use super::reader::Attrs;
 /// A lease in a PostgreSQL database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
-    /// `postgresql`: where the database is, without a password.
+    /// `postgresql`: the database, without a password.
     pub postgresql: String,
-    /// `passwordFile`: what is in it is the password; read at every connection.
+    /// `passwordFile`: the file that contains the password; read for every connection.
     pub password_file: Option<PathBuf>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn read(root: &Attrs<'_>) -> Option<LeaseSettings> {
     Some(LeaseSettings { postgresql: postgresql?, password_file })
 }
 
-/// What is wrong with it. It may hold a password, so that it is not repeated.
+/// The problem of `text`, without its value: it may contain a password.
 fn problem(text: &str) -> Option<String> {
     let config: Config = match text.parse() {
         Ok(config) => config,

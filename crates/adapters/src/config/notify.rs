@@ -1,4 +1,4 @@
-//! `notify`: who is told of what.
+//! `notify`: who is notified about which events.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,27 +6,27 @@ use std::path::PathBuf;
 
 use super::reader::Attrs;
 
-/// Someone who is told of some things.
+/// A recipient and its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifySettings {
-    /// Of these events.
+    /// The events.
     pub on: BTreeSet<Occasion>,
-    /// Who is told.
+    /// The recipient.
     pub to: Recipient,
 }
 
-/// Who is told.
+/// A recipient of notifications.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Recipient {
     /// `command`: program and arguments; JSON comes on its standard input. Never run through a shell.
     Command(Vec<String>),
     /// `webhook`: the URL that JSON is posted to.
     Webhook(String),
-    /// `webhookFile`: what is in it is that URL; read each time.
+    /// `webhookFile`: the file that contains the URL; read each time.
     WebhookFile(PathBuf),
 }
 
-/// Whoever knows the URL of a webhook may post to it: it is not shown.
+/// Anyone who knows the URL of a webhook can post to it, so it is not shown.
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,7 +100,7 @@ fn is_web(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
 }
 
-/// All, where none is named.
+/// Default: all.
 fn occasions(item: &Attrs<'_>) -> BTreeSet<Occasion> {
     let Some(names) = item.texts("on") else { return OCCASIONS.into() };
     let mut on = BTreeSet::new();

@@ -160,7 +160,7 @@ fn tag(root: &Attrs<'_>) -> Tag {
     Tag::new(tag)
 }
 
-/// Tags whose machines are ours too.
+/// Tags of machines that are ours too.
 fn former_tags(root: &Attrs<'_>, present: &Tag) -> Vec<Tag> {
     let tags = root.texts("formerTags").unwrap_or_default();
     for tag in &tags {

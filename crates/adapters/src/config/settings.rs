@@ -34,13 +34,13 @@ pub struct Config {
     pub limits: Limits,
     /// Intervals of questions and listings.
     pub timing: Timing,
-    /// Where it is settled which of several hosts is active. `None`: there is one.
+    /// How it is decided which of several hosts is active. `None`: there is only one.
     pub lease: Option<LeaseSettings>,
-    /// Which programs are told of what.
+    /// Who is notified about which events.
     pub notify: Vec<NotifySettings>,
-    /// What it was read from; may hold secrets. `Null` where it was not loaded from a file.
+    /// The value that it was read from; may contain secrets. `Null` if it was not loaded from a file.
     pub source: Value,
-    /// What the operator should know but need not mend (an option under its old name).
+    /// What the operator should know but does not need to fix (an option under its old name).
     pub warnings: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ pub struct SshSettings {
     pub touch_keep_alive: bool,
     /// `drainCommand`: run on a REST builder before it is released. `None` with a classic queue.
     pub drain_command: Option<Vec<String>>,
-    /// `resumeCommand`: run on a REST builder when it is deployed, since it may have been drained.
+    /// `resumeCommand`: run on a REST builder when it is deployed, because it may have been drained.
     pub resume_command: Option<Vec<String>>,
     /// `sshOptions`: further arguments for every `ssh`.
     pub options: Vec<String>,

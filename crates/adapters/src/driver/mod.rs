@@ -52,7 +52,7 @@ pub enum Ended {
     Stopped,
     /// The deadline was reached.
     Deadline,
-    /// The caller's function said so, or it may not act any more.
+    /// The caller's function requested it, or the permission to act ended.
     Broke,
 }
 
@@ -63,7 +63,7 @@ pub struct Step<'a> {
     pub reconciler: &'a Reconciler,
     /// The history entries since the last step.
     pub happened: &'a [HistoryEntry],
-    /// Why the configuration last read is not in force.
+    /// Why the latest configuration was rejected.
     pub refused: Option<&'a str>,
 }
 
@@ -74,7 +74,7 @@ enum Message {
     Stop,
 }
 
-/// Asked before everything that has an effect outside: whether this process may still act.
+/// Checked before every external effect: whether this process may still act.
 pub type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Reaches a running driver from other threads.
@@ -152,7 +152,7 @@ impl Driver {
             Mode::Look => {
                 let is_at_work = lock::holder(&config.state_dir).is_some();
                 let state = if is_at_work { state } else { state.left_behind(now) };
-                // Shows the state as it is, not as it would be after a plan that nobody carries out.
+                // Shows the actual state, not the state after a plan that is not carried out.
                 Reconciler::read_only(configuration, state, seed, now)
                     .with_planner(|_, _| planner::Plan::default())
             }
@@ -188,7 +188,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Hears what providers announce, each on a thread that ends with its provider.
+    /// Waits for interruption notices, on one thread per provider, which ends with the provider.
     fn listen(&self) {
         if self.mode == Mode::Look {
             return;
@@ -226,7 +226,7 @@ impl Driver {
         self.longest_wait = self.longest_wait.min(interval);
     }
 
-    /// From now on acts only while `permission` says so: it stops when that is gone.
+    /// From now on acts only while `permission` allows it, and stops when it no longer does.
     pub fn act_only_with(&mut self, permission: Permission) {
         self.permission = permission;
     }
@@ -255,7 +255,7 @@ impl Driver {
                 return Ended::Broke;
             }
             self.check_clock();
-            // Who only looks has seen enough then, and plans by itself.
+            // In [`Mode::Look`] this is enough; the caller then makes its own plan.
             if self.mode == Mode::Act || !self.reconciler.has_looked() {
                 self.reconciler.act(self.clock.now());
             }
@@ -278,7 +278,7 @@ impl Driver {
         }
     }
 
-    /// Waits for a message, and handles all pending ones.
+    /// Waits for a message and handles all pending ones.
     fn wait(&mut self, deadline: Option<Instant>) -> ControlFlow<Ended> {
         let mut wait = self.longest_wait;
         if let Some(at) = self.reconciler.poll_timeout() {

@@ -54,7 +54,7 @@ impl Providers {
         !self.configured.values().any(|configured| configured == id)
     }
 
-    /// Those that may announce that they take machines away.
+    /// Providers that may announce interruptions.
     pub(super) fn announcing(&self) -> impl Iterator<Item = (&ProviderId, Weak<dyn Provider>)> {
         let announcing = self.by_id.iter().filter(|(_, one)| one.announces_interruptions());
         announcing.map(|(id, provider)| (id, Arc::downgrade(provider)))
@@ -69,7 +69,7 @@ impl Providers {
     }
 }
 
-/// Tells of each machine that `provider` announces to take away, until that is another one or nobody listens.
+/// Reports each interruption that `provider` announces, until the provider is replaced or the driver ends.
 pub(super) fn listen(
     id: &ProviderId,
     provider: &Weak<dyn Provider>,

@@ -1,4 +1,4 @@
-//! Machines of former tags beside those of the present one: each is reached with its own.
+//! Machines of former tags: each former tag has its own copy of the provider.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::{Provider, ProviderError};
 /// A provider's machines of all tags.
 pub(super) struct AllTags {
     pub(super) present: Box<dyn Provider>,
-    /// The same provider, with each former tag.
+    /// The same provider with each former tag.
     pub(super) former: Vec<(Tag, Box<dyn Provider>)>,
 }
 
@@ -27,7 +27,7 @@ impl Provider for AllTags {
         let began = Instant::now();
         let mut machines = self.present.list(limit)?;
         for (_, provider) in &self.former {
-            // One that does not look at tags lists the same machines again.
+            // A provider that ignores tags lists the same machines again.
             let known: BTreeSet<_> = machines.iter().map(|machine| machine.name.clone()).collect();
             let left = limit.saturating_sub(began.elapsed());
             let listed = provider.list(left)?.into_iter();
@@ -51,7 +51,7 @@ impl Provider for AllTags {
         token: &str,
         limit: Duration,
     ) -> Result<Machine, ProviderError> {
-        // A creation of the former tag that was cut off is asked for again with that tag.
+        // An interrupted creation with a former tag is requested again with that tag.
         let former = self.former.iter().find(|(tag, _)| is_ours(tag, name, None));
         let provider = former.map_or(&self.present, |(_, provider)| provider);
         provider.create(name, machine_type, token, limit)

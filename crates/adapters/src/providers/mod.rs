@@ -44,7 +44,7 @@ pub enum ProviderSettings {
 }
 
 impl ProviderSettings {
-    /// What the machines are reached through. Types with the same identity share one provider, which lists
+    /// Identifies the API or program behind a provider. Types with the same identity share one provider, which lists
     /// the machines of all of them together.
     pub fn identity(&self) -> String {
         match self {
@@ -73,11 +73,11 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Waits, for half a minute at the most, for announcements that machines will be taken away; their names. Each may
-    /// be told again, and later listings say so too ([`Machine::interrupted`]).
+    /// Waits at most half a minute for interruption notices; returns the names of the machines. A machine may be
+    /// returned more than once, and later listings show it too ([`Machine::interrupted`]).
     ///
     /// # Errors
-    /// When nothing can be heard now.
+    /// If notices cannot be received now.
     fn wait_for_interruptions(&self) -> Result<Vec<MachineName>, ProviderError> {
         Ok(Vec::new())
     }

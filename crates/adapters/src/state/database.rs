@@ -42,16 +42,16 @@ const SCHEMA: &str = "
 /// Why the database cannot be used, and the remedy.
 #[derive(Debug, Error)]
 pub(super) enum DatabaseError {
-    /// As `rusqlite` tells it.
+    /// An error of `rusqlite`.
     #[error("{0}; see to room and permissions in stateDir")]
     Database(rusqlite::Error),
-    /// What is in it makes no sense.
+    /// Its contents are invalid.
     #[error(
         "{0}: it is damaged; move it away (with -wal and -shm): machines are found again by their tag, but not what is \
          under way"
     )]
     Damaged(rusqlite::Error),
-    /// It is of a later version than this program, which could lose what it does not know.
+    /// A later version wrote it; this program could lose data that it does not know.
     #[error(
         "a newer hydra-provisioner wrote it (format {found}, this one knows {VERSION}); run that version, or move the \
          file elsewhere: machines are found again by their tag, but operations under way are not"
@@ -60,7 +60,7 @@ pub(super) enum DatabaseError {
         /// The version of its format.
         found: String,
     },
-    /// It was deleted while we ran.
+    /// It was deleted while the provisioner was running.
     #[error("it was deleted; the whole state is written again")]
     Deleted,
 }
@@ -75,7 +75,7 @@ impl From<rusqlite::Error> for DatabaseError {
     }
 }
 
-/// Opens it to look only.
+/// Opens it read-only.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -156,7 +156,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
             .prepare_cached("INSERT OR REPLACE INTO experience VALUES (?1, ?2)")?
             .execute(params![machine_type.as_str(), to_json(experience)?])?,
         Change::OrderDone(order) => transaction
-            // Unless another order was given meanwhile.
+            // Unless another order was given since.
             .prepare_cached("DELETE FROM orders WHERE subject = ?1 AND entry = ?2")?
             .execute(params![order.word.subject(), to_json(order)?])?,
         Change::History(entry) => transaction

@@ -45,7 +45,7 @@ pub struct StateError {
 pub(crate) struct Store {
     path: PathBuf,
     access: Access,
-    /// `None` after a failure, or where there is nothing to read: it is opened anew then.
+    /// `None` after a failure, or if there is nothing to read: it is then opened again.
     connection: Option<Connection>,
     written_since_trim: u64,
     /// The version of the database when orders were last read.
@@ -138,7 +138,7 @@ impl Store {
         Ok((state, remembered))
     }
 
-    /// Notes whose state it is, unless it is another's.
+    /// Records the owner of the state, unless it belongs to another provisioner.
     fn take(&mut self, policy: &Policy, state: &State) -> Result<(), StateError> {
         check_owner(&self.path, policy, &state.records)?;
         if self.access == Access::ReadWrite {
@@ -188,7 +188,7 @@ impl Store {
         written.map_err(|error| self.explain(&error).to_string())
     }
 
-    /// Writes down which configuration is in force.
+    /// Records the configuration in force.
     pub(crate) fn note_configuration(&mut self, source: &Value) -> Result<(), String> {
         if self.access == Access::ReadOnly {
             return Ok(());
@@ -198,8 +198,8 @@ impl Store {
         written.map_err(|error| self.explain(&error).to_string())
     }
 
-    /// Remembers how machines of configured types are made, so that they are reached when the configuration has
-    /// changed. What no machine was made with any more is forgotten.
+    /// Remembers how machines of the configured types are created, so that they can be reached after a change of the
+    /// configuration. Entries that no machine needs any more are deleted.
     pub(crate) fn remember_providers(&mut self, providers: &Remembered) -> Result<(), String> {
         if self.access == Access::ReadOnly {
             return Ok(());
@@ -227,19 +227,19 @@ impl Store {
     }
 }
 
-/// The configuration that the service or run whose state is in `state_dir` took last. May hold secrets.
+/// The configuration that the service or run with this `state_dir` loaded last. May contain secrets.
 pub fn configuration(state_dir: &Path) -> Option<Value> {
     let connection = database::open_to_read(&path(state_dir)).ok()?;
     let text = database::meta(&connection, CONFIGURATION).ok()??;
     serde_json::from_str(&text).ok()
 }
 
-/// Machines of another tag would not be listed, and so be forgotten.
+/// Machines of another tag would not be listed, and so would be forgotten.
 fn check_owner(path: &Path, policy: &Policy, records: &[Record]) -> Result<(), StateError> {
     let is_ours = |record: &&Record| {
         let machine = &record.machine;
         let by_tag = policy.tags().any(|tag| is_ours(tag, &machine.name, machine.tag.as_ref()));
-        // Of one that was destroyed there is nothing to lose.
+        // A destroyed machine has nothing to lose.
         by_tag || record.adopted_at.is_some() || machine.memory.destroyed_at.is_some()
     };
     let foreign: Vec<_> = records.iter().filter(|record| !is_ours(record)).collect();
@@ -258,16 +258,16 @@ fn check_owner(path: &Path, policy: &Policy, records: &[Record]) -> Result<(), S
     })
 }
 
-/// Whether `state_dir` is another provisioner's, for who only asks. What cannot be read is nobody's.
+/// Whether `state_dir` belongs to another provisioner, for read-only commands. Unreadable state belongs to nobody.
 ///
 /// # Errors
-/// In words for the operator.
+/// A message for the operator.
 pub fn check_state_dir(state_dir: &Path, policy: &Policy) -> Result<(), StateError> {
     let Ok(records) = machines(state_dir) else { return Ok(()) };
     check_owner(&path(state_dir), policy, &records)
 }
 
-/// Why the service whose state is in `state_dir` did not take over its configuration when that was last read.
+/// Why the service with this `state_dir` rejected its configuration when it last read it.
 pub fn refused(state_dir: &Path) -> Option<String> {
     let connection = database::open_to_read(&path(state_dir)).ok()?;
     database::meta(&connection, REFUSED).ok()?

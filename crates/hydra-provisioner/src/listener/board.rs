@@ -13,7 +13,7 @@ use crate::commands::now;
 use crate::status::Status;
 
 const SAMPLE_INTERVAL: Seconds = Seconds::from_minutes(5);
-/// Those of 24 hours.
+/// One per sample, for 24 hours.
 const MOST_SAMPLES: usize = 288;
 
 /// The farm at one moment.
@@ -84,13 +84,13 @@ pub(super) struct Sample {
 pub(crate) struct Board {
     /// Held only to copy or replace the pointer.
     view: Mutex<Arc<View>>,
-    /// That of the latest view.
+    /// The number of the latest view.
     version: watch::Sender<u64>,
     samples: Mutex<VecDeque<Sample>>,
     state_dir: OnceLock<PathBuf>,
     turned_at: AtomicU64,
     stands_by: AtomicBool,
-    /// Why the configuration in its file is not the one in force.
+    /// Why the changed configuration was rejected.
     refused: Mutex<Option<String>>,
 }
 
@@ -121,7 +121,7 @@ impl Board {
         self.version.send_if_modified(|last| std::mem::replace(last, version) != version);
     }
 
-    /// Changes with every view that tells something new.
+    /// Changes with every view that shows something new.
     pub(super) fn versions(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -147,7 +147,7 @@ impl Board {
         samples.iter().cloned().collect()
     }
 
-    /// Another host is the active one, or it is not known yet; `text` says which.
+    /// This host is not active; `text` names the active one, or says that it is not known.
     pub(crate) fn stands_by(&self, text: &str) {
         self.stands_by.store(true, Ordering::Relaxed);
         self.turned(now());
@@ -157,7 +157,7 @@ impl Board {
         }
     }
 
-    /// This host is the active one.
+    /// This host is active.
     pub(crate) fn is_active(&self) {
         self.stands_by.store(false, Ordering::Relaxed);
     }
@@ -166,7 +166,7 @@ impl Board {
         !self.stands_by.load(Ordering::Relaxed)
     }
 
-    /// Where the history is.
+    /// The folder with the history.
     pub(crate) fn state_is_in(&self, state_dir: &Path) {
         let _is_the_same = self.state_dir.set(state_dir.to_owned());
     }

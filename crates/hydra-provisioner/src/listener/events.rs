@@ -1,4 +1,4 @@
-//! `/events`: server-sent events that say when the page would look different. They carry nothing else.
+//! `/events`: server-sent events, one whenever the page would look different, without other content.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::board::Board;
 use crate::http::{Answer, answer_with};
 
-/// Clients at the same time.
+/// Maximum number of clients.
 const MOST_CLIENTS: usize = 100;
 /// An event is sent at least this often: clients notice that they are disconnected, and the ages on the page are updated.
 const PATIENCE: Duration = Duration::from_secs(15);

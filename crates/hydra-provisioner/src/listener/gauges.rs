@@ -270,7 +270,7 @@ fn slots(view: &View, machine: &Machine) -> u64 {
     is_ready(view, machine) * pool.map_or(0, |pool| u64::from(pool.max_jobs))
 }
 
-/// Builds that run on `machine`, as far as is known.
+/// Builds running on `machine`, if known.
 pub(super) fn jobs(view: &View, machine: &Machine) -> u64 {
     match &view.snapshot.queue {
         QueueStatus::Up(queue) => planner::jobs_of(queue, machine).unwrap_or(0),

@@ -1,6 +1,6 @@
-//! What the service shows of itself: metrics and pages over HTTP.
+//! What the service shows over HTTP: metrics and pages.
 //!
-//! The loop puts what it knows on the [`board`]; threads of our own answer from there. Neither waits for the other.
+//! The loop puts its view on the [`board`]; the listener's threads answer from there. Neither waits for the other.
 
 mod board;
 mod counters;
@@ -22,10 +22,10 @@ use board::View;
 use counters::Counters;
 pub(crate) use sockets::Listen;
 
-/// How soon after the last one another view is put on the board.
+/// Minimum time between two views.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The loop's end of it.
+/// The control loop's side.
 pub(crate) struct Listener {
     board: Arc<Board>,
     counters: Counters,
@@ -33,10 +33,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Serves from now on, where `listen` says and on what systemd hands over.
+    /// Starts to serve on `listen` and on sockets passed by systemd.
     ///
     /// # Errors
-    /// When something cannot be listened on.
+    /// If a socket cannot be opened.
     pub(crate) fn start(listen: Option<&Listen>) -> Result<Self, String> {
         let board = Arc::new(Board::default());
         let counters = Counters::default();
@@ -44,7 +44,7 @@ impl Listener {
         Ok(Self { board, counters, last_view: None })
     }
 
-    /// Takes over what is known now, and counts what happened.
+    /// Publishes the current view, and counts events.
     pub(crate) fn update(&mut self, reconciler: &Reconciler, happened: &[HistoryEntry]) {
         self.board.turned(reconciler.now());
         self.counters.count(happened);
@@ -57,7 +57,7 @@ impl Listener {
         self.board.put(view);
     }
 
-    /// The board, for threads that have something to tell beside the loop.
+    /// The board, for threads that report to it directly.
     pub(crate) fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
     }

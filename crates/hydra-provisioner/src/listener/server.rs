@@ -1,4 +1,4 @@
-//! Answers requests, a few at a time, from what is on the board.
+//! Answers requests from the board, a few at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,15 +22,15 @@ use crate::commands::now;
 use crate::cost::{self, Costs};
 use crate::http::{self, Answer, Socket};
 
-/// Entries of the history on a page.
+/// Maximum number of history entries on a page.
 const MOST_ENTRIES: u32 = 25;
-/// Lines of `/history.jsonl`.
+/// Maximum number of lines of `/history.jsonl`.
 const MOST_LINES: u32 = 10_000;
-/// What machines have cost is added up anew after this long.
+/// Costs are calculated again after this time.
 const COSTS_AGE: Duration = Duration::from_secs(60);
-/// The loop turns every second: one that has not for this long is not healthy.
+/// The loop wakes up every second: without progress for this long it is unhealthy.
 const LONGEST_TURN: Seconds = Seconds(60);
-/// Nothing from elsewhere, nothing inline, in no frame.
+/// No external resources, nothing inline, no frames.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const HEADERS: [(&str, &str); 4] = [
@@ -50,10 +50,10 @@ struct Pages {
     costs: Mutex<Option<(Instant, Costs)>>,
 }
 
-/// Serves what comes to `sockets`, in threads of its own.
+/// Serves requests to `sockets`, in its own threads.
 ///
 /// # Errors
-/// When there is no thread or descriptor for it.
+/// If a thread or descriptor is not available.
 pub(super) fn serve(
     sockets: Vec<(Socket, String)>,
     board: &Arc<Board>,
@@ -146,7 +146,7 @@ impl Pages {
         }
     }
 
-    /// The oldest first.
+    /// Oldest first.
     fn history_lines(&self, query: &Query) -> Answer {
         let entries = self.history(query.before, MOST_LINES, query.machine.as_deref());
         let entries = entries.iter().rev().map(|(_, entry)| entry);
@@ -192,7 +192,7 @@ impl Pages {
         }
     }
 
-    /// Whether the loop turns.
+    /// Whether the control loop makes progress.
     fn health(&self) -> Answer {
         let stands_for = now().since(self.board.turned_at());
         if stands_for < LONGEST_TURN {
@@ -204,7 +204,7 @@ impl Pages {
     }
 }
 
-/// Whether the queue runner was heard.
+/// Whether the queue status is available.
 fn readiness(view: &View) -> Answer {
     match &view.snapshot.queue {
         QueueStatus::Up(_) => answer("ok\n", TEXT),
@@ -233,7 +233,7 @@ fn with_headers(mut answer: Answer, content_type: &'static str) -> Answer {
     answer
 }
 
-/// What may stand behind a `?`.
+/// Query parameters.
 struct Query {
     refresh: Refresh,
     before: Option<i64>,
@@ -241,7 +241,7 @@ struct Query {
     machine: Option<String>,
 }
 
-/// The path and the query; what makes no sense is left out.
+/// The path and the query; invalid parameters are ignored.
 fn split(url: &str) -> (String, Query) {
     let (path, rest) = url.split_once('?').unwrap_or((url, ""));
     let mut query =
@@ -255,14 +255,14 @@ fn split(url: &str) -> (String, Query) {
             _ => {}
         }
     }
-    // Earlier history does not change.
+    // Past history does not change.
     if query.before.is_some() {
         query.refresh = Refresh::Stopped;
     }
     (decode(path), query)
 }
 
-/// `%XX` as the byte that it stands for.
+/// Decodes `%XX`.
 fn decode(text: &str) -> String {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! Where the service listens: an address, a socket in the file system, and what systemd hands over.
+//! Sockets of the service: an address, a Unix socket, and those passed by systemd.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -11,17 +11,17 @@ use listenfd::ListenFd;
 
 use crate::http::Socket;
 
-/// For its user and group: whoever may open it sees the whole farm.
+/// For its user and group: anyone who can open it sees the whole farm.
 const SOCKET_MODE: u32 = 0o660;
-/// What stands before the path of a socket.
+/// The prefix of a socket's path.
 const UNIX: &str = "unix:";
 
-/// What `--listen` says.
+/// The value of `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listen {
     /// An address and port.
     Tcp(SocketAddr),
-    /// A socket in the file system.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -39,10 +39,10 @@ impl FromStr for Listen {
     }
 }
 
-/// All that is listened on, each with the words for the log.
+/// All sockets, each with its description for the log.
 ///
 /// # Errors
-/// When something cannot be listened on.
+/// If a socket cannot be opened.
 pub(super) fn open(listen: Option<&Listen>) -> Result<Vec<(Socket, String)>, String> {
     let mut sockets = handed_over()?;
     match listen {
@@ -67,7 +67,7 @@ pub(super) fn open(listen: Option<&Listen>) -> Result<Vec<(Socket, String)>, Str
     Ok(sockets)
 }
 
-/// What systemd listens on for us (`sd_listen_fds(3)`).
+/// Sockets passed by systemd (`sd_listen_fds(3)`).
 fn handed_over() -> Result<Vec<(Socket, String)>, String> {
     let mut handed_over = ListenFd::from_env();
     let mut sockets = Vec::new();
@@ -87,7 +87,7 @@ fn handed_over() -> Result<Vec<(Socket, String)>, String> {
     Ok(sockets)
 }
 
-/// With port 0 only this tells where it is.
+/// With port 0, only this shows the port.
 fn tcp(listener: TcpListener) -> (Socket, String) {
     let text = match listener.local_addr() {
         Ok(place) => format!("status page at http://{place}/, metrics at http://{place}/metrics"),
@@ -96,7 +96,7 @@ fn tcp(listener: TcpListener) -> (Socket, String) {
     (Socket::Tcp(listener), text)
 }
 
-/// A socket that nobody listens on any more is replaced; nothing else is.
+/// A stale socket, on which nobody listens, is replaced; no other file is.
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err() {

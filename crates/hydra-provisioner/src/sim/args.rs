@@ -256,7 +256,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// All as it is usual, on another farm where that is told.
+    /// All defaults, on another farm if one is given.
     pub(super) fn with_farm(farm: Option<PathBuf>) -> Self {
         Self { farm, ..Self::default() }
     }

@@ -121,7 +121,7 @@ pub(super) struct Conf {
     config: Config,
     /// Seconds between cycles.
     interval: Option<u64>,
-    /// The farm's file and what is in it.
+    /// The farm file and its content.
     farm: Option<(PathBuf, Farm)>,
 }
 
@@ -188,7 +188,7 @@ impl Conf {
         }
     }
 
-    /// The farm: the one given, else the scenario's, else the default with the queue runner that the configuration
+    /// The given farm, otherwise the scenario's, otherwise the default with the queue runner that the configuration
     /// connects to.
     pub(super) fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
         let reported = self.farm.as_ref().map(|(_, farm)| farm);
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// One source for the defaults: those of `conf.nix` are those of the simulator's tests.
+    /// The defaults of `conf.nix` are those of the simulator's tests.
     #[test]
     fn limits_are_those_of_an_empty_configuration() {
         let folder = tempfile::tempdir().unwrap();

@@ -169,7 +169,7 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, Exit> {
     Ok(stop)
 }
 
-/// `sure` is how the remaining time is told.
+/// `sure` is the format of the remaining time.
 pub(super) fn progress_bar(length: u64, sure: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);
     if !std::io::stderr().is_terminal() {

@@ -1,9 +1,9 @@
 //! The upper bound: a schedule computed with knowledge of the future.
 //!
-//! Machines are ready when they are needed. Each step, in the order in which they can be built, goes to the fullest
-//! machine that has a place for it now; or else to the place that is free soonest, if that is within its wait; or else
-//! to a new machine, which may begin later, so that more comes together. A machine that will not be used for longer
-//! than a start takes is not kept. It may be created before time zero, and `maxMachines` is ignored.
+//! Machines are ready exactly when they are needed. Steps are assigned in the order in which they can be built: to the
+//! fullest machine that has a free place now; otherwise to the place that is free soonest, if that is within the step's
+//! wait; otherwise to a new machine, which may start later so that more steps fit. A machine that will not be used for
+//! longer than a start takes is not kept. It may be created before time zero, and `maxMachines` is ignored.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -13,7 +13,7 @@ use super::{Kind, seconds};
 use crate::engine::Millis;
 use crate::simulation::Setup;
 
-/// A time in seconds that has an order.
+/// A time in seconds that can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Time(f64);
 
@@ -31,7 +31,8 @@ impl PartialOrd for Time {
     }
 }
 
-/// How much of the wait a step may use: for a place to become free, and for others to come before a machine begins.
+/// The part of the wait that a step may use: for a place to become free, and for other steps to come before a machine
+/// starts.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     place: f64,
@@ -41,20 +42,20 @@ struct Patience {
 /// A machine.
 #[derive(Clone, Debug)]
 struct Machine {
-    /// By place: from when it is free.
+    /// When each place becomes free.
     free: Vec<f64>,
-    /// When the last of its steps ends.
+    /// When its last step ends.
     until: f64,
-    /// When steps began and ended on it.
+    /// Starts and ends of its steps.
     busy: Vec<(f64, f64)>,
 }
 
 /// The machines of one group.
 struct Machines<'a> {
     kind: &'a Kind,
-    /// Those that are not off for good.
+    /// Machines that are not off permanently.
     on: Vec<Machine>,
-    /// What those that are off have cost.
+    /// The cost of those that are off.
     spent: f64,
 }
 
@@ -99,14 +100,14 @@ fn schedule(setup: &Setup, groups: &[Group], patience: Patience) -> f64 {
 }
 
 impl<'a> Machines<'a> {
-    /// Of the type that is cheapest when full.
+    /// Of the type that is cheapest when fully used.
     fn new(group: &'a Group) -> Option<Self> {
         let price = |kind: &&Kind| Time(kind.price * kind.stretch / places(kind));
         let kind = group.kinds.iter().min_by_key(price)?;
         Some(Self { kind, on: Vec::new(), spent: 0.0 })
     }
 
-    /// Returns when it is done. Never called with an earlier `from` than before.
+    /// Returns the end of the step. Never called with an earlier `from` than before.
     fn build(&mut self, from: f64, length: f64, patience: Patience) -> f64 {
         self.switch_off(from);
         let begins_at = |machine: &Machine| {
@@ -117,7 +118,7 @@ impl<'a> Machines<'a> {
                 .min()
                 .unwrap_or(Time(f64::INFINITY))
         };
-        // The soonest; of these the one that is on the longest anyway.
+        // The soonest; of these the one that runs the longest anyway.
         let best =
             self.on.iter().enumerate().min_by_key(|(at, machine)| {
                 (begins_at(machine), Reverse(Time(machine.until)), *at)
@@ -140,7 +141,7 @@ impl<'a> Machines<'a> {
         end
     }
 
-    /// What has been idle for longer than a start takes costs no more to be started anew.
+    /// A machine that has been idle for longer than a start takes costs no more to start again.
     fn switch_off(&mut self, now: f64) {
         let start = self.kind.usual_start;
         let (on, off): (Vec<_>, Vec<_>) =
@@ -151,7 +152,7 @@ impl<'a> Machines<'a> {
         }
     }
 
-    /// A new machine's place in the list.
+    /// The index of a new machine.
     fn add(&mut self) -> usize {
         let free = vec![f64::NEG_INFINITY; self.kind.free_slots];
         self.on.push(Machine { free, until: 0.0, busy: Vec::new() });
@@ -174,7 +175,7 @@ impl<'a> Machines<'a> {
                 _ => runs.push((begin, end)),
             }
         }
-        // Times are moved so that none is before zero.
+        // Shifts all times so that none is before zero.
         let cost = runs.into_iter().map(|(begin, end)| {
             let cost = self.kind.tariff.running(millis(begin), millis(end + start));
             micro_dollars(cost.micro_dollars())

@@ -1,6 +1,6 @@
 //! A lower bound of the cost, and the cost of a clairvoyant schedule as an upper bound; the optimum is between them.
 //!
-//! Method and proof are in `docs/simulator.md`. All numbers here are `f64`: a bound is not part of any decision.
+//! Method and proof are in `docs/simulator.md`. All numbers here are `f64`: no decision uses a bound.
 
 mod clairvoyant;
 mod relaxation;
@@ -26,24 +26,24 @@ pub struct Bracket {
     pub least: f64,
     /// The cost of a clairvoyant schedule: the upper bound.
     pub clairvoyant: f64,
-    /// Steps that no machine type builds: they are left out.
+    /// Steps that no machine type builds, which are left out.
     pub left_out: u64,
 }
 
 /// The best performance of a machine of one type.
 #[derive(Clone, Debug)]
 struct Kind {
-    /// Dollars for a second of it: the least there is.
+    /// Minimum dollars per second.
     price: f64,
-    /// What it really costs.
+    /// Real dollars per second.
     tariff: Tariff,
-    /// Paid seconds before its first step: the least that they can be.
+    /// Minimum paid seconds before its first step.
     start: f64,
-    /// The same, as it is to be expected of a new machine.
+    /// The same, as expected of a new machine.
     usual_start: f64,
-    /// Steps at once that do not slow each other down.
+    /// Concurrent steps that do not slow each other down.
     free_slots: usize,
-    /// Seconds of recorded step time that it can do in a second, all slots together.
+    /// Seconds of recorded step time per second, all slots together.
     throughput: f64,
     /// Seconds that it takes for a second of recorded step time.
     stretch: f64,
@@ -69,7 +69,7 @@ fn exempt(steps: usize) -> usize {
     steps - (steps * 95).div_ceil(100)
 }
 
-/// While the steps of the longest chain are built, one machine runs at least, which was started before.
+/// While the steps of the longest chain are built, at least one machine runs, which was started before.
 fn chain(group: &Group) -> f64 {
     let longest = group.steps.iter().map(|step| step.chain).fold(0.0, f64::max);
     let least =
@@ -90,7 +90,7 @@ fn kinds(setup: &Setup) -> BTreeMap<MachineType, Kind> {
             let copies = f64::from(model.copy_percent.min(100)) / 100.0;
             let speed = f64::from(pool.speed_factor.thousandths.max(1)) / 1000.0;
             let (slots, cores) = (f64::from(pool.max_jobs.max(1)), f64::from(model.cores.max(1)));
-            // Steps of one core each; others only take more.
+            // Steps of one core each; others only need more.
             let crowded = (cores / (slots * (1.0 - copies)).max(f64::MIN_POSITIVE)).min(1.0);
             let stretch = |speed: f64| copies + (1.0 - copies) / speed;
             let frees_early = setup.farm.queue_runner.frees_slot_early();
@@ -116,7 +116,7 @@ fn kinds(setup: &Setup) -> BTreeMap<MachineType, Kind> {
         .collect()
 }
 
-/// The least that a machine is paid for before it builds.
+/// The minimum paid time of a machine before it builds.
 fn start(model: &MachineModel) -> f64 {
     let boot = [Some(&model.boot), model.restart.as_ref()];
     let deploy = [Some(&model.first_deploy), Some(&model.redeploy), model.restart_deploy.as_ref()];
@@ -124,7 +124,7 @@ fn start(model: &MachineModel) -> f64 {
         let times = times.iter().flatten().map(|time| seconds(time.least()));
         times.fold(f64::INFINITY, f64::min)
     };
-    // A machine that is never stopped is deployed as new; one that was is at least deployed again.
+    // A machine that is never stopped is deployed as new; one that was stopped is at least deployed again.
     least(&boot) + least(&deploy)
 }
 

@@ -1,8 +1,8 @@
-//! The lower bound: a linear program that every schedule satisfies, and that may do what none can.
+//! The lower bound: a linear program that every schedule satisfies, and that no schedule may reach.
 //!
-//! Time is cut into slots. `x` is how much step time the machines that are ready can do in a second, on average over
-//! a slot; `done` is how much was done by the slot's end. Machines may be split into any fractions, a step may be
-//! built in any pieces at once, and who may wait longer is chosen best, in fractions of steps.
+//! Time is divided into slots. `x` is the step time per second that the ready machines can do, on average over a slot;
+//! `done` is the step time done by the slot's end. Machines may be divided into fractions, steps may be built in pieces
+//! at the same time, and the steps that may wait longer are chosen optimally, in fractions.
 
 use good_lp::{
     Expression, ProblemVariables, Solution as _, SolverModel as _, Variable, constraint, microlp,
@@ -11,25 +11,25 @@ use good_lp::{
 
 use super::work::{Group, Root};
 
-/// More slots make the bound better and the program slower.
+/// More slots give a better bound and a slower program.
 const SLOTS: usize = 160;
-/// What the solver's rounding may be off by, as a part.
+/// The solver's relative rounding error.
 const ROUNDING: f64 = 1e-6;
 
-/// Steps that are submitted in the same slot and are about as long.
+/// Steps that are submitted in the same slot and have a similar duration.
 #[derive(Clone, Copy, Debug)]
 struct Class {
     count: f64,
-    /// The last of them is submitted then.
+    /// When the last of them is submitted.
     release: f64,
-    /// The shortest of them.
+    /// The shortest duration.
     length: f64,
 }
 
-/// The least that the steps can cost, in dollars; `wait` in seconds, `exempt` steps may wait longer.
+/// The minimum cost of the steps, in dollars; `wait` in seconds, `exempt` steps may wait longer.
 pub(super) fn least(group: &Group, wait: f64, exempt: usize) -> f64 {
     let Some(program) = Program::new(group, wait, exempt) else { return 0.0 };
-    // Work alone, without any start: what a program that cannot be solved still leaves.
+    // The cost of the work without starts: still a lower bound if the program cannot be solved.
     let work = program.total * program.price_of_work;
     program.solve().map_or(work, |cost| (cost * (1.0 - ROUNDING)).max(work * (1.0 - ROUNDING)))
 }
@@ -40,11 +40,11 @@ struct Program<'a> {
     exempt: f64,
     slot: f64,
     total: f64,
-    /// Dollars for a second of step time.
+    /// Dollars per second of step time.
     price_of_work: f64,
-    /// Dollars for starting what does a second of step time in a second.
+    /// Dollars for starting a capacity of one second of step time per second.
     price_of_start: f64,
-    /// Seconds for a second of step time, at best and at worst.
+    /// Seconds per second of step time, at best and at worst.
     stretch: (f64, f64),
 }
 
@@ -59,7 +59,7 @@ impl<'a> Program<'a> {
         };
         let slowest = group.kinds.iter().map(|kind| kind.stretch).fold(0.0, f64::max);
         let longest = group.steps.iter().map(|step| step.length).fold(0.0, f64::max);
-        // What is left after the last slot is done at the price of work alone.
+        // What remains after the last slot costs only the work.
         let span = newest + wait + longest.min(newest + wait) + 1.0;
         Some(Self {
             group,
@@ -122,24 +122,24 @@ impl<'a> Program<'a> {
         (slot + 1) as f64 * self.slot
     }
 
-    /// The most step time that can have been done by then: a step takes its time, and is not built before it can be.
+    /// Maximum step time that can be done by then: a step takes its full duration, and cannot start early.
     fn possible(&self, time: f64) -> f64 {
         let steps = self.group.steps.iter();
         steps.map(|step| ((time - step.release) / self.stretch.0).clamp(0.0, step.length)).sum()
     }
 
-    /// How much of a step of the class must have been done by then: it began within the wait.
+    /// Step time of the class that must be done by then: steps start within the wait.
     fn due(&self, class: &Class, time: f64) -> f64 {
         ((time - class.release - self.wait) / self.stretch.1).clamp(0.0, class.length)
     }
 
-    /// Only steps that need no other: the waits of those before a step may put its own off.
+    /// Only steps without dependencies: waits of earlier steps may delay the others.
     #[allow(clippy::cast_possible_truncation, reason = "it saturates")]
     fn classes(&self) -> Vec<Class> {
         let mut classes: std::collections::BTreeMap<(i64, i64), Class> =
             std::collections::BTreeMap::new();
         for step in self.group.steps.iter().filter(|step| step.is_root == Root::Yes) {
-            // Lengths within a factor of the square root of two.
+            // Durations within a factor of the square root of two.
             let size = libm::floor(2.0 * libm::log2(step.length.max(1e-3))) as i64;
             let key = (libm::floor(step.release / self.slot) as i64, size);
             let class = classes.entry(key).or_insert(Class {

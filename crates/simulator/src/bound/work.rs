@@ -1,4 +1,4 @@
-//! The steps as a bound sees them: when they can be built at the earliest, and how much they are.
+//! The steps as a bound sees them: their earliest start and their duration.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use crate::simulation::Setup;
 /// A step. Times in seconds, of a machine of speed 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
-    /// It cannot be built before.
+    /// Earliest start.
     pub(super) release: f64,
     pub(super) length: f64,
-    /// It needs no other: it can be built from when it is submitted, and its wait counts from there.
+    /// It has no dependencies: it can start when it is submitted, and its wait counts from there.
     pub(super) is_root: Root,
-    /// The time of the longest chain of steps of its own group that ends with it.
+    /// Duration of the longest chain of steps of its own group that ends with it.
     pub(super) chain: f64,
-    /// Its place in the workload.
+    /// Its index in the workload.
     pub(super) place: usize,
 }
 
-/// Whether a step needs others.
+/// Whether a step has dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Root {
     Yes,
     No,
 }
 
-/// Steps and the machine types that build them: no step of it is built by others, and no type builds others.
+/// Steps and the machine types that build them: no other type builds these steps, and these types build no others.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) kinds: Vec<Kind>,
@@ -37,12 +37,12 @@ pub(super) struct Group {
     pub(super) steps: Vec<Step>,
 }
 
-/// The groups, and how many steps no type builds.
+/// The groups, and the number of steps that no type builds.
 pub(super) fn groups(setup: &Setup, kinds: &BTreeMap<MachineType, Kind>) -> (Vec<Group>, u64) {
     let types: Vec<_> = kinds.values().cloned().collect();
     let builders = builders(setup);
     let group_of = components(&builders, types.len());
-    // By kind of step: its group, and how long its steps take at best.
+    // By kind of step: its group, and the shortest time per unit of its duration.
     let of_kinds: Vec<_> = builders
         .iter()
         .map(|own| {
@@ -68,7 +68,7 @@ pub(super) fn groups(setup: &Setup, kinds: &BTreeMap<MachineType, Kind>) -> (Vec
     (groups, left_out)
 }
 
-/// By kind of step: the places of the types that build it.
+/// By kind of step: indices of the types that build it.
 fn builders(setup: &Setup) -> Vec<Vec<usize>> {
     let offers: Vec<_> = setup.policy.pools.values().map(Offer::from).collect();
     let kinds = setup.workload.kinds().iter();
@@ -80,7 +80,7 @@ fn builders(setup: &Setup) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// By type: its group. Types that build the same kind of step are in one.
+/// By type: its group. Types that build the same kind of step share a group.
 fn components(builders: &[Vec<usize>], types: usize) -> Vec<usize> {
     let mut group: Vec<usize> = (0..types).collect();
     for together in builders {
@@ -97,7 +97,7 @@ fn components(builders: &[Vec<usize>], types: usize) -> Vec<usize> {
     group.iter().map(|one| names.iter().position(|name| name == one).unwrap_or(0)).collect()
 }
 
-/// Dependencies are done in the best case: each at once, on the fastest type that builds it.
+/// Best case for dependencies: each starts immediately, on the fastest type that builds it.
 fn steps(setup: &Setup, of_kinds: &[Option<(usize, f64)>]) -> Vec<Step> {
     let workload = &setup.workload;
     let of = |at: usize| of_kinds[usize::from(workload.class_of(&workload.steps()[at]).kind)];
@@ -116,7 +116,7 @@ fn steps(setup: &Setup, of_kinds: &[Option<(usize, f64)>]) -> Vec<Step> {
         .collect();
     let mut free: Vec<usize> = (0..steps.len()).filter(|at| open[*at] == 0).collect();
     while let Some(at) = free.pop() {
-        // What nobody builds holds up nobody here: a bound may be too low.
+        // A step that no type builds delays no other here: the bound may be too low.
         let stretch = of(at).map_or(0.0, |(_, stretch)| stretch);
         let done = steps[at].release + steps[at].length * stretch;
         let chain = steps[at].chain;

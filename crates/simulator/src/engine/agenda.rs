@@ -47,7 +47,7 @@ impl<E> Engine<E> {
         self.scheduled
     }
 
-    /// Schedules `event` at `at`; what would be in the past happens now, after what is due now already.
+    /// Schedules `event` at `at`. An event in the past happens now, after those that are already due.
     pub fn schedule(&mut self, at: Millis, event: E) {
         let at = at.max(self.now);
         self.heap.push(Entry { at, sequence: self.scheduled, event });
@@ -64,14 +64,14 @@ impl<E> Engine<E> {
         self.heap.peek().map(|entry| entry.at)
     }
 
-    /// Takes the next event and moves the clock to it.
+    /// Takes the next event and advances the clock to it.
     pub fn next_event(&mut self) -> Option<E> {
         let entry = self.heap.pop()?;
         self.now = entry.at;
         Some(entry.event)
     }
 
-    /// Takes the next event that is due at `limit` or before; without one the clock moves to `limit`.
+    /// Takes the next event that is due by `limit`; if there is none, the clock advances to `limit`.
     pub fn next_until(&mut self, limit: Millis) -> Option<E> {
         if self.heap.peek().is_some_and(|entry| entry.at <= limit) {
             return self.next_event();
@@ -87,7 +87,7 @@ impl<E> Entry<E> {
     }
 }
 
-/// The heap gives the greatest first: the earliest is the greatest.
+/// The heap returns the greatest first, so the order is reversed.
 impl<E> Ord for Entry<E> {
     fn cmp(&self, other: &Self) -> Ordering {
         other.key().cmp(&self.key())

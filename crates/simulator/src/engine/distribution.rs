@@ -9,45 +9,45 @@ use super::{Millis, Random};
 
 /// A distribution of durations, in milliseconds.
 ///
-/// Logarithms and the like come from the `libm` crate, not from the platform's library: addition,
-/// multiplication, division and square roots are the same everywhere by IEEE 754, `ln` is not.
+/// Logarithms come from the `libm` crate, not from the platform's library: by IEEE 754, addition, multiplication,
+/// division and square roots are the same everywhere; `ln` is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Distribution {
-    /// Always the same.
+    /// Always the same value.
     Fixed(Millis),
     /// Every whole number from `min` to `max` is equally likely.
     Uniform {
-        /// The least.
+        /// The minimum.
         min: Millis,
-        /// The most.
+        /// The maximum.
         max: Millis,
     },
-    /// Without memory.
+    /// Exponential.
     Exponential {
         /// The mean.
         mean: Millis,
     },
-    /// The logarithm is normally distributed: most build times look so.
+    /// The logarithm is normally distributed, as for most build times.
     LogNormal {
-        /// Half are shorter.
+        /// The median.
         median: Millis,
         /// Standard deviation of the natural logarithm; at least 0.
         sigma: f64,
     },
-    /// A heavy tail: a length above `x` has the probability `(min / x) ^ alpha`.
+    /// A heavy tail: a duration above `x` has the probability `(min / x) ^ alpha`.
     Pareto {
-        /// The least.
+        /// The minimum.
         min: Millis,
-        /// Above 0; at 1 or below the mean is infinite.
+        /// Above 0; at 1 or below, the mean is infinite.
         alpha: f64,
-        /// Longer ones are cut to this.
+        /// Longer durations are cut to this.
         max: Millis,
     },
     /// Recorded values with equal probability; at least one. A value recorded twice is listed twice.
     Recorded(Vec<Millis>),
-    /// Values that were seen, to be seen again in this order: the first machine of a type takes the first, and
-    /// so on, after the last the first again. Where there are no machines to count, as [`Self::Recorded`].
+    /// Recorded values, repeated in this order: the first machine of a type gets the first value, and so on; after the
+    /// last, the first again. Without machines to count, same as [`Self::Recorded`].
     InOrder(Vec<Millis>),
 }
 
@@ -65,14 +65,14 @@ pub enum DistributionError {
     /// A parameter out of its range.
     #[error("{name} is {value}, must be {range}")]
     OutOfRange {
-        /// Which.
+        /// Its name.
         name: &'static str,
         /// Its value.
         value: f64,
-        /// What it must be.
+        /// The allowed range.
         range: &'static str,
     },
-    /// Nothing to draw from.
+    /// No values.
     #[error("there are no values, at least one is needed")]
     Empty,
 }
@@ -88,10 +88,10 @@ impl Distribution {
         Self::Exponential { mean: Millis::from_seconds(seconds) }
     }
 
-    /// Checks the parameters; [`Self::sample`] takes any, but only these make sense.
+    /// Checks the parameters; [`Self::sample`] accepts any, but only these are meaningful.
     ///
     /// # Errors
-    /// With the parameter that is out of its range.
+    /// The parameter that is out of its range.
     pub fn check(&self) -> Result<(), DistributionError> {
         match *self {
             Self::Recorded(ref values) | Self::InOrder(ref values) if values.is_empty() => {
@@ -111,7 +111,7 @@ impl Distribution {
         }
     }
 
-    /// Nothing shorter is ever drawn.
+    /// The minimum of all draws.
     pub fn least(&self) -> Millis {
         match self {
             Self::Fixed(length) => *length,
@@ -130,7 +130,7 @@ impl Distribution {
             Self::Uniform { min, max } => f64::midpoint(to_f64(*min), to_f64(*max)),
             Self::LogNormal { median, sigma } => to_f64(*median) * libm::exp(sigma * sigma / 2.0),
             Self::Pareto { min, alpha, max } => {
-                // Of what is cut to `max`.
+                // Of a distribution that is cut to `max`.
                 let (min, ratio) = (to_f64(*min), to_f64(*max) / to_f64(*min).max(1.0));
                 if (alpha - 1.0).abs() < 1e-9 {
                     min * (1.0 + libm::log(ratio))
@@ -146,7 +146,7 @@ impl Distribution {
         millis / 1000.0
     }
 
-    /// What it is for the machine of that number, from 0.
+    /// The value for the machine with that number, from 0.
     #[must_use]
     pub fn of_machine(&self, number: u64) -> Self {
         match self {
@@ -188,7 +188,7 @@ fn to_f64(length: Millis) -> f64 {
     length.0 as f64
 }
 
-/// To the nearest millisecond; what is too long becomes the longest.
+/// To the nearest millisecond; too long values become the maximum.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
 fn round(length: f64) -> Millis {
     Millis(libm::round(length) as u64)
@@ -221,7 +221,7 @@ mod tests {
         draws
     }
 
-    /// Means and quantiles against the textbook, within 2 % (some five standard errors).
+    /// Means and quantiles compared with the textbook, within 2 % (about five standard errors).
     #[test]
     fn draws_follow_their_distribution() {
         let second = Millis(1_000_000);
@@ -264,7 +264,7 @@ mod tests {
         }
     }
 
-    /// The same bytes on any machine: a change of these numbers changes every published result.
+    /// The same bytes on any machine: changing these numbers changes every published result.
     #[test]
     fn draws_are_fixed_for_ever() {
         let sample = |distribution: &Distribution| {

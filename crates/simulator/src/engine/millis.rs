@@ -5,7 +5,7 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-/// A length of virtual time, or the time since a simulation began, in milliseconds.
+/// A duration of virtual time, or the time since a simulation began, in milliseconds.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Millis(pub u64);
 
 impl Millis {
-    /// No time.
+    /// Zero.
     pub const ZERO: Self = Self(0);
     /// Later than any event.
     pub const NEVER: Self = Self(u64::MAX);
@@ -33,12 +33,12 @@ impl Millis {
         Self::from_minutes(hours.saturating_mul(60))
     }
 
-    /// Whole seconds, what is over cut off.
+    /// Whole seconds, rounded down.
     pub const fn whole_seconds(self) -> u64 {
         self.0 / 1000
     }
 
-    /// From `earlier` to this time; zero where `earlier` is later.
+    /// From `earlier` to this time; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))

@@ -16,28 +16,28 @@ pub struct Seed(pub u64);
 pub enum Purpose {
     /// The knobs of a fault campaign.
     Knobs = 1,
-    /// When steps arrive.
+    /// Arrivals of steps.
     Arrivals = 2,
-    /// How long steps take.
+    /// Durations of steps.
     Durations = 3,
     /// Systems, features, jobsets and dependencies of steps.
     Shapes = 4,
-    /// What one machine does: its delays, failures and interruption.
+    /// One machine: delays, failures, interruption.
     Machine = 5,
-    /// What one cycle of the provisioner meets: listing, publishing, its own death.
+    /// One cycle of the provisioner: listing, publishing, kills.
     Cycle = 6,
-    /// The queue runner's own rng (retry delays).
+    /// The queue runner (retry delays).
     QueueRunner = 7,
     /// Whether one step fails.
     Step = 8,
     /// For tests and benches.
     Test = 9,
-    /// Settings that are tried.
+    /// Candidate settings of a search.
     Tuning = 10,
 }
 
 impl Seed {
-    /// The stream for `purpose` of the thing numbered `index` (its lower 56 bits count).
+    /// The stream for `purpose` and the object number `index` (its lower 56 bits count).
     pub fn stream(self, purpose: Purpose, index: u64) -> Random {
         let mut rng = ChaCha8Rng::seed_from_u64(self.0);
         rng.set_stream((purpose as u64) << 56 | (index & ((1 << 56) - 1)));
@@ -65,17 +65,17 @@ impl Random {
         first + self.below(last.saturating_sub(first).saturating_add(1))
     }
 
-    /// True in `per_million` of a million cases.
+    /// True with a chance of `per_million` in a million.
     pub fn chance(&mut self, per_million: u32) -> bool {
         self.below(1_000_000) < u64::from(per_million)
     }
 
-    /// One of `items`; `None` when there are none.
+    /// One of `items`; `None` if there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         items.get(usize::try_from(self.below(items.len() as u64)).ok()?)
     }
 
-    /// A length of time from `distribution`.
+    /// A duration drawn from `distribution`.
     pub fn sample(&mut self, distribution: &Distribution) -> Millis {
         distribution.sample(self)
     }

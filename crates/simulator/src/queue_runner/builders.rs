@@ -19,14 +19,14 @@ impl Host {
         format!("10.{a}.{b}.{c}")
     }
 
-    /// The host of that address, if it is one of ours.
+    /// The host of that address, if it is one of the simulation's.
     pub fn at(address: &planner::Host) -> Option<Self> {
         let IpAddr::V4(address) = address.ip()? else { return None };
         let [10, a, b, c] = address.octets() else { return None };
         u32::from_be_bytes([0, a, b, c]).checked_sub(1).map(Self)
     }
 
-    /// What the machine calls itself.
+    /// The machine's own host name.
     pub fn name(self) -> String {
         format!("builder-{}", self.0)
     }
@@ -35,19 +35,19 @@ impl Host {
 /// A machine's capacity: a line of the machines file, or a builder's registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What it builds for.
+    /// Its systems.
     pub systems: Vec<System>,
-    /// All features it offers, the mandatory ones included.
+    /// All features that it offers, including the mandatory ones.
     pub supported_features: Vec<Feature>,
     /// Features that a step must require.
     pub mandatory_features: Vec<Feature>,
-    /// Steps at once; at least 1.
+    /// Concurrent steps, at least 1.
     pub max_jobs: u32,
-    /// Relative speed in thousandths; at least 1.
+    /// Relative speed in thousandths, at least 1.
     pub speed_thousandths: u32,
 }
 
-/// What a machine of the type offers.
+/// The capacity of a machine of the type.
 impl From<&PoolPolicy> for Offer {
     fn from(pool: &PoolPolicy) -> Self {
         let features = pool.supported_features.union(&pool.mandatory_features);
@@ -71,13 +71,13 @@ impl Offer {
     }
 }
 
-/// `preferLocalBuild`: the classic queue runner shows it as a feature of the step, which no machine need offer, but
-/// which serves those that have it as a mandatory one (`Machine::supportsStep` in `state.hh`).
+/// `preferLocalBuild`: the classic queue runner shows it as a feature of the step. No machine needs to offer it, but it
+/// counts for machines that have it as a mandatory feature (`Machine::supportsStep` in `state.hh`).
 pub(super) fn is_local(feature: &Feature) -> bool {
     feature.as_str() == "local"
 }
 
-/// Whether steps may be started on it.
+/// Whether steps may start on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listed {
     /// In the machines file (classic), connected (REST).
@@ -92,14 +92,14 @@ pub(super) struct Builder {
     pub(super) offer: Offer,
     /// Kinds of steps that it supports.
     pub(super) kinds: Vec<u16>,
-    /// What holds its slots.
+    /// Steps that hold its slots.
     pub(super) jobs: BTreeSet<StepIndex>,
-    /// What was built on it and is copied from it, without a slot.
+    /// Built steps that are copied from it, without a slot.
     pub(super) copying: BTreeSet<StepIndex>,
-    /// Since when it has no job; `None` while busy, and for a classic one that never had any.
+    /// Since when it has no job; `None` while busy, and for a classic machine that never had one.
     pub(super) idle_since: Option<Millis>,
     pub(super) steps_done: u64,
-    /// How long they took together.
+    /// Total duration of its steps.
     pub(super) total_step_time: Millis,
     pub(super) consecutive_failures: u32,
     pub(super) last_failure: Option<Millis>,
@@ -151,8 +151,8 @@ impl Builder {
             && (self.consecutive_failures == 0 || self.disabled_until <= now)
     }
 
-    /// It could not be reached: disabled with back-off (`State::buildRemote` in `build-remote.cc`), at
-    /// most once in 30 s, since several steps may have failed together. Returns until when.
+    /// It could not be reached: it is disabled with back-off (`State::buildRemote` in `build-remote.cc`), at most once
+    /// in 30 s because several steps may have failed together. Returns until when.
     pub(super) fn failed(&mut self, now: Millis, random: &mut Random) -> Option<Millis> {
         let counts = self.consecutive_failures == 0
             || self.last_failure.is_none_or(|last| last + Millis::from_seconds(30) < now);

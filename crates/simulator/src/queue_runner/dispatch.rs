@@ -11,13 +11,13 @@ use crate::workload::StepIndex;
 const REST_BETWEEN_DISPATCHES: Millis = Millis(500);
 
 impl QueueRunner {
-    /// Makes it dispatch as soon as it does: something happened, or the REST timer has come.
+    /// Triggers a dispatch: an event, or the REST timer.
     pub fn wake(&mut self) {
         self.wake = true;
     }
 
-    /// When it is to dispatch, if something happened that makes it, and it was not told before. The REST one sleeps
-    /// after each dispatch, and what happens meanwhile is for the next (`start_dispatch_loop`).
+    /// When the next dispatch happens, if something triggered it and it was not announced before. The REST dispatcher
+    /// sleeps after each dispatch, and handles later events in the next one (`start_dispatch_loop`).
     pub fn take_wake(&mut self, now: Millis) -> Option<Millis> {
         if !std::mem::take(&mut self.wake) || self.planned.is_some_and(|at| at > now) {
             return None;
@@ -27,8 +27,8 @@ impl QueueRunner {
         Some(at)
     }
 
-    /// Gives waiting steps to machines until steps or places run out, then aborts what no machine has
-    /// supported for too long. The steps that were started are added to `starts`.
+    /// Assigns waiting steps to machines until steps or slots run out, then aborts steps that no machine has supported
+    /// for too long. Started steps are added to `starts`.
     pub fn dispatch(&mut self, now: Millis, starts: &mut Vec<Start>) {
         self.planned = None;
         if self.settings.protocol == Protocol::Rest {
@@ -47,7 +47,7 @@ impl QueueRunner {
         }
     }
 
-    /// `doDispatch`: the best machine takes the first step that it supports; then all again, since the
+    /// `doDispatch`: the best machine takes the first step that it supports; then the loop starts again, because the
     /// order of the machines has changed.
     fn dispatch_by_machine(&mut self, now: Millis, starts: &mut Vec<Start>) {
         loop {
@@ -65,7 +65,7 @@ impl QueueRunner {
         }
     }
 
-    /// `Queues::process`: system by system, the steps in order, each to the first builder with room for it
+    /// `Queues::process`: system by system, the steps in order, each to the first builder with a free slot
     /// (`get_machine_for_system`).
     fn dispatch_by_step(&mut self, now: Millis, starts: &mut Vec<Start>) {
         let mut systems = std::mem::replace(&mut self.systems, Systems::new(&[]));
@@ -89,14 +89,14 @@ impl QueueRunner {
         self.systems = systems;
     }
 
-    /// First fit: load decides only in which order builders were put when one joined.
+    /// First fit: load only decides the order of builders at the time when one registered.
     fn first_with_room(&self, kind: u16, now: Millis) -> Option<Host> {
         let can_take = |builder: &Builder| builder.can_start(now) && builder.kinds.contains(&kind);
         self.joined.iter().copied().find(|host| self.builders.get(host).is_some_and(can_take))
     }
 
-    /// `MachinesInner::sort`, whenever a builder joins: fast ones first (`score`, with equal processors),
-    /// then those with few jobs at this moment; otherwise the order stays.
+    /// `MachinesInner::sort`, whenever a builder registers: fast ones first (`score`, with equal processors), then
+    /// those with few jobs at that time; otherwise the order stays.
     pub(super) fn sort_builders(&mut self) {
         let builders = &self.builders;
         self.joined.sort_by_key(|host| {
@@ -118,9 +118,9 @@ impl QueueRunner {
         Start { step, run, host }
     }
 
-    /// `abortUnsupported` of both: machines that are disabled or gone from the machines file count as
-    /// support; builders that are gone do not. A step counts from when it was last seen to be supported while it
-    /// waited here, or else from [`Self::support_counts_from`].
+    /// `abortUnsupported` of both: disabled machines and machines that left the machines file count as support;
+    /// disconnected builders do not. The time counts from when the step was last seen to be supported while it waited,
+    /// otherwise from [`Self::support_counts_from`].
     fn abort_unsupported(&mut self, now: Millis) {
         let Some(limit) = self.settings.max_unsupported else { return };
         for kind in (0_u16..).take(self.tallies.len()) {
@@ -143,7 +143,7 @@ impl QueueRunner {
         }
     }
 
-    /// Takes the steps whose time is over, and notes when that of the others is.
+    /// Takes the steps that have waited too long, and returns when the next one will have.
     fn take_unsupported(&mut self, kind: u16, now: Millis, limit: Millis) -> Vec<StepIndex> {
         let supported_at = self.tallies[usize::from(kind)].supported_at;
         let mut next = Millis::NEVER;

@@ -1,9 +1,9 @@
 //! A model of Hydra's queue runner, classic and current.
 //!
-//! The classic one is `src/hydra-queue-runner` of Hydra up to 2025 (`dispatcher.cc`, `builder.cc`,
-//! `build-remote.cc`, `hydra-queue-runner.cc`), the current one `subprojects/hydra-queue-runner/src/state`
-//! at 14332fbf of August 2026. It decides, and gets the time as a parameter; the effects of its
-//! decisions (how long a step takes, which machine is broken) are in the world.
+//! The classic one is `src/hydra-queue-runner` of Hydra up to 2025 (`dispatcher.cc`, `builder.cc`, `build-remote.cc`,
+//! `hydra-queue-runner.cc`), the current one `subprojects/hydra-queue-runner/src/state` at 14332fbf of August 2026. The
+//! model only decides, with time as a parameter; the effects (how long a step takes, which machine is broken) are in
+//! the world.
 
 mod builders;
 mod dispatch;
@@ -38,14 +38,14 @@ const RETRY_BACK_OFF: u64 = 3;
 /// `maxTries` in `state.hh`, `default_max_tries` in `config.rs`.
 const MAX_TRIES: u8 = 5;
 
-/// A step that was given to a machine.
+/// A step that was assigned to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The step.
     pub step: StepIndex,
-    /// Which of its tries it is; stale ones are told apart by it.
+    /// The number of its try, which identifies stale events.
     pub run: u16,
-    /// Where.
+    /// The host.
     pub host: Host,
 }
 
@@ -57,19 +57,19 @@ pub struct QueueRunner {
     ready: Ready,
     shares: Shares,
     builders: BTreeMap<Host, Builder>,
-    /// REST: the connected builders in the order in which they are asked for room.
+    /// REST: the connected builders, in the order in which they are tried.
     joined: Vec<Host>,
-    /// What hosts are called whose machines are not ours.
+    /// Host names of machines that are not the provisioner's.
     names: BTreeMap<Host, String>,
     tallies: Vec<Tally>,
-    /// REST: the queues by system, in the order in which they were sorted last.
+    /// REST: the queues by system, in the order of their last sort.
     systems: Systems,
-    /// Classic: since when steps that are tried again have been runnable.
+    /// Classic: since when steps in a retry have been runnable.
     runnable_again: BTreeMap<StepIndex, Millis>,
     started_at: Millis,
-    /// Something happened that makes it dispatch.
+    /// Something triggered a dispatch.
     wake: bool,
-    /// REST: no dispatch before then, since the last one has just been.
+    /// REST: no dispatch before then, because of the last one.
     rests_until: Millis,
     /// When the next dispatch was announced.
     planned: Option<Millis>,
@@ -79,30 +79,30 @@ pub struct QueueRunner {
 #[derive(Clone, Debug, Default)]
 struct Tally {
     runnable: u64,
-    /// Classic: what `runnable` was when the dispatcher last ran, which is what the status tells.
+    /// Classic: `runnable` at the last run of the dispatcher, which the status shows.
     runnable_told: u64,
     /// Steps that hold a slot.
     running: u64,
-    /// Steps that were built and whose outputs are copied, without a slot.
+    /// Built steps that are copied without a slot.
     copying: u64,
     /// When such a step last ended.
     last_active: Option<Millis>,
     /// When a dispatch last saw a machine for it.
     supported_at: Option<Millis>,
-    /// No step of it can have been without support for too long before then.
+    /// Before then, no step of it can have been without support for too long.
     unsupported_from: Millis,
-    /// Sum over the runnable steps of when they became so, for the waiting time.
+    /// Sum over the runnable steps of the times at which they became runnable, for the waiting time.
     runnable_since_sum: u128,
 }
 
-/// `60 s * 3 ^ (tries - 1)`, as both queue runners wait.
+/// `60 s * 3 ^ (tries - 1)`, the back-off of both queue runners.
 fn back_off(tries: u32) -> Millis {
     let factor = RETRY_BACK_OFF.saturating_pow(tries.saturating_sub(1));
     Millis(RETRY_INTERVAL.0.saturating_mul(factor))
 }
 
 impl QueueRunner {
-    /// A queue runner that has just been started and has no builds yet.
+    /// A queue runner that has just started and has no builds yet.
     pub fn new(settings: Settings, workload: Arc<Workload>) -> Self {
         Self {
             settings,
@@ -135,8 +135,8 @@ impl QueueRunner {
         }
     }
 
-    /// A step's build is canceled, and with it all dependents. Returns what must be ended on a machine.
-    /// The classic dispatcher is not woken: until it runs, the status still reports a runnable step.
+    /// Cancels a step's build, and with it all dependents. Returns the tries that must be stopped on machines. The
+    /// classic dispatcher does not wake up: until it runs, the status still reports a runnable step.
     pub fn cancel(&mut self, step: StepIndex, now: Millis) -> Option<Start> {
         let record = self.steps.get(step);
         let (phase, run, host) = (record.phase, record.run, record.host());
@@ -156,8 +156,8 @@ impl QueueRunner {
         (phase == Phase::Running).then_some(Start { step, run, host })
     }
 
-    /// A step was built and its outputs are copied from now on: with [`Reservation::UntilBuilt`] it gives its slot
-    /// back. Returns whether it does.
+    /// A step was built and its outputs are being copied: with [`Reservation::UntilBuilt`] it releases its slot.
+    /// Returns whether it does.
     pub fn copying(&mut self, start: Start, now: Millis) -> bool {
         let early = self.settings.frees_slot_early();
         let Some(builder) = self.builders.get_mut(&start.host) else { return false };
@@ -176,14 +176,14 @@ impl QueueRunner {
         true
     }
 
-    /// A machine was reached: what went wrong before counts no more (the handshake in `State::buildRemote`).
+    /// A machine was reached: earlier failures no longer count (the handshake in `State::buildRemote`).
     pub fn connected(&mut self, host: Host) {
         if let Some(builder) = self.builders.get_mut(&host) {
             builder.consecutive_failures = 0;
         }
     }
 
-    /// A step was built. Stale news are ignored.
+    /// A step was built. Stale events are ignored.
     pub fn succeeded(&mut self, start: Start, now: Millis) {
         if !self.is_current(start) {
             return;
@@ -199,8 +199,8 @@ impl QueueRunner {
         }
     }
 
-    /// A step's machine was lost or could not be reached: it is tried again (`State::builder` and
-    /// `fail_step`), at the time returned, unless it was tried often enough. Stale news are ignored.
+    /// A step's machine was lost or could not be reached: the step is tried again (`State::builder` and `fail_step`) at
+    /// the returned time, unless it has used all tries. Stale events are ignored.
     pub fn aborted(&mut self, start: Start, now: Millis, random: &mut Random) -> Option<Millis> {
         if !self.is_current(start) {
             return None;
@@ -215,7 +215,7 @@ impl QueueRunner {
         record.phase = Phase::Delayed;
         let delay = back_off(u32::from(record.tries));
         if self.settings.protocol == Protocol::Classic {
-            // `makeRunnable` again, at once; the dispatcher passes it over until its time has come.
+            // Calls `makeRunnable` again immediately; the dispatcher skips the step until its retry time.
             self.runnable_again.insert(start.step, now);
         }
         self.count_runnable(start.step);
@@ -227,7 +227,7 @@ impl QueueRunner {
         Some(now + delay + rng)
     }
 
-    /// The delay of a step is over. The classic dispatcher wakes up for it, the REST one does not.
+    /// The retry delay of a step is over. The classic dispatcher wakes up for it, the REST one does not.
     pub fn retry(&mut self, step: StepIndex, now: Millis) {
         if self.steps.get(step).phase == Phase::Delayed {
             self.steps.get_mut(step).phase = Phase::Runnable;
@@ -236,7 +236,7 @@ impl QueueRunner {
         }
     }
 
-    /// A classic machine could not be reached. Returns when it may be tried again, if that is news.
+    /// A classic machine could not be reached. Returns when it may be tried again, if that has changed.
     pub fn connection_failed(
         &mut self,
         host: Host,
@@ -246,8 +246,8 @@ impl QueueRunner {
         self.builders.get_mut(&host)?.failed(now, random)
     }
 
-    /// It was down and comes up again: what ran is queued again, tries and machines are forgotten
-    /// (`clearBusy` in `hydra-queue-runner.cc`; both keep the jobsets' shares in the database).
+    /// The queue runner restarts: running steps are queued again, tries and machines are forgotten (`clearBusy` in
+    /// `hydra-queue-runner.cc`; both keep the jobsets' shares in the database).
     pub fn restart(&mut self, now: Millis) {
         self.started_at = now;
         self.builders.clear();
@@ -271,8 +271,8 @@ impl QueueRunner {
         self.wake = true;
     }
 
-    /// Replaces what the machines file says (`State::parseMachines`): machines keep their state, those that
-    /// left it stay known, as disabled.
+    /// Reads a new machines file (`State::parseMachines`): machines keep their state; those that are no longer in it
+    /// stay known, as disabled.
     pub fn read_machines_file(&mut self, lines: &BTreeMap<Host, Offer>) {
         for (host, offer) in lines {
             let kinds = &self.steps.workload.kinds;
@@ -289,8 +289,8 @@ impl QueueRunner {
         self.wake = true;
     }
 
-    /// A REST builder joins. It gets its first step at the next dispatch: it counts as without capacity
-    /// until it has told its load.
+    /// A REST builder registers. It gets its first step at the next dispatch: it counts as full until it has sent its
+    /// load.
     pub fn connect(&mut self, host: Host, offer: &Offer, now: Millis) {
         let kinds = &self.steps.workload.kinds;
         self.builders
@@ -303,7 +303,7 @@ impl QueueRunner {
         }
     }
 
-    /// A REST builder is gone. Returns what it was building: all of it is to be [`Self::aborted`].
+    /// A REST builder disconnects. Returns its running steps, all of which must be [`Self::aborted`].
     pub fn disconnect(&mut self, host: Host) -> Vec<Start> {
         let starts = self.jobs_on(host);
         self.joined.retain(|joined| *joined != host);
@@ -316,45 +316,45 @@ impl QueueRunner {
         starts
     }
 
-    /// What is being built on `host`.
+    /// The steps running on `host`.
     pub fn jobs_on(&self, host: Host) -> Vec<Start> {
         let builder = self.builders.get(&host).into_iter();
         let jobs = builder.flat_map(|builder| builder.jobs.iter().chain(&builder.copying));
         jobs.map(|&step| Start { step, run: self.steps.get(step).run, host }).collect()
     }
 
-    /// Calls `host` by another name in its status.
+    /// Changes the host name that the status shows for `host`.
     pub fn name_host(&mut self, host: Host, name: &str) {
         self.names.insert(host, name.to_owned());
     }
 
-    /// Whether the queue runner would give `host` steps.
+    /// Whether the queue runner would assign steps to `host`.
     pub fn lists(&self, host: Host) -> bool {
         self.builders.get(&host).is_some_and(|builder| builder.listed == Listed::Yes)
     }
 
-    /// How many steps of a kind wait for a machine or for their next try.
+    /// Number of steps of a kind that wait for a machine or for their next try.
     pub fn runnable(&self, kind: usize) -> u64 {
         self.tallies[kind].runnable
     }
 
-    /// How many steps wait for a machine or for their next try, and how many are built.
+    /// Numbers of steps that wait for a machine or their next try, and of steps that are being built.
     pub fn waiting_and_running(&self) -> (u64, u64) {
         let add = |sum: (u64, u64), one: &Tally| (sum.0 + one.runnable, sum.1 + one.running);
         self.tallies.iter().fold((0, 0), add)
     }
 
-    /// Whether a step that waits could be given to a machine now or later.
+    /// Whether a waiting step could be assigned to a machine now or later.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// How many steps have not ended.
+    /// Number of steps that have not ended.
     pub fn unfinished(&self) -> usize {
         self.steps.unfinished
     }
 
-    /// What happened to the steps, in the order of the workload.
+    /// Results of the steps, in the order of the workload.
     pub fn records(&self) -> &[StepRecord] {
         &self.steps.records
     }
@@ -364,7 +364,7 @@ impl QueueRunner {
         self.settings
     }
 
-    /// Whether the try of a step that `start` began still goes on.
+    /// Whether the try that `start` began is still running.
     pub fn is_current(&self, start: Start) -> bool {
         let record = self.steps.get(start.step);
         record.phase == Phase::Running && record.run == start.run
@@ -380,7 +380,7 @@ impl QueueRunner {
         self.wake = true;
     }
 
-    /// REST: a new step sorts the queue of its system anew.
+    /// REST: a new step causes a new sort of its system's queue.
     fn insert(&mut self, step: StepIndex) {
         let kind = self.kind_of(step);
         self.systems.insert(kind);
@@ -416,8 +416,8 @@ impl QueueRunner {
         &mut self.tallies[usize::from(kind)]
     }
 
-    /// When support for a step counts from, until a machine is seen that supports it: classic, from when its build
-    /// was loaded; REST, from when it became runnable.
+    /// When the wait for a supporting machine starts: classic, when its build was loaded; REST, when it became
+    /// runnable.
     fn support_counts_from(&self, step: StepIndex) -> Millis {
         match self.settings.protocol {
             Protocol::Classic => self.steps.workload.steps[step.at()].submit.max(self.started_at),
@@ -437,8 +437,8 @@ impl QueueRunner {
         }
     }
 
-    /// Below global priority and shares, classic: local priority, features required, dependents, build
-    /// (`doDispatch`); REST: dependents, local priority, build (`compare_with_rdeps`).
+    /// After global priority and shares, classic: local priority, features required, dependents, build (`doDispatch`);
+    /// REST: dependents, local priority, build (`compare_with_rdeps`).
     fn rank(&self, step: StepIndex) -> Rank {
         let workload = &self.steps.workload;
         let spec = &workload.steps[step.at()];

@@ -1,8 +1,7 @@
-//! The steps that wait for a machine, in the order in which they are to go.
+//! Steps that wait for a machine, in dispatch order.
 //!
-//! Within one jobset the order never changes; between jobsets it follows the shares they have used, which
-//! change with every step that ends. So each kind of step has one heap a jobset, and only their heads are
-//! compared.
+//! Within one jobset the order never changes; between jobsets it depends on the used shares, which change whenever a
+//! step ends. So each kind of step has one heap per jobset, and only the heads are compared.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -10,21 +9,21 @@ use std::collections::{BTreeMap, BinaryHeap};
 use crate::engine::Millis;
 use crate::workload::StepIndex;
 
-/// What decides among the steps of one jobset; the least goes first.
+/// The order of the steps of one jobset; the smallest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) global_priority: Reverse<i32>,
-    /// The lower criteria in the order of the queue runner, each negated where more goes first.
+    /// The lower criteria in the order of the queue runner, negated if the largest goes first.
     pub(super) rest: [i64; 4],
     pub(super) step: StepIndex,
 }
 
-/// Steps that wait, each with since when.
+/// Waiting steps, each with the start of its wait.
 pub(super) type Heap = BinaryHeap<Reverse<(Rank, Millis)>>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
-    /// By kind: the jobsets that have waiting steps.
+    /// By kind: jobsets with waiting steps.
     by_kind: Vec<BTreeMap<u16, Heap>>,
     waiting: usize,
 }
@@ -47,7 +46,7 @@ impl Ready {
         self.waiting += 1;
     }
 
-    /// Takes the step that goes first among `kinds`, by how much of its share its jobset has `used`.
+    /// Takes the first step among `kinds`, by the share that its jobset has `used`.
     pub(super) fn pop_first(
         &mut self,
         kinds: &[u16],
@@ -71,7 +70,7 @@ impl Ready {
         Some(rank.step)
     }
 
-    /// Takes the steps of `kind` that `is_taken` says to, by step and since when it waits here.
+    /// Takes the steps of `kind` for which `is_taken` is true; its parameters are the step and the start of its wait.
     pub(super) fn take(
         &mut self,
         kind: u16,

@@ -8,13 +8,13 @@ use crate::engine::Millis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// C++: reads machines files, is asked with `--status`.
+    /// C++: reads machines files, queried with `--status`.
     Classic,
     /// Rust: builders register themselves, status over REST.
     Rest,
 }
 
-/// In which order steps of the same global priority and share go.
+/// The order of steps of the same global priority and share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StepOrder {
@@ -25,40 +25,40 @@ pub enum StepOrder {
     Legacy,
 }
 
-/// How long a step of the classic queue runner holds its slot of a machine.
+/// How long a step of the classic queue runner holds its slot on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reservation {
     /// Until its outputs are copied: up to 2024.
     UntilCopied,
-    /// Until the copying begins ("release machine reservation while copying outputs", April 2024): then the machine
-    /// shows fewer jobs than it has to do with.
+    /// Until the copying begins ("release machine reservation while copying outputs", April 2024): the machine then
+    /// shows fewer jobs than it works on.
     UntilBuilt,
 }
 
-/// The queue runner's own settings. In a file what is not told is as in [`Self::CLASSIC`] or [`Self::REST`].
+/// The queue runner's own settings. In a file, missing ones are as in [`Self::CLASSIC`] or [`Self::REST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", from = "SettingsInFile")]
 pub struct Settings {
     /// Classic or REST.
     pub protocol: Protocol,
-    /// How long a step may wait without any machine that supports it before it is aborted: REST
-    /// `maxUnsupportedTimeInS` (its default is 120 s), classic `max_unsupported_time`. `None`: forever.
+    /// How long a step may wait without a machine that supports it before it is aborted: REST `maxUnsupportedTimeInS`
+    /// (its default is 120 s), classic `max_unsupported_time`. `None`: forever.
     pub max_unsupported: Option<Millis>,
     /// REST `dispatchTriggerTimerInS` (its default is 120 s).
     pub dispatch_timer: Millis,
-    /// In which order steps go.
+    /// The order of steps.
     pub step_order: StepOrder,
     /// Classic: how long a step holds its slot.
     pub reservation: Reservation,
-    /// Classic: how long it takes to notice that a machine failed silently. A closed connection is noticed at
-    /// once; one to a host that is not there any more only when TCP or the step's time limit gives up: minutes.
+    /// Classic: time until it notices that a machine failed silently. It notices a closed connection immediately, but a
+    /// connection to a host that no longer exists only when TCP or the step's time limit ends: minutes.
     pub loss_noticed_after: Millis,
 }
 
 impl Settings {
-    /// A classic queue runner that never gives a step up: its own default of 0 s aborts every step of a
-    /// farm that scales from zero, so nobody who scales leaves it at that.
+    /// A classic queue runner that never aborts unsupported steps: its default of 0 s would abort every step of a farm
+    /// that scales from zero.
     pub const CLASSIC: Self = Self {
         protocol: Protocol::Classic,
         max_unsupported: None,
@@ -67,7 +67,7 @@ impl Settings {
         reservation: Reservation::UntilCopied,
         loss_noticed_after: Millis::ZERO,
     };
-    /// Whether a step gives its slot back before its outputs are copied.
+    /// Whether a step releases its slot before its outputs are copied.
     pub fn frees_slot_early(&self) -> bool {
         self.protocol == Protocol::Classic && self.reservation == Reservation::UntilBuilt
     }
@@ -87,7 +87,7 @@ impl Settings {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SettingsInFile {
     protocol: Protocol,
-    /// The outer one: whether it is told at all; `null` is forever.
+    /// The outer `Option`: whether it is set; the inner: `null` means forever.
     #[serde(default, deserialize_with = "nullable")]
     #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
     max_unsupported: Option<Option<Millis>>,

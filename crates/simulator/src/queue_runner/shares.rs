@@ -1,5 +1,5 @@
-//! How much of its share each jobset has used (`Jobset::addStep`, `pruneSteps` and `shareUsed` of the C++
-//! queue runner; the Rust one does the same).
+//! The share that each jobset has used (`Jobset::addStep`, `pruneSteps` and `shareUsed` of the C++ queue runner; the
+//! Rust one does the same).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use crate::engine::Millis;
 use crate::workload::Jobset;
 
-/// `schedulingWindow` in `state.hh`: what is older counts no more.
+/// `schedulingWindow` in `state.hh`: older steps do not count.
 const SCHEDULING_WINDOW: Millis = Millis::from_hours(24);
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Shares {
 struct Used {
     shares: u64,
     seconds: u64,
-    /// Steps in the window: when they began, how long they took.
+    /// Steps in the window: start and duration.
     steps: BinaryHeap<Reverse<(Millis, u64)>>,
 }
 
@@ -41,7 +41,7 @@ impl Shares {
         used.steps.push(Reverse((started, seconds)));
     }
 
-    /// Forgets what has left the window.
+    /// Removes what has left the window.
     pub(super) fn prune(&mut self, now: Millis) {
         for used in &mut self.jobsets {
             while let Some(Reverse((started, seconds))) = used.steps.peek() {
@@ -54,13 +54,13 @@ impl Shares {
         }
     }
 
-    /// Seconds used for each share, in millionths; jobsets with less go first.
+    /// Seconds used per share, in millionths; jobsets with less go first.
     pub(super) fn used(&self, jobset: u16) -> u64 {
         let used = &self.jobsets[usize::from(jobset)];
         used.seconds.saturating_mul(1_000_000) / used.shares
     }
 
-    /// As [`Self::used`], of all jobsets.
+    /// Like [`Self::used`], for all jobsets.
     pub(super) fn copy_used(&self, used: &mut Vec<u64>) {
         used.clear();
         used.extend((0..).take(self.jobsets.len()).map(|jobset| self.used(jobset)));

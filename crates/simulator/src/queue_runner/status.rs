@@ -1,4 +1,4 @@
-//! The queue runner's status, as the planner gets it from the adapters.
+//! The queue runner's status, as the adapters give it to the planner.
 
 use planner::{AcceptsJobs, Demand, MachineKeys, Queue, QueueMachine, Seconds, Timestamp};
 
@@ -57,7 +57,7 @@ impl QueueRunner {
         demand
     }
 
-    /// The classic status tells what its dispatcher saw last, the REST one what is.
+    /// The classic status shows what its dispatcher saw last, the REST status the current state.
     pub(super) fn runnable_told(&self, tally: &Tally) -> u64 {
         match self.settings.protocol {
             Protocol::Classic => tally.runnable_told,
@@ -65,12 +65,12 @@ impl QueueRunner {
         }
     }
 
-    /// `nrRunnableSteps`: counted when it is asked for.
+    /// `nrRunnableSteps`: counted at the request.
     pub(super) fn all_runnable(&self) -> u64 {
         self.tallies.iter().map(|tally| tally.runnable).sum()
     }
 
-    /// The classic one goes on telling of types that it has seen work of, the REST one lists steps.
+    /// The classic one still shows types that have had work, the REST one lists only steps.
     pub(super) fn is_told(&self, tally: &Tally) -> bool {
         let work = self.runnable_told(tally) > 0 || tally.running > 0;
         match self.settings.protocol {
@@ -108,7 +108,7 @@ impl QueueRunner {
         }
     }
 
-    /// A REST builder is asked as long as it is connected.
+    /// A REST builder answers as long as it is connected.
     fn accepts_jobs(&self, builder: &Builder) -> AcceptsJobs {
         match (self.settings.protocol, builder.listed) {
             (Protocol::Rest, _) | (Protocol::Classic, Listed::Yes) => AcceptsJobs::Yes,

@@ -105,7 +105,8 @@ impl QueueRunner {
         json!({ "queues": queues })
     }
 
-    /// As `nix derivation show` tells of the steps that wait or run: their features, which the status does not tell.
+    /// As `nix derivation show` shows the steps that wait or run: with their features, which the status does not
+    /// contain.
     pub fn derivations_json(&self) -> Value {
         let workload = &self.steps.workload;
         let alive = |phase| matches!(phase, Phase::Runnable | Phase::Delayed | Phase::Running);

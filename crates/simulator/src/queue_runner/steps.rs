@@ -1,4 +1,4 @@
-//! The state of each step in its lifecycle.
+//! The lifecycle of each step.
 
 use std::sync::Arc;
 
@@ -6,33 +6,33 @@ use super::Host;
 use crate::engine::Millis;
 use crate::workload::{StepIndex, Workload};
 
-/// Where a step is.
+/// The phase of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Its build is not in the queue yet.
     Future,
     /// Its dependencies are not done.
     Waiting,
-    /// A machine could take it.
+    /// It waits for a machine.
     Runnable,
     /// It failed and waits for its next try.
     Delayed,
-    /// A machine builds it.
+    /// It is being built.
     Running,
     /// Done.
     Succeeded,
-    /// Tried as often as the queue runner tries.
+    /// It has used all tries.
     Aborted,
     /// No machine supported it for too long.
     Unsupported,
-    /// A step it depends on did not succeed.
+    /// A dependency did not succeed.
     DependencyFailed,
     /// Its build was canceled.
     Cancelled,
 }
 
 impl Phase {
-    /// Whether nothing more happens to the step.
+    /// Whether this is a final phase.
     pub fn is_final(self) -> bool {
         match self {
             Self::Future | Self::Waiting | Self::Runnable | Self::Delayed | Self::Running => false,
@@ -45,23 +45,23 @@ impl Phase {
     }
 }
 
-/// What happened to a step.
+/// The record of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepRecord {
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
-    /// When it first could have been taken.
+    /// When it first became runnable.
     pub runnable_at: Millis,
-    /// When its last try began.
+    /// When its last try started.
     pub started_at: Millis,
     /// When it reached its final phase.
     pub ended_at: Millis,
-    /// While it waits for its dependencies: how many there are. While it runs: on which host. There may be tens of
-    /// millions of records, and no step needs both.
+    /// While it waits for its dependencies: their number. While it runs: its host. There may be tens of millions of
+    /// records, and no step needs both.
     open_dependencies_or_host: u32,
-    /// Counts its tries, so that what was scheduled for an earlier one is known to be stale.
+    /// Counts its tries, so that stale events are recognized.
     pub(super) run: u16,
-    /// Tries that failed.
+    /// Failed tries.
     pub tries: u8,
 }
 
@@ -73,12 +73,12 @@ impl StepRecord {
         }
     }
 
-    /// Where it runs.
+    /// Its host.
     pub(super) fn host(&self) -> Host {
         Host(self.open_dependencies_or_host)
     }
 
-    /// It runs there from `now` on. Returns which of its tries it is.
+    /// It runs there from `now` on. Returns the number of the try.
     pub(super) fn start(&mut self, host: Host, now: Millis) -> u16 {
         self.phase = Phase::Running;
         self.started_at = now;
@@ -119,7 +119,7 @@ impl Steps {
         &mut self.records[step.at()]
     }
 
-    /// The step is done. Returns the steps that have become runnable by that.
+    /// The step is done. Returns the steps that become runnable.
     pub(super) fn succeed(&mut self, step: StepIndex, now: Millis) -> Vec<StepIndex> {
         self.end(step, Phase::Succeeded, now);
         let workload = Arc::clone(&self.workload);
@@ -137,7 +137,7 @@ impl Steps {
             .collect()
     }
 
-    /// The step ends without success, and with it all that needs it.
+    /// The step ends without success, and with it all its dependents.
     pub(super) fn fail(&mut self, step: StepIndex, phase: Phase, now: Millis) {
         self.end(step, phase, now);
         let workload = Arc::clone(&self.workload);

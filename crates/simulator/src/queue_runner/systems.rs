@@ -1,5 +1,5 @@
-//! The REST queue runner's queues: one a system, sorted only when steps are inserted (`BuildQueue::insert_new_jobs`);
-//! until then steps go in the order of the shares at that time.
+//! The REST queue runner's queues: one per system, sorted only when steps are inserted (`BuildQueue::insert_new_jobs`);
+//! until then the order is that of the shares at the last sort.
 
 use planner::{DemandKey, System};
 
@@ -8,7 +8,7 @@ use super::shares::Shares;
 #[derive(Clone, Debug)]
 pub(super) struct Systems {
     queues: Vec<SystemQueue>,
-    /// By kind of step: the place of its system's queue.
+    /// By kind of step: the index of its system's queue.
     queue_of: Vec<usize>,
 }
 
@@ -16,7 +16,7 @@ pub(super) struct Systems {
 pub(super) struct SystemQueue {
     system: System,
     pub(super) kinds: Vec<u16>,
-    /// By jobset: how much of its share it had used when the queue was sorted.
+    /// By jobset: the share that it had used at the last sort.
     used: Vec<u64>,
     inserted: bool,
 }
@@ -41,7 +41,7 @@ impl Systems {
         Self { queues, queue_of }
     }
 
-    /// A new step of that kind.
+    /// Adds a step of that kind.
     pub(super) fn insert(&mut self, kind: u16) {
         let queue = self.queue_of.get(usize::from(kind)).copied();
         if let Some(queue) = queue.and_then(|at| self.queues.get_mut(at)) {
@@ -49,7 +49,7 @@ impl Systems {
         }
     }
 
-    /// Sorts what has new steps.
+    /// Sorts the queues with new steps.
     pub(super) fn sort(&mut self, shares: &Shares) {
         for queue in self.queues.iter_mut().filter(|queue| queue.inserted) {
             queue.inserted = false;
@@ -64,7 +64,7 @@ impl Systems {
 }
 
 impl SystemQueue {
-    /// How much of its share a jobset had used when the queue was sorted.
+    /// The share that a jobset had used at the last sort.
     pub(super) fn used(&self, jobset: u16) -> u64 {
         self.used.get(usize::from(jobset)).copied().unwrap_or(0)
     }

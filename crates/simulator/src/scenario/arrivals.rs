@@ -4,50 +4,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Distribution, Millis, Random};
 
-/// When builds come in.
+/// When builds are submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Arrivals {
     /// At these times.
     At(Vec<Millis>),
-    /// Without memory (Poisson), a mean gap apart.
+    /// Poisson, with a mean gap.
     #[serde(rename_all = "camelCase")]
     Poisson {
-        /// From then on.
+        /// Start.
         #[serde(default)]
         from: Millis,
-        /// Until then.
+        /// End.
         to: Millis,
-        /// The mean gap where the rhythm says 100; at least 1 ms.
+        /// The mean gap at rate 100, at least 1 ms.
         mean_gap: Millis,
-        /// How the rate changes by hour and weekday.
+        /// The rate by hour and weekday.
         #[serde(default)]
         rhythm: Option<Rhythm>,
     },
-    /// On and off: Poisson while it is on.
+    /// On and off: Poisson while on.
     #[serde(rename_all = "camelCase")]
     Flapping {
-        /// From then on, beginning with work.
+        /// Start, in the on state.
         #[serde(default)]
         from: Millis,
-        /// Until then.
+        /// End.
         to: Millis,
-        /// How long steps arrive.
+        /// Duration of the on state.
         on: Millis,
-        /// How long none comes.
+        /// Duration of the off state.
         off: Millis,
-        /// The mean gap while it comes; at least 1 ms.
+        /// The mean gap while on, at least 1 ms.
         mean_gap: Millis,
     },
 }
 
-/// The rate in hundredths, by hour of the day and day of the week; both apply.
+/// The rate in percent, by hour of the day and day of the week; both apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rhythm {
-    /// From the hour after midnight on, 24 of them, each at most 100.
+    /// 24 values from midnight on, each at most 100.
     pub hours: Vec<u8>,
-    /// From Monday on, 7 of them, each at most 100.
+    /// 7 values from Monday on, each at most 100.
     pub days: Vec<u8>,
 }
 
@@ -69,7 +69,7 @@ impl Arrivals {
             Self::At(times) => times.clone(),
             Self::Poisson { from, to, mean_gap, rhythm } => {
                 let keep = |time: Millis, rng: &mut Random| {
-                    // Thinning (Lewis and Shedler 1979): the rate is the share of the full one.
+                    // Thinning (Lewis and Shedler 1979): the rate is a fraction of the full one.
                     rhythm.as_ref().is_none_or(|rhythm| rng.chance(rhythm.share_at(time)))
                 };
                 poisson(*from, *to, *mean_gap, rng, keep)
@@ -82,7 +82,7 @@ impl Arrivals {
         }
     }
 
-    /// More than this many are not to be expected.
+    /// The number of arrivals is very unlikely to exceed this.
     pub(super) fn most(&self) -> u64 {
         match self {
             Self::At(times) => times.len() as u64,
@@ -160,11 +160,11 @@ mod tests {
         let to = Millis::from_hours(24 * 7 * 10);
         let mean_gap = Millis::from_minutes(10);
         let poisson = |rhythm| Arrivals::Poisson { from: Millis::ZERO, to, mean_gap, rhythm };
-        // Ten weeks of one every ten minutes: 10,080, give or take five standard deviations of 100.
+        // Ten weeks, one every ten minutes: 10,080, plus or minus five standard deviations of 100.
         let all = times(&poisson(None)).len();
         assert!(all.abs_diff(10_080) < 500, "{all}");
 
-        // Half the rate, from 8 to 20 o'clock, Monday to Friday.
+        // Half the rate, from 8:00 to 20:00, Monday to Friday.
         let hours = (0..24).map(|hour| if (8..20).contains(&hour) { 50 } else { 0 }).collect();
         let days = vec![100, 100, 100, 100, 100, 0, 0];
         let office = times(&poisson(Some(Rhythm { hours, days })));

@@ -15,44 +15,44 @@ use crate::world::Farm;
 pub use arrivals::{Arrivals, Rhythm};
 pub use shape::{Layer, Shape, WeightedKind};
 
-/// More steps than this are a mistake: Hydra's largest farms build some ten million a year.
+/// More steps than this are a mistake: Hydra's largest farms build about ten million per year.
 const MOST_STEPS: u64 = 50_000_000;
 
 /// A scenario. Its seed may be overridden; everything else is in the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
-    /// What it is about.
+    /// Its purpose.
     pub description: String,
-    /// Where chance comes from.
+    /// The default seed.
     #[serde(default)]
     pub seed: u64,
     /// Machines, queue runner, incidents, faults.
     #[serde(default)]
     pub farm: Farm,
-    /// Scheduling shares by jobset; 1 for one that is not here.
+    /// Scheduling shares by jobset; 1 for others.
     #[serde(default)]
     pub jobsets: BTreeMap<String, u32>,
-    /// What comes in.
+    /// The work.
     pub work: Vec<Work>,
 }
 
-/// Builds of one shape that come in again and again.
+/// Builds of one shape, submitted repeatedly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Work {
     /// `project:jobset`.
     pub jobset: String,
-    /// When.
+    /// When it is submitted.
     pub arrivals: Arrivals,
-    /// What comes each time.
+    /// What each submission contains.
     pub shape: Shape,
     /// `meta.schedulingPriority`.
     #[serde(default)]
     pub priority: i32,
 }
 
-/// A scenario or a farm that makes no sense: every problem, each with its path.
+/// An invalid scenario or farm: every problem with its path.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ScenarioError(pub Vec<String>);
@@ -61,14 +61,14 @@ impl Scenario {
     /// Reads a scenario file.
     ///
     /// # Errors
-    /// When it is no JSON of this form (with line and column), or has values that make no sense (all of them).
+    /// If it is not JSON of this form (with line and column), or contains invalid values (all of them).
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
         let problems = scenario.problems();
         if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError(problems)) }
     }
 
-    /// Everything in it that makes no sense.
+    /// All invalid values.
     pub fn problems(&self) -> Vec<String> {
         let farm = self.farm.problems().into_iter().map(|problem| format!("farm.{problem}"));
         let mut problems: Vec<_> = farm.collect();
@@ -87,10 +87,10 @@ impl Scenario {
         problems
     }
 
-    /// The work that comes of `seed`.
+    /// The work for `seed`.
     ///
     /// # Errors
-    /// When there are more steps, kinds of steps or jobsets than there can be.
+    /// If there are more steps, kinds of steps or jobsets than possible.
     pub fn workload(&self, seed: Seed) -> Result<Workload, ScenarioError> {
         let wrong = |error: crate::workload::WorkloadError| ScenarioError(vec![error.to_string()]);
         let mut builder = WorkloadBuilder::new();
@@ -113,7 +113,7 @@ impl Scenario {
         builder.finish().map_err(wrong)
     }
 
-    /// When the last work can come.
+    /// Latest time at which work is submitted.
     pub fn ends(&self) -> Millis {
         self.work.iter().map(|work| work.arrivals.ends()).max().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What comes in at once.
+//! The steps of one submission.
 
 use planner::{DemandKey, Feature, System};
 use serde::{Deserialize, Serialize};
@@ -7,17 +7,17 @@ use super::Work;
 use crate::engine::{Distribution, Millis, Random};
 use crate::workload::{LONGEST_STEP, NewStep};
 
-/// The steps of one arrival: layer upon layer, as in nixpkgs, where few steps at the bottom (the standard
-/// environment) carry many in the middle (libraries) and most at the top (packages).
+/// The steps of one submission, in layers as in nixpkgs: few steps at the bottom (the standard environment) are needed
+/// by many in the middle (libraries) and most at the top (packages).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Shape {
     /// From the bottom up.
     pub layers: Vec<Layer>,
-    /// How many steps of the layer below a step needs, at most; at least one where there is one.
+    /// Maximum number of steps of the layer below that a step needs; at least one if there are any.
     #[serde(default = "two")]
     pub needs: u32,
-    /// How many steps make one build; 0: all of an arrival are one.
+    /// Number of steps per build; 0: all steps of a submission are one build.
     #[serde(default)]
     pub steps_per_build: u32,
 }
@@ -26,31 +26,31 @@ fn two() -> u32 {
     2
 }
 
-/// Steps that do not need each other.
+/// Steps that do not depend on each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Layer {
-    /// How many.
+    /// Number of steps.
     pub steps: u32,
-    /// How long they take.
+    /// Their duration.
     pub duration: Distribution,
-    /// What they want of a machine.
+    /// Their kinds.
     pub kinds: Vec<WeightedKind>,
 }
 
-/// A kind of step, and how often it comes.
+/// A kind of step and its frequency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WeightedKind {
-    /// What it is built on.
+    /// Its system.
     pub system: System,
-    /// What it requires.
+    /// Required features.
     #[serde(default)]
     pub features: Vec<Feature>,
-    /// How often, compared with the others.
+    /// Relative frequency.
     #[serde(default = "one")]
     pub weight: u32,
-    /// How many cores it uses; one, or all of the machine with `big-parallel`, when it is not told.
+    /// Number of cores that it uses. Default: one, or all of the machine with `big-parallel`.
     #[serde(default)]
     pub cores: Option<u16>,
 }
@@ -59,7 +59,7 @@ fn one() -> u32 {
     1
 }
 
-/// The next step and build.
+/// The next step id and build id.
 #[derive(Default)]
 pub(super) struct Numbers {
     step: u64,
@@ -72,7 +72,7 @@ pub(super) struct Rng {
 }
 
 impl Shape {
-    /// How many steps an arrival has.
+    /// Number of steps per submission.
     pub fn steps(&self) -> u64 {
         self.layers.iter().map(|layer| u64::from(layer.steps)).sum()
     }
@@ -192,7 +192,7 @@ mod tests {
             assert_eq!(counts[at] == 0, bottom, "{step:?}");
             assert_eq!(step.duration(), Millis::from_seconds(if bottom { 1 } else { 5 }));
             assert_eq!(step.build(), step.id() / 4);
-            // Nothing needs a step of another arrival.
+            // No step depends on a step of another submission.
             assert!(workload.dependents_of(at).all(|id| id / 8 == step.id() / 8));
         }
         assert_eq!(workload, scenario.workload(Seed(1)).unwrap());

@@ -1,4 +1,4 @@
-//! Files of work and of observations: JSON lines under a header that tells kind and version.
+//! Files of work and of observations: JSON lines after a header with kind and version.
 
 mod recording;
 mod workload;
@@ -16,22 +16,22 @@ pub use workload::{read_workload, write_workload};
 /// The version that this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// A line may be this long, in bytes: a snapshot of many thousand machines. What is longer is no trace, and
-/// would fill the memory.
+/// Maximum length of a line, in bytes: a snapshot of many thousand machines. A longer line is not a trace, and would
+/// fill the memory.
 const LINE_LIMIT: u64 = 64 << 20;
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// Build steps.
     #[serde(rename = "hydra-provisioner-workload")]
     Workload,
-    /// What was seen and decided, cycle by cycle.
+    /// Snapshots and decisions, cycle by cycle.
     #[serde(rename = "hydra-provisioner-recording")]
     Recording,
 }
 
-/// A file that is no good, and where.
+/// An invalid file: where and why.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{file}:{line}: {message}")]
 pub struct TraceError {
@@ -39,7 +39,7 @@ pub struct TraceError {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong there and what it should be.
+    /// What is wrong and what it should be.
     pub message: String,
 }
 
@@ -76,14 +76,14 @@ impl<R: BufRead> Lines<R> {
             }
             _ => serde_json::from_str(&self.buffer).map(Some).map_err(|error| {
                 let ends = if error.is_eof() { "; is the file cut off here?" } else { "" };
-                // Its own line is always the first.
+                // The header is always the first line.
                 let Mistake { line: _, column, message } = error.into();
                 self.error(format!("column {column}: {message}{ends}"))
             }),
         }
     }
 
-    /// The first line, which must be a header of `format` in a version that this program knows.
+    /// The first line, which must be a header of `format` in a known version.
     fn header<H: for<'de> Deserialize<'de>>(&mut self, format: Format) -> Result<H, TraceError> {
         let value: serde_json::Value = self
             .next()?

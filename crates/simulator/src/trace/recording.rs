@@ -1,4 +1,4 @@
-//! What was seen and decided, a line a cycle: written by `run --record`.
+//! Snapshots and decisions, one line per cycle: written by `run --record`.
 
 use std::io::{BufRead, Write};
 
@@ -19,16 +19,16 @@ struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Observation {
-    /// What was seen.
+    /// The snapshot.
     pub snapshot: Snapshot,
-    /// What was decided.
+    /// The plan.
     pub plan: Plan,
 }
 
 /// Writes the first line of a recording.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn recording_header(mut out: impl Write) -> std::io::Result<()> {
     write_line(&mut out, &Header { format: Format::Recording, version: VERSION })
 }
@@ -36,24 +36,24 @@ pub fn recording_header(mut out: impl Write) -> std::io::Result<()> {
 /// Writes one cycle's line.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn append_observation(observation: &Observation, mut out: impl Write) -> std::io::Result<()> {
     write_line(&mut out, observation)
 }
 
 /// Reads a recording, cycle by cycle.
 ///
-/// After an error there is nothing more.
+/// Nothing follows an error.
 pub struct RecordingReader<R> {
     lines: Lines<R>,
     ended: bool,
 }
 
 impl<R: BufRead> RecordingReader<R> {
-    /// Reads the header of `text`, which is called `file` in errors.
+    /// Reads the header of `text`; errors call it `file`.
     ///
     /// # Errors
-    /// When it is no recording, or one of another version.
+    /// If it is not a recording, or of another version.
     pub fn new(file: &str, text: R) -> Result<Self, TraceError> {
         let mut lines = Lines::new(file, text);
         let Header { .. } = lines.header(Format::Recording)?;

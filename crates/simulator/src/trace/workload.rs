@@ -17,10 +17,10 @@ struct Header {
     version: u32,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     description: String,
-    /// How many follow; with it a file that was cut off is found out.
+    /// Number of steps, which detects a truncated file.
     #[serde(default)]
     steps: Option<u64>,
-    /// Scheduling shares by jobset; 1 for one that is not here.
+    /// Scheduling shares by jobset; 1 for others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     jobsets: BTreeMap<String, u32>,
 }
@@ -39,7 +39,7 @@ struct Step {
     duration: Millis,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     dependencies: Vec<u64>,
-    /// Its own id when it is not told.
+    /// Default: its own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     build: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ struct Step {
     global_priority: i32,
     #[serde(default, skip_serializing_if = "is_zero")]
     local_priority: i32,
-    /// Cores that it uses; one, or all of the machine with `big-parallel`, when it is not told.
+    /// Number of cores that it uses. Default: one, or all of the machine with `big-parallel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cores: Option<u16>,
     /// When its build is canceled.
@@ -68,11 +68,11 @@ fn time<'de, D: Deserializer<'de>>(value: D) -> Result<Millis, D::Error> {
     })
 }
 
-/// Reads a workload from `text`, which is called `file` in errors.
+/// Reads a workload from `text`; errors call it `file`.
 ///
 /// # Errors
-/// With the first line that is cut off, no step, of another version; that has an id that was there before or
-/// needs one that is nowhere; or with a step that needs itself.
+/// The first line that is truncated, not a step, or of another version; that repeats an id or depends on an unknown
+/// one; or a step that depends on itself.
 pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceError> {
     let mut lines = Lines::new(file, text);
     let header: Header = lines.header(Format::Workload)?;
@@ -94,7 +94,7 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
             "the file ends after {steps} steps, its header tells of {reported}; is it cut off?"
         )));
     }
-    // The header is line 1, so the step counted 0 is on line 2.
+    // The header is line 1, so step 0 is on line 2.
     builder.finish().map_err(|error| lines.error_at(error.index() + 2, error.to_string()))
 }
 
@@ -116,10 +116,10 @@ impl From<Step> for NewStep {
     }
 }
 
-/// Writes `workload`; [`read_workload`] gives the same again.
+/// Writes `workload`, so that [`read_workload`] returns the same.
 ///
 /// # Errors
-/// Those of `out`.
+/// Errors of `out`.
 pub fn write_workload(
     workload: &Workload,
     description: &str,
@@ -262,7 +262,7 @@ mod tests {
         let mut written = Vec::new();
         write_workload(&workload, "two steps", &mut written).unwrap();
         assert_eq!(read_workload("t", written.as_slice()).unwrap(), workload);
-        // What is cut off anywhere is found out, but for the line break at its end.
+        // A truncated file is always detected, except if only the last line break is missing.
         for length in 0..written.len() - 1 {
             assert!(read_workload("t", &written[..length]).is_err(), "{length}");
         }
@@ -276,8 +276,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(5_000) })]
 
-        /// Bytes changed, cut off, taken out, put in: an error with its line, or work that is written as it
-        /// is read.
+        /// Bytes changed, truncated, removed, inserted: an error with its line, or work that is written as it was read.
         #[test]
         fn a_damaged_trace_never_panics(
             damage in prop::collection::vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..6),

@@ -1,11 +1,11 @@
-//! Who is left: candidates that no other beats in cost and wait at once (Pareto).
+//! The Pareto front: candidates for which no other has both a lower cost and a shorter wait.
 
 use super::race::{Score, mean};
 
-/// How much worse on one trace counts as no worse.
+/// A difference on one trace up to this counts as equal.
 const SLACK: f64 = 0.01;
 
-/// The places of those that no other beats, by rising cost. Of equals the first counts.
+/// The indices of the front, by increasing cost. Of equal candidates the first counts.
 pub fn front(scores: &[Score]) -> Vec<usize> {
     let mut places: Vec<_> = (0..scores.len()).collect();
     let key = |place: &usize| (scores[*place].cost, scores[*place].p95);
@@ -23,8 +23,8 @@ pub fn front(scores: &[Score]) -> Vec<usize> {
     places
 }
 
-/// Whether steps wait no longer than with the configuration as it is on every trace, on average over its seeds.
-/// `scores` are those of one trace after the other, `seeds` each.
+/// Whether on every trace steps wait no longer than with the current configuration, on average over its seeds. `scores`
+/// contains `seeds` values for each trace in turn.
 pub fn is_no_worse_anywhere(scores: &[Score], seeds: usize) -> bool {
     scores.chunks(seeds.max(1)).all(|of_trace| mean(of_trace).p95 <= SLACK)
 }

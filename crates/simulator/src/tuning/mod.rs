@@ -1,7 +1,7 @@
-//! A search for settings: candidates ([`Settings`]), who is given up early ([`race`]), and who is left ([`front`]).
+//! A search for settings: candidates ([`Settings`]), early elimination ([`race`]), and selection ([`front`]).
 //!
-//! All of it is pure, and no decision on one candidate depends on which others are tried beside it but for the anchors,
-//! which are always tried: so a search may be cut into shards, and comes to the same.
+//! All of it is pure. No decision on a candidate depends on other candidates except the anchors, which are always
+//! tried: so a search can be split into shards with the same result.
 
 mod front;
 mod race;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::results::Results;
 
-/// What came of one candidate on one trace with one seed. Whole numbers: the same bytes anywhere.
+/// The result of one candidate on one trace with one seed. Integers: the same bytes on any machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Outcome {

@@ -1,27 +1,27 @@
-//! Who is given up early: a candidate that an anchor beats in cost and in wait, by more than chance.
+//! Early elimination: a candidate is dropped if an anchor is significantly better in both cost and wait.
 //!
-//! All are tried on the same traces with the same seeds (common random numbers), and compared there with the configuration
-//! as it is. The rule is that of racing (Maron and Moore, "Hoeffding races", 1994; Birattari and others, "F-race",
-//! 2002) with a paired t test, and a fixed margin while there are too few pairs for one.
+//! All candidates run on the same traces with the same seeds (common random numbers), and are compared there with the
+//! current configuration. The rule is that of racing (Maron and Moore, "Hoeffding races", 1994; Birattari and others,
+//! "F-race", 2002) with a paired t test, and a fixed margin while there are too few pairs for a test.
 
 use super::Outcome;
 use crate::statistics::Estimate;
 
-/// Logarithms of the ratios to the configuration as it is; below 0 is better.
+/// Logarithms of the ratios to the current configuration; below 0 is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// Of the cost by step built.
+    /// Of the cost per step built.
     pub cost: f64,
-    /// Of percentile 95 of the wait, a second added to both, since it may be 0.
+    /// Of the 95th percentile of the wait, plus a second in both because it may be 0.
     pub p95: f64,
 }
 
-/// So many pairs make a test.
+/// Minimum number of pairs for a test.
 const PAIRS_FOR_A_TEST: usize = 3;
-/// With fewer an anchor has to be better by this much in both: about 5 %.
+/// With fewer pairs, an anchor must be better by this much in both: about 5 %.
 const MARGIN: f64 = 0.05;
 
-/// How `outcome` compares with `reference`, on the same trace with the same seed.
+/// Compares `outcome` with `reference`, on the same trace with the same seed.
 #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
 pub fn score(outcome: &Outcome, reference: &Outcome) -> Score {
     let by_step = |one: &Outcome| one.cost_micro_dollars.max(1) as f64 / one.built.max(1) as f64;
@@ -32,7 +32,7 @@ pub fn score(outcome: &Outcome, reference: &Outcome) -> Score {
     }
 }
 
-/// The mean of several, or of none: as good as the configuration as it is.
+/// The mean of several; of none: equal to the current configuration.
 #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
 pub fn mean(scores: &[Score]) -> Score {
     let count = scores.len().max(1) as f64;
@@ -40,7 +40,7 @@ pub fn mean(scores: &[Score]) -> Score {
     Score { cost: sum(|one| one.cost) / count, p95: sum(|one| one.p95) / count }
 }
 
-/// Whether a candidate with `scores` goes on beside one with the scores of `anchor`, in the same order.
+/// Whether a candidate with `scores` continues, compared with the scores of `anchor` in the same order.
 pub fn stays(scores: &[Score], anchor: &[Score]) -> bool {
     let is_worse = |of: fn(&Score) -> f64| {
         let differences: Vec<_> =

@@ -1,4 +1,4 @@
-//! The settings that are tried.
+//! The candidate settings.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Purpose, Random, Seed};
 
-/// What decides how many machines there are.
+/// The rule for the number of machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SizedBy {
@@ -28,11 +28,11 @@ pub enum IdleFor {
     Seconds(u64),
 }
 
-/// A candidate: what takes the place of the configuration's own settings, in every machine type. Times in seconds.
+/// A candidate: replaces the configuration's own settings in every machine type. Times in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
-    /// How many machines there are.
+    /// The rule for the number of machines.
     pub sized_by: SizedBy,
     /// `idleTimeout`.
     pub idle_timeout: IdleFor,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub poll_interval: u64,
 }
 
-/// Candidate 0 is the configuration as it is, these come next; all of them are always tried, to race others against.
+/// Candidate 0 is the current configuration; these follow. All of them are always tried, as anchors.
 pub const ANCHORS: [Settings; 5] = [
     anchor(300, IdleFor::Auto, 0),
     anchor(300, IdleFor::Auto, 900),
@@ -63,11 +63,11 @@ const IDLE_TIMEOUTS: [u64; 9] = [0, 30, 60, 120, 180, 300, 600, 900, 1800];
 const KEEP_LASTS: [u64; 5] = [300, 600, 900, 1800, 3600];
 const POLL_INTERVALS: [u64; 5] = [10, 20, 30, 60, 120];
 
-/// Of a million.
+/// In millionths.
 const MOST: u32 = 700_000;
 const HALF: u32 = 500_000;
 
-/// The candidate of that number; `None` for 0, the configuration as it is. Each comes from its own stream of `seed`.
+/// The candidate of that number; `None` for 0, the current configuration. Each has its own stream of `seed`.
 pub fn candidate(seed: Seed, number: u64) -> Option<Settings> {
     let number = usize::try_from(number).unwrap_or(usize::MAX).checked_sub(1)?;
     let anchor = ANCHORS.get(number).copied();
@@ -92,7 +92,7 @@ fn drawn(random: &mut Random) -> Settings {
 }
 
 impl Settings {
-    /// Takes the place of what `policy` says; the poll interval is the farm's.
+    /// Replaces the settings of `policy`; the poll interval is the farm's.
     pub fn apply(&self, policy: &mut Policy) {
         for pool in policy.pools.values_mut() {
             match self.sized_by {
@@ -110,7 +110,7 @@ impl Settings {
         }
     }
 
-    /// The settings of a machine type as `conf.nix` has them.
+    /// The settings of a machine type as written in `conf.nix`.
     pub fn of_type(&self) -> String {
         let Self { sized_by, idle_timeout, keep_last, poll_interval: _ } = self;
         let sized_by = match sized_by {
@@ -125,7 +125,7 @@ impl Settings {
     }
 }
 
-/// As `conf.nix` has them, in one line.
+/// As written in `conf.nix`, on one line.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} pollInterval = {};", self.of_type(), self.poll_interval)

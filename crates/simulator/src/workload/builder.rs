@@ -1,4 +1,4 @@
-//! Puts a workload together and checks it.
+//! Builds a workload and checks it.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use crate::engine::Millis;
 
 /// The system of steps that Nix builds by itself (`builtin:fetchurl`).
 const BUILTIN: &str = "builtin";
-/// What they are built on: machines of the queue runner's own system with classic Hydra (`Machine::supportsStep`
-/// in `state.hh`), any with the current one. The simulated one runs on this system.
+/// They are built on machines of the queue runner's own system with classic Hydra (`Machine::supportsStep` in
+/// `state.hh`), on any machine with the current one. The simulated queue runner runs on this system.
 const OWN_SYSTEM: &str = "x86_64-linux";
 
-/// A step as it is told, before its dependencies are looked up.
+/// A step before its dependencies are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewStep {
     /// Unique within the workload.
     pub id: u64,
     /// When its build enters the queue.
     pub submit: Millis,
-    /// How long it builds on a machine of speed 1.
+    /// Duration on a machine of speed 1.
     pub duration: Millis,
     /// System and required features.
     pub kind: DemandKey,
@@ -29,22 +29,22 @@ pub struct NewStep {
     pub jobset: String,
     /// The build it belongs to.
     pub build: u64,
-    /// An admin's bump to the front of the queue.
+    /// Priority set by an administrator: before all others.
     pub global_priority: i32,
     /// `meta.schedulingPriority`.
     pub local_priority: i32,
-    /// Steps that must be done before.
+    /// Steps that must be done before it.
     pub dependencies: Vec<u64>,
-    /// How many cores it uses; `None`: one, or all of the machine where it requires `big-parallel`.
+    /// Number of cores that it uses; `None`: one, or all of the machine if it requires `big-parallel`.
     pub cores: Option<u16>,
-    /// When its build is cancelled, unless it has ended before.
+    /// When its build is canceled, unless it has ended before.
     pub cancel: Option<Millis>,
 }
 
-/// Steps that make no workload. `index` counts them as they were added, from 0.
+/// Invalid steps. `index` counts them as they were added, from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WorkloadError {
-    /// Two steps of one id.
+    /// Two steps with the same id.
     #[error("step {id} is there twice")]
     Duplicate {
         /// The second.
@@ -52,22 +52,22 @@ pub enum WorkloadError {
         /// The id.
         id: u64,
     },
-    /// A dependency that is nowhere.
+    /// A dependency that does not exist.
     #[error("step {id} depends on {dependency}, which is unknown")]
     UnknownDependency {
         /// The step.
         index: usize,
         /// Its id.
         id: u64,
-        /// The id that is nowhere.
+        /// The id that does not exist.
         dependency: u64,
     },
-    /// Dependencies that go in a circle.
+    /// A dependency cycle.
     #[error("steps need each other in a circle: {}", circle(.steps))]
     Cycle {
-        /// The first of the circle that was found.
+        /// The first step of the cycle that was found.
         index: usize,
-        /// The ids of the circle; each needs the next, the last the first.
+        /// The ids of the cycle; each needs the next, the last the first.
         steps: Vec<u64>,
     },
     /// A number that is too large.
@@ -77,23 +77,23 @@ pub enum WorkloadError {
         index: usize,
         /// Id, build, duration (in milliseconds).
         what: &'static str,
-        /// What it is.
+        /// The number.
         value: u64,
     },
     /// More than there are numbers for.
     #[error("there are too many {what}, at most {limit} are possible")]
     TooMany {
-        /// The one too many.
+        /// The first one beyond the limit.
         index: usize,
         /// Steps, kinds of steps, jobsets.
         what: &'static str,
-        /// How many are possible.
+        /// The maximum.
         limit: u64,
     },
 }
 
 impl WorkloadError {
-    /// Which step it is about, counted from 0 as they were added.
+    /// The step, counted from 0 as added.
     pub fn index(&self) -> usize {
         match self {
             Self::Duplicate { index, .. }
@@ -112,11 +112,11 @@ pub struct WorkloadBuilder {
     jobsets: Vec<Jobset>,
     classes: BTreeMap<StepClass, u32>,
     steps: Vec<StepSpec>,
-    /// The ids that steps need, one step's after the other's.
+    /// Dependencies of all steps, one step after the other.
     needs: Vec<u32>,
-    /// How many of these each step has.
+    /// Number of dependencies of each step.
     needs_of: Vec<u32>,
-    /// When builds are cancelled, by the place of the step as added.
+    /// When builds are canceled, by the index of the step as added.
     cancellations: Vec<(Millis, u32)>,
 }
 
@@ -126,7 +126,7 @@ impl WorkloadBuilder {
         Self::default()
     }
 
-    /// Gives `jobset` its shares (1 unless said; 0 counts as 1).
+    /// Sets the shares of `jobset` (default 1; 0 counts as 1).
     pub fn set_shares(&mut self, jobset: &str, shares: u32) -> Result<(), WorkloadError> {
         let at = self.jobset(jobset)?;
         self.jobsets[usize::from(at)].shares = shares.max(1);
@@ -136,7 +136,7 @@ impl WorkloadBuilder {
     /// Adds a step.
     ///
     /// # Errors
-    /// When there are too many steps, kinds or jobsets.
+    /// If there are too many steps, kinds or jobsets.
     pub fn add(&mut self, step: NewStep) -> Result<(), WorkloadError> {
         let index = self.steps.len();
         if u32::try_from(index + 1).is_err() {
@@ -165,7 +165,7 @@ impl WorkloadBuilder {
             build: small("build", step.build)?,
             class: *self.classes.entry(class).or_insert(next_class),
         });
-        // What is too large for an id is unknown.
+        // A number that is too large is an unknown id.
         let id = step.id;
         let needs = step.dependencies.into_iter().map(|dependency| {
             u32::try_from(dependency).map_err(|_| WorkloadError::UnknownDependency {
@@ -185,7 +185,7 @@ impl WorkloadBuilder {
     /// Checks the dependencies and orders the steps by submission, then as they were added.
     ///
     /// # Errors
-    /// With the first step that is twice there, depends on what is nowhere, or on itself.
+    /// The first step that exists twice, or depends on an unknown step or on itself.
     pub fn finish(self) -> Result<Workload, WorkloadError> {
         let Self { kinds, jobsets, classes, mut steps, needs, needs_of, cancellations } = self;
         let by_id = index_by_id(&steps)?;
@@ -209,7 +209,7 @@ impl WorkloadBuilder {
             first_dependent[at + 1] += first_dependent[at];
         }
         let dependents = edges.into_iter().map(|(_, dependent)| dependent).collect();
-        // As `order`, but in place: there may be many.
+        // Like `order`, but in place: there may be many steps.
         steps.sort_by_key(|step| step.submit);
         let mut by_number: Vec<_> =
             classes.into_iter().map(|(class, number)| (number, class)).collect();
@@ -251,7 +251,7 @@ fn too_many(index: usize, what: &'static str) -> WorkloadError {
     WorkloadError::TooMany { index, what, limit: u64::from(u16::MAX) }
 }
 
-/// There are few kinds and jobsets, and the last ones come again most often.
+/// There are few kinds and jobsets, and recent ones occur again most often.
 fn find_or_add<T>(
     known: &mut Vec<T>,
     is_it: impl Fn(&T) -> bool,
@@ -300,13 +300,13 @@ fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u32, u32)>, WorkloadError> {
     }
 }
 
-/// `add` has seen to it that there are not more.
+/// `add` ensures that there are not more.
 fn count(steps: usize) -> u32 {
     u32::try_from(steps).unwrap_or(u32::MAX)
 }
 
-/// Takes away what depends on nothing that is left (Kahn 1962); what stays hangs on a circle. Returns the
-/// places of the steps of one circle, each before the one it needs.
+/// Removes steps without remaining dependencies (Kahn 1962); the rest depends on a cycle. Returns the indices of the
+/// steps of one cycle, each before the one that it needs.
 fn a_circle(workload: &Workload) -> Option<Vec<usize>> {
     let mut open = workload.dependency_counts();
     let mut free: Vec<_> = workload.indices().filter(|step| open[step.at()] == 0).collect();
@@ -324,7 +324,7 @@ fn a_circle(workload: &Workload) -> Option<Vec<usize>> {
     if done == open.len() {
         return None;
     }
-    // Every step that is left has a dependency that is left: going back long enough enters a circle.
+    // Every remaining step has a remaining dependency: following them for long enough reaches a cycle.
     let mut needs = vec![None; open.len()];
     for (step, _) in open.iter().enumerate().filter(|(_, left)| **left > 0) {
         for dependent in workload.dependents_at(step) {
@@ -343,7 +343,7 @@ fn a_circle(workload: &Workload) -> Option<Vec<usize>> {
     Some(circle)
 }
 
-/// `1 -> 2 -> 1`; of long circles only the first steps.
+/// `1 -> 2 -> 1`; only the first steps of a long cycle.
 fn circle(steps: &[u64]) -> String {
     const SHOWN: usize = 12;
     let mut names: Vec<_> = steps.iter().take(SHOWN).map(u64::to_string).collect();
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(workload.dependency_counts(), [2, 1, 0], "named twice, needed once");
     }
 
-    /// No machine offers the system `builtin`, and the real queue runners build such steps all the same.
+    /// No machine offers the system `builtin`, but the real queue runners build such steps.
     #[test]
     fn builtin_steps_are_of_the_queue_runners_own_system() {
         let kind = DemandKey { system: System::new("builtin"), features: BTreeSet::new() };
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(workload.kinds()[0].to_string(), "x86_64-linux");
     }
 
-    /// 24 bytes a step, of which there may be tens of millions.
+    /// 24 bytes per step, of which there may be tens of millions.
     #[test]
     fn steps_are_small() {
         assert_eq!(size_of::<StepSpec>(), 24);

@@ -1,4 +1,4 @@
-//! The work: build steps with their needs, times and dependencies.
+//! The work: build steps with their requirements, durations and dependencies.
 
 mod builder;
 pub mod import;
@@ -9,7 +9,7 @@ use crate::engine::Millis;
 
 pub use builder::{NewStep, WorkloadBuilder, WorkloadError};
 
-/// Steps in the order of their submission, checked: every dependency exists, none goes in a circle.
+/// Steps in the order of their submission, checked: every dependency exists, and there are no cycles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     pub(crate) kinds: Vec<DemandKey>,
@@ -19,7 +19,7 @@ pub struct Workload {
     /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`.
     pub(crate) first_dependent: Vec<u32>,
     pub(crate) dependents: Vec<StepIndex>,
-    /// When builds are cancelled, in order: few are.
+    /// When builds are canceled, in order: few are.
     pub(crate) cancellations: Vec<(Millis, StepIndex)>,
 }
 
@@ -38,12 +38,12 @@ impl Default for Workload {
     }
 }
 
-/// A step's place in [`Workload::steps`].
+/// A step's index in [`Workload::steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StepIndex(pub(crate) u32);
 
 impl StepIndex {
-    /// The place, from 0.
+    /// The index, from 0.
     pub fn position(self) -> usize {
         self.at()
     }
@@ -53,16 +53,16 @@ impl StepIndex {
     }
 }
 
-/// Builds that share the farm by the shares they were given.
+/// Builds that share the farm according to their shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jobset {
     /// `project:jobset`.
     pub name: String,
-    /// Scheduling shares; at least 1.
+    /// Scheduling shares, at least 1.
     pub shares: u32,
 }
 
-/// No step is longer than 49 days: its length has 32 bits, as identifiers have, since there may be tens of millions.
+/// No step is longer than 49 days: its duration has 32 bits, like identifiers, because there may be tens of millions.
 pub const LONGEST_STEP: Millis = Millis(u32::MAX as u64);
 
 /// One build step.
@@ -74,37 +74,37 @@ pub struct StepSpec {
     pub(crate) build: u32,
     /// In milliseconds.
     pub(crate) duration: u32,
-    /// Its place in [`Workload::classes`], of which there are few.
+    /// Its index in [`Workload::classes`], of which there are few.
     pub(crate) class: u32,
 }
 
 impl StepSpec {
-    /// The number it has in its trace.
+    /// Its number in the trace.
     pub fn id(&self) -> u64 {
         self.id.into()
     }
 
-    /// The build that it belongs to: of equal priority, lower ones go first.
+    /// Its build: of equal priority, lower numbers go first.
     pub fn build(&self) -> u64 {
         self.build.into()
     }
 
-    /// How long it builds on a machine of speed 1.
+    /// Duration on a machine of speed 1.
     pub fn duration(&self) -> Millis {
         Millis(self.duration.into())
     }
 }
 
-/// What steps have in common.
+/// Common attributes of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StepClass {
     pub(crate) kind: u16,
     pub(crate) jobset: u16,
-    /// An admin's bump to the front of the queue.
+    /// Priority set by an administrator: before all others.
     pub global_priority: i32,
     /// `meta.schedulingPriority`.
     pub local_priority: i32,
-    /// How many cores it uses; `None`: as most steps of its kind do.
+    /// Number of cores that it uses; `None`: the default of its kind.
     pub cores: Option<u16>,
 }
 
@@ -114,14 +114,14 @@ impl Workload {
         &self.steps
     }
 
-    /// The places of the steps, in the order of their submission.
+    /// The indices of the steps, in the order of their submission.
     pub fn indices(&self) -> impl Iterator<Item = StepIndex> + use<> {
         self.indices_from(0)
     }
 
-    /// As [`Self::indices`], without the first `skip`.
+    /// Like [`Self::indices`], without the first `skip`.
     pub fn indices_from(&self, skip: usize) -> impl Iterator<Item = StepIndex> + use<> {
-        // There are never more: `WorkloadBuilder::add` sees to it.
+        // There are never more: `WorkloadBuilder::add` ensures it.
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         (number(skip)..number(self.steps.len())).map(StepIndex)
     }
@@ -156,12 +156,12 @@ impl Workload {
         self.dependents_at(step).iter().map(|dependent| self.steps[dependent.at()].id())
     }
 
-    /// The steps whose builds are cancelled, by when.
+    /// The steps of canceled builds, by time.
     pub fn cancellations(&self) -> &[(Millis, StepIndex)] {
         &self.cancellations
     }
 
-    /// By step: how many others it needs.
+    /// By step: number of its dependencies.
     pub(crate) fn dependency_counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.steps.len()];
         for dependent in &self.dependents {

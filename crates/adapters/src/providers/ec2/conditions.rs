@@ -25,7 +25,7 @@ struct State {
     impaired: BTreeSet<String>,
     /// Spot instances with a notice of two minutes.
     interrupted: BTreeSet<String>,
-    /// Those whose notice is no news.
+    /// Spot instances whose notice was already reported.
     reported: BTreeSet<String>,
     has_spot_instances: bool,
     checked: Option<Instant>,
@@ -58,7 +58,7 @@ impl Conditions {
         }
     }
 
-    /// The instances that are about to be taken back.
+    /// The instances that are about to be interrupted.
     pub(super) fn ask_for_notices(
         client: &Client,
         retries: &mut RetryBudget,
@@ -78,7 +78,7 @@ impl Conditions {
         self.lock().has_spot_instances
     }
 
-    /// Whether nobody was reported that it is taken back.
+    /// Whether no interruption is known.
     pub(super) fn is_unreported(&self, id: &str) -> bool {
         !self.lock().reported.contains(id)
     }
@@ -113,12 +113,12 @@ impl Conditions {
         })
     }
 
-    /// Whether it is about to be taken back.
+    /// Whether it is about to be interrupted.
     pub(super) fn is_interrupted(&self, instance: &Instance) -> bool {
         self.lock().interrupted.contains(&instance.instance_id)
     }
 
-    /// Whether it is taken back, the first time that this is asked.
+    /// Whether it is about to be interrupted, on the first call for it; `false` afterwards.
     pub(super) fn is_new_notice(&self, instance: &Instance) -> bool {
         let mut state = self.lock();
         let id = &instance.instance_id;

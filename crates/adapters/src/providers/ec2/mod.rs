@@ -195,7 +195,7 @@ impl Ec2Provider {
                     return Err(Refusal::Unavailable(error.message));
                 }
                 Err(Refused { meaning: Meaning::Exists, error }) => {
-                    // By an earlier run, with another host key.
+                    // Created by an earlier run, with another host key.
                     let by_token =
                         Call::new("DescribeInstances").filter(1, "client-token", &[&token]);
                     let found = self.describe(&by_token, retries).map_err(ProviderError::from)?;
@@ -315,7 +315,7 @@ impl Provider for Ec2Provider {
             ProviderError::failed(format!("the type {machine_type} is not configured"))
         })?;
         let mut retries = RetryBudget::new(limit);
-        // By an earlier run that did not get the answer.
+        // Created by an earlier run that did not get the answer.
         if let Some((instance, machine)) = self.of_name(name, &mut retries)?.pop() {
             if machine.machine_type != *machine_type {
                 return Err(ProviderError::failed(format!(

@@ -1,5 +1,5 @@
-//! Notices that spot instances are taken back, two minutes before: heard from a queue that EC2's events are sent to, else
-//! asked for.
+//! Notices that spot instances will be interrupted in two minutes: received from a queue that EC2's events are sent to,
+//! or by polling.
 
 use std::thread;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::{Ec2Provider, Place, Purchase};
 use crate::providers::ProviderError;
 use crate::providers::cloud::RetryBudget;
 
-/// One look at the queue lasts as long as that allows, and a little for the way.
+/// One request to the queue waits as long as SQS allows; this adds the transfer time.
 const LIMIT: Duration = Duration::from_secs(25);
-/// Between two questions, where there is no queue.
+/// Interval of polling without a queue.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The queue that EC2's events are sent to.
@@ -39,13 +39,13 @@ struct Detail {
 }
 
 impl NoticeQueue {
-    /// `None` where no type names one.
+    /// `None` if no type sets `spotQueue`.
     pub(super) fn new<'a>(mut types: impl Iterator<Item = &'a Settings>) -> Option<Self> {
         let settings = types.find(|settings| settings.spot_queue.is_some())?;
         Some(Self(Client::new(settings, Service::sqs(settings.spot_queue.clone()?))))
     }
 
-    /// Waits for messages. They come again unless they are [forgotten](Self::forget).
+    /// Waits for messages. They are delivered again until they are [forgotten](Self::forget).
     fn receive(&self, retries: &mut RetryBudget) -> Result<Vec<wire::Message>, ProviderError> {
         let call = Call::new("ReceiveMessage")
             .with("MaxNumberOfMessages", "10")
@@ -66,7 +66,7 @@ impl NoticeQueue {
     }
 }
 
-/// The instance that a message announces the end of.
+/// The instance that the message announces the interruption of.
 fn announced(message: &wire::Message) -> Option<String> {
     let notice: Notice = serde_json::from_str(&message.body).ok()?;
     (notice.detail_type == "EC2 Spot Instance Interruption Warning")
@@ -78,7 +78,7 @@ impl Ec2Provider {
         self.types.values().any(|settings| settings.purchase.contains(&Purchase::Spot))
     }
 
-    /// The machines that were announced to be taken back.
+    /// The machines with interruption notices.
     pub(super) fn wait_for_notices(&self) -> Result<Vec<MachineName>, ProviderError> {
         let Some(queue) = &self.notice_queue else {
             thread::sleep(POLL_INTERVAL);
@@ -104,7 +104,7 @@ impl Ec2Provider {
         self.note_notices(&unreported.collect::<Vec<_>>())
     }
 
-    /// Takes note of instances that are taken back, and of what they were: it is not asked for again at once.
+    /// Remembers interrupted instances and their offers, which are then not requested for a while.
     fn note_notices(&self, ids: &[String]) -> Result<Vec<MachineName>, ProviderError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -117,7 +117,7 @@ impl Ec2Provider {
         Ok(machines.map(|machine| machine.name).collect())
     }
 
-    /// Spot instances that are taken back are not asked for again at once in the same place.
+    /// An offer that was just interrupted is not requested again immediately.
     pub(super) fn note_interruptions(&self, instances: &[wire::Instance]) {
         for instance in instances.iter().filter(|one| self.conditions.is_new_notice(one)) {
             let (instance_type, zone) =
@@ -150,7 +150,7 @@ mod tests {
         wire::Message { receipt_handle: String::new(), body: body.to_owned() }
     }
 
-    /// As EC2's documentation has it.
+    /// As in EC2's documentation.
     #[test]
     fn only_a_warning_of_an_interruption_is_one() {
         let event = r#"{"version":"0","id":"1","detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2",

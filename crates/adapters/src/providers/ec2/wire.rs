@@ -156,7 +156,7 @@ pub(super) struct InstanceNumber {
     pub(super) instance_id: String,
 }
 
-/// An answer without content that matters.
+/// An answer whose content is ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct Done {}
 

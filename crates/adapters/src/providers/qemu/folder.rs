@@ -1,4 +1,4 @@
-//! A machine's folder: everything of it on this host.
+//! A machine's folder: everything about it on this host.
 
 use std::fs;
 use std::io;

@@ -6,8 +6,8 @@
 //! - `builtin` is a system with its own queue, but any builder may get its steps (same place). The queue
 //!   runner itself builds nothing: such a step counts as one of our own system, so that a farm without
 //!   machines gets one.
-//! - Each system has its own queue: an `i686-linux` step waits in its queue, which a builder serves if it
-//!   names that system.
+//! - Each system has its own queue: an `i686-linux` step waits in its queue, which a builder serves if it names that
+//! system.
 
 mod demand;
 mod server;

@@ -284,7 +284,7 @@ fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
-/// Encodes `text` for a path: other than plain characters become `%XX`.
+/// Encodes `text` for a path: all except plain characters become `%XX`.
 fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:,".contains(&byte);
     text.bytes()

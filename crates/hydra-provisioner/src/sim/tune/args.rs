@@ -1,4 +1,4 @@
-//! What the user may say to `sim tune`.
+//! The command line of `sim tune`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use crate::sim::conf::ConfArg;
 /// What is searched, and where.
 #[derive(Debug, Args)]
 pub(crate) struct Tune {
-    /// conf.nix, or a .json file: found settings are compared with it
+    /// conf.nix, or a .json file: the settings found are compared with it
     pub(crate) conf: ConfArg,
     /// Traces or scenarios
     #[arg(required = true, value_name = "TRACE")]
     pub(crate) traces: Vec<PathBuf>,
-    /// A trace or a scenario used only to verify the found settings; may be repeated
+    /// A trace or a scenario used only to verify the settings found; may be repeated
     #[arg(long = "hold-out", value_name = "TRACE")]
     pub(crate) held_out: Vec<PathBuf>,
-    /// Number of settings tried
+    /// Number of candidate settings
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub(crate) candidates: u64,
-    /// Seed of the settings tried
+    /// Random seed of the candidate settings
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Number of seeds of each trace to search on, counted up from its own
+    /// Number of seeds per trace for the search, counted up from the trace's own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) seeds: u64,
-    /// Number of further seeds used only to verify the found settings
+    /// Number of further seeds used only to verify the settings found
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) held_out_seeds: u64,
     /// Recommend the cheapest settings with a p95 wait of at most this many seconds on every trace, instead of at most
@@ -60,7 +60,7 @@ pub(crate) struct Tune {
 /// `K/N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Shard {
-    /// From 1 on.
+    /// From 1.
     pub(super) number: u64,
     pub(super) of: u64,
 }
@@ -69,7 +69,7 @@ impl Shard {
     /// The whole search.
     pub(super) const WHOLE: Self = Self { number: 1, of: 1 };
 
-    /// Whether it tries the candidate of that number. All of them try the anchors.
+    /// Whether this shard tries the candidate. All shards try the anchors.
     pub(super) fn has(self, candidate: u64) -> bool {
         candidate <= ANCHORS.len() as u64 || candidate % self.of == self.number - 1
     }

@@ -1,4 +1,4 @@
-//! What settings are tried on: traces with their seeds, some to search on, some held out.
+//! The instances of a search: traces with seeds, some for the search and some held out.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,24 +17,24 @@ use crate::sim::input::Trace;
 use crate::sim::prices;
 use crate::sim::runs::PATIENCE;
 
-/// What a search is about: equal for all its shards.
+/// The parameters of a search, equal for all its shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct What {
     pub(super) conf: String,
-    /// The machine types' names.
+    /// The names of the machine types.
     pub(super) types: Vec<String>,
     pub(super) candidates: u64,
     pub(super) seed: u64,
-    /// By trace, the seeds that are searched on.
+    /// By trace, the seeds of the search.
     pub(super) training: Vec<(String, Vec<u64>)>,
     pub(super) held_out: Vec<(String, Vec<u64>)>,
-    /// Seconds; see [`Tune::wait`].
+    /// In seconds, see [`Tune::wait`].
     pub(super) wait: Option<u64>,
     pub(super) prices: Vec<String>,
 }
 
-/// A trace with a seed, on the configuration as it is.
+/// A trace with a seed, with the current configuration.
 pub(super) struct Instance {
     trace: String,
     setup: Setup,
@@ -108,7 +108,7 @@ impl Instances {
         }
     }
 
-    /// One seed of every trace in each round.
+    /// Each round has one seed of every trace.
     pub(super) fn training_rounds(&self) -> Vec<List<'_>> {
         let seeds = self.training.iter().map(Vec::len).max().unwrap_or(0);
         let round = |at: usize| self.training.iter().filter_map(move |list| list.get(at));
@@ -132,12 +132,12 @@ impl<'a> List<'a> {
 }
 
 impl Instance {
-    /// How long a run takes, more or less: the steps.
+    /// The approximate cost of a run: its steps.
     pub(super) fn weight(&self) -> u64 {
         self.setup.workload.steps().len() as u64 + 1
     }
 
-    /// To the end, unless the user has had enough.
+    /// Runs to the end, unless interrupted by the user.
     pub(super) fn run(&self, settings: Option<&Settings>, stop: &AtomicBool) -> Option<Outcome> {
         const LOOK_INTERVAL: Millis = Millis::from_hours(24);
         let mut setup = self.setup.clone();

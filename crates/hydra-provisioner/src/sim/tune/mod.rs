@@ -1,4 +1,4 @@
-//! `sim tune`: better settings, found by trying many on the same work; `sim merge` puts shards together.
+//! `sim tune`: finds better settings by trying many on the same work; `sim merge` combines shards.
 
 mod args;
 mod instances;
@@ -21,7 +21,7 @@ pub(crate) use args::Tune;
 use instances::{Instance, Instances, List};
 use shard::{Part, Tried};
 
-/// Searches, and prints what was found, or writes a shard of the search.
+/// Searches, and prints the result or writes a shard.
 pub(super) fn tune(args: &Tune) -> Result<Exit, Exit> {
     let instances = Instances::read(args)?;
     let search = Search { stop: &*stop_on_signals()?, args, instances: &instances };
@@ -35,14 +35,14 @@ pub(super) fn tune(args: &Tune) -> Result<Exit, Exit> {
     }
 }
 
-/// Prints what shards have found together: the same as one search.
+/// Prints the combined result of shards: the same as of one search.
 pub(super) fn merge(shards: &[PathBuf]) -> Result<Exit, Exit> {
     let parts: Result<Vec<_>, _> = shards.iter().map(|path| Part::read(path)).collect();
     let part = shard::merged(parts?).map_err(|problem| fail(Exit::BadConfig, &problem))?;
     print(report::text(&part)).map(|()| Exit::Done)
 }
 
-/// What is tried, on what.
+/// The candidates and instances of a search.
 struct Search<'a> {
     args: &'a Tune,
     instances: &'a Instances,
@@ -69,7 +69,7 @@ impl Search<'_> {
         }
         let scores: Vec<_> = alive.iter().map(|at| mean(&scores(&tried, *at))).collect();
         let on_front = front(&scores).into_iter().map(|place| alive[place]);
-        // The configuration as it is, with which all others are compared.
+        // The current configuration, which all candidates are compared with.
         let mut kept: Vec<_> = [0].into_iter().chain(on_front).collect();
         kept.sort_unstable();
         kept.dedup();
@@ -80,7 +80,7 @@ impl Search<'_> {
         Ok(tried)
     }
 
-    /// All runs of a round, several at a time; the order of what comes out is that of the instances.
+    /// All runs of a round, in parallel; results are in the order of the instances.
     fn try_on(
         &self,
         tried: &mut [Tried],
@@ -111,7 +111,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The remaining time is at most what the bar says: it takes it that nobody more is given up.
+    /// The remaining time is an upper limit: it assumes that no more candidates are dropped.
     fn progress(&self, candidates: usize, rounds: &[List<'_>]) -> ProgressBar {
         const ON_FRONT: u64 = 12;
         let training: u64 = rounds.iter().map(List::weight).sum();
@@ -120,7 +120,7 @@ impl Search<'_> {
     }
 }
 
-/// Leaves out those that an anchor beats. The configuration as it is and the anchors stay.
+/// Drops candidates that an anchor beats. The current configuration and the anchors stay.
 fn give_up(tried: &[Tried], alive: &mut Vec<usize>) {
     let anchors: Vec<_> = (0..tried.len())
         .filter(|at| is_anchor(tried[*at].number))
@@ -138,7 +138,7 @@ fn is_anchor(number: u64) -> bool {
     number <= ANCHORS.len() as u64
 }
 
-/// On what was trained on, compared with the configuration as it is.
+/// Results of the search, compared with the current configuration.
 fn scores(tried: &[Tried], at: usize) -> Vec<Score> {
     let Some(reference) = tried.first() else { return Vec::new() };
     tried[at].training.iter().zip(&reference.training).map(|(one, own)| score(one, own)).collect()

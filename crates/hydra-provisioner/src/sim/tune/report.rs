@@ -1,4 +1,4 @@
-//! What a search has found, in words.
+//! The result of a search, as text.
 
 use std::fmt::Write as _;
 
@@ -68,7 +68,7 @@ fn headline(part: &Part) -> String {
     )
 }
 
-/// The front by rising cost.
+/// The Pareto front by increasing cost.
 fn found<'a>(part: &'a Part, own: &Tried) -> Vec<Found<'a>> {
     let whole = own.training.len();
     let left: Vec<_> = part.tried.iter().filter(|one| one.training.len() == whole).collect();
@@ -90,10 +90,10 @@ fn found<'a>(part: &'a Part, own: &Tried) -> Vec<Found<'a>> {
         .collect()
 }
 
-/// The place of the cheapest that waits no longer than it may, where it was searched.
+/// The index of the cheapest one that keeps the wait limit in the search.
 fn recommended(part: &Part, found: &[Found<'_>]) -> Option<usize> {
     let traces = part.what.training.len();
-    // Round by round there; trace by trace here.
+    // There, results are sorted by round; here, by trace.
     let of_trace = |trace: usize| (trace..).step_by(traces.max(1));
     let waits_no_longer = |one: &Found<'_>| {
         let Some(seconds) = part.what.wait else {
@@ -128,7 +128,7 @@ fn table(found: &[Found<'_>], best: Option<usize>) -> String {
     grid.to_text() + &settings
 }
 
-/// Of a logarithm: the ratio, and how far it may be off.
+/// A ratio with its interval, from logarithms.
 fn ratio(Estimate { mean, half_width }: Estimate) -> String {
     let ratio = libm::exp(mean);
     match half_width {
@@ -167,7 +167,7 @@ fn mean_wait(outcomes: &[Outcome]) -> String {
     time(sum as f64 / outcomes.len().max(1) as f64)
 }
 
-/// For conf.nix.
+/// Lines for conf.nix.
 fn snippet(part: &Part, settings: &Settings) -> String {
     let mut text = format!("pollInterval = {};\n", settings.poll_interval);
     for name in &part.what.types {
@@ -176,7 +176,7 @@ fn snippet(part: &Part, settings: &Settings) -> String {
     text
 }
 
-/// What may be chance.
+/// Warnings about significance.
 fn warnings(best: &Found<'_>, found: &[Found<'_>]) -> Vec<String> {
     let mut warnings = Vec::new();
     let cost = best.saving.cost;

@@ -1,4 +1,4 @@
-//! What a search, or a part of it, has tried, and its file.
+//! The results of a search or of a shard, and its file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,26 +12,26 @@ use super::instances::What;
 use crate::commands::fail;
 use crate::exit::Exit;
 
-/// What a shard has tried.
+/// The results of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Part {
     pub(super) what: What,
     pub(super) shard: Shard,
-    /// By number; the configuration as it is comes first.
+    /// By number; the current configuration is first.
     pub(super) tried: Vec<Tried>,
 }
 
-/// A candidate, and what came of it.
+/// A candidate and its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Tried {
     pub(super) number: u64,
-    /// `None`: the configuration as it is.
+    /// `None`: the current configuration.
     pub(super) settings: Option<Settings>,
-    /// Round by round, as far as it came.
+    /// By round, as far as it was tried.
     pub(super) training: Vec<Outcome>,
-    /// Of those that were left in their shard.
+    /// Only for candidates that were not dropped in their shard.
     pub(super) held_out: Vec<Outcome>,
 }
 
@@ -60,7 +60,7 @@ impl Part {
         }
     }
 
-    /// Something that no search writes.
+    /// Content that no search writes.
     fn problem(&self) -> Option<&'static str> {
         let counts = |list: &[(String, Vec<u64>)]| list.iter().map(|(_, seeds)| seeds.len()).sum();
         let (training, held_out): (usize, usize) =
@@ -76,7 +76,7 @@ impl Part {
     }
 }
 
-/// The whole search from all its shards, in any order.
+/// Combines all shards, in any order.
 pub(super) fn merged(parts: Vec<Part>) -> Result<Part, String> {
     let mut parts = parts;
     parts.sort_by_key(|part| part.shard);
@@ -97,7 +97,7 @@ pub(super) fn merged(parts: Vec<Part>) -> Result<Part, String> {
     let mut all: BTreeMap<u64, Tried> = BTreeMap::new();
     for one in parts.into_iter().flat_map(|part| part.tried) {
         let known = all.entry(one.number).or_insert_with(|| one.clone());
-        // An anchor is tried by every shard, and may be left in some only.
+        // Every shard tries the anchors; some may have dropped them.
         if known.training != one.training {
             return Err(format!(
                 "shards disagree on candidate {}: they are not of one program",

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-/// Turns a `.drv` file into what `nix derivation show` would say of it, as far as that matters here. Paths of
-/// input derivations are without their folder.
+/// Converts a `.drv` file to the relevant part of what `nix derivation show` prints. Paths of input derivations are
+/// without their folder.
 pub(super) fn derivation(text: &str) -> Result<Value, String> {
     let rest = text.strip_prefix("Derive").ok_or("does not begin with `Derive(`")?;
     let mut reader = Reader { rest };
@@ -38,7 +38,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// A string, or a list or tuple as an array. Derivations nest three deep; so no text can exhaust the stack.
+    /// A string, or a list or tuple as an array. Derivations nest three deep; the limit bounds the stack for any text.
     fn term(&mut self) -> Result<Value, String> {
         self.nested(4)
     }
@@ -106,8 +106,8 @@ fn start(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Written by Nix 2.8 for `derivation { name = "x"; system = "s"; builder = "/b"; args = [ "a\"b" ];
-    /// dep = <another>; requiredSystemFeatures = [ "kvm" "big" ]; }`, its hashes shortened.
+    /// Written by Nix 2.8 for `derivation { name = "x"; system = "s"; builder = "/b"; args = [ "a\"b" ]; dep =
+    /// <another>; requiredSystemFeatures = [ "kvm" "big" ]; }`, with shortened hashes.
     const DRV: &str = r#"Derive([("out","/nix/store/h-x","","")],[("/nix/store/g-y.drv",["out"])],[],"s","/b",["a\"b"],[("builder","/b"),("dep","/nix/store/g-y"),("name","x"),("out","/nix/store/h-x"),("requiredSystemFeatures","kvm big"),("system","s")])"#;
 
     #[test]

@@ -9,22 +9,21 @@ use super::{ImportError, Imported, aterm};
 use crate::engine::{Distribution, Millis, Random};
 use crate::workload::{LONGEST_STEP, NewStep, WorkloadBuilder};
 
-/// One derivation as far as it matters here.
+/// The relevant part of a derivation.
 struct Derivation {
     kind: DemandKey,
     inputs: Vec<String>,
 }
 
-/// Makes a step of every derivation, all submitted at the start; Nix does not know how long they take, so
-/// that is drawn from `durations`. `jobset` is `project:jobset`; every derivation that no other needs is a
-/// build, to which all that is needed for it belongs (for the first such by path).
+/// Makes a step of every derivation, all submitted at the start; Nix does not know their durations, so they are drawn
+/// from `durations`. `jobset` is `project:jobset`. Every derivation that no other needs is a build, which contains all
+/// its dependencies (a dependency of several belongs to the first by path).
 ///
-/// Takes both shapes there are: an object by path, and (Nix 2.32 and newer) one with a version and the
-/// derivations under `derivations`, whose inputs are under `inputs.drvs`. Inputs that are not in the file
-/// count as built and are left out.
+/// Accepts both formats: an object by path, and (Nix 2.32 and newer) one with a version and the derivations under
+/// `derivations`, with inputs under `inputs.drvs`. Inputs that are not in the file count as built and are left out.
 ///
 /// # Errors
-/// With the place of what is not as Nix prints it.
+/// The place that is not in Nix's format.
 pub fn derivations(
     text: &[u8],
     jobset: &str,
@@ -34,10 +33,10 @@ pub fn derivations(
     steps_of(&parse(text)?, jobset, durations, random)
 }
 
-/// As [`derivations`], of `.drv` files: names (without their folder) with contents.
+/// Like [`derivations`], for `.drv` files: names (without their folder) with contents.
 ///
 /// # Errors
-/// With the file that is no derivation.
+/// The file that is not a derivation.
 pub fn derivation_files(
     files: impl IntoIterator<Item = (String, String)>,
     jobset: &str,
@@ -95,7 +94,7 @@ fn steps_of(
     Ok(Imported { workload: builder.finish()?, left_out })
 }
 
-/// To which build each derivation belongs: from every root down, the first root by path wins.
+/// The build of each derivation: from every root down, the first root by path wins.
 fn builds(
     derivations: &BTreeMap<String, Derivation>,
     ids: &BTreeMap<&str, u64>,
@@ -147,7 +146,7 @@ fn derivation(value: &Value) -> Result<Derivation, String> {
     Ok(Derivation { kind, inputs: inputs.keys().cloned().collect() })
 }
 
-/// What it requires, and `local` where it prefers to be built locally (`preferLocalBuild`), as the classic queue
+/// Its required features, and `local` if it prefers to be built locally (`preferLocalBuild`), as the classic queue
 /// runner shows it.
 fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
     let mut features = required_features(value)?;
@@ -160,8 +159,8 @@ fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
     Ok(features)
 }
 
-/// `requiredSystemFeatures`: words in the environment, or a list where attributes are structured (inside
-/// the JSON text `__json`, or under `structuredAttrs` since Nix 2.29).
+/// `requiredSystemFeatures`: words in the environment, or a list with structured attributes (inside the JSON text
+/// `__json`, or under `structuredAttrs` since Nix 2.29).
 fn required_features(value: &Value) -> Result<BTreeSet<Feature>, String> {
     const NAME: &str = "requiredSystemFeatures";
     let env = value.get("env");
@@ -190,7 +189,7 @@ mod tests {
         derivations(text.as_bytes(), "p:j", &durations, &mut random).map_err(|e| e.to_string())
     }
 
-    /// `id kind build -> dependents`, one a step.
+    /// `id kind build -> dependents`, one step per line.
     fn summary(imported: &Imported) -> Vec<String> {
         let workload = &imported.workload;
         let steps = workload.steps().iter().enumerate();
@@ -244,7 +243,7 @@ mod tests {
         assert_eq!(summary(&import(text).unwrap()), ["1 s:kvm 1 -> []", "2 s 1 -> [1]"]);
     }
 
-    /// What Nix 2.26 prints, shortened: as Nix 2.8, but inputs are objects.
+    /// What Nix 2.26 prints, shortened: like Nix 2.8, but inputs are objects.
     #[test]
     fn inputs_of_nix_2_26_are_read() {
         let text = r#"{

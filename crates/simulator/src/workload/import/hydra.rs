@@ -1,7 +1,7 @@
-//! What a Hydra built, as its database tells: rows of `BuildSteps` with their build and jobset.
+//! The history of a Hydra from its database: rows of `BuildSteps` with their build and jobset.
 //!
-//! Hydra does not record which step needs which, nor the features that a step required. Certain is only
-//! that a build's own derivation needs the other steps of the build; [`Order`] says what is made of the rest.
+//! Hydra does not record the dependencies of steps, nor their required features. It is only certain that a build's own
+//! derivation needs the other steps of the build; [`Order`] chooses the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,20 +14,19 @@ use crate::workload::{NewStep, WorkloadBuilder};
 
 /// `BuildSteps.type` of a build; the other is a substitution.
 const TYPE_BUILD: i32 = 0;
-/// `BuildSteps.status` of steps that ran to an end of their own: succeeded, failed, failed with output,
-/// timed out, log too long, output too large, not deterministic. Others were aborted (what is tried again
-/// has a row of its own) or never ran.
+/// `BuildSteps.status` of steps that ended by themselves: succeeded, failed, failed with output, timed out, log too
+/// long, output too large, not deterministic. Others were aborted (a retry has its own row) or never ran.
 const RAN_TO_ITS_END: [i32; 7] = [0, 1, 6, 7, 10, 11, 12];
 
-/// Which steps of a build wait for each other.
+/// The assumed dependencies within a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// Only the build's own step waits for the others: as parallel as it can be, more than it was.
+    /// Only the build's own step waits for the others: maximum parallelism, more than in reality.
     #[default]
     Certain,
-    /// A step also waits for the one that ended last before it began: in the order that was seen, less
-    /// parallel than it could be where machines were few.
+    /// A step also waits for the one that ended last before it started: the observed order, with less parallelism than
+    /// possible if there were few machines.
     Observed,
 }
 
@@ -48,17 +47,17 @@ pub struct HydraStep {
     pub global_priority: i32,
     /// `BuildSteps.type`.
     pub step_type: i32,
-    /// `BuildSteps.busy`; 0 when it does not run.
+    /// `BuildSteps.busy`; 0 if it does not run.
     pub busy: i32,
     /// `BuildSteps.status`.
     pub status: Option<i32>,
-    /// `BuildSteps.propagatedFrom`: the build that it failed in.
+    /// `BuildSteps.propagatedFrom`: the build in which it failed.
     pub propagated_from: Option<i32>,
     /// `BuildSteps.startTime`.
     pub started_at: Option<i32>,
     /// `BuildSteps.stopTime`.
     pub stopped_at: Option<i32>,
-    /// `BuildSteps.system`, or else that of the build.
+    /// `BuildSteps.system`, otherwise that of the build.
     pub system: String,
     /// Whether its derivation is that of the build.
     pub is_own: Own,
@@ -67,13 +66,13 @@ pub struct HydraStep {
 /// Whether a step's derivation is that of the build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
-    /// It is what the build is for.
+    /// The build's own step.
     Yes,
-    /// The build needs it.
+    /// A dependency of the build.
     No,
 }
 
-/// A step that is kept.
+/// A step of the workload.
 #[derive(Clone, Debug)]
 struct Ran {
     id: u64,
@@ -82,7 +81,7 @@ struct Ran {
     stopped_at: u64,
 }
 
-/// Takes rows one after the other, so that they need not be in memory.
+/// Takes rows one by one, so that they need not fit in memory.
 #[derive(Debug)]
 pub struct HydraSteps {
     order: Order,
@@ -115,10 +114,10 @@ impl HydraSteps {
         self.starts_at
     }
 
-    /// Takes the next row. Rows come in the order of their build's timestamp, build and number.
+    /// Takes the next row. Rows are sorted by their build's timestamp, build and number.
     ///
     /// # Errors
-    /// When there are too many steps or jobsets.
+    /// If there are too many steps or jobsets.
     pub fn add(&mut self, row: HydraStep) -> Result<(), ImportError> {
         let (queued_at, started_at, stopped_at) = match times(&row) {
             Ok(times) => times,
@@ -142,7 +141,7 @@ impl HydraSteps {
     /// The workload.
     ///
     /// # Errors
-    /// When there are too many steps.
+    /// If there are too many steps.
     pub fn finish(mut self) -> Result<Imported, ImportError> {
         self.end_build()?;
         let workload = self.builder.finish()?;
@@ -191,7 +190,7 @@ impl HydraSteps {
     }
 }
 
-/// When it entered the queue, began and ended; or why it is left out.
+/// When it entered the queue, started and ended; or why it is left out.
 fn times(row: &HydraStep) -> Result<(u64, u64, u64), &'static str> {
     if row.step_type != TYPE_BUILD {
         return Err("substitutions, which need no build machine");
@@ -214,8 +213,8 @@ fn times(row: &HydraStep) -> Result<(u64, u64, u64), &'static str> {
     }
 }
 
-/// By step: the other that ended last before it began. A build's own step is waited for by none, and of
-/// two steps that took no time the first is not waited for by the second: neither makes a circle.
+/// By step: the other step that ended last before it started. No step waits for a build's own step, and of two steps of
+/// zero duration the second does not wait for the first: so there is no cycle.
 fn ended_before(of_build: &[Ran]) -> Vec<Option<u64>> {
     let mut ends: Vec<_> = of_build
         .iter()

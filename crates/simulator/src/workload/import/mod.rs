@@ -1,4 +1,4 @@
-//! Work of others as workloads.
+//! Workloads from external sources.
 
 mod aterm;
 mod derivations;
@@ -18,14 +18,14 @@ use super::{Workload, WorkloadError};
 pub struct Imported {
     /// The steps.
     pub workload: Workload,
-    /// What was left out, with the reason and how often.
+    /// What was left out: the reason and how often.
     pub left_out: Vec<String>,
 }
 
-/// Text that is no such file.
+/// An invalid file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ImportError {
-    /// At one line, counted from 1.
+    /// A problem in one line, counted from 1.
     #[error("line {line}: {message}")]
     Line {
         /// Which.
@@ -33,10 +33,10 @@ pub enum ImportError {
         /// What is wrong with it.
         message: String,
     },
-    /// At the file as a whole or at an attribute of it.
+    /// A problem of the whole file or of an attribute.
     #[error("{0}")]
     Content(String),
-    /// The steps make no workload.
+    /// The steps are not a valid workload.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
 }

@@ -1,5 +1,5 @@
-//! The Standard Workload Format of the Parallel Workloads Archive (Chapin et al. 1999, "Benchmarks and
-//! standards for the evaluation of parallel job schedulers"): a job a line, 18 numbers, -1 for unknown.
+//! The Standard Workload Format of the Parallel Workloads Archive (Chapin et al. 1999, "Benchmarks and standards for
+//! the evaluation of parallel job schedulers"): one job per line, 18 numbers, -1 for unknown.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -12,7 +12,7 @@ use crate::engine::Millis;
 use crate::workload::{NewStep, WorkloadBuilder};
 
 const FIELDS: usize = 18;
-/// Places of the fields that are used, counted from 0 (the format counts from 1).
+/// Indices of the used fields, from 0 (the format counts from 1).
 const JOB: usize = 0;
 const SUBMIT: usize = 1;
 const RUN_TIME: usize = 3;
@@ -20,15 +20,15 @@ const PROCESSORS_USED: usize = 4;
 const PROCESSORS_ASKED: usize = 7;
 const USER: usize = 11;
 const PRECEDING_JOB: usize = 16;
-/// The largest machines of the archive have some hundred thousand; a million is a mistake.
+/// The largest machines of the archive have some hundred thousand processors; a million is a mistake.
 const MOST_PROCESSORS: u64 = 1_000_000;
 
-/// What a job of several processors becomes: Hydra gives a step one slot of one machine.
+/// How a job of several processors is converted: Hydra gives a step one slot of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processors {
-    /// As many steps as it had processors, each as long as the job: the same work.
+    /// One step per processor, each as long as the job: the same work.
     Steps,
-    /// One step: the work of the other processors is left out.
+    /// One step: the work of the other processors is dropped.
     Ignore,
 }
 
@@ -43,12 +43,12 @@ struct Job {
     preceding: Option<u64>,
 }
 
-/// Reads jobs as steps of `kind`: users are jobsets, jobs are builds, a preceding job is a dependency.
+/// Reads jobs as steps of `kind`: users become jobsets, jobs become builds, a preceding job becomes a dependency.
 ///
-/// Jobs without a run time (they never ran) are left out, and so are dependencies on what is left out.
+/// Jobs without a run time (they never ran) are left out, and so are dependencies on them.
 ///
 /// # Errors
-/// With the line that is not 18 numbers, or has a time before the start; with a job that is there twice.
+/// The line that does not have 18 numbers, or has a time before the start, or repeats a job.
 pub fn swf(
     text: impl BufRead,
     kind: &DemandKey,
@@ -96,7 +96,7 @@ fn left_out(jobs: &[Job], never_ran: u64, processors: Processors) -> Vec<String>
     left_out
 }
 
-/// The jobs that ran, and how many did not.
+/// The jobs that ran, and the number of others.
 fn read(text: impl BufRead) -> Result<(Vec<Job>, u64), ImportError> {
     let mut jobs = Vec::new();
     let mut never_ran = 0_u64;
@@ -131,7 +131,7 @@ fn job(line: &str) -> Result<Option<Job>, String> {
     let submit = u64::try_from(fields[SUBMIT])
         .map_err(|_| format!("job {id} is submitted at {} s, before the start", fields[SUBMIT]))?;
     let Ok(run_time) = u64::try_from(fields[RUN_TIME]) else { return Ok(None) };
-    // Where the ones used are not known, those that were asked for; a job has one at least.
+    // If the number of used processors is unknown, that of requested ones; a job has at least one.
     let known = [PROCESSORS_USED, PROCESSORS_ASKED].map(|place| fields[place]);
     let processors = known.into_iter().find(|number| *number > 0).unwrap_or(1);
     let processors = u64::try_from(processors).unwrap_or(1);
@@ -178,7 +178,7 @@ mod tests {
         DemandKey { system: System::new("x86_64-linux"), features: [].into() }
     }
 
-    /// The head and three jobs of a trace as the archive has them, and one with a predecessor.
+    /// The header and three jobs of a trace from the archive, and one with a predecessor.
     const TRACE: &str = "\
 ; Version: 2.2
 ; Computer: Intel iPSC/860
@@ -221,7 +221,7 @@ mod tests {
         );
     }
 
-    /// The work of a trace is processors times run time, whatever it becomes.
+    /// The work of a trace is processors times run time, for either conversion.
     #[test]
     fn processors_are_work() {
         let imported = swf(TRACE.as_bytes(), &kind(), Processors::Steps).unwrap();
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!((dependents(127), dependents(128)), (vec![], vec![257]), "4 waits for all of 2");
         assert!(imported.left_out[1].starts_with("that 2 jobs had"), "{:?}", imported.left_out);
 
-        // Only the processors that were asked for are known; none is known.
+        // Only the number of requested processors is known; no number is known.
         let text = "1 0 -1 5 -1 -1 -1 3 -1 -1 -1 1 1 1 -1 -1 -1 -1\n2 0 -1 5 0 -1 -1 -1 -1 -1 -1 1 1 1 -1 -1 -1 -1\n";
         let imported = swf(text.as_bytes(), &kind(), Processors::Steps).unwrap();
         assert_eq!(imported.workload.steps().len(), 4);
