@@ -25,7 +25,7 @@ in
     keepAliveFile = lib.mkOption {
       type = lib.types.strMatching "/.*";
       default = "/run/keep-alive";
-      description = "The file whose age is checked. hydra-provisioner touches `/run/keep-alive`.";
+      description = "The machine powers itself off when this file is too old. hydra-provisioner touches `/run/keep-alive`.";
     };
   };
 

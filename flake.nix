@@ -1,5 +1,5 @@
 {
-  description = "Creates build machines when a Hydra queue grows, and releases them when they are not worth their cost";
+  description = "Creates build machines when a Hydra queue grows, and releases them when they are not needed";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixpkgs-unstable";
 

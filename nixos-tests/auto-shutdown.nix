@@ -1,4 +1,4 @@
-# A build machine that was forgotten powers itself off, but never while somebody builds or is logged in.
+# A build machine that was forgotten powers itself off, but never while it builds or a user is logged in.
 { common, ... }:
 
 {
@@ -37,7 +37,7 @@
     server.succeed("systemctl start idle-monitor.service")
     seen_as_busy("a build keeps the machine up")
 
-    # Somebody logs in before the build ends, so that the machine is never left alone.
+    # A user logs in before the build ends, so that the machine is never unused.
     server.succeed("systemd-run --unit=login --property=PAMName=login --property=User=root sleep infinity")
     server.wait_until_succeeds("loginctl list-sessions --no-legend | grep root")
     server.succeed("systemctl stop build.service")

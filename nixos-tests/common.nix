@@ -64,7 +64,7 @@ in
 
 
     def write(path: str, text: str) -> None:
-        """Whoever reads the file sees the old text or the new one."""
+        """A reader sees the old text or the new one."""
         server.succeed(f"cat > {path}.new <<'END'\n{text}\nEND", f"mv {path}.new {path}")
 
 

@@ -1,5 +1,5 @@
 # A provider that hangs holds up nobody: machines of other types are created and offered, metrics are served, a reload and
-# the end of the service take seconds. What was asked for is created once, by whoever runs next.
+# the end of the service take seconds. A requested machine is created once, by the next run.
 { common, ... }:
 
 {

@@ -1,4 +1,4 @@
-# The current queue runner, which is asked over REST and whose builders register themselves: a machine's builder is
+# The current queue runner, which is asked over REST; its builders register themselves: a machine's builder is
 # started when the machine comes, and stopped before it goes. The queue runner is the simulator's; all machines are this
 # server, and a builder is a word to the queue runner.
 { common, ... }:

@@ -58,7 +58,7 @@ install_missing() {
   echo "${0##*/}: installing as root, with apt-get:" >&2
   printf '%s\n' "${reasons[@]}" >&2
   if [ "${1-}" != --yes ] && [ -t 0 ]; then
-    read -r -p "Go on? [y/N] " answer
+    read -r -p "Continue? [y/N] " answer
     [[ $answer = [yY]* ]] || { echo "${0##*/}: nothing was changed" >&2; return 1; }
   fi
   "${sudo[@]}" apt-get update -qq

@@ -1,4 +1,4 @@
-# The configurations whose units and settings are kept beside this file. Where a package is needed: `pkgs`.
+# The configurations; their units and settings are stored in `expected`. Packages come from `pkgs`.
 # `test-NAME` is the server of nixos-tests/NAME.nix (scripts/ci/check-scenarios).
 { pkgs }:
 

@@ -1,4 +1,4 @@
-# In place of nixpkgs where that cannot be had: enough to evaluate the structure of our flake, and no more.
+# A stand-in for nixpkgs where it is not available: only enough to evaluate the structure of our flake.
 # Packages are empty derivations of the right name. `scripts/ci/check-nix` uses it.
 {
   outputs =

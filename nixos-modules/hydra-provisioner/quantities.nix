@@ -52,9 +52,9 @@ in
   duration = types.either types.ints.unsigned (types.strMatching "([0-9]+[smhd])+");
   mebibytes = types.either types.ints.unsigned (types.strMatching "[0-9]+[MGT]");
 
-  costLimits = whose: {
-    maxHourlyCost = dollarsOption "Maximum dollars per hour of ${whose}. Every type needs `dollarsPerHour`.";
-    maxDailyCost = dollarsOption "Maximum dollars per day (UTC) of ${whose}.";
-    maxMonthlyCost = dollarsOption "Maximum dollars per month (UTC) of ${whose}.";
+  costLimits = owner: {
+    maxHourlyCost = dollarsOption "Maximum dollars per hour of ${owner}. Every type needs `dollarsPerHour`.";
+    maxDailyCost = dollarsOption "Maximum dollars per day (UTC) of ${owner}.";
+    maxMonthlyCost = dollarsOption "Maximum dollars per month (UTC) of ${owner}.";
   };
 }

@@ -31,7 +31,7 @@ let
       type = types.nullOr (types.strMatching "[0-9]+:[0-9]+ *- *[0-9]+:[0-9]+");
       default = null;
       example = "07:00-19:00";
-      description = "Hours in which these settings apply; a range whose end is before its start continues into the next day. `null`: all day.";
+      description = "Hours in which these settings apply; a range with its end before its start continues into the next day. `null`: all day.";
     };
     timeZone = mkOption {
       type = types.nullOr types.nonEmptyStr;

@@ -13,7 +13,7 @@ pub(crate) struct OwnName {
     pub(crate) contradiction: Option<String>,
 }
 
-/// Parses `printed`, the output of [`ASK_HOST_NAME`], of a machine whose provider reports `reported`. The
+/// Parses `printed`, the output of [`ASK_HOST_NAME`], of a machine; its provider reports `reported`. The
 /// machine's own name is used.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::atomic_file::create_folder;
 
-/// No access for others: whoever can open the file can lock it, and so block us.
+/// No access for others: anyone who can open the file can lock it, and so block us.
 const MODE: u32 = 0o600;
 /// How long the children of a killed holder may take to end.
 const CHILDREN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ impl Lock {
     /// Writes what its holder does now, for others to read.
     ///
     /// # Errors
-    /// When it cannot be written; it is ours all the same.
+    /// When it cannot be written; the lock is held anyway.
     pub fn describe(&self, details: &str) -> io::Result<()> {
         let mut file = &self.file;
         file.set_len(0)?;

@@ -70,9 +70,9 @@ fn problems_at_the_top() {
         (json!({ "tag": null, "queue": null }), &[]),
         (json!([]), &["the configuration: must be an attribute set, is a list"]),
         (
-            json!({ "statuscommand": [], "systemType": {}, "sshOption": [], "colour": 1 }),
+            json!({ "statuscommand": [], "systemType": {}, "sshOption": [], "flavor": 1 }),
             &[
-                "colour: unknown option",
+                "flavor: unknown option",
                 "sshOption: unknown option; did you mean sshOptions?",
                 "statuscommand: unknown option; did you mean statusCommand?",
                 "systemType: unknown option; did you mean systemTypes?",

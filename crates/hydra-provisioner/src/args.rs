@@ -178,7 +178,7 @@ pub(crate) enum Command {
         /// snapshot
         #[arg(long, value_name = "OTHER", num_args = 0..=1, require_equals = true,
               conflicts_with_all = ["json", "print_snapshot"])]
-        #[allow(clippy::option_option, reason = "an option whose value may be left out")]
+        #[allow(clippy::option_option, reason = "an option with an optional value")]
         diff: Option<Option<PathBuf>>,
     },
     /// Show past events: machines created, ready, released and why, failures

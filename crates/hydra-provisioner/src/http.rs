@@ -32,7 +32,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// A client that takes no data for this long is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// After an error of `accept`, for example when there are no more descriptors.
+/// After an error of `accept`, for example when there are no free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket.

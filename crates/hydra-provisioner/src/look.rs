@@ -44,7 +44,7 @@ pub(crate) fn at_work(config: &Config) -> String {
     };
     let refused = state::refused(&config.state_dir)
         .map(|reason| {
-            format!("its configuration was NOT reloaded, the old one goes on: {reason}\n")
+            format!("its configuration was NOT reloaded, the old one stays active: {reason}\n")
         })
         .unwrap_or_default();
     format!("{what} ({holder})\n{refused}")

@@ -112,8 +112,8 @@ fn budgets(plan: &Plan) -> impl Iterator<Item = (Occasion, String)> {
             LimitName::MaxDailyCost { limit, .. } => ("maxDailyCost", limit),
             LimitName::MaxMonthlyCost { limit, .. } => ("maxMonthlyCost", limit),
         };
-        let whose = if *by_type { "of the type" } else { "of the farm" };
-        let text = format!("{machine_type}: no more machines, {name} {whose} is reached ({limit})");
+        let owner = if *by_type { "of the type" } else { "of the farm" };
+        let text = format!("{machine_type}: no more machines, {name} {owner} is reached ({limit})");
         Some((Occasion::Budget, text))
     })
 }

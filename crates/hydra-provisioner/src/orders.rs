@@ -141,15 +141,12 @@ pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
     let name = &record.machine.name;
     if record.machine.memory.missing.is_none() {
         let what = format!(
-            "{name} was not seen to be missing from its provider's listing. If it exists, it goes on running and \
+            "{name} was not seen to be missing from its provider's listing. If it exists, it continues to run and \
              costing money, and what it builds is lost to Hydra when it is shut down; if it is listed again, it is \
              not forgotten"
         );
         if !args.force {
-            return Err(fail(
-                Exit::BadConfig,
-                &format!("{what}. To forget it all the same: --force"),
-            ));
+            return Err(fail(Exit::BadConfig, &format!("{what}. To forget it anyway: --force")));
         }
         agree("Forget it?", &what)?;
     }

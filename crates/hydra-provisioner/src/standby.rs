@@ -121,7 +121,7 @@ fn reload(args: &RunArgs) {
             tell_reloading();
             begin_anew();
         }
-        Err(error) => tracing::error!("not reloaded, the old configuration goes on: {error}"),
+        Err(error) => tracing::error!("not reloaded, the old configuration stays active: {error}"),
     }
     notify(&[NotifyState::Ready]);
 }

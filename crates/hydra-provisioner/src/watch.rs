@@ -106,7 +106,7 @@ fn reload_on_demand(
             tell_reloading();
             let reloaded = reload(&args, &handle, &programs);
             if let Err(reason) = &reloaded {
-                tracing::error!("not reloaded, the old configuration goes on: {reason}");
+                tracing::error!("not reloaded, the old configuration stays active: {reason}");
             }
             board.reloaded(reloaded.err());
             // The reload is over, successful or not.
@@ -184,7 +184,7 @@ fn tell_status(step: &Step<'_>, last: &mut String) {
     let machines = step.reconciler.records().count();
     let mut status = format!("{machines} machines, {under_way} operations under way, {queue}");
     if step.refused.is_some() {
-        status.push_str("; configuration NOT reloaded, the old one goes on (see `status`)");
+        status.push_str("; configuration NOT reloaded, the old one stays active (see `status`)");
     }
     if status != *last {
         notify(&[NotifyState::Status(&status)]);

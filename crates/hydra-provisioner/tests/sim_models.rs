@@ -95,14 +95,14 @@ fn a_silent_loss_is_noticed_late() {
 }
 
 #[test]
-fn builds_are_cancelled() {
+fn builds_are_canceled() {
     let steps = [
         json!({ "submit": 0, "duration": 3_600_000, "cancel": 600_000 }),
         json!({ "submit": 0, "duration": 1000, "cancel": 86_400_000 }),
         json!({ "submit": 1000, "duration": 1000, "dependencies": [1] }),
     ];
     let total = run(&steps, &json!({}));
-    assert_eq!((&total["built"], &total["cancelled"]), (&json!(1), &json!(2)));
+    assert_eq!((&total["built"], &total["canceled"]), (&json!(1), &json!(2)));
     assert!(total["busy"].as_u64().unwrap() < 600_000, "it ends on its machine: {total}");
 }
 

@@ -1,4 +1,4 @@
-//! Machines whose outputs are being copied although the queue runner counts no job on them any more.
+//! Machines with outputs that are being copied although the queue runner counts no job on them any more.
 //!
 //! Since April 2025 the classic queue runner ends a machine's job when it begins to copy the step's outputs
 //! (`State::buildRemote` in `build-remote.cc`); the step itself stays active. Releasing the machine then

@@ -205,7 +205,7 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// A requested machine whose answer was lost may exist.
+/// If the answer was lost, the requested machine may exist.
 pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
     let memory = &observed.machine.memory;
     let may_be_there = observed.machine.state == MachineState::Requested && memory.paid.is_some();

@@ -122,7 +122,7 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
     })
 }
 
-/// The systems whose steps a machine of `pool` builds, including `i686-linux` on `x86_64`.
+/// The systems for which a machine of `pool` builds steps, including `i686-linux` on `x86_64`.
 pub fn systems_built_by(pool: &PoolPolicy) -> Vec<System> {
     let i686 = System::new("i686-linux");
     let mut systems = pool.systems.clone();

@@ -226,7 +226,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// The back-off of a type whose creations failed.
+/// The back-off of a type after failed creations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackOff {

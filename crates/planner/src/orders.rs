@@ -17,7 +17,7 @@ pub struct Order {
     pub word: Word,
     /// When it was given.
     pub at: Timestamp,
-    /// By whom: a user name.
+    /// Who gave it: a user name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
     /// The operator's reason.

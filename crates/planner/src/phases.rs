@@ -123,7 +123,7 @@ fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
     observed.order.is_some_and(|order| matches!(order.word, Word::Drain(_)))
 }
 
-/// When the judgment of a machine changes although nothing happens.
+/// When the health of a machine changes without an event.
 fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
     let memory = &observed.machine.memory;
     let pool = policy.pools.get(&observed.machine.machine_type);

@@ -188,7 +188,7 @@ pub enum ReleaseReason {
     ReserveFull,
     /// Its type is not in the policy any more.
     TypeNotConfigured,
-    /// The provider reports that it has failed for good.
+    /// The provider reports that it has failed permanently.
     Failed,
     /// Its deployments keep failing, and it builds nothing.
     NeverReady {

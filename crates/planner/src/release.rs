@@ -76,7 +76,7 @@ pub(crate) fn next_step(
 }
 
 /// Whether builds may have started since the answer that `step` depends on. A builder that could not be
-/// stopped, or whose machine could not be stopped or destroyed, may have registered again.
+/// stopped, or on a machine that could not be stopped or destroyed, may have registered again.
 fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
     match step {
         ReleaseStep::Drain => true,

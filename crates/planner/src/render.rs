@@ -166,17 +166,17 @@ impl Display for Deferred {
 impl Display for LimitReached {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { limit, by_type, until: _ } = self;
-        let whose = if *by_type { "this type" } else { "the farm" };
+        let owner = if *by_type { "this type" } else { "the farm" };
         match limit {
-            LimitName::MaxMachines => write!(f, "maxMachines of {whose} is reached"),
+            LimitName::MaxMachines => write!(f, "maxMachines of {owner} is reached"),
             LimitName::MaxHourlyCost { limit } => {
-                write!(f, "maxHourlyCost of {whose} is {limit}")
+                write!(f, "maxHourlyCost of {owner} is {limit}")
             }
             LimitName::MaxDailyCost { limit, spent } => {
-                write!(f, "maxDailyCost of {whose} is {limit}, {spent} spent")
+                write!(f, "maxDailyCost of {owner} is {limit}, {spent} spent")
             }
             LimitName::MaxMonthlyCost { limit, spent } => {
-                write!(f, "maxMonthlyCost of {whose} is {limit}, {spent} spent")
+                write!(f, "maxMonthlyCost of {owner} is {limit}, {spent} spent")
             }
         }
     }

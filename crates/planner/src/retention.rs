@@ -294,7 +294,7 @@ fn release(how: ReleaseHow, reason: ReleaseReason) -> Judgment {
     Judgment { verdict: Verdict::Release { how, reason }, until: None }
 }
 
-/// The verdict on a machine whose provider could not be listed.
+/// The verdict on a machine of a provider that could not be listed.
 pub(crate) fn keep_unlisted(observed: &Observed<'_>) -> Verdict {
     match ending(observed) {
         Some(Judgment { verdict: verdict @ Verdict::Ending { .. }, .. }) => verdict,

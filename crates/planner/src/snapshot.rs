@@ -22,14 +22,14 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// Every machine of our tag, with recorded intents to create as [`MachineState::Requested`].
     pub machines: Vec<Machine>,
-    /// Machine types whose machines could not be listed, with the reason. Their machines above are the last
+    /// Machine types with machines that could not be listed, with the reason. Their machines above are the last
     /// known ones. Nothing of these types is created or released.
     #[serde(default)]
     pub unlisted: BTreeMap<MachineType, String>,
     /// What machines share and may not use up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
-    /// Types whose creations failed.
+    /// Types with failed creations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub back_off: BTreeMap<MachineType, BackOff>,
     /// Measurements of earlier machines, per type.
@@ -198,7 +198,7 @@ pub enum MachineState {
     Stopping,
     /// It is off; its disk is kept.
     Stopped,
-    /// It has failed for good.
+    /// It has failed permanently.
     Failed,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Load {
     pub(crate) mean_wait: Option<Seconds>,
 }
 
-/// The target that counts for a type whose new machines are ready after `start_time`.
+/// The target of a type; its new machines are ready after `start_time`.
 pub(crate) fn within_reach(target: Seconds, start_time: Seconds) -> Seconds {
     target.max(start_time)
 }

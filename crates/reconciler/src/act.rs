@@ -62,7 +62,7 @@ impl Reconciler {
         }
     }
 
-    /// Records intents, and begins the creations whose intents are recorded. After a crash in between, only a
+    /// Records intents, and begins the creations with recorded intents. After a crash in between, only a
     /// name is left to resolve, not an unknown machine.
     pub(crate) fn create(&mut self, plan: &Plan) {
         for provision in &plan.provision {

@@ -17,7 +17,7 @@ use crate::record::Record;
 const MISSING_TIMEOUT: Seconds = Seconds(120);
 /// How long a new machine may take to appear in a listing: providers' listings lag.
 const FIRST_LISTING_TIMEOUT: Seconds = Seconds(600);
-/// How long a machine may take to appear in a listing after a creation whose outcome is unknown. Until then it counts
+/// How long a machine may take to appear in a listing after a creation with an unknown outcome. Until then it counts
 /// against all limits.
 const UNKNOWN_OUTCOME_TIMEOUT: Seconds = Seconds(1800);
 /// The interval between listings of a provider while machines of it boot.
@@ -266,7 +266,7 @@ impl Reconciler {
         self.note_of(name, Happening::Interrupted);
     }
 
-    /// A machine whose creation had an unknown outcome and that is still not listed after the timeout does not exist.
+    /// After a creation with an unknown outcome, a machine that is not listed by the timeout does not exist.
     fn note_never_created(
         &mut self,
         id: &ProviderId,

@@ -397,7 +397,7 @@ impl Reconciler {
         Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") }
     }
 
-    /// Machines whose boot exceeds its time limit count as failing.
+    /// Machines that exceed the time limit of a boot count as failing.
     pub(crate) fn fail_slow_boots(&mut self) {
         let limit = self.configuration.timing.deploy_timeout;
         let slow: Vec<_> = self

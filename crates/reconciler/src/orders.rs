@@ -81,7 +81,7 @@ impl Reconciler {
         }
     }
 
-    /// Deletes the record of a machine that its provider does not list, or whose provider cannot be listed.
+    /// Deletes the record of a machine that its provider does not list, or cannot list now.
     fn forget(&mut self, name: &MachineName) {
         let Some(record) = self.records.get(name) else { return };
         let provider = self.providers.get(&record.provider);

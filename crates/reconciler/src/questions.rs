@@ -32,7 +32,7 @@ pub(crate) struct Questions {
     /// The moment of the last answered question, whether or not the answer was newer.
     answered: Sequence,
     is_answered: bool,
-    /// The status' own time, and when we first saw it. A status whose time does not advance is stale.
+    /// The status' own time, and when we first saw it. A status is stale if its time does not advance.
     status_time: Option<(Timestamp, Timestamp)>,
     /// Whether that time has advanced since we first saw it. Then the queue runner's clock may be off, but
     /// the status is live.

@@ -259,7 +259,7 @@ impl Reconciler {
         }
     }
 
-    /// Machines whose deployment settings have changed are deployed again.
+    /// Machines with changed deployment settings are deployed again.
     fn redeploy_changed_settings(&mut self, new: &Configuration) {
         for record in self.records.values_mut() {
             let digest = new.settings.get(&record.machine.machine_type);

@@ -271,7 +271,7 @@ impl Record {
 pub struct State {
     /// The machines.
     pub records: Vec<Record>,
-    /// The back-off of types whose creations failed.
+    /// The back-off of types after failed creations.
     pub back_off: BTreeMap<MachineType, BackOff>,
     /// The measurements of earlier machines, per type.
     pub experience: BTreeMap<MachineType, Experience>,

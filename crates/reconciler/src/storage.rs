@@ -21,7 +21,7 @@ pub(crate) struct Storage {
     back_off: BTreeSet<MachineType>,
     experience: BTreeSet<MachineType>,
     orders_done: Vec<Order>,
-    /// Entries whose write failed, and newer ones.
+    /// Entries that could not be written, and newer ones.
     unwritten: VecDeque<HistoryEntry>,
     history: VecDeque<HistoryEntry>,
     /// Entries that [`Reconciler::take_history`] has not returned yet.
@@ -94,7 +94,7 @@ impl Storage {
         self.under_way.is_empty() && (is_clean || self.failed.is_some())
     }
 
-    /// Changes whose write failed are written again, with the values at that time.
+    /// Changes that could not be written are written again, with the values at that time.
     fn requeue(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {

@@ -31,7 +31,7 @@ impl Reconciler {
         }
     }
 
-    /// The types whose machines are not known for certain, with the reason.
+    /// The types with machines that are not known for certain, with the reason.
     fn unlisted(&self) -> BTreeMap<MachineType, String> {
         let mut unlisted = BTreeMap::new();
         for (id, provider) in &self.providers {

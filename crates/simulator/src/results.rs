@@ -47,7 +47,7 @@ pub struct Results {
     pub turns: u64,
     /// Violated rules; must be empty.
     pub violations: usize,
-    /// Builds whose steps have all ended.
+    /// Builds with no unfinished steps.
     pub builds: u64,
     /// From a build's submission until its last step ended.
     pub build_times: Spread,
@@ -68,7 +68,7 @@ pub struct Metrics {
     /// Of these: supported by no machine for longer than the queue runner waits.
     pub unsupported: u64,
     /// Of these: their build was canceled.
-    pub cancelled: u64,
+    pub canceled: u64,
     /// Steps that have not ended.
     pub unfinished: u64,
     /// From when a step became runnable until its last try started.
@@ -96,7 +96,7 @@ pub struct Metrics {
     /// Of that: booting and being deployed.
     pub booting: Millis,
     /// Step time divided by the time that ready machines offer, in thousandths.
-    pub utilisation: u64,
+    pub utilization: u64,
     /// Time in which steps waited and no machine that could build them was idle (in total: summed over the types).
     pub under_provisioned: Millis,
     /// Time in which a machine was idle and no step waited for it (in total: summed over the types).
@@ -220,7 +220,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Of the steps for whose index `belongs` is true.
+    /// Of the steps with an index for which `belongs` is true.
     fn metrics(&self, belongs: impl Fn(usize) -> bool) -> Metrics {
         let mut metrics = Metrics::default();
         let (mut first, mut last) = (Millis::NEVER, Millis::ZERO);
@@ -231,7 +231,7 @@ impl Steps<'_> {
         for (spec, record) in chosen() {
             first = first.min(spec.submit);
             metrics.unsupported += u64::from(record.phase == Phase::Unsupported);
-            metrics.cancelled += u64::from(record.phase == Phase::Cancelled);
+            metrics.canceled += u64::from(record.phase == Phase::Canceled);
             match record.phase {
                 Phase::Succeeded => metrics.built += 1,
                 phase if phase.is_final() => metrics.failed += 1,
@@ -293,7 +293,7 @@ impl Metrics {
         self.busy = usage.busy;
         self.idle = usage.idle();
         self.booting = usage.booting;
-        self.utilisation = usage.building.0.saturating_mul(1000) / usage.offered.0.max(1);
+        self.utilization = usage.building.0.saturating_mul(1000) / usage.offered.0.max(1);
     }
 
     fn set_provisioning(&mut self, provisioning: &Provisioning) {

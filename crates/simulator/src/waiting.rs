@@ -53,6 +53,6 @@ fn word(phase: Phase) -> &'static str {
         | Phase::Aborted
         | Phase::Unsupported
         | Phase::DependencyFailed
-        | Phase::Cancelled => "ended",
+        | Phase::Canceled => "ended",
     }
 }

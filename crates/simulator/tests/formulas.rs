@@ -115,7 +115,7 @@ fn erlang_c(servers: u32, load: f64) -> f64 {
 fn a_fixed_fleet_is_m_m_c() {
     for (servers, gap, service) in [(1, 1000, 700), (3, 1000, 2400), (8, 1000, 7000)] {
         let mut waits = Vec::new();
-        let mut utilisations = Vec::new();
+        let mut utilizations = Vec::new();
         for seed in (0..SEEDS).map(Seed) {
             let workload = workload(seed, 20_000, gap, service);
             let last = workload.last_submission();
@@ -127,7 +127,7 @@ fn a_fixed_fleet_is_m_m_c() {
             let world = simulation.world();
             waits.push(mean_wait(world));
             let usage = &world.usage()[&MachineType::new(TYPE)];
-            utilisations.push(usage.busy.0 as f64 / usage.paid.0 as f64);
+            utilizations.push(usage.busy.0 as f64 / usage.paid.0 as f64);
             assert_eq!(world.violations(), []);
         }
         let load = service as f64 / gap as f64;
@@ -135,9 +135,9 @@ fn a_fixed_fleet_is_m_m_c() {
         let wait = Estimate::of(&waits);
         assert!(wait.holds(expected_wait), "M/M/{servers}: {wait:?}, expected {expected_wait}");
         assert!(wait.half_width.unwrap() < expected_wait / 15.0, "{wait:?} is too vague");
-        let utilisation = Estimate::of(&utilisations);
+        let utilization = Estimate::of(&utilizations);
         let expected = load / f64::from(servers);
-        assert!(utilisation.holds(expected), "M/M/{servers}: {utilisation:?}, expected {expected}");
+        assert!(utilization.holds(expected), "M/M/{servers}: {utilization:?}, expected {expected}");
     }
 }
 

@@ -68,16 +68,16 @@ fn steps_go_by_build_alone_in_older_versions() {
     }
 }
 
-/// Seen with a real one: cancelled builds stay "runnable" until the dispatcher wakes up; `nrRunnableSteps` does not.
+/// Seen with a real one: canceled builds stay "runnable" until the dispatcher wakes up; `nrRunnableSteps` does not.
 #[test]
-fn classic_cancelled_steps_are_told_until_the_dispatcher_wakes() {
+fn classic_canceled_steps_are_told_until_the_dispatcher_wakes() {
     let mut bench = Bench::new(Settings::CLASSIC, vec![step(1, "s", &[]), step(2, "s", &[1])], &[]);
     bench.dispatch();
     bench.queue_runner.take_wake(bench.now);
     let first = bench.step(1);
     assert_eq!(bench.queue_runner.cancel(first, bench.now), None);
-    assert_eq!(bench.phase(1), Phase::Cancelled);
-    assert_eq!(bench.phase(2), Phase::Cancelled, "nothing is left of the build");
+    assert_eq!(bench.phase(1), Phase::Canceled);
+    assert_eq!(bench.phase(2), Phase::Canceled, "nothing is left of the build");
     assert_eq!(bench.queue_runner.unfinished(), 0);
     let reported = status(&bench);
     assert_eq!(reported["machineTypes"]["s"]["runnable"], 1);
@@ -90,7 +90,7 @@ fn classic_cancelled_steps_are_told_until_the_dispatcher_wakes() {
 }
 
 #[test]
-fn a_running_step_is_cancelled_on_its_machine() {
+fn a_running_step_is_canceled_on_its_machine() {
     let mut bench = Bench::new(Settings::CLASSIC, vec![step(1, "s", &[])], &[]);
     bench.list(&[(0, offer("s", "", 1, 1000))]);
     bench.dispatch();

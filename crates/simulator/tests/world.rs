@@ -113,7 +113,7 @@ fn a_spot_machine_is_announced_and_taken_away() {
     let is_told = |time: &str, what: &str| {
         history.iter().any(|line| line.starts_with(time) && line.ends_with(what))
     };
-    assert!(is_told("9m10.000s", "is told that it goes in 2m00.000s"), "{history:#?}");
+    assert!(is_told("9m10.000s", "gets an interruption notice: 2m00.000s left"), "{history:#?}");
     assert!(is_told("11m10.000s", "is Gone"), "{history:#?}");
 }
 

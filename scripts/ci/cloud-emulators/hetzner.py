@@ -81,7 +81,7 @@ def pricing() -> dict:
         {
             "id": number,
             "name": name,
-            # Not every type is to be had everywhere.
+            # Not every type is available everywhere.
             "prices": [{"location": place, **price(hourly)} for place in LOCATIONS if (name, place) != ("cax21", "hel1")],
         }
         for number, (name, hourly) in enumerate(PRICES.items(), 1)
@@ -107,7 +107,7 @@ class Wrapper:
         self.ignores_labels = False
 
     async def inner(self, scope, body: bytes) -> tuple[int, dict]:
-        """What cloudalone answers; its background tasks go on by themselves."""
+        """What cloudalone answers; its background tasks continue by themselves."""
         answer: asyncio.Future = asyncio.get_running_loop().create_future()
         chunks: list[bytes] = []
         status = 500

@@ -25,7 +25,7 @@ grep -q '^root@127.0.0.2 x86_64-linux,' /var/lib/hydra-provisioner/machines || f
 
 say "with the hardening" "$(cat /var/lib/hydra-provisioner/attempts)"
 ! grep -v '^refused' /var/lib/hydra-provisioner/attempts || fail "not refused"
-! find / -xdev -name intruder 2>/dev/null | grep . || fail "somebody was here"
+! find / -xdev -name intruder 2>/dev/null | grep . || fail "the provider could write outside"
 [ ! -e /tmp/private ] || fail "its /tmp is everybody's"
 
 # After the run, no file outside the state directory belongs to the service.

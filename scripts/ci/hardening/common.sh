@@ -12,7 +12,7 @@ fail() {
 wait_for() {
   local end=$((SECONDS + ${limit_seconds:-30}))
   until "$@"; do
-    [ $SECONDS -lt $end ] || fail "waited in vain for: $*"
+    [ $SECONDS -lt $end ] || fail "timeout waiting for: $*"
     sleep 0.1
   done
 }

@@ -24,7 +24,7 @@ grep -q '^Seccomp:.2$' "/proc/$qemu/status" || fail "QEMU may call the system as
 # Only CAP_NET_BIND_SERVICE (10).
 grep -q '^CapEff:.0000000000000400$' "/proc/$qemu/status" || fail "QEMU has other capabilities: $(grep CapEff "/proc/$qemu/status")"
 say "QEMU's user" "$(stat -c %U "/proc/$qemu")"
-[ "$(stat -c %U "/proc/$qemu")" = hydra-provisioner ] || fail "QEMU runs as somebody else"
+[ "$(stat -c %U "/proc/$qemu")" = hydra-provisioner ] || fail "QEMU runs as another user"
 
 host=$(sed -n 's/^root@\([^ ]*\) .*/\1/p' /var/lib/hydra-provisioner/machines)
 login=(ssh -i /etc/hydra/id_buildfarm -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR)

@@ -26,7 +26,7 @@ wait_for has_tried
 is_up() { metrics | grep -x 'hydra_provisioner_queue_up 1' >/dev/null; }
 wait_for is_up
 
-# Longer than the watchdog: it is told that we live.
+# Longer than the watchdog interval: the service must report that it is alive.
 sleep 5
 [ "$(show NRestarts)" = 0 ] || fail "restarted though it lives"
 kill -STOP "$(show MainPID)"
@@ -39,9 +39,9 @@ systemctl reload $unit
 said() { journalctl -q -o cat -u $unit | grep 'configuration read' >/dev/null; }
 wait_for said
 # Until the program says that it is ready again, systemd calls it "reloading".
-goes_on() { [ "$(show ActiveState) $(show MainPID)" = "active $pid" ]; }
-wait_for goes_on
-say "reloaded" "the same process goes on"
+continues() { [ "$(show ActiveState) $(show MainPID)" = "active $pid" ]; }
+wait_for continues
+say "reloaded" "the same process continues"
 
 systemctl stop $unit
 [ "$(show Result)" = success ] || fail "stopped with $(show Result)"

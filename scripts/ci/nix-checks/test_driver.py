@@ -1,5 +1,5 @@
 """Stands before a NixOS test's script when its types are checked: the names that the test driver gives it, and our
-Machine in place of the driver's, which has no more than ours need (scripts/ci/scenarios/machine.py)."""
+Machine that replaces the driver's and has only what our tests need (scripts/ci/scenarios/machine.py)."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

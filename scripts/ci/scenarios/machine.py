@@ -112,7 +112,7 @@ class Machine:
         end = time.monotonic() + limit_seconds
         while not holds():
             if time.monotonic() > end:
-                raise Failed(f"waited {limit_seconds} s in vain until {what}")
+                raise Failed(f"waited {limit_seconds} s, but not: {what}")
             time.sleep(PAUSE_SECONDS)
 
     def wait_until_succeeds(self, command: str) -> str:

@@ -14,7 +14,7 @@ pub struct CancelToken(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    is_cancelled: bool,
+    is_canceled: bool,
     /// Of the running programs.
     wakers: Vec<Weak<OwnedFd>>,
 }
@@ -32,7 +32,7 @@ impl CancelToken {
     /// Ends all work in its [scope](Self::scope). Callable from any thread, more than once.
     pub fn cancel(&self) {
         let mut state = self.lock();
-        state.is_cancelled = true;
+        state.is_canceled = true;
         for waker in state.wakers.drain(..).filter_map(|waker| waker.upgrade()) {
             // It can only be full, which wakes the reader as well.
             let _full = rustix::io::write(&waker, &1_u64.to_ne_bytes());
@@ -40,8 +40,8 @@ impl CancelToken {
     }
 
     /// Whether it was canceled: for work that waits without running a program.
-    pub fn is_cancelled(&self) -> bool {
-        self.lock().is_cancelled
+    pub fn is_canceled(&self) -> bool {
+        self.lock().is_canceled
     }
 
     /// Runs `work` on this thread. This token then cancels every program that `work` runs.
@@ -58,7 +58,7 @@ impl CancelToken {
     /// A descriptor that becomes readable when the token is canceled.
     pub(super) fn waker(&self) -> io::Result<Arc<OwnedFd>> {
         let mut state = self.lock();
-        let waker = Arc::new(eventfd(state.is_cancelled.into(), EventfdFlags::CLOEXEC)?);
+        let waker = Arc::new(eventfd(state.is_canceled.into(), EventfdFlags::CLOEXEC)?);
         state.wakers.retain(|waker| waker.strong_count() > 0);
         state.wakers.push(Arc::downgrade(&waker));
         Ok(waker)

@@ -92,7 +92,7 @@ pub(super) fn is_ending() -> bool {
 }
 
 /// Ends every running program with its children: SIGTERM, then after `grace` SIGKILL for the rest. No other
-/// program is started afterwards: for the end of the process.
+/// program is started after that: for the end of the process.
 pub fn end_all(grace: Duration) {
     let groups = {
         let mut registry = registry();

@@ -75,7 +75,7 @@ pub enum CommandError {
     },
     /// Its [`CancelToken`] was canceled, or the provisioner is ending. It was killed with all its children.
     #[error("{program} was canceled")]
-    Cancelled {
+    Canceled {
         /// The program and its arguments.
         program: String,
     },
@@ -172,8 +172,8 @@ impl Invocation {
     }
 
     fn spawn(&self) -> Result<(Child, Group), CommandError> {
-        if CancelToken::current().is_some_and(|token| token.is_cancelled()) {
-            return Err(CommandError::Cancelled { program: self.command_line() });
+        if CancelToken::current().is_some_and(|token| token.is_canceled()) {
+            return Err(CommandError::Canceled { program: self.command_line() });
         }
         let Some((program, args)) = self.words.split_first() else {
             return Err(CommandError::NotStarted {
@@ -203,9 +203,9 @@ impl Invocation {
     fn attend(&self, child: &mut Child, group: &Group) -> io::Result<Result<Output, CommandError>> {
         let mut pipes = Pipes::of(child, self.stdin.clone())?;
         let ended = pidfd_open(group.pid(), PidfdFlags::empty())?;
-        let cancelled = CancelToken::current().map(|token| token.waker()).transpose()?;
+        let canceled = CancelToken::current().map(|token| token.waker()).transpose()?;
         let mut events = vec![ended.as_fd()];
-        events.extend(cancelled.as_ref().map(|waker| waker.as_fd()));
+        events.extend(canceled.as_ref().map(|waker| waker.as_fd()));
         let served = pipes.serve(&events, self.deadline())?;
         if served == Served::Event(0) {
             let status = child.wait()?;
@@ -214,7 +214,7 @@ impl Invocation {
         }
         end_group(child, group, &mut pipes)?;
         Ok(Err(match served {
-            Served::Event(_) => CommandError::Cancelled { program: self.command_line() },
+            Served::Event(_) => CommandError::Canceled { program: self.command_line() },
             Served::Closed | Served::TimedOut => CommandError::TimedOut {
                 program: self.command_line(),
                 limit: self.limit,
@@ -231,7 +231,7 @@ impl Invocation {
 
     fn output(&self, status: ExitStatus, pipes: &mut Pipes) -> Result<Output, CommandError> {
         if status.signal().is_some() && groups::is_ending() {
-            return Err(CommandError::Cancelled { program: self.command_line() });
+            return Err(CommandError::Canceled { program: self.command_line() });
         }
         Ok(Output {
             code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
@@ -317,7 +317,7 @@ mod tests {
         assert!(is_gone(pid_file.path()), "the child still runs");
     }
 
-    /// Whether the process whose id is in `pid_file` is gone, now or soon.
+    /// Whether the process with the id in `pid_file` is gone, now or soon.
     fn is_gone(pid_file: &std::path::Path) -> bool {
         let pid = std::fs::read_to_string(pid_file).unwrap();
         assert!(!pid.is_empty(), "it was killed before it began");
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_program_is_ended_with_its_children() {
+    fn a_canceled_program_is_ended_with_its_children() {
         let pid_file = tempfile::NamedTempFile::new().unwrap();
         let script = format!("sleep 600 & echo $! >{}; wait", pid_file.path().display());
         let token = CancelToken::new();
@@ -385,7 +385,7 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(20));
         assert!(is_gone(pid_file.path()), "the child still runs");
         let next = token.scope(|| sh("echo started", Duration::from_secs(1)).run().unwrap_err());
-        assert!(matches!(next, CommandError::Cancelled { .. }), "nothing more is started");
+        assert!(matches!(next, CommandError::Canceled { .. }), "nothing more is started");
         assert!(sh("exit 0", Duration::from_secs(9)).run().is_ok(), "outside the scope it is");
     }
 

@@ -1,4 +1,4 @@
-//! A program's three pipes, served by the thread that waits for it. Nothing is left behind afterwards, even
+//! A program's three pipes, served by the thread that waits for it. It leaves nothing behind, even
 //! if a background process keeps the other ends open.
 
 use std::io::{self, Read, Write as _};

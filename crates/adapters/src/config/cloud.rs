@@ -31,7 +31,7 @@ pub(super) fn login(attrs: &Attrs<'_>, ssh_key: Option<&str>, has_cloud_keys: bo
     if lets_nobody_in && !has_cloud_keys {
         attrs.problem(
             "authorizedKeys",
-            "must be set (public keys that may log in), or sshKey next to provider, whose .pub is then used",
+            "must be set (public keys that may log in), or sshKey next to provider: its .pub is then used",
         );
     }
     login

@@ -13,7 +13,7 @@ use crate::nix;
 /// A configuration may fetch something, which takes time.
 const EVALUATION_LIMIT: Duration = Duration::from_secs(300);
 
-/// The value of `path`. A file whose name ends in `.json` is read; any other is evaluated by
+/// The value of `path`. A file with the ending `.json` is read; any other is evaluated by
 /// `nix-instantiate`.
 pub(super) fn evaluate(path: &Path) -> Result<Value, ConfigError> {
     let bytes = if path.extension().is_some_and(|extension| extension == "json") {
@@ -52,7 +52,7 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
     }
 }
 
-/// Evaluates `file`. In read-write mode the paths that it adds to the store (`./my-cloud`) exist afterwards,
+/// Evaluates `file`. In read-write mode the paths that it adds to the store (`./my-cloud`) exist after that,
 /// and derivations can be imported.
 fn run_nix(path: &Path, file: &Path, options: &[&str]) -> Result<Output, ConfigError> {
     let words = ["nix-instantiate", "--eval", "--strict", "--json"].map(str::to_owned);
@@ -66,7 +66,7 @@ fn run_nix(path: &Path, file: &Path, options: &[&str]) -> Result<Output, ConfigE
         ),
         CommandError::TimedOut { .. }
         | CommandError::TooMuch { .. }
-        | CommandError::Cancelled { .. } => unusable(path, &error.to_string()),
+        | CommandError::Canceled { .. } => unusable(path, &error.to_string()),
     })
 }
 

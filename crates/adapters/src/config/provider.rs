@@ -12,7 +12,7 @@ use crate::providers::{ProviderSettings, command, nixops, qemu};
 /// The names below `provider`; exactly one is allowed.
 const KINDS: [&str; 5] = ["command", "ec2", "hcloud", "nixops", "qemu"];
 
-/// Reads the provider of the type whose other settings are `pool`; `None` if a problem was reported.
+/// Reads the provider of the type with the other settings `pool`; `None` if a problem was reported.
 pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSettings> {
     let stops = pool.idle_action == IdleAction::Stop;
     let ssh_key = pool.ssh_key.as_deref();
@@ -142,7 +142,7 @@ fn qemu_provider(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provider
     if settings.authorized_keys.is_empty() && settings.authorized_key_file.is_none() {
         attrs.problem(
             "authorizedKeys",
-            "must be set (public keys that may log in), or sshKey next to provider, whose .pub is then used",
+            "must be set (public keys that may log in), or sshKey next to provider: its .pub is then used",
         );
     }
     settings.warm_start = attrs.flag("warmStart").unwrap_or(settings.warm_start);

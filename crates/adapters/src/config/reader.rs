@@ -98,7 +98,7 @@ impl<'a> Attrs<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// The attributes of a set whose names the user chooses.
+    /// The attributes of a set with names that the user chooses.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Option<Attrs<'a>>)> {
         self.map
             .iter()

@@ -89,7 +89,7 @@ impl ScheduleEntry {
     }
 }
 
-/// Reads `schedule` of the type whose other settings are `pool`.
+/// Reads `schedule` of the type with the other settings `pool`.
 pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Vec<ScheduleEntry> {
     attrs.items("schedule").into_iter().map(|entry| read_entry(entry, pool)).collect()
 }

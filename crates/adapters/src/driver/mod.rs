@@ -442,7 +442,7 @@ impl Driver {
             };
             // An operation that was ended may have had an effect.
             let result = result.map_err(|error| OperationError {
-                kind: if cancel.is_cancelled() { OperationErrorKind::TimedOut } else { error.kind },
+                kind: if cancel.is_canceled() { OperationErrorKind::TimedOut } else { error.kind },
                 ..error
             });
             Event::Ended { operation, result }

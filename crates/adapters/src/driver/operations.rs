@@ -150,7 +150,7 @@ impl Operations {
         loop {
             match self.ssh.run(machine, self.key(machine), remote, self.command_limit) {
                 Err(SshError::NotConnected { .. })
-                    if Instant::now() + SSH_RETRY_INTERVAL < deadline && !is_cancelled() =>
+                    if Instant::now() + SSH_RETRY_INTERVAL < deadline && !is_canceled() =>
                 {
                     thread::sleep(SSH_RETRY_INTERVAL);
                 }
@@ -160,8 +160,8 @@ impl Operations {
     }
 }
 
-fn is_cancelled() -> bool {
-    CancelToken::current().is_some_and(|token| token.is_cancelled())
+fn is_canceled() -> bool {
+    CancelToken::current().is_some_and(|token| token.is_canceled())
 }
 
 fn done(machine: Machine) -> Done {

@@ -83,7 +83,7 @@ impl From<CommandError> for ProviderError {
         let kind = match error {
             CommandError::NotStarted { .. }
             | CommandError::TooMuch { .. }
-            | CommandError::Cancelled { .. } => OperationErrorKind::Failed,
+            | CommandError::Canceled { .. } => OperationErrorKind::Failed,
             CommandError::TimedOut { .. } => OperationErrorKind::TimedOut,
         };
         Self { kind, message: error.to_string() }

@@ -111,7 +111,7 @@ pub trait Provider: Send + Sync {
     /// When it cannot be started.
     fn start(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
 
-    /// Waits until the machine is up, and deploys to it. Returns it as it is afterwards: up, with an address.
+    /// Waits until the machine is up, and deploys to it. Returns its new description: up, with an address.
     ///
     /// # Errors
     /// When it is not up in time.
@@ -203,7 +203,7 @@ pub struct ProviderContext {
     pub state_dir: std::path::PathBuf,
 }
 
-/// Makes the one provider for `types`, whose settings have the same identity, for machines of `former` tags too. `None`
+/// Makes the one provider for `types` (all with one identity), for machines of `former` tags too. `None`
 /// for no types.
 pub fn build_for_tags(
     context: &ProviderContext,
@@ -221,7 +221,7 @@ pub fn build_for_tags(
     Some(Box::new(former::AllTags { present, former: former.iter().filter_map(of_tag).collect() }))
 }
 
-/// Makes the one provider for `types`, whose settings have the same identity. `None` for no types.
+/// Makes the one provider for `types` (all with one identity). `None` for no types.
 pub fn build(
     context: &ProviderContext,
     types: &BTreeMap<MachineType, ProviderSettings>,

@@ -4,7 +4,7 @@ use std::env::consts::ARCH;
 
 use planner::System;
 
-/// The system whose machines build steps of `platform`.
+/// The system of the machines that build steps of `platform`.
 ///
 /// Classic Hydra gives `builtin` steps (fetchurl) to machines of the queue runner's own system
 /// (`Machine::supportsStep` in `state.hh`), the current one to any builder

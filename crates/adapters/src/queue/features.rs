@@ -69,8 +69,8 @@ impl FeatureCache {
         self.known.get(derivation)
     }
 
-    /// Asks Nix for those of `derivations` that are new, or whose refusal has expired. Returns why any are
-    /// still unknown afterwards.
+    /// Asks Nix for those of `derivations` that are new, or were refused long ago. Returns why any are
+    /// still unknown.
     pub(super) fn learn(
         &mut self,
         derivations: &BTreeSet<DrvPath>,

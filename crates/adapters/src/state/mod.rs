@@ -249,7 +249,7 @@ fn check_owner(path: &Path, policy: &Policy, records: &[Record]) -> Result<(), S
     let names: Vec<_> = foreign.iter().map(|record| record.machine.name.to_string()).collect();
     Err(StateError {
         reason: format!(
-            "tag is {}, but the machines in {} were made with tag {old}, and would be forgotten: {}; to go on with \
+            "tag is {}, but the machines in {} were made with tag {old}, and would be forgotten: {}; to continue with \
              them set formerTags = [ {old:?} ], else set tag back, or use another stateDir",
             policy.tag,
             path.display(),

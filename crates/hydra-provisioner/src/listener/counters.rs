@@ -48,7 +48,7 @@ pub(super) struct Counters {
     time_to_ready: Durations,
     operations: Durations,
     cost: Family<Labels, Counter<f64, AtomicU64>>,
-    /// Types whose series exist.
+    /// Types that have series.
     types: BTreeSet<MachineType>,
     under_way: BTreeMap<MachineName, (MachineType, UnderWay)>,
     leaving: BTreeMap<MachineName, &'static str>,

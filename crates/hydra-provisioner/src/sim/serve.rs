@@ -39,7 +39,7 @@ enum Event {
     DispatchTimer,
 }
 
-/// A queue runner whose machines build in real time.
+/// A queue runner with machines that build in real time.
 struct SimulatedQueueRunner {
     engine: Engine<Event>,
     queue_runner: QueueRunner,

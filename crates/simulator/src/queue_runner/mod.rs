@@ -152,7 +152,7 @@ impl QueueRunner {
             phase if phase.is_final() => return None,
             _ => {}
         }
-        self.steps.fail(step, Phase::Cancelled, now);
+        self.steps.fail(step, Phase::Canceled, now);
         (phase == Phase::Running).then_some(Start { step, run, host })
     }
 

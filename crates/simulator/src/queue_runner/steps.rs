@@ -28,7 +28,7 @@ pub enum Phase {
     /// A dependency did not succeed.
     DependencyFailed,
     /// Its build was canceled.
-    Cancelled,
+    Canceled,
 }
 
 impl Phase {
@@ -40,7 +40,7 @@ impl Phase {
             | Self::Aborted
             | Self::Unsupported
             | Self::DependencyFailed
-            | Self::Cancelled => true,
+            | Self::Canceled => true,
         }
     }
 }
@@ -146,7 +146,7 @@ impl Steps {
             for dependent in workload.dependents_at(step.at()) {
                 if !self.get(*dependent).phase.is_final() {
                     let phase = match phase {
-                        Phase::Cancelled => phase,
+                        Phase::Canceled => phase,
                         _ => Phase::DependencyFailed,
                     };
                     self.end(*dependent, phase, now);

@@ -83,7 +83,7 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
     let mut steps = 0;
     while let Some(step) = lines.next::<Step>()? {
         if let Some(reported) = header.steps.filter(|reported| *reported == steps) {
-            let message = format!("the header tells of {reported} steps, here is one more");
+            let message = format!("the header says {reported} steps, here is one more");
             return Err(lines.error(format!("{message}; correct \"steps\", or leave it out")));
         }
         builder.add(step.into()).map_err(|error| lines.error(error.to_string()))?;
@@ -91,7 +91,7 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
     }
     if let Some(reported) = header.steps.filter(|reported| *reported != steps) {
         return Err(lines.error(format!(
-            "the file ends after {steps} steps, its header tells of {reported}; is it cut off?"
+            "the file ends after {steps} steps, its header says {reported}; is it cut off?"
         )));
     }
     // The header is line 1, so step 0 is on line 2.
@@ -141,7 +141,7 @@ pub fn write_workload(
             dependencies[dependent.position()].push(id);
         }
     }
-    let cancelled: BTreeMap<_, _> =
+    let canceled: BTreeMap<_, _> =
         workload.cancellations().iter().map(|(at, step)| (step.position(), *at)).collect();
     for (at, (spec, dependencies)) in workload.steps().iter().zip(dependencies).enumerate() {
         let (kind, class) = (workload.kind_of(spec), workload.class_of(spec));
@@ -157,7 +157,7 @@ pub fn write_workload(
             global_priority: class.global_priority,
             local_priority: class.local_priority,
             cores: class.cores,
-            cancel: cancelled.get(&at).copied(),
+            cancel: canceled.get(&at).copied(),
         };
         write_line(&mut out, &step)?;
     }
@@ -211,11 +211,11 @@ mod tests {
             ),
             (
                 format!("{}\n{one}\n", HEADER.replace('}', ",\"steps\":2}")),
-                "t:3: the file ends after 1 steps, its header tells of 2; is it cut off?",
+                "t:3: the file ends after 1 steps, its header says 2; is it cut off?",
             ),
             (
                 format!("{}\n{one}\n{one}\n", HEADER.replace('}', ",\"steps\":1}")),
-                "t:3: the header tells of 1 steps, here is one more; correct \"steps\", or leave it out",
+                "t:3: the header says 1 steps, here is one more; correct \"steps\", or leave it out",
             ),
             (
                 format!("{HEADER}\n{}\n", one.replace("id", "no at line 7")),

@@ -196,8 +196,8 @@ impl WorkloadBuilder {
             place[added as usize] = StepIndex(at);
         }
         let edges = edges(&steps, (&needs, &needs_of), &by_id, &place)?;
-        let cancelled = |(at, added): (Millis, u32)| (at, place[added as usize]);
-        let mut cancellations: Vec<_> = cancellations.into_iter().map(cancelled).collect();
+        let canceled = |(at, added): (Millis, u32)| (at, place[added as usize]);
+        let mut cancellations: Vec<_> = cancellations.into_iter().map(canceled).collect();
         cancellations.sort_unstable();
         drop((by_id, needs, needs_of));
 

@@ -35,12 +35,12 @@ impl SimWorld {
     pub(super) fn cancel(&mut self) {
         let now = self.now();
         let workload = std::sync::Arc::clone(&self.workload);
-        while let Some((at, step)) = workload.cancellations().get(self.cancelled).copied() {
+        while let Some((at, step)) = workload.cancellations().get(self.canceled).copied() {
             if at > now {
                 self.engine.schedule(at, Event::Cancel);
                 return;
             }
-            self.cancelled += 1;
+            self.canceled += 1;
             if let Some(start) = self.queue_runner.cancel(step, now) {
                 self.leave_machine(start);
             }

@@ -169,7 +169,9 @@ impl fmt::Display for LogEntry {
                 write!(f, "{name}: {operation} failed: {error}")
             }
             Self::Lifecycle(name, lifecycle) => write!(f, "{name} is {lifecycle:?}"),
-            Self::SpotNotice(name, left) => write!(f, "{name} is told that it goes in {left}"),
+            Self::SpotNotice(name, left) => {
+                write!(f, "{name} gets an interruption notice: {left} left")
+            }
             Self::QueueRunner(what) => write!(f, "queue runner {what}"),
             Self::Build(id, host) => write!(f, "step {id} begins on {}", host.address()),
         }

@@ -65,7 +65,7 @@ pub struct SimWorld {
     /// Reused for every change of a machine's load.
     due: Vec<(Start, Millis)>,
     /// Number of canceled builds so far.
-    cancelled: usize,
+    canceled: usize,
     cloud: Cloud,
     /// By step: index of its last machine's type in the policy.
     built_on: Vec<u16>,
@@ -102,7 +102,7 @@ impl SimWorld {
             reading: false,
             starts: Vec::new(),
             due: Vec::new(),
-            cancelled: 0,
+            canceled: 0,
             built_on: vec![NOWHERE; workload.steps().len()],
             cloud: Cloud::new(seed, farm.machines.clone()),
             file: BTreeMap::new(),

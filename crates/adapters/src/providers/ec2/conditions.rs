@@ -25,7 +25,7 @@ struct State {
     impaired: BTreeSet<String>,
     /// Spot instances with a notice of two minutes.
     interrupted: BTreeSet<String>,
-    /// Spot instances whose notice was already reported.
+    /// Spot instances with a notice that was already reported.
     reported: BTreeSet<String>,
     has_spot_instances: bool,
     checked: Option<Instant>,
@@ -118,7 +118,7 @@ impl Conditions {
         self.lock().interrupted.contains(&instance.instance_id)
     }
 
-    /// Whether it is about to be interrupted, on the first call for it; `false` afterwards.
+    /// Whether it is about to be interrupted, on the first call for it; `false` on later calls.
     pub(super) fn is_new_notice(&self, instance: &Instance) -> bool {
         let mut state = self.lock();
         let id = &instance.instance_id;

@@ -156,7 +156,7 @@ pub(super) struct InstanceNumber {
     pub(super) instance_id: String,
 }
 
-/// An answer whose content is ignored.
+/// An answer; its content is ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct Done {}
 

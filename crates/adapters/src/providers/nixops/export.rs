@@ -53,7 +53,7 @@ pub(super) fn parse(stdout: &[u8]) -> Result<Vec<Deployment>, String> {
         .collect()
 }
 
-/// `args` is a JSON string whose values are Nix expressions. It is absent until one is set.
+/// `args` is a JSON string with Nix expressions as values. It is absent until one is set.
 fn arguments(uuid: &str, deployment: &Map<String, Value>) -> Result<Map<String, Value>, String> {
     match deployment.get("args") {
         Some(Value::String(json)) => serde_json::from_str(json)

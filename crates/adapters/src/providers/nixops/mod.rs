@@ -46,7 +46,7 @@ impl Settings {
         }
     }
 
-    /// Types whose deployments are in the same state file share a provider.
+    /// Types with deployments in the same state file share a provider.
     pub(super) fn identity(&self) -> String {
         format!("nixops {:?} {:?} {:?}", self.program, self.network, self.state_file)
     }

@@ -281,7 +281,7 @@ fn state_when_off(folder: &Folder, spec: &Spec) -> MachineState {
     if folder.is_held() {
         return MachineState::Creating;
     }
-    // A disk whose base image was replaced can never boot again.
+    // If the base image was replaced, the disk can never boot again.
     let base = spec.settings.boot_source().map(|source| source.disk);
     match base {
         Ok(base) if folder.has_lost_base(&base) => MachineState::Failed,

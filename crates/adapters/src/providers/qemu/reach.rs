@@ -22,7 +22,7 @@ const KEYSCAN_LIMIT: Duration = Duration::from_secs(20);
 /// For the banner: QEMU accepts connections before the guest can answer.
 const BANNER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The first address that is not `taken` and whose `port` can be used. The search starts at an address that
+/// The first address that is not `taken` and has a usable `port`. The search starts at an address that
 /// depends on `state_dir`, so that two concurrent provisioners do not find the same one.
 ///
 /// # Errors

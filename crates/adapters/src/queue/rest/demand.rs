@@ -77,7 +77,7 @@ struct Tally {
     by_kind: BTreeMap<DemandKey, Demand>,
     /// When the answer was created, by the queue runner's clock.
     now: Option<Timestamp>,
-    /// Waiting steps whose features are not known.
+    /// Waiting steps with unknown features.
     unknown: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Current Hydra: the REST server of the Rust queue runner
 //! (`subprojects/hydra-queue-runner/src/server/http.rs` and `io/`, read at 14332fbf of August 2026).
 //!
-//! - A step goes to a builder that has all features that the step requires and whose `mandatoryFeatures`
+//! - A step goes to a builder that has all features that the step requires, if its `mandatoryFeatures`
 //!   are all required by it (`Machines::get_machine_for_system` in `state/machine.rs`), as in classic Hydra.
 //! - `builtin` is a system with its own queue, but any builder may get its steps (same place). The queue
 //!   runner itself builds nothing: such a step counts as one of our own system, so that a farm without

@@ -9,7 +9,7 @@ use super::status::parse_time;
 use crate::queue::derivations::DrvPath;
 use crate::queue::lenient::{Warnings, object, quoted};
 
-/// The content of `/status/queues`. A system whose list is invalid is skipped.
+/// The content of `/status/queues`. Systems with invalid lists are skipped.
 #[derive(Debug)]
 pub(super) struct Steps {
     pub(super) by_system: BTreeMap<System, Vec<Step>>,
@@ -63,7 +63,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Steps, String> {
     Ok(Steps { by_system, warnings })
 }
 
-/// `None` for a step that neither waits nor runs: finished, cancelled, or its dependencies are not built.
+/// `None` for a step that neither waits nor runs: finished, canceled, or its dependencies are not built.
 fn read_step(step: &Value, place: &str, warnings: &mut Warnings) -> Option<Step> {
     let Some(fields) = step.as_object() else {
         warnings.add(format!("queue status: a step in {place} is not an object; it is skipped"));

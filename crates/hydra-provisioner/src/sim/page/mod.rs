@@ -252,7 +252,7 @@ fn split(total: &Metrics) -> Markup {
             (charts::bar(&parts))
             figcaption {
                 "Shares of the machine time that is paid. Slots of ready machines are used to "
-                (format!("{:.0} %", float(total.utilisation) / 10.0)) "."
+                (format!("{:.0} %", float(total.utilization) / 10.0)) "."
             }
         }
     }

@@ -10,7 +10,7 @@ pub(super) fn derivation(text: &str) -> Result<Value, String> {
     let mut reader = Reader { rest };
     let terms = reader.term()?;
     if !reader.rest.trim().is_empty() {
-        return Err(format!("goes on after its end: {:?}", start(reader.rest)));
+        return Err(format!("continues after its end: {:?}", start(reader.rest)));
     }
     let [_outputs, inputs, _sources, system, _builder, _arguments, env] =
         terms.as_array().map(Vec::as_slice).unwrap_or_default()
@@ -128,7 +128,7 @@ mod tests {
             ("Derive([],[])", "does not have the seven parts"),
             ("Derive([1])", "has \"1])\" where a string"),
             ("Derive(((((((((((", "is nested deeper"),
-            (&format!("{DRV}x"), "goes on after its end"),
+            (&format!("{DRV}x"), "continues after its end"),
         ] {
             let error = derivation(text).unwrap_err();
             assert!(error.contains(message), "{text}: {error}");
