@@ -455,7 +455,7 @@ fn every_option_is_one_of_the_nixos_module() {
     assert_eq!(typed, expected);
 }
 
-/// Our keys may run at least our own commands on a NixOS build machine.
+/// Restricted keys permit at least our own commands on a NixOS build machine.
 #[test]
 fn every_command_for_a_machine_is_allowed_by_the_nixos_module() {
     let config =

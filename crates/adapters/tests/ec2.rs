@@ -140,7 +140,7 @@ impl Account {
         Self::sqs(queue, &format!("Action=SendMessage&MessageBody={body}"));
     }
 
-    /// How many messages are left in it, also those that are just being looked at.
+    /// The number of messages in it, including those being processed.
     fn messages(queue: &str) -> String {
         let answer = Self::sqs(queue, "Action=GetQueueAttributes&AttributeName.1=All");
         let number = |name: &str| {
@@ -254,8 +254,8 @@ fn a_temporary_fault_is_overcome_and_nothing_is_created_twice() {
     }
 }
 
-/// The program is killed after an instance was created, before it gets the answer. The next run repeats the
-/// request, with and without support for client tokens.
+/// The program is killed after an instance was created and before the answer arrives. The next run repeats the request,
+/// with and without support for client tokens.
 #[test]
 fn a_creation_that_is_repeated_after_a_crash_creates_one_instance() {
     let Some(account) = Account::new() else { return };
@@ -283,7 +283,7 @@ fn a_machine_that_is_not_listed_yet_is_neither_forgotten_nor_leaked() {
     let made = provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
     let listed = provider.list(LIMIT).unwrap();
     assert_eq!(listed.iter().map(|machine| &machine.name).collect::<Vec<_>>(), [&made.name]);
-    // The call waits until EC2 knows it.
+    // The call waits until EC2 knows the instance.
     provider.destroy(&made, LIMIT).unwrap();
     account.emulator_is(&json!({ "lagSeconds": 0 }));
     assert_eq!(account.instances(), [""; 0]);
@@ -457,7 +457,7 @@ fn a_notice_in_the_queue_is_heard_at_once_and_taken_out() {
     assert_eq!(received, [name(0)]);
     assert!(provider.list(LIMIT).unwrap()[0].interrupted);
     assert_eq!(Account::messages(&queue), "0");
-    // What cannot be received is one clear line.
+    // A failure to receive is reported in one clear line.
     let gone = json!({ "purchase": ["spot"], "spotQueue": format!("{queue}-gone") });
     let error = account.provider_with("farm", &gone).wait_for_interruptions().unwrap_err();
     assert!(error.message.starts_with("ReceiveMessage: "), "{error}");

@@ -198,7 +198,7 @@ fn an_offer_without_capacity_is_set_aside_and_the_next_one_used() {
         (server["server_type"]["name"].clone(), server["location"]["name"].clone())
     };
     assert_eq!(place(&project.servers()[0]), (json!("cx22"), json!("hel1")));
-    // It is not requested again at once.
+    // It is not requested again immediately.
     provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
     assert_eq!(project.emulator.requests("POST /v1/servers"), 3);
 }

@@ -61,7 +61,7 @@ impl Nixops {
         fs::write(self.path("deployments.nixops"), state.to_string()).unwrap();
     }
 
-    /// The arguments of every call, one call a line.
+    /// The arguments of every call, one call per line.
     fn calls(&self) -> String {
         fs::read_to_string(self.path("calls")).unwrap()
     }

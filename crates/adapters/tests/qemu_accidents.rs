@@ -35,7 +35,7 @@ impl Host {
         self.folder.path().join(name)
     }
 
-    /// As `scripts/build-image` does it.
+    /// Like `scripts/build-image`.
     fn replace_image(&self) {
         fs::write(self.path("new.raw"), vec![0; 1 << 20]).unwrap();
         fs::rename(self.path("new.raw"), self.path("empty.raw")).unwrap();
@@ -135,7 +135,7 @@ fn a_machine_that_is_off_when_its_image_is_replaced_has_failed() {
     assert_eq!(states(&provider), []);
 }
 
-/// The provisioner is killed at each point of a creation; each case has the files that exist then.
+/// The provisioner is killed at each point of a creation; each case has the files that exist at that point.
 #[test]
 fn an_interrupted_creation_is_continued() {
     let host = Host::new();

@@ -1,4 +1,4 @@
-//! Which crate may depend on which (ARCHITECTURE.md), read from `cargo metadata`.
+//! The allowed dependencies between crates (ARCHITECTURE.md), checked with `cargo metadata`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What each of our crates may use of ours. A new crate needs a line here.
+/// The crates of ours that each crate may use. A new crate needs a line here.
 const ALLOWED: [(&str, &[&str]); 5] = [
     ("planner", &[]),
     ("reconciler", &["planner"]),
@@ -15,7 +15,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
     ("simulator", &["planner", "reconciler"]),
     ("hydra-provisioner", &["planner", "reconciler", "adapters", "simulator"]),
 ];
-/// All that the planner may use of others: it decides, and does nothing else.
+/// The external crates that the planner may use: it decides and does nothing else.
 const PLANNER_MAY_USE: [&str; 1] = ["serde"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! A type whose provider was changed: the machines that the old one made are not forgotten.
+//! A type with a changed provider: machines that the old provider created are not forgotten.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -25,7 +25,7 @@ fn set_program_word(farm: &Farm, word: usize, value: &Path) {
     fs::write(farm.conf(), conf.to_string()).unwrap();
 }
 
-/// A farm with one machine, whose type is then given a provider with machines of its own.
+/// A farm with one machine; then its type gets a provider with separate machines.
 fn farm_with_another_provider() -> Farm {
     let farm = farm();
     let others = farm.path("others");
@@ -55,7 +55,7 @@ fn a_program_that_has_moved_has_the_same_machines() {
     }
 }
 
-/// The provisioner was killed before the old provider made the machine, and then given another one.
+/// The provisioner was killed before the old provider created the machine, and then got another provider.
 #[test]
 fn a_machine_that_was_never_seen_is_asked_of_the_new_provider() {
     let farm = Farm::new(&json!({}));

@@ -1,4 +1,4 @@
-//! What a provisioner that is killed leaves running is ended before the next one begins.
+//! Processes that a killed provisioner leaves running are ended before the next one begins.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use farm::Farm;
 use serde_json::json;
 
-/// The process group of the provider that is at work, once there is one.
+/// The process group of the running provider, once there is one.
 fn provider_at_work(farm: &Farm) -> String {
     let began = Instant::now();
     loop {
@@ -26,7 +26,7 @@ fn provider_at_work(farm: &Farm) -> String {
     }
 }
 
-/// Whether a process of the group is left that is more than an entry of the process table.
+/// Whether a process of the group remains that is not a zombie.
 fn lives(group: &str) -> bool {
     let output = Command::new("ps").args(["-e", "-o", "pgid=,stat="]).output().unwrap();
     let table = String::from_utf8(output.stdout).unwrap();

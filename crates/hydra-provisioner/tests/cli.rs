@@ -1,4 +1,4 @@
-//! The command line as a user runs it: whole standard output and exit codes.
+//! The command line as a user runs it: complete standard output and exit codes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -14,7 +14,7 @@ fn machines_are_created_used_drained_and_destroyed() {
     let farm = Farm::new(&json!({}));
     farm.set_runnable(2);
     let output = farm.run(&[]);
-    // Whichever is ready first comes first.
+    // The order depends on which one is ready first.
     let in_order = |text: String| {
         let [one, other] = ["  hydra-provisioned-0: ready\n", "  hydra-provisioned-1: ready\n"];
         text.replace(&format!("{other}{one}"), &format!("{one}{other}"))
@@ -64,7 +64,7 @@ results
     );
     assert_eq!(farm.machines().len(), 2);
 
-    // Now it has read the machines file without it.
+    // Now it has read the machines file without the machine.
     farm.set_queue(&json!({}), &queue_machines(false));
     let output = farm.run(&["run"]);
     assert!(
@@ -164,7 +164,7 @@ fn without_queue_status_nothing_is_released() {
 #[test]
 fn a_second_run_is_told_who_holds_the_lock() {
     let farm = Farm::new(&json!({}));
-    // The first run waits for its status, which is a pipe that nobody writes to yet.
+    // The first run waits for its status, which is a pipe that has no writer yet.
     fs::remove_file(farm.path("status.json")).unwrap();
     let fifo = farm.path("status.json");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -201,7 +201,7 @@ fn manual_pages_and_completions_are_made() {
     assert!(stdout(&output).contains("complete -F _hydra"), "{}", stdout(&output));
 }
 
-/// Options for logs stand where the user puts them; a configuration stands after the command.
+/// Log options may be anywhere; a configuration follows the command.
 #[test]
 fn options_may_stand_before_the_command() {
     let farm = Farm::new(&json!({}));
@@ -222,7 +222,7 @@ fn options_may_stand_before_the_command() {
     );
     let nothing = program().output().unwrap();
     assert_eq!(nothing.status.code(), Some(2));
-    // A command without CONF takes the one that the NixOS module installs.
+    // A command without CONF uses the one that the NixOS module installs.
     let installed = program().arg("check").output().unwrap();
     let (out, errors) = (stdout(&installed), stderr(&installed));
     assert!(format!("{out}{errors}").contains("/etc/hydra-provisioner/conf."), "{out}{errors}");
@@ -240,7 +240,7 @@ fn a_misspelt_command_is_said_to_be_one() {
     }
 }
 
-/// Also what is said before anything is run; and a log that cannot be written stops nothing.
+/// Also messages before the run; and a log that cannot be written stops nothing.
 #[test]
 fn logs_are_json_throughout_and_may_be_lost() {
     let program = || std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
@@ -261,7 +261,7 @@ fn logs_are_json_throughout_and_may_be_lost() {
     assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
 }
 
-/// Several runs of Nix 2.8 at once may find its database busy, and one of them fails without any need.
+/// Several runs of Nix 2.8 at the same time may find its database busy, and one of them fails needlessly.
 #[test]
 fn nix_is_run_again_while_its_database_is_busy() {
     use std::os::unix::fs::PermissionsExt as _;

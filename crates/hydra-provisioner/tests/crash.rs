@@ -1,5 +1,5 @@
-//! Killed with kill -9 at any moment, the next run leaves no machine twice created, none forgotten, a whole machines
-//! file, and a history without contradiction.
+//! After a kill -9 at any moment, the next run leaves no machine created twice, none forgotten, a complete machines
+//! file, and a consistent history.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -11,7 +11,7 @@ use farm::Farm;
 use farm::kills::{can_trace, command_killed_at, survive_every_kill};
 use serde_json::{Value, json};
 
-/// One after the other, so that "the third call" means one thing.
+/// One after the other, so that "the third call" is well defined.
 fn options() -> Value {
     json!({ "parallelism": 1 })
 }
@@ -32,7 +32,7 @@ fn kill_at_call(farm: &Farm, variable: &str, call: u32) -> ExitStatus {
     farm.command(&["run"]).env(variable, call.to_string()).output().unwrap().status
 }
 
-/// Kills runs at their system calls `call` about `paths`, in ever larger steps.
+/// Kills runs at their system calls `call` on `paths`, with growing steps.
 fn survive_kills_at(call: &str, paths: &[&str]) {
     if !can_trace() {
         return;
@@ -43,7 +43,7 @@ fn survive_kills_at(call: &str, paths: &[&str]) {
     assert!(killed >= 2, "no run was killed at {call}");
 }
 
-/// The state is written by a thread of its own, and by nobody else.
+/// Only the recorder thread writes the state.
 const STATE: [&str; 3] = ["state/state.sqlite", "state/state.sqlite-wal", "state/lock"];
 
 #[test]

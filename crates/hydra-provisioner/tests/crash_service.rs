@@ -1,4 +1,4 @@
-//! The service killed with kill -9 at any moment, with operations under way: as `crash.rs`, for `run --watch`.
+//! The service killed with kill -9 at any moment while operations run: like `crash.rs`, for `run --watch`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -10,14 +10,14 @@ use serde_json::json;
 
 const WATCH: [&str; 4] = ["run", "--watch", "--interval", "1"];
 
-/// Three machines at the same time, so that others are under way when the kill comes.
+/// Three machines at the same time, so that others are in progress at the kill.
 fn survive_kills_at_calls(variable: &str) {
     let killed = survive_every_kill(&json!({}), |farm: &Farm, call, machines| {
         let mut command = farm.command(&WATCH);
         command.env(variable, call.to_string()).env("SLOW_SECONDS", "0.3");
         serve(farm, command, machines)
     });
-    // Calls at the same moment may count as one, and the last ones come when it is told to end.
+    // Simultaneous calls may count as one, and the last calls come during shutdown.
     assert!(killed >= 4, "{killed}");
 }
 
@@ -31,7 +31,7 @@ fn killed_after_any_call_of_the_provider() {
     survive_kills_at_calls("KILL_AFTER");
 }
 
-/// Kills it at its system calls `call` about `paths`, in ever larger steps.
+/// Kills it at its system calls `call` on `paths`, with growing steps.
 fn survive_kills_at(call: &str, paths: &[&str]) {
     if !can_trace() {
         return;

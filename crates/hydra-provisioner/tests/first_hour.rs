@@ -1,4 +1,4 @@
-//! What a new operator does first: write a configuration, see what it would change, look at the farm.
+//! The first steps of a new operator: write a configuration, see what it would change, look at the farm.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -25,7 +25,7 @@ fn run(args: &[&str]) -> Output {
     program(args).output().unwrap()
 }
 
-/// Every one is good, but for files that only the operator has.
+/// Every one is valid, except for files that only the operator has.
 #[test]
 fn init_writes_a_configuration_that_passes_check() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +131,7 @@ fn status_is_shown_again_and_again() {
     child.wait().unwrap();
 }
 
-/// Said before anything is done.
+/// Printed before anything is done.
 #[test]
 fn a_port_that_is_taken() {
     let farm = Farm::new(&json!({}));
@@ -161,7 +161,7 @@ fn ask(socket: &Path, path: &str) -> String {
 fn the_page_is_on_a_socket() {
     let farm = Farm::new(&json!({}));
     let socket = farm.path("http.sock");
-    // Of a service that was killed.
+    // The lock of a killed service.
     drop(UnixListener::bind(&socket).unwrap());
     let listen = format!("unix:{}", socket.display());
     let service = Service::start(&farm, &["--listen", &listen]);
@@ -183,7 +183,7 @@ fn the_page_is_on_a_socket() {
     }
 }
 
-/// As systemd does it: the listening socket is descriptor 3.
+/// Like systemd: the listening socket is descriptor 3.
 const ACTIVATE: &str = "
 import os, socket, sys
 s = socket.socket(socket.AF_UNIX) if sys.argv[1].startswith('/') else socket.socket()

@@ -1,5 +1,5 @@
-//! The current queue runner knows builders by their host names. Where a provider does not tell them, the
-//! machine itself is asked.
+//! The current queue runner identifies builders by their host names. If a provider does not report them, the machine
+//! itself is asked.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -16,7 +16,7 @@ use std::thread;
 use farm::{Farm, stderr, stdout};
 use serde_json::{Value, json};
 
-/// Answers every `/status` with what is in the cell now, until the test ends. Nobody reads `/status/queues`.
+/// Answers every `/status` with the cell's current content until the test ends. `/status/queues` is not requested.
 fn serve(status: Arc<Mutex<Value>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -31,7 +31,7 @@ fn serve(status: Arc<Mutex<Value>>) -> String {
                 _ => json!({ "queues": {} }).to_string(),
             };
             let length = body.len();
-            // A client that has gone away asks again.
+            // A client that has disconnected asks again.
             let _gone = write!(
                 stream,
                 "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -64,7 +64,7 @@ fn run(farm: &Farm) -> Output {
     farm.command(&["run"]).env("PATH", path).output().unwrap()
 }
 
-/// A farm whose provider tells no host names, and whose queue runner says what is in `cell`.
+/// A farm with a provider that reports no host names, and the status in `cell`.
 fn silent_farm(cell: &Arc<Mutex<Value>>) -> Farm {
     let farm =
         Farm::new(&json!({ "queue": { "url": serve(Arc::clone(cell)) }, "statusCommand": null }));
@@ -100,7 +100,7 @@ fn a_machine_is_asked_for_the_name_that_its_provider_does_not_tell() {
     assert_eq!(farm.machines(), [""; 0]);
 }
 
-/// It was asked when it was deployed. One that is renamed later may be the unknown builder, and stays.
+/// The name was read when it was deployed. A renamed machine may be the unknown builder, so it stays.
 #[test]
 fn a_machine_that_was_renamed_stays_while_its_new_name_builds() {
     let cell = Arc::new(Mutex::new(status(1, &json!({}))));
@@ -132,7 +132,7 @@ fn a_machine_whose_name_nobody_tells_is_kept_and_says_why() {
     assert!(kept.contains("it may be its-own-name, which is building"), "{kept}");
 }
 
-/// What a provider tells wrongly is not believed: the machine's own word counts, and a warning says so.
+/// A wrong report of a provider is ignored: the machine's own answer counts, with a warning.
 #[test]
 fn a_host_name_that_a_provider_tells_wrongly_is_found_out() {
     let cell = Arc::new(Mutex::new(status(1, &json!({}))));
@@ -145,7 +145,7 @@ fn a_host_name_that_a_provider_tells_wrongly_is_found_out() {
     let said = format!("{}{}", stdout(&made), stderr(&made));
     assert!(said.contains("wrong.example.org, the machine itself reports its-own-name"), "{said}");
 
-    // It builds: nothing becomes of it, whether it can be asked again or not.
+    // It builds: nothing happens to it, whether it answers or not.
     for answer in ["case \"$*\" in *'uname -n') echo Its-Own-Name ;; esac", "exit 1"] {
         script(&farm, "ssh", answer);
         *cell.lock().unwrap() = status(0, &builder(1));
@@ -154,7 +154,7 @@ fn a_host_name_that_a_provider_tells_wrongly_is_found_out() {
     }
 }
 
-/// Told names that nobody is listed under do not make a machine one that is seen to be idle.
+/// Reported names without a listed builder do not prove that a machine is idle.
 #[test]
 fn a_told_name_alone_does_not_release_a_machine_while_somebody_unknown_builds() {
     let cell = Arc::new(Mutex::new(status(1, &json!({}))));

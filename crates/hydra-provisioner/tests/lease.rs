@@ -1,4 +1,4 @@
-//! Two hosts, of which one is active: `lease.postgresql`, with a real PostgreSQL.
+//! Two hosts, one of them active: `lease.postgresql` with a real PostgreSQL.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -19,11 +19,11 @@ use farm::database::Server;
 use farm::{Farm, stderr};
 use serde_json::{Value, json};
 
-/// What a standby may take.
+/// Time limit of a takeover.
 const TAKEOVER: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Writes down who calls for what: when a call begins and ends.
+/// Records the start and end of each call, with its host.
 const PROVIDER: &str = r#"#!/bin/sh
 set -eu
 directory=$1 host=$2 verb=$3
@@ -35,7 +35,7 @@ printf %s "$request" | "$EXAMPLE_PROVIDER" "$directory/machines" "$verb"
 say ends
 "#;
 
-/// A farm with two hosts, `a` and `b`, which have nothing in common but their machines and the database.
+/// A farm with two hosts, `a` and `b`, which share only their machines and the database.
 struct Hosts {
     farm: Farm,
 }
@@ -81,7 +81,7 @@ impl Hosts {
         }
     }
 
-    /// Calls that change something: when, by which host, and whether it begins.
+    /// Calls that change something: time, host, and whether it is the start.
     fn calls(&self) -> Vec<(f64, String, bool)> {
         let text = fs::read_to_string(self.farm.path("calls")).unwrap_or_default();
         let calls = text.lines().map(|line| {
@@ -95,7 +95,7 @@ impl Hosts {
         self.calls().iter().any(|(_, by, _)| by == host)
     }
 
-    /// Once a host has begun to act, the other one never does again.
+    /// Once a host has begun to act, the other one never acts again.
     fn check_never_two(&self) {
         let calls = self.calls();
         let mut turns: Vec<&str> = calls.iter().map(|(_, host, _)| host.as_str()).collect();
@@ -116,7 +116,7 @@ impl Hosts {
         (a, b)
     }
 
-    /// From the trouble on `b` has so long; then it brings the farm to five machines, and to none.
+    /// After the fault, `b` has this much time; then it brings the farm to five machines, and to none.
     fn check_takeover(&self, trouble: Instant) {
         self.farm.set_runnable(5);
         self.until("b is active", || self.log("b").contains("this host is the active one"));
@@ -147,7 +147,7 @@ impl Drop for Host {
     }
 }
 
-/// Work comes and goes all the time, until it is dropped: whoever may act does.
+/// Work comes and goes until it is dropped: the active host does it.
 struct Churn(Arc<AtomicBool>);
 
 impl Churn {
@@ -173,12 +173,12 @@ impl Churn {
 impl Drop for Churn {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
-        // What it was just writing.
+        // A write that is in progress.
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Forwards to the database until it is cut: then nothing goes through any more, and nobody is told.
+/// Forwards to the database until it is disconnected: then nothing passes, without a notice.
 struct Proxy {
     port: u16,
     is_cut: Arc<AtomicBool>,
@@ -220,7 +220,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {
             Ok(0) | Err(_) => break,
             Ok(length) => length,
         };
-        // What comes then is swallowed.
+        // Later data is dropped.
         if !is_cut.load(Ordering::SeqCst) && to.write_all(&buffer[..length]).is_err() {
             break;
         }
@@ -245,7 +245,7 @@ fn the_active_host_is_killed() {
     hosts.check_takeover(trouble);
 }
 
-/// Its kernel goes on answering the server. It is killed before another begins, and never wakes up to act.
+/// Its kernel still answers the server. It is killed before the other host begins, and never continues.
 #[test]
 fn the_active_host_is_frozen() {
     let server = Server::start();
@@ -281,7 +281,7 @@ fn the_active_host_is_cut_off() {
     hosts.until("a asks anew", || hosts.log("a").contains("the lease's database hangs"));
 }
 
-/// While it is gone nothing is done, and nothing is lost.
+/// During the outage nothing is done, and nothing is lost.
 #[test]
 fn the_database_is_gone_for_a_while() {
     let mut server = Server::start();

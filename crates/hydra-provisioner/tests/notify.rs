@@ -1,4 +1,4 @@
-//! Programs that are told when something goes wrong.
+//! Programs and webhooks that are called when something fails.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -41,7 +41,7 @@ fn programs_are_told_and_one_that_hangs_holds_up_nothing() {
     until("the loop goes on", || farm.machines_file().len() == 3);
 }
 
-/// A server that takes what is posted, and hands it on.
+/// A server that returns what is posted.
 fn server() -> (u16, mpsc::Receiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -63,7 +63,7 @@ fn server() -> (u16, mpsc::Receiver<(String, Value)>) {
     (port, posted)
 }
 
-/// The URL is a secret: the log never has it, not even when nobody answers there.
+/// The URL is a secret: the log never contains it, not even if the server does not answer.
 #[test]
 fn webhooks_are_told_of_a_limit_in_dollars() {
     let farm = Farm::new(&json!({}));

@@ -1,4 +1,4 @@
-//! What the operator says, to a service that runs and to one that does not.
+//! Operator commands, with and without a running service.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -11,7 +11,7 @@ use farm::service::{Service, until};
 use farm::{Farm, stderr, stdout};
 use serde_json::json;
 
-/// What a command prints; it has to succeed.
+/// The output of a command that must succeed.
 fn said(farm: &Farm, args: &[&str]) -> String {
     let output = farm.command(args).env("SUDO_USER", "ann").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
@@ -51,7 +51,7 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     until("five published", || farm.machines_file().len() == 5);
 
     said(&farm, &["keep", "hydra-provisioned-4", "--for", "1h"]);
-    // Later it would be kept too, but drained already.
+    // Later it would be kept too, but already drained.
     until("the service knows", || {
         service.get("/status.json").1.contains("\"keep\": \"hydra-provisioned-4\"")
     });

@@ -1,4 +1,4 @@
-//! Whose machines and whose state: another tag, former tags, machines that are adopted.
+//! Owners of machines and of state: another tag, former tags, adopted machines.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -56,7 +56,7 @@ fn another_tag_is_refused_early_and_a_former_one_goes_on() {
     assert_eq!(farm.machines(), ["new-0"]);
 }
 
-/// Lists all machines, whosesoever they are.
+/// Lists all machines of any owner.
 const PROVIDER: &str = r#"#!/bin/sh
 [ "$2" != list ] || exec python3 -c 'import glob, json, sys
 print(json.dumps({"machines": [json.load(open(path)) for path in sorted(glob.glob(sys.argv[1] + "/machines/*.json"))]}))' "$1"
@@ -74,7 +74,7 @@ fn a_machine_that_is_not_ours_is_adopted_by_a_word() {
         machine["name"] = json!(name);
         machine["host_name"] = json!(name);
         machine["address"] = json!(address);
-        // By its provider's word it is nobody's.
+        // According to its provider it has no owner.
         machine.as_object_mut().unwrap().remove("tag");
         fs::write(farm.path(&format!("machines/{name}.json")), machine.to_string()).unwrap();
     }

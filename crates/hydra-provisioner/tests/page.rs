@@ -1,4 +1,4 @@
-//! The status page, and what else the service's listener answers.
+//! The status page, and other answers of the service's listener.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -12,7 +12,7 @@ use farm::{Farm, stdout};
 use serde_json::{Value, json};
 
 const LISTEN: &[&str] = &["--metrics", "127.0.0.1:0"];
-/// What a page of 25 machines may weigh, in bytes.
+/// Maximum size of a page with 25 machines, in bytes.
 const MOST_BYTES: usize = 30_000;
 
 #[test]
@@ -87,7 +87,7 @@ fn requests_that_never_end_hold_no_thread_and_are_cut_off() {
     assert!(service.get("/metrics").0.contains("200"));
     let threads = std::fs::read_dir(format!("/proc/{}/task", service.pid())).unwrap().count();
     assert!(threads < CLIENTS / 10, "{threads} threads");
-    // The server closes them; a test that waits for ever fails by its own time limit.
+    // The server closes them; a test that hangs fails by its own time limit.
     for client in &mut clients {
         let mut answer = Vec::new();
         let _reset = client.read_to_end(&mut answer);

@@ -1,5 +1,5 @@
-//! What comes of queue statuses as real queue runners print them, at the command line: of those of several years,
-//! of what a release leaves out, and of numbers that make no sense.
+//! Effects of queue statuses that real queue runners print, on the command line: of several years, with missing parts,
+//! and with invalid numbers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -30,14 +30,14 @@ fn farm(machines: &Value, status: &Value) -> Farm {
     farm
 }
 
-/// The plan, its exit code, and the lines that speak of machine types and machines.
+/// The plan, its exit code, and the lines about machine types and machines.
 fn plan(farm: &Farm) -> (i32, Vec<String>) {
     let output = farm.run(&["plan"]);
     let lines = stdout(&output).lines().map(|line| line.trim().to_owned()).collect();
     (output.status.code().unwrap_or_else(|| panic!("{}", stderr(&output))), lines)
 }
 
-/// A recorded answer as if it had been given now.
+/// A recorded answer with the current time.
 fn recorded(name: &str) -> Value {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../adapters/tests/data/queue");
     let text = fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
@@ -55,7 +55,7 @@ fn machine(name: &str, address: &str) -> Value {
     json!({ "name": name, "type": "x86_64-linux", "state": "up", "address": address })
 }
 
-/// The releases of 2023 to April 2025 do not tell `machines` before one is listed.
+/// The releases of 2023 to April 2025 omit `machines` until one is listed.
 #[test]
 fn a_farm_at_zero_starts_with_every_release() {
     for (name, wants) in [
@@ -96,7 +96,7 @@ fn a_machine_whose_outputs_are_being_copied_stays() {
     assert!(idle.iter().any(|line| line.starts_with("farm-0: destroy")), "{idle:?}");
 }
 
-/// In no spelling is a count that cannot be read zero.
+/// An unreadable count is never zero, in any spelling.
 #[test]
 fn an_unreadable_count_is_not_zero() {
     for (jobs, stays) in [
@@ -144,10 +144,11 @@ fn an_unreadable_count_is_not_zero() {
     }
 }
 
-/// Idle for a minute by its own clock, with a grace period of ten: the clocks' difference does not matter.
+/// Idle for a minute by its own clock, with a grace period of ten minutes: the difference of the clocks does not
+/// matter.
 #[test]
 fn idle_times_are_measured_by_the_queue_runners_clock() {
-    // One that is further behind may be an old answer (maxStatusAge).
+    // An answer that is further behind may be old (maxStatusAge).
     for offset in [0_i64, -100, 3600] {
         let theirs = now().checked_add_signed(offset).unwrap();
         let machine = |idle_for: u64| json!({ "enabled": true, "currentJobs": 0, "idleSince": theirs - idle_for });
@@ -162,7 +163,7 @@ fn idle_times_are_measured_by_the_queue_runners_clock() {
             serde_json::from_str(&fs::read_to_string(farm.conf()).unwrap()).unwrap();
         let machine_type = &mut conf["systemTypes"]["x86_64-linux"];
         machine_type["gracePeriod"] = 600.into();
-        // As an earlier version wrote them down: long known. Machines that are new are not idle for long.
+        // As an earlier version recorded them: long known. New machines have not been idle for long.
         let known = json!({
             "type": "x86_64-linux", "provider": machine_type["provider"], "requestedAt": 1_000_000_000,
             "created": true,

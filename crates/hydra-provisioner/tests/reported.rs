@@ -1,4 +1,4 @@
-//! What public reports tell of, tried with the real program: machines that are new, broken, gone, or come back.
+//! Publicly reported problems, tried with the real program: machines that are new, broken, gone, or return.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -12,8 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use farm::{Farm, stderr, stdout};
 use serde_json::{Value, json};
 
-/// Lists what `list.json` says, or fails where that is missing; creates what `create.json` says; notes what it is told
-/// to do.
+/// Lists `list.json`, or fails if it is missing; creates `create.json`; records its calls.
 const PROVIDER: &str = r#"
 directory=$1 verb=$2
 request=$(cat)
@@ -29,7 +28,7 @@ case $verb in
 esac
 "#;
 
-/// Answers when `ssh-works` is there.
+/// Answers if `ssh-works` exists.
 const SSH: &str = "#!/bin/sh\n[ -e DIR/ssh-works ] || { echo no answer >&2; exit 255; }\n";
 
 const CREATED: &str =
@@ -80,7 +79,7 @@ fn requests(farm: &Farm, verb: &str) -> usize {
     fs::read_to_string(farm.path(verb)).unwrap_or_default().lines().count()
 }
 
-/// Runs a few times, as cron does.
+/// Runs a few times, like cron.
 fn run(farm: &Farm, times: u32) -> String {
     let mut said = String::new();
     for _ in 0..times {
@@ -92,7 +91,7 @@ fn run(farm: &Farm, times: u32) -> String {
     said
 }
 
-/// With our `ssh` before any other.
+/// With our `ssh` first on PATH.
 fn path(farm: &Farm) -> String {
     format!("{}:{}", farm.path("bin").display(), std::env::var("PATH").unwrap())
 }
@@ -108,7 +107,7 @@ fn kill(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Waits for what is true soon.
+/// Waits until a condition is true.
 fn until(farm: &Farm, what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -122,7 +121,7 @@ fn idle_since(seconds_ago: u64) -> Value {
     json!({ "enabled": true, "currentJobs": 0, "idleSince": now() - seconds_ago })
 }
 
-/// Kind 5: a machine on an address that another had before it, of a type that was last active long ago.
+/// Kind 5: a machine at a reused address, of a type that was last active long ago.
 #[test]
 fn a_new_machine_is_not_judged_by_old_history() {
     let types =
@@ -137,7 +136,7 @@ fn a_new_machine_is_not_judged_by_old_history() {
     }
 }
 
-/// Kind 31: one that was never used does not stay because another of its type builds.
+/// Kind 31: a machine that was never used does not stay because another one of its type builds.
 #[test]
 fn a_machine_that_was_never_used_goes_while_others_build() {
     let farm =
@@ -159,7 +158,8 @@ fn a_machine_that_was_never_used_goes_while_others_build() {
     assert!(destroyed.lines().all(|line| line.contains("farm-1")), "{destroyed}");
 }
 
-/// Kind 7: what the queue runner has disabled is named, and is no capacity; unless most are.
+/// Kind 7: a machine that the queue runner has disabled is reported and does not count as capacity, unless most
+/// machines are disabled.
 #[test]
 fn a_machine_that_the_queue_runner_has_disabled_does_not_count() {
     let options =
@@ -191,7 +191,7 @@ fn a_machine_that_the_queue_runner_has_disabled_does_not_count() {
     kill(child);
 }
 
-/// Kind 8: what was released is not used again, whatever its provider lists, and when nothing can be listed.
+/// Kind 8: a released machine is not used again, whatever its provider lists, and also if nothing can be listed.
 #[test]
 fn a_destroyed_machine_does_not_come_back() {
     let farm = farm(&json!({}), &[machine(0, 900)]);
@@ -200,7 +200,7 @@ fn a_destroyed_machine_does_not_come_back() {
     farm.set_queue(&idle, &gone);
     run(&farm, 3);
     assert_eq!(requests(&farm, "destroyed"), 1);
-    // Its provider goes on listing it as up, and there is work again.
+    // Its provider still lists it as up, and there is work again.
     farm.set_queue(&json!({ "x86_64-linux": { "runnable": 1, "running": 0 } }), &gone);
     run(&farm, 2);
     assert!(!farm.machines_file().iter().any(|line| line.contains("10.9.0.0 ")));
@@ -210,7 +210,7 @@ fn a_destroyed_machine_does_not_come_back() {
     assert_eq!(requests(&farm, "destroyed"), 1);
 }
 
-/// Kind 9: it is told of, in the results and in the history.
+/// Kind 9: it is reported, in the results and in the history.
 #[test]
 fn a_machine_that_vanishes_is_told_of() {
     let farm = farm(&json!({}), &[machine(0, 900)]);
@@ -227,7 +227,7 @@ fn a_machine_that_vanishes_is_told_of() {
     assert!(history.contains("not in its provider's listing"), "{history}");
 }
 
-/// Kind 10: what a creation told is known, also when nothing can be listed after it.
+/// Kind 10: the result of a creation is known, also if no listing succeeds after it.
 #[test]
 fn a_machine_stays_published_while_its_provider_cannot_list() {
     let farm = farm(&json!({}), &[]);
@@ -248,7 +248,7 @@ fn a_machine_stays_published_while_its_provider_cannot_list() {
     assert_eq!(requests(&farm, "destroyed"), 0);
 }
 
-/// Kind 16: a machine that drains goes on draining when its next paid hour begins, until it is wanted.
+/// Kind 16: a draining machine continues to drain when its next paid hour begins, until it is needed.
 #[test]
 fn a_machine_that_drains_goes_on_draining_in_its_next_paid_hour() {
     let paid = |seconds: u64| {
@@ -273,8 +273,8 @@ fn a_machine_that_drains_goes_on_draining_in_its_next_paid_hour() {
     assert_eq!(requests(&farm, "destroyed"), 0);
 }
 
-/// Kind 28: up by its provider's word is not ready, also after kill -9 during the boot; and one that stops answering
-/// gets no more builds.
+/// Kind 28: a machine that its provider reports as up is not ready, also after kill -9 during the boot; and one that
+/// stops answering gets no more builds.
 #[test]
 fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
     let options = json!({ "touchKeepAlive": true, "keepAliveInterval": 1, "deployTimeout": 3 });
@@ -296,7 +296,7 @@ fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
     kill(child);
 }
 
-/// Kind 21: x86_64-linux machines build i686-linux steps in the simulator too, whatever tells the queue runner so.
+/// Kind 21: x86_64-linux machines build i686-linux steps in the simulator too, with both queue runners.
 #[test]
 fn simulated_machines_build_i686_steps() {
     const STEPS: &str = r#"{"format":"hydra-provisioner-workload","version":1}

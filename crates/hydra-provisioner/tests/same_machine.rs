@@ -1,5 +1,5 @@
-//! A machine is the same however it is spelt, and what may be a busy machine of ours is not released; what is not
-//! ours is left alone.
+//! A machine is recognized in every spelling; a machine that may be a busy one of ours is not released; machines that
+//! are not ours are not touched.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -11,7 +11,7 @@ use std::process::Output;
 use farm::{Farm, stderr, stdout};
 use serde_json::{Value, json};
 
-/// Lists what `list.json` says and notes what it is told to destroy.
+/// Lists `list.json` and records what it destroys.
 const PROVIDER: &str = r#"
 directory=$1 verb=$2
 request=$(cat)
@@ -23,7 +23,7 @@ case $verb in
 esac
 "#;
 
-/// A farm whose provider lists `machines`, which are x86_64-linux ones and up if they say nothing else.
+/// A farm with a provider that lists `machines`: x86_64-linux ones and up by default.
 fn farm(options: &Value, machines: &[Value]) -> Farm {
     let farm = Farm::new(options);
     fs::write(farm.path("stub"), PROVIDER).unwrap();
@@ -49,7 +49,7 @@ fn list(farm: &Farm, machines: &[Value]) {
     fs::write(farm.path("list.json"), json!({ "machines": machines }).to_string()).unwrap();
 }
 
-/// Names of the machines that the provider was told to destroy within a few looks.
+/// Names of the machines that the provider destroys within a few cycles.
 fn destroyed(farm: &Farm) -> Vec<String> {
     for _ in 0..4 {
         let output = farm.run(&["run"]);
@@ -70,7 +70,7 @@ fn busy(jobs: u64) -> Value {
     json!({ "enabled": true, "currentJobs": jobs })
 }
 
-/// Long idle, and not in the machines file any more.
+/// Idle for long, and no longer in the machines file.
 fn idle() -> Value {
     json!({ "enabled": false, "currentJobs": 0, "idleSince": 1_000_000_000 })
 }
@@ -79,7 +79,7 @@ fn show(farm: &Farm, machines: &Value) {
     farm.set_queue(&json!({ "x86_64-linux": { "runnable": 0, "running": 0 } }), machines);
 }
 
-/// What a provider says of a place, and what the queue runner calls it.
+/// The provider's address of a machine, and the queue runner's name for it.
 const SPELLINGS: [(&str, &str); 12] = [
     ("[2001:db8::4]", "root@[2001:db8::4]"),
     ("2001:DB8:0:0::4", "root@2001:db8::4"),
@@ -101,7 +101,7 @@ fn a_busy_machine_stays_and_an_idle_one_goes_however_it_is_spelt() {
         let farm = farm(&json!({}), &[json!({ "name": "farm-0", "address": address })]);
         show(&farm, &json!({ key: busy(1) }));
         assert_eq!(destroyed(&farm), [""; 0], "{address} {key}");
-        // Beside somebody unknown who builds: it goes only if it is known to be another one.
+        // Beside an unknown busy builder: it is released only if it is certainly another one.
         show(&farm, &json!({ key: idle(), "root@unknown.example.org": busy(1) }));
         assert_eq!(destroyed(&farm), ["farm-0"], "{address} {key}");
     }
@@ -129,7 +129,7 @@ fn a_machine_that_may_be_a_busy_unknown_builder_stays() {
     }
 }
 
-/// The listing says another address, or none, of a machine that builds where it was.
+/// The listing contains another address, or none, for a machine that builds at its earlier one.
 #[test]
 fn a_machine_whose_address_changes_while_it_builds_stays() {
     for address in [json!(null), json!("farm-0.example.org"), json!(""), json!("a b"), json!(7)] {

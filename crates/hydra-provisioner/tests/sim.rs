@@ -43,8 +43,8 @@ fn traces() -> Vec<String> {
     names
 }
 
-/// Every number of every trace that we ship, the same on any machine and with any number of threads.
-/// `UPDATE_CASES=1 cargo test -p hydra-provisioner --test sim` writes them anew.
+/// Every number of every shipped trace, identical on any machine and with any number of threads. `UPDATE_CASES=1 cargo
+/// test -p hydra-provisioner --test sim` rewrites them.
 #[test]
 fn shipped_traces_come_to_the_same_bytes_everywhere() {
     let traces = traces();
@@ -59,14 +59,14 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
         fs::write(&expected, &one_thread).unwrap();
     }
     assert_eq!(one_thread, fs::read_to_string(expected).unwrap(), "UPDATE_CASES=1 accepts it");
-    // Each is what its description says.
+    // Each trace matches its description.
     let at_rest = one_thread.lines().skip(1).filter(|line| line.contains(",true,true,total,"));
     assert_eq!(at_rest.count(), traces.len(), "each comes to rest");
     let column =
         one_thread.lines().next().unwrap().split(',').position(|name| name == "unsupported");
     let mut totals = one_thread.lines().filter(|line| line.contains(",total,"));
     let given_up = totals.find(|line| line.contains("rest-defaults.json")).unwrap();
-    // Asked every 10 s the queue runner gives nothing up, asked every 300 s it does.
+    // Polled every 10 s the queue runner aborts nothing, polled every 300 s it does.
     assert_eq!(given_up.split(',').nth(column.unwrap()), Some("0"), "{given_up}");
     let slow = ["--interval", "300"];
     let rest = ["run", "examples/sim/conf.nix", "sim-traces/rest-defaults.json"];
@@ -74,7 +74,7 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
     assert!(said.contains("steps were given up since no machine supported them in time"), "{said}");
 }
 
-/// The 95th percentile of the wait is within 5 % of what it is without the slow type.
+/// The 95th percentile of the wait is within 5 % of that without the slow type.
 #[test]
 fn a_type_that_boots_slowly_holds_up_no_other() {
     let text = fs::read_to_string(root().join("sim-traces/arm-slow.json")).unwrap();
@@ -110,7 +110,8 @@ fn a_table_is_for_people() {
     assert!(costs.len() == 3 && costs[1] < costs[0], "fewer machines cost less: {cost}");
 }
 
-/// Two configurations on the same work of several seeds: how the second differs from the first, and how sure that is.
+/// Two configurations on the same work with several seeds: the difference of the second to the first, and its
+/// confidence interval.
 #[test]
 fn configurations_are_compared_seed_by_seed() {
     let conf = "examples/sim/conf.nix";
@@ -121,7 +122,7 @@ fn configurations_are_compared_seed_by_seed() {
     let trace = "sim-traces/flapping.json";
     let row = |args: &[&str], name: &str| {
         let (table, _) = expect(args, 0);
-        // What does not fit beside the others stands below.
+        // Columns that do not fit beside each other are below each other.
         let line = table.lines().rfind(|line| line.contains(name)).unwrap().to_owned();
         (table, line)
     };
@@ -246,7 +247,7 @@ fn ctrl_c_keeps_what_is_done() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Long enough for the first run and the beginning of the second; too short only makes it weaker.
+    // Long enough for the first run and the start of the second; too short only weakens the test.
     thread::sleep(Duration::from_secs(5));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -324,7 +325,7 @@ fn work_is_made_and_imported() {
     expect(&["import", "swf", swf.to_str().unwrap(), "--output", trace], 0);
     assert!(csv(trace).contains(",built,"));
 
-    // As Nix writes them: the second needs the first.
+    // In Nix's format: the second needs the first.
     let drvs = folder.path().join("drvs");
     fs::create_dir(&drvs).unwrap();
     let drv = |name: &str, inputs: &str| {
@@ -344,8 +345,8 @@ fn work_is_made_and_imported() {
     assert!(errors.contains("bad.drv: ends too early; is it cut off?"), "{errors}");
 }
 
-/// A real provisioner, its real cycles, and a simulated queue runner: work comes, machines are made, take
-/// the work, and go.
+/// A real provisioner, its real cycles, and a simulated queue runner: work arrives, machines are created, build, and
+/// are released.
 #[test]
 fn a_real_provisioner_serves_a_played_queue() {
     let farm = Farm::new(&json!({}));
@@ -366,7 +367,7 @@ fn a_real_provisioner_serves_a_played_queue() {
         .unwrap();
     let mut most = 0;
     let mut cycles = 0;
-    // The queue runner must have been up for half an hour before idle machines go: 3 s at this speed.
+    // The queue runner must have been up for half an hour before idle machines are released: 3 s at this speed.
     while cycles < 3 || !farm.machines().is_empty() {
         cycles += 1;
         assert!(cycles < 100, "the machines are still there: {:?}", farm.machines());
@@ -393,8 +394,8 @@ fn stop(simulated: &mut Child) -> impl Read + use<> {
     simulated.stdout.take().unwrap()
 }
 
-/// The same over REST: builders join and leave as the provisioner starts and stops them over ssh (a stand-in), and
-/// what steps require is asked of Nix (a stand-in).
+/// The same over REST: builders register and disconnect as the provisioner starts and stops them over ssh (a stand-in),
+/// and required features are read from Nix (a stand-in).
 #[test]
 fn a_real_provisioner_serves_a_played_rest_queue() {
     let farm = Farm::new(&json!({}));
@@ -407,7 +408,7 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
     let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":5}"#.to_owned();
     let steps = [step(0, ""), step(1, ""), step(2, ""), step(3, r#""kvm""#), step(4, r#""kvm""#)];
     fs::write(&trace, [&[header][..], &steps].concat().join("\n") + "\n").unwrap();
-    // The real default of maxUnsupportedTimeInS would abort what a farm without machines cannot build.
+    // The real default of maxUnsupportedTimeInS would abort steps that a farm without machines cannot build yet.
     let settings = farm.path("farm.json");
     fs::write(
         &settings,

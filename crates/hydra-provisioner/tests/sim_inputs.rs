@@ -1,4 +1,4 @@
-//! What `sim` takes and what it refuses, as a user runs it.
+//! What `sim` accepts and rejects, as a user runs it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -37,7 +37,7 @@ fn files<const N: usize>(files: [(&str, &str); N]) -> (tempfile::TempDir, [Strin
     (folder, paths)
 }
 
-/// Without chance an interval of ± 0 would look like certainty.
+/// Without randomness an interval of ± 0 would look like certainty.
 #[test]
 fn seeds_that_change_nothing_are_told() {
     let (_folder, [trace, farm]) = files([
@@ -134,7 +134,7 @@ fn processors_of_a_log_are_work() {
     }
 }
 
-/// A farm that waits for what never comes is not a result: what waits is told, and why.
+/// A farm that waits for something that never happens is not a result: the message shows what waits, and why.
 #[test]
 fn what_never_comes_to_rest_is_told() {
     let riscv = TWO_STEPS
@@ -173,7 +173,7 @@ fn tables_say_what_they_rest_on_in_80_columns() {
     assert!(errors.contains("must be a number of seconds, or mser5"), "{errors}");
 }
 
-/// Each configuration may have an interval and a farm of its own.
+/// Each configuration may have its own interval and farm.
 #[test]
 fn surroundings_are_compared_like_configurations() {
     let (_folder, [trace, slow]) = files([
@@ -186,7 +186,7 @@ fn surroundings_are_compared_like_configurations() {
     let mut lines = csv.lines();
     let column = |name: &str| csv.lines().next().unwrap().split(',').position(|c| c == name);
     let (turns, wait) = (column("turns").unwrap(), column("waitMaxMs").unwrap());
-    // The name of a configuration with settings is quoted: it has a comma.
+    // The name of a configuration with settings is quoted because it contains a comma.
     let total = |line: &str, at: usize| {
         let rest = line.strip_prefix('"').and_then(|line| line.split_once("\","));
         let rest = rest.map_or_else(|| line.split_once(',').unwrap().1, |(_, rest)| rest);

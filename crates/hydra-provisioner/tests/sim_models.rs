@@ -1,4 +1,4 @@
-//! What the models of machines and of the queue runner change in a simulation, as a user sees it.
+//! Effects of the models of machines and of the queue runner on a simulation, as a user sees them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -48,7 +48,7 @@ fn machine(model: &Value) -> Value {
     json!({ "machines": { "x86_64-linux": model }, "queueRunner": { "protocol": "classic" } })
 }
 
-/// Sixteen steps at once on four cores take four times as long, but for what is copied.
+/// Sixteen concurrent steps on four cores take four times as long, except for the copying.
 #[test]
 fn steps_slow_each_other_down() {
     let steps = vec![json!({ "submit": 0, "duration": 600_000 }); 16];
@@ -57,7 +57,7 @@ fn steps_slow_each_other_down() {
     let slowed = makespan(json!({ "cores": 4, "copyPercent": 0 }));
     assert_eq!(slowed - alone, 3 * 600_000);
     let copying = makespan(json!({ "cores": 4, "copyPercent": 30 }));
-    // 11.2 cores wanted, 4 there: 30 % as before, 70 % 2.8 times as long.
+    // 11.2 cores needed, 4 available: 30 % unchanged, 70 % 2.8 times as long.
     assert_eq!((copying - alone + 500) / 1000, 756);
     assert_eq!(makespan(json!({})), copying, "these are the defaults");
 }
@@ -79,7 +79,7 @@ fn big_parallel_steps_take_all_cores_unless_told() {
     assert_eq!(makespan(big(json!({ "submit": 0, "duration": 600_000, "cores": 2 }))), usual);
 }
 
-/// A spot machine that goes without a word keeps its steps until the loss is noticed.
+/// An interrupted spot machine keeps its steps until the loss is noticed.
 #[test]
 fn a_silent_loss_is_noticed_late() {
     let makespan = |noticed: u64| {
@@ -90,7 +90,8 @@ fn a_silent_loss_is_noticed_late() {
         run(&[json!({ "submit": 0, "duration": 300_000 })], &farm)["makespan"].as_u64().unwrap()
     };
     let (at_once, late) = (makespan(0), makespan(600_000));
-    // Its successor takes some of the difference: it is not made before the provider has missed the machine for a while.
+    // Its replacement reduces the difference: it is not created before the provider has not listed the machine for a
+    // while.
     assert!(late >= at_once + 400_000, "{at_once} {late}");
 }
 
@@ -118,7 +119,7 @@ fn a_slot_is_free_while_outputs_are_copied() {
     assert_eq!(wait("untilCopied") - wait("untilBuilt"), 20_000);
 }
 
-/// The bracket holds what was simulated, and is told as a ratio to it.
+/// The bounds contain the simulated cost, shown as a ratio to them.
 #[test]
 fn results_are_shown_as_ratios_to_the_bound() {
     let trace = "sim-traces/endless-build.json";
@@ -141,7 +142,7 @@ fn results_are_shown_as_ratios_to_the_bound() {
     assert!((1.0..2.0).contains(&ratio), "{table}");
 }
 
-/// One file, readable without anything from elsewhere.
+/// One file without external resources.
 #[test]
 fn a_page_is_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -163,7 +164,7 @@ fn a_page_is_written() {
     assert!(text.contains("wait longer than the target of 10m00s"), "{text}");
 }
 
-/// When the provisioner first looks is chance too, and shown as a range.
+/// The time of the first poll is random too, and shown as a range.
 #[test]
 fn phases_of_the_first_look_are_a_range() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
@@ -176,7 +177,7 @@ fn phases_of_the_first_look_are_a_range() {
     assert_ne!(Some(least), rest.split(',').next(), "{table}");
 }
 
-/// One word is enough to be compared with another provisioner; it has the machine types of the first file.
+/// One word is enough for a comparison with another provisioner; it uses the machine types of the first file.
 #[test]
 fn others_are_compared_by_one_word() {
     let folder = tempfile::tempdir().unwrap();

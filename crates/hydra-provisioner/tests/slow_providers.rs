@@ -1,4 +1,4 @@
-//! Machines are worked on at the same time, and one that hangs holds up no other.
+//! Operations on machines run concurrently; one that hangs does not delay the others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -43,7 +43,7 @@ fn a_hanging_machine_is_named_and_the_others_are_ready() {
     assert_eq!(farm.machines(), ["hydra-provisioned-0", "hydra-provisioned-2"]);
     assert_eq!(farm.machines_file().len(), 2);
 
-    // Soon after its type waits; then the same name is asked for again.
+    // Soon after its type waits; then the same name is requested again.
     let soon = stdout(&farm.run(&["plan"]));
     assert!(soon.contains("cannot create hydra-provisioned-1, next try at "), "{soon}");
     let began = Instant::now();

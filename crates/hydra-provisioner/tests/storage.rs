@@ -1,5 +1,5 @@
-//! The state database cannot be written or read: clear words, no creation, no release; and the service goes on when
-//! it is mended.
+//! The state database cannot be written or read: clear messages, no creation, no release; and the service continues
+//! when it is repaired.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
@@ -15,7 +15,7 @@ use farm::kills::check_history;
 use farm::{Farm, stderr, stdout};
 use serde_json::json;
 
-/// Waits for what is true soon.
+/// Waits until a condition is true.
 fn until(farm: &Farm, what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -28,7 +28,7 @@ fn log(farm: &Farm) -> String {
     fs::read_to_string(farm.path("log")).unwrap_or_default()
 }
 
-/// A farm that counts how often the queue runner is asked.
+/// A farm that counts requests to the queue runner.
 fn farm() -> Farm {
     let farm = Farm::new(&json!({}));
     let mut conf: serde_json::Value =
@@ -39,7 +39,7 @@ fn farm() -> Farm {
     farm
 }
 
-/// The service, for which a file that is too large is an error like any other; its log is in `log`.
+/// The service, for which a file that is too large is a normal error; its log is in `log`.
 fn watch(farm: &Farm) -> Child {
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_hydra-provisioner");
@@ -55,7 +55,7 @@ fn end(child: &mut Child) {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Waits until the queue runner has been asked a few times more, so that whatever is to follow has followed.
+/// Waits until the queue runner has been asked a few more times, so that all effects have happened.
 fn let_it_look(farm: &Farm) {
     let asked = || fs::read_to_string(farm.path("asked")).unwrap_or_default().len();
     let before = asked();
@@ -68,7 +68,7 @@ fn limit_files(child: &Child, limit: &str) {
     assert!(prlimit.unwrap().success());
 }
 
-/// While the state cannot be written, nothing is created or released, and why is said once.
+/// While the state cannot be written, nothing is created or released, and the reason is logged once.
 fn check_trouble(farm: &Farm, said: &str) {
     farm.set_runnable(4);
     until(farm, "said", || log(farm).contains("state not written, nothing is created or released"));
@@ -81,7 +81,7 @@ fn check_trouble(farm: &Farm, said: &str) {
     assert_eq!(log(farm).matches("state not written").count(), 1, "{}", log(farm));
 }
 
-/// It goes on as if nothing had been.
+/// It continues normally.
 fn check_mended(farm: &Farm) {
     until(farm, "mended", || log(farm).contains("state can be written again"));
     until(farm, "released", || farm.machines().is_empty());
@@ -97,7 +97,7 @@ fn a_full_disk() {
     until(&farm, "published", || farm.machines_file().len() == 2);
     limit_files(&child, "4096:");
     check_trouble(&farm, "state.sqlite");
-    // Who looks is told.
+    // Read-only commands report it.
     let plan = farm.run(&["plan"]);
     assert_eq!(plan.status.code(), Some(0), "{}", stderr(&plan));
     limit_files(&child, "unlimited:");
@@ -136,7 +136,7 @@ fn a_database_that_another_has_locked() {
     check_history(&farm, "after a lock");
 }
 
-/// Writes over the database and its journal, which is as good as the database where it is complete.
+/// Overwrites the database and its journal, which can replace the database where it is complete.
 fn spoil(farm: &Farm) {
     for name in ["state.sqlite", "state.sqlite-wal"] {
         let path = farm.path("state").join(name);
@@ -149,12 +149,12 @@ fn spoil(farm: &Farm) {
 
 fn delete(farm: &Farm) {
     for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
-        // Not all of them need be there.
+        // Not all of them must exist.
         let _gone = fs::remove_file(farm.path("state").join(name));
     }
 }
 
-/// A run that cannot use what is there changes nothing and says what to do; without the file all is found again.
+/// A run that cannot use the file changes nothing and shows the remedy; without the file everything is found again.
 #[test]
 fn a_database_that_makes_no_sense() {
     let farm = farm();
@@ -181,7 +181,7 @@ fn a_database_that_makes_no_sense() {
     assert_eq!(farm.machines(), [""; 0], "forgotten machines");
 }
 
-/// What it does not know it would lose.
+/// It would lose what it does not know.
 #[test]
 fn a_database_of_a_newer_version() {
     let farm = farm();
@@ -206,7 +206,7 @@ fn a_database_of_a_newer_version() {
     assert_eq!(fs::read(&path).unwrap(), before, "it was changed");
 }
 
-/// The folder is another file system, which is read-only. Not tested where that cannot be had.
+/// The folder is another, read-only file system. Not tested where that is not possible.
 #[test]
 fn a_folder_that_cannot_be_written() {
     let farm = farm();
@@ -231,7 +231,7 @@ fn a_folder_that_cannot_be_written() {
     assert!(farm.machines().is_empty());
 }
 
-/// While it is used, and with a machine that is being created: nothing is lost, and nothing made twice.
+/// While it is in use, and with a machine being created: nothing is lost, and nothing created twice.
 #[test]
 fn a_database_that_is_deleted() {
     let farm = farm();
@@ -245,7 +245,7 @@ fn a_database_that_is_deleted() {
     assert!(log(&farm).contains("it was deleted"), "{}", log(&farm));
     child.kill().unwrap();
     child.wait().unwrap();
-    // All three are remembered: none has to be found by its tag.
+    // All three are remembered: none must be found by its tag.
     assert!(farm.run(&["run"]).status.success());
     let history = stdout(&farm.run(&["history"]));
     assert!(!history.contains("found by its tag"), "{history}");
@@ -257,7 +257,7 @@ fn a_database_that_is_deleted() {
     assert_eq!(requests.lines().count(), 3, "{requests}");
 }
 
-/// One that is written over while it is used is noticed sooner or later, and deleting it mends all.
+/// Overwriting it while it is in use is noticed eventually, and deleting it repairs everything.
 #[test]
 fn a_database_that_is_written_over() {
     let farm = farm();

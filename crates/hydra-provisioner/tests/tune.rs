@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-/// Far too eager: machines stay for an hour.
+/// Much too eager: machines stay for an hour.
 const CONF: &str = r#"{
   "tag": "sim", "statusCommand": ["false"], "pollInterval": 30,
   "systemTypes": { "x86_64-linux": {
@@ -86,13 +86,13 @@ fn it_finds_what_saves_and_says_how_sure_that_is() {
     assert!(saving > 30.0, "an hour of idling for builds of minutes: {report}");
     assert!(report.contains("systemTypes.\"x86_64-linux\" = { "), "{report}");
     assert!(report.contains("(assumed)"), "{report}");
-    // The snippet is Nix, and a configuration takes it.
+    // The snippet is valid Nix, and a configuration accepts it.
     let snippet: Vec<_> = report
         .lines()
         .filter(|line| line.starts_with("systemTypes.") || line.starts_with("pollInterval"))
         .collect();
     assert_eq!(snippet.len(), 2, "{report}");
-    // No others wait as little as one that always has an idle machine.
+    // No other settings have as short a wait as an idle machine at all times.
     let none = text(&folder.tune(&[]).stdout);
     let none = none.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(none.contains("the configuration stays as it is"), "{none}");

@@ -1,4 +1,4 @@
-//! `run --watch` as systemd runs it: readiness, status, metrics, reloads, an orderly end.
+//! `run --watch` as systemd runs it: readiness, status, metrics, reloads, a clean end.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use farm::{Farm, stderr, stdout};
 use serde_json::{Value, json};
 
-/// A service manager: receives what the service tells.
+/// A service manager: receives the service's notifications.
 struct Manager {
     socket: UnixDatagram,
 }
@@ -37,7 +37,7 @@ impl Manager {
         }
     }
 
-    /// Waits for messages that have these texts in them, in any order.
+    /// Waits for messages that contain these texts, in any order.
     fn expect_all(&self, texts: &[&str]) {
         let mut missing = texts.to_vec();
         while !missing.is_empty() {
@@ -52,7 +52,7 @@ impl Manager {
         String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
     }
 
-    /// Waits until the service says `text` of itself.
+    /// Waits until the service's status is `text`.
     fn expect_status(&self, text: &str) {
         while !self.expect("STATUS=").contains(text) {}
     }
@@ -70,7 +70,7 @@ fn log(farm: &Farm) -> String {
     fs::read_to_string(farm.path("log")).unwrap()
 }
 
-/// Waits for what is true soon.
+/// Waits until a condition is true.
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -84,10 +84,10 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
-/// It ends within 2 s, on a machine that does nothing else.
+/// It ends within 2 s on an idle machine.
 const END: Duration = Duration::from_secs(8);
 
-/// Its exit code. It ends soon, whatever it is at.
+/// Its exit code. It ends soon, whatever it is doing.
 fn terminate(child: &mut Child) -> Option<i32> {
     let began = Instant::now();
     signal(child, "-TERM");
@@ -96,7 +96,7 @@ fn terminate(child: &mut Child) -> Option<i32> {
     code
 }
 
-/// Changes the configuration by what `change` does to it.
+/// Changes the configuration with `change`.
 fn reconfigure(farm: &Farm, change: impl Fn(&mut Value)) {
     let mut conf = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
     change(&mut conf);
@@ -111,7 +111,7 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
-/// Where the log says that metrics are.
+/// The address of metrics, from the log.
 fn metrics_address(farm: &Farm) -> String {
     until("the address of metrics is logged", || log(farm).contains("/metrics"));
     let log = log(farm);
@@ -157,7 +157,7 @@ fn it_serves_until_told_to_stop_and_metrics_tell_of_it() {
     }
     assert!(get(&address, "/other").starts_with("HTTP/1.0 404"));
 
-    // Others may look meanwhile, and ask what went on.
+    // Other processes may read meanwhile, and query the history.
     let plan = farm.run(&["plan"]);
     assert_eq!(plan.status.code(), Some(0), "{}", stderr(&plan));
     assert!(stdout(&plan).contains("hydra-provisioned-1: in use"), "{}", stdout(&plan));
@@ -194,7 +194,7 @@ fn it_ends_at_once_while_a_creation_hangs_and_the_next_run_resolves_what_came_of
     assert_eq!(farm.machines_file().len(), 1);
 }
 
-/// One that is being created is no reason to keep others waiting, nor to release nothing.
+/// A machine being created must not delay other machines, nor releases.
 #[test]
 fn a_creation_that_hangs_delays_no_other_type() {
     let farm = Farm::new(&json!({}));
@@ -219,7 +219,7 @@ fn a_creation_that_hangs_delays_no_other_type() {
     assert_eq!(terminate(&mut child), Some(0));
 }
 
-/// SIGHUP reads the configuration again; systemd is told as `Type=notify-reload` wants it.
+/// SIGHUP reads the configuration again; systemd is notified as `Type=notify-reload` requires.
 #[test]
 fn a_reload_takes_the_configuration_as_it_is_then() {
     let farm = Farm::new(&json!({}));
@@ -251,8 +251,8 @@ fn the_watchdog_is_told_that_we_live() {
     assert_eq!(terminate(&mut child), Some(0));
 }
 
-/// At the start a bad configuration ends the service; later the old one goes on. One that is mended is taken
-/// without a word.
+/// At the start a bad configuration ends the service; later the old one stays active. A corrected one is loaded without
+/// a message.
 #[test]
 fn a_bad_configuration() {
     let farm = Farm::new(&json!({}));
@@ -268,7 +268,7 @@ fn a_bad_configuration() {
     fs::write(farm.conf(), r#"{ "tagg": "x" }"#).unwrap();
     signal(&child, "-HUP");
     manager.expect("RELOADING=1");
-    // The reload is over, and what came of it is told.
+    // The reload is over, and its result is reported.
     manager.expect_all(&["READY=1", "configuration NOT reloaded"]);
     until("refused", || log(&farm).contains("the old configuration goes on"));
     farm.set_runnable(1);
@@ -283,14 +283,14 @@ fn a_bad_configuration() {
     fs::write(farm.conf(), &good).unwrap();
     until("read again", || reads() > before);
     until("taken over", || !stdout(&farm.run(&["status"])).contains("NOT reloaded"));
-    // What cannot change while it runs is refused too.
+    // A change of an option that needs a restart is rejected too.
     reconfigure(&farm, |conf| conf["tag"] = "another".into());
     until("refused", || log(&farm).contains("stateDir, tag and lease cannot change"));
     manager.expect_status("configuration NOT reloaded");
     assert_eq!(terminate(&mut child), Some(0));
 }
 
-/// The state directory was deleted: another run may have begun in a new one.
+/// The state directory was deleted: another run may have started in a new one.
 #[test]
 fn it_ends_when_its_state_directory_is_not_its_own_any_more() {
     let farm = Farm::new(&json!({}));
@@ -302,7 +302,7 @@ fn it_ends_when_its_state_directory_is_not_its_own_any_more() {
     assert!(log(&farm).contains("stateDir was deleted or replaced"), "{}", log(&farm));
 }
 
-/// What the service has under way is seen by those who look, and that there is one.
+/// Read-only commands show the service's running operations, and that a service runs.
 #[test]
 fn others_see_what_it_has_under_way() {
     let farm = Farm::new(&json!({}));
@@ -324,7 +324,7 @@ fn others_see_what_it_has_under_way() {
     assert!(!said.contains("a service runs") && !said.contains("(create)"), "{said}");
 }
 
-/// One that was set for some hours is over when they are.
+/// An order with a duration ends after it.
 #[test]
 fn a_schedule_begins_and_ends_while_it_runs() {
     let farm = Farm::new(&json!({}));
@@ -333,7 +333,7 @@ fn a_schedule_begins_and_ends_while_it_runs() {
         let minutes = seconds.rem_euclid(86_400) / 60;
         format!("{:02}:{:02}", minutes / 60, minutes % 60)
     };
-    // It lasts for 20 s at least.
+    // It lasts for at least 20 s.
     let hours = format!("{}-{}", clock(now - 120), clock(now + 80));
     reconfigure(&farm, |conf| {
         conf["systemTypes"]["x86_64-linux"]["schedule"] =
@@ -351,7 +351,7 @@ fn what_is_no_look_at_the_present_does_not_depend_on_the_time() {
     let farm = Farm::new(&json!({}));
     let snapshot = stdout(&farm.run(&["plan", "--print-snapshot"]));
     let mut snapshot: Value = serde_json::from_str(&snapshot).unwrap();
-    // A Thursday, at three o'clock in the morning.
+    // A Thursday at 03:00.
     snapshot["takenAt"] = 1_700_103_600.into();
     fs::write(farm.path("snapshot.json"), snapshot.to_string()).unwrap();
     let path = farm.path("snapshot.json").display().to_string();
@@ -371,7 +371,7 @@ fn what_is_no_look_at_the_present_does_not_depend_on_the_time() {
     }
 }
 
-/// SIGTERM ends it within 2 s whatever it waits for, and whatever its children think of that.
+/// SIGTERM ends it within 2 s, whatever it waits for and whatever its children do.
 #[test]
 fn it_ends_at_any_moment() {
     let deaf = "trap '' TERM; : >DIR/hangs; sleep 600";
@@ -413,7 +413,7 @@ fn it_ends_at_any_moment() {
     }
 }
 
-/// Before it has begun: its configuration is still being evaluated.
+/// Before it has started: its configuration is still being evaluated.
 #[test]
 fn it_ends_while_its_configuration_is_evaluated() {
     let farm = Farm::new(&json!({}));

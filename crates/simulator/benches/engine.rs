@@ -21,7 +21,7 @@ enum Event {
     Departure,
 }
 
-/// Who waits and who is served.
+/// Waiting and served customers.
 #[derive(Default)]
 struct Queue {
     waiting: u64,
@@ -30,7 +30,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Calls `schedule` with what comes next and in what time.
+    /// Calls `schedule` with the next event and its delay.
     fn handle(&mut self, event: Event, rng: &mut Random, mut schedule: impl FnMut(Millis, Event)) {
         match event {
             Event::Arrival => {

@@ -1,4 +1,4 @@
-//! Bounds against every schedule there is, of small work.
+//! Bounds compared with every possible schedule of small work.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -12,10 +12,10 @@ use simulator::simulation::Setup;
 use simulator::workload::{NewStep, WorkloadBuilder};
 use simulator::world::{Farm, Limits};
 
-/// Paid seconds before a machine builds.
+/// Paid seconds before a machine can build.
 const START: u64 = 4;
 
-/// A step in whole seconds: when it comes, how long it takes, what it needs (an earlier one).
+/// A step in whole seconds: its arrival, its duration, its dependency (an earlier step).
 #[derive(Clone, Copy, Debug)]
 struct Step {
     submit: u64,
@@ -23,7 +23,7 @@ struct Step {
     needs: Option<usize>,
 }
 
-/// One machine type that does one step at a time, at a dollar a second.
+/// One machine type that does one step at a time, at a dollar per second.
 fn setup(steps: &[Step]) -> Setup {
     let name = MachineType::new("s");
     let tariff = Tariff {
@@ -63,8 +63,8 @@ fn setup(steps: &[Step]) -> Setup {
     Setup { seed: Seed(1), policy, limits: Limits::default(), farm, workload }
 }
 
-/// The least cost of all schedules on up to as many machines as steps: every order of whole-second starts within the
-/// wait, every choice of machines; between two steps a machine is kept or started again, whichever is cheaper.
+/// The minimum cost of all schedules on up to as many machines as steps: every order of whole-second starts within the
+/// wait, every assignment of machines; between two steps a machine is kept or started again, whichever is cheaper.
 fn best(steps: &[Step], wait: u64) -> u64 {
     fn go(steps: &[Step], wait: u64, at: usize, placed: &mut Vec<(usize, u64, u64)>) -> u64 {
         let Some(step) = steps.get(at) else { return cost(placed) };
@@ -101,7 +101,7 @@ fn best(steps: &[Step], wait: u64) -> u64 {
     go(steps, wait, 0, &mut Vec::new())
 }
 
-/// Below twenty steps nobody is exempt: the 95th percentile is the greatest wait.
+/// With fewer than twenty steps none is exempt: the 95th percentile is the maximum wait.
 #[test]
 fn every_schedule_is_between_the_bounds() {
     let mut rng = Seed(11).stream(Purpose::Test, 0);

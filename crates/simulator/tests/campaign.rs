@@ -1,4 +1,4 @@
-//! All kinds of trouble at once, over many seeds.
+//! All kinds of faults together, over many seeds.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
 
@@ -34,12 +34,12 @@ fn a_thousand_seeds_break_no_rule() {
     let all: Vec<_> = broken.iter().map(|t| t.knobs.seed).collect();
     let reported: String = broken.iter().take(3).map(ToString::to_string).collect();
     assert!(broken.is_empty(), "{} seeds broke a rule: {all:?}\n{reported}", broken.len());
-    // A campaign in which nothing happens finds nothing.
+    // A campaign without faults finds nothing.
     let created: u64 = trials.iter().map(|trial| trial.created).sum();
     assert!(created > 10_000, "{created}");
 }
 
-/// The first of two hundred seeds that finds a planted bug; its seed alone shows the same again.
+/// The first of two hundred seeds that finds a planted bug; the seed alone reproduces it.
 #[track_caller]
 fn expect_bug_found(planted: Planted, rule: Rule) {
     let breaks = |trial: &Trial| trial.violations.iter().any(|violation| violation.rule == rule);
@@ -52,7 +52,7 @@ fn expect_bug_found(planted: Planted, rule: Rule) {
     assert_eq!(again, found);
 }
 
-/// As [`expect_bug_found`], of a planner's bug.
+/// Like [`expect_bug_found`], for a bug of the planner.
 #[track_caller]
 fn expect_found(planner: fn(&Policy, &Snapshot) -> Plan, rule: Rule) {
     expect_bug_found(Planted { planner, ..Planted::NOTHING }, rule);
@@ -101,7 +101,7 @@ fn a_planner_that_never_lets_go_is_found() {
     expect_found(keeps_all, Rule::Converge);
 }
 
-/// A machine whose creation failed is asked for under a new name, and the old intent is forgotten.
+/// A machine with a failed creation is requested under a new name, and the old intent is forgotten.
 #[test]
 fn a_planner_that_forgets_what_it_asked_for_is_found() {
     fn forgets(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -117,7 +117,7 @@ fn a_planner_that_forgets_what_it_asked_for_is_found() {
     expect_found(forgets, Rule::Converge);
 }
 
-/// A status that was asked for before the publication confirms a release.
+/// A status that was requested before the publication confirms a release.
 #[test]
 fn a_planner_that_believes_an_older_status_is_found() {
     fn believes(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -127,7 +127,7 @@ fn a_planner_that_believes_an_older_status_is_found() {
     expect_found(believes, Rule::PublishBeforeRelease);
 }
 
-/// What runs is published, ready or not.
+/// Running machines are published, ready or not.
 #[test]
 fn a_planner_that_publishes_before_ready_is_found() {
     fn publishes(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -144,7 +144,7 @@ fn a_planner_that_publishes_before_ready_is_found() {
     expect_found(publishes, Rule::PublishOnlyReady);
 }
 
-/// Machines that build are taken for idle.
+/// Busy machines count as idle.
 #[test]
 fn a_planner_that_sees_no_builds_is_found() {
     fn sees_none(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -159,7 +159,7 @@ fn a_planner_that_sees_no_builds_is_found() {
     expect_found(sees_none, Rule::NeverReleaseBusy);
 }
 
-/// A queue runner that does not answer is taken for one without work and machines.
+/// A queue runner that does not answer counts as one without work and machines.
 #[test]
 fn a_planner_that_takes_silence_for_rest_is_found() {
     fn hears_nothing(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -174,7 +174,7 @@ fn a_planner_that_takes_silence_for_rest_is_found() {
     expect_found(hears_nothing, Rule::NeverReleaseBlindly);
 }
 
-/// What was told to be durable is not.
+/// Changes reported as durable are not.
 #[test]
 fn a_loop_that_creates_before_the_intent_is_recorded_is_found() {
     let filter = |_: &mut Option<QueueStatus>, event| match event {
@@ -184,7 +184,7 @@ fn a_loop_that_creates_before_the_intent_is_recorded_is_found() {
     expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::IntentBeforeCreate);
 }
 
-/// A newer question is answered with what an older one brought.
+/// A newer request gets an older answer.
 #[test]
 fn a_loop_that_believes_the_answer_of_an_older_question_is_found() {
     let filter = |older: &mut Option<QueueStatus>, event| match event {
@@ -197,7 +197,7 @@ fn a_loop_that_believes_the_answer_of_an_older_question_is_found() {
     expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::NeverReleaseBusy);
 }
 
-/// A creation that failed is tried again at once.
+/// A failed creation is tried again immediately.
 #[test]
 fn a_planner_that_forgets_to_back_off_is_found() {
     fn forgets(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -211,7 +211,7 @@ fn a_planner_that_forgets_to_back_off_is_found() {
     expect_found(forgets, Rule::BackOff);
 }
 
-/// A builder that was given another name builds under its old one.
+/// A renamed builder builds under its old name.
 #[test]
 fn a_planner_that_takes_a_renamed_machine_for_drained_is_found() {
     fn forgets_names(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -231,7 +231,7 @@ fn a_planner_that_takes_a_renamed_machine_for_drained_is_found() {
     expect_found(forgets_names, Rule::NeverReleaseBusy);
 }
 
-/// A seed that breaks a rule is shrunk to what is needed for that, and to the same each time.
+/// A seed that violates a rule is shrunk to the necessary parts, and to the same each time.
 #[test]
 fn a_broken_rule_is_shrunk_to_a_short_history() {
     fn one_too_many(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -252,7 +252,7 @@ fn a_broken_rule_is_shrunk_to_a_short_history() {
     let left = shrunk.trial.knobs.step_ids().count() as u64;
     assert!(left < before && left < 30, "{left} of {before} steps are left: {shrunk}");
     let reported = shrunk.to_string();
-    // Of two dozen faults what makes a second machine wanted at the same time is enough.
+    // Of two dozen faults only those remain that make the farm want a second machine at the same time.
     assert!(
         reported.matches("  fault ").count() <= 2 && !reported.contains("incident"),
         "{reported}"
@@ -269,7 +269,7 @@ fn threads_change_nothing() {
     assert_eq!(trials(0..20, Planted::NOTHING), one_thread);
 }
 
-/// Limits of the farm are not looked at.
+/// Limits of the farm are not checked.
 #[test]
 fn a_planner_that_knows_no_limits_is_found() {
     fn spends(policy: &Policy, snapshot: &Snapshot) -> Plan {
@@ -283,7 +283,7 @@ fn a_planner_that_knows_no_limits_is_found() {
     expect_found(spends, Rule::FarmLimits);
 }
 
-/// A machine that is being made is not counted.
+/// A machine being created is not counted.
 #[test]
 fn a_planner_that_counts_only_what_runs_is_found() {
     fn overlooks(policy: &Policy, snapshot: &Snapshot) -> Plan {

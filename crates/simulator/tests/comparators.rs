@@ -1,4 +1,4 @@
-//! Each comparator does in the virtual world what it is known for.
+//! Each comparator behaves in the virtual world as its original.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -16,7 +16,7 @@ use simulator::world::{Farm, Limits};
 
 const TYPE: &str = "x86_64-linux";
 
-/// Ten steps of ten minutes at the start, and one after an hour; machines build two at once, at most five machines.
+/// Ten steps of ten minutes at the start, and one after an hour; machines build two at a time, at most five machines.
 fn setup(comparator: Comparator) -> Setup {
     let mut builder = WorkloadBuilder::new();
     for id in 0..11 {
@@ -47,7 +47,7 @@ fn setup(comparator: Comparator) -> Setup {
     Setup { seed: Seed(1), policy, limits: Limits::default(), farm, workload }
 }
 
-/// How many machines there are after so many minutes.
+/// The number of machines after this many minutes.
 fn machines_at(comparator: Comparator, minutes: &[u64]) -> Vec<usize> {
     let mut simulation = Simulation::compared(comparator, setup(comparator));
     let at = |minute: &u64| {
@@ -71,7 +71,7 @@ fn the_original_makes_one_machine_every_five_minutes() {
     results(Comparator::Original);
 }
 
-/// A slot for each step, and an idle machine beside them where there may be one more.
+/// A slot for each step, and one more idle machine if allowed.
 #[test]
 fn ci_runners_keep_an_idle_machine() {
     assert_eq!(machines_at(Comparator::CiRunners, &[2, 55]), [5, 1]);
@@ -85,7 +85,7 @@ fn a_machine_a_job_builds_nothing_else() {
     assert_eq!(results(Comparator::MachinePerJob).total.created, 11);
 }
 
-/// The steps end after 13 minutes; a node that is not needed stays for ten more.
+/// The steps end after 13 minutes; an unneeded node stays for ten more.
 #[test]
 fn the_cluster_autoscaler_is_slow_to_scale_down() {
     assert_eq!(machines_at(Comparator::ClusterAutoscaler, &[2, 22, 30]), [5, 5, 0]);

@@ -1,4 +1,4 @@
-//! The whole simulator against closed formulas of queueing theory, with policies that make it such a queue.
+//! The whole simulator compared with closed formulas of queueing theory, with policies that make it such a queue.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,7 +59,7 @@ fn policy(min_machines: u32, max_machines: u32) -> Policy {
     Policy::new(Tag::new("sim"), BTreeMap::from([(MachineType::new(TYPE), pool)]))
 }
 
-/// Machines that need no time for anything but to boot.
+/// Machines that need no time except to boot.
 fn farm(boot: Distribution, interval: Millis) -> Farm {
     let zero = || Distribution::Fixed(Millis::ZERO);
     let model = MachineModel {
@@ -99,7 +99,7 @@ fn mean_wait(world: &SimWorld) -> f64 {
     waits.sum::<u64>() as f64 / steady.len() as f64 / 1000.0
 }
 
-/// The probability to wait in M/M/c (Erlang 1917) for a load of `load` servers.
+/// The probability of waiting in M/M/c (Erlang 1917) for a load of `load` servers.
 fn erlang_c(servers: u32, load: f64) -> f64 {
     let mut term = 1.0;
     let mut sum = 0.0;
@@ -141,9 +141,9 @@ fn a_fixed_fleet_is_m_m_c() {
     }
 }
 
-/// One machine that is made when work comes and goes when it is done: M/M/1 with setup, whose mean wait
-/// exceeds that of M/M/1 by (2 E[S] + l E[S^2]) / (2 (1 + l E[S])) (Welch, "On a generalized M/G/1 queuing
-/// process in which the first customer of each busy period receives exceptional service", 1964).
+/// One machine that is created when work arrives and destroyed when it is done: M/M/1 with setup; its mean wait exceeds
+/// that of M/M/1 by (2 E[S] + l E[S^2]) / (2 (1 + l E[S])) (Welch, "On a generalized M/G/1 queuing process in which the
+/// first customer of each busy period receives exceptional service", 1964).
 ///
 /// S is up to 60 s until the provisioner sees the step, then the deployment (exponential), then up to 30 s until the
 /// queue runner reads the machines file. (Not a long boot: that is listed every 2 s.)

@@ -1,4 +1,4 @@
-//! The model of the queue runner against what the real ones do.
+//! The model of the queue runner compared with the real ones.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -34,7 +34,7 @@ fn steps_run_when_their_dependencies_are_done() {
 fn classic_machines_are_taken_by_load_and_speed() {
     let steps = (1..=7).map(|id| step(id, "s", &[])).collect();
     let mut bench = Bench::new(Settings::CLASSIC, steps, &[]);
-    // A slow, a normal and a fast one: load over speed, rounded; then speed; then the fuller one.
+    // A slow, a normal and a fast one: load divided by speed, rounded; then speed; then the fuller one.
     bench.list(&[
         (0, offer("s", "", 2, 500)),
         (1, offer("s", "", 2, 1000)),
@@ -44,7 +44,7 @@ fn classic_machines_are_taken_by_load_and_speed() {
     assert_eq!(hosts, [2, 2, 1, 0, 2, 1, 0]);
 }
 
-/// Builders are put in order when one joins, and filled in that order: load is looked at only then.
+/// Builders are sorted when one registers, and filled in that order: load is only checked then.
 #[test]
 fn rest_steps_go_to_the_first_builder_with_room() {
     let steps = (1..=9).map(|id| step(id, "s", &[])).collect();

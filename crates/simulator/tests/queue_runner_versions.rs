@@ -1,4 +1,4 @@
-//! The model of the queue runner where versions differ, and where its status does not tell what is.
+//! The model of the queue runner where versions differ, and where its status differs from its state.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -13,7 +13,7 @@ fn status(bench: &Bench) -> serde_json::Value {
     bench.queue_runner.classic_json(bench.now, EPOCH)
 }
 
-/// `makeRunnable` after a failed try: what waits again waits from then on, though it has waited before.
+/// `makeRunnable` after a failed try: the wait starts again, although the step has waited before.
 #[test]
 fn classic_a_step_that_is_tried_again_waits_anew() {
     let mut bench = Bench::new(Settings::CLASSIC, vec![step(1, "s", &[])], &[]);
@@ -35,7 +35,7 @@ fn classic_a_step_that_is_tried_again_waits_anew() {
     assert_eq!(reported["queueRunner"]["queueStats"]["s"]["waitTimeMs"], 100_000, "REST keeps it");
 }
 
-/// The handshake in `State::buildRemote`: reached is reached, whatever comes of the build.
+/// The handshake in `State::buildRemote`: it counts as reached, whatever the result of the build.
 #[test]
 fn classic_failures_are_forgotten_when_a_machine_is_reached() {
     let mut bench = Bench::new(Settings::CLASSIC, vec![step(1, "s", &[])], &[]);
@@ -168,7 +168,7 @@ fn unsupported_time_counts_from_when_a_build_is_loaded() {
     }
 }
 
-/// "Coalesce trigger bursts": at least half a second between two dispatches, and nothing is forgotten.
+/// "Coalesce trigger bursts": at least half a second between two dispatches, and no trigger is lost.
 #[test]
 fn rest_dispatches_rest() {
     let mut bench = Bench::new(Settings::REST, vec![step(1, "s", &[])], &[]);
@@ -199,7 +199,7 @@ fn rest_queues_are_sorted_only_when_steps_come() {
     bench.now = seconds(10);
     bench.finish(1);
     assert_eq!(bench.dispatch(), [(2, 0)], "p:a has used 10 s by now, and is still first");
-    // A step comes: now shares count as they are.
+    // A step arrives: now current shares count.
     let late = bench.step(5);
     bench.queue_runner.submit(late, seconds(20));
     bench.now = seconds(20);

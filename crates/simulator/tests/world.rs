@@ -1,4 +1,4 @@
-//! The virtual world against the contracts of the real one, and worked-out examples.
+//! The virtual world compared with the contracts of the real one, and calculated examples.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -16,12 +16,12 @@ use simulator::world::{Farm, Limits, Rule, SimWorld};
 
 const TYPE: &str = "x86_64-linux";
 
-/// Steps of (submitted at second, length in seconds), one after the other numbered from 0.
+/// Steps of (submission second, duration in seconds), numbered from 0.
 fn workload(steps: &[(u64, u64)]) -> Arc<Workload> {
     workload_of(steps, |_| TYPE)
 }
 
-/// The same, each of the system that `system` says.
+/// The same, each with the system that `system` returns.
 fn workload_of(steps: &[(u64, u64)], system: impl Fn(u64) -> &'static str) -> Arc<Workload> {
     let mut builder = WorkloadBuilder::new();
     for (id, (submit, duration)) in (0..).zip(steps) {
@@ -69,9 +69,9 @@ fn simulation(policy: Policy, farm: Farm, steps: &[(u64, u64)]) -> Simulation {
     Simulation::new(Setup { seed: Seed(1), policy, limits: Limits::default(), farm, workload })
 }
 
-/// By hand: the poll at 10 s is the first that sees the step, which comes at 1 s: 10 s to create, up at 70 s, deployed
-/// at 130 s, published; read at 150 s. As soon as the step has begun nothing waits, and the machine leaves the file
-/// again. The poll at 250 s, when the step ends, sees it idle and unlisted: it is destroyed.
+/// Calculated by hand: the poll at 10 s is the first that sees the step, which arrives at 1 s: 10 s to create, up at 70
+/// s, deployed at 130 s, published; read at 150 s. As soon as the step has started nothing waits, and the machine
+/// leaves the file again. The poll at 250 s, when the step ends, sees it idle and unlisted: it is destroyed.
 #[test]
 fn a_step_on_a_farm_at_zero() {
     let mut simulation = simulation(policy(|_| ()), farm(), &[(1, 100)]);
@@ -117,7 +117,8 @@ fn a_spot_machine_is_announced_and_taken_away() {
     assert!(is_told("11m10.000s", "is Gone"), "{history:#?}");
 }
 
-/// Two types with work at the same time, one of which boots in 28 minutes: the other is ready when it would be alone.
+/// Two types with work at the same time; one of them boots for 28 minutes: the other is ready at the same time as when
+/// it is alone.
 #[test]
 fn a_slow_type_delays_no_other() {
     const SLOW: &str = "aarch64-linux";
@@ -134,7 +135,7 @@ fn a_slow_type_delays_no_other() {
     assert!(simulation.run_until(Millis::from_hours(6)));
     let records = simulation.world().queue_runner().records();
     let waits = |id: usize| records[id].started_at.since(records[id].runnable_at).whole_seconds();
-    // Asked for at 10 s, up at 70 s, deployed at 130 s; the queue runner looks at the machines file at 150 s.
+    // Requested at 10 s, up at 70 s, deployed at 130 s; the queue runner reads the machines file at 150 s.
     assert_eq!(waits(1), 150);
     assert!(waits(3) <= 160, "{}", waits(3));
     assert!(waits(0) > 1680, "{}", waits(0));
@@ -161,7 +162,7 @@ fn a_rest_farm_at_zero_with_the_queue_runners_default_gives_its_steps_up() {
 fn the_simulated_provider_keeps_the_contract() {
     let policy = policy(|pool| pool.max_machines = 5);
     let mut farm = farm();
-    // Nobody else is to operate the machines.
+    // Nobody else operates the machines.
     farm.cycle.first = Millis::NEVER;
     let mut world =
         SimWorld::new(Seed(1), policy, Limits::default(), farm, Arc::new(Workload::default()));

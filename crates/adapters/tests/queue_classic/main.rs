@@ -182,7 +182,7 @@ fn unusable_answers() {
             br#"{"status":"up","machines":{},"machineTypes":{"a":7}}"#,
             "machineTypes.\"a\" of the queue status is not an object",
         ),
-        // Steps that cannot be counted are not none.
+        // Steps that cannot be counted do not count as zero.
         (
             br#"{"status":"up","machines":{},"machineTypes":{"a":{"runnable":"many"}}}"#,
             "machineTypes.\"a\".runnable is \"many\", not a count",

@@ -70,7 +70,7 @@ fn real_answers() {
     }
 }
 
-/// A machine that was cut off 15 minutes before, as the real queue runner of August 2026 went on to report it.
+/// A machine that was disconnected 15 minutes before, as the real queue runner of August 2026 still reported it.
 #[test]
 fn a_lost_builder_stays_busy_and_is_warned_of() {
     let (status, steps) =

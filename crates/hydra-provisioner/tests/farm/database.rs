@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, on loopback and a socket, which ends with the test.
+//! A PostgreSQL server for one test, on loopback and a socket; it ends with the test.
 #![allow(
     dead_code,
     missing_docs,
@@ -18,7 +18,7 @@ use std::thread;
 
 use postgres::{Client, NoTls};
 
-/// A server does not run as root.
+/// A PostgreSQL server refuses to run as root.
 const NOBODY: u32 = 65_534;
 
 pub struct Server {
@@ -43,7 +43,7 @@ impl Server {
         server
     }
 
-    /// Starts it, again after [`stop`](Self::stop).
+    /// Starts it; may be called again after [`stop`](Self::stop).
     pub fn begin(&mut self) {
         let folder = self.folder.path();
         let mut server = program("postgres", folder);
@@ -53,7 +53,7 @@ impl Server {
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
         let is_ready = log.any(|line| line.contains("ready to accept connections"));
         assert!(is_ready, "did not start");
-        // Else it would block when the pipe is full.
+        // Otherwise it would block when the pipe is full.
         thread::spawn(move || log.count());
         self.process = Some(process);
     }
@@ -71,7 +71,7 @@ impl Server {
         format!("postgresql://hydra:secret@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Its socket, as a connection string has it.
+    /// Its socket, for a connection string.
     pub fn socket(&self) -> String {
         format!(
             "host={} port={} user=hydra dbname=postgres",
@@ -102,7 +102,7 @@ fn program(name: &str, folder: &Path) -> Command {
     command
 }
 
-/// Debian has it outside of PATH.
+/// Debian installs it outside of PATH.
 fn find(name: &str) -> PathBuf {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let debian = debian.map(|version| version.unwrap().path().join("bin"));

@@ -1,4 +1,4 @@
-//! Kills the provisioner at every moment, and looks at what the next one makes of what it left.
+//! Kills the provisioner at every moment, and checks that the next run recovers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::{Farm, stderr, stdout};
 
-/// How long a service may take for what takes it a second or two.
+/// Time limit for a service to do something that normally takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Does `killed_run` with the moments 1, 2, 3, ... and the number of machines that it is to bring the farm to, until
-/// one is not killed; after each, the next runs must bring the farm from no machines to three, and then to none,
-/// whatever phase the kill hit. Returns how many were killed.
+/// Calls `killed_run` with the moments 1, 2, 3, ... and the number of machines for the farm, until a run is not killed.
+/// After each, the next runs must bring the farm from no machines to three, and then to none, in any phase of the kill.
+/// Returns the number of kills.
 pub fn survive_every_kill(
     options: &Value,
     killed_run: impl Fn(&Farm, u32, usize) -> ExitStatus,
@@ -36,8 +36,8 @@ pub fn survive_every_kill(
             let mut names: Vec<_> = requests.lines().collect();
             names.sort_unstable();
             names.dedup();
-            // Seldom (in a build sandbox) a fourth name is asked for, and as many machines are there in the end: why is not
-            // understood yet.
+            // Rarely (in a build sandbox) a fourth name is requested and as many machines exist at the end; the cause
+            // is not known.
             let number = names.len() as u64;
             assert!(number <= before.max(after) + 1, "{place}: names ever asked for: {names:?}");
 
@@ -55,7 +55,7 @@ pub fn survive_every_kill(
     killed
 }
 
-/// The next run finishes what the killed one had begun.
+/// The next run completes the work of the killed one.
 fn recover(farm: &Farm, machines: u64, place: &str) {
     let recovery = farm.run(&["run"]);
     assert!(recovery.status.success(), "{place}: {}{}", stdout(&recovery), stderr(&recovery));
@@ -63,7 +63,7 @@ fn recover(farm: &Farm, machines: u64, place: &str) {
     assert_eq!(farm.machines_file().len() as u64, machines, "{place}: machines file");
 }
 
-/// No machine is made twice, used before it is ready, destroyed while it is listed, or found without a record.
+/// No machine is created twice, used before it is ready, destroyed while it is listed, or without a record.
 pub fn check_history(farm: &Farm, place: &str) {
     let mut lives = BTreeMap::<String, BTreeSet<String>>::new();
     let history = stdout(&farm.run(&["history", "--json"]));
@@ -100,7 +100,7 @@ pub fn check_history(farm: &Farm, place: &str) {
     }
 }
 
-/// Serves until `machines` machines are there and published, and is told to end then.
+/// Serves until `machines` machines exist and are published, then gets SIGTERM.
 pub fn serve(farm: &Farm, mut command: Command, machines: usize) -> ExitStatus {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
@@ -112,21 +112,21 @@ pub fn serve(farm: &Farm, mut command: Command, machines: usize) -> ExitStatus {
         assert!(began.elapsed() < PATIENCE, "not at {machines} machines: {:?}", farm.machines());
         thread::sleep(Duration::from_millis(20));
     }
-    // Whoever starts it (strace) is left alone.
+    // Its parent (strace) is not killed.
     let pid = farm.lock_holder().unwrap();
-    // It may be killed just now.
+    // It may have just been killed.
     let _sent = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status().unwrap();
     child.wait().unwrap()
 }
 
-/// Which system call the kill with number `moment` hits: the 1st, 4th, 9th and so on, or every one where
-/// `EVERY_KILL` is set (which takes hours).
+/// The system call that the kill number `moment` hits: the 1st, 4th, 9th and so on, or every one if `EVERY_KILL` is set
+/// (which takes hours).
 fn call_of(moment: u32) -> u32 {
     if std::env::var_os("EVERY_KILL").is_some() { moment } else { moment * moment }
 }
 
-/// A run (or service) that is killed at one of its system calls `call` that are about one of `paths`; a later one for
-/// each `moment`.
+/// A run (or service) that is killed at one of its system calls `call` on one of `paths`; a later call for each
+/// `moment`.
 pub fn command_killed_at(
     farm: &Farm,
     args: &[&str],
@@ -148,7 +148,7 @@ pub fn command_killed_at(
     Farm::with_environment(strace)
 }
 
-/// Whether system calls can be watched here.
+/// Whether strace works here.
 pub fn can_trace() -> bool {
     let probe = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
     let can = probe.expect("strace is installed (scripts/ci/setup)").status.success();

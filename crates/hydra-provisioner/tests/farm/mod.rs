@@ -1,5 +1,5 @@
-//! A small farm in a temporary directory: a classic status file, machines that are files (the example
-//! provider of `examples/`), and a provisioner that is run as a user runs it.
+//! A small farm in a temporary directory: a classic status file, machines that are files (the example provider of
+//! `examples/`), and a provisioner that runs as a user runs it.
 #![allow(
     dead_code,
     clippy::expect_used,
@@ -21,7 +21,7 @@ pub struct Farm {
     directory: tempfile::TempDir,
 }
 
-/// Counts its calls, may take its time, and may kill the provisioner before or after the effect of one of them.
+/// Counts its calls, may be slow, and may kill the provisioner before or after the effect of a call.
 const PROVIDER: &str = r#"#!/bin/sh
 set -eu
 directory=$1 verb=$2
@@ -45,8 +45,7 @@ printf %s "$answer"
 "#;
 
 impl Farm {
-    /// One type of x86_64-linux machines, one machine for each runnable step, with `options` on top of
-    /// the configuration.
+    /// One type of x86_64-linux machines, one machine per runnable step, with `options` added to the configuration.
     pub fn new(options: &Value) -> Self {
         let farm = Self { directory: tempfile::tempdir().unwrap() };
         fs::write(farm.path("provider"), PROVIDER).unwrap();
@@ -76,7 +75,7 @@ impl Farm {
         self.path("conf.json")
     }
 
-    /// What the queue runner says; it was started long ago.
+    /// The queue status; the queue runner was started long ago.
     pub fn set_queue(&self, machine_types: &Value, machines: &Value) {
         let status = json!({
             "status": "up", "uptime": 1_000_000, "machineTypes": machine_types, "machines": machines,
@@ -96,7 +95,7 @@ impl Farm {
         Self::with_environment(command)
     }
 
-    /// A command whose provider is the example's.
+    /// A command with the example's provider.
     pub fn with_environment(mut command: Command) -> Command {
         let example = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../examples/command-provider/directory-provider");

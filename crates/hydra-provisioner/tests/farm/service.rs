@@ -1,4 +1,4 @@
-//! A service that runs while a test looks at it.
+//! A running service in a test.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -20,7 +20,7 @@ impl Service {
         Self::of(farm, farm.command(&[&["run", "--watch", "--interval", "1"], args].concat()))
     }
 
-    /// Any other way to start it.
+    /// With other arguments.
     pub fn of(farm: &Farm, mut command: std::process::Command) -> Self {
         let log = farm.path("service.log");
         let file = fs::File::create(&log).unwrap();
@@ -36,7 +36,7 @@ impl Service {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The head and the body that it answers with.
+    /// The head and the body of its answer.
     pub fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
@@ -46,7 +46,7 @@ impl Service {
         (head.to_owned(), body.to_owned())
     }
 
-    /// Where it listens, as its log says.
+    /// Its address, from its log.
     pub fn address(&self) -> String {
         until("told where it listens", || self.log().contains("metrics at http://"));
         let log = self.log();
@@ -62,7 +62,7 @@ impl Drop for Service {
     }
 }
 
-/// Waits for what is true soon.
+/// Waits until a condition is true.
 pub fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {

@@ -1,4 +1,4 @@
-//! A farm of real machines, its queue, and whoever builds on it.
+//! A farm of real machines, its queue, and its users.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -79,7 +79,7 @@ impl Farm {
         command
     }
 
-    /// One cycle that must go well.
+    /// A cycle that must succeed.
     pub(crate) fn cycle(&self) -> String {
         let output = self.command().output().unwrap();
         let text = both(&output);
@@ -93,12 +93,12 @@ impl Farm {
         }
     }
 
-    /// Builds every job of the queue on the machines of the machines file, and on nothing else.
+    /// Builds every job of the queue, only on the machines of the machines file.
     pub(crate) fn build(&self) -> Vec<String> {
         self.build_for(0)
     }
 
-    /// As [`Self::build`]; each job takes so many seconds.
+    /// Like [`Self::build`]; each job takes this many seconds.
     pub(crate) fn build_for(&self, seconds: u32) -> Vec<String> {
         let mut results = Vec::new();
         for job in fs::read_dir(self.path("queue")).unwrap() {
@@ -112,9 +112,9 @@ impl Farm {
         results
     }
 
-    /// Builds `name` on the machines of the machines file; what it prints is the kernel that it was built on.
+    /// Builds `name` on the machines of the machines file; the output is the builder's kernel version.
     pub(crate) fn nix_build(&self, nix: Nix, name: &str, seconds: u32) -> Output {
-        // The sandbox has busybox as /bin/sh, which is every tool by its name.
+        // The sandbox has busybox as /bin/sh, which contains all tools.
         let expression = r#"{ name, seconds }: derivation {
             inherit name seconds;
             system = "x86_64-linux";
@@ -126,7 +126,7 @@ impl Farm {
             "cat \"$(nix-build {} --no-out-link --argstr name {name}-{} --argstr seconds {seconds} \
              --builders @{} --option max-jobs 0 --option substituters '')\"",
             self.path("job.nix").display(),
-            // A name that was never built, whatever this machine's store has.
+            // A name that was never built, with any store.
             self.folder.path().file_name().unwrap().to_string_lossy().replace('.', "-"),
             self.path("machines").display()
         );
@@ -149,8 +149,8 @@ impl Farm {
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// Whether the one machine's QEMU has become its own process: QEMU's `-daemonize` forks, and the pid file
-    /// holds the number of the one that stays.
+    /// Whether the one machine's QEMU has become a daemon: QEMU's `-daemonize` forks, and the pid file contains the id
+    /// of the process that stays.
     pub(crate) fn stands_by_itself(&self) -> bool {
         let folders = self.machine_folders();
         let [folder] = folders.as_slice() else { return false };
@@ -168,7 +168,7 @@ impl Farm {
         file.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
     }
 
-    /// What `command` prints on each machine of the machines file, whose host keys are checked.
+    /// The output of `command` on each machine of the machines file, with checked host keys.
     pub(crate) fn on_each(&self, command: &str) -> Vec<String> {
         let file = self.machines_file();
         let on = |line: &str| {
@@ -208,16 +208,16 @@ impl Farm {
     }
 }
 
-/// Which Nix builds on the farm.
+/// The Nix that builds on the farm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Nix {
     /// The host's.
     Ours,
-    /// 2.26, in a root of its own.
+    /// 2.26, in its own root.
     Newer,
 }
 
-/// A failed test leaves no machine running either.
+/// A failed test leaves no machine running.
 impl Drop for Farm {
     fn drop(&mut self) {
         for pid in self.qemus() {
@@ -226,7 +226,7 @@ impl Drop for Farm {
     }
 }
 
-/// A file system in memory, until this is dropped.
+/// A file system in memory, until it is dropped.
 pub(crate) struct Tmpfs {
     pub(crate) path: PathBuf,
 }
@@ -249,12 +249,12 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // What still runs on it is killed after this.
+        // Remaining processes on it are killed after this time.
         let _gone = Command::new("umount").arg("--lazy").arg(&self.path).status();
     }
 }
 
-/// The names in a folder, in order; none where there is no folder.
+/// The sorted names in a folder; none if there is no folder.
 pub(crate) fn entries(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());

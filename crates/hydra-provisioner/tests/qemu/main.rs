@@ -44,12 +44,12 @@ fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
     farm.expect_nothing_left();
 }
 
-/// With the same machines file, in which a wrong host key shuts the machine out.
+/// Also with a wrong host key in the machines file, which prevents the login.
 fn each_nix_builds_and_checks_the_host_key(farm: &Farm) {
     let published = fs::read_to_string(farm.path("machines")).unwrap();
     let machines = farm.machines_file();
     let host_key = machines.split_whitespace().nth(7).unwrap();
-    // Another key of the same kind: the last of its letters are the key's own.
+    // Another key of the same kind: its last characters differ.
     let (head, tail) = host_key.split_at(host_key.len() - 12);
     let mut letters: Vec<_> = tail.chars().collect();
     letters.swap(0, 4);
@@ -94,7 +94,7 @@ fn the_provisioner_and_a_machine_are_killed_and_all_comes_right() {
     farm.expect_nothing_left();
 }
 
-/// The provisioner's host has crashed, say: no cycle comes. What is being built is built first.
+/// As if the provisioner's host had crashed: no cycle runs. The running build finishes first.
 #[test]
 fn a_forgotten_machine_builds_to_the_end_and_powers_itself_off() {
     let farm = Farm::real();
@@ -103,7 +103,7 @@ fn a_forgotten_machine_builds_to_the_end_and_powers_itself_off() {
     farm.enqueue(&["one"]);
     assert!(farm.cycle().contains("e2e-0: ready"));
     let began = Instant::now();
-    // Twice as long as the machine stays on by itself.
+    // Twice as long as the machine's idle timeout.
     assert_eq!(farm.build_for(40).len(), 1);
     assert!(began.elapsed() > Duration::from_secs(40));
     assert_eq!(farm.qemus().len(), 1, "a build keeps it on");
@@ -115,7 +115,7 @@ fn a_forgotten_machine_builds_to_the_end_and_powers_itself_off() {
     farm.expect_nothing_left();
 }
 
-/// Both come from one snapshot and share nothing that tells who they are.
+/// Both come from one snapshot and share no identity.
 #[test]
 fn warm_machines_start_fast_and_differ() {
     let farm = Farm::real();
@@ -151,7 +151,7 @@ fn warm_machines_start_fast_and_differ() {
         assert!(clock.abs_diff(here) < 60, "{clock} is not {here}");
     }
     let ids = farm.on_each("cat /etc/machine-id");
-    // What it has not written yet is lost, and it boots from its disk, which was the snapshot's.
+    // Unwritten data is lost, and it boots from its disk, which was the snapshot's.
     for pid in farm.qemus() {
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     }

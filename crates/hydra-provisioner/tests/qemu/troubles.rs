@@ -1,4 +1,4 @@
-//! What may go wrong with a machine, and what an operator then reads.
+//! Failures of machines, and the messages that an operator reads.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::farm::{Farm, Tmpfs, both, entries, image, wait_until};
 
-/// Each trouble on a type of its own, all in one cycle, beside a machine that is fine.
+/// Each failure has its own type, all in one cycle, beside a healthy machine.
 #[test]
 fn troubles_are_named_and_leave_nothing_behind() {
     let farm = Farm::new(&json!({}));
@@ -58,7 +58,8 @@ fn troubles_are_named_and_leave_nothing_behind() {
             assert!(line_of(name).contains(word), "{word:?} is not in {}", line_of(name));
         }
     }
-    // What was made and does not work is tried again until `giveUpAfter`; what could not be made left nothing.
+    // A machine that was created and does not work is tried again until `giveUpAfter`; one that could not be created
+    // leaves nothing.
     assert_eq!(farm.machine_folders(), ["e2e-3", "e2e-4"], "{report}");
     for (folder, left) in [(&roomy.path, vec!["e2e-0"]), (&small.path, vec![])] {
         assert_eq!(entries(&folder.join("machines")), left, "{report}");
@@ -67,7 +68,7 @@ fn troubles_are_named_and_leave_nothing_behind() {
     the_host_s_disk_is_full_for_a_while(&farm, &roomy);
 }
 
-/// QEMU pauses the machine then; it goes on when there is room again.
+/// QEMU then pauses the machine; it continues when there is room again.
 fn the_host_s_disk_is_full_for_a_while(farm: &Farm, disk: &Tmpfs) {
     let mut conf: Value =
         serde_json::from_slice(&fs::read(farm.path("conf.json")).unwrap()).unwrap();
@@ -90,7 +91,7 @@ fn the_host_s_disk_is_full_for_a_while(farm: &Farm, disk: &Tmpfs) {
     assert_eq!(farm.qemus().len(), 1, "{report}");
 
     disk.remount("size=1g");
-    // Not before the wait after its failure is over.
+    // Not before its back-off has ended.
     let is_ready = || farm.cycle().contains("e2e-0: ready");
     wait_until("ready again", Duration::from_secs(60), is_ready);
     assert!(state().contains(" up "), "{}", state());

@@ -28,11 +28,11 @@ pub struct Disk {
 /// How publications and records end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Answers {
-    /// At once, with success.
+    /// Immediately, with success.
     AtOnce,
-    /// When the test says.
+    /// When the test does it.
     Later,
-    /// At once, with an error.
+    /// Immediately, with an error.
     Fail,
 }
 

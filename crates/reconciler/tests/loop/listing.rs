@@ -305,7 +305,7 @@ fn a_machine_of_a_provider_that_is_not_configured_any_more_is_still_seen() {
     assert_eq!((task.operation, task.provider.0.as_str()), (Operation::Destroy, "cloud"));
 }
 
-/// Told by the provider of itself, or with its next listing.
+/// Reported by the provider in an event, or in its next listing.
 #[test]
 fn a_machine_that_its_provider_takes_away_is_drained_and_replaced_at_once() {
     for is_listed in [false, true] {
@@ -330,7 +330,7 @@ fn a_machine_that_its_provider_takes_away_is_drained_and_replaced_at_once() {
     }
 }
 
-/// It is another provider's, or gone: nothing comes of it.
+/// It belongs to another provider or is gone: nothing happens.
 #[test]
 fn an_announcement_about_no_machine_of_the_provider_is_nothing() {
     let mut harness = Harness::with_ready_machine(pool());

@@ -1,4 +1,4 @@
-//! A queue runner to be tried by hand.
+//! A queue runner driven by the test.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
@@ -53,7 +53,7 @@ pub(crate) fn offer(needs: &str, mandatory: &str, max_jobs: u32, speed_thousandt
     }
 }
 
-/// A queue runner with all its steps submitted, which starts what it can when told to.
+/// A queue runner with all its steps submitted; it dispatches when the test says so.
 pub(crate) struct Bench {
     pub(crate) queue_runner: QueueRunner,
     ids: Vec<u64>,
@@ -90,7 +90,7 @@ impl Bench {
         self.queue_runner.read_machines_file(&lines);
     }
 
-    /// Ids and hosts of the steps that are started, in order.
+    /// Ids and hosts of the started steps, in order.
     pub(crate) fn dispatch(&mut self) -> Vec<(u64, u32)> {
         let mut starts = Vec::new();
         self.queue_runner.dispatch(self.now, &mut starts);
@@ -109,7 +109,7 @@ impl Bench {
         self.queue_runner.succeeded(start, self.now);
     }
 
-    /// After how many seconds it is tried again.
+    /// The delay of the next try, in seconds.
     pub(crate) fn abort(&mut self, id: u64) -> Option<u64> {
         let start = self.running.remove(&id).unwrap();
         let at = self.queue_runner.aborted(start, self.now, &mut self.random)?;

@@ -7,7 +7,7 @@
 //!   runner itself builds nothing: such a step counts as one of our own system, so that a farm without
 //!   machines gets one.
 //! - Each system has its own queue: an `i686-linux` step waits in its queue, which a builder serves if it names that
-//! system.
+//!   system.
 
 mod demand;
 mod server;
