@@ -71,7 +71,7 @@ in
         ]
       );
       default = null;
-      description = "The cloud with the metadata service that has the identity document as user data, as `provider.ec2` and `provider.hcloud` set it. The document contains the private host key, so only root may access the service afterwards. `null`: the document is a credential.";
+      description = "The cloud with the metadata service that has the identity document as user data, as `provider.ec2` and `provider.hcloud` set it. The document contains the private host key, so only root may access the service after that. `null`: the document is a credential.";
     };
 
     keyOptions = mkOption {

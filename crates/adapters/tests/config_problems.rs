@@ -302,7 +302,7 @@ fn problems_of_a_provider() {
             ),
             &[
                 "systemTypes.a.provider.qemu.accelerator: must be \"auto\", \"kvm\" or \"tcg\", is \"hvf\"",
-                "systemTypes.a.provider.qemu.authorizedKeys: must be set (public keys that may log in), or sshKey next to provider, whose .pub is then used",
+                "systemTypes.a.provider.qemu.authorizedKeys: must be set (public keys that may log in), or sshKey next to provider: its .pub is then used",
                 "systemTypes.a.provider.qemu.sshPort: must be from 1 to 65535, is 0",
             ],
         ),
@@ -443,7 +443,7 @@ fn every_option_is_documented() {
     assert_eq!(documented, option_names());
 }
 
-/// The NixOS module, whose options are in `docs/module-options.md`, has every option with its own type. It does not
+/// The NixOS module (options in `docs/module-options.md`) has every option with its own type. It does not
 /// offer the old name of `statusCommand`.
 #[test]
 fn every_option_is_one_of_the_nixos_module() {

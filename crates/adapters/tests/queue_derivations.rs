@@ -45,8 +45,8 @@ fn derivations_as_all_nix_versions_show_them() {
 #[test]
 fn only_derivations_are_ever_asked_for() {
     let base = "2innw8daj996r0wv56czrlgksjpykl70-b.drv";
-    for good in [base.to_owned(), format!("/nix/store/{base}")] {
-        assert_eq!(DrvPath::parse(&good).unwrap().base_name(), base);
+    for valid in [base.to_owned(), format!("/nix/store/{base}")] {
+        assert_eq!(DrvPath::parse(&valid).unwrap().base_name(), base);
     }
     let bad: BTreeSet<_> = [
         "",

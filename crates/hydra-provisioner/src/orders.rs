@@ -142,7 +142,7 @@ pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
     if record.machine.memory.missing.is_none() {
         let what = format!(
             "{name} was not seen to be missing from its provider's listing. If it exists, it continues to run and \
-             costing money, and what it builds is lost to Hydra when it is shut down; if it is listed again, it is \
+             cost money, and what it builds is lost to Hydra when it is shut down; if it is listed again, it is \
              not forgotten"
         );
         if !args.force {

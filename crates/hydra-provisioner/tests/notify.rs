@@ -38,7 +38,7 @@ fn programs_are_told_and_one_that_hangs_holds_up_nothing() {
         "{reported}"
     );
     farm.set_runnable(3);
-    until("the loop goes on", || farm.machines_file().len() == 3);
+    until("the loop continues", || farm.machines_file().len() == 3);
 }
 
 /// A server that returns what is posted.

@@ -82,7 +82,7 @@ fn what_is_not_there_is_named_beside_what_is() {
     assert!(refused(&farm, &["resume", "all"]).contains("nothing is drained, kept or paused"));
     said(&farm, &["retry", "x86_64-linux"]);
     let forgotten = refused(&farm, &["forget", "hydra-provisioned-0"]);
-    assert!(forgotten.contains("it goes on running and costing money"), "{forgotten}");
+    assert!(forgotten.contains("it continues to run and cost money"), "{forgotten}");
     assert!(farm.run(&["keep", "hydra-provisioned-0", "--for", "soon"]).status.code() == Some(2));
     said(&farm, &["forget", "hydra-provisioned-0", "--force"]);
     said(&farm, &["run"]);

@@ -34,7 +34,7 @@ const SSH: &str = "#!/bin/sh\n[ -e DIR/ssh-works ] || { echo no answer >&2; exit
 const CREATED: &str =
     r#"{"machine":{"name":"NAME","type":"x86_64-linux","state":"up","address":"10.9.0.NUMBER"}}"#;
 
-/// A farm whose provider lists `machines`.
+/// A farm with a provider that lists `machines`.
 fn farm(options: &Value, machines: &[Value]) -> Farm {
     let farm = Farm::new(options);
     fs::write(farm.path("stub"), PROVIDER).unwrap();

@@ -58,7 +58,7 @@ impl Manager {
     }
 }
 
-/// A service whose log is in `log`.
+/// A service with its log in `log`.
 fn watch(farm: &Farm, args: &[&str], environment: &[(&str, &str)]) -> Child {
     let mut command = farm.command(&[&["run", "--watch"], args].concat());
     command.env("NOTIFY_SOCKET", farm.path("notify")).envs(environment.iter().copied());
@@ -270,7 +270,7 @@ fn a_bad_configuration() {
     manager.expect("RELOADING=1");
     // The reload is over, and its result is reported.
     manager.expect_all(&["READY=1", "configuration NOT reloaded"]);
-    until("refused", || log(&farm).contains("the old configuration goes on"));
+    until("refused", || log(&farm).contains("the old configuration stays active"));
     farm.set_runnable(1);
     until("created", || farm.machines_file().len() == 1);
     fs::write(farm.path("other.json"), &good).unwrap();

@@ -189,8 +189,8 @@ fn a_loop_that_creates_before_the_intent_is_recorded_is_found() {
 fn a_loop_that_believes_the_answer_of_an_older_question_is_found() {
     let filter = |older: &mut Option<QueueStatus>, event| match event {
         Event::Queue { question, status } => {
-            let believed = older.replace(status.clone()).unwrap_or(status);
-            Event::Queue { question, status: believed }
+            let stale = older.replace(status.clone()).unwrap_or(status);
+            Event::Queue { question, status: stale }
         }
         event => event,
     };

@@ -168,7 +168,7 @@ impl Output<'_, '_> {
         self.by_type("busy_slots", "Builds that run", counted(jobs))?;
         self.by_type(
             "failing_machines",
-            "Machines whose last operation failed",
+            "Machines with a failed last operation",
             counted(|_, m| u64::from(m.memory.failing.is_some())),
         )?;
         self.by_type(
