@@ -7,11 +7,11 @@
   clippy = hydra-provisioner.overrideAttrs (old: {
     pname = "hydra-provisioner-clippy";
     nativeBuildInputs = old.nativeBuildInputs ++ [ pkgs.clippy ];
-    # Warnings are shown and not denied: a newer clippy has others. CI denies them, with the clippy that it has.
+    # Warnings are shown but not denied: a newer clippy has more of them. CI denies them with its own clippy.
     buildPhase = "cargo clippy --workspace --all-targets --offline";
     doCheck = false;
     installPhase = "touch $out";
-    # There is no program to look at.
+    # It builds no program.
     dontFixup = true;
   });
 

@@ -44,8 +44,8 @@ rustPlatform.buildRustPackage {
     makeBinaryWrapper
   ];
 
-  # Emulators of clouds come from PyPI, which no sandbox reaches; kills at every system call take minutes, and are CI's.
-  # (scripts/ci/check-package reads this line.)
+  # Emulators of clouds come from PyPI, which a sandbox cannot reach; tests that kill at every system call
+  # take minutes and run in CI only. (scripts/ci/check-package reads this line.)
   postPatch = "rm -f crates/*/tests/{hcloud,ec2,crash,crash_service}.rs";
 
   # Tests evaluate Nix files, connect with ssh, run the example provider, and kill the program at system calls.
@@ -63,11 +63,11 @@ rustPlatform.buildRustPackage {
     patchShebangs examples
     export HOME="$TMPDIR/home" NIX_STATE_DIR="$TMPDIR/nix/var" NIX_LOG_DIR="$TMPDIR/nix/log" NIX_CONF_DIR="$TMPDIR/nix/etc"
     mkdir -p "$HOME"
-    # Tests that use a new store at the same time would get in each other's way.
+    # Tests that use a new store at the same time would conflict.
     nix-store --init
   '';
 
-  # Whatever is on PATH already (the machine's own Nix, NixOps, a provider) comes first.
+  # Programs that are already on PATH (the machine's own Nix, NixOps, a provider) come first.
   postInstall = ''
     wrapProgram "$out/bin/hydra-provisioner" --suffix PATH : ${
       lib.makeBinPath [
@@ -79,7 +79,7 @@ rustPlatform.buildRustPackage {
     install -Dm644 ${../monitoring/alerts.yaml} "$out/share/hydra-provisioner/alerts.yaml"
     install -Dm644 ${../monitoring/dashboard.json} "$out/share/hydra-provisioner/dashboard.json"
   ''
-  # The new program says them itself.
+  # The new program generates them itself.
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     "$out/bin/hydra-provisioner" generate man "$out/share/man/man1"
     installShellCompletion --cmd hydra-provisioner \

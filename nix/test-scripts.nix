@@ -1,4 +1,4 @@
-# The Python of the NixOS tests by test, for checks where there is no nixpkgs to run them (scripts/ci/check-nix,
+# The Python scripts of the NixOS tests, by test, for checks without nixpkgs (scripts/ci/check-nix,
 # scripts/ci/check-scenarios).
 let
   runNixOSTest =

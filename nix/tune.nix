@@ -1,27 +1,27 @@
-# `sim tune` as derivations, one for each part of the search: Nix, and a Hydra, spread them over the machines that they
-# have, and `sim merge` puts them together. The result is a text.
+# `sim tune` as derivations, one per shard of the search: Nix, or a Hydra, distributes them over its machines,
+# and `sim merge` combines them. The result is a text.
 #
 #   nix-build -E 'with import <nixpkgs> { }; callPackage ./nix/tune.nix { } { conf = ./conf.nix; traces = [ ./week.json ]; shards = 8; }'
 { runCommand, hydra-provisioner }:
 {
-  # A configuration: a file, or what it evaluates to.
+  # A configuration: a file, or its value.
   conf,
   # Workloads and scenarios.
   traces,
-  # Parts of the search.
+  # Number of shards.
   shards ? 4,
-  # Settings that are tried.
+  # Number of candidate settings.
   candidates ? 200,
-  # Further arguments of `sim tune`, such as "--wait 600".
+  # Additional arguments of `sim tune`, such as "--wait 600".
   arguments ? "",
 }:
 let
-  # There is no Nix in a build: the configuration is evaluated here, and read as JSON there.
+  # A build has no Nix: the configuration is evaluated here and read as JSON there.
   value = if builtins.isAttrs conf then conf else import conf;
   json = builtins.toFile "conf.json" (builtins.unsafeDiscardStringContext (builtins.toJSON value));
   numbers = builtins.genList (n: toString (n + 1)) shards;
   program = "${hydra-provisioner}/bin/hydra-provisioner";
-  # Names tell what a trace holds; those in the store begin with a hash.
+  # Names identify the traces; names in the store begin with a hash.
   links = map (trace: {
     name = baseNameOf (toString trace);
     file = "${trace}";

@@ -1,4 +1,4 @@
-# A build machine that was forgotten powers itself off, but never while it builds or a user is logged in.
+# A forgotten build machine powers itself off, but never while it builds or a user is logged in.
 { common, ... }:
 
 {

@@ -1,5 +1,5 @@
-# What the tests share: a server with a queue that the test makes up and machines that are files, and the words that
-# their scripts are written in. Scripts that use these run in CI too, on Debian (scripts/ci/check-scenarios).
+# Shared by the tests: a server with a queue that the test controls and machines that are files, and the
+# functions of their scripts. Scripts that use these also run in CI, on Debian (scripts/ci/check-scenarios).
 { nixosModules, buildMachineImage }:
 
 let
@@ -8,8 +8,8 @@ in
 {
   inherit nixosModules buildMachineImage;
 
-  # Runs the provisioner on what `queue()` below says, with machines that are files in ${stateDir}/cloud; nobody answers
-  # at their addresses, 127.0.0.2 and so on. Cycles are started by the test.
+  # Runs the provisioner with the queue status that `queue()` below writes, and machines that are files in
+  # ${stateDir}/cloud; their addresses, 127.0.0.2 and so on, do not answer. The test starts each cycle.
   server =
     {
       config,
@@ -24,7 +24,7 @@ in
       imports = [ nixosModules.hydra-provisioner ];
       services.hydra-provisioner = {
         enable = true;
-        # A test starts each cycle itself, and sees it end.
+        # A test starts each cycle itself, and waits for its end.
         watch = lib.mkDefault false;
         settings = {
           statusCommand = lib.mkDefault [
@@ -33,7 +33,7 @@ in
           ];
           touchKeepAlive = false;
           maxCreatesPerCycle = 3;
-          # One after the other: what a test holds back is the first.
+          # One at a time, so that the machine that a test delays is the first.
           parallelism = lib.mkDefault 1;
           systemTypes.x86_64-linux = {
             provider.command.program = [
@@ -55,7 +55,7 @@ in
       ];
     };
 
-  # Python, to stand before a test's own.
+  # Python, to put before a test's own script.
   script = ''
     import json
 
@@ -110,15 +110,15 @@ in
         return {machine["address"]: machine["state"] for machine in found}
 
 
-    def offered() -> list[str]:
-        """The machines that Hydra is offered."""
+    def published() -> list[str]:
+        """The machines in the machines file."""
         lines = server.succeed(f"cat {MACHINES}").splitlines()
         return [line.split()[0].removeprefix("root@") for line in lines if not line.startswith("#")]
 
 
-    def expect(exist: dict[str, str], offer: list[str]) -> None:
+    def expect(exist: dict[str, str], publish: list[str]) -> None:
         assert cloud() == exist, f"there are {cloud()}, not {exist}"
-        assert offered() == offer, f"offered are {offered()}, not {offer}"
+        assert published() == publish, f"published are {published()}, not {publish}"
 
 
     server.start()

@@ -1,5 +1,5 @@
-# Killed in the middle of making a machine, the service makes up for it in the next cycle: no machine is made twice, none
-# is forgotten, and Hydra never reads half a file.
+# The service is killed while it creates a machine; the next cycle recovers: no machine is created twice, none
+# is forgotten, and Hydra never reads a partial file.
 { common, ... }:
 
 {
@@ -19,24 +19,24 @@
         server.succeed(f"systemctl kill --signal=KILL {SERVICE}")
         server.wait_until_succeeds(f"systemctl is-failed {SERVICE}")
         server.succeed("rm /var/lib/test/hold /var/lib/hydra-provisioner/held")
-        expect({}, offer=[])
+        expect({}, publish=[])
 
     with subtest("the next run creates what is missing, and nothing twice"):
         cycle()
-        expect({host: "up" for host in hosts}, offer=hosts)
+        expect({host: "up" for host in hosts}, publish=hosts)
 
     with subtest("the host crashes: existing machines are known"):
         server.succeed("sync")
         server.crash()
         server.start()
         server.wait_for_unit("multi-user.target")
-        expect({host: "up" for host in hosts}, offer=hosts)
+        expect({host: "up" for host in hosts}, publish=hosts)
         cycle()
-        expect({host: "up" for host in hosts}, offer=hosts)
+        expect({host: "up" for host in hosts}, publish=hosts)
 
     with subtest("nothing is forgotten"):
         queue(0)
         cycle()
-        expect({}, offer=[])
+        expect({}, publish=[])
   '';
 }

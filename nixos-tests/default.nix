@@ -1,4 +1,4 @@
-# Every file here but this one and common.nix is a test, named as the file.
+# Every file here except this one and common.nix is a test with the name of the file.
 #
 #   nix build .#checks.x86_64-linux.drain
 #   nix run .#checks.x86_64-linux.drain.driverInteractive

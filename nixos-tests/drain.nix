@@ -1,5 +1,5 @@
-# Machines that are not needed are kept for the grace period, then offered to nobody, and let go when they are idle:
-# stopped (stopOnIdle) and started again for new work.
+# Machines that are not needed are kept for the grace period, then removed from the machines file, and stopped
+# when they are idle (stopOnIdle); they are started again for new work.
 { common, ... }:
 
 {
@@ -21,38 +21,38 @@
     with subtest("steps wait: two machines are created and published"):
         queue(2, idle_seconds=0)
         cycle()
-        expect({first: "up", second: "up"}, offer=[first, second])
+        expect({first: "up", second: "up"}, publish=[first, second])
 
     with subtest("no steps, within the grace period: they are kept and published"):
         queue(0)
         assert "grace period" in cycle()
-        expect({first: "up", second: "up"}, offer=[first, second])
+        expect({first: "up", second: "up"}, publish=[first, second])
 
     with subtest("after the grace period: the busy one is kept; the other is unpublished, and kept until Hydra has read the file"):
-        # What Hydra remembers of their addresses is from before there were these machines: their own time counts.
+        # Hydra remembers their addresses from before these machines existed: their own idle time counts.
         time.sleep(31)
         queue(0, busy=[first], idle=[second])
         cycle()
-        expect({first: "up", second: "up"}, offer=[first])
+        expect({first: "up", second: "up"}, publish=[first])
 
     with subtest("Hydra has read the file, and it is idle: it is stopped"):
         queue(0, busy=[first], disabled=[second])
         cycle()
-        expect({first: "up", second: "stopped"}, offer=[first])
+        expect({first: "up", second: "stopped"}, publish=[first])
 
     with subtest("the other one's build has finished: it is stopped the same way"):
         queue(0, idle=[first])
         cycle()
-        expect({first: "up", second: "stopped"}, offer=[])
+        expect({first: "up", second: "stopped"}, publish=[])
         queue(0, disabled=[first])
         cycle()
-        expect({first: "stopped", second: "stopped"}, offer=[])
+        expect({first: "stopped", second: "stopped"}, publish=[])
 
     with subtest("steps wait again: a stopped one is started, none is created"):
         queue(1)
         cycle()
         states = cloud()
         assert sorted(states.values()) == ["stopped", "up"], states
-        assert offered() == [host for host, state in states.items() if state == "up"]
+        assert published() == [host for host, state in states.items() if state == "up"]
   '';
 }

@@ -1,5 +1,6 @@
-# A provider that hangs holds up nobody: machines of other types are created and offered, metrics are served, a reload and
-# the end of the service take seconds. A requested machine is created once, by the next run.
+# A provider that hangs delays nothing else: machines of other types are created and published, metrics are
+# served, a reload and the end of the service take seconds. A requested machine is created once, by the next
+# run.
 { common, ... }:
 
 {
@@ -31,7 +32,7 @@
           };
         };
       };
-      # Not before there is a queue.
+      # Not before the queue status exists.
       systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
     };
 
@@ -56,7 +57,7 @@
         queue(1, others={"x86_64-linux:kvm": 1})
         server.wait_until_succeeds(f"grep -sF kvm {MACHINES}")
         assert list(cloud().values()) == ["up"], cloud()
-        assert offered() == list(cloud()), offered()
+        assert published() == list(cloud()), published()
 
     with subtest("metrics are served meanwhile"):
         server.succeed(f"{metrics} | grep '^hydra_provisioner'")
@@ -74,6 +75,6 @@
         started(30, "start")
         server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
         assert sorted(cloud().values()) == ["up", "up"], cloud()
-        assert sorted(offered()) == sorted(cloud()), offered()
+        assert sorted(published()) == sorted(cloud()), published()
   '';
 }

@@ -1,5 +1,5 @@
-# What an operator sees and says: the status page, metrics and alert rules in a real Prometheus, and commands that hold
-# for one machine or type.
+# The operator's view and commands: the status page, metrics and alert rules in a real Prometheus, and
+# commands for one machine or type.
 { common, ... }:
 
 {
@@ -24,7 +24,7 @@
         enable = true;
         globalConfig.scrape_interval = "1s";
       };
-      # Not before there is a queue.
+      # Not before the queue status exists.
       systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
     };
 

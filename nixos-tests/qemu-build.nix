@@ -1,5 +1,6 @@
-# End to end with a real Hydra: a build waits, a virtual machine is made for it (in this virtual machine, from the flake's
-# image of a build machine), Hydra builds on it over ssh, and when nothing is left to do it is gone.
+# End to end with a real Hydra: a build waits, a virtual machine is created for it (inside this virtual
+# machine, from the flake's image of a build machine), Hydra builds on it over ssh, and the machine is
+# destroyed when it is idle.
 { common, ... }:
 
 {
@@ -11,7 +12,7 @@
       inherit (pkgs.stdenv.hostPlatform) system;
       keys = import (pkgs.path + "/nixos/tests/ssh-keys.nix") pkgs;
       privateKey = "/etc/hydra/id_buildfarm";
-      # It needs nothing but a shell, which is in every sandbox.
+      # It needs only a shell, which is in every sandbox.
       jobs = pkgs.writeTextDir "default.nix" ''
         {
           trivial = derivation {
@@ -36,10 +37,10 @@
       };
       time.timeZone = "UTC";
       nix.settings.substituters = lib.mkForce [ ];
-      # Port 22 of the machines' addresses is theirs.
+      # Port 22 of the machines' addresses belongs to them.
       services.openssh.enable = lib.mkForce false;
 
-      # nixpkgs' Hydra was the classic one until September 2026; the current one takes no machines file.
+      # nixpkgs' Hydra was the classic one until September 2026; the current one reads no machines file.
       services.hydra = {
         enable = true;
         hydraURL = "http://localhost:3000";
@@ -55,7 +56,7 @@
 
       services.hydra-provisioner = {
         enable = true;
-        # Nothing is built here: Hydra needs the machine.
+        # This server builds nothing: Hydra needs the machine.
         localJobs = 0;
         sshKeyFile = privateKey;
         settings = {
@@ -101,7 +102,7 @@
         server.fail(f"grep ^root@ {MACHINES}")
 
     with subtest("a job is queued"):
-        # Hydra evaluates in restricted mode, which takes what a symbolic link points to for another place.
+        # Hydra evaluates in restricted mode, which refuses the target of a symbolic link.
         jobs = server.succeed("realpath /etc/hydra/jobs").strip()
         server.succeed("hydra-create-user admin --role admin --password admin")
         server.succeed(
@@ -132,13 +133,13 @@
             f"curl -sfL -H 'Accept: application/json' {URL}/build/1 | grep -E '\"buildstatus\": ?0\\b'"
         )
         where = server.succeed("runuser -u hydra -- psql -At hydra -c 'select machine from buildsteps where type = 0'")
-        # `root@HOST` or `ssh://root@HOST`, by the age of Hydra.
+        # `root@HOST` or `ssh://root@HOST`, depending on the version of Hydra.
         assert "root@127.91." in where, where
 
     with subtest("the queue is empty: it is unpublished and released"):
         server.wait_until_fails(f"grep ^root@ {MACHINES}")
         server.wait_until_fails(f"ls {FOLDERS} | grep .")
-        # Not the shell that runs this very command.
+        # Not the shell that runs this command.
         server.wait_until_fails("pgrep -f '[g]uest=hydra-provisioned-0'")
   '';
 }

@@ -1,6 +1,6 @@
 # The current queue runner, which is asked over REST; its builders register themselves: a machine's builder is
-# started when the machine comes, and stopped before it goes. The queue runner is the simulator's; all machines are this
-# server, and a builder is a word to the queue runner.
+# started when the machine is deployed, and stopped before it is released. The queue runner is the
+# simulator's; all machines are this server, and a builder exists only as a registration.
 { common, ... }:
 
 {
@@ -67,7 +67,7 @@
     host = "127.0.0.2"
     header = {"format": "hydra-provisioner-workload", "version": 1, "steps": 1}
     step = {"id": 1, "submit": 0, "system": "x86_64-linux", "duration": 15000, "build": 1}
-    # By default a builder that joins waits up to two minutes for its first step.
+    # By default a newly registered builder waits up to two minutes for its first step.
     write("/var/lib/test/farm.json", json.dumps({"queueRunner": {"protocol": "rest", "dispatchTimer": 1000}}))
     status = "curl -sf http://127.0.0.1:8080/status"
     server.succeed("ssh-keygen -q -t ed25519 -N \"\" -f /var/lib/test/key")

@@ -1,4 +1,5 @@
-# The service starts, runs cycles, serves metrics and is reloaded; a wrong configuration is refused, in words, and not retried.
+# The service starts, runs cycles, serves metrics and reloads; a wrong configuration is refused with a
+# message, and not retried.
 { common, ... }:
 
 {
@@ -10,13 +11,13 @@
       imports = [ common.server ];
       environment.systemPackages = [ pkgs.curl ];
       services.hydra-provisioner = {
-        # One that the test can spoil: `settings` are checked when the system is built.
+        # A file that the test can change: `settings` are checked when the system is built.
         configFile = "/var/lib/test/conf.json";
         settings.systemTypes = lib.mkForce { };
         watch = true;
         metricsAddress = "127.0.0.1:9478";
       };
-      # Not before there is a configuration.
+      # Not before the configuration exists.
       systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
     };
 

@@ -3,7 +3,7 @@
 #   install_needed FUNCTION [--yes]   installs what FUNCTION needs; asks on a terminal, unless --yes
 #   need PROGRAM PACKAGE WHY          in such a function: install the package if the program is missing
 
-# Some programs are here, which a user's PATH may not contain.
+# Some programs are here, which may not be on a user's PATH.
 PATH="$PATH:/usr/sbin"
 missing=()
 reasons=()

@@ -24,7 +24,7 @@ in
 {
   minimal = withType ownProgram;
 
-  # Two hosts with this agree on the one that is active; nobody but a group sees the page.
+  # Two hosts with this configuration, one of them active; only a group can read the page.
   standby = enabled {
     listenStreams = [ "/run/hydra-provisioner.sock" ];
     credentials.chat = "/etc/secrets/chat-url";
@@ -71,7 +71,7 @@ in
         provider.command = ownProgram.provider.command // {
           options = {
             region = "eu-1";
-            # Not ours to drop.
+            # A volume that is not ours.
             spot = null;
           };
         };
@@ -80,7 +80,7 @@ in
     };
   };
 
-  # And this one.
+  # `scripts/ci/check-hardening` runs this one too.
   watch = enabled {
     metricsAddress = "127.0.0.1:9478";
     logFormat = "json";
@@ -121,7 +121,7 @@ in
     };
   };
 
-  # And this one, on a real image.
+  # `scripts/ci/check-hardening` runs this one with a real image.
   qemu = enabled {
     sshKeyFile = "/etc/hydra/id_buildfarm";
     settings = {
@@ -213,7 +213,7 @@ in
     };
   };
 
-  # Another user, and secrets; the machines file goes elsewhere.
+  # Another user, secrets, and another path of the machines file.
   own-user = enabled {
     user = "farm";
     group = "farm";
@@ -281,7 +281,7 @@ in
     services.hydra-queue-runner-dev.enable = true;
   };
 
-  # One on another machine, and commands of the operator's own.
+  # A Hydra on another machine, and the operator's own commands.
   rest = enabled {
     settings = {
       queue.url = "http://hydra.example.org:8080";

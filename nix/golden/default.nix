@@ -1,5 +1,6 @@
-# Everything that `scripts/ci/golden-units` writes: for each configuration its units and what else it sets, the messages
-# of the mistakes, and the page of options. `lib` is nixpkgs' library; the rest of NixOS is ./stand-in.nix.
+# Everything that `scripts/ci/golden-units` writes: the units and other settings of each configuration, the
+# messages of the mistakes, and the page of options. `lib` is nixpkgs' library; the rest of NixOS is
+# ./stand-in.nix.
 { lib }:
 
 let
@@ -52,7 +53,7 @@ let
       "settings.json" = provisioner.file.text;
     }
     // {
-      # What else the configuration sets.
+      # The other settings of the configuration.
       "system.json" = builtins.toJSON (withoutEmpty {
         inherit (config) warnings boot fileSystems;
         inherit (config.users) users groups;

@@ -1,4 +1,4 @@
-# nixpkgs' Hydra since September 2026: what the classic one had is gone, and says so.
+# nixpkgs' Hydra since September 2026: the options of the classic one are removed, with a message.
 { lib, ... }:
 
 let

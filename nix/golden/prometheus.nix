@@ -1,4 +1,4 @@
-# nixpkgs' services.prometheus as far as a test needs it: its configuration and its unit.
+# The part of nixpkgs' services.prometheus that a test needs: its configuration and its unit.
 {
   config,
   lib,

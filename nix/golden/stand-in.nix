@@ -1,5 +1,5 @@
-# As much of NixOS as our modules touch, and no more: options that take what they are given, and packages that are
-# nothing but a name. nixpkgs itself cannot be had where the golden files are made.
+# The part of NixOS that our modules use: options that accept any value, and packages that are only names.
+# nixpkgs is not available where the golden files are made.
 { lib, ... }:
 
 let
@@ -22,7 +22,7 @@ let
   };
   storeText = name: text: package name // { inherit text; };
 
-  # What these modules of ours set of a unit. Lists of several definitions are joined, as NixOS does.
+  # The unit options that our modules set. Lists of several definitions are joined, as in NixOS.
   unit.options = {
     description = mkOption { type = types.str; };
     after = list;
@@ -79,7 +79,7 @@ in
     systemd = {
       package = mkOption {
         type = types.package;
-        # What CI runs the units with (Debian 12).
+        # The systemd version of CI (Debian 12).
         default = package "systemd" // {
           version = "252";
         };

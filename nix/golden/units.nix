@@ -1,4 +1,4 @@
-# Units as texts, the way NixOS writes them (nixos/lib/systemd-lib.nix, which is not in nixpkgs' lib).
+# Units as text, as NixOS writes them (nixos/lib/systemd-lib.nix, which is not in nixpkgs' lib).
 {
   lib,
   pkgs,

@@ -37,7 +37,7 @@
       lib = {
         inherit genAttrs;
         getExe = package: "${package}/bin/${package.meta.mainProgram}";
-        # Its system is said by one of its modules.
+        # One of its modules sets the system.
         nixosSystem =
           { modules }:
           let

@@ -1,5 +1,5 @@
-# Restrictions for the program and the programs that it starts (ssh, nix, providers). `qemu`: whether QEMU is one of
-# them; it keeps running under these restrictions when the service stops.
+# Restrictions for the program and the programs that it starts (ssh, nix, providers). `qemu`: whether QEMU is
+# one of them; it continues under these restrictions when the service stops.
 { lib, qemu }:
 
 {

@@ -26,7 +26,8 @@ env = simpy.Environment()
 servers = simpy.Resource(env, capacity=8)
 env.process(arrivals(env, servers, rng))
 began = time.perf_counter()
-# An arrival and a departure are two events of the other model; simpy needs more steps for them, which do not count.
+# An arrival and a departure are two events of the other model; simpy needs more internal steps, which do not
+# count.
 arrived = EVENTS // 2
 env.run(until=arrived * 100)
 print(EVENTS / (time.perf_counter() - began), file=sys.stdout)

@@ -84,7 +84,7 @@ class Wrapper:
 
     def answer(self, request, form: dict, action: str) -> Response:
         if action == "RunInstances":
-            # One after the other: two calls with one token are one.
+            # One after the other: two calls with one token create one instance.
             with self.lock:
                 return self.run(request, form)
         if action == "DescribeInstances":
@@ -104,7 +104,7 @@ class Wrapper:
             seen, instance, body = self.tokens[token]
             if seen != request:
                 return failure("IdempotentParameterMismatch", "The client token was used with other parameters")
-            # As it is now.
+            # Its current description.
             described = self.inner(request, {"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": instance})
             state = re.search(rb"<instanceState>.*?</instanceState>", described.get_data(), re.S)
             if state:

@@ -30,7 +30,7 @@ os.environ.update(
     CLOUDALONE_CONFIG=f"{state.name}/none",
     CLOUDALONE_IPV6_SLICE="fd00:91::/64",
 )
-# Its real backend is imported, and not used.
+# Its real backend is imported but not used.
 sys.modules["libvirt"] = types.ModuleType("libvirt")
 
 import uvicorn  # noqa: E402
@@ -46,11 +46,11 @@ PRICES = {"cx22": "0.0077", "cx32": "0.0130", "cpx31": "0.0270", "cax21": "0.012
 catalog._SERVER_TYPES.clear()
 for number, name in enumerate(PRICES, 1):
     catalog._SERVER_TYPES[name] = catalog._stype(number, name, 2, 4.0, 40)
-# By the server's id, which is never used twice.
+# By the server's id, which is never reused.
 LABELS: dict[int, dict] = {}
 PLACES: dict[int, str] = {}
 USER_DATA: dict[str, str] = {}
-# Seconds that every server says to be old, if set.
+# Age of every server in seconds, if set.
 AGE: list[int] = []
 
 plain_server = schemas.server_to_hcloud
@@ -240,7 +240,7 @@ def error(code: str, message: str) -> dict:
 
 async def respond(send, status: int, reply: dict, headers: dict, broken: bool = False) -> None:
     body = json.dumps(reply).encode()
-    # Fewer bytes than were promised: the server cuts the connection.
+    # Fewer bytes than promised: the server closes the connection.
     length = len(body) + 100 if broken else len(body)
     sent = {"content-type": "application/json", "content-length": str(length), **headers}
     start = [(key.lower().encode(), value.encode()) for key, value in sent.items()]

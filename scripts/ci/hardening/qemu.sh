@@ -14,8 +14,8 @@ umount /etc/hydra-provisioner/conf.json
 echo "$configuration" >/etc/hydra-provisioner/conf.json
 
 systemctl start $unit
-offered() { grep -qs '^root@127\.91\.' /var/lib/hydra-provisioner/machines; }
-limit_seconds=180 wait_for offered
+published() { grep -qs '^root@127\.91\.' /var/lib/hydra-provisioner/machines; }
+limit_seconds=180 wait_for published
 say "the machines file" "$(grep '^root@' /var/lib/hydra-provisioner/machines | cut -c 1-60)"
 
 qemu=$(cat $machines/*/pid)
@@ -39,6 +39,6 @@ queue 0
 systemctl start $unit
 gone() { ! ls -A $machines | grep -q . && ! kill -0 "$qemu" 2>/dev/null; }
 limit_seconds=90 wait_for gone
-! grep -q '^root@' /var/lib/hydra-provisioner/machines || fail "it is still offered"
+! grep -q '^root@' /var/lib/hydra-provisioner/machines || fail "it is still published"
 say "the queue is empty" "the machine is gone"
 systemctl stop $unit

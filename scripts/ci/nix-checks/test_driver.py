@@ -7,7 +7,7 @@ from typing import Any
 
 from machine import Machine
 
-# All of the driver's (nixos/lib/test-script-prepend.py), since no test may give one another meaning.
+# All names of the driver (nixos/lib/test-script-prepend.py), so that no test uses one for something else.
 subtest: Callable[[str], AbstractContextManager[None]]
 start_all: Callable[[], None]
 test_script: Callable[[], None]
