@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
 
 use simulator::json::nearest;
 
+use crate::console::installed_conf;
 use crate::exit::EXIT_CODES;
 use crate::listener::Listen;
-use crate::logging;
+use crate::logging::{self, LoggingArgs};
 use crate::orders;
 
 /// Autoscaler for Hydra build machines: creates machines when build steps wait, and releases machines that are not needed.
@@ -42,7 +43,10 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
     };
     let hint = hint.map(|hint| format!("\n{hint}\n")).unwrap_or_default();
     if error.use_stderr() && wants_json(&words) {
-        logging::start(&LoggingArgs { log_format: LogFormat::Json, log: "info".to_owned() });
+        logging::start(&LoggingArgs {
+            log_format: logging::LogFormat::Json,
+            log: "info".to_owned(),
+        });
         tracing::error!("{}{hint}", error.render());
     } else {
         // Standard error may be closed; the exit code is the same.
@@ -83,32 +87,6 @@ fn is_command(word: &OsStr) -> bool {
 fn wants_json(words: &[OsString]) -> bool {
     let separate = words.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
     separate || words.iter().any(|word| word == "--log-format=json")
-}
-
-/// Where the NixOS module puts the configuration of its service: the default of CONF.
-const INSTALLED_CONF: [&str; 2] =
-    ["/etc/hydra-provisioner/conf.json", "/etc/hydra-provisioner/conf.nix"];
-
-/// The path of the installed configuration; the first candidate if none exists.
-pub(crate) fn installed_conf() -> PathBuf {
-    let is_there = |conf: &&str| Path::new(conf).exists();
-    INSTALLED_CONF.into_iter().find(is_there).unwrap_or(INSTALLED_CONF[0]).into()
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct LoggingArgs {
-    /// Format of the log on standard error
-    #[arg(long, value_enum, default_value = "human", global = true)]
-    pub(crate) log_format: LogFormat,
-    /// Log level: error, warn, info, debug, or a tracing filter such as `adapters=debug`
-    #[arg(long, default_value = "info", global = true, value_name = "FILTER")]
-    pub(crate) log: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogFormat {
-    Human,
-    Json,
 }
 
 #[derive(Clone, Debug, ClapArgs)]

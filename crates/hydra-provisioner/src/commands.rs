@@ -1,14 +1,14 @@
 //! What each command does.
 
-use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use adapters::config::{self, Config, ConfigError};
+use adapters::config::{self, Config};
 use planner::{QueueStatus, Snapshot};
 
 use crate::args::{Args, Command, Generate, RunArgs, misspelt_command};
+use crate::console::{fail, load, plan_for, print, print_json};
 use crate::diff::diff;
 use crate::exit::Exit;
 use crate::follow::follow;
@@ -177,50 +177,7 @@ fn unavailable_or_done(snapshot: &Snapshot) -> Exit {
     }
 }
 
-/// The configuration as written. The effect of its schedules depends on the time for which it is used.
-pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
-    try_load(conf).map_err(|error| fail(Exit::BadConfig, &error))
-}
-
-pub(crate) fn try_load(conf: &Path) -> Result<Config, ConfigError> {
-    let config = config::load(conf)?;
-    for warning in &config.warnings {
-        tracing::warn!("{}: {warning}", conf.display());
-    }
-    Ok(config)
-}
-
-/// The plan for `snapshot`, with the schedules' settings at the time of the snapshot.
-pub(crate) fn plan_for(config: &Config, snapshot: &Snapshot) -> planner::Plan {
-    planner::plan(&config.policy_at(snapshot.taken_at).policy, snapshot)
-}
-
-pub(crate) fn now() -> planner::Timestamp {
-    planner::Timestamp(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0))
-}
-
 fn read_snapshot(path: &Path) -> Result<Snapshot, Exit> {
     let read = || serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from);
     read().map_err(|error| fail(Exit::BadConfig, &format!("{}: {error}", path.display())))
-}
-
-pub(crate) fn fail(exit: Exit, error: &impl Display) -> Exit {
-    tracing::error!("{error}");
-    exit
-}
-
-/// Data goes to standard output; a reader that has exited (`| head`) must not cause a panic.
-pub(crate) fn print(data: impl Display) -> Result<(), Exit> {
-    let text = data.to_string();
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(planner::escape_within_lines(&text).as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|_| Exit::Unexpected)
-}
-
-pub(crate) fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {
-    let text = serde_json::to_string_pretty(data)
-        .map_err(|error| fail(Exit::Unexpected, &format!("cannot write JSON: {error}")))?;
-    print(format!("{text}\n"))
 }

@@ -11,7 +11,7 @@ use planner::{MachineName, MachineType, Money, Policy, Seconds, Timestamp};
 use reconciler::{Happening, HistoryEntry, Record};
 use serde::Serialize;
 
-use crate::commands::{fail, load, now, print, print_json};
+use crate::console::{fail, load, now, print, print_json};
 use crate::exit::Exit;
 
 const DAY: Seconds = Seconds(86_400);

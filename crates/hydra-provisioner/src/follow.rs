@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::commands::{fail, print};
+use crate::console::{fail, print};
 use crate::exit::Exit;
 
 /// Clears a terminal and moves to its upper left corner.
@@ -58,7 +58,7 @@ fn one_line(json: &str) -> Result<String, Exit> {
 }
 
 fn planner_time() -> planner::Timestamp {
-    crate::commands::now()
+    crate::console::now()
 }
 
 /// Our own control characters.

@@ -6,7 +6,7 @@ use adapters::state;
 use planner::Timestamp;
 use reconciler::{HistoryEntry, Severity};
 
-use crate::commands::{fail, load, print};
+use crate::console::{fail, load, print};
 use crate::exit::Exit;
 
 /// The query.

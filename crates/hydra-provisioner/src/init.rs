@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::commands::{fail, print};
+use crate::console::{fail, print};
 use crate::exit::Exit;
 
 /// The questions. A question answered by an option is not asked; without a terminal the defaults apply.

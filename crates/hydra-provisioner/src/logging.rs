@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::panic;
 
+use clap::{Args, ValueEnum};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -12,7 +13,21 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::args::{LogFormat, LoggingArgs};
+#[derive(Debug, Args)]
+pub(crate) struct LoggingArgs {
+    /// Format of the log on standard error
+    #[arg(long, value_enum, default_value = "human", global = true)]
+    pub(crate) log_format: LogFormat,
+    /// Log level: error, warn, info, debug, or a tracing filter such as `adapters=debug`
+    #[arg(long, default_value = "info", global = true, value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+}
 
 pub(crate) fn start(args: &LoggingArgs) {
     let (filter, problem) = match EnvFilter::try_new(&args.log) {

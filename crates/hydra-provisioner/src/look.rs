@@ -8,7 +8,7 @@ use adapters::driver::{Driver, Mode};
 use adapters::{lock, state};
 use planner::Snapshot;
 
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 use crate::session::end_children;
 

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod commands;
+mod console;
 mod cost;
 mod diff;
 mod exit;
@@ -18,11 +19,13 @@ mod notifier;
 mod orders;
 mod recording;
 mod run;
+mod service;
 mod session;
 mod sim;
 mod standby;
 mod status;
 mod status_table;
+mod systemd;
 mod watch;
 mod why;
 

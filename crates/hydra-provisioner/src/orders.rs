@@ -13,8 +13,7 @@ use clap::Args as ClapArgs;
 use planner::{MachineName, MachineType, Order, Seconds, Word, escape};
 use reconciler::Record;
 
-use crate::args::installed_conf;
-use crate::commands::{fail, load, now, print};
+use crate::console::{fail, installed_conf, load, now, print};
 use crate::exit::Exit;
 use crate::history::length;
 use crate::look::{look, stands_by};

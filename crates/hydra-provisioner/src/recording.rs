@@ -8,7 +8,7 @@ use planner::Plan;
 use reconciler::Reconciler;
 use simulator::trace::{Observation, append_observation, recording_header};
 
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 
 /// Appends an observation whenever the plan has changed.

@@ -9,7 +9,7 @@ use planner::{QueueStatus, ReleaseStep};
 use reconciler::{Happening, HistoryEntry, Published, Reconciler};
 
 use crate::args::RunArgs;
-use crate::commands::{fail, load, print};
+use crate::console::{fail, load, print};
 use crate::exit::Exit;
 use crate::recording::Recorder;
 use crate::session::{Place, Session, end_children, kill_children};

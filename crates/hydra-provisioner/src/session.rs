@@ -15,7 +15,7 @@ use adapters::reaper::Reaper;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 
 /// How often the lease is checked: well below the time between losing it and being killed.

@@ -15,11 +15,12 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::flag;
 
 use crate::args::RunArgs;
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 use crate::listener::Board;
+use crate::service::{configure, file_version};
 use crate::session::{Place, details};
-use crate::watch::{Watchdog, configure, look, notify, tell_reloading};
+use crate::systemd::{Watchdog, notify, tell_reloading};
 
 /// Interval of checks for changes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -35,7 +36,7 @@ pub(crate) fn stand_by(
     let hangup = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&hangup)).map_err(|error| fail(Exit::Unexpected, &error))?;
     let mut watchdog = Watchdog::new();
-    let (mut reported, mut stamp) = (String::new(), look(&args.conf));
+    let (mut reported, mut stamp) = (String::new(), file_version(&args.conf));
     notify(&[NotifyState::Ready]);
     loop {
         watchdog.beat();
@@ -50,7 +51,7 @@ pub(crate) fn stand_by(
             board.is_active();
             return Ok(Some(lease));
         }
-        let now = look(&args.conf);
+        let now = file_version(&args.conf);
         if hangup.swap(false, Ordering::SeqCst) || (now.is_some() && now != stamp) {
             stamp = now;
             reload(args);

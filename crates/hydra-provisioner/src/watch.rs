@@ -1,33 +1,30 @@
 //! `run --watch`: the provisioner as a service.
 
-use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use adapters::config::{Config, ConfigError};
+use adapters::config::ConfigError;
 use adapters::driver::{Handle, Step};
 use planner::QueueStatus;
 use reconciler::{HistoryEntry, Severity};
 use sd_notify::NotifyState;
 
 use crate::args::RunArgs;
-use crate::commands::{fail, try_load};
+use crate::console::fail;
 use crate::exit::Exit;
 use crate::listener::{Board, Listener};
 use crate::notifier::{Notifier, Programs};
 use crate::recording::Recorder;
+use crate::service::{configure, file_version};
 use crate::session::{Place, Session, end_children, kill_children};
 use crate::standby::{self, stand_by};
+use crate::systemd::{Watchdog, notify, tell_reloading};
 
 /// Interval of checks of the configuration file.
 const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// Number of watchdog messages per watchdog interval.
-const BEATS: u32 = 3;
-
 /// Serves the queue until SIGTERM or SIGINT.
 ///
 /// At the start, a bad configuration is an error; later it is logged, and the old one stays active.
@@ -81,15 +78,6 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     }
 }
 
-/// The current configuration with the command line's settings.
-pub(crate) fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
-    let mut config = try_load(&args.conf)?;
-    if let Some(seconds) = args.interval {
-        config.timing.poll_interval = Duration::from_secs(seconds);
-    }
-    Ok(config)
-}
-
 /// A thread that reads the configuration on request. Evaluation takes time, and the loop does not wait for it.
 fn reload_on_demand(
     args: &RunArgs,
@@ -116,13 +104,6 @@ fn reload_on_demand(
     sender
 }
 
-/// systemd waits for `Ready` after it.
-pub(crate) fn tell_reloading() {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
-    }
-}
-
 /// Returns when the configuration is in force, or its rejection is reported.
 fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), String> {
     let refuse = |error: ConfigError| {
@@ -136,20 +117,13 @@ fn reload(args: &RunArgs, handle: &Handle, programs: &Programs) -> Result<(), St
     Ok(())
 }
 
-/// Identifies a version of a file.
-pub(crate) type Stamp = Option<(u64, i64, i64, u64)>;
-
-pub(crate) fn look(conf: &Path) -> Stamp {
-    fs::metadata(conf).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
-}
-
 /// A thread that requests a reload when the file has changed.
 fn reload_when_changed(conf: PathBuf, reload: mpsc::Sender<()>) {
     thread::spawn(move || {
-        let mut seen = look(&conf);
+        let mut seen = file_version(&conf);
         loop {
             thread::sleep(FILE_LOOK_INTERVAL);
-            let now = look(&conf);
+            let now = file_version(&conf);
             if now.is_some() && now != seen {
                 seen = now;
                 if reload.send(()).is_err() {
@@ -189,34 +163,5 @@ fn tell_status(step: &Step<'_>, last: &mut String) {
     if status != *last {
         notify(&[NotifyState::Status(&status)]);
         *last = status;
-    }
-}
-
-/// Reports progress of the loop to systemd's watchdog. Only the loop itself does this: if it hangs, the service is
-/// restarted.
-pub(crate) struct Watchdog {
-    /// `None`: no watchdog.
-    pub(crate) interval: Option<Duration>,
-    last: Option<Instant>,
-}
-
-impl Watchdog {
-    pub(crate) fn new() -> Self {
-        Self { interval: sd_notify::watchdog_enabled().map(|limit| limit / BEATS), last: None }
-    }
-
-    pub(crate) fn beat(&mut self) {
-        let Some(interval) = self.interval else { return };
-        if self.last.is_none_or(|last| last.elapsed() >= interval) {
-            self.last = Some(Instant::now());
-            notify(&[NotifyState::Watchdog]);
-        }
-    }
-}
-
-/// Without systemd there is no receiver, which is fine.
-pub(crate) fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!("systemd cannot be notified: {error}");
     }
 }

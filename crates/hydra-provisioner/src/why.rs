@@ -5,7 +5,7 @@ use std::path::Path;
 
 use planner::{Machine, MachineType, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp};
 
-use crate::commands::{fail, load, print};
+use crate::console::{fail, load, print};
 use crate::exit::Exit;
 use crate::look::{at_work, look};
 

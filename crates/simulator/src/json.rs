@@ -1,6 +1,12 @@
 //! Errors in the user's JSON files, with their place.
 
 use serde::Deserialize;
+use thiserror::Error;
+
+/// An invalid scenario or farm: every problem with its path.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ScenarioError(pub Vec<String>);
 
 /// The place and kind of an error in a JSON text.
 #[derive(Clone, Debug, PartialEq, Eq)]

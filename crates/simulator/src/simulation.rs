@@ -49,8 +49,9 @@ impl Simulation {
     }
 
     /// At time zero, with another provisioner instead of ours.
-    pub fn compared(comparator: Comparator, setup: Setup) -> Self {
-        let mut simulation = Self::new(comparator.applied_to(setup));
+    pub fn compared(comparator: Comparator, mut setup: Setup) -> Self {
+        comparator.apply_to(&mut setup.policy);
+        let mut simulation = Self::new(setup);
         if let Some(planner) = comparator.planner() {
             return simulation.with(Planted { planner, ..Planted::NOTHING });
         }

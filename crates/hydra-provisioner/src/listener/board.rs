@@ -9,7 +9,7 @@ use planner::{Demand, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Ta
 use reconciler::Reconciler;
 use tokio::sync::watch;
 
-use crate::commands::now;
+use crate::console::now;
 use crate::status::Status;
 
 const SAMPLE_INTERVAL: Seconds = Seconds::from_minutes(5);

@@ -18,7 +18,7 @@ use super::gauges::Gauges;
 use super::page::{self, Refresh, Shown};
 use super::process::ProcessCollector;
 use super::text_format::TextFormat;
-use crate::commands::now;
+use crate::console::now;
 use crate::cost::{self, Costs};
 use crate::http::{self, Answer, Socket};
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use simulator::engine::Millis;
 use simulator::results::WarmUp;
 
-use super::conf::ConfArg;
+use super::conf_arg::ConfArg;
 use super::hydra_database::Database;
 use super::tune::Tune;
 

@@ -6,11 +6,12 @@ use simulator::bound::bracket;
 use simulator::engine::Millis;
 
 use super::args::{Format, Options};
-use super::conf::{Conf, ConfArg};
+use super::conf::Conf;
+use super::conf_arg::ConfArg;
 use super::input::Trace;
 use super::layout::{Grid, wrapped};
 use super::prices;
-use crate::commands::{print, print_json};
+use crate::console::{print, print_json};
 use crate::exit::Exit;
 
 const NOTE: &str = "At least: no provisioner can be cheaper. Clairvoyant: the cost of a schedule that knows the future.";
@@ -26,7 +27,7 @@ pub(super) fn bound(
     let mut values = Vec::new();
     for path in traces {
         let trace = Trace::read(path)?;
-        let setup = trace.setup(&conf, trace.first_seed(options.seed))?;
+        let setup = conf.setup(&trace, trace.first_seed(options.seed))?;
         let brackets: Vec<_> =
             waits.iter().map(|wait| bracket(&setup, Millis::from_seconds(*wait))).collect();
         if options.format == Format::Json {

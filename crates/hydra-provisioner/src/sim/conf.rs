@@ -1,109 +1,24 @@
-//! A configuration to simulate, with its settings from the command line.
+//! A configuration to simulate, with its environment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use adapters::config::{Config, QueueSettings};
+use planner::MachineType;
 use simulator::cloud::{PriceSeries, Tariff};
 use simulator::comparators::Comparator;
-use simulator::engine::Millis;
+use simulator::engine::{Millis, Seed};
+use simulator::json::nearest;
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
 use simulator::world::{Farm, Limits};
 
 use super::args::Options;
-use super::{input, prices};
-use crate::commands::{fail, load};
+use super::conf_arg::ConfArg;
+use super::input::{self, Trace};
+use super::prices;
+use crate::console::load;
 use crate::exit::Exit;
-
-/// The longest interval, in seconds.
-const DAY: u64 = 86_400;
-
-/// `CONF[,interval=SECONDS][,farm=FILE][,policy=COMPARATOR]`; `COMPARATOR` alone is the first configuration's machine
-/// types with that policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConfArg {
-    text: String,
-    /// Empty: the first configuration's.
-    path: PathBuf,
-    comparator: Option<Comparator>,
-    interval: Option<u64>,
-    farm: Option<PathBuf>,
-}
-
-impl FromStr for ConfArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut conf = Self {
-            text: text.to_owned(),
-            path: PathBuf::new(),
-            comparator: None,
-            interval: None,
-            farm: None,
-        };
-        let mut rest = text;
-        while let Some((before, name, value)) = last_setting(rest) {
-            match name {
-                "interval" => conf.interval = Some(seconds(value)?),
-                "farm" if !value.is_empty() => conf.farm = Some(value.into()),
-                "farm" => return Err("farm: a file is missing".to_owned()),
-                "policy" => conf.comparator = Some(comparator(value)?),
-                other => {
-                    return Err(format!(
-                        "unknown setting `{other}`; there are interval, farm and policy"
-                    ));
-                }
-            }
-            rest = before;
-        }
-        match (Comparator::named(rest), conf.comparator) {
-            (Some(word), None) => conf.comparator = Some(word),
-            _ => conf.path = rest.into(),
-        }
-        Ok(conf)
-    }
-}
-
-/// `BEFORE,NAME=VALUE`; commas without a name belong to paths.
-fn last_setting(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, setting) = text.rsplit_once(',')?;
-    let (name, value) = setting.split_once('=')?;
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic());
-    is_name.then_some((before, name, value))
-}
-
-fn comparator(word: &str) -> Result<Comparator, String> {
-    let words = Comparator::ALL.map(Comparator::word).join(", ");
-    Comparator::named(word).ok_or(format!("policy is {word:?}, must be one of {words}"))
-}
-
-/// Gives comparators without a file the file of the first configuration that has one.
-pub(super) fn with_files(confs: &[ConfArg]) -> Result<Vec<ConfArg>, Exit> {
-    let mut confs = confs.to_vec();
-    let first = confs.iter().map(|conf| &conf.path).find(|path| !path.as_os_str().is_empty());
-    let Some(first) = first.cloned() else {
-        let message = "a configuration is missing: the others are compared on its machine types";
-        return Err(fail(Exit::BadConfig, &message));
-    };
-    for conf in confs.iter_mut().filter(|conf| conf.path.as_os_str().is_empty()) {
-        conf.path.clone_from(&first);
-    }
-    Ok(confs)
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    let seconds = text.parse().ok().filter(|seconds| (1..=DAY).contains(seconds));
-    seconds.ok_or(format!("interval is {text:?}, must be a number of seconds from 1 to {DAY}"))
-}
-
-impl fmt::Display for ConfArg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
 
 /// A simulation before its first event.
 pub(super) struct Begun {
@@ -160,8 +75,21 @@ impl Conf {
     }
 
     /// The farm given on the command line, with its file name.
-    pub(super) fn told_farm(&self) -> Option<(&Path, &Farm)> {
+    pub(super) fn given_farm(&self) -> Option<(&Path, &Farm)> {
         self.farm.as_ref().map(|(file, farm)| (file.as_path(), farm))
+    }
+
+    /// Everything that one run of `trace` with `seed` needs.
+    pub(super) fn setup(&self, trace: &Trace, seed: u64) -> Result<Setup, Exit> {
+        let (workload, _) = trace.work(seed)?;
+        let farm = self.farm(trace.farm());
+        Ok(Setup {
+            seed: Seed(seed),
+            policy: self.policy().clone(),
+            limits: self.limits(),
+            farm,
+            workload,
+        })
     }
 
     /// A new simulation of this configuration.
@@ -190,7 +118,7 @@ impl Conf {
 
     /// The given farm, otherwise the scenario's, otherwise the default with the queue runner that the configuration
     /// connects to.
-    pub(super) fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
+    fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
         let reported = self.farm.as_ref().map(|(_, farm)| farm);
         let mut farm = reported.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
         // The configuration's prices apply if the farm has none.
@@ -217,35 +145,19 @@ impl Conf {
     }
 }
 
+/// Warns of types in a farm that no configuration has: they would have no effect.
+pub(super) fn warn_of_unknown_types(file: &str, farm: &Farm, confs: &[Conf]) {
+    let known = || confs.iter().flat_map(|conf| conf.policy().pools.keys());
+    for name in farm.types().into_iter().filter(|name| !known().any(|known| known == *name)) {
+        let hint = nearest(name.as_str(), known().map(MachineType::as_str))
+            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        tracing::warn!("{file}: no configuration has the machine type {name}{hint}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_follow_the_path() {
-        let conf: ConfArg = "a,b.nix,interval=30,farm=x=y.json".parse().unwrap();
-        assert_eq!(conf.path, Path::new("a,b.nix"));
-        assert_eq!((conf.interval, conf.farm), (Some(30), Some("x=y.json".into())));
-        let conf: ConfArg = "conf.nix".parse().unwrap();
-        assert_eq!((conf.interval, &conf.farm), (None, &None));
-        let word: ConfArg = "original,interval=60".parse().unwrap();
-        assert_eq!((word.comparator, word.interval), (Some(Comparator::Original), Some(60)));
-        let reported: ConfArg = "original,policy=fixed-farm".parse().unwrap();
-        assert_eq!(reported.path, Path::new("original"));
-        let Ok(both) = with_files(&[word, conf]) else { panic!("there is a file") };
-        assert_eq!(both[0].path, Path::new("conf.nix"));
-        for (text, message) in [
-            ("c.nix,interval=0", "interval is \"0\", must be a number of seconds from 1 to 86400"),
-            ("c.nix,farm=", "farm: a file is missing"),
-            ("c.nix,poll=3", "unknown setting `poll`; there are interval, farm and policy"),
-            (
-                "c.nix,policy=best",
-                "policy is \"best\", must be one of original, ci-runners, machine-per-job, cluster-autoscaler, fixed-farm",
-            ),
-        ] {
-            assert_eq!(text.parse::<ConfArg>().unwrap_err(), message);
-        }
-    }
 
     /// The defaults of `conf.nix` are those of the simulator's tests.
     #[test]

@@ -7,7 +7,7 @@ use simulator::engine::{Distribution, Millis, Purpose, Seed};
 use simulator::trace::write_workload;
 use simulator::workload::import::{Imported, Processors, derivation_files, derivations, swf};
 
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 use crate::sim::args::{self, Import};
 use crate::sim::input;

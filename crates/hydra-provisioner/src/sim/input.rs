@@ -5,18 +5,14 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use planner::MachineType;
 use simulator::engine::Seed;
-use simulator::json::nearest;
 use simulator::queue_runner::Settings;
 use simulator::scenario::Scenario;
-use simulator::simulation::Setup;
 use simulator::trace::read_workload;
 use simulator::workload::Workload;
 use simulator::world::Farm;
 
-use super::conf::Conf;
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 
 /// Traces and farm.
@@ -79,14 +75,6 @@ impl Trace {
             Work::Scenario(scenario) => Some(&scenario.farm),
         }
     }
-
-    /// Everything that one run needs.
-    pub(super) fn setup(&self, conf: &Conf, seed: u64) -> Result<Setup, Exit> {
-        let (workload, _) = self.work(seed)?;
-        let farm = conf.farm(self.farm());
-        let policy = conf.policy().clone();
-        Ok(Setup { seed: Seed(seed), policy, limits: conf.limits(), farm, workload })
-    }
 }
 
 /// The content of a trace.
@@ -111,16 +99,6 @@ impl Content {
                   behind; `sim import` makes workloads of other records",
             )),
         }
-    }
-}
-
-/// Warns of types in a farm that no configuration has: they would have no effect.
-pub(super) fn warn_of_unknown_types(file: &str, farm: &Farm, confs: &[Conf]) {
-    let known = || confs.iter().flat_map(|conf| conf.policy().pools.keys());
-    for name in farm.types().into_iter().filter(|name| !known().any(|known| known == *name)) {
-        let hint = nearest(name.as_str(), known().map(MachineType::as_str))
-            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        tracing::warn!("{file}: no configuration has the machine type {name}{hint}");
     }
 }
 

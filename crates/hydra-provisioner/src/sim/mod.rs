@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod bound;
 mod conf;
+mod conf_arg;
 mod hydra_database;
 mod import;
 mod input;
@@ -23,10 +24,11 @@ use simulator::engine::{Millis, Seed};
 use simulator::trace::{RecordingReader, write_workload};
 use simulator::world::Planted;
 
-use crate::commands::{fail, load, plan_for, print, print_json};
+use crate::console::{fail, load, plan_for, print, print_json};
 use crate::exit::Exit;
 use args::{Format, Options, Sim};
-use conf::{Conf, ConfArg};
+use conf::Conf;
+use conf_arg::ConfArg;
 use input::Trace;
 use runs::{Completion, Run, run_all};
 
@@ -62,7 +64,7 @@ fn simulate(confs: &[ConfArg], traces: &[PathBuf], options: &Options) -> Result<
         return Err(fail(Exit::BadConfig, &format!("{name} is named twice")));
     }
     // All of them are read, so that all errors are reported at once.
-    let confs = conf::with_files(confs)?;
+    let confs = conf_arg::with_files(confs)?;
     let confs = Conf::read_all(&confs, options);
     let traces: Vec<_> = traces.iter().map(|trace| Trace::read(trace)).collect();
     let confs = confs?;

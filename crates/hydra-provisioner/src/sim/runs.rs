@@ -17,7 +17,7 @@ use simulator::world::Farm;
 
 use super::conf::{Begun, Conf};
 use super::input::Trace;
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 use crate::sim::args::Options;
 
@@ -73,7 +73,7 @@ pub(super) fn run_all(
     let runs = pool.install(|| {
         jobs.into_par_iter()
             .map(|(conf, trace, seed, phase)| {
-                let mut setup = trace.setup(conf, seed)?;
+                let mut setup = conf.setup(trace, seed)?;
                 let cycle = &mut setup.farm.cycle;
                 let later = cycle.interval.0.saturating_mul(phase) / options.phases.max(1);
                 cycle.first += Millis(later);
@@ -95,7 +95,7 @@ pub(super) fn run_all(
 fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
     let mut farms: BTreeMap<String, &Farm> = BTreeMap::new();
     for conf in confs {
-        match conf.told_farm() {
+        match conf.given_farm() {
             Some((file, farm)) => {
                 farms.insert(file.display().to_string(), farm);
             }
@@ -105,7 +105,7 @@ fn warn_of_unknown_types(confs: &[Conf], traces: &[Trace]) {
         }
     }
     for (file, farm) in farms {
-        super::input::warn_of_unknown_types(&file, farm, confs);
+        super::conf::warn_of_unknown_types(&file, farm, confs);
     }
 }
 

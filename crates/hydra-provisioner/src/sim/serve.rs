@@ -20,7 +20,7 @@ use simulator::workload::{StepIndex, Workload};
 
 use super::input::{self, Trace};
 use super::runs::stop_on_signals;
-use crate::commands::{fail, print};
+use crate::console::{fail, print};
 use crate::exit::Exit;
 use crate::http::{self, Answer, Socket};
 use crate::sim::args::Serve;

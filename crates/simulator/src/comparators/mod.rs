@@ -10,7 +10,6 @@ use planner::{Policy, Seconds};
 use reconciler::Planner;
 
 use crate::engine::Millis;
-use crate::simulation::Setup;
 
 /// Another provisioner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,10 +63,8 @@ impl Comparator {
         (self == Self::Original).then_some(INTERVAL_OF_THE_ORIGINAL)
     }
 
-    /// `setup` with this comparator's settings: systems, prices and `maxMachines` stay the operator's.
-    #[must_use]
-    pub fn applied_to(self, mut setup: Setup) -> Setup {
-        let policy = &mut setup.policy;
+    /// Replaces the settings of `policy` by this comparator's: systems, prices and `maxMachines` stay the operator's.
+    pub fn apply_to(self, policy: &mut Policy) {
         match self {
             Self::Original => {}
             Self::CiRunners => ci_runners::settings(policy),
@@ -75,7 +72,6 @@ impl Comparator {
             Self::ClusterAutoscaler => cluster_autoscaler::settings(policy),
             Self::FixedFarm => fixed_farm::settings(policy),
         }
-        setup
     }
 
     /// The planner for these settings; `None` if more than the decision differs.

@@ -207,6 +207,13 @@ fn in_range(
     if holds { Ok(()) } else { Err(DistributionError::OutOfRange { name, value, range }) }
 }
 
+impl Random {
+    /// A duration drawn from `distribution`.
+    pub fn sample(&mut self, distribution: &Distribution) -> Millis {
+        distribution.sample(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-use super::{Distribution, Millis};
-
 /// The root of a simulation's random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seed(pub u64);
@@ -73,11 +71,6 @@ impl Random {
     /// One of `items`; `None` if there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         items.get(usize::try_from(self.below(items.len() as u64)).ok()?)
-    }
-
-    /// A duration drawn from `distribution`.
-    pub fn sample(&mut self, distribution: &Distribution) -> Millis {
-        distribution.sample(self)
     }
 
     /// A number above 0, at most 1, with 53 random bits.

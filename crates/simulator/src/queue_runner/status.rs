@@ -3,7 +3,6 @@
 use planner::{AcceptsJobs, Demand, MachineKeys, Queue, QueueMachine, Seconds, Timestamp};
 
 use super::builders::{Builder, Listed};
-use super::status_json::waited;
 use super::{Host, Protocol, QueueRunner, Tally};
 use crate::engine::Millis;
 
@@ -115,4 +114,10 @@ impl QueueRunner {
             (Protocol::Classic, Listed::No) => AcceptsJobs::No,
         }
     }
+}
+
+/// Milliseconds, summed over the runnable steps.
+pub(super) fn waited(tally: &Tally, now: Millis) -> u64 {
+    let until = u128::from(tally.runnable) * u128::from(now.0);
+    u64::try_from(until - tally.runnable_since_sum).unwrap_or(u64::MAX)
 }

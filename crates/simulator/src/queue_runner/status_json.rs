@@ -6,7 +6,7 @@ use planner::Feature;
 use serde_json::{Map, Value, json};
 
 use super::builders::{Builder, Listed, is_local};
-use super::status::Epoch;
+use super::status::{Epoch, waited};
 use super::{Host, Phase, QueueRunner, Tally};
 use crate::engine::Millis;
 use crate::workload::StepIndex;
@@ -185,12 +185,6 @@ fn classic_machine(builder: &Builder, epoch: Epoch) -> Value {
 
 fn seconds_or_zero(at: Option<Millis>, epoch: Epoch) -> u64 {
     at.map_or(0, |at| epoch.at(at).0)
-}
-
-/// Milliseconds, summed over the runnable steps.
-pub(super) fn waited(tally: &Tally, now: Millis) -> u64 {
-    let until = u128::from(tally.runnable) * u128::from(now.0);
-    u64::try_from(until - tally.runnable_since_sum).unwrap_or(u64::MAX)
 }
 
 fn add(counts: &mut Value, key: &str, more: u64) {

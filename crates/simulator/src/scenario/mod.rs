@@ -6,10 +6,10 @@ mod shape;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::engine::{Millis, Purpose, Seed};
 use crate::json;
+pub use crate::json::ScenarioError;
 use crate::workload::{Workload, WorkloadBuilder};
 use crate::world::Farm;
 pub use arrivals::{Arrivals, Rhythm};
@@ -51,11 +51,6 @@ pub struct Work {
     #[serde(default)]
     pub priority: i32,
 }
-
-/// An invalid scenario or farm: every problem with its path.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{}", .0.join("\n"))]
-pub struct ScenarioError(pub Vec<String>);
 
 impl Scenario {
     /// Reads a scenario file.

@@ -11,8 +11,8 @@ use super::incident::{Incident, IncidentKind};
 use crate::cloud::MachineModel;
 use crate::engine::Millis;
 use crate::json;
+use crate::json::ScenarioError;
 use crate::queue_runner::{Epoch, Protocol, Settings};
-use crate::scenario::ScenarioError;
 
 /// The environment of the provisioner, in a separate file or as part of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

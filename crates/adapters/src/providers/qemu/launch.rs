@@ -13,6 +13,8 @@ use crate::providers::ProviderError;
 const KERNEL_PARAMS: &str = "root=/dev/vda rw panic=-1 console=";
 /// The name of a systemd credential in firmware configuration (systemd.exec(5), "System Credentials").
 const IDENTITY_CREDENTIAL: &str = "opt/io.systemd.credentials/hydra-provisioner.identity";
+/// The name of the saved state in a template's disk.
+pub(super) const SNAPSHOT: &str = "warm";
 /// Creating an overlay writes a few hundred KiB.
 const OVERLAY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -79,7 +81,7 @@ pub(super) fn start(
         qemu.extend(identity_port(folder));
     }
     if from == Start::Warm {
-        qemu.extend(["-loadvm", super::warm::SNAPSHOT].map(str::to_owned));
+        qemu.extend(["-loadvm", SNAPSHOT].map(str::to_owned));
     }
     let words = outliving(&spec.name.to_string(), qemu);
     let output = Invocation::new(&words, limit).run()?;

@@ -16,15 +16,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::{MachineName, MachineType, Tag};
 
 use super::folder::{Folder, Spec, fingerprint, lock_directory, unreadable, unwritable};
-use super::launch::{self, Start};
+use super::launch::{self, SNAPSHOT, Start};
 use super::monitor::{Monitor, dial};
 use super::settings::{Accelerator, BootSource, Settings};
 use super::{discard, identity, reach, wait_for_ssh};
 use crate::atomic_file;
 use crate::providers::ProviderError;
 
-/// The name of the saved state in a template's disk.
-pub(super) const SNAPSHOT: &str = "warm";
 /// After booting, a guest ends its last services and preloads what a first build needs, before it waits for
 /// an identity.
 const READY_LIMIT: Duration = Duration::from_secs(120);

@@ -12,10 +12,10 @@ use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
 
 use super::args::Options;
-use super::conf::ConfArg;
+use super::conf_arg::ConfArg;
 use super::report::{time, vary};
 use super::runs::Run;
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 
 const STYLE: &str = include_str!("style.css");

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use simulator::tuning::ANCHORS;
 
-use crate::sim::conf::ConfArg;
+use crate::sim::conf_arg::ConfArg;
 
 /// What is searched, and where.
 #[derive(Debug, Args)]

@@ -9,10 +9,11 @@ use simulator::results::Results;
 use simulator::simulation::{Setup, Simulation};
 use simulator::tuning::{Outcome, Settings};
 
-use super::{Tune, input};
+use super::Tune;
 use crate::exit::Exit;
 use crate::sim::args::Options;
-use crate::sim::conf::{Conf, with_files};
+use crate::sim::conf::{Conf, warn_of_unknown_types};
+use crate::sim::conf_arg::with_files;
 use crate::sim::input::Trace;
 use crate::sim::prices;
 use crate::sim::runs::PATIENCE;
@@ -62,9 +63,9 @@ impl Instances {
             paths.iter().map(|path| Trace::read(path)).collect()
         };
         let (traces, held_out_traces) = (read(&args.traces)?, read(&args.held_out)?);
-        if let Some((file, farm)) = conf.told_farm() {
+        if let Some((file, farm)) = conf.given_farm() {
             let file = file.display().to_string();
-            input::warn_of_unknown_types(&file, farm, std::slice::from_ref(&conf));
+            warn_of_unknown_types(&file, farm, std::slice::from_ref(&conf));
         }
         let seeds = |trace: &Trace, skip: u64, count: u64| {
             let first = trace.first_seed(None).saturating_add(skip);
@@ -74,7 +75,7 @@ impl Instances {
             let of_trace = |trace: &Trace| {
                 let seeds = seeds(trace, skip, count).into_iter();
                 let instance = |seed| {
-                    Ok(Instance { trace: trace.name.clone(), setup: trace.setup(&conf, seed)? })
+                    Ok(Instance { trace: trace.name.clone(), setup: conf.setup(trace, seed)? })
                 };
                 seeds.map(instance).collect()
             };

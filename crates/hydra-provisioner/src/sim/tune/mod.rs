@@ -15,7 +15,7 @@ use simulator::tuning::{ANCHORS, Outcome, Score, Settings, candidate, front, mea
 
 use super::input;
 use super::runs::{progress_bar, stop_on_signals};
-use crate::commands::{fail, print};
+use crate::console::{fail, print};
 use crate::exit::Exit;
 pub(crate) use args::Tune;
 use instances::{Instance, Instances, List};

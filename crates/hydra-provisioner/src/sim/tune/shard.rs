@@ -9,7 +9,7 @@ use simulator::tuning::{Outcome, Settings};
 use super::args::Shard;
 use super::input;
 use super::instances::What;
-use crate::commands::fail;
+use crate::console::fail;
 use crate::exit::Exit;
 
 /// The results of a shard.
