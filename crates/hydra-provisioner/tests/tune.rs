@@ -124,6 +124,6 @@ fn shards_of_different_searches_do_not_mix() {
     part["tried"] = json!([]);
     fs::write(folder.path("2-2"), part.to_string()).unwrap();
     let empty = complain(&["merge", "1-2", "2-2"]);
-    assert!(empty.contains("does not begin with the configuration as it is"), "{empty}");
+    assert!(empty.contains("does not begin with the current configuration"), "{empty}");
     assert!(complain(&["merge", "conf.json"]).contains("conf.json: "));
 }

@@ -31,7 +31,7 @@ pub(super) fn text(part: &Part) -> String {
     text.push('\n');
     text += &table(&found, best);
     text += &wrapped(
-        "Cost (per step built) and p95 wait on the held-out traces, as ratios to the configuration as it is, \
+        "Cost (per step built) and p95 wait on the held-out traces, as ratios to the current configuration, \
          ± 95 %; 1.00 is unchanged. No other candidate has both a lower cost and a shorter wait.",
     );
     for price in &part.what.prices {
@@ -60,7 +60,7 @@ fn headline(part: &Part) -> String {
     let whole: usize = what.training.iter().map(|(_, seeds)| seeds.len()).sum();
     let given_up = part.tried.iter().filter(|one| one.training.len() < whole).count();
     format!(
-        "{} settings were tried for {}; {given_up} were given up early. Searched on {}. Held out: {}.",
+        "{} settings were tried for {}; {given_up} were dropped early. Searched on {}. Held out: {}.",
         part.tried.len(),
         what.conf,
         names(&what.training),

@@ -66,7 +66,7 @@ impl Part {
         let (training, held_out): (usize, usize) =
             (counts(&self.what.training), counts(&self.what.held_out));
         if self.tried.first().is_none_or(|first| first.settings.is_some()) {
-            return Some("does not begin with the configuration as it is");
+            return Some("does not begin with the current configuration");
         }
         let fits = |one: &Tried| {
             one.training.len() <= training
