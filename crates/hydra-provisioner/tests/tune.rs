@@ -80,7 +80,7 @@ fn it_finds_what_saves_and_says_how_sure_that_is() {
     let folder = Folder::new();
     let report = text(&folder.tune(&["--wait", "600"]).stdout);
     assert!(report.lines().all(|line| line.chars().count() <= 100), "{report}");
-    let advice = report.split("\nSettings ").nth(1).unwrap_or_default();
+    let advice = report.split("\nOn the held-out traces, settings ").nth(1).unwrap_or_default();
     let saving = advice.split_whitespace().nth(2);
     let saving: f64 = saving.unwrap().parse().unwrap();
     assert!(saving > 30.0, "an hour of idling for builds of minutes: {report}");
