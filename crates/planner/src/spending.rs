@@ -44,6 +44,13 @@ impl Spent {
         }
     }
 
+    /// The clock was set at `before` and showed `now` from then on: what was spent on the day and in the month of
+    /// `before` counts on the day and in the month of `now`. Setting a clock makes no money available.
+    #[must_use]
+    pub fn clock_set(self, before: Timestamp, now: Timestamp) -> Self {
+        Self { day: now.start_of_day(), month: now.start_of_month(), ..self.at(before) }
+    }
+
     /// Adds a machine that cost `dollars_per_hour` from `from` to `until`, as of `now`.
     #[must_use]
     pub fn with(
@@ -79,6 +86,22 @@ mod tests {
     /// 2024-02-28 23:00.
     const EVENING: Timestamp = Timestamp(1_709_161_200);
     const HOUR: u64 = 3600;
+
+    #[test]
+    fn setting_the_clock_neither_forgets_nor_revives_what_was_spent() {
+        let dollar = Money(1_000_000);
+        let spent = Spent::default().with((Timestamp(EVENING.0 - HOUR), EVENING), dollar, EVENING);
+        for hours in [2, 31 * 24, -48, -31 * 24] {
+            let now = EVENING.shifted(hours * 3600);
+            let set = spent.clock_set(EVENING, now);
+            assert_eq!(set.at(now), set, "{hours}");
+            assert_eq!((set.today, set.this_month), (dollar, dollar), "{hours}");
+        }
+        // It was of another day already.
+        let next_day = Timestamp(EVENING.0 + 2 * HOUR);
+        let set = spent.clock_set(next_day, EVENING);
+        assert_eq!((set.today, set.this_month), (Money(0), dollar));
+    }
 
     #[test]
     fn days_and_months_begin_at_zero() {

@@ -280,6 +280,11 @@ impl Reconciler {
             back_off.until = back_off.until.shifted(seconds);
             self.storage.touch_back_off(machine_type);
         }
+        let before = self.now.shifted(seconds.saturating_neg());
+        for (machine_type, known) in &mut self.experience {
+            known.spent = known.spent.clock_set(before, self.now);
+            self.storage.touch_experience(machine_type);
+        }
         for provider in self.providers.values_mut() {
             provider.last_asked = provider.last_asked.map(|at| at.shifted(seconds));
         }

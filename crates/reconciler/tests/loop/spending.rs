@@ -1,7 +1,7 @@
 //! Cost of machines, and cost limits.
 
 use planner::{MachineType, Money, Operation, Timestamp};
-use reconciler::{OperationErrorKind, State};
+use reconciler::{Event, OperationErrorKind, State};
 
 use crate::harness::{Harness, TYPE, configuration, error, pool, up};
 
@@ -55,4 +55,30 @@ fn a_failed_creation_costs_nothing() {
     harness.pass(60);
     harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "quota")));
     assert_eq!(harness.disk.records[&crate::harness::name(0)].machine.memory.paid, None);
+}
+
+/// 25 hours ahead and back: the limit of the day is neither free again nor reached twice.
+#[test]
+fn setting_the_clock_makes_no_money_available() {
+    let mut harness = harness();
+    harness.queue(1, &[]);
+    harness.pass(60);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    harness.list(&[up(0)]);
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    harness.pass(540);
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    let spent = |harness: &Harness| harness.disk.experience[&MachineType::new(TYPE)].spent;
+    let before = spent(&harness);
+    assert!(before.today > Money(0));
+    for seconds in [25 * 3600, -25 * 3600_i64] {
+        harness.now = harness.now.checked_add_signed(seconds).unwrap();
+        harness.tell(Event::ClockStepped { seconds });
+        harness.act();
+        let after = spent(&harness).at(Timestamp(harness.now));
+        assert_eq!((after.today, after.this_month), (before.today, before.this_month));
+    }
 }
