@@ -186,6 +186,14 @@ in
     inherit idleTimeout targetWait;
     keepLast = duration "how long the last machine of this type is kept idle, if longer than `idleTimeout`.";
     healthTimeout = duration "how long an unhealthy machine still counts as capacity. `null`: 600.";
+    maxAge = duration "the age at which a machine is replaced. `null`: never.";
+    maxBuilds = optional types.ints.positive "Number of steps after which a machine is replaced. `null`: never.";
+    replaceOnChange = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Replace idle machines that were created with other `provider` settings.";
+    };
+    maxUnavailable = optional types.ints.positive "Maximum number of machines of this type being replaced at the same time. `null`: 1.";
     schedule = optional (types.listOf (types.submodule scheduleEntry)) "Different settings at certain hours; if several entries apply, the first is used.";
 
     maxJobs = mkOption {

@@ -16,7 +16,7 @@ use adapters::config::{
 use adapters::providers::{ProviderSettings, command, nixops};
 use planner::{
     CostLimits, Feature, HostPattern, IdleAction, IdleTimeout, MachineType, Money, Policy,
-    PoolPolicy, Seconds, SpeedFactor, StoreUri, System, Tag, Timestamp,
+    PoolPolicy, RotationPolicy, Seconds, SpeedFactor, StoreUri, System, Tag, Timestamp,
 };
 use serde_json::json;
 
@@ -176,6 +176,12 @@ fn kvm_pool() -> PoolPolicy {
         keep_last: Seconds(86_400),
         health_timeout: Seconds(120),
         give_up_after: Seconds(1800),
+        rotation: RotationPolicy {
+            max_age: Some(Seconds(604_800)),
+            max_builds: Some(500),
+            settings: None,
+            max_unavailable: Some(2),
+        },
         max_jobs: 4,
         speed_factor: SpeedFactor { thousandths: 1250 },
         ssh_key: Some("/srv/key".to_owned()),

@@ -172,6 +172,7 @@ pub(crate) fn size(
         allowed_by,
         present,
         deferred: None,
+        replacing: BTreeMap::new(),
         hands_over: BTreeMap::new(),
         takes_over: BTreeMap::new(),
         no_room: None,

@@ -32,6 +32,7 @@ mod policy;
 mod release;
 mod render;
 mod retention;
+mod rotation;
 mod selection;
 mod sizing;
 mod snapshot;
@@ -62,6 +63,7 @@ pub use plan::{
 pub use planner::plan;
 pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
 pub use release::{AwaitReason, ReleaseStep};
+pub use rotation::{Outdated, RotationPolicy};
 pub use sizing::{
     AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
 };

@@ -37,6 +37,12 @@ pub struct Memory {
     /// When its provider announced an interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
+    /// Steps that it has built, as far as the queue runner counted them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub steps_built: u64,
+    /// The digest of the settings that it was made from ([`crate::RotationPolicy::settings`] at its request).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
     /// Set while it is being released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -63,6 +69,11 @@ pub struct Memory {
     pub known_to_queue: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Memory {
     /// Shifts all times by `seconds`, because the clock was set. All fields are destructured, so that none is
     /// forgotten.
@@ -76,6 +87,8 @@ impl Memory {
             under_way,
             listed: _,
             interrupted_at,
+            steps_built: _,
+            settings: _,
             leaving: _,
             missing,
             destroyed_at,

@@ -10,6 +10,7 @@ use crate::plan::{AcceptsJobs, Plan, Release, Verdict};
 use crate::planner::earliest;
 use crate::policy::Policy;
 use crate::release::{AwaitReason, ReleaseStep, next_step};
+use crate::rotation::ages_at;
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
@@ -131,6 +132,7 @@ fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
     let unregistered = memory.ready_since.filter(|_| observed.in_queue.is_none());
     [
         failing.map(|failing| failing.retry_at),
+        pool.and_then(|pool| ages_at(observed, pool)),
         failing.zip(pool).map(|(failing, pool)| failing.since.after(pool.give_up_after)),
         failing.map(|failing| failing.since.after(REREGISTRATION_TIMEOUT)),
         memory.missing.map(|missing| missing.since.after(missing.patience)),

@@ -10,6 +10,7 @@ use crate::memory::Operation;
 use crate::names::{MachineName, MachineType};
 use crate::orders::{Order, Word};
 use crate::release::ReleaseStep;
+use crate::rotation::Outdated;
 use crate::sizing::{LimitReached, Sizing};
 use crate::snapshot::DemandKey;
 use crate::time::{Seconds, Timestamp};
@@ -134,6 +135,13 @@ pub enum KeepReason {
         /// How many steps.
         jobs: u64,
     },
+    /// It is to be replaced, and what it builds may end.
+    Outdated {
+        /// How many steps.
+        jobs: u64,
+        /// Why it is replaced.
+        why: Outdated,
+    },
     /// It was used within the grace period.
     RecentlyUsed {
         /// Time since then.
@@ -219,6 +227,8 @@ pub enum ReleaseReason {
         /// When the interruption was announced.
         at: Timestamp,
     },
+    /// It is replaced by a new machine.
+    Outdated(Outdated),
     /// The operator ordered to drain or release it.
     Ordered(Order),
 }
@@ -247,6 +257,7 @@ impl ReleaseReason {
             Self::StillListed { .. } => "still-listed",
             Self::RequestAbandoned => "request-abandoned",
             Self::Interrupted { .. } => "interrupted",
+            Self::Outdated(_) => "outdated",
             Self::Ordered(_) => "ordered",
         }
     }

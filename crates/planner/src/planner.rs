@@ -15,6 +15,7 @@ use crate::phases::list_phases;
 use crate::plan::{Attempt, Plan, Provision, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
+use crate::rotation::{Outdated, Rotation};
 use crate::selection::{Blockers, Names, Selection, preference, select};
 use crate::sizing::{AllowedBy, Deferral, Deferred, LimitReached, NoRoom, Sizing};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
@@ -56,9 +57,10 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         };
         let experience = snapshot.experience.get(machine_type).copied().unwrap_or_default();
         let mut used = 0;
+        let mut leaving = Vec::new();
         if let Some(pool) = pool {
             let present = count_existing(&machines);
-            let sizing = Sizing {
+            let mut sizing = Sizing {
                 hands_over: handed_over.by(machine_type),
                 takes_over: handed_over.to(machine_type),
                 ..size(pool, demand.as_ref(), &experience, present)
@@ -67,12 +69,16 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
             };
-            let selection = select(pool, sizing.allowed, &machines, &halt, snapshot.taken_at);
+            let rotation = Rotation::of(pool, sizing.allowed, &machines, &halt);
+            sizing.replacing = rotation.replacing();
+            leaving.clone_from(&rotation.leaving);
+            let selection =
+                select(pool, sizing.allowed, &machines, &halt, rotation, snapshot.taken_at);
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
         let timeouts = planning.idle_timeouts(machine_type, pool, &experience);
-        planning.retain(pool, &demand.unwrap_or_default(), timeouts, &machines, used);
+        planning.retain(pool, &demand.unwrap_or_default(), timeouts, &machines, used, &leaving);
     }
     planning.finish(policy, &machines)
 }
@@ -286,6 +292,7 @@ impl<'a> Planning<'a> {
         (timeout, timeout_of_last): (Seconds, Seconds),
         machines: &[&Observed<'_>],
         used: u32,
+        outdated: &[(usize, Outdated)],
     ) {
         let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
         let mut rest: Vec<_> =
@@ -299,6 +306,10 @@ impl<'a> Planning<'a> {
                     queue: &self.snapshot.queue,
                     pool,
                     demand,
+                    outdated: outdated
+                        .iter()
+                        .find(|(index, _)| *index == observed.index)
+                        .map(|(_, why)| *why),
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     grace_period: if last == Some(observed.index) {
                         timeout_of_last

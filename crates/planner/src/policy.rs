@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::host_pattern::HostPattern;
 use crate::money::Money;
 use crate::names::{Feature, MachineType, System, Tag};
+use crate::rotation::RotationPolicy;
 use crate::store_uri::StoreUri;
 use crate::time::Seconds;
 
@@ -127,6 +128,9 @@ pub struct PoolPolicy {
     /// How long deployments of an idle machine may keep failing before it is destroyed and replaced.
     #[serde(default = "defaults::give_up_after")]
     pub give_up_after: Seconds,
+    /// When machines are replaced by new ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rotation: RotationPolicy,
     /// Concurrent steps of a machine (machines file, column 4); at least 1.
     #[serde(default = "defaults::one")]
     pub max_jobs: u32,
@@ -139,6 +143,10 @@ pub struct PoolPolicy {
     /// The format of column 1 of the machines file; `None`: `user@host` if that is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_uri: Option<StoreUri>,
+}
+
+fn is_default(rotation: &RotationPolicy) -> bool {
+    *rotation == RotationPolicy::default()
 }
 
 mod defaults {
@@ -190,6 +198,7 @@ impl PoolPolicy {
             keep_last: Seconds(0),
             health_timeout: defaults::health_timeout(),
             give_up_after: defaults::give_up_after(),
+            rotation: RotationPolicy::default(),
             max_jobs: defaults::one(),
             speed_factor: SpeedFactor::default(),
             ssh_key: None,

@@ -77,6 +77,7 @@ impl Display for Sizing {
             allowed_by,
             present,
             deferred,
+            replacing,
             hands_over,
             takes_over,
             no_room,
@@ -108,6 +109,9 @@ impl Display for Sizing {
         write!(f, ", {present} present")?;
         if let Some(deferred) = deferred {
             write!(f, ", {deferred}")?;
+        }
+        for (name, why) in replacing {
+            write!(f, "; {name} is in use until it is replaced: {why}")?;
         }
         for (other, steps) in hands_over {
             write!(f, "; {steps} runnable handed over to {other}")?;
@@ -231,6 +235,9 @@ impl Display for KeepReason {
             Self::Interrupted { jobs } => {
                 write!(f, "{}, its provider interrupts it", Self::Busy { jobs: *jobs })
             }
+            Self::Outdated { jobs, why } => {
+                write!(f, "{}, {why}", Self::Busy { jobs: *jobs })
+            }
             Self::RecentlyUsed { idle_for, grace_period } => {
                 write!(f, "used {idle_for} ago, grace period {grace_period}")
             }
@@ -300,6 +307,7 @@ impl Display for ReleaseReason {
             Self::Interrupted { at } => {
                 write!(f, "its provider interrupts it (notice at {at})")
             }
+            Self::Outdated(why) => write!(f, "{why}"),
             Self::Ordered(order) => write!(f, "ordered {}", Attribution(order)),
             Self::RequestAbandoned => f.write_str("requested but never listed, no longer needed"),
         }

@@ -6,6 +6,7 @@ use crate::observed::{NameIs, Observed};
 use crate::orders::Order;
 use crate::plan::{AcceptsJobs, KeepReason, ReleaseHow, ReleaseReason, Verdict};
 use crate::policy::{IdleAction, PoolPolicy};
+use crate::rotation::Outdated;
 use crate::sizing::LimitReached;
 use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
@@ -16,8 +17,9 @@ const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
 const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
 /// How long after its start a queue runner may still be reading its queue.
 const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
-/// If a provider still lists a destroyed machine after this long, the destruction is repeated.
-const DESTRUCTION_TIMEOUT: Seconds = Seconds::from_minutes(10);
+/// If a provider still lists a destroyed machine after this long, the destruction is repeated: a listing lags by seconds,
+/// and a destruction that did not find its machine yet had no effect.
+const DESTRUCTION_TIMEOUT: Seconds = Seconds::from_minutes(2);
 
 /// The input of the rules besides the machine.
 pub(crate) struct Context<'a> {
@@ -25,6 +27,8 @@ pub(crate) struct Context<'a> {
     /// `None` for a type that is no longer configured.
     pub(crate) pool: Option<&'a PoolPolicy>,
     pub(crate) demand: &'a PoolDemand,
+    /// Why the machine is replaced now, if it is.
+    pub(crate) outdated: Option<Outdated>,
     /// Whether `maxMachines` machines of the type are already used or in reserve.
     pub(crate) reserve: Reserve,
     /// How long an idle machine is kept for possible later steps.
@@ -88,6 +92,12 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
     }
     if let Some(judgment) = not_working(observed, context) {
         return judgment;
+    }
+    if let Some(why) = context.outdated {
+        return match observed.jobs() {
+            0 => destroy(ReleaseReason::Outdated(why)),
+            jobs => keep(KeepReason::Outdated { jobs, why }, AcceptsJobs::No),
+        };
     }
     match observed.machine.state {
         MachineState::Requested => destroy(ReleaseReason::RequestAbandoned),

@@ -10,6 +10,7 @@ use crate::observed::Observed;
 use crate::orders::Order;
 use crate::ownership::number;
 use crate::policy::PoolPolicy;
+use crate::rotation::Rotation;
 use crate::sizing::{Deferral, Deferred};
 use crate::snapshot::MachineState;
 use crate::time::{Seconds, Timestamp};
@@ -49,17 +50,18 @@ pub(crate) fn select<'a>(
     allowed: u32,
     machines: &[&'a Observed<'a>],
     halt: &Blockers<'_>,
+    rotation: Rotation<'a>,
     now: Timestamp,
 ) -> Selection<'a> {
     let (usable, unusable): (Vec<&Observed<'_>>, Vec<_>) =
-        machines.iter().partition(|machine| machine.is_usable(pool));
+        machines.iter().partition(|machine| machine.is_usable(pool) && !rotation.includes(machine));
     // A machine being released makes room for another only when it is gone: until then it counts.
     let going = count(unusable.iter().filter(|machine| machine.is_running()));
     let allowed = allowed.min(pool.max_machines.saturating_sub(going));
     let mut usable = usable;
     usable.sort_by_key(|machine| preference(machine));
     let limit = usize::try_from(allowed).unwrap_or(usize::MAX);
-    let chosen: Vec<_> = usable.into_iter().take(limit).collect();
+    let mut chosen: Vec<_> = usable.into_iter().take(limit).collect();
 
     let missing = allowed.saturating_sub(count(chosen.iter()));
     let (most, deferral) = creations_allowed(pool, machines, halt, now);
@@ -68,6 +70,7 @@ pub(crate) fn select<'a>(
         .then_some(deferral)
         .flatten()
         .map(|reason| Deferred { machines: missing - create, reason });
+    chosen.extend(rotation.in_use.into_iter().map(|(_, observed)| observed));
     Selection { chosen, create, deferred }
 }
 

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::BackOff;
 use crate::money::Money;
-use crate::names::MachineType;
+use crate::names::{MachineName, MachineType};
 use crate::orders::Order;
+use crate::rotation::Outdated;
 use crate::time::{Seconds, Timestamp};
 
 /// The arithmetic for one machine type.
@@ -32,6 +33,9 @@ pub struct Sizing {
     /// New machines that must wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
+    /// Outdated machines that are in use until their replacements are ready.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replacing: BTreeMap<MachineName, Outdated>,
     /// Waiting steps handed over to other types, because this type has no capacity.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hands_over: BTreeMap<MachineType, u64>,

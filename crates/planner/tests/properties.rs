@@ -9,8 +9,8 @@ use planner::{
     AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature, Host,
     HostPattern, IdleAction, IdleTimeout, Leaving, Listed, Machine, MachineKeys, MachineName,
     MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue,
-    QueueMachine, QueueStatus, ReleaseStep, Resource, Seconds, Sequence, Snapshot, System, Tag,
-    Timestamp, UnderWay, Verdict, jobs_of, plan,
+    QueueMachine, QueueStatus, ReleaseStep, Resource, RotationPolicy, Seconds, Sequence, Snapshot,
+    System, Tag, Timestamp, UnderWay, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -57,6 +57,10 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
             idle_action: if stops { IdleAction::Stop } else { IdleAction::Destroy },
             idle_timeout: IdleTimeout::After(Seconds(grace)),
             give_up_after: Seconds(grace),
+            rotation: RotationPolicy {
+                max_age: (grace % 2 == 0).then_some(Seconds(grace)),
+                ..RotationPolicy::default()
+            },
             ..PoolPolicy::new(systems)
         },
     )

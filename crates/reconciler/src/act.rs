@@ -56,6 +56,11 @@ impl Reconciler {
         let Some(before) = record.built.replace(counted) else { return };
         let steps = counted.steps.checked_sub(before.steps).filter(|steps| *steps > 0);
         let time = counted.time.0.checked_sub(before.time.0);
+        if let Some(steps) = steps {
+            let memory = &mut record.machine.memory;
+            memory.steps_built = memory.steps_built.saturating_add(steps);
+            self.storage.touch(name);
+        }
         if let Some((steps, time)) = steps.zip(time) {
             let machine_type = record.machine.machine_type.clone();
             self.learn(&machine_type, |known| known.has_built(steps, Seconds(time)));
@@ -72,7 +77,11 @@ impl Reconciler {
                 let Some(provider) = self.configuration.providers.get(&machine_type) else {
                     continue;
                 };
-                let record = Record::intent(name.clone(), machine_type, provider.clone(), self.now);
+                let pool = self.configuration.policy.pools.get(&machine_type);
+                let settings = pool.and_then(|pool| pool.rotation.settings.clone());
+                let mut record =
+                    Record::intent(name.clone(), machine_type, provider.clone(), self.now);
+                record.machine.memory.settings = settings;
                 self.records.insert(name.clone(), record);
                 self.storage.touch(name);
                 self.note_of(name, Happening::Requested);

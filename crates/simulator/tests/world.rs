@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use planner::{DemandKey, MachineType, Policy, PoolPolicy, System, Tag};
+use planner::{
+    DemandKey, IdleTimeout, MachineType, Policy, PoolPolicy, RotationPolicy, Seconds, System, Tag,
+};
 use simulator::cloud::{BillingModel, MachineModel, PriceSeries, Spot, Tariff};
 use simulator::engine::{Distribution, Millis, Seed};
 use simulator::queue_runner::Settings;
@@ -140,6 +142,33 @@ fn a_slow_type_delays_no_other() {
     assert!(waits(3) <= 160, "{}", waits(3));
     assert!(waits(0) > 1680, "{}", waits(0));
     assert_eq!(simulation.world().violations(), []);
+}
+
+/// With `maxAge` of two hours, and one machine wanted all day: each is replaced in time, and no step notices.
+#[test]
+fn a_machine_at_its_age_limit_is_replaced_first() {
+    let steps: Vec<_> = (0..70).map(|n| (600 + n * 300, 200)).collect();
+    let run = |rotation: RotationPolicy| {
+        let policy = policy(|pool| {
+            (pool.min_machines, pool.max_machines) = (1, 2);
+            (pool.idle_timeout, pool.rotation) = (IdleTimeout::After(Seconds(3600)), rotation);
+            pool.runnables_per_machine = NonZeroU32::new(10).unwrap();
+        });
+        let mut simulation = simulation(policy, farm(), &steps);
+        simulation.run_until(Millis::from_hours(7));
+        let world = simulation.world();
+        assert_eq!(world.violations(), []);
+        let records = world.queue_runner().records().iter();
+        let longest =
+            records.map(|one| one.started_at.since(one.runnable_at).whole_seconds()).max();
+        (world.usage()[&MachineType::new(TYPE)].created, longest.unwrap())
+    };
+    let old = RotationPolicy { max_age: Some(Seconds(7200)), ..RotationPolicy::default() };
+    let used = RotationPolicy { max_builds: Some(20), ..RotationPolicy::default() };
+    let without = run(RotationPolicy::default());
+    assert_eq!(without.0, 1);
+    assert_eq!(run(old), (3, without.1));
+    assert_eq!(run(used), (4, without.1));
 }
 
 #[test]

@@ -5,7 +5,8 @@ the public description of the API: `ClientToken` and the filter by it, and a lis
 ignored, as moto itself does), `kill` (`{pid, at, after}`: that process is killed at the so many-th request from now on,
 before or after its effect, and has no answer), `takenBack` (all spot instances have their notice), `impaired` (ids of
 instances that do not answer), `pageSize` (the most that a page has), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
-that there are none) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
+that there are none), `late` (`{action, seconds}`: answers to it come that much after the effect), `vanish` (an action: before the next one its instance is
+terminated by somebody else) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ class Wrapper:
         self.lock = threading.Lock()
         self.made: dict[str, float] = {}
         self.tokens: dict[str, tuple[dict, str, bytes]] = {}
-        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None, "takenBack": False, "impaired": [], "pageSize": 1000}
+        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None, "takenBack": False, "impaired": [], "pageSize": 1000, "late": None, "vanish": None}
         self.requests: list[str] = []
 
     def __call__(self, environ, start_response):
@@ -62,7 +63,12 @@ class Wrapper:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(kill["pid"], signal.SIGKILL)
             return failure("Unavailable", "It is dead anyway", 503)(environ, start_response)
+        if action and action == self.settings["vanish"]:
+            self.settings["vanish"] = None
+            self.inner(request, {"Action": "TerminateInstances", "Version": "2016-11-15", "InstanceId.1": form["InstanceId.1"]})
         answer = self.answer(request, form, action)
+        if action and action == (self.settings["late"] or {}).get("action"):
+            time.sleep(self.settings["late"]["seconds"])
         if kill:
             # It may have ended by itself.
             with contextlib.suppress(ProcessLookupError):
@@ -95,7 +101,14 @@ class Wrapper:
             return listing(action, "instanceStatusSet", self.settings["impaired"])
         if action == "TerminateInstances" and self.is_hidden(form.get("InstanceId.1", "")):
             return failure("InvalidInstanceID.NotFound", f"The instance ID '{form['InstanceId.1']}' does not exist")
+        if action in ("StartInstances", "StopInstances") and self.is_terminated(request, form["InstanceId.1"]):
+            return failure("IncorrectInstanceState", f"The instance '{form['InstanceId.1']}' is terminated")
         return self.inner(request, form)
+
+    def is_terminated(self, request, instance: str) -> bool:
+        """moto itself starts terminated instances."""
+        described = self.inner(request, {"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": instance})
+        return b"<name>terminated</name>" in described.get_data()
 
     def run(self, request, form: dict) -> Response:
         token = form.get("ClientToken") if self.settings["tokens"] else None

@@ -4,8 +4,10 @@
 `POST /faults` takes a list of rules, which replace the earlier ones; the first that fits a request is applied:
 `method`, `path` (a regular expression), `times` (default 1), `skip` (let so many pass first), and what happens: `status`
 and `code` (an answer without effect), `lost` (the effect happens, the answer breaks off), `reset` (neither), `seconds`
-(waits, before anything else). `POST /kill` takes `{pid, at, after}`: that process is killed at the so many-th request
-from now on, before or after its effect. `POST /age` takes the seconds that every server is to be old. `GET /requests` tells which requests came: `METHOD PATH` each.
+(waits, before anything else), `late` (waits so many seconds after the effect), `vanish` (somebody else deletes the server first). `POST /lag` takes the
+seconds for which a list does not have a new server yet. `POST /kill` takes `{pid, at, after}`: that process is killed at the so many-th request
+from now on, before or after its effect. `POST /age` takes the seconds that every server is to be old. `GET /requests` tells which requests came, `METHOD PATH` each, and the names of all servers
+that were ever made.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import types
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
@@ -52,6 +55,9 @@ PLACES: dict[int, str] = {}
 USER_DATA: dict[str, str] = {}
 # Age of every server in seconds, if set.
 AGE: list[int] = []
+# When each server was made, and the names of all that ever were.
+MADE: dict[int, float] = {}
+MADE_NAMES: list[str] = []
 
 plain_server = schemas.server_to_hcloud
 
@@ -105,6 +111,7 @@ class Wrapper:
         self.remaining = 1_000_000
         self.kill: dict = {}
         self.ignores_labels = False
+        self.lag_seconds = 0
 
     async def inner(self, scope, body: bytes) -> tuple[int, dict]:
         """What cloudalone answers; its background tasks continue by themselves."""
@@ -142,6 +149,7 @@ class Wrapper:
                 return status, body
             servers += body["servers"]
             inner_page = body["meta"]["pagination"]["next_page"]
+        servers = [server for server in servers if time.time() - MADE.get(server["id"], 0) >= self.lag_seconds]
         if not self.ignores_labels:
             servers = [server for server in servers if selects(selector, server["labels"])]
         return 200, schemas.paginated(servers, "servers", page, per_page)
@@ -161,6 +169,8 @@ class Wrapper:
             if status == 201:
                 number = answer["server"]["id"]
                 LABELS[number], PLACES[number] = request.get("labels", {}), place
+                MADE[number] = time.time()
+                MADE_NAMES.append(request["name"])
                 USER_DATA[request["name"]] = request.get("user_data") or ""
                 answer["server"] |= {"labels": LABELS[number], "location": LOCATIONS[place]}
             return status, answer
@@ -171,12 +181,14 @@ class Wrapper:
             case "POST", "/faults":
                 self.rules, self.requests = json.loads(body), []
                 self.ignores_labels = any(rule.get("ignore_labels") for rule in self.rules)
+            case "POST", "/lag":
+                self.lag_seconds = json.loads(body)
             case "POST", "/age":
                 AGE[:] = [json.loads(body)]
             case "POST", "/kill":
                 self.kill, self.requests = json.loads(body), []
             case "GET", "/requests":
-                return {"requests": self.requests}
+                return {"requests": self.requests, "made": MADE_NAMES}
             case "GET", "/user-data":
                 return USER_DATA
             case _:
@@ -221,10 +233,14 @@ class Wrapper:
         if rule.get("reset"):
             await respond(send, 200, {}, {}, broken=True)
             return
+        if rule.get("vanish"):
+            server = re.match(r"/v1/servers/\d+", scope["path"]).group(0)
+            await self.inner({**scope, "method": "DELETE", "path": server, "raw_path": server.encode()}, b"")
         if "status" in rule:
             status, reply = rule["status"], error(rule.get("code", "server_error"), rule.get("message", "as the test wants it"))
         else:
             status, reply = await self.answer(scope, body)
+        await asyncio.sleep(rule.get("late", 0))
         if kill:
             # It may have ended by itself.
             with contextlib.suppress(ProcessLookupError):

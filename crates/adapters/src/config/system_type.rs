@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use planner::{
-    CostLimits, Feature, IdleAction, IdleTimeout, MachineType, PoolPolicy, Seconds, SpeedFactor,
-    System,
+    CostLimits, Feature, IdleAction, IdleTimeout, MachineType, PoolPolicy, RotationPolicy, Seconds,
+    SpeedFactor, System,
 };
 
 use super::machines_file;
@@ -46,6 +46,7 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
     read_sizes(attrs, &mut pool);
     read_creation_limits(attrs, defaults, &mut pool);
     read_times(attrs, &mut pool);
+    read_rotation(attrs, &mut pool.rotation);
     read_machines_file_fields(attrs, &mut pool);
     pool.dollars_per_hour = attrs.dollars("dollarsPerHour");
     pool.cost_limits = cost_limits(attrs);
@@ -56,6 +57,9 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
     }
     let schedule = schedule::read(attrs, &pool);
     let provider = provider::read(attrs, &pool);
+    if attrs.flag("replaceOnChange") == Some(true) {
+        pool.rotation.settings = provider.as_ref().map(ProviderSettings::digest);
+    }
     SystemType { pool, provider, schedule }
 }
 
@@ -80,6 +84,12 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     let target_wait = attrs.seconds("targetWait", 1..=LONGEST_SECONDS);
     let is_original = attrs.get("runnablesPerMachine").is_some();
     pool.target_wait = target_wait.or((!is_original).then_some(DEFAULT_TARGET_WAIT));
+}
+
+fn read_rotation(attrs: &Attrs<'_>, rotation: &mut RotationPolicy) {
+    rotation.max_age = attrs.seconds("maxAge", 1..=LONGEST_SECONDS);
+    rotation.max_builds = attrs.number("maxBuilds", 1..=u64::MAX);
+    rotation.max_unavailable = attrs.count("maxUnavailable", 1);
 }
 
 /// `maxHourlyCost`, `maxDailyCost` and `maxMonthlyCost` of the farm or of a type.

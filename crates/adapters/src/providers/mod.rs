@@ -9,6 +9,8 @@ use reconciler::OperationErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::digest::sha256;
+
 mod cloud;
 pub mod command;
 pub mod ec2;
@@ -56,6 +58,13 @@ impl ProviderSettings {
             Self::Nixops(settings) => settings.identity(),
             Self::Qemu(settings) => format!("qemu {:?}", settings.state_dir),
         }
+    }
+
+    /// A short digest of all settings.
+    pub(crate) fn digest(&self) -> String {
+        let mut digest = sha256(serde_json::to_vec(self).unwrap_or_default());
+        digest.truncate(16);
+        digest
     }
 }
 

@@ -2,7 +2,7 @@
 
 use planner::{IdleTimeout, MachineType, Operation, QueueMachine, Seconds};
 
-use crate::harness::{Harness, TYPE, configuration, pool, up};
+use crate::harness::{Harness, TYPE, configuration, name, pool, up};
 
 /// A machine that took 40 s to create and 50 s more to be ready.
 #[test]
@@ -60,4 +60,5 @@ fn how_long_steps_take_is_learned_from_what_is_built_meanwhile() {
     assert_eq!(known_after(73, 9300), (3, 300));
     assert_eq!(known_after(1, 50), (3, 300), "the queue runner was restarted");
     assert_eq!(known_after(2, 70), (4, 320));
+    assert_eq!(harness.disk.records[&name(0)].machine.memory.steps_built, 4);
 }

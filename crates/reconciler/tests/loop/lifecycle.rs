@@ -183,6 +183,25 @@ fn other_settings_deploy_a_ready_machine_again() {
 }
 
 #[test]
+fn a_machine_made_from_other_settings_is_replaced_when_it_is_idle() {
+    let with = |settings: &str| {
+        let mut pool = planner::PoolPolicy { min_machines: 1, max_machines: 1, ..pool() };
+        pool.rotation.settings = Some(settings.to_owned());
+        pool
+    };
+    let harness = Harness::with_ready_machine(with("a"));
+    assert_eq!(harness.disk.records[&name(0)].machine.memory.settings.as_deref(), Some("a"));
+    let mut harness = harness.restarted(configuration(&[(TYPE, with("b"))]));
+    harness.list(&[up(0)]);
+    harness.queue(0, &[Harness::listed(0, 1)]);
+    assert_eq!(harness.file, ["farm-0"], "it builds");
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert_eq!(harness.file, [""; 0]);
+    harness.queue(0, &[]);
+    assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
 fn a_stopped_machine_is_started_before_a_new_one_is_created() {
     let stopped = planner::Machine { state: MachineState::Stopped, ..up(4) };
     let mut harness = Harness::new(pool());

@@ -43,7 +43,10 @@ pub(in crate::providers) fn send(
     limit: Duration,
 ) -> Result<Answer, String> {
     let request = agent.configure_request(request).timeout_global(Some(limit)).build();
-    let mut response = agent.run(request).map_err(|error| error.to_string())?;
+    let mut response = agent.run(request).map_err(|error| match error {
+        ureq::Error::Timeout(_) => format!("no answer within {} s", limit.as_secs()),
+        error => error.to_string(),
+    })?;
     let read = response.body_mut().with_config().limit(BODY_LIMIT_BYTES).read_to_vec();
     let body = read.map_err(|error| format!("the answer was interrupted: {error}"))?;
     let (parts, _) = response.into_parts();

@@ -1,7 +1,7 @@
 //! Offers: the ways to get a machine, and which of them are set aside for a while.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ impl<O: Ord + Clone + Display> SetAside<O> {
         offers: &[O],
         mut attempt: impl FnMut(&O) -> Result<T, Refusal>,
     ) -> Result<T, ProviderError> {
-        let mut reasons = String::new();
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
         for offer in offers {
             let reason = match self.reason(offer) {
                 Some(reason) => reason,
@@ -77,15 +77,20 @@ impl<O: Ord + Clone + Display> SetAside<O> {
                     }
                 },
             };
-            // Writing to a string cannot fail.
-            let _ = write!(reasons, "; {offer}: {reason}");
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, offers)) => offers.push(offer.to_string()),
+                None => reasons.push((reason, vec![offer.to_string()])),
+            }
         }
+        let reasons: Vec<_> = reasons
+            .into_iter()
+            .map(|(reason, offers)| format!("{}: {reason}", offers.join(", ")))
+            .collect();
+        let reasons =
+            if reasons.is_empty() { "none is configured".into() } else { reasons.join("; ") };
         Err(ProviderError {
             kind: OperationErrorKind::Capacity,
-            message: format!(
-                "no offer is available now{}",
-                if reasons.is_empty() { "; none is configured" } else { &reasons }
-            ),
+            message: format!("no offer is available now; {reasons}"),
         })
     }
 }
@@ -119,5 +124,9 @@ mod tests {
         let error = SetAside::default().first_available(&["a", "b"], refuse).unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::Capacity);
         assert_eq!(error.message, "no offer is available now; a: no room for a; b: no room for b");
+        let refuse =
+            |_: &&str| -> Result<(), Refusal> { Err(Refusal::Unavailable("no room".to_owned())) };
+        let error = SetAside::default().first_available(&["a", "b"], refuse).unwrap_err();
+        assert_eq!(error.message, "no offer is available now; a, b: no room", "each reason once");
     }
 }

@@ -68,6 +68,10 @@
       giveUpAfter = "30m";
       healthTimeout = 120;
       keepLast = "1d";
+      maxAge = "7d";
+      maxBuilds = 500;
+      maxUnavailable = 2;
+      replaceOnChange = false;
       targetWait = 240;
       maxCreating = 3;
       dollarsPerHour = 0.0116;

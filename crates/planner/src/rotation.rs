@@ -1,0 +1,177 @@
+//! Rotation: machines that are too old, have built enough, or were made from other settings are replaced, a few at a
+//! time.
+//!
+//! A machine whose capacity is wanted stays in use until its replacement is ready. If `maxMachines` leaves no room for
+//! one more, it leaves first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::MachineName;
+use crate::observed::Observed;
+use crate::policy::PoolPolicy;
+use crate::selection::Blockers;
+use crate::snapshot::MachineState;
+use crate::time::{Seconds, Timestamp};
+
+/// When machines of a type are replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RotationPolicy {
+    /// `maxAge`: the age at which a machine is replaced. `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Seconds>,
+    /// `maxBuilds`: the number of steps after which a machine is replaced. `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_builds: Option<u64>,
+    /// A digest of the settings that new machines are made from. `None`: changed settings replace no machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    /// `maxUnavailable`: how many are replaced at the same time. `None`: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<u32>,
+}
+
+/// Why a machine is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outdated {
+    /// It has reached `maxAge`.
+    Age {
+        /// The limit.
+        limit: Seconds,
+    },
+    /// It has reached `maxBuilds`.
+    Builds {
+        /// The limit.
+        limit: u64,
+    },
+    /// New machines are made from other settings.
+    Settings,
+}
+
+impl Outdated {
+    /// Whether it leaves even if it is never idle.
+    fn is_strict(self) -> bool {
+        self != Self::Settings
+    }
+}
+
+impl fmt::Display for Outdated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Age { limit } => write!(f, "it has reached maxAge ({limit})"),
+            Self::Builds { limit } => write!(f, "it has reached maxBuilds ({limit})"),
+            Self::Settings => f.write_str("its type's settings have changed"),
+        }
+    }
+}
+
+/// Why `observed` is to be replaced, if it is.
+pub(crate) fn outdated(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Outdated> {
+    let RotationPolicy { max_age, max_builds, settings, max_unavailable: _ } = &pool.rotation;
+    let memory = &observed.machine.memory;
+    let is_old = ages_at(observed, pool).is_some_and(|at| at <= observed.now);
+    let differs = settings.is_some() && memory.settings.is_some() && *settings != memory.settings;
+    if let Some(limit) = max_age.filter(|_| is_old) {
+        return Some(Outdated::Age { limit });
+    }
+    if let Some(limit) = max_builds.filter(|limit| memory.steps_built >= *limit) {
+        return Some(Outdated::Builds { limit });
+    }
+    differs.then_some(Outdated::Settings)
+}
+
+/// When it reaches `maxAge`.
+pub(crate) fn ages_at(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Timestamp> {
+    let memory = &observed.machine.memory;
+    Some(memory.requested_at.or(memory.known_since)?.after(pool.rotation.max_age?))
+}
+
+/// The outdated machines of a type whose turn it is.
+#[derive(Default)]
+pub(crate) struct Rotation<'a> {
+    /// In use until their replacements are ready.
+    pub(crate) in_use: Vec<(Outdated, &'a Observed<'a>)>,
+    /// The indices of those that leave now, and why.
+    pub(crate) leaving: Vec<(usize, Outdated)>,
+}
+
+impl<'a> Rotation<'a> {
+    /// Whether the turn of `observed` has come.
+    pub(crate) fn includes(&self, observed: &Observed<'_>) -> bool {
+        self.in_use.iter().any(|(_, one)| one.index == observed.index)
+            || self.leaving.iter().any(|(index, _)| *index == observed.index)
+    }
+
+    /// Those in use until their replacements are ready, and why they are replaced.
+    pub(crate) fn replacing(&self) -> BTreeMap<MachineName, Outdated> {
+        self.in_use.iter().map(|(why, one)| (one.machine.name.clone(), *why)).collect()
+    }
+
+    /// Chooses among `machines` (all of one type), of which `allowed` are wanted.
+    pub(crate) fn of(
+        pool: &PoolPolicy,
+        allowed: u32,
+        machines: &[&'a Observed<'a>],
+        blockers: &Blockers<'_>,
+    ) -> Self {
+        let turn = in_turn(pool, machines);
+        if turn.is_empty() {
+            return Self::default();
+        }
+        let is_in_turn =
+            |one: &Observed<'_>| turn.iter().any(|(_, other)| other.index == one.index);
+        let (ready, coming): (Vec<&Observed<'_>>, Vec<_>) = machines
+            .iter()
+            .filter(|one| one.is_usable(pool) && one.is_running() && !is_in_turn(one))
+            .partition(|one| is_ready(one));
+        let running = machines.iter().filter(|one| one.is_running()).count();
+        let has_room = running < size(pool.max_machines);
+        // Without room a machine leaves first, unless no replacement could be created.
+        let stays_first = has_room
+            || !coming.is_empty()
+            || blockers.back_off.is_some()
+            || blockers.paused.is_some();
+        let wanted = if stays_first { size(allowed).saturating_sub(ready.len()) } else { 0 };
+        let (leaving, in_use) = turn.split_at(turn.len().saturating_sub(wanted));
+        Self {
+            in_use: in_use.to_vec(),
+            leaving: leaving.iter().map(|(why, one)| (one.index, *why)).collect(),
+        }
+    }
+}
+
+/// The outdated machines that may be on their way at once: those that already leave, then those that must, the oldest
+/// first.
+fn in_turn<'a>(
+    pool: &PoolPolicy,
+    machines: &[&'a Observed<'a>],
+) -> Vec<(Outdated, &'a Observed<'a>)> {
+    let most = size(pool.rotation.max_unavailable.unwrap_or(1).max(1));
+    let ending = machines.iter().filter(|one| one.is_ending() && outdated(one, pool).is_some());
+    let most = most.saturating_sub(ending.count());
+    let mut turn: Vec<_> = machines
+        .iter()
+        .filter(|one| one.is_usable(pool) && one.ordered_to_stay().is_none())
+        .filter(|one| is_ready(one) || one.machine.state == MachineState::Stopped)
+        .filter_map(|one| Some((outdated(one, pool)?, *one)))
+        .filter(|(outdated, one)| outdated.is_strict() || one.jobs() == 0)
+        .collect();
+    turn.sort_by_key(|(outdated, one)| {
+        let memory = &one.machine.memory;
+        (memory.leaving.is_none(), *outdated, memory.known_since, &one.machine.name)
+    });
+    turn.truncate(most);
+    turn
+}
+
+fn is_ready(observed: &Observed<'_>) -> bool {
+    observed.machine.state == MachineState::Up && observed.machine.memory.ready_since.is_some()
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
