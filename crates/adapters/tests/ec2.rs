@@ -389,7 +389,7 @@ fn a_call_ends_within_its_limit() {
     let provider = account.provider();
     for (what, said) in [
         (json!({ "error": { "code": "Unavailable", "status": 503 } }), "Unavailable"),
-        (json!({ "timeout_ms": 60000 }), "timeout"),
+        (json!({ "timeout_ms": 60000 }), "no answer within"),
     ] {
         account.fault("DescribeInstances", 1000, &what);
         let began = Instant::now();

@@ -301,7 +301,7 @@ fn a_call_ends_within_its_limit() {
     };
     for (what, said) in [
         (json!({ "status": 503, "code": "unavailable" }), "unavailable (503)"),
-        (json!({ "seconds": 60 }), "timeout"),
+        (json!({ "seconds": 60 }), "no answer within"),
     ] {
         project.emulator.faults(&always(what));
         let began = Instant::now();

@@ -44,7 +44,9 @@ pub(in crate::providers) fn send(
 ) -> Result<Answer, String> {
     let request = agent.configure_request(request).timeout_global(Some(limit)).build();
     let mut response = agent.run(request).map_err(|error| match error {
-        ureq::Error::Timeout(_) => format!("no answer within {} s", limit.as_secs()),
+        ureq::Error::Timeout(_) => {
+            format!("no answer within {} s", limit.as_millis().div_ceil(1000))
+        }
         error => error.to_string(),
     })?;
     let read = response.body_mut().with_config().limit(BODY_LIMIT_BYTES).read_to_vec();
