@@ -1,8 +1,8 @@
 //! Rotation: machines that are too old, have built enough, or were made from other settings are replaced, a few at a
 //! time.
 //!
-//! A machine whose capacity is wanted stays in use until its replacement is ready. If `maxMachines` leaves no room for
-//! one more, it leaves first.
+//! A machine stays in use until its replacement is ready, if the queue needs it. If `maxMachines` leaves no room for one
+//! more, it leaves first.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,7 +90,7 @@ pub(crate) fn ages_at(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Time
     Some(memory.requested_at.or(memory.known_since)?.after(pool.rotation.max_age?))
 }
 
-/// The outdated machines of a type whose turn it is.
+/// The outdated machines of a type that are replaced now.
 #[derive(Default)]
 pub(crate) struct Rotation<'a> {
     /// In use until their replacements are ready.

@@ -6,7 +6,7 @@ ignored, as moto itself does), `kill` (`{pid, at, after}`: that process is kille
 before or after its effect, and has no answer), `takenBack` (all spot instances have their notice), `impaired` (ids of
 instances that do not answer), `pageSize` (the most that a page has), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
 that there are none), `late` (`{action, seconds}`: answers to it come that much after the effect), `vanish` (an action: before the next one its instance is
-terminated by somebody else) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
+terminated from outside) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
 """
 
 import contextlib

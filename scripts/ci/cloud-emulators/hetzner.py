@@ -4,7 +4,7 @@
 `POST /faults` takes a list of rules, which replace the earlier ones; the first that fits a request is applied:
 `method`, `path` (a regular expression), `times` (default 1), `skip` (let so many pass first), and what happens: `status`
 and `code` (an answer without effect), `lost` (the effect happens, the answer breaks off), `reset` (neither), `seconds`
-(waits, before anything else), `late` (waits so many seconds after the effect), `vanish` (somebody else deletes the server first). `POST /lag` takes the
+(waits, before anything else), `late` (waits so many seconds after the effect), `vanish` (the server is deleted first). `POST /lag` takes the
 seconds for which a list does not have a new server yet. `POST /kill` takes `{pid, at, after}`: that process is killed at the so many-th request
 from now on, before or after its effect. `POST /age` takes the seconds that every server is to be old. `GET /requests` tells which requests came, `METHOD PATH` each, and the names of all servers
 that were ever made.

@@ -234,7 +234,7 @@ impl Ec2Provider {
             match self.client.call::<wire::Done>(&call, retries) {
                 Ok(_) => return Ok(()),
                 Err(Refused { meaning: Meaning::WrongState, error }) => {
-                    // Terminated by somebody else: that does not change any more.
+                    // The operator has terminated it: that does not change any more.
                     if matches!(self.look(id, retries)?, Presence::Gone) {
                         return Err(Refused { meaning: Meaning::Gone, error });
                     }
