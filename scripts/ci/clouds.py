@@ -309,7 +309,7 @@ class Ec2(Cloud):
         return request(self.url, f"Version=2016-11-15&{body}".encode(), headers).decode()
 
     def listing(self, states=("pending", "running", "stopping", "stopped")) -> str:
-        body = "Action=DescribeInstances&Filter.1.Name=instance-state-name"
+        body = "Action=DescribeInstances&MaxResults=1000&Filter.1.Name=instance-state-name"
         for number, state in enumerate(states, 1):
             body += f"&Filter.1.Value.{number}={state}"
         return self.call(body)

@@ -112,10 +112,10 @@ class Wrapper:
 
     def run(self, request, form: dict) -> Response:
         token = form.get("ClientToken") if self.settings["tokens"] else None
-        request = {key: value for key, value in form.items() if key != "ClientToken"}
+        parameters = {key: value for key, value in form.items() if key != "ClientToken"}
         if token in self.tokens:
             seen, instance, body = self.tokens[token]
-            if seen != request:
+            if seen != parameters:
                 return failure("IdempotentParameterMismatch", "The client token was used with other parameters")
             # Its current description.
             described = self.inner(request, {"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": instance})
@@ -129,7 +129,7 @@ class Wrapper:
             instance = re.search(rb"<instanceId>(i-[0-9a-f]+)</instanceId>", body).group(1).decode()
             self.made[instance] = time.time()
             if token:
-                self.tokens[token] = (request, instance, body)
+                self.tokens[token] = (parameters, instance, body)
         return answer
 
     def describe(self, request, form: dict) -> Response:
