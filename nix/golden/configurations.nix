@@ -312,6 +312,12 @@ in
   test-auto-shutdown = testServer "auto-shutdown";
   test-crash = testServer "crash";
   test-drain = testServer "drain";
+  test-lease = {
+    imports = [
+      ./postgresql.nix
+      (testServer "lease")
+    ];
+  };
   test-never-waits = testServer "never-waits";
   test-operate = {
     imports = [

@@ -111,6 +111,7 @@ in
       "iproute2"
       "nixops"
       "perl"
+      "postgresql"
       "procps"
       "prometheus"
       "python3"

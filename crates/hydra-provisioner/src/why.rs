@@ -45,7 +45,7 @@ fn unknown(name: &str, snapshot: &Snapshot, plan: &Plan) -> String {
 fn of_machine(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> String {
     let verdict_of = |plan: &Plan| plan.verdicts.get(&machine.name).map(ToString::to_string);
     let verdict = verdict_of(plan).unwrap_or_else(|| "none".to_owned());
-    let mut text = format!("{}: {verdict}\nwhat that rests on\n", machine.name);
+    let mut text = format!("{}: {verdict}\ninputs\n", machine.name);
     for line in inputs(policy, snapshot, plan, machine) {
         let _ = writeln!(text, "  {line}");
     }
@@ -65,11 +65,11 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
     let ago = |what: &str, at: Option<Timestamp>| Some(format!("{what} for {}", now.since(at?)));
     let jobs = match &snapshot.queue {
         QueueStatus::Up(queue) => match planner::jobs_of(queue, machine) {
-            Some(jobs) => format!("the queue runner says that it builds {jobs}"),
+            Some(jobs) => format!("builds according to the queue runner: {jobs}"),
             None => "the queue runner does not list it".to_owned(),
         },
         QueueStatus::Unavailable(reason) => {
-            format!("the queue's status is not known: {}", planner::escape(reason))
+            format!("the queue status is unavailable: {}", planner::escape(reason))
         }
     };
     let left = machine.paid_time_left(now);
@@ -79,7 +79,7 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
         format!("minMachines {}, maxMachines {}", pool.min_machines, pool.max_machines)
     });
     let lines = [
-        Some(format!("its provider says: {}", machine.state)),
+        Some(format!("its provider reports: {}", machine.state)),
         Some(jobs),
         ago("it has been ready", memory.ready_since),
         ago("it has been known", memory.known_since),
@@ -96,7 +96,7 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
         ago("its provider has not listed it", memory.missing.map(|missing| missing.since)),
         ago("it has been unhealthy", memory.unhealthy_since),
         plan.unhealthy.get(&machine.name).map(ToString::to_string),
-        memory.leaving.map(|_| "it is on its way out".to_owned()),
+        memory.leaving.map(|_| "it is being released".to_owned()),
         (left > Seconds(0)).then(|| format!("{left} are paid for")),
         order.map(|order| format!("the operator: {order}")),
         Some(configured),
@@ -117,11 +117,11 @@ fn of_type(
     {
         let (ignored, each) = (pool.ignored_runnables, u64::from(pool.runnables_per_machine.get()));
         let runnable = sizing.runnable.unwrap_or(0);
-        text += "what that rests on\n";
+        text += "inputs\n";
         if pool.target_wait.is_none() {
             let _ = writeln!(
                 text,
-                "  wants: ({runnable} runnable - {ignored} ignoredRunnables) / {each} runnablesPerMachine, rounded up: {}",
+                "  wanted: ({runnable} runnable - {ignored} ignoredRunnables) / {each} runnablesPerMachine, rounded up: {}",
                 sizing.wanted
             );
             let more = sizing.wanted.saturating_mul(each).saturating_add(ignored + 1);
@@ -129,7 +129,7 @@ fn of_type(
         }
         let _ = writeln!(
             text,
-            "  may have: within minMachines {} and maxMachines {}: {}",
+            "  allowed: within minMachines {} and maxMachines {}: {}",
             pool.min_machines, pool.max_machines, sizing.allowed
         );
     }
@@ -159,7 +159,7 @@ fn changes(
             return format!("if nothing else happens, from {at} on (in {after})\n  {then}\n");
         }
     }
-    "it stays so for a day if nothing else happens\n".to_owned()
+    "no change within a day if nothing else happens\n".to_owned()
 }
 
 /// The text without numbers: a longer idle time alone is not a different verdict.

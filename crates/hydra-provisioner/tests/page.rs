@@ -30,7 +30,9 @@ fn the_page_tells_of_25_machines_and_is_small() {
     );
     assert!(page.contains("<title>25/30 · $0.00/h"), "{page}");
     let mut at = 0;
-    for part in ["role=\"status\"", "Needs you", "Types", "Machines", "Next", "History", "Money"] {
+    for part in
+        ["role=\"status\"", "Needs attention", "Types", "Machines", "Next", "History", "Cost"]
+    {
         at += page[at..].find(part).unwrap_or_else(|| panic!("{part} is not where it should be"));
     }
     for elsewhere in ["http://", "https://", "<style", "onclick"] {
@@ -54,7 +56,7 @@ fn it_is_true_while_things_are_under_way_and_tells_of_changes() {
     std::fs::write(farm.conf(), conf.to_string()).unwrap();
     farm.set_runnable(1);
     let service = Service::start(&farm, LISTEN);
-    until("being created", || service.get("/").1.contains("◔ coming</span> (create, "));
+    until("being created", || service.get("/").1.contains("◔ starting</span> (create, "));
     assert!(service.get("/readyz").0.contains("200") && service.get("/healthz").1 == "ok\n");
 
     let mut stream = TcpStream::connect(service.address()).unwrap();
@@ -115,8 +117,8 @@ fn why_names_the_rule_its_inputs_and_when_it_changes() {
     let of_machine = stdout(&farm.run(&["why", "hydra-provisioned-0"]));
     for part in [
         "hydra-provisioned-0: keep: used ",
-        "its provider says: up",
-        "the queue runner says that it builds 0",
+        "its provider reports: up",
+        "builds according to the queue runner: 0",
         "if nothing else happens, from ",
         "  destroy: not needed, idle for 10m",
     ] {

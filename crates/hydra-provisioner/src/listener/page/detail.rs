@@ -28,7 +28,7 @@ pub(in crate::listener) fn machine(
         &html! {
             h2 { (name) }
             @match found {
-                None => p { "It is not there now." },
+                None => p { "It does not exist now." },
                 Some(machine) => {
                     ul {
                         li { "Type: " a href={ "/type/" (encode(&machine.machine_type)) } { (machine.machine_type) } }
@@ -36,8 +36,8 @@ pub(in crate::listener) fn machine(
                         li { "Verdict: " (machine.verdict) }
                         li { "Builds: " (or_dash(machine.jobs.map(|jobs| jobs.to_string()))) " of " (machine.slots) }
                         li { "Paid until: " (or_dash(machine.paid_until.map(|at| at.to_string()))) }
-                        @if let Some(ssh) = &machine.ssh { li { "Reached by: " code { (ssh) } } }
-                        li { "To look at a failure: " code { "hydra-provisioner keep " (name) " --for 2h" } }
+                        @if let Some(ssh) = &machine.ssh { li { "Connect with: " code { (ssh) } } }
+                        li { "To investigate a failure: " code { "hydra-provisioner keep " (name) " --for 2h" } }
                     }
                 }
             }
@@ -66,7 +66,7 @@ pub(in crate::listener) fn machine_type(
             ul {
                 li { "minMachines " (kind.min_machines) ", maxMachines " (kind.max_machines) }
                 li { "ready " (kind.ready) ", building " (kind.busy) }
-                li { (cents(kind.hourly_cost_micro_dollars)) " an hour" }
+                li { (cents(kind.hourly_cost_micro_dollars)) " per hour" }
             }
             h2 { "24 hours" }
             (chart(&kind.name, samples, status.at))
@@ -91,8 +91,8 @@ fn chart(name: &str, samples: &[Sample], now: Timestamp) -> Markup {
         points.collect::<Vec<_>>().join(" ")
     };
     html! {
-        p { "Waiting steps (dashed, at the most " (most_waiting) ") and machines (at the most " (most_machines)
-            ") since this process started, 24 hours at the most." }
+        p { "Waiting steps (dashed, at most " (most_waiting) ") and machines (at most " (most_machines)
+            ") since this process started, at most 24 hours." }
         svg viewBox={ "0 0 " (CHART.0) " " (CHART.1) } preserveAspectRatio="none" role="img"
             aria-label={ "waiting steps and machines of " (name) " over 24 hours" } {
             polyline.b points=(line(|it| it.0, most_waiting)) {}

@@ -97,7 +97,7 @@ fn sentence(status: &Status) -> String {
     let (busy, slots) = (status.busy_slots, status.slots);
     let steps = count(status.waiting_steps, "step");
     let queue = match (&status.queue_error, status.wait_seconds) {
-        (Some(_), _) => "the queue's status is not known".to_owned(),
+        (Some(_), _) => "the queue status is unavailable".to_owned(),
         (None, Some(wait)) => {
             format!("{steps} waiting, those of the slowest kind for {wait} on average")
         }
@@ -114,7 +114,7 @@ fn count(number: u64, what: &str) -> String {
 
 fn needs(status: &Status) -> Markup {
     html! {
-        h2 { "Needs you" }
+        h2 { "Needs attention" }
         @if status.needs.is_empty() && status.queue_error.is_none() {
             p.good { "✔ Nothing." }
         } @else {
@@ -136,10 +136,10 @@ fn types(status: &Status) -> Markup {
     html! {
         h2 { "Types" }
         table {
-            caption { "What waits for each type, and the machines that it has, wants and may have." }
+            caption { "Waiting steps of each type, and its machines: existing, wanted for the steps, allowed by the limits." }
             thead { tr {
                 th scope="col" { "Type" } th.n scope="col" { "Waiting" } th.n scope="col" { "Machines" }
-                th.n scope="col" { "Wants" } th.n scope="col" { "May have" } th.n scope="col" { "An hour" }
+                th.n scope="col" { "Wanted" } th.n scope="col" { "Allowed" } th.n scope="col" { "Per hour" }
                 th scope="col" { "Why" }
             } }
             tbody { @for kind in &status.types { (type_row(kind)) } }
@@ -153,9 +153,9 @@ fn type_row(kind: &TypeStatus) -> Markup {
         th scope="row" { a id={ "t-" (kind.name) } href={ "/type/" (encode(&kind.name)) } { (kind.name) } }
         td.n data-l="waiting" { (waiting) }
         td.n data-l="machines" { (kind.machines) " of " (kind.max_machines) }
-        td.n data-l="wants" { (kind.wanted) }
-        td.n data-l="may have" { (kind.allowed) }
-        td.n data-l="an hour" { (cents(kind.hourly_cost_micro_dollars)) }
+        td.n data-l="wanted" { (kind.wanted) }
+        td.n data-l="allowed" { (kind.allowed) }
+        td.n data-l="per hour" { (cents(kind.hourly_cost_micro_dollars)) }
         td data-l="why" { (kind.sizing) }
     } }
 }
@@ -165,10 +165,10 @@ fn machines(status: &Status, machines: &[MachineStatus]) -> Markup {
         h2 { "Machines" }
         @if machines.is_empty() { p { "None." } } @else {
             table {
-                caption { "Every machine, those in trouble first." }
+                caption { "All machines, problems first." }
                 thead { tr {
                     th scope="col" { "Machine" } th scope="col" { "State" } th.n scope="col" { "Builds" }
-                    th.n scope="col" { "Age" } th.n scope="col" { "Paid for" } th.n scope="col" { "An hour" }
+                    th.n scope="col" { "Age" } th.n scope="col" { "Paid for" } th.n scope="col" { "Per hour" }
                     th scope="col" { "Verdict" }
                 } }
                 tbody { @for machine in machines { (machine_row(machine, status.at)) } }
@@ -189,7 +189,7 @@ fn machine_row(machine: &MachineStatus, now: Timestamp) -> Markup {
         td.n data-l="builds" { (jobs) "/" (machine.slots) }
         td.n data-l="age" { (age(machine.started_at)) }
         td.n data-l="paid for" { (or_dash(left)) }
-        td.n data-l="an hour" { (or_dash(machine.hourly_cost_micro_dollars.map(|m| m.to_string()))) }
+        td.n data-l="per hour" { (or_dash(machine.hourly_cost_micro_dollars.map(|m| m.to_string()))) }
         td data-l="verdict" { (machine.verdict) }
     } }
 }
@@ -199,9 +199,9 @@ fn state(machine: &MachineStatus, now: Timestamp) -> Markup {
     let (sign, word, class) = match machine.mood {
         Mood::Failing => ("✖", "failing", "bad"),
         Mood::Unhealthy => ("⚠", "unhealthy", "warn"),
-        Mood::Coming => ("◔", "coming", ""),
+        Mood::Coming => ("◔", "starting", ""),
         Mood::Ready => ("✔", "ready", "good"),
-        Mood::Leaving => ("↓", "leaving", ""),
+        Mood::Leaving => ("↓", "releasing", ""),
         Mood::Off => ("○", "off", "dim"),
     };
     let doing = match machine.under_way {
@@ -224,11 +224,11 @@ fn next(status: &Status) -> Markup {
 fn history(entries: &[(i64, HistoryEntry)], now: Timestamp) -> Markup {
     html! {
         h2 #history { "History" }
-        @if entries.is_empty() { p { "Nothing happened yet." } } @else {
+        @if entries.is_empty() { p { "No events yet." } } @else {
             table {
-                caption { "What happened, the latest first. Times are UTC." }
+                caption { "Events, the latest first. Times are UTC." }
                 thead { tr {
-                    th scope="col" { "When" } th scope="col" { "Which" } th scope="col" { "What" }
+                    th scope="col" { "Time" } th scope="col" { "Machine or type" } th scope="col" { "Event" }
                 } }
                 tbody { @for (_, entry) in entries { (history_row(entry, now)) } }
             }
@@ -262,14 +262,14 @@ fn money(shown: &Shown<'_>) -> Markup {
     let (total, limits) = (&shown.costs.total, shown.limits);
     let limit = |limit: Option<planner::Money>| or_dash(limit.map(|money| money.to_string()));
     let rows = [
-        ("an hour, now", shown.status.hourly_cost_micro_dollars, limit(limits.hourly)),
+        ("per hour, now", shown.status.hourly_cost_micro_dollars, limit(limits.hourly)),
         ("last 24 hours", total.day, limit(limits.daily)),
         ("last 7 days", total.week, "-".to_owned()),
         ("last 30 days", total.month, limit(limits.monthly)),
         ("next 30 days, like the last 7", total.forecast, "-".to_owned()),
     ];
     html! {
-        h2 { "Money" }
+        h2 { "Cost" }
         table {
             caption { "By dollarsPerHour, for each second that machines ran." }
             thead { tr { th scope="col" { "When" } th.n scope="col" { "Cost" } th.n scope="col" { "Limit" } } }
