@@ -64,7 +64,7 @@
     conf = json.loads(server.succeed("cat /etc/hydra-provisioner/conf.json"))
     conf |= {"stateDir": "/var/lib/second", "machinesFile": MACHINES_OF_SECOND}
     write("/var/lib/test/second.json", json.dumps(conf))
-    server.wait_for_unit("postgresql.service")
+    server.succeed("systemctl start postgresql.service")
     server.wait_for_file("/run/postgresql/.s.PGSQL.5432")
     server.succeed(f"systemctl start {SERVICE}")
     server.wait_until_succeeds(active(9478))
