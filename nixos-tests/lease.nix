@@ -69,7 +69,7 @@
     server.succeed(f"systemctl start {SERVICE}")
     server.wait_until_succeeds(active(9478))
     server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
-    machines = cloud()
+    created = cloud()
 
     with subtest("the second one stands by"):
         server.succeed(f"systemctl start {SECOND}")
@@ -81,7 +81,7 @@
         server.succeed(f"systemctl kill --signal=KILL {SERVICE}", f"systemctl stop {SERVICE}")
         server.wait_until_succeeds(active(9479))
         server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES_OF_SECOND}) = 2")
-        assert cloud() == machines, cloud()
+        assert cloud() == created, cloud()
 
     with subtest("the first one stands by when it is back"):
         server.succeed(f"systemctl start {SERVICE}")
@@ -93,7 +93,7 @@
         server.wait_until_fails(active(9479))
         queue(3)
         server.fail(active(9478))
-        assert cloud() == machines, cloud()
+        assert cloud() == created, cloud()
 
     with subtest("with the database one of them is active again"):
         server.succeed("systemctl start postgresql.service")
