@@ -17,7 +17,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) now: Timestamp,
     pub(crate) in_queue: Option<SeenInQueue>,
-    /// The unknown busy builder that it may be.
+    /// A busy machine of the queue runner that is not known, and could be this one under another name.
     pub(crate) may_be: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) name_is: NameIs,

@@ -1,4 +1,4 @@
-//! The operator's orders for single machines, for types or for the farm. The order rules are stronger: a
+//! The operator's orders for single machines, for types or for the farm. The rules of a safe release (ARCHITECTURE.md, "Order of effects") take precedence: a
 //! building machine is never released.
 
 use std::fmt;

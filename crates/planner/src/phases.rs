@@ -1,4 +1,4 @@
-//! Turns verdicts into the actions of now. The executor has nothing to decide.
+//! Turns verdicts into the actions of now. The reconciler has nothing to decide.
 
 use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy};
 use crate::matching::REREGISTRATION_TIMEOUT;
@@ -14,7 +14,7 @@ use crate::rotation::ages_at;
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
-/// Lists the phases of `plan`. Returns when they change without an event.
+/// Fills in the actions of `plan`: start, deploy, publish, release. Returns when they change without an event.
 pub(crate) fn list_phases(
     plan: &mut Plan,
     policy: &Policy,

@@ -1,4 +1,4 @@
-//! The actions, as data. The executor has nothing to decide.
+//! The actions, as data. The reconciler has nothing to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The planner's table of contents.
+//! The planner: calls the rules one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! The progress of a release, and the next step.
 //!
 //! A machine is released only after a queue status that was requested after the machine could get no more
-//! builds (order rule 3). Every step here checks one status and the moment of its request.
+//! builds (rule 5 of "Order of effects" in ARCHITECTURE.md). Every step here checks one status and the moment of its request.
 
 use std::fmt;
 

@@ -13,7 +13,7 @@ use crate::orders::Order;
 use crate::plan::AcceptsJobs;
 use crate::time::{Seconds, Timestamp};
 
-/// All observations of one cycle. The single timestamp is read before anything else, so that errors favor
+/// All observations for one plan. The single timestamp is read before anything else, so that errors favor
 /// keeping a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -49,7 +49,7 @@ pub struct Snapshot {
     /// The moment when it was requested.
     #[serde(default)]
     pub queue_asked: Sequence,
-    /// The time of that moment by our clock; `None`: `taken_at`.
+    /// When it was requested, by our clock; `None`: `taken_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_asked_at: Option<Timestamp>,
 }

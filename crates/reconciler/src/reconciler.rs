@@ -1,4 +1,4 @@
-//! The reconciler's table of contents: observe, plan, act.
+//! The reconciler: observes, plans, acts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

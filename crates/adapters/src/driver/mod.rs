@@ -189,7 +189,7 @@ impl Driver {
                 return Ended::Broke;
             }
             self.check_clock();
-            // In [`Mode::Look`] this is enough; the caller then makes its own plan.
+            // [`Mode::Look`] plans only until the first answers have arrived; the caller then makes its own plan.
             if self.mode == Mode::Act || !self.reconciler.has_looked() {
                 self.reconciler.act(self.clock.now());
             }
@@ -261,7 +261,7 @@ impl Driver {
         self.reconciler.handle(self.clock.now(), event);
     }
 
-    /// A step of the system clock is an event, and so is a schedule that changes the policy.
+    /// A jump of the system clock is an event, and so is a schedule that changes the policy.
     fn check_clock(&mut self) {
         if let Some(seconds) = self.clock.step() {
             self.tell(Event::ClockStepped { seconds });

@@ -79,7 +79,7 @@ pub(crate) enum Sim {
         #[arg(required = true, value_name = "SHARD")]
         shards: Vec<PathBuf>,
     },
-    /// Test random farms, traces and faults for violations of the order rules
+    /// Test random farms, traces and faults for violations of the safety rules
     Campaign {
         /// The first seed
         #[arg(long, default_value_t = 0)]

@@ -31,7 +31,7 @@ pub enum StepOrder {
 pub enum Reservation {
     /// Until its outputs are copied: up to 2024.
     UntilCopied,
-    /// Until the copying begins ("release machine reservation while copying outputs", April 2024): the machine then
+    /// Until the copying begins ("release machine reservation while copying outputs", written in April 2024, merged in April 2025): the machine then
     /// shows fewer jobs than it works on.
     UntilBuilt,
 }

@@ -1,4 +1,4 @@
-//! What the provisioner must never do (the order rules of DESIGN.md), and what led to a violation.
+//! What the provisioner must never do (ARCHITECTURE.md, "Order of effects"), and what led to a violation.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,15 +17,15 @@ const MOST_VIOLATIONS: usize = 100;
 /// A rule that the provisioner violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Order rule 3: a machine is released only on a status that was requested after it left the machines file.
+    /// A machine is released only on a status that was requested after it left the machines file.
     PublishBeforeRelease,
-    /// Order rule 3: a machine drains before it is released.
+    /// A machine drains before it is released.
     DrainBeforeRelease,
-    /// Order rule 3: a busy machine is never released.
+    /// A busy machine is never released.
     NeverReleaseBusy,
-    /// Order rule 4: nothing is released while the queue status is unavailable.
+    /// Nothing is released while the queue status is unavailable.
     NeverReleaseBlindly,
-    /// Order rule 5: the intent is recorded before the provider is asked to create.
+    /// The intent is recorded before the provider is asked to create.
     IntentBeforeCreate,
     /// `maxMachines`.
     MaxMachines,
@@ -35,7 +35,7 @@ pub enum Rule {
     BackOff,
     /// `maxMachines` of the farm, `maxHourlyCost`, `maxDailyCost`.
     FarmLimits,
-    /// Order rule 2: a machine is published only once it is ready.
+    /// A machine is published only once it is ready.
     PublishOnlyReady,
     /// At most one operation per machine.
     OneOperationAtATime,
