@@ -71,7 +71,7 @@ in
         ]
       );
       default = null;
-      description = "The cloud with the metadata service that has the identity document as user data, as `provider.ec2` and `provider.hcloud` set it. The document contains the private host key, so only root may access the service after that. `null`: the document is a credential.";
+      description = "Where this machine reads its identity: `\"ec2\"` or `\"hetzner\"` for machines of `provider.ec2` or `provider.hcloud` (from the metadata service of the cloud), `null` for `provider.qemu` (from a systemd credential). After it has read it, only root may reach the metadata service, because the identity contains the private host key.";
     };
 
     keyOptions = mkOption {
