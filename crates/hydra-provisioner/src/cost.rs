@@ -15,6 +15,9 @@ use crate::console::{fail, load, now, print, print_json};
 use crate::exit::Exit;
 
 const DAY: Seconds = Seconds(86_400);
+const WEEK: Seconds = Seconds(7 * DAY.0);
+/// A forecast from less would be a guess.
+const SHORTEST: Seconds = Seconds(3600);
 /// The longest period.
 const DAYS: u64 = 30;
 
@@ -40,7 +43,7 @@ pub(crate) struct Cost {
     pub(crate) week: Money,
     /// In the last 30 days.
     pub(crate) month: Money,
-    /// Forecast for 30 days: the rate of the last 7.
+    /// Forecast for 30 days: the rate of the last 7, or since the first machine if that is shorter.
     pub(crate) forecast: Money,
 }
 
@@ -152,8 +155,10 @@ impl Costs {
                 *sum = sum.plus(Money(price.times(ran.0).0 / 3600));
             }
         }
+        let first = spans.iter().map(|span| span.from).min().unwrap_or(now);
+        let observed = now.since(first).clamp(SHORTEST, WEEK);
         for cost in costs.types.values_mut() {
-            cost.forecast = Money(cost.week.times(DAYS).0 / 7);
+            cost.forecast = Money(cost.week.times(DAYS * DAY.0).0 / observed.0);
         }
         costs.total = costs.types.values().fold(Cost::default(), |sum, cost| Cost {
             hourly: sum.hourly.plus(cost.hourly),
@@ -245,5 +250,22 @@ mod tests {
             }
         );
         assert_eq!(cents(Money(1_004_999)), "$1.00");
+    }
+
+    #[test]
+    fn a_farm_of_a_day_is_forecast_from_that_day() {
+        let now = Timestamp(100 * DAY.0);
+        let created = Happening::Created { took: Seconds(1) };
+        let entries = [
+            entry(now.0 - DAY.0, "farm-0", created),
+            entry(now.0 - DAY.0 / 2, "farm-0", Happening::Destroyed),
+        ];
+        let price = Some(Money(1_000_000));
+        let pool =
+            PoolPolicy { dollars_per_hour: price, ..PoolPolicy::new(vec![System::new("x")]) };
+        let policy = Policy::new(Tag::new("farm"), [(MachineType::new("x"), pool)].into());
+        let spans = spans(&entries, &[], Timestamp(70 * DAY.0), now);
+        let costs = Costs::of(&spans, &[], &policy, now);
+        assert_eq!(costs.total.forecast, Money(12_000_000 * 30));
     }
 }

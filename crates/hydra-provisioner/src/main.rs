@@ -15,6 +15,7 @@ mod init;
 mod listener;
 mod logging;
 mod look;
+mod needs;
 mod notifier;
 mod orders;
 mod recording;

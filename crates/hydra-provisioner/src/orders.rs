@@ -269,7 +269,18 @@ fn user() -> String {
         return escape(&user).into_owned();
     }
     let owner = fs::metadata("/proc/self").map(|metadata| metadata.uid());
-    owner.map_or_else(|_| "an operator".to_owned(), |uid| format!("user {uid}"))
+    owner.map_or_else(
+        |_| "an operator".to_owned(),
+        |uid| name_of(uid).unwrap_or(format!("user {uid}")),
+    )
+}
+
+/// The name in `/etc/passwd`: a service's shell has no variables for it.
+fn name_of(uid: u32) -> Option<String> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let mut users = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let user = users.find(|fields| fields.get(2).and_then(|id| id.parse().ok()) == Some(uid))?;
+    Some(escape(user.first()?).into_owned())
 }
 
 /// Asks on a terminal; elsewhere `--force` is required.

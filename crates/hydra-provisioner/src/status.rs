@@ -1,13 +1,17 @@
 //! The state of the farm, shared by the page, `/status.json` and `status --json`.
 
 use planner::{
-    Machine, Money, Operation, Order, Plan, Policy, QueueStatus, Seconds, Sizing, Snapshot,
-    Timestamp, Verdict, Warning,
+    Demand, Machine, MachineType, Money, Operation, Order, Plan, Policy, QueueStatus, Seconds,
+    Sizing, Snapshot, Timestamp, Verdict,
 };
 use serde::Serialize;
 
+use crate::needs::{self, Need, NeedSeverity};
+
 /// Increases when a field is renamed, removed, or changes its meaning; fields may be added at any time.
 const VERSION: u32 = 1;
+/// Retries that are told of.
+const MOST_RETRIES: usize = 5;
 
 /// The complete status.
 #[derive(Debug, Serialize)]
@@ -23,17 +27,33 @@ pub(crate) struct Status {
     pub(crate) waiting_steps: u64,
     /// Mean wait of the kind of steps that waits longest.
     pub(crate) wait_seconds: Option<Seconds>,
+    /// That kind: its system and features.
+    pub(crate) wait_kind: Option<String>,
     pub(crate) slots: u64,
     pub(crate) busy_slots: u64,
     /// Maximum number of machines of all types together.
     pub(crate) max_machines: u64,
     pub(crate) hourly_cost_micro_dollars: Money,
+    /// What the machines of the hourly cost do.
+    pub(crate) hourly_cost_by_use: CostByUse,
     pub(crate) types: Vec<TypeStatus>,
     pub(crate) machines: Vec<MachineStatus>,
     pub(crate) needs: Vec<Need>,
     pub(crate) orders: Vec<Order>,
     /// The next actions and pending conditions.
     pub(crate) next: Vec<String>,
+}
+
+/// The hourly cost, in micro-dollars, by what the machines do.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CostByUse {
+    /// At least one build runs.
+    pub(crate) busy: Money,
+    /// No build runs, as far as is known.
+    pub(crate) idle: Money,
+    /// Not ready yet.
+    pub(crate) booting: Money,
 }
 
 /// One type.
@@ -44,6 +64,10 @@ pub(crate) struct TypeStatus {
     pub(crate) name: String,
     /// `None` while the queue status is unavailable.
     pub(crate) waiting_steps: Option<u64>,
+    /// Mean wait of its steps, as far as the queue runner reports it.
+    pub(crate) wait_seconds: Option<Seconds>,
+    /// Steps of it that are being built.
+    pub(crate) running_steps: u64,
     pub(crate) machines: u64,
     pub(crate) ready: u64,
     pub(crate) busy: u64,
@@ -92,22 +116,6 @@ pub(crate) enum Mood {
     Off,
 }
 
-/// A problem that needs attention.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Need {
-    pub(crate) severity: NeedSeverity,
-    pub(crate) text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum NeedSeverity {
-    Failed,
-    Warning,
-    Note,
-}
-
 impl Status {
     /// Builds the status from `snapshot`, `plan` and `policy`. `status_at` is the time of the queue status; `refused`
     /// is the reason why a changed configuration was refused.
@@ -122,6 +130,7 @@ impl Status {
         let machines: Vec<_> = farm.machines();
         let types: Vec<_> = policy.pools.keys().map(|t| farm.of_type(t, &machines)).collect();
         let costs = machines.iter().filter_map(|machine| machine.hourly_cost_micro_dollars);
+        let longest = farm.longest_mean_wait();
         Self {
             version: VERSION,
             at: snapshot.taken_at,
@@ -131,7 +140,8 @@ impl Status {
             },
             queue_age_seconds: status_at.map(|at| snapshot.taken_at.since(at)),
             waiting_steps: farm.waiting_steps(),
-            wait_seconds: farm.longest_mean_wait(),
+            wait_seconds: longest.as_ref().map(|(wait, _)| *wait),
+            wait_kind: longest.map(|(_, kind)| kind),
             slots: machines.iter().filter(|m| m.mood.builds()).map(|m| u64::from(m.slots)).sum(),
             busy_slots: machines.iter().filter_map(|machine| machine.jobs).sum(),
             max_machines: match policy.max_machines {
@@ -139,7 +149,8 @@ impl Status {
                 None => policy.pools.values().map(|pool| u64::from(pool.max_machines)).sum(),
             },
             hourly_cost_micro_dollars: costs.fold(Money(0), Money::plus),
-            needs: farm.needs(refused),
+            hourly_cost_by_use: Farm::cost_by_use(&machines),
+            needs: needs::needs(snapshot, plan, refused),
             orders: plan.orders.clone(),
             next: farm.next(),
             types,
@@ -166,7 +177,7 @@ struct Farm<'a> {
 }
 
 impl Farm<'_> {
-    fn demand(&self) -> &[planner::Demand] {
+    fn demand(&self) -> &[Demand] {
         match &self.snapshot.queue {
             QueueStatus::Up(queue) => &queue.demand,
             QueueStatus::Unavailable(_) => &[],
@@ -177,12 +188,32 @@ impl Farm<'_> {
         self.demand().iter().map(|demand| demand.runnable).sum()
     }
 
-    fn longest_mean_wait(&self) -> Option<Seconds> {
-        let waits = self.demand().iter().filter(|demand| demand.runnable > 0);
-        waits.filter_map(|demand| Some(Seconds(demand.wait_seconds? / demand.runnable))).max()
+    fn longest_mean_wait(&self) -> Option<(Seconds, String)> {
+        let waits = self.demand().iter();
+        waits.filter_map(|demand| Some((mean_wait(demand)?, demand.kind.to_string()))).max()
     }
 
-    fn of_type(&self, name: &planner::MachineType, machines: &[MachineStatus]) -> TypeStatus {
+    /// What a type is to build.
+    fn demand_of(&self, name: &MachineType) -> impl Iterator<Item = &Demand> {
+        self.demand()
+            .iter()
+            .filter(move |it| planner::pool_for(self.policy, &it.kind) == Some(name))
+    }
+
+    fn cost_by_use(machines: &[MachineStatus]) -> CostByUse {
+        let mut costs = CostByUse::default();
+        for machine in machines {
+            let sum = match (machine.jobs, machine.mood) {
+                (Some(1..), _) => &mut costs.busy,
+                (_, Mood::Coming | Mood::Failing) => &mut costs.booting,
+                _ => &mut costs.idle,
+            };
+            *sum = sum.plus(machine.hourly_cost_micro_dollars.unwrap_or_default());
+        }
+        costs
+    }
+
+    fn of_type(&self, name: &MachineType, machines: &[MachineStatus]) -> TypeStatus {
         let of_type: Vec<_> = machines.iter().filter(|m| m.machine_type == name.as_str()).collect();
         let count = |is_it: fn(&MachineStatus) -> bool| {
             of_type.iter().filter(|machine| is_it(machine)).count() as u64
@@ -193,6 +224,8 @@ impl Farm<'_> {
         TypeStatus {
             name: name.to_string(),
             waiting_steps: sizing.and_then(|sizing| sizing.runnable),
+            wait_seconds: self.demand_of(name).filter_map(mean_wait).max(),
+            running_steps: self.demand_of(name).map(|demand| demand.running).sum(),
             machines: of_type.len() as u64,
             ready: count(|machine| machine.mood == Mood::Ready),
             busy: count(|machine| machine.jobs.is_some_and(|jobs| jobs > 0)),
@@ -240,7 +273,7 @@ impl Farm<'_> {
             paid_until: machine.next_charge_at.filter(|at| *at > self.snapshot.taken_at),
             hourly_cost_micro_dollars: price.filter(|_| machine.state.is_live()),
             mood: self.mood(machine),
-            verdict: self.verdict(machine),
+            verdict: verdict(self.snapshot, self.plan, machine),
             ssh,
         }
     }
@@ -262,62 +295,49 @@ impl Farm<'_> {
         }
     }
 
-    fn verdict(&self, machine: &Machine) -> String {
-        let verdict = self.plan.verdicts.get(&machine.name).map(Verdict::to_string);
-        let verdict = verdict.unwrap_or_else(|| "not judged yet".to_owned());
-        match &machine.memory.failing {
-            Some(failing) => format!(
-                "{verdict}; cannot {} it (failure {}, next try at {})",
-                failing.operation, failing.failures, failing.retry_at
-            ),
-            None => verdict,
-        }
-    }
-
-    /// Failures first.
-    fn needs(&self, refused: Option<&str>) -> Vec<Need> {
-        let mut needs = Vec::new();
-        if let Some(reason) = refused {
-            let text = format!("the changed configuration is not in force: {reason}");
-            needs.push(Need { severity: NeedSeverity::Failed, text });
-        }
-        for (machine_type, back_off) in &self.snapshot.back_off {
-            let text = format!("{machine_type}: next try at {}: {back_off}", back_off.until);
-            needs.push(Need { severity: NeedSeverity::Failed, text });
-        }
-        needs.extend(
-            self.plan
-                .warnings
-                .iter()
-                .map(|warning| Need { severity: severity(warning), text: warning.to_string() }),
-        );
-        needs.extend(
-            self.plan
-                .orders
-                .iter()
-                .map(|order| Need { severity: NeedSeverity::Note, text: order.to_string() }),
-        );
-        needs.sort_by_key(|need| need.severity);
-        needs
-    }
-
+    /// What is done now, and when what failed is tried again.
     fn next(&self) -> Vec<String> {
         let plan = self.plan;
         let create = plan.provision.iter().map(ToString::to_string);
         let start = plan.start.iter().map(|name| format!("start {name}"));
         let deploy = plan.deploy.iter().map(|name| format!("deploy {name}"));
         let release = plan.release.iter().map(ToString::to_string);
-        create.chain(start).chain(deploy).chain(release).collect()
+        let now = create.chain(start).chain(deploy).chain(release);
+        let failing = self.snapshot.machines.iter();
+        let failing = failing.filter_map(|it| Some((it, it.memory.failing.as_ref()?.operation)));
+        let again = failing.filter_map(|(machine, operation)| {
+            Some((self.snapshot.next_try(machine)?, operation, &machine.name))
+        });
+        let mut later: Vec<_> = again.collect();
+        later.sort_by_key(|(at, _, name)| (*at, *name));
+        let later = later.iter().take(MOST_RETRIES);
+        now.chain(later.map(|(at, operation, name)| format!("{operation} {name} again at {at}")))
+            .collect()
     }
 }
 
-fn severity(warning: &Warning) -> NeedSeverity {
-    match warning {
-        Warning::Failing { .. }
-        | Warning::NoStorage { .. }
-        | Warning::Unlisted { .. }
-        | Warning::QueueUnavailable { .. }
-        | Warning::NoPoolFor { .. } => NeedSeverity::Failed,
-        _ => NeedSeverity::Warning,
-    }
+/// How long a step of this kind has waited on average.
+fn mean_wait(demand: &Demand) -> Option<Seconds> {
+    demand.wait_seconds?.checked_div(demand.runnable).map(Seconds)
+}
+
+/// What was decided for a machine, and what stands in its way.
+pub(crate) fn verdict(snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> String {
+    let memory = &machine.memory;
+    let verdict = match plan.verdicts.get(&machine.name) {
+        Some(Verdict::InUse) if memory.ready_since.is_none() => "wanted, not ready yet".to_owned(),
+        Some(verdict) => verdict.to_string(),
+        None => "not judged yet".to_owned(),
+    };
+    let failing = memory.failing.as_ref().map(|it| {
+        let at = snapshot.next_try(machine).unwrap_or(it.retry_at);
+        let (operation, failures) = (it.operation, it.failures);
+        format!("cannot {operation} it (failure {failures}, next try at {at})")
+    });
+    let unhealthy = plan.unhealthy.get(&machine.name).map(|what| match memory.unhealthy_since {
+        Some(since) => format!("{what}, for {}", snapshot.taken_at.since(since)),
+        None => what.to_string(),
+    });
+    let parts = [Some(verdict), unhealthy, failing];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

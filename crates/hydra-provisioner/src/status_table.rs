@@ -3,6 +3,8 @@
 use comfy_table::{Table, presets};
 use planner::{Machine, Plan, QueueStatus, Seconds, Snapshot};
 
+use crate::status::verdict;
+
 /// One line per machine: type, state, address, age, jobs, paid time left, verdict.
 pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
     let mut table = Table::new();
@@ -21,7 +23,7 @@ pub(crate) fn render(snapshot: &Snapshot, plan: &Plan) -> Table {
             or_dash(machine.started_at.map(|at| now.since(at).to_string())),
             jobs(&snapshot.queue, machine),
             or_dash(Some(machine.paid_time_left(now)).filter(|left| *left > Seconds(0))),
-            or_dash(plan.verdicts.get(&machine.name)),
+            verdict(snapshot, plan, machine),
         ]);
     }
     table

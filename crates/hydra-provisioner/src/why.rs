@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use planner::{Machine, MachineType, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp};
+use planner::{
+    Machine, MachineType, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp, Word,
+};
 
 use crate::console::{fail, load, print};
 use crate::exit::Exit;
 use crate::look::{at_work, look};
+use crate::status::verdict;
 
 /// How far ahead to look for a change.
 const HORIZON: Seconds = Seconds(86_400);
@@ -44,8 +47,7 @@ fn unknown(name: &str, snapshot: &Snapshot, plan: &Plan) -> String {
 
 fn of_machine(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> String {
     let verdict_of = |plan: &Plan| plan.verdicts.get(&machine.name).map(ToString::to_string);
-    let verdict = verdict_of(plan).unwrap_or_else(|| "none".to_owned());
-    let mut text = format!("{}: {verdict}\ninputs\n", machine.name);
+    let mut text = format!("{}: {}\ninputs\n", machine.name, verdict(snapshot, plan, machine));
     for line in inputs(policy, snapshot, plan, machine) {
         let _ = writeln!(text, "  {line}");
     }
@@ -55,7 +57,8 @@ fn of_machine(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machi
     if let Some(release) = plan.release.iter().find(|release| release.name == machine.name) {
         let _ = writeln!(text, "  next step: {release}");
     }
-    text + &changes(policy, snapshot, verdict_of)
+    let next = snapshot.next_try(machine);
+    text + &changes(policy, snapshot, next, verdict_of)
 }
 
 /// All times are shown as durations.
@@ -88,10 +91,8 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
             .map(|it| format!("{} under way for {}", it.operation, now.since(it.since))),
         memory.failing.as_ref().map(|failing| {
             let (number, error) = (failing.failures, planner::escape(&failing.error));
-            format!(
-                "{} failed {number} times, next try at {}: {error}",
-                failing.operation, failing.retry_at
-            )
+            let at = snapshot.next_try(machine).unwrap_or(failing.retry_at);
+            format!("{} failed {number} times, next try at {at}: {error}", failing.operation)
         }),
         ago("its provider has not listed it", memory.missing.map(|missing| missing.since)),
         ago("it has been unhealthy", memory.unhealthy_since),
@@ -133,16 +134,50 @@ fn of_type(
             pool.min_machines, pool.max_machines, sizing.allowed
         );
     }
-    for order in &plan.orders {
-        let _ = writeln!(text, "  the operator: {order}");
+    for line in troubles(snapshot, plan, machine_type) {
+        let _ = writeln!(text, "  {line}");
     }
-    text + &changes(policy, snapshot, sizing_of)
+    let own = snapshot.machines.iter().filter(|it| it.machine_type == *machine_type);
+    let next = own.filter_map(|machine| snapshot.next_try(machine)).min();
+    text + &changes(policy, snapshot, next, sizing_of)
+}
+
+/// What stands in the way of a type's machines: failures, unhealthy machines, orders.
+fn troubles(snapshot: &Snapshot, plan: &Plan, machine_type: &MachineType) -> Vec<String> {
+    let own = snapshot.machines.iter().filter(|it| it.machine_type == *machine_type);
+    let own: Vec<_> = own.collect();
+    let back_off = snapshot.back_off.get(machine_type);
+    let back_off = back_off.map(|it| {
+        let (until, error) = (it.until, planner::escape(&it.error));
+        format!(
+            "no machine is created before {until} (failures in a row: {}): {error}",
+            it.failures
+        )
+    });
+    let failing =
+        own.iter().filter_map(|machine| Some((machine, machine.memory.failing.as_ref()?)));
+    let failing = failing.map(|(machine, it)| {
+        let at = snapshot.next_try(machine).unwrap_or(it.retry_at);
+        let (name, operation) = (&machine.name, it.operation);
+        format!("cannot {operation} {name}, next try at {at}: {}", planner::escape(&it.error))
+    });
+    let unhealthy = own.iter().filter_map(|it| Some((&it.name, plan.unhealthy.get(&it.name)?)));
+    let unhealthy = unhealthy.map(|(name, what)| format!("{name}: {what}"));
+    let orders = plan.orders.iter().filter(|order| match &order.word {
+        Word::PauseAll => true,
+        Word::Pause(other) | Word::Retry(other) => other == machine_type,
+        word => own.iter().any(|machine| word.machine() == Some(&machine.name)),
+    });
+    let orders = orders.map(|order| format!("the operator: {order}"));
+    back_off.into_iter().chain(failing).chain(unhealthy).chain(orders).collect()
 }
 
 /// When `describe` changes if only time passes. Computes a plan for each `wake_at` that the planner reports.
+/// `next_try` is when what failed is tried again: what follows from that is not known.
 fn changes(
     policy: &Policy,
     snapshot: &Snapshot,
+    next_try: Option<Timestamp>,
     describe: impl Fn(&Plan) -> Option<String>,
 ) -> String {
     let mut plan = planner::plan(policy, snapshot);
@@ -159,7 +194,10 @@ fn changes(
             return format!("if nothing else happens, from {at} on (in {after})\n  {then}\n");
         }
     }
-    "no change within a day if nothing else happens\n".to_owned()
+    match next_try {
+        Some(at) => format!("no change unless the next try, at {at}, succeeds\n"),
+        None => "no change within a day if nothing else happens\n".to_owned(),
+    }
 }
 
 /// The text without numbers: a longer idle time alone is not a different verdict.

@@ -25,6 +25,38 @@ fn run(args: &[&str]) -> Output {
     program(args).output().unwrap()
 }
 
+/// Every command of docs/tour.md, in order, apart from the service.
+#[test]
+fn the_tour_can_be_followed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_hydra-provisioner"),
+        bin.join("hydra-provisioner"),
+    )
+    .unwrap();
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([root.join("examples"), root.join("sim-traces")])
+        .arg(folder.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let tour = fs::read_to_string(root.join("docs/tour.md")).unwrap();
+    let commands = tour.lines().filter_map(|line| line.strip_prefix("$ "));
+    let commands: Vec<_> = commands.filter(|command| !command.contains("--watch")).collect();
+    assert!(commands.len() > 8, "{commands:?}");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    for command in commands {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(folder.path()).stdin(Stdio::null());
+        shell.env("C", "examples/quickstart/conf.nix").env("PATH", &path);
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{command}: {}", stderr(&output));
+    }
+}
+
 /// Every one is valid, except for files that only the operator has.
 #[test]
 fn init_writes_a_configuration_that_passes_check() {

@@ -75,6 +75,45 @@ fn it_is_true_while_things_are_under_way_and_tells_of_changes() {
     assert_eq!((&first["what"], history.lines().count()), (&json!("requested"), 1), "{history}");
 }
 
+/// What a reader who knew nothing of the program missed on an earlier page.
+#[test]
+fn failures_of_one_cause_are_one_need_with_a_remedy() {
+    let farm = Farm::new(&json!({}));
+    let mut conf: Value = serde_json::from_slice(&std::fs::read(farm.conf()).unwrap()).unwrap();
+    let refuses = "case $1 in list) echo '{\"machines\":[]}';; *) echo 'limit of 3 servers reached' >&2; exit 1;; esac";
+    conf["systemTypes"]["x86_64-linux"]["provider"]["command"]["program"] =
+        json!(["sh", "-c", refuses, "cloud"]);
+    std::fs::write(farm.conf(), conf.to_string()).unwrap();
+    let waits = json!({ "runnable": 3, "running": 0, "waitTime": 540 });
+    let nobodys = json!({ "runnable": 2, "running": 0, "waitTime": 7200 });
+    let types = json!({ "x86_64-linux": waits, "x86_64-linux:big-parallel": nobodys });
+    farm.set_queue(&types, &json!({}));
+    let service = Service::start(&farm, LISTEN);
+    until("three fail", || service.get("/").1.matches("✖ failing").count() == 3);
+    let (_, page) = service.get("/");
+    for part in [
+        "<title>2 FAILED · ",
+        "0 machines and 3 requested",
+        "those of x86_64-linux:big-parallel longest: 1h00m on average",
+        "cannot create hydra-provisioned-0, hydra-provisioned-1, hydra-provisioned-2",
+        "try at once: hydra-provisioner retry x86_64-linux",
+        "add big-parallel to supportedFeatures",
+        "wanted, not ready yet; cannot create it",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let why = stdout(&farm.run(&["why", "x86_64-linux"]));
+    assert!(why.contains("no machine is created before ") && why.contains("limit of 3"), "{why}");
+    let status: Value = serde_json::from_str(&service.get("/status.json").1).unwrap();
+    let needs = status["needs"].as_array().unwrap();
+    assert_eq!(needs.len(), 2, "{needs:?}");
+    let history: Value = serde_json::from_str(
+        stdout(&farm.run(&["history", "--failed", "--json"])).lines().next().unwrap(),
+    )
+    .unwrap();
+    assert!(history["what"]["failed"]["retryAt"].is_u64(), "{history}");
+}
+
 #[test]
 fn requests_that_never_end_hold_no_thread_and_are_cut_off() {
     const CLIENTS: usize = 400;

@@ -80,7 +80,7 @@ impl PoolDemand {
 /// The pool that gets a step. Of several that can build it: one that names its system comes before one that
 /// is only compatible; then the most specialized one (most mandatory features, then fewest other features);
 /// then the first by name. So no step is counted twice.
-pub(crate) fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
+pub fn pool_for<'a>(policy: &'a Policy, kind: &DemandKey) -> Option<&'a MachineType> {
     policy
         .pools
         .iter()

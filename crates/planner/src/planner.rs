@@ -40,7 +40,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         snapshot,
     };
     warn_of_unexpected_input(policy, snapshot, &machines, &mut planning.plan.warnings);
-    warn_of_problems(&machines, &mut planning.plan.warnings);
+    warn_of_problems(snapshot, &machines, &mut planning.plan.warnings);
     let mut demand = demand_by_pool(policy, &snapshot.queue, &mut planning.plan.warnings);
     let handed_over = hand_over(policy, snapshot, &machines, &mut demand);
     planning.wake_at(handed_over.until);

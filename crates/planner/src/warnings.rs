@@ -45,7 +45,11 @@ pub(crate) fn warn_of_unexpected_input(
 }
 
 /// Problems with machines.
-pub(crate) fn warn_of_problems(machines: &[Observed<'_>], warnings: &mut Vec<Warning>) {
+pub(crate) fn warn_of_problems(
+    snapshot: &Snapshot,
+    machines: &[Observed<'_>],
+    warnings: &mut Vec<Warning>,
+) {
     for observed in machines {
         let name = &observed.machine.name;
         let memory = &observed.machine.memory;
@@ -56,12 +60,14 @@ pub(crate) fn warn_of_problems(machines: &[Observed<'_>], warnings: &mut Vec<War
         if let Some(what) = &observed.unhealthy {
             warnings.push(Warning::Unhealthy { name: name.clone(), what: what.clone() });
         }
-        if let Some(failing) = &memory.failing {
+        if let (Some(failing), Some(retry_at)) =
+            (&memory.failing, snapshot.next_try(observed.machine))
+        {
             warnings.push(Warning::Failing {
                 name: name.clone(),
                 operation: failing.operation,
                 error: failing.error.clone(),
-                retry_at: failing.retry_at,
+                retry_at,
             });
         }
     }

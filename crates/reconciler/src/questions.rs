@@ -37,7 +37,7 @@ pub(crate) struct Questions {
     /// Whether that time has advanced since we first saw it. Then the queue runner's clock may be off, but
     /// the status is live.
     has_advanced: bool,
-    waits: Waits,
+    pub(crate) waits: Waits,
 }
 
 impl Default for Questions {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{MachineType, Operation, Resource, Snapshot};
+use planner::{MachineType, Operation, QueueStatus, Resource, Snapshot};
 
 use crate::boundary::ProviderId;
 use crate::provider::Provider;
@@ -29,6 +29,15 @@ impl Reconciler {
             queue_asked: self.questions.moment,
             queue_asked_at: self.questions.moment_at,
         }
+    }
+
+    /// The snapshot with the waits of the steps, also where no decision depends on them: for people and metrics.
+    pub fn shown(&self) -> Snapshot {
+        let mut snapshot = self.snapshot();
+        if let QueueStatus::Up(queue) = &mut snapshot.queue {
+            self.questions.waits.restore(queue);
+        }
+        snapshot
     }
 
     /// The types with machines that are not known for certain, with the reason.

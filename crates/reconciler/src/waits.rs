@@ -30,6 +30,14 @@ impl Waits {
         self.at = self.at.shifted(seconds);
     }
 
+    /// Writes the waits of the last status into `queue`, where they were left out.
+    pub(crate) fn restore(&self, queue: &mut Queue) {
+        for demand in &mut queue.demand {
+            let known = self.kinds.get(&demand.kind).map(|kind| kind.waited_seconds);
+            demand.wait_seconds = demand.wait_seconds.or(known);
+        }
+    }
+
     /// Fills in the waits that `queue`, received at `now`, does not report.
     pub(crate) fn fill_in(&mut self, queue: &mut Queue, now: Timestamp) {
         let built = queue.machines.iter().filter_map(|machine| machine.steps_done);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use planner::{Demand, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Tag, Timestamp};
+use planner::{DemandKey, Plan, Policy, QueueStatus, Seconds, Sequence, Snapshot, Tag, Timestamp};
 use reconciler::Reconciler;
 use tokio::sync::watch;
 
@@ -34,7 +34,7 @@ pub(crate) struct View {
 impl View {
     /// The view of `reconciler` after `last`.
     pub(super) fn of(reconciler: &Reconciler, last: &Self) -> Self {
-        let snapshot = reconciler.snapshot();
+        let snapshot = reconciler.shown();
         let is_newer = snapshot.queue_asked > last.snapshot.queue_asked;
         let status_at = if is_newer { Some(snapshot.taken_at) } else { last.status_at };
         let plan = reconciler.plan().clone();
@@ -64,9 +64,13 @@ impl View {
     }
 }
 
-fn demand(snapshot: &Snapshot) -> Option<&[Demand]> {
+/// What waits and runs, without how long: that grows all the time.
+fn demand(snapshot: &Snapshot) -> Option<Vec<(&DemandKey, u64, u64)>> {
     match &snapshot.queue {
-        QueueStatus::Up(queue) => Some(&queue.demand),
+        QueueStatus::Up(queue) => {
+            let demand = queue.demand.iter();
+            Some(demand.map(|it| (&it.kind, it.runnable, it.running)).collect())
+        }
         QueueStatus::Unavailable(_) => None,
     }
 }

@@ -36,8 +36,10 @@ pub(in crate::listener) fn machine(
                         li { "Verdict: " (machine.verdict) }
                         li { "Builds: " (or_dash(machine.jobs.map(|jobs| jobs.to_string()))) " of " (machine.slots) }
                         li { "Paid until: " (or_dash(machine.paid_until.map(|at| at.to_string()))) }
-                        @if let Some(ssh) = &machine.ssh { li { "Connect with: " code { (ssh) } } }
-                        li { "To investigate a failure: " code { "hydra-provisioner keep " (name) " --for 2h" } }
+                        @if let Some(ssh) = &machine.ssh {
+                            li { "Connect with: " code { (ssh) } }
+                            li { "To investigate a failure: " code { "hydra-provisioner keep " (name) " --for 2h" } }
+                        }
                     }
                 }
             }

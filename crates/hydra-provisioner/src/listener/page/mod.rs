@@ -7,7 +7,8 @@ use planner::{Seconds, Timestamp};
 use reconciler::{HistoryEntry, Severity};
 
 use crate::cost::{Costs, cents};
-use crate::status::{MachineStatus, Mood, NeedSeverity, Status, TypeStatus};
+use crate::needs::NeedSeverity;
+use crate::status::{MachineStatus, Mood, Status, TypeStatus};
 
 pub(super) use detail::{machine, machine_type};
 
@@ -15,6 +16,8 @@ pub(super) const STYLE: &str = include_str!("style.css");
 pub(super) const SCRIPT: &str = include_str!("live.js");
 /// Without JavaScript, the page reloads at this interval, in seconds.
 const REFRESH_SECONDS: u32 = 15;
+/// The state of a machine that its provider has not confirmed.
+const REQUESTED: &str = "requested";
 
 /// Whether the page reloads automatically.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,19 +96,22 @@ fn title(status: &Status) -> String {
 }
 
 fn sentence(status: &Status) -> String {
-    let machines = count(status.machines.len() as u64, "machine");
+    let requested = status.machines.iter().filter(|it| it.state == REQUESTED).count();
+    let machines = count((status.machines.len() - requested) as u64, "machine");
+    let requested =
+        if requested == 0 { String::new() } else { format!(" and {requested} requested") };
     let (busy, slots) = (status.busy_slots, status.slots);
     let steps = count(status.waiting_steps, "step");
-    let queue = match (&status.queue_error, status.wait_seconds) {
-        (Some(_), _) => "the queue status is unavailable".to_owned(),
-        (None, Some(wait)) => {
-            format!("{steps} waiting, those of the slowest kind for {wait} on average")
+    let queue = match (&status.queue_error, status.wait_seconds.zip(status.wait_kind.as_ref())) {
+        (Some(_), _) => "the queue's status is not known".to_owned(),
+        (None, Some((wait, kind))) => {
+            format!("{steps} waiting, those of {kind} longest: {wait} on average")
         }
         (None, None) => format!("{steps} waiting"),
     };
     let age = status.queue_age_seconds.map(|age| format!("; the queue was asked {age} ago"));
     let age = age.unwrap_or_default();
-    format!("{machines}, {busy} of {slots} slots busy, {queue}{age}.")
+    format!("{machines}{requested}, {busy} of {slots} slots busy, {queue}{age}.")
 }
 
 fn count(number: u64, what: &str) -> String {
@@ -125,7 +131,10 @@ fn needs(status: &Status) -> Markup {
                         NeedSeverity::Warning => ("⚠ warning: ", "warn"),
                         NeedSeverity::Note => ("✎ order: ", ""),
                     };
-                    li class=(class) { (sign) (need.text) }
+                    li {
+                        span class=(class) { (sign) (need.text) }
+                        @if let Some(remedy) = &need.remedy { " " span.dim { "→ " (remedy) } }
+                    }
                 }
             }
         }
@@ -138,7 +147,8 @@ fn types(status: &Status) -> Markup {
         table {
             caption { "Waiting steps of each type, and its machines: existing, wanted for the steps, allowed by the limits." }
             thead { tr {
-                th scope="col" { "Type" } th.n scope="col" { "Waiting" } th.n scope="col" { "Machines" }
+                th scope="col" { "Type" } th.n scope="col" { "Waiting" }
+                th.n scope="col" { "Mean wait" } th.n scope="col" { "Running" } th.n scope="col" { "Machines" }
                 th.n scope="col" { "Wanted" } th.n scope="col" { "Allowed" } th.n scope="col" { "Per hour" }
                 th scope="col" { "Why" }
             } }
@@ -152,6 +162,8 @@ fn type_row(kind: &TypeStatus) -> Markup {
     html! { tr {
         th scope="row" { a id={ "t-" (kind.name) } href={ "/type/" (encode(&kind.name)) } { (kind.name) } }
         td.n data-l="waiting" { (waiting) }
+        td.n data-l="mean wait" { (or_dash(kind.wait_seconds.map(|wait| wait.to_string()))) }
+        td.n data-l="running" { (kind.running_steps) }
         td.n data-l="machines" { (kind.machines) " of " (kind.max_machines) }
         td.n data-l="wanted" { (kind.wanted) }
         td.n data-l="allowed" { (kind.allowed) }
@@ -260,13 +272,17 @@ fn history_row(entry: &HistoryEntry, now: Timestamp) -> Markup {
 
 fn money(shown: &Shown<'_>) -> Markup {
     let (total, limits) = (&shown.costs.total, shown.limits);
+    let by_use = shown.status.hourly_cost_by_use;
     let limit = |limit: Option<planner::Money>| or_dash(limit.map(|money| money.to_string()));
     let rows = [
         ("per hour, now", shown.status.hourly_cost_micro_dollars, limit(limits.hourly)),
+        ("of it machines that build", by_use.busy, "-".to_owned()),
+        ("idle machines", by_use.idle, "-".to_owned()),
+        ("machines that are not ready yet", by_use.booting, "-".to_owned()),
         ("last 24 hours", total.day, limit(limits.daily)),
         ("last 7 days", total.week, "-".to_owned()),
         ("last 30 days", total.month, limit(limits.monthly)),
-        ("next 30 days, like the last 7", total.forecast, "-".to_owned()),
+        ("next 30 days, at the rate of the last 7 at most", total.forecast, "-".to_owned()),
     ];
     html! {
         h2 { "Cost" }
