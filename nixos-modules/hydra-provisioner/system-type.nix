@@ -194,6 +194,7 @@ in
       description = "Replace idle machines that were created with other `provider` settings.";
     };
     maxUnavailable = optional types.ints.positive "Maximum number of machines of this type being replaced at the same time. `null`: 1.";
+    progressTimeout = duration "a machine that builds for this long without finishing a step is unhealthy. `null`: 43200 (12 h).";
     schedule = optional (types.listOf (types.submodule scheduleEntry)) "Different settings at certain hours; if several entries apply, the first is used.";
 
     maxJobs = mkOption {

@@ -175,6 +175,7 @@ fn kvm_pool() -> PoolPolicy {
         idle_timeout: IdleTimeout::After(Seconds(600)),
         keep_last: Seconds(86_400),
         health_timeout: Seconds(120),
+        progress_timeout: Seconds(7200),
         give_up_after: Seconds(1800),
         rotation: RotationPolicy {
             max_age: Some(Seconds(604_800)),

@@ -49,8 +49,14 @@ fn everything() -> Value {
     serde_json::from_str(include_str!("data/config/everything.json")).unwrap()
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(10_000), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Up to three values anywhere in a full configuration are replaced.
     #[test]
@@ -72,7 +78,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Any bytes of the file's text are replaced.
     #[test]

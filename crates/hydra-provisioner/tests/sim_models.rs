@@ -107,7 +107,7 @@ fn builds_are_canceled() {
     assert!(total["busy"].as_u64().unwrap() < 600_000, "it ends on its machine: {total}");
 }
 
-/// With the queue runners since April 2024 a machine's slot is free while outputs are copied.
+/// With the queue runners since April 2025 a machine's slot is free while outputs are copied.
 #[test]
 fn a_slot_is_free_while_outputs_are_copied() {
     let steps = vec![json!({ "submit": 0, "duration": 100_000 }); 17];

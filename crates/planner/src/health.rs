@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::observed::Observed;
-use crate::policy::PoolPolicy;
+use crate::policy::{Policy, PoolPolicy};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
@@ -32,6 +32,11 @@ pub enum Unhealthy {
     Unregistered,
     /// It does not answer over ssh.
     Unreachable,
+    /// It builds, and has finished no step for `progressTimeout`.
+    Stalled {
+        /// Since then.
+        since: Timestamp,
+    },
 }
 
 /// Whether an unhealthy machine still counts as capacity.
@@ -49,7 +54,11 @@ pub(crate) enum Health {
 }
 
 /// What is wrong with `observed`, if it is ready.
-pub(crate) fn diagnose(observed: &Observed<'_>, snapshot: &Snapshot) -> Option<Unhealthy> {
+pub(crate) fn diagnose(
+    observed: &Observed<'_>,
+    policy: &Policy,
+    snapshot: &Snapshot,
+) -> Option<Unhealthy> {
     let memory = &observed.machine.memory;
     let ready_for = snapshot.taken_at.since(memory.ready_since?);
     let QueueStatus::Up(_) = &snapshot.queue else { return None };
@@ -62,8 +71,18 @@ pub(crate) fn diagnose(observed: &Observed<'_>, snapshot: &Snapshot) -> Option<U
     {
         return Some(Unhealthy::Disabled { until });
     }
-    (observed.in_queue.is_none() && ready_for >= REGISTRATION_TIMEOUT)
-        .then_some(Unhealthy::Unregistered)
+    if observed.in_queue.is_none() && ready_for >= REGISTRATION_TIMEOUT {
+        return Some(Unhealthy::Unregistered);
+    }
+    let stalls_at = stalls_at(observed, policy)?;
+    (stalls_at <= snapshot.taken_at).then_some(())?;
+    Some(Unhealthy::Stalled { since: observed.progress?.since })
+}
+
+/// When a building machine has finished no step for too long.
+pub(crate) fn stalls_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
+    let pool = policy.pools.get(&observed.machine.machine_type)?;
+    Some(observed.progress?.since.after(pool.progress_timeout))
 }
 
 /// Judges the machines of one type together. Returns whether most of them are unhealthy in the same way.
@@ -117,6 +136,7 @@ fn kind(unhealthy: &Unhealthy) -> u8 {
         Unhealthy::Disabled { .. } => 0,
         Unhealthy::Unregistered => 1,
         Unhealthy::Unreachable => 2,
+        Unhealthy::Stalled { .. } => 3,
     }
 }
 
@@ -130,6 +150,11 @@ impl fmt::Display for Unhealthy {
                 "the queue runner does not know it (check that it reads our machines file, or that the builder runs)",
             ),
             Self::Unreachable => f.write_str("it does not answer over ssh"),
+            Self::Stalled { since } => write!(
+                f,
+                "it has built since {since} without finishing a step (progressTimeout): its steps may hang; cancel them in \
+                 Hydra, or restart the queue runner"
+            ),
         }
     }
 }

@@ -29,6 +29,7 @@ mod phases;
 mod plan;
 mod planner;
 mod policy;
+mod progress;
 mod release;
 mod render;
 mod retention;
@@ -51,7 +52,8 @@ pub use host_pattern::HostPattern;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
 pub use matching::jobs_of;
 pub use memory::{
-    BackOff, BackOffKind, Failing, Leaving, Listed, Memory, Missing, Operation, Sequence, UnderWay,
+    BackOff, BackOffKind, Failing, Leaving, Listed, Memory, Missing, Operation, Progress, Sequence,
+    UnderWay,
 };
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};

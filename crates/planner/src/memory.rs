@@ -55,6 +55,9 @@ pub struct Memory {
     /// Since when [`crate::Plan::unhealthy`] has named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unhealthy_since: Option<Timestamp>,
+    /// Since when it has built without finishing a step; `None`: it builds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Since when it has not answered over ssh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
@@ -93,6 +96,7 @@ impl Memory {
             missing,
             destroyed_at,
             unhealthy_since,
+            progress,
             unreachable_since,
             published: _,
             known_to_queue: _,
@@ -108,6 +112,7 @@ impl Memory {
             destroyed_at.as_mut(),
             interrupted_at.as_mut(),
             unhealthy_since.as_mut(),
+            progress.as_mut().map(|progress| &mut progress.since),
             unreachable_since.as_mut(),
         ];
         for time in times.into_iter().flatten() {
@@ -144,6 +149,16 @@ impl Listed {
     fn is_never(&self) -> bool {
         *self == Self::Never
     }
+}
+
+/// The count of a building machine's steps, to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Progress {
+    /// Steps that it had finished, as the queue runner counts them.
+    pub steps_done: u64,
+    /// Since when it has built without finishing another one.
+    pub since: Timestamp,
 }
 
 /// The progress of a release.

@@ -3,10 +3,11 @@
 use crate::endpoint::Host;
 use crate::health::{Health, Unhealthy, diagnose};
 use crate::matching::{QueueMachines, SeenInQueue};
-use crate::memory::Operation;
+use crate::memory::{Operation, Progress};
 use crate::orders::{Order, Word};
 use crate::policy::Policy;
 use crate::policy::PoolPolicy;
+use crate::progress::progress;
 use crate::snapshot::{Machine, MachineState, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
@@ -21,6 +22,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) may_be: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) name_is: NameIs,
+    pub(crate) progress: Option<Progress>,
     pub(crate) unhealthy: Option<Unhealthy>,
     pub(crate) health: Health,
     /// The operator's order for it.
@@ -60,13 +62,14 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 may_be: queue.may_be(machine, in_queue, snapshot.taken_at),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
                 name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
+                progress: progress(machine.memory.progress, in_queue, snapshot),
                 unhealthy: None,
                 health: Health::Counts,
                 order: orders.iter().find(|o| o.word.machine() == Some(&machine.name)).copied(),
                 paused: orders.iter().find(|o| o.pauses(&machine.machine_type)).copied(),
                 has_common_cause: false,
             };
-            observed.unhealthy = diagnose(&observed, snapshot);
+            observed.unhealthy = diagnose(&observed, policy, snapshot);
             Some(observed)
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Turns verdicts into the actions of now. The reconciler has nothing to decide.
 
-use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy};
+use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy, stalls_at};
 use crate::matching::REREGISTRATION_TIMEOUT;
 use crate::memory::Operation;
 use crate::names::MachineName;
@@ -28,6 +28,9 @@ pub(crate) fn list_phases(
         }
         if let Some(built) = observed.in_queue.and_then(|seen| seen.built) {
             plan.built.insert(name.clone(), built);
+        }
+        if let Some(progress) = observed.progress {
+            plan.progress.insert(name.clone(), progress);
         }
         if let Some(unhealthy) = &observed.unhealthy {
             plan.unhealthy.insert(name.clone(), unhealthy.clone());
@@ -137,6 +140,7 @@ fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
         failing.map(|failing| failing.since.after(REREGISTRATION_TIMEOUT)),
         memory.missing.map(|missing| missing.since.after(missing.patience)),
         unregistered.map(|since| since.after(REGISTRATION_TIMEOUT)),
+        stalls_at(observed, policy),
         observed.unhealthy.as_ref().and_then(|_| health_changes_at(observed, policy)),
         observed.in_queue.and_then(|seen| seen.disabled_until),
     ]

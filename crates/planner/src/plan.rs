@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
 use crate::health::Unhealthy;
-use crate::memory::Operation;
+use crate::memory::{Operation, Progress};
 use crate::names::{MachineName, MachineType};
 use crate::orders::{Order, Word};
 use crate::release::ReleaseStep;
@@ -39,6 +39,9 @@ pub struct Plan {
     /// The queue runner's counts of the machines' steps.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub built: BTreeMap<MachineName, StepsBuilt>,
+    /// Since when machines have built without finishing a step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub progress: BTreeMap<MachineName, Progress>,
     /// Machines that are ready but unhealthy.
     pub unhealthy: BTreeMap<MachineName, Unhealthy>,
     /// The operator's orders that are in force.

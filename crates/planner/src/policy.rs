@@ -125,6 +125,9 @@ pub struct PoolPolicy {
     /// `healthTimeout`: how long an unhealthy machine still counts as capacity.
     #[serde(default = "defaults::health_timeout")]
     pub health_timeout: Seconds,
+    /// `progressTimeout`: a machine that builds for this long without finishing a step is unhealthy.
+    #[serde(default = "defaults::progress_timeout")]
+    pub progress_timeout: Seconds,
     /// How long deployments of an idle machine may keep failing before it is destroyed and replaced.
     #[serde(default = "defaults::give_up_after")]
     pub give_up_after: Seconds,
@@ -166,6 +169,10 @@ mod defaults {
         Seconds::from_minutes(10)
     }
 
+    pub(super) fn progress_timeout() -> Seconds {
+        Seconds::from_minutes(12 * 60)
+    }
+
     pub(super) fn give_up_after() -> Seconds {
         Seconds::from_minutes(60)
     }
@@ -197,6 +204,7 @@ impl PoolPolicy {
             idle_timeout: IdleTimeout::default(),
             keep_last: Seconds(0),
             health_timeout: defaults::health_timeout(),
+            progress_timeout: defaults::progress_timeout(),
             give_up_after: defaults::give_up_after(),
             rotation: RotationPolicy::default(),
             max_jobs: defaults::one(),

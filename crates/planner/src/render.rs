@@ -28,6 +28,7 @@ impl Display for Plan {
             recognized: _,
             built: _,
             // The warnings include it.
+            progress: _,
             unhealthy: _,
             orders,
             warnings,

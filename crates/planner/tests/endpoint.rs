@@ -137,8 +137,14 @@ fn places() -> impl Strategy<Value = (Host, u16)> {
     (hosts(), prop_oneof![Just(22_u16), 1..=u16::MAX])
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(10_000), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn all_spellings_are_equal(

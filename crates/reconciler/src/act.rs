@@ -25,6 +25,8 @@ impl Reconciler {
                 memory.unhealthy_since = is_unhealthy.then_some(self.now);
                 self.storage.touch(name);
             }
+            // Written with the next change of the record: steps end too often for writing each time.
+            memory.progress = plan.progress.get(name).copied();
             match verdict {
                 Verdict::InUse | Verdict::Keep { accepts_jobs: AcceptsJobs::Yes, .. }
                     if memory.leaving.take().is_some() =>

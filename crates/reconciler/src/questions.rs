@@ -127,7 +127,8 @@ impl Questions {
         let age = Seconds(queue.clock_offset_seconds.min(0).unsigned_abs());
         if age > max_age && !self.has_advanced {
             return Freshness::Stale(format!(
-                "it is from {time}, {age} ago by our clock (maxStatusAge is {max_age})"
+                "it is from {time}, {age} ago by our clock (maxStatusAge is {max_age}): set both hosts' clocks (NTP), or, if \
+                 statusCommand prints what was stored before, ask the queue runner itself"
             ));
         }
         if is_first || advanced { Freshness::New } else { Freshness::NotNewer }

@@ -48,7 +48,7 @@ fn classic_failures_are_forgotten_when_a_machine_is_reached() {
     assert_eq!(status(&bench)["machines"]["ssh://root@10.0.0.1"]["consecutiveFailures"], 0);
 }
 
-/// Features and dependents came in April 2024.
+/// Features and dependents came in April 2025.
 #[test]
 fn steps_go_by_build_alone_in_older_versions() {
     let steps = || vec![step(1, "s", &[]), step(2, "s:kvm", &[]), step(3, "s", &[2])];
@@ -101,7 +101,7 @@ fn a_running_step_is_canceled_on_its_machine() {
     assert_eq!(status(&bench)["nrActiveSteps"], 0);
 }
 
-/// "Release machine reservation while copying outputs", April 2024: the machine looks idle and is not.
+/// "Release machine reservation while copying outputs", April 2025: the machine looks idle and is not.
 #[test]
 fn classic_a_slot_is_free_while_outputs_are_copied() {
     for (reservation, jobs) in [(Reservation::UntilBuilt, 0), (Reservation::UntilCopied, 1)] {

@@ -74,6 +74,7 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     let seconds = |name| attrs.seconds(name, 0..=u64::MAX);
     pool.give_up_after = seconds("giveUpAfter").unwrap_or(pool.give_up_after);
     pool.health_timeout = seconds("healthTimeout").unwrap_or(pool.health_timeout);
+    pool.progress_timeout = seconds("progressTimeout").unwrap_or(pool.progress_timeout);
     pool.keep_last = seconds("keepLast").unwrap_or(pool.keep_last);
     let grace_period = seconds("gracePeriod").map(IdleTimeout::After);
     let idle_timeout = attrs.idle_timeout("idleTimeout");

@@ -19,6 +19,8 @@ pub mod hcloud;
 mod identity;
 pub mod nixops;
 pub mod qemu;
+#[cfg(test)]
+mod spellings;
 mod ssh_access;
 mod wire;
 

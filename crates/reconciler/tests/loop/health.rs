@@ -187,6 +187,39 @@ fn one_that_its_provider_calls_unreachable_is_unlisted_and_deployed_until_it_ans
     assert_eq!(harness.file, ["farm-0"]);
 }
 
+/// What the queue runner tells of a machine that builds one step for ever, after it has finished `done`.
+fn building(done: u64) -> QueueMachine {
+    let total_step_time = Some(Seconds(60 * done));
+    QueueMachine { steps_done: Some(done), total_step_time, ..Harness::listed(0, 1) }
+}
+
+#[test]
+fn one_that_finishes_no_step_is_warned_of_and_does_not_count() {
+    let mut pool = pool();
+    pool.max_machines = 2;
+    pool.progress_timeout = Seconds(7200);
+    let mut harness = Harness::with_ready_machine(pool);
+    let stalled = "farm-0 is unhealthy: it has built since";
+    harness.queue(1, &[building(4)]);
+    harness.pass(7100);
+    harness.queue(1, &[building(5)]);
+    harness.pass(7100);
+    harness.queue(1, &[building(5)]);
+    assert!(!harness.reconciler.plan().to_string().contains(stalled), "it has finished one");
+    harness.pass(100);
+    harness.queue(1, &[building(5)]);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(plan.contains(stalled), "{plan}");
+    harness.pass(600);
+    harness.queue(1, &[building(5)]);
+    assert_eq!(harness.under_way(), ["create farm-1"], "in its place");
+    let history = harness.happened(0);
+    assert!(!history.iter().any(|line| line.contains("to destroy")), "it builds: {history:?}");
+
+    harness.queue(1, &[building(6)]);
+    assert!(!harness.reconciler.plan().to_string().contains(stalled));
+}
+
 /// Seen with a real queue runner: it disables what does not answer, and tried its steps there again after its restart.
 #[test]
 fn one_that_does_not_answer_stays_unlisted_though_the_queue_runner_disables_it_too() {

@@ -67,6 +67,7 @@
       gracePeriod = 600;
       giveUpAfter = "30m";
       healthTimeout = 120;
+      progressTimeout = 7200;
       keepLast = "1d";
       maxAge = "7d";
       maxBuilds = 500;
