@@ -18,10 +18,10 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StepOrder {
-    /// Classic since April 2024: local priority, features required, dependents, build. REST (`WithRdeps`, its
+    /// Classic since April 2025: local priority, features required, dependents, build. REST (`WithRdeps`, its
     /// default): dependents, local priority, build.
     Current,
-    /// Classic up to 2024, REST `Legacy`: local priority, build.
+    /// Classic before April 2025, REST `Legacy`: local priority, build.
     Legacy,
 }
 
@@ -29,10 +29,10 @@ pub enum StepOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reservation {
-    /// Until its outputs are copied: up to 2024.
+    /// Until its outputs are copied: before April 2025.
     UntilCopied,
-    /// Until the copying begins ("release machine reservation while copying outputs", written in April 2024, merged in April 2025): the machine then
-    /// shows fewer jobs than it works on.
+    /// Until the copying begins ("release machine reservation while copying outputs", written in April 2024, merged in
+    /// April 2025): the machine then shows fewer jobs than it works on.
     UntilBuilt,
 }
 
