@@ -164,7 +164,7 @@ fn remedy(warning: &Warning) -> Option<String> {
             )
         }
         Warning::NoStorage { .. } => {
-            "check space and permissions of stateDir; it goes on by itself then".to_owned()
+            "check space and permissions of stateDir; it then continues by itself".to_owned()
         }
         Warning::Unlisted { .. } => {
             "until then nothing is created or released there; check the provider's account and network".to_owned()

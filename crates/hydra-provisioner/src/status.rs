@@ -10,7 +10,7 @@ use crate::needs::{self, Need, NeedSeverity};
 
 /// Increases when a field is renamed, removed, or changes its meaning; fields may be added at any time.
 const VERSION: u32 = 1;
-/// Retries that are told of.
+/// Retries that are shown.
 const MOST_RETRIES: usize = 5;
 
 /// The complete status.

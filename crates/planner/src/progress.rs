@@ -1,6 +1,6 @@
 //! Whether a building machine makes progress.
 //!
-//! A builder whose steps hang is busy for ever: its place is taken, and nobody is told. Hydra ends a build that runs longer
+//! A builder with steps that hang stays busy forever: its place is taken, and nothing reports it. Hydra ends a build that runs longer
 //! than its `meta.timeout` (10 h if it says nothing), so a machine that finishes no step for longer than that hangs.
 
 use crate::matching::SeenInQueue;

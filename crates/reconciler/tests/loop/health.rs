@@ -187,7 +187,7 @@ fn one_that_its_provider_calls_unreachable_is_unlisted_and_deployed_until_it_ans
     assert_eq!(harness.file, ["farm-0"]);
 }
 
-/// What the queue runner tells of a machine that builds one step for ever, after it has finished `done`.
+/// What the queue runner reports about a machine that builds one step forever, after it has finished `done`.
 fn building(done: u64) -> QueueMachine {
     let total_step_time = Some(Seconds(60 * done));
     QueueMachine { steps_done: Some(done), total_step_time, ..Harness::listed(0, 1) }
