@@ -464,13 +464,17 @@ fn a_notice_in_the_queue_is_heard_at_once_and_taken_out() {
 }
 
 #[test]
-fn an_instance_that_ec2_finds_impaired_is_unreachable() {
+fn an_instance_that_ec2_finds_impaired_or_will_retire_is_not_used() {
     let Some(account) = Account::new() else { return };
     let made = account.provider().create(&name(0), &x86(), "t", LIMIT).unwrap();
     let id = account.instances()[0].split("<instanceId>").nth(1).unwrap()[..19].to_owned();
     account.emulator_is(&json!({ "impaired": [id] }));
     let listed = account.provider().list(LIMIT).unwrap();
     assert_eq!((listed[0].state, &listed[0].name), (MachineState::Unreachable, &made.name));
+    // A retirement that is still to come ends its use.
+    account.emulator_is(&json!({ "impaired": [], "ending": [id] }));
+    let listed = account.provider().list(LIMIT).unwrap();
+    assert_eq!((listed[0].state, listed[0].interrupted), (MachineState::Up, true));
 }
 
 #[test]

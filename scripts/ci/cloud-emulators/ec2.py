@@ -4,7 +4,7 @@ the public description of the API: `ClientToken` and the filter by it, and a lis
 `POST /_microburst/rules` sets faults (see microburst's own description). `POST /emulator` sets `tokens` (false: they are
 ignored, as moto itself does), `kill` (`{pid, at, after}`: that process is killed at the so many-th request from now on,
 before or after its effect, and has no answer), `takenBack` (all spot instances have their notice), `impaired` (ids of
-instances that do not answer), `pageSize` (the most that a page has), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
+instances that do not answer), `ending` (ids of instances with a scheduled event), `pageSize` (the most that a page has), `lagSeconds` (a listing does not have younger instances yet, and terminating them says
 that there are none), `late` (`{action, seconds}`: answers to it come that much after the effect), `vanish` (an action: before the next one its instance is
 terminated from outside) and forgets the requests; `GET /emulator` tells the `requests` (names of actions) that arrived here.
 """
@@ -33,8 +33,8 @@ def failure(code: str, message: str, status: int = 400) -> Response:
     return Response(body, status, content_type="text/xml")
 
 
-def listing(action: str, name: str, instances) -> Response:
-    items = "".join(f"<item><instanceId>{instance}</instanceId></item>" for instance in instances)
+def listing(action: str, name: str, instances, more: str = "") -> Response:
+    items = "".join(f"<item><instanceId>{instance}</instanceId>{more}</item>" for instance in instances)
     body = f"<{action}Response><requestId>r</requestId><{name}>{items}</{name}></{action}Response>"
     return Response(body, 200, content_type="text/xml")
 
@@ -45,7 +45,7 @@ class Wrapper:
         self.lock = threading.Lock()
         self.made: dict[str, float] = {}
         self.tokens: dict[str, tuple[dict, str, bytes]] = {}
-        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None, "takenBack": False, "impaired": [], "pageSize": 1000, "late": None, "vanish": None}
+        self.settings: dict = {"tokens": True, "lagSeconds": 0, "kill": None, "takenBack": False, "impaired": [], "ending": [], "pageSize": 1000, "late": None, "vanish": None}
         self.requests: list[str] = []
 
     def __call__(self, environ, start_response):
@@ -98,6 +98,9 @@ class Wrapper:
         if action == "DescribeSpotInstanceRequests":
             return listing(action, "spotInstanceRequestSet", self.made if self.settings["takenBack"] else [])
         if action == "DescribeInstanceStatus":
+            if "event.code" in form.values():
+                event = "<eventsSet><item><code>instance-retirement</code><description>degraded hardware</description></item></eventsSet>"
+                return listing(action, "instanceStatusSet", self.settings["ending"], event)
             return listing(action, "instanceStatusSet", self.settings["impaired"])
         if action == "TerminateInstances" and self.is_hidden(form.get("InstanceId.1", "")):
             return failure("InvalidInstanceID.NotFound", f"The instance ID '{form['InstanceId.1']}' does not exist")

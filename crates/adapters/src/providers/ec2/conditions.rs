@@ -15,6 +15,9 @@ use crate::providers::cloud::RetryBudget;
 /// EC2 itself checks every minute whether an instance answers.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Scheduled events after which an instance is gone or off.
+const ENDING_EVENTS: [&str; 2] = ["instance-stop", "instance-retirement"];
+
 /// As of the last listing. If a request fails, the previous values stay: the machines' state does not depend
 /// on them.
 #[derive(Debug, Default)]
@@ -23,7 +26,7 @@ pub(super) struct Conditions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     impaired: BTreeSet<String>,
-    /// Spot instances with a notice of two minutes.
+    /// Spot instances with a notice of two minutes, and instances with a scheduled end.
     interrupted: BTreeSet<String>,
     /// Spot instances with a notice that was already reported.
     reported: BTreeSet<String>,
@@ -93,12 +96,25 @@ impl Conditions {
         is_due
     }
 
+    /// Also asks for scheduled events that end an instance: it is drained and replaced before.
     fn refresh_impaired(&self, client: &Client, retries: &mut RetryBudget) {
-        let call =
-            Call::new("DescribeInstanceStatus").filter(1, "instance-status.status", &["impaired"]);
-        match client.call::<wire::DescribeInstanceStatus>(&call, retries) {
-            Ok(answer) => self.lock().impaired = ids(answer.instance_status_set),
-            Err(refused) => tracing::warn!("impaired instances are not known: {}", refused.error),
+        let call = Call::new("DescribeInstanceStatus");
+        let impaired = call.clone().filter(1, "instance-status.status", &["impaired"]);
+        let ending = call.filter(1, "event.code", &ENDING_EVENTS);
+        let mut statuses = |call: &Call| -> Result<Vec<_>, ProviderError> {
+            let answer: wire::DescribeInstanceStatus = client.call(call, retries)?;
+            Ok(answer.instance_status_set.item)
+        };
+        match statuses(&impaired).and_then(|impaired| Ok((impaired, statuses(&ending)?))) {
+            Ok((impaired, ending)) => {
+                let mut state = self.lock();
+                state.impaired = impaired.into_iter().map(|one| one.instance_id).collect();
+                let ending = ending.into_iter().filter(wire::InstanceStatus::has_open_event);
+                state.interrupted.extend(ending.map(|one| one.instance_id));
+            }
+            Err(error) => {
+                tracing::warn!("impaired instances and scheduled events are not known: {error}");
+            }
         }
     }
 

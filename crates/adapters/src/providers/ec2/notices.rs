@@ -122,6 +122,13 @@ impl Ec2Provider {
         for instance in instances.iter().filter(|one| self.conditions.is_new_notice(one)) {
             let (instance_type, zone) =
                 (&instance.instance_type, &instance.placement.availability_zone);
+            if !instance.is_spot() {
+                tracing::warn!(
+                    instance = instance.instance_id,
+                    "EC2 has scheduled the end of the instance (retirement or stop): it is replaced"
+                );
+                continue;
+            }
             tracing::warn!(
                 instance = instance.instance_id,
                 instance_type,

@@ -138,7 +138,31 @@ pub(super) struct ImageItem {
 #[serde(rename_all = "camelCase")]
 pub(super) struct DescribeInstanceStatus {
     #[serde(default)]
-    pub(super) instance_status_set: Items<InstanceNumber>,
+    pub(super) instance_status_set: Items<InstanceStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InstanceStatus {
+    #[serde(default)]
+    pub(super) instance_id: String,
+    #[serde(default)]
+    events_set: Items<ScheduledEvent>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ScheduledEvent {
+    #[serde(default)]
+    description: String,
+}
+
+impl InstanceStatus {
+    /// Whether one of its scheduled events is still to come: past ones are listed for a week.
+    pub(super) fn has_open_event(&self) -> bool {
+        let is_past =
+            |text: &str| text.starts_with("[Completed]") || text.starts_with("[Canceled]");
+        self.events_set.item.iter().any(|event| !is_past(&event.description))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -239,6 +263,21 @@ mod tests {
         assert_eq!(instance.address(Address::Public), Some("192.0.2.7"));
         assert_eq!(instance.started_at(), Some(Timestamp(1_795_602_723)));
         assert!(instance.is_spot());
+    }
+
+    #[test]
+    fn an_event_that_is_over_is_not_open() {
+        let status = |description: &str| {
+            let xml = format!(
+                "<R><instanceStatusSet><item><instanceId>i-1</instanceId><eventsSet><item><code>instance-retirement</code>\
+                 <description>{description}</description></item></eventsSet></item></instanceStatusSet></R>"
+            );
+            let answer: DescribeInstanceStatus = quick_xml::de::from_str(&xml).unwrap();
+            answer.instance_status_set.item[0].has_open_event()
+        };
+        assert!(status("The instance is running on degraded hardware"));
+        assert!(!status("[Completed] The instance is running on degraded hardware"));
+        assert!(!status("[Canceled] The instance is running on degraded hardware"));
     }
 
     #[test]
