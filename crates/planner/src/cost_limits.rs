@@ -9,8 +9,9 @@
 //! maxMonthlyCost >= spent this month + prices of them all * min(1 h, rest of the month)
 //! ```
 //!
-//! A running machine stays in use as long as the same holds with the machines in use before it. Otherwise it
-//! gets no new builds, has that hour to finish its builds, and is released when it is idle. `minMachines`
+//! Running machines are counted one after the other, in the order in which they are kept. A machine stays in use if all
+//! limits hold with it and those counted before it. Otherwise it gets no new builds, has that hour to finish its
+//! builds, and is released when it is idle. `minMachines`
 //! machines of each type are counted, but not limited. Prices are the machines' prices per hour when they
 //! were begun.
 

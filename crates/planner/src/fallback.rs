@@ -1,11 +1,11 @@
 //! Which other types get the steps of a type without capacity (`fallback`).
 //!
-//! While the provider of a type has no capacity, a share of its waiting steps counts for another type: the
-//! steps that its missing machines would build. That type is the next one that can build them as well, in the
-//! configured order, or else the cheapest one, then the first by name:
+//! While the provider of a type has no capacity, a share of its waiting steps counts for another type: the steps that
+//! the machines it cannot create would build. With `fallback`, that type is the next of the list that can build them
+//! as well. Without, it is the cheapest that can, then the first by name:
 //!
 //! ```text
-//! handed over = waiting * missing machines / machines wanted
+//! handed over = waiting * (allowed machines - usable machines) / allowed machines
 //! ```
 //!
 //! The type itself keeps trying, with one machine at a time. When one is created, it gets its steps back, and

@@ -9,8 +9,8 @@
 //! wanted = ceil(slots / maxJobs)
 //! ```
 //!
-//! `T` is `targetWait`, or the time until a new machine is ready if that is longer. A machine started now cannot help
-//! sooner, and one with less work than its start takes costs more to start than to use.
+//! `T` is `targetWait`, or the time until a new machine is ready if that is longer. A machine that is started now is ready after
+//! that time, so a shorter target would only start more machines, each with less work than its start costs.
 //!
 //! `D` is measured from earlier steps of the type. If it is wrong, or if a few long steps hold all slots, the
 //! wait still exceeds the target. Therefore `slots = r + q` while the waiting steps have waited longer than

@@ -1,4 +1,4 @@
-//! The operator's orders. One-time orders (retry, forget) are carried out here; the planner applies the
+//! The operator's orders. One-time orders (retry, forget, adopt) are carried out here; the planner applies the
 //! others.
 
 use planner::{MachineName, MachineType, Order, QueueStatus, Word, jobs_of};
