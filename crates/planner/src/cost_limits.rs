@@ -9,7 +9,7 @@
 //! maxMonthlyCost >= spent this month + prices of them all * min(1 h, rest of the month)
 //! ```
 //!
-//! Running machines are counted one after the other, in the order in which they are kept. A machine stays in use if all
+//! Machines in use are counted one after the other, in the order of their selection. A machine stays in use if all
 //! limits hold with it and those counted before it. Otherwise it gets no new builds, has that hour to finish its
 //! builds, and is released when it is idle. `minMachines`
 //! machines of each type are counted, but not limited. Prices are the machines' prices per hour when they

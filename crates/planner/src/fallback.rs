@@ -1,8 +1,8 @@
 //! Which other types get the steps of a type without capacity (`fallback`).
 //!
 //! While the provider of a type has no capacity, a share of its waiting steps counts for another type: the steps that
-//! the machines it cannot create would build. With `fallback`, that type is the next of the list that can build them
-//! as well. Without, it is the cheapest that can, then the first by name:
+//! the machines it cannot create would build. With `fallback`, that type is the first of the list that can build them
+//! and has capacity. Without, it is the cheapest that can, then the first by name:
 //!
 //! ```text
 //! handed over = waiting * (allowed machines - usable machines) / allowed machines

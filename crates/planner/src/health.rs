@@ -2,8 +2,8 @@
 //!
 //! An unhealthy machine causes a warning at once, does not count as capacity after `healthTimeout`, and is
 //! replaced after `giveUpAfter` when idle. If most ready machines of a type are unhealthy in the same way,
-//! the cause is the queue runner or the network: then none of them is replaced. A machine that its own provider
-//! calls unreachable is judged alone.
+//! the cause is the queue runner or the network: then all of them still count as capacity, and none is replaced. A
+//! machine that its own provider calls unreachable is judged alone.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,12 +1,13 @@
 //! How long an idle machine is kept for possible later steps.
 //!
-//! `idleTimeout` (the original's `gracePeriod`) is a number of seconds, or `"auto"`. `"auto"` is ski rental (Karlin, Manasse, Rudolph, Sleator,
+//! `idleTimeout` (the original's `gracePeriod`) is a number of seconds, or `"auto"`. `"auto"` is ski rental (Karlin,
+//! Manasse, Rudolph, Sleator,
 //! "Competitive snoopy caching", Algorithmica 3, 1988): keeping a machine costs its price by the second; replacing it
 //! costs the time from the request until it is ready. Keeping it for that long never costs more than twice the best
 //! choice in hindsight:
 //!
 //! ```text
-//! idle timeout with "auto" = paid time to ready of the type
+//! idle timeout with "auto" = average time from the request for a machine of the type until it is ready
 //! ```
 //!
 //! `keepLast` applies to the last machine of a type, if it is longer: then the first step after a pause does

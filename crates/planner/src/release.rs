@@ -1,6 +1,6 @@
 //! The progress of a release, and the next step.
 //!
-//! A machine is released only after a queue status that was requested after the machine could get no more
+//! A machine is stopped or destroyed only after a queue status that was requested after the machine could get no more
 //! builds (rule 5 of "Order of effects" in ARCHITECTURE.md). Every step here checks one status and the moment of its request.
 
 use std::fmt;

@@ -115,8 +115,8 @@ fn creations_allowed(
 
 /// Lower is better.
 ///
-/// Busy ones come first (they stay anyway), then those that are not being released, then those with the most paid time
-/// left. The name makes the order total. A machine being released is used again before another is started, but never
+/// By state first. In the same state, busy ones come first (they stay anyway), then those that are not being released,
+/// then those with the most paid time left. The name makes the order total. A machine being released is used again before another is started, but never
 /// replaces one that is in use: otherwise two machines that are charged by the hour would alternate each hour, and both
 /// would stay.
 pub(crate) fn preference<'a>(

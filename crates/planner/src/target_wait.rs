@@ -1,8 +1,8 @@
 //! How many machines keep the average wait at a target (`targetWait`).
 //!
 //! With `q` steps waiting, `r` running and an average step duration `D`, `s` slots complete `s / D` steps a
-//! second. So the last step waits `q * D / s` (Little's law; Little, "A proof for the queuing formula L =
-//! λW", Operations Research 9, 1961). For a wait of `T`:
+//! second. So the last step waits `q * D / s`. While the queue keeps its length, this is also the average wait
+//! (Little's law; Little, "A proof for the queuing formula L = λW", Operations Research 9, 1961). For a wait of `T`:
 //!
 //! ```text
 //! slots  = min(r + q, q * D / T)

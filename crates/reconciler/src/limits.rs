@@ -1,4 +1,4 @@
-//! The default limits of `conf.nix` and of the simulator.
+//! The default time limits and `parallelism` of `conf.nix` and of the simulator.
 
 use std::time::Duration;
 

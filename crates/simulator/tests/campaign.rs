@@ -5,8 +5,8 @@
 use std::thread;
 
 use planner::{
-    AcceptsJobs, Attempt, KeepReason, Plan, Policy, Provision, Queue, QueueStatus, Sequence,
-    Snapshot, Verdict,
+    AcceptsJobs, Attempt, KeepReason, Machine, Plan, Policy, Provision, Queue, QueueStatus,
+    Sequence, Snapshot, Verdict,
 };
 use reconciler::Event;
 use simulator::campaign::{Knobs, Trial, shrink, trial, trial_with};
@@ -283,18 +283,17 @@ fn a_planner_that_knows_no_limits_is_found() {
     expect_found(spends, Rule::FarmLimits);
 }
 
-/// A machine being created is not counted.
+/// A machine being created does not count against the farm's `maxMachines`.
 #[test]
 fn a_planner_that_counts_only_what_runs_is_found() {
     fn overlooks(policy: &Policy, snapshot: &Snapshot) -> Plan {
-        let mut snapshot = snapshot.clone();
-        for machine in &mut snapshot.machines {
-            let memory = &mut machine.memory;
-            let is_made = machine.state == planner::MachineState::Requested;
-            memory.under_way.take_if(|_| is_made);
-            memory.paid.take_if(|_| is_made);
-        }
-        planner::plan(policy, &snapshot)
+        use planner::MachineState::{Creating, Requested, Starting};
+        let is_created =
+            |machine: &&Machine| matches!(machine.state, Requested | Creating | Starting);
+        let created = snapshot.machines.iter().filter(is_created).count();
+        let more = u32::try_from(created).unwrap();
+        let max_machines = policy.max_machines.map(|most| most + more);
+        planner::plan(&Policy { max_machines, ..policy.clone() }, snapshot)
     }
     expect_found(overlooks, Rule::FarmLimits);
 }
