@@ -53,7 +53,9 @@
     first, second = sorted(cloud())
 
     with subtest("the status page shows the machines, and the service's state"):
-        server.wait_until_succeeds(f"{page}/ | grep -F hydra-provisioned-1")
+        # The page shows the history, too, which may be a moment ahead.
+        server.wait_until_succeeds(f"{page}/status.json | grep -F hydra-provisioned-1")
+        server.succeed(f"{page}/ | grep -F hydra-provisioned-1")
         status = json.loads(server.succeed(f"{page}/status.json"))
         names = sorted(machine["name"] for machine in status["machines"])
         assert names == ["hydra-provisioned-0", "hydra-provisioned-1"], names
