@@ -91,7 +91,7 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
             .map(|it| format!("{} under way for {}", it.operation, now.since(it.since))),
         memory.failing.as_ref().map(|failing| {
             let (number, error) = (failing.failures, planner::escape(&failing.error));
-            let at = snapshot.next_try(machine).unwrap_or(failing.retry_at);
+            let at = failing.next_try(snapshot.back_off.get(&machine.machine_type));
             format!("{} failed {number} times, next try at {at}: {error}", failing.operation)
         }),
         ago("its provider has not listed it", memory.missing.map(|missing| missing.since)),
@@ -147,7 +147,7 @@ fn troubles(snapshot: &Snapshot, plan: &Plan, machine_type: &MachineType) -> Vec
     let own = snapshot.machines.iter().filter(|it| it.machine_type == *machine_type);
     let own: Vec<_> = own.collect();
     let back_off = snapshot.back_off.get(machine_type);
-    let back_off = back_off.map(|it| {
+    let backed_off = back_off.map(|it| {
         let (until, error) = (it.until, planner::escape(&it.error));
         format!(
             "no machine is created before {until} (failures in a row: {}): {error}",
@@ -157,7 +157,7 @@ fn troubles(snapshot: &Snapshot, plan: &Plan, machine_type: &MachineType) -> Vec
     let failing =
         own.iter().filter_map(|machine| Some((machine, machine.memory.failing.as_ref()?)));
     let failing = failing.map(|(machine, it)| {
-        let at = snapshot.next_try(machine).unwrap_or(it.retry_at);
+        let at = it.next_try(back_off);
         let (name, operation) = (&machine.name, it.operation);
         format!("cannot {operation} {name}, next try at {at}: {}", planner::escape(&it.error))
     });
@@ -169,7 +169,7 @@ fn troubles(snapshot: &Snapshot, plan: &Plan, machine_type: &MachineType) -> Vec
         word => own.iter().any(|machine| word.machine() == Some(&machine.name)),
     });
     let orders = orders.map(|order| format!("the operator: {order}"));
-    back_off.into_iter().chain(failing).chain(unhealthy).chain(orders).collect()
+    backed_off.into_iter().chain(failing).chain(unhealthy).chain(orders).collect()
 }
 
 /// When `describe` changes if only time passes. Computes a plan for each `wake_at` that the planner reports.

@@ -188,6 +188,14 @@ pub struct Failing {
     pub error: String,
 }
 
+impl Failing {
+    /// When it is tried again. A creation also waits for the end of its type's `back_off`.
+    pub fn next_try(&self, back_off: Option<&BackOff>) -> Timestamp {
+        let back_off = back_off.filter(|_| self.operation == Operation::Create);
+        back_off.map_or(self.retry_at, |back_off| self.retry_at.max(back_off.until))
+    }
+}
+
 /// An operation that has begun and not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

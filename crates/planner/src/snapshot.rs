@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
 use crate::experience::Experience;
-use crate::memory::{BackOff, Memory, Operation, Sequence};
+use crate::memory::{BackOff, Memory, Sequence};
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
 use crate::orders::Order;
 use crate::plan::AcceptsJobs;
@@ -55,12 +55,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// When what failed on `machine` is tried again. A creation also waits for the end of its type's back-off.
+    /// When what failed on `machine` is tried again.
     pub fn next_try(&self, machine: &Machine) -> Option<Timestamp> {
         let failing = machine.memory.failing.as_ref()?;
-        let is_creation = failing.operation == Operation::Create;
-        let back_off = self.back_off.get(&machine.machine_type).filter(|_| is_creation);
-        Some(back_off.map_or(failing.retry_at, |back_off| failing.retry_at.max(back_off.until)))
+        Some(failing.next_try(self.back_off.get(&machine.machine_type)))
     }
 
     /// The operator's orders that are in force.

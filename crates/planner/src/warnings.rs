@@ -60,14 +60,12 @@ pub(crate) fn warn_of_problems(
         if let Some(what) = &observed.unhealthy {
             warnings.push(Warning::Unhealthy { name: name.clone(), what: what.clone() });
         }
-        if let (Some(failing), Some(retry_at)) =
-            (&memory.failing, snapshot.next_try(observed.machine))
-        {
+        if let Some(failing) = &memory.failing {
             warnings.push(Warning::Failing {
                 name: name.clone(),
                 operation: failing.operation,
                 error: failing.error.clone(),
-                retry_at,
+                retry_at: failing.next_try(snapshot.back_off.get(&observed.machine.machine_type)),
             });
         }
     }

@@ -305,21 +305,21 @@ impl Reconciler {
             self.back_off_type(&running.name, kind, &message);
         }
         let operation = running.operation;
-        let retry_at = self.next_try(&running.name, operation);
+        let retry_at = self.next_try(&running.name);
         self.note_of(
             &running.name,
             Happening::Failed { operation, kind, failures, error: message, retry_at },
         );
     }
 
-    /// When what failed is tried again. A creation also waits for the end of its type's back-off.
-    fn next_try(&self, name: &MachineName, operation: Operation) -> Timestamp {
-        let Some(record) = self.records.get(name) else { return self.now };
-        let failing = record.machine.memory.failing.as_ref();
-        let retry_at = failing.map_or(self.now, |failing| failing.retry_at);
-        let back_off = self.back_off.get(&record.machine.machine_type);
-        let back_off = back_off.filter(|_| operation == Operation::Create);
-        back_off.map_or(retry_at, |back_off| retry_at.max(back_off.until))
+    /// When what failed on a machine is tried again.
+    fn next_try(&self, name: &MachineName) -> Timestamp {
+        let machine = self.records.get(name).map(|record| &record.machine);
+        let next = machine.and_then(|machine| {
+            let back_off = self.back_off.get(&machine.machine_type);
+            Some(machine.memory.failing.as_ref()?.next_try(back_off))
+        });
+        next.unwrap_or(self.now)
     }
 
     /// Records a failure of one machine and when to retry; returns how often it has failed in a row.
