@@ -15,7 +15,7 @@ use crate::phases::list_phases;
 use crate::plan::{Attempt, Plan, Provision, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
-use crate::rotation::{Outdated, Rotation};
+use crate::rotation::Rotation;
 use crate::selection::{Blockers, Names, Selection, preference, select};
 use crate::sizing::{AllowedBy, Deferral, Deferred, LimitReached, NoRoom, Sizing};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
@@ -57,7 +57,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         };
         let experience = snapshot.experience.get(machine_type).copied().unwrap_or_default();
         let mut used = 0;
-        let mut leaving = Vec::new();
+        let mut rotation = Rotation::default();
         if let Some(pool) = pool {
             let present = count_existing(&machines);
             let mut sizing = Sizing {
@@ -69,16 +69,15 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
             };
-            let rotation = Rotation::of(pool, sizing.allowed, &machines, &halt);
+            rotation = Rotation::of(pool, sizing.allowed, &machines, &halt);
             sizing.replacing = rotation.replacing();
-            leaving.clone_from(&rotation.leaving);
             let selection =
-                select(pool, sizing.allowed, &machines, &halt, rotation, snapshot.taken_at);
+                select(pool, sizing.allowed, &machines, &halt, &rotation, snapshot.taken_at);
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
         let timeouts = planning.idle_timeouts(machine_type, pool, &experience);
-        planning.retain(pool, &demand.unwrap_or_default(), timeouts, &machines, used, &leaving);
+        planning.retain(pool, &demand.unwrap_or_default(), timeouts, &machines, used, &rotation);
     }
     planning.finish(policy, &machines)
 }
@@ -292,7 +291,7 @@ impl<'a> Planning<'a> {
         (timeout, timeout_of_last): (Seconds, Seconds),
         machines: &[&Observed<'_>],
         used: u32,
-        outdated: &[(usize, Outdated)],
+        rotation: &Rotation<'_>,
     ) {
         let mut room = pool.map_or(0, |pool| pool.max_machines.saturating_sub(used));
         let mut rest: Vec<_> =
@@ -306,10 +305,7 @@ impl<'a> Planning<'a> {
                     queue: &self.snapshot.queue,
                     pool,
                     demand,
-                    outdated: outdated
-                        .iter()
-                        .find(|(index, _)| *index == observed.index)
-                        .map(|(_, why)| *why),
+                    outdated: rotation.why_leaving(observed),
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     grace_period: if last == Some(observed.index) {
                         timeout_of_last

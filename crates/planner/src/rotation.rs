@@ -96,14 +96,19 @@ pub(crate) struct Rotation<'a> {
     /// In use until their replacements are ready.
     pub(crate) in_use: Vec<(Outdated, &'a Observed<'a>)>,
     /// The indices of those that leave now, and why.
-    pub(crate) leaving: Vec<(usize, Outdated)>,
+    leaving: Vec<(usize, Outdated)>,
 }
 
 impl<'a> Rotation<'a> {
     /// Whether the turn of `observed` has come.
     pub(crate) fn includes(&self, observed: &Observed<'_>) -> bool {
         self.in_use.iter().any(|(_, one)| one.index == observed.index)
-            || self.leaving.iter().any(|(index, _)| *index == observed.index)
+            || self.why_leaving(observed).is_some()
+    }
+
+    /// Why `observed` leaves now, if it does.
+    pub(crate) fn why_leaving(&self, observed: &Observed<'_>) -> Option<Outdated> {
+        self.leaving.iter().find(|(index, _)| *index == observed.index).map(|(_, why)| *why)
     }
 
     /// Those in use until their replacements are ready, and why they are replaced.

@@ -50,7 +50,7 @@ pub(crate) fn select<'a>(
     allowed: u32,
     machines: &[&'a Observed<'a>],
     halt: &Blockers<'_>,
-    rotation: Rotation<'a>,
+    rotation: &Rotation<'a>,
     now: Timestamp,
 ) -> Selection<'a> {
     let (usable, unusable): (Vec<&Observed<'_>>, Vec<_>) =
@@ -70,7 +70,7 @@ pub(crate) fn select<'a>(
         .then_some(deferral)
         .flatten()
         .map(|reason| Deferred { machines: missing - create, reason });
-    chosen.extend(rotation.in_use.into_iter().map(|(_, observed)| observed));
+    chosen.extend(rotation.in_use.iter().map(|(_, observed)| *observed));
     Selection { chosen, create, deferred }
 }
 
@@ -116,9 +116,9 @@ fn creations_allowed(
 /// Lower is better.
 ///
 /// By state first. In the same state, busy ones come first (they stay anyway), then those that are not being released,
-/// then those with the most paid time left. The name makes the order total. A machine being released is used again before another is started, but never
-/// replaces one that is in use: otherwise two machines that are charged by the hour would alternate each hour, and both
-/// would stay.
+/// then those with the most paid time left. The name makes the order total. A machine being released is used again
+/// before another is started, but never replaces one that is in use: otherwise two machines that are charged by the hour
+/// would alternate each hour, and both would stay.
 pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
 ) -> (u8, Reverse<u64>, bool, Reverse<Seconds>, &'a MachineName) {
