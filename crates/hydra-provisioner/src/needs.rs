@@ -35,7 +35,9 @@ pub(crate) fn needs(snapshot: &Snapshot, plan: &Plan, refused: Option<&str>) -> 
     let failures = Failures::of(snapshot);
     let mut needs: Vec<_> = refused.map(not_reloaded).into_iter().collect();
     needs.extend(failures.needs(snapshot));
-    let others = plan.warnings.iter().filter(|warning| !failures.tell(warning));
+    // A warning of each failing machine would repeat these.
+    let others = plan.warnings.iter();
+    let others = others.filter(|warning| !matches!(warning, Warning::Failing { .. }));
     needs.extend(others.map(|warning| Need {
         severity: severity(warning),
         text: warning.to_string(),
@@ -78,22 +80,16 @@ impl<'a> Failures<'a> {
         Self(failures)
     }
 
-    /// Whether `warning` is about one of them.
-    fn tell(&self, warning: &Warning) -> bool {
-        let Warning::Failing { name, .. } = warning else { return false };
-        self.0.values().flatten().any(|(machine, _)| machine.name == *name)
-    }
-
     fn needs(&self, snapshot: &Snapshot) -> Vec<Need> {
         let causes = self.0.iter().map(|((machine_type, operation, error), machines)| {
             let next = machines.iter().filter_map(|(machine, _)| snapshot.next_try(machine)).min();
             of_cause(machine_type, operation, error, machines, next)
         });
-        let told = |machine_type: &MachineType, told: &str| {
-            self.0.keys().any(|(other, _, error)| *other == machine_type && told.ends_with(error))
+        let is_known = |machine_type: &MachineType, text: &str| {
+            self.0.keys().any(|(other, _, error)| *other == machine_type && text.ends_with(error))
         };
         let back_offs = snapshot.back_off.iter();
-        let others = back_offs.filter(|(name, back_off)| !told(name, &back_off.error));
+        let others = back_offs.filter(|(name, back_off)| !is_known(name, &back_off.error));
         let others = others.map(|(machine_type, back_off)| Need {
             severity: NeedSeverity::Failed,
             text: format!("{machine_type}: {back_off}; next try at {}", back_off.until),
@@ -143,8 +139,7 @@ fn look(name: &MachineName) -> String {
 
 fn severity(warning: &Warning) -> NeedSeverity {
     match warning {
-        Warning::Failing { .. }
-        | Warning::NoStorage { .. }
+        Warning::NoStorage { .. }
         | Warning::Unlisted { .. }
         | Warning::QueueUnavailable { .. }
         | Warning::NoPoolFor { .. } => NeedSeverity::Failed,

@@ -1,5 +1,7 @@
 //! The state of the farm, shared by the page, `/status.json` and `status --json`.
 
+use std::collections::BTreeMap;
+
 use planner::{
     Demand, Machine, MachineType, Money, Operation, Order, Plan, Policy, QueueStatus, Seconds,
     Sizing, Snapshot, Timestamp, Verdict,
@@ -128,7 +130,12 @@ impl Status {
     ) -> Self {
         let farm = Farm { snapshot, plan, policy };
         let machines: Vec<_> = farm.machines();
-        let types: Vec<_> = policy.pools.keys().map(|t| farm.of_type(t, &machines)).collect();
+        let demand = farm.demand_by_type();
+        let of_type = |name| {
+            let demand = demand.get(name).map_or(&[][..], Vec::as_slice);
+            farm.of_type(name, demand, &machines)
+        };
+        let types: Vec<_> = policy.pools.keys().map(of_type).collect();
         let costs = machines.iter().filter_map(|machine| machine.hourly_cost_micro_dollars);
         let longest = farm.longest_mean_wait();
         Self {
@@ -193,11 +200,15 @@ impl Farm<'_> {
         waits.filter_map(|demand| Some((mean_wait(demand)?, demand.kind.to_string()))).max()
     }
 
-    /// What a type is to build.
-    fn demand_of(&self, name: &MachineType) -> impl Iterator<Item = &Demand> {
-        self.demand()
-            .iter()
-            .filter(move |it| planner::pool_for(self.policy, &it.kind) == Some(name))
+    /// What each type is to build.
+    fn demand_by_type(&self) -> BTreeMap<&MachineType, Vec<&Demand>> {
+        let mut types = BTreeMap::<_, Vec<_>>::new();
+        for demand in self.demand() {
+            if let Some(name) = planner::pool_for(self.policy, &demand.kind) {
+                types.entry(name).or_default().push(demand);
+            }
+        }
+        types
     }
 
     fn cost_by_use(machines: &[MachineStatus]) -> CostByUse {
@@ -213,7 +224,12 @@ impl Farm<'_> {
         costs
     }
 
-    fn of_type(&self, name: &MachineType, machines: &[MachineStatus]) -> TypeStatus {
+    fn of_type(
+        &self,
+        name: &MachineType,
+        demand: &[&Demand],
+        machines: &[MachineStatus],
+    ) -> TypeStatus {
         let of_type: Vec<_> = machines.iter().filter(|m| m.machine_type == name.as_str()).collect();
         let count = |is_it: fn(&MachineStatus) -> bool| {
             of_type.iter().filter(|machine| is_it(machine)).count() as u64
@@ -224,8 +240,8 @@ impl Farm<'_> {
         TypeStatus {
             name: name.to_string(),
             waiting_steps: sizing.and_then(|sizing| sizing.runnable),
-            wait_seconds: self.demand_of(name).filter_map(mean_wait).max(),
-            running_steps: self.demand_of(name).map(|demand| demand.running).sum(),
+            wait_seconds: demand.iter().filter_map(|it| mean_wait(it)).max(),
+            running_steps: demand.iter().map(|it| it.running).sum(),
             machines: of_type.len() as u64,
             ready: count(|machine| machine.mood == Mood::Ready),
             busy: count(|machine| machine.jobs.is_some_and(|jobs| jobs > 0)),
@@ -330,7 +346,7 @@ pub(crate) fn verdict(snapshot: &Snapshot, plan: &Plan, machine: &Machine) -> St
         None => "not judged yet".to_owned(),
     };
     let failing = memory.failing.as_ref().map(|it| {
-        let at = snapshot.next_try(machine).unwrap_or(it.retry_at);
+        let at = it.next_try(snapshot.back_off.get(&machine.machine_type));
         let (operation, failures) = (it.operation, it.failures);
         format!("cannot {operation} it (failure {failures}, next try at {at})")
     });
