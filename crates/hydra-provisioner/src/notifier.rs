@@ -142,18 +142,18 @@ fn run(program: &NotifySettings, news: &[News]) {
     let text = texts.join("\n");
     // `text` is what Slack, Mattermost, Teams and Matrix show; `content` is Discord's, which has this limit.
     let content: String = text.chars().take(MOST_CONTENT).collect();
-    let reported = json!({
+    let payload = json!({
         "version": 1, "text": text, "content": content, "events": events.collect::<Vec<_>>(),
     });
-    if let Err(problem) = hand_over(&program.to, reported.to_string()) {
+    if let Err(problem) = hand_over(&program.to, payload.to_string()) {
         tracing::warn!("notify: {problem}");
     }
 }
 
-fn hand_over(to: &Recipient, reported: String) -> Result<(), String> {
+fn hand_over(to: &Recipient, payload: String) -> Result<(), String> {
     match to {
         Recipient::Command(words) => {
-            let invocation = Invocation::new(words, LIMIT).stdin(reported);
+            let invocation = Invocation::new(words, LIMIT).stdin(payload);
             let problem = match invocation.run() {
                 Ok(output) if output.succeeded() => return Ok(()),
                 Ok(output) => format!("exit code {}: {}", output.code, output.stderr_tail()),
@@ -161,11 +161,11 @@ fn hand_over(to: &Recipient, reported: String) -> Result<(), String> {
             };
             Err(format!("{}: {problem}", invocation.command_line()))
         }
-        Recipient::Webhook(url) => webhook::post(url, reported, LIMIT),
+        Recipient::Webhook(url) => webhook::post(url, payload, LIMIT),
         Recipient::WebhookFile(path) => {
             let url = fs::read_to_string(path)
                 .map_err(|error| format!("cannot read webhookFile {}: {error}", path.display()))?;
-            webhook::post(url.trim(), reported, LIMIT)
+            webhook::post(url.trim(), payload, LIMIT)
         }
     }
 }

@@ -67,14 +67,14 @@ impl MachinesFile {
         let mut entries = self.entries.iter();
         let all_named = machines.into_iter().all(|machine| {
             entries.next().is_some_and(|entry| {
-                let (reported, now) = (&entry.machine, machine);
-                reported.name == now.name
-                    && reported.machine_type == now.machine_type
-                    && reported.address == now.address
-                    && reported.host_name == now.host_name
-                    && reported.ssh_user == now.ssh_user
-                    && reported.ssh_port == now.ssh_port
-                    && reported.host_key == now.host_key
+                let (published, now) = (&entry.machine, machine);
+                published.name == now.name
+                    && published.machine_type == now.machine_type
+                    && published.address == now.address
+                    && published.host_name == now.host_name
+                    && published.ssh_user == now.ssh_user
+                    && published.ssh_port == now.ssh_port
+                    && published.host_key == now.host_key
             })
         });
         all_named && entries.next().is_none() && self.left_out.is_empty()

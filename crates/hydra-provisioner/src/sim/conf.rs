@@ -119,8 +119,8 @@ impl Conf {
     /// The given farm, otherwise the scenario's, otherwise the default with the queue runner that the configuration
     /// connects to.
     fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
-        let reported = self.farm.as_ref().map(|(_, farm)| farm);
-        let mut farm = reported.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
+        let given = self.farm.as_ref().map(|(_, farm)| farm);
+        let mut farm = given.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
         // The configuration's prices apply if the farm has none.
         for (name, pool) in &self.config.policy.pools {
             let Some(price) = pool.dollars_per_hour else { continue };
@@ -129,8 +129,8 @@ impl Conf {
                 model.tariff.price = PriceSeries::constant(price.0);
             }
         }
-        let reported = self.interval.map(Millis::from_seconds);
-        if let Some(interval) = reported.or_else(|| self.comparator?.usual_interval()) {
+        let given = self.interval.map(Millis::from_seconds);
+        if let Some(interval) = given.or_else(|| self.comparator?.usual_interval()) {
             farm.cycle.interval = interval;
         }
         farm

@@ -111,8 +111,8 @@ mod tests {
         assert_eq!((conf.interval, &conf.farm), (None, &None));
         let word: ConfArg = "original,interval=60".parse().unwrap();
         assert_eq!((word.comparator, word.interval), (Some(Comparator::Original), Some(60)));
-        let reported: ConfArg = "original,policy=fixed-farm".parse().unwrap();
-        assert_eq!(reported.path, Path::new("original"));
+        let with_policy: ConfArg = "original,policy=fixed-farm".parse().unwrap();
+        assert_eq!(with_policy.path, Path::new("original"));
         let Ok(both) = with_files(&[word, conf]) else { panic!("there is a file") };
         assert_eq!(both[0].path, Path::new("conf.nix"));
         for (text, message) in [

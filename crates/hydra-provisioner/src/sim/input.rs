@@ -49,8 +49,8 @@ impl Trace {
         Ok(Self { name, work })
     }
 
-    pub(super) fn first_seed(&self, reported: Option<u64>) -> u64 {
-        reported.unwrap_or(match &self.work {
+    pub(super) fn first_seed(&self, given: Option<u64>) -> u64 {
+        given.unwrap_or(match &self.work {
             Work::Recorded(_) => 0,
             Work::Scenario(scenario) => scenario.seed,
         })

@@ -9,11 +9,10 @@ use simulator::simulation::Setup;
 pub(super) fn of(setup: &Setup) -> Vec<String> {
     let mut types: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for name in setup.policy.pools.keys() {
-        let reported = setup.farm.machines.get(name).map(|model| &model.tariff);
+        let given = setup.farm.machines.get(name).map(|model| &model.tariff);
         let usual = MachineModel::default().tariff;
-        let assumed =
-            if reported.is_none_or(|reported| *reported == usual) { " (assumed)" } else { "" };
-        let text = words(reported.unwrap_or(&usual)) + assumed;
+        let assumed = if given.is_none_or(|given| *given == usual) { " (assumed)" } else { "" };
+        let text = words(given.unwrap_or(&usual)) + assumed;
         types.entry(text).or_default().push(name.as_str());
     }
     types.into_iter().map(|(text, names)| format!("{}: {text}", names.join(", "))).collect()

@@ -154,20 +154,20 @@ impl SimulatedQueueRunner {
         let trace = Trace::read(&args.trace)?;
         let seed = trace.first_seed(args.seed);
         let (workload, settings) = trace.work(seed)?;
-        let reported = match &args.farm {
+        let given = match &args.farm {
             Some(file) => Some(input::farm(file)?.queue_runner),
             None => settings,
         };
         let usual = if args.machines_file.is_some() { Settings::CLASSIC } else { Settings::REST };
-        let fits = |reported: &Settings| reported.protocol == usual.protocol;
-        if let (Some(file), false) = (&args.farm, reported.as_ref().is_none_or(fits)) {
+        let fits = |given: &Settings| given.protocol == usual.protocol;
+        if let (Some(file), false) = (&args.farm, given.as_ref().is_none_or(fits)) {
             let message = format!(
                 "{}: queueRunner.protocol must be classic with --machines-file, rest without",
                 file.display()
             );
             return Err(fail(Exit::BadConfig, &message));
         }
-        let settings = reported.filter(fits).unwrap_or(usual);
+        let settings = given.filter(fits).unwrap_or(usual);
         let mut engine = Engine::new();
         if let Some(first) = workload.steps().first() {
             engine.schedule(first.submit, Event::Submit);
@@ -275,7 +275,7 @@ impl SimulatedQueueRunner {
     fn answer(&mut self, method: &Method, url: &str, body: &str) -> (StatusCode, String) {
         let classic = self.tick();
         let now = self.engine.now();
-        let reported = match (method.as_str(), url) {
+        let answer = match (method.as_str(), url) {
             ("GET", "/classic") => Ok(classic),
             ("GET", "/status") => Ok(self.status(now)),
             ("GET", "/status/machines") => {
@@ -286,7 +286,7 @@ impl SimulatedQueueRunner {
             ("PUT" | "DELETE", _) => self.change_builder(method, url, body),
             _ => Err((StatusCode::NOT_FOUND, NOT_HERE.to_owned())),
         };
-        match reported {
+        match answer {
             Ok(answer) => (StatusCode::OK, answer.to_string()),
             Err((code, problem)) => (code, problem + "\n"),
         }
