@@ -17,3 +17,7 @@ pub mod reaper;
 pub mod ssh;
 pub mod state;
 pub mod webhook;
+
+#[cfg(test)]
+#[path = "../../planner/tests/mutations/mod.rs"]
+mod mutations;

@@ -6,6 +6,11 @@ use adapters::config::parse;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
+#[path = "../../planner/tests/mutations/mod.rs"]
+mod mutations;
+
+use mutations::at_least;
+
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -49,14 +54,8 @@ fn everything() -> Value {
     serde_json::from_str(include_str!("data/config/everything.json")).unwrap()
 }
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(10_000), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(at_least(10_000))]
 
     /// Up to three values anywhere in a full configuration are replaced.
     #[test]
@@ -78,7 +77,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(at_least(10_000))]
 
     /// Any bytes of the file's text are replaced.
     #[test]

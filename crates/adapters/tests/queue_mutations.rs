@@ -10,6 +10,11 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
+#[path = "../../planner/tests/mutations/mod.rs"]
+mod mutations;
+
+use mutations::at_least;
+
 const ASKED: Asked = Asked { from: Timestamp(1_795_590_000), to: Timestamp(1_795_590_005) };
 const CLASSIC: [&[u8]; 5] = [
     include_bytes!("data/queue/classic-2018-up.json"),
@@ -172,14 +177,8 @@ fn read_rest(status: &[u8], queues: &[u8]) {
     }
 }
 
-/// Four tests of 2,500 mutated samples each, or as many as `PROPTEST_CASES` says.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(2_500), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(at_least(2_500))]
 
     #[test]
     fn classic_bytes(

@@ -6,6 +6,10 @@ use planner::{Destination, Endpoint, Host, HostPattern};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+mod mutations;
+
+use mutations::at_least;
+
 /// Keys from all releases of both queue runners, first columns of machines files, and invalid text.
 #[test]
 fn spellings_and_their_endpoints() {
@@ -137,14 +141,8 @@ fn places() -> impl Strategy<Value = (Host, u16)> {
     (hosts(), prop_oneof![Just(22_u16), 1..=u16::MAX])
 }
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(10_000), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(at_least(10_000))]
 
     #[test]
     fn all_spellings_are_equal(

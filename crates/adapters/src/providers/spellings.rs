@@ -12,6 +12,7 @@ use proptest::sample::{Index, select};
 use serde_json::json;
 
 use super::wire;
+use crate::mutations::at_least;
 use crate::queue::{Asked, classic};
 
 const NOW: Timestamp = Timestamp(1_795_473_782);
@@ -71,14 +72,8 @@ fn verdict(address: &str, key: &str) -> Option<Verdict> {
     plan.verdicts.into_values().next()
 }
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
-fn config() -> ProptestConfig {
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(10_000), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(at_least(10_000))]
 
     #[test]
     fn no_change_of_a_text_releases_a_busy_machine(

@@ -233,6 +233,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::mutations::at_least;
 
     const NOW: Timestamp = Timestamp(1_795_473_782);
 
@@ -355,14 +356,8 @@ mod tests {
 
     const SAMPLE: &str = r#"{"machines":[{"name":"t-0","type":"x","tag":"t","state":"up","address":"root@[2001:db8::4]:22","host_name":"h","ssh_user":"root","ssh_port":22,"host_key":"ssh-ed25519 AAAA","started_at":1795470000.5,"next_charge_at":"2026-11-23T21:40:00Z"}]}"#;
 
-    /// So many cases, or as many as `PROPTEST_CASES` says.
-    fn config() -> ProptestConfig {
-        let default = ProptestConfig::default();
-        ProptestConfig { cases: default.cases.max(50_000), failure_persistence: None, ..default }
-    }
-
     proptest! {
-        #![proptest_config(config())]
+        #![proptest_config(at_least(50_000))]
 
         /// No mutated answer causes a panic, and used values can be recorded unchanged.
         #[test]

@@ -1,6 +1,6 @@
 //! Cost of machines, and cost limits.
 
-use planner::{MachineType, Money, Operation, Timestamp};
+use planner::{MachineType, Money, Operation, Spent, Timestamp};
 use reconciler::{Event, OperationErrorKind, State};
 
 use crate::harness::{Harness, TYPE, configuration, error, pool, up};
@@ -17,9 +17,8 @@ fn harness() -> Harness {
     harness
 }
 
-#[test]
-fn the_cost_of_a_machine_is_remembered_when_it_is_gone() {
-    let mut harness = harness();
+/// The whole life of a machine. Returns since when it cost.
+fn create_and_destroy(harness: &mut Harness) -> Timestamp {
     harness.queue(1, &[]);
     harness.pass(60);
     harness.end(Operation::Create, 0, Ok(up(0)));
@@ -31,7 +30,18 @@ fn the_cost_of_a_machine_is_remembered_when_it_is_gone() {
     harness.queue(0, &[Harness::disabled(0, 0)]);
     let began = harness.disk.records[&crate::harness::name(0)].machine.memory.paid.unwrap().since;
     harness.end(Operation::Destroy, 0, Ok(up(0)));
-    let spent = harness.disk.experience[&MachineType::new(TYPE)].spent;
+    began
+}
+
+fn spent(harness: &Harness) -> Spent {
+    harness.disk.experience[&MachineType::new(TYPE)].spent
+}
+
+#[test]
+fn the_cost_of_a_machine_is_remembered_when_it_is_gone() {
+    let mut harness = harness();
+    let began = create_and_destroy(&mut harness);
+    let spent = spent(&harness);
     assert_eq!(spent.today, DOLLAR.for_time(Timestamp(harness.now).since(began)));
     assert!((Money(160_000)..Money(180_000)).contains(&spent.today), "{spent:?}");
 }
@@ -61,17 +71,7 @@ fn a_failed_creation_costs_nothing() {
 #[test]
 fn setting_the_clock_makes_no_money_available() {
     let mut harness = harness();
-    harness.queue(1, &[]);
-    harness.pass(60);
-    harness.end(Operation::Create, 0, Ok(up(0)));
-    harness.list(&[up(0)]);
-    harness.end(Operation::Deploy, 0, Ok(up(0)));
-    harness.pass(540);
-    harness.queue(0, &[Harness::listed(0, 0)]);
-    harness.queue(0, &[Harness::disabled(0, 0)]);
-    harness.queue(0, &[Harness::disabled(0, 0)]);
-    harness.end(Operation::Destroy, 0, Ok(up(0)));
-    let spent = |harness: &Harness| harness.disk.experience[&MachineType::new(TYPE)].spent;
+    create_and_destroy(&mut harness);
     let before = spent(&harness);
     assert!(before.today > Money(0));
     for seconds in [25 * 3600, -25 * 3600_i64] {
