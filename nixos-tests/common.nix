@@ -55,6 +55,23 @@ in
       ];
     };
 
+  # The same as a service that looks each second, with a status page. The test starts it: not before the queue status
+  # exists.
+  service =
+    { lib, pkgs, ... }:
+    {
+      environment.systemPackages = [ pkgs.curl ];
+      services.hydra-provisioner = {
+        watch = true;
+        metricsAddress = "127.0.0.1:9478";
+        settings = {
+          pollInterval = 1;
+          listInterval = 1;
+        };
+      };
+      systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
+    };
+
   # Python, to put before a test's own script.
   script = ''
     import json

@@ -6,35 +6,23 @@
   name = "hydra-provisioner-lease";
 
   nodes.server =
-    {
-      config,
-      lib,
-      pkgs,
-      ...
-    }:
+    { config, lib, ... }:
     let
       inherit (config.services.hydra-provisioner) package;
     in
     {
-      imports = [ common.server ];
-      environment.systemPackages = [ pkgs.curl ];
+      imports = [
+        common.server
+        common.service
+      ];
       services.postgresql = {
         enable = true;
         ensureDatabases = [ "hydra" ];
         ensureUsers = [ { name = "hydra-provisioner"; } ];
       };
-      services.hydra-provisioner = {
-        watch = true;
-        metricsAddress = "127.0.0.1:9478";
-        settings = {
-          pollInterval = 1;
-          listInterval = 1;
-          lease.postgresql = "host=/run/postgresql user=hydra-provisioner dbname=hydra";
-        };
-      };
+      services.hydra-provisioner.settings.lease.postgresql =
+        "host=/run/postgresql user=hydra-provisioner dbname=hydra";
       systemd.services = {
-        # Not before the queue status exists.
-        hydra-provisioner.wantedBy = lib.mkForce [ ];
         second = {
           description = "Hydra provisioner of another host";
           serviceConfig = {

@@ -7,33 +7,22 @@
   name = "hydra-provisioner-never-waits";
 
   nodes.server =
-    {
-      config,
-      lib,
-      pkgs,
-      ...
-    }:
+    { config, ... }:
     let
       inherit (config.services.hydra-provisioner.settings) systemTypes;
     in
     {
-      imports = [ common.server ];
-      environment.systemPackages = [ pkgs.curl ];
-      services.hydra-provisioner = {
-        watch = true;
-        metricsAddress = "127.0.0.1:9478";
-        settings = {
-          pollInterval = 1;
-          listInterval = 1;
-          parallelism = 8;
-          systemTypes."x86_64-linux:kvm" = {
-            inherit (systemTypes.x86_64-linux) provider;
-            runnablesPerMachine = 1;
-          };
+      imports = [
+        common.server
+        common.service
+      ];
+      services.hydra-provisioner.settings = {
+        parallelism = 8;
+        systemTypes."x86_64-linux:kvm" = {
+          inherit (systemTypes.x86_64-linux) provider;
+          runnablesPerMachine = 1;
         };
       };
-      # Not before the queue status exists.
-      systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
     };
 
   testScript = common.script + ''

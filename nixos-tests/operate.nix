@@ -5,28 +5,20 @@
 {
   name = "hydra-provisioner-operate";
 
-  nodes.server =
-    { lib, pkgs, ... }:
-    {
-      imports = [ common.server ];
-      environment.systemPackages = [ pkgs.curl ];
-      services.hydra-provisioner = {
-        watch = true;
-        metricsAddress = "127.0.0.1:9478";
-        prometheus.enable = true;
-        settings = {
-          pollInterval = 1;
-          listInterval = 1;
-          systemTypes.x86_64-linux.gracePeriod = 1;
-        };
-      };
-      services.prometheus = {
-        enable = true;
-        globalConfig.scrape_interval = "1s";
-      };
-      # Not before the queue status exists.
-      systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
+  nodes.server = {
+    imports = [
+      common.server
+      common.service
+    ];
+    services.hydra-provisioner = {
+      prometheus.enable = true;
+      settings.systemTypes.x86_64-linux.gracePeriod = 1;
     };
+    services.prometheus = {
+      enable = true;
+      globalConfig.scrape_interval = "1s";
+    };
+  };
 
   testScript = common.script + ''
     def query(expression: str) -> list[str]:

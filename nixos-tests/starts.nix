@@ -6,19 +6,17 @@
   name = "hydra-provisioner-starts";
 
   nodes.server =
-    { lib, pkgs, ... }:
+    { lib, ... }:
     {
-      imports = [ common.server ];
-      environment.systemPackages = [ pkgs.curl ];
+      imports = [
+        common.server
+        common.service
+      ];
       services.hydra-provisioner = {
         # A file that the test can change: `settings` are checked when the system is built.
         configFile = "/var/lib/test/conf.json";
         settings.systemTypes = lib.mkForce { };
-        watch = true;
-        metricsAddress = "127.0.0.1:9478";
       };
-      # Not before the configuration exists.
-      systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
     };
 
   testScript = common.script + ''
