@@ -1,5 +1,6 @@
-"""Emulators of the clouds, and a provisioner's files beside each: for `check-clouds` and `check-cloud-faults`."""
+"""Emulators of the clouds, and a provisioner's files beside each: for `check-clouds`, `check-cloud-faults` and `bench-clouds`."""
 
+import contextlib
 import copy
 import json
 import os
@@ -109,18 +110,36 @@ class Cloud:
     def run(self, kill: dict | None = None) -> int:
         """Runs one cycle; the exit code, or -9."""
         command = ["sh", "-c", 'read -r _; exec "$@"', "sh", self.program, "--log", "warn", self.folder / "conf.json"]
-        environment = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self.set_kill({**kill, "pid": process.pid} if kill else {})
         self.output, _ = process.communicate(b"\n")
         return process.returncode
 
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+
+    @contextlib.contextmanager
+    def service(self):
+        """The provisioner as a service. Its log is the output of what fails meanwhile or later."""
+        command = [self.program, "--log", "warn", "run", "--watch", self.folder / "conf.json"]
+        path = self.folder / "watch.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield
+        except AssertionError:
+            sys.stdout.write(path.read_text(errors="replace")[-2000:])
+            raise
+        finally:
+            process.terminate()
+            process.wait()
+            self.output = path.read_bytes()
+
     def plan(self) -> str:
-        environment = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
         command = [self.program, "--log", "error", "plan", self.folder / "conf.json"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+        return subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=False).stdout
 
     def settle(self, machines: dict[str, int], what: str) -> None:
         """Runs until all is as it should be: nothing left, nothing twice, and the machines file says the same."""
@@ -262,11 +281,7 @@ class Ec2(Cloud):
         configuration = json.loads((self.folder / "conf.json").read_text())
         configuration["systemTypes"][TYPES[0]] |= {"minMachines": 1, "maxMachines": 2}
         (self.folder / "conf.json").write_text(json.dumps(configuration))
-        environment = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
-        command = [self.program, "--log", "warn", "run", "--watch", self.folder / "conf.json"]
-        with (self.folder / "watch.log").open("wb") as log:
-            service = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
+        with self.service():
             self.within(120, lambda: len(self.published()) == 1, "nothing was published")
             address = self.published()[0]
             instance = re.findall(r"<instanceId>(.*?)</instanceId>", self.listing())[0]
@@ -280,10 +295,6 @@ class Ec2(Cloud):
             self.within(60, lambda: len(self.published()) == 1, "no successor was published")
             self.within(60, lambda: instance not in self.listing(), "it was not terminated")
             zones = re.findall(r"<availabilityZone>(.*?)</availabilityZone>", self.listing())
-        finally:
-            service.terminate()
-            service.wait()
-            self.output = (self.folder / "watch.log").read_bytes()
         if max(unlisted, asked) > 1:
             self.fail(f"{unlisted:.2f} s after the notice it was unlisted, {asked:.2f} s after it its successor asked for")
         if self.places[0] in zones:
