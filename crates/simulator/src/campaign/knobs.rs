@@ -54,8 +54,9 @@ impl Knobs {
     pub fn draw(seed: Seed) -> Self {
         let mut rng = seed.stream(Purpose::Knobs, 0);
         let mut policy = draw_policy(&mut rng);
-        let farm = draw_farm(&mut rng, &policy);
+        let mut farm = draw_farm(&mut rng, &policy);
         draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
+        draw_clock_faults(&mut seed.stream(Purpose::Knobs, 3), &mut farm.faults);
         Self {
             seed: seed.0,
             policy,
@@ -256,7 +257,16 @@ fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
             build_fails: small_chance(rng, 50_000),
             queue_runner_stops: small_chance(rng, 300_000),
             queue_runner_down_for: minutes(30),
+            ..Faults::default()
         },
+    }
+}
+
+/// Clocks are set in a third of the cases.
+fn draw_clock_faults(rng: &mut Random, faults: &mut Faults) {
+    let chance = u32::try_from(rng.below(300_000)).unwrap_or(0);
+    if rng.chance(333_333) {
+        faults.clock_steps = chance;
     }
 }
 

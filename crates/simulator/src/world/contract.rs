@@ -16,7 +16,7 @@ impl SimWorld {
         let now = self.engine.now();
         let lost = self.by_chance(self.farm.faults.no_queue_status);
         if self.queue_runner_is_up && !lost {
-            QueueStatus::Up(self.queue_runner.status(now, Farm::EPOCH))
+            QueueStatus::Up(self.answer_of_queue_runner())
         } else {
             self.checker.log(now, LogEntry::NoQueueStatus);
             QueueStatus::Unavailable("the queue runner does not answer".to_owned())

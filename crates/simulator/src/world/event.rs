@@ -57,6 +57,8 @@ pub(super) enum Event {
         /// The run of the provisioner.
         run: u64,
     },
+    /// A clock may be set at random.
+    MaySetClock,
     /// A delayed answer arrives.
     Answer {
         /// Its number.

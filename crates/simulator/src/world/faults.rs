@@ -28,6 +28,8 @@ pub struct Faults {
     pub log_fails: u32,
     /// The provisioner is killed within five minutes, between two effects, with all running operations.
     pub killed: u32,
+    /// The clock of the provisioner or of the queue runner is set within half an hour, by up to two hours.
+    pub clock_steps: u32,
     /// The provider has no capacity.
     pub no_capacity: u32,
     /// An operation fails without effect.
@@ -69,6 +71,7 @@ impl Default for Faults {
             publish_fails: 0,
             log_fails: 0,
             killed: 0,
+            clock_steps: 0,
             no_capacity: 0,
             step_fails: 0,
             answer_lost: 0,

@@ -3,6 +3,7 @@
 
 mod builds;
 mod checker;
+mod clocks;
 mod contract;
 mod event;
 mod farm;
@@ -29,6 +30,7 @@ use crate::queue_runner::{Host, Offer, QueueRunner, Start};
 use crate::workload::Workload;
 use checker::Checker;
 pub use checker::{Rule, Violation};
+use clocks::Clocks;
 use event::Event;
 pub use farm::{CycleTiming, Farm, Limits, Notices};
 pub use faults::Faults;
@@ -58,6 +60,7 @@ pub struct SimWorld {
     queue_runner: QueueRunner,
     queue_runner_dice: Random,
     queue_runner_is_up: bool,
+    clocks: Clocks,
     /// The classic queue runner's next check of the machines file, if the file has changed.
     reading: bool,
     /// Reused for every dispatch.
@@ -99,6 +102,7 @@ impl SimWorld {
             queue_runner: QueueRunner::new(farm.queue_runner, Arc::clone(&workload)),
             queue_runner_dice: seed.stream(Purpose::QueueRunner, 0),
             queue_runner_is_up: true,
+            clocks: Clocks::default(),
             reading: false,
             starts: Vec::new(),
             due: Vec::new(),
@@ -213,6 +217,7 @@ impl SimWorld {
             self.engine.schedule(incident.at + incident.length, Event::IncidentEnds(at));
         }
         self.expect_queue_runner_trouble();
+        self.expect_clock_steps();
         self.engine.schedule(self.farm.cycle.first, Event::ProvisionerStarts);
     }
 
@@ -245,6 +250,7 @@ impl SimWorld {
             Event::ProvisionerStarts if self.original.is_none() => self.start_provisioner(),
             Event::ProvisionerStarts | Event::OriginalCycle => self.begin_original_cycle(),
             Event::MayKill { run } => self.may_kill(run),
+            Event::MaySetClock => self.may_set_clock(),
             Event::Answer { number } => self.answer_arrives(number),
             Event::IncidentBegins(at) => self.begin_incident(at),
             Event::IncidentEnds(at) => {

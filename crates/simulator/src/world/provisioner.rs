@@ -10,7 +10,7 @@ use reconciler::{
 
 use super::checker::{LogEntry, Rule};
 use super::event::Event;
-use super::{Farm, Planted, SimWorld};
+use super::{Planted, SimWorld};
 use crate::engine::{Millis, Purpose, Random, Seed};
 use crate::queue_runner::Host;
 
@@ -160,12 +160,8 @@ impl SimWorld {
     /// When the provisioner's loop wakes up without an event.
     pub(super) fn next_turn_at(&self) -> Option<Millis> {
         let at = self.provisioner.reconciler.as_ref()?.poll_timeout()?;
-        let Timestamp(epoch) = Farm::EPOCH.0;
+        let Timestamp(epoch) = self.provisioner_epoch().0;
         Some(Millis(at.0.saturating_sub(epoch).saturating_mul(1000)))
-    }
-
-    fn timestamp(&self) -> Timestamp {
-        Farm::EPOCH.at(self.now())
     }
 
     /// Starts the provisioner with what is on disk.

@@ -59,7 +59,8 @@ impl SimWorld {
                 format!("with {} machines cost {hourly} an hour, {most} are allowed", machine.name)
             });
         }
-        if let Some(most) = limits.daily {
+        // By a clock that was set the day begins at another time.
+        if let Some(most) = limits.daily.filter(|_| !self.clocks.was_set) {
             self.expect_limit(spent < u128::from(most.0), || {
                 format!("{} is asked for, {most} a day are spent", machine.name)
             });

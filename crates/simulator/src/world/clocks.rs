@@ -1,0 +1,93 @@
+//! Clocks that are set: the provisioner's and the queue runner's.
+
+use planner::{Queue, Timestamp};
+use reconciler::Event as LoopEvent;
+
+use super::checker::LogEntry;
+use super::event::Event;
+use super::{Farm, SimWorld};
+use crate::engine::Millis;
+use crate::queue_runner::Epoch;
+
+/// How often a clock may be set at random.
+const CLOCK_INTERVAL: Millis = Millis::from_minutes(30);
+/// The largest error of a clock.
+const MOST_SECONDS: u64 = 3600;
+
+/// A clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Provisioner,
+    QueueRunner,
+}
+
+/// The errors of the clocks, in seconds: positive if ahead.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clocks {
+    provisioner: i64,
+    queue_runner: i64,
+    /// Whether the provisioner's was ever set.
+    pub(super) was_set: bool,
+}
+
+impl SimWorld {
+    /// The time by the provisioner's clock.
+    pub(super) fn timestamp(&self) -> Timestamp {
+        self.provisioner_epoch().at(self.now())
+    }
+
+    /// Virtual time zero by the provisioner's clock.
+    pub(super) fn provisioner_epoch(&self) -> Epoch {
+        Epoch(Farm::EPOCH.0.shifted(self.clocks.provisioner))
+    }
+
+    pub(super) fn expect_clock_steps(&mut self) {
+        if self.farm.faults.clock_steps > 0 {
+            self.engine.schedule_in(CLOCK_INTERVAL, Event::MaySetClock);
+        }
+    }
+
+    /// A clock may be set. When faults end, both are set right: with a clock that stays wrong by more than half an hour, a
+    /// paid hour never seems to end.
+    pub(super) fn may_set_clock(&mut self) {
+        if !self.in_trouble() {
+            self.set_clock(Whose::Provisioner, 0);
+            self.set_clock(Whose::QueueRunner, 0);
+            return;
+        }
+        self.engine.schedule_in(CLOCK_INTERVAL, Event::MaySetClock);
+        if self.by_chance(self.farm.faults.clock_steps) {
+            let rng = &mut self.provisioner.rng;
+            let ahead = rng.below(2 * MOST_SECONDS).cast_signed() - MOST_SECONDS.cast_signed();
+            let is_ours = rng.chance(500_000);
+            self.set_clock(if is_ours { Whose::Provisioner } else { Whose::QueueRunner }, ahead);
+        }
+    }
+
+    fn set_clock(&mut self, whose: Whose, ahead: i64) {
+        let clock = match whose {
+            Whose::Provisioner => &mut self.clocks.provisioner,
+            Whose::QueueRunner => &mut self.clocks.queue_runner,
+        };
+        let seconds = ahead - std::mem::replace(clock, ahead);
+        let now = self.now();
+        self.checker.log(now, LogEntry::ClockSet(whose, seconds));
+        if whose == Whose::Provisioner && seconds != 0 {
+            self.clocks.was_set = true;
+            if self.reconciler().is_some() {
+                self.tell(LoopEvent::ClockStepped { seconds });
+            }
+        }
+    }
+
+    /// The queue runner's answer. The adapters convert its times to the provisioner's clock.
+    pub(super) fn answer_of_queue_runner(&self) -> Queue {
+        let now = self.now();
+        let Clocks { provisioner, queue_runner, .. } = self.clocks;
+        Queue {
+            time: Some(Farm::EPOCH.at(now).shifted(queue_runner)),
+            clock_offset_seconds: queue_runner - provisioner,
+            ..self.queue_runner.status(now, self.provisioner_epoch())
+        }
+    }
+}
