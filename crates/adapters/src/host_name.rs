@@ -14,13 +14,14 @@ pub(crate) struct OwnName {
 }
 
 /// Parses `printed`, the output of [`ASK_HOST_NAME`], of a machine; its provider reports `reported`. The
-/// machine's own name is used.
+/// machine's own name is used. Lines before the last one are a login shell's.
 ///
 /// # Errors
-/// If it is not a single host name.
+/// If its last line is not a single host name.
 pub(crate) fn own_name(printed: &[u8], reported: Option<&Host>) -> Result<OwnName, String> {
     let text = String::from_utf8_lossy(printed);
-    let [word] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+    let last = text.trim_end().lines().last().unwrap_or_default();
+    let [word] = last.split_whitespace().collect::<Vec<_>>()[..] else {
         return Err(format!("`uname -n` on it printed \"{}\"", escape(&text)));
     };
     let host_name: Host =
@@ -44,6 +45,7 @@ mod tests {
             ("farm-0\n", None, Ok(("farm-0", false))),
             ("Farm-0.\n", Some("farm-0"), Ok(("farm-0", false))),
             ("farm-0\n", Some("farm-0.example.org"), Ok(("farm-0", true))),
+            ("Welcome to NixOS!\n\nfarm-0\n", Some("farm-0"), Ok(("farm-0", false))),
             ("", Some("farm-0"), Err("`uname -n` on it printed \"\"")),
             ("two words", None, Err("`uname -n` on it printed \"two words\"")),
             (

@@ -72,9 +72,13 @@ fn replace(path: &Path, text: &str, mode: MachinesFileMode) -> Result<Published,
     } else {
         path.to_owned()
     };
-    let old = match fs::read(&path) {
+    let old = match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        old => old.map_err(see)?,
+        // Reading a pipe may never end, and a device must not be replaced.
+        Ok(metadata) if !metadata.is_file() => {
+            return Err("it is not a regular file; see machinesFile".to_owned());
+        }
+        _ => fs::read(&path).map_err(see)?,
     };
     if old == text.as_bytes() {
         return Ok(Published::Unchanged);
@@ -193,6 +197,22 @@ mod tests {
             let expected = if is_written { new.as_str() } else { before.unwrap_or_default() };
             let seen = write(folder.path(), before, mode);
             assert_eq!(seen, (is_written, expected.to_owned()), "{before:?}");
+        }
+    }
+
+    /// Reading a pipe does not end, and a device must not be replaced by a file.
+    #[test]
+    fn only_regular_files_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for path in [&pipe, &link, &folder.path().to_owned()] {
+            for mode in [MachinesFileMode::Own, MachinesFileMode::Takeover] {
+                let problem = replace(path, "new\n", mode).unwrap_err();
+                assert_eq!(problem, "it is not a regular file; see machinesFile", "{path:?}");
+            }
         }
     }
 

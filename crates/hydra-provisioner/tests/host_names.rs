@@ -169,3 +169,40 @@ fn a_told_name_alone_does_not_release_a_machine_while_somebody_unknown_builds() 
         assert_eq!(farm.machines().len(), 1);
     }
 }
+
+/// A provider confuses two machines: it reports the name of another, idle builder. What it reports is no evidence until
+/// the machine has confirmed it, so its builder, which builds, is not stopped.
+#[test]
+fn the_reported_name_of_an_idle_builder_does_not_release_a_machine() {
+    let cell = Arc::new(Mutex::new(status(1, &json!({}))));
+    let farm = silent_farm(&cell);
+    let provider = "sh \"$(dirname \"$0\")/provider\" \"$(dirname \"$0\")\" \"$1\" |
+        sed 's/\"host_name\": \"[^\"]*\"/\"host_name\": \"elsewhere\"/g'";
+    script(&farm, "silent-provider", provider);
+    script(&farm, "ssh", "case \"$*\" in *'uname -n') exit 1 ;; esac");
+    run(&farm);
+    assert_eq!(farm.machines().len(), 1);
+    for answer in ["exit 1", "echo", "echo who are you"] {
+        script(
+            &farm,
+            "ssh",
+            &format!(
+                "case \"$*\" in *'uname -n') {answer} ;; *stop*) echo >\"$(dirname \"$0\")/stopped\" ;; esac"
+            ),
+        );
+        let elsewhere = json!({ "stats": { "currentJobs": 0, "idleSince": 1 } });
+        *cell.lock().unwrap() = status(
+            0,
+            &json!({
+                "its-own-name": { "stats": { "currentJobs": 1, "idleSince": 0 } }, "elsewhere": elsewhere,
+            }),
+        );
+        let kept = stdout(&run(&farm));
+        assert!(
+            kept.contains("has not confirmed its host name yet, and it may be its-own-name"),
+            "{kept}"
+        );
+        assert_eq!(farm.machines().len(), 1);
+        assert!(!farm.path("stopped").exists(), "{answer}");
+    }
+}

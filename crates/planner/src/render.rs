@@ -224,7 +224,12 @@ impl Display for KeepReason {
             Self::ProviderUnavailable => f.write_str("its provider cannot list it"),
             Self::QueueUnavailable => f.write_str("the queue status is unavailable"),
             Self::DuplicateName => f.write_str("another machine has the same name"),
-            Self::MayBeBuilder { builder } => write!(f, "{}", MayBeReason(builder)),
+            Self::MayBeBuilder { builder } => {
+                write!(f, "the queue runner does not list it, and {}", MayBe(builder))
+            }
+            Self::UnconfirmedName { builder } => {
+                write!(f, "the machine has not confirmed its host name yet, and {}", MayBe(builder))
+            }
             Self::Destroyed { at } => {
                 write!(f, "destroyed at {at}, but its provider still lists it")
             }
@@ -260,16 +265,15 @@ impl Display for KeepReason {
     }
 }
 
-/// Why a machine stays that may be a builder under another name.
-pub(crate) struct MayBeReason<'a>(pub(crate) &'a Host);
+/// The builder that a machine may be under another name.
+struct MayBe<'a>(&'a Host);
 
-impl Display for MayBeReason<'_> {
+impl Display for MayBe<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let builder = self.0.to_string();
         write!(
             f,
-            "the queue runner does not list it, and it may be {}, which is building and unknown here (if it \
-             is yours, add it to otherMachines)",
+            "it may be {}, which is building and unknown here (if it is yours, add it to otherMachines)",
             escape(&builder)
         )
     }

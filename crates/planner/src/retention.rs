@@ -78,7 +78,12 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         return keep(KeepReason::DuplicateName, AcceptsJobs::No);
     }
     if let Some(builder) = observed.may_be {
-        return keep(KeepReason::MayBeBuilder { builder: builder.clone() }, unchanged(observed));
+        let builder = builder.clone();
+        let reason = match observed.in_queue {
+            None => KeepReason::MayBeBuilder { builder },
+            Some(_) => KeepReason::UnconfirmedName { builder },
+        };
+        return keep(reason, unchanged(observed));
     }
     if observed.jobs() > 0 && !observed.machine.state.is_live() {
         // The queue runner's report overrides the provider's: a building machine is never released.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineType, Operation};
+use planner::{Host, Machine, MachineType, Operation};
 use reconciler::{Done, OperationError, OperationErrorKind, Task};
 
 use crate::command::CancelToken;
@@ -88,7 +88,7 @@ impl Operations {
                 let message = format!("its builder cannot be started: {message}");
                 OperationError { kind, message }
             })?;
-            self.learn_host_name(&mut done, deadline);
+            self.learn_host_name(&mut done, deadline)?;
         }
         if self.settings.touch_keep_alive && !provider.boots_with_keep_alive() {
             match self.touch(&done.machine, deadline) {
@@ -104,25 +104,28 @@ impl Operations {
 
     /// The current queue runner identifies builders by the result of `gethostname`, which providers may not
     /// know. It is read at every deployment: a machine may get its name only during boot, or get another one
-    /// later.
-    fn learn_host_name(&self, done: &mut Done, deadline: Instant) {
+    /// later. A name that its provider reports must be confirmed, because the wrong one can be that of an idle
+    /// builder while this machine builds.
+    fn learn_host_name(&self, done: &mut Done, deadline: Instant) -> Result<(), OperationError> {
         let machine = &mut done.machine;
-        let reported = machine.host_name.clone();
-        let asked = self
-            .ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline)
-            .map_err(|error| error.to_string());
-        match asked.and_then(|printed| own_name(&printed, reported.as_ref())) {
+        let asked = self.ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline);
+        if let Err(error @ SshError::NotConnected { .. }) = asked {
+            return Err(error.into());
+        }
+        let printed = asked.map_err(|error| error.to_string());
+        match printed.and_then(|printed| own_name(&printed, machine.host_name.as_ref())) {
             Ok(OwnName { host_name, contradiction }) => {
                 machine.host_name = Some(host_name);
                 done.warnings.extend(contradiction);
             }
-            Err(reason) if reported.is_some() => {
-                tracing::debug!(machine = %machine.name, "cannot ask for its host name: {reason}");
-            }
-            Err(reason) => done.warnings.push(format!(
-                "its host name is not known, so it stays while an unknown builder is busy: {reason}"
-            )),
+            Err(reason) => match &machine.host_name {
+                Some(reported) => return Err(unconfirmed(reported, &reason)),
+                None => done.warnings.push(format!(
+                    "its host name is not known, so it stays while an unknown builder is busy: {reason}"
+                )),
+            },
         }
+        Ok(())
     }
 
     fn drain(&self, machine: &Machine, limit: Duration) -> Result<Done, OperationError> {
@@ -157,6 +160,15 @@ impl Operations {
                 result => return result,
             }
         }
+    }
+}
+
+fn unconfirmed(reported: &Host, reason: &str) -> OperationError {
+    OperationError {
+        kind: OperationErrorKind::Failed,
+        message: format!(
+            "its provider reports the host name {reported}, which the machine must confirm: {reason}"
+        ),
     }
 }
 

@@ -126,6 +126,17 @@ fn outputs_being_copied() {
         let queue = up(at(1000, status.as_bytes()));
         assert_eq!(queue.copying_steps, copying, "{active} active, {jobs} reported");
     }
+    for (counts, copying) in [
+        (r#""nrStepsCopyingFrom":1"#, 1),
+        (r#""nrActiveSteps":0,"nrStepsBuilding":1,"nrStepsCopyingTo":1"#, 2),
+        (r#""nrActiveSteps":1,"nrStepsCopyingFrom":1"#, 1),
+        (r#""nrActiveSteps":0,"nrStepsCopyingFrom":"many""#, 1),
+        (r#""nrStepsWaiting":4"#, 0),
+    ] {
+        let machines = r#""machines":{"a":{"enabled":true,"currentJobs":0}}"#;
+        let queue = up(at(1000, format!(r#"{{"status":"up",{counts},{machines}}}"#).as_bytes()));
+        assert_eq!(queue.copying_steps, copying, "{counts}");
+    }
 }
 
 /// The values that show unhealthy machines, and how fast the others are.

@@ -103,15 +103,18 @@ fn is_up(status: &Map<String, Value>) -> Result<(), String> {
 
 /// Active steps beyond the jobs of all machines. Since April 2025 a machine's job ends when its outputs begin
 /// to be copied (`reservation.reset()` in `State::buildRemote`, `build-remote.cc`), and the step ends only
-/// after that. `reported_jobs` is the number of reported jobs of all machines.
+/// after that. `reported_jobs` is the number of reported jobs of all machines. The phases of active steps are
+/// counted separately; of counts that contradict each other the greater one is used.
 fn copying_steps(status: Fields<'_>, reported_jobs: u64, warnings: &mut Warnings) -> u64 {
-    match status.count("nrActiveSteps") {
-        Ok(active) => active.unwrap_or(0).saturating_sub(reported_jobs),
-        Err(problem) => {
+    let mut count = |key| {
+        status.count(key).map(Option::unwrap_or_default).unwrap_or_else(|problem| {
             warnings.add(format!("queue status: {problem}; outputs may be being copied"));
-            1
-        }
-    }
+            reported_jobs.saturating_add(1)
+        })
+    };
+    let phases = ["nrStepsCopyingTo", "nrStepsBuilding", "nrStepsCopyingFrom"].map(&mut count);
+    let in_phases = phases.into_iter().fold(0, u64::saturating_add);
+    count("nrActiveSteps").max(in_phases).saturating_sub(reported_jobs)
 }
 
 /// `State::abortUnsupported` (`dispatcher.cc`) counts the steps that no machine supports, and removes the
