@@ -106,11 +106,12 @@ fn is_up(status: &Map<String, Value>) -> Result<(), String> {
 /// after that. `reported_jobs` is the number of reported jobs of all machines. The phases of active steps are
 /// counted separately; of counts that contradict each other the greater one is used.
 fn copying_steps(status: Fields<'_>, reported_jobs: u64, warnings: &mut Warnings) -> u64 {
-    let mut count = |key| {
-        status.count(key).map(Option::unwrap_or_default).unwrap_or_else(|problem| {
+    let mut count = |key| match status.count(key) {
+        Ok(count) => count.unwrap_or(0),
+        Err(problem) => {
             warnings.add(format!("queue status: {problem}; outputs may be being copied"));
             reported_jobs.saturating_add(1)
-        })
+        }
     };
     let phases = ["nrStepsCopyingTo", "nrStepsBuilding", "nrStepsCopyingFrom"].map(&mut count);
     let in_phases = phases.into_iter().fold(0, u64::saturating_add);
