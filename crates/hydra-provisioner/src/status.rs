@@ -286,7 +286,7 @@ impl Farm<'_> {
             jobs,
             slots: pool.map_or(0, |pool| pool.max_jobs),
             started_at: machine.started_at,
-            paid_until: machine.next_charge_at.filter(|at| *at > self.snapshot.taken_at),
+            paid_until: machine.charge_at().filter(|at| *at > self.snapshot.taken_at),
             hourly_cost_micro_dollars: price.filter(|_| machine.state.is_live()),
             mood: self.mood(machine),
             verdict: verdict(self.snapshot, self.plan, machine),

@@ -74,6 +74,6 @@ pub use snapshot::{
     Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
     Resource, Snapshot,
 };
-pub use spending::{Paid, Spent};
+pub use spending::{Charged, Paid, Spent};
 pub use store_uri::StoreUri;
 pub use time::{Seconds, Timestamp};

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
-use crate::spending::Paid;
+use crate::spending::{Charged, Paid};
 use crate::time::{Seconds, Timestamp};
 
 /// The memory of one machine. A machine that was just found has the default one.
@@ -25,6 +25,9 @@ pub struct Memory {
     /// The billed time. `None` while it costs nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paid: Option<Paid>,
+    /// The last charge that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
     /// Its latest operations failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
@@ -86,6 +89,7 @@ impl Memory {
             requested_at,
             ready_since,
             paid,
+            charged,
             failing,
             under_way,
             listed: _,
@@ -117,6 +121,10 @@ impl Memory {
         ];
         for time in times.into_iter().flatten() {
             *time = time.shifted(seconds);
+        }
+        if let Some(charged) = charged {
+            charged.after = charged.after.shifted(seconds);
+            charged.by = charged.by.shifted(seconds);
         }
         if let Some(failing) = failing {
             failing.retry_at = failing.retry_at.shifted(seconds);

@@ -256,10 +256,11 @@ fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestam
     if context.demand.running > 0 { Some(observed.now) } else { context.demand.last_active }
 }
 
-/// Since when the machine has been idle: the latest of its last build, its start and its readiness.
+/// Since when the machine has been idle: the latest of its last build and its readiness. While it is not ready, its start
+/// counts, which is by its provider's clock.
 fn idle_since(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
     let memory = &observed.machine.memory;
-    let begin = observed.machine.started_at.max(memory.ready_since).max(memory.known_since);
+    let begin = memory.ready_since.or(observed.machine.started_at).max(memory.known_since);
     let own = observed.in_queue.and_then(|seen| seen.idle_since);
     match begin {
         Some(_) => begin.max(own),

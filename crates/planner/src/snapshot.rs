@@ -126,7 +126,7 @@ pub struct Machine {
     /// When it was started, if the provider reports it.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
-    /// When the next charge is due. Its time is paid for until then. `None`: charged by the second.
+    /// When the next charge is due, by the provider's clock. Its time is paid for until then. `None`: charged by the second.
     #[serde(default)]
     pub next_charge_at: Option<Timestamp>,
     /// The tag that the provider reports for it, if any.
@@ -172,17 +172,23 @@ impl Machine {
         }
     }
 
+    /// When the next charge is due, by our clock.
+    pub fn charge_at(&self) -> Option<Timestamp> {
+        let at = self.next_charge_at?;
+        Some(self.memory.charged.map_or(at, |charged| charged.correct(at)))
+    }
+
     /// Until when its time is paid for at `now`. When the last listing is older than its next charge, each started hour
     /// since then counts as charged.
     pub fn paid_until(&self, now: Timestamp) -> Timestamp {
-        let Some(at) = self.next_charge_at else { return now };
+        let Some(at) = self.charge_at() else { return now };
         let hours = now.since(at).0.div_ceil(Seconds::from_minutes(60).0);
         at.after(Seconds(hours.saturating_mul(Seconds::from_minutes(60).0)))
     }
 
     /// How much paid time is left at `now`; zero when charged by the second.
     pub fn paid_time_left(&self, now: Timestamp) -> Seconds {
-        self.next_charge_at.map_or(Seconds(0), |at| at.since(now))
+        self.charge_at().map_or(Seconds(0), |at| at.since(now))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::money::Money;
-use crate::time::Timestamp;
+use crate::time::{Seconds, Timestamp};
 
 /// The billed time of a machine, and its price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,26 @@ pub struct Paid {
     /// The price of its type per hour at that time; `None`: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dollars_per_hour: Option<Money>,
+}
+
+/// A charge that was seen: the start of a machine, or its provider's next charge changed from one listing to the next.
+/// Provider and provisioner may disagree about the time, but not about a length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Charged {
+    /// By our clock, the charge was later than this.
+    pub after: Timestamp,
+    /// By our clock, the charge was earlier than this.
+    pub by: Timestamp,
+    /// How much time it pays for.
+    pub period: Seconds,
+}
+
+impl Charged {
+    /// `next_charge_at`, reported by the provider, by our clock.
+    pub(crate) fn correct(self, next_charge_at: Timestamp) -> Timestamp {
+        next_charge_at.max(self.after.after(self.period)).min(self.by.after(self.period))
+    }
 }
 
 /// The cost of machines that no longer cost anything.

@@ -12,6 +12,7 @@ use crate::history::Happening;
 use crate::provider::Asked;
 use crate::reconciler::Reconciler;
 use crate::record::Record;
+use crate::spending::charges_of;
 
 /// How long a listed machine may be missing before it counts as gone. A single wrong listing must not count.
 const MISSING_TIMEOUT: Seconds = Seconds(120);
@@ -134,6 +135,7 @@ impl Reconciler {
         let mut not_ours: BTreeSet<_> = not_ours.into_iter().collect();
         let mut duplicates = BTreeMap::new();
         let mut listed = BTreeSet::new();
+        let charges = charges_of(&machines);
         for machine in machines {
             let name = machine.name.clone();
             if !self.is_ours(&name, machine.tag.as_ref()) {
@@ -148,6 +150,8 @@ impl Reconciler {
         self.note_never_created(id, &listed, asked);
         if let Some(provider) = self.providers.get_mut(id) {
             self.changed |= provider.duplicates != duplicates || provider.not_ours != not_ours;
+            provider.charges = charges;
+            provider.charges_asked_at = provider.last_asked;
             provider.duplicates = duplicates;
             provider.not_ours = not_ours;
         }
@@ -214,6 +218,11 @@ impl Reconciler {
             (Some(known), Some(reported)) => reported > known.after(REBOOT_MARGIN),
             _ => false,
         };
+        let shown = self.providers.get(id).and_then(|provider| provider.charge_before(&name));
+        if rebooted {
+            record.machine.memory.charged = None;
+        }
+        record.note_charge(&machine, shown.filter(|_| !rebooted), now);
         let is_interrupted = machine.interrupted;
         record.describe(machine);
         let is_up = matches!(record.machine.state, MachineState::Up | MachineState::Unreachable);

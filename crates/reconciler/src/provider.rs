@@ -23,6 +23,10 @@ pub(crate) struct Provider {
     pub(crate) listed: Sequence,
     /// The resources that its machines share, as of the last listing.
     pub(crate) resources: Vec<Resource>,
+    /// The next charges of its machines as of that listing, by its clock.
+    pub(crate) charges: BTreeMap<MachineName, Timestamp>,
+    /// When that listing was requested.
+    pub(crate) charges_asked_at: Option<Timestamp>,
     /// Further machines with a name that another machine already has.
     pub(crate) duplicates: BTreeMap<MachineName, Machine>,
     /// Listed machines that are not ours.

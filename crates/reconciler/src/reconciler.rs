@@ -287,7 +287,9 @@ impl Reconciler {
         }
         for provider in self.providers.values_mut() {
             provider.last_asked = provider.last_asked.map(|at| at.shifted(seconds));
+            provider.charges_asked_at = provider.charges_asked_at.map(|at| at.shifted(seconds));
         }
+        self.first_plan_at = self.first_plan_at.shifted(seconds);
         self.planned_at = self.planned_at.shifted(seconds);
         self.operations.shift(seconds);
         self.questions.shift(seconds);

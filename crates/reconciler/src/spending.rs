@@ -1,8 +1,12 @@
 //! Billing of machines: from the request for their creation or start until they are off or gone.
 
-use planner::{MachineName, MachineState, Paid, Timestamp};
+use std::collections::BTreeMap;
 
+use planner::{Charged, Machine, MachineName, MachineState, Paid, Timestamp};
+
+use crate::provider::Provider;
 use crate::reconciler::Reconciler;
+use crate::record::Record;
 
 impl Reconciler {
     /// A machine costs from its request, or from its own start.
@@ -26,6 +30,7 @@ impl Reconciler {
         let pool = self.configuration.policy.pools.get(&machine_type);
         let price = paid.dollars_per_hour.or_else(|| pool?.dollars_per_hour).unwrap_or_default();
         let until = record.machine.paid_until(now);
+        record.machine.memory.charged = None;
         self.learn(&machine_type, |known| {
             known.spent = known.spent.with((paid.since, until), price, now);
         });
@@ -41,6 +46,41 @@ impl Reconciler {
                 self.start_billing(name, started_at.min(self.now));
             }
             _ => {}
+        }
+    }
+}
+
+/// The next charges that a listing shows.
+pub(crate) fn charges_of(machines: &[Machine]) -> BTreeMap<MachineName, Timestamp> {
+    let running = machines.iter().filter(|machine| machine.state.is_live());
+    running.filter_map(|machine| Some((machine.name.clone(), machine.next_charge_at?))).collect()
+}
+
+impl Provider {
+    /// The next charge of a machine as of the last listing, and when that was requested.
+    pub(crate) fn charge_before(&self, name: &MachineName) -> Option<(Timestamp, Timestamp)> {
+        self.charges.get(name).copied().zip(self.charges_asked_at)
+    }
+}
+
+impl Record {
+    /// The listing of `now` shows `machine`; `before` is what the listing before it showed.
+    pub(crate) fn note_charge(
+        &mut self,
+        machine: &Machine,
+        before: Option<(Timestamp, Timestamp)>,
+        now: Timestamp,
+    ) {
+        let Some(next) = machine.next_charge_at.filter(|_| machine.state.is_live()) else { return };
+        let memory = &mut self.machine.memory;
+        if let Some((charge, after)) = before.filter(|(charge, _)| *charge < next) {
+            memory.charged = Some(Charged { after, by: now, period: next.since(charge) });
+        }
+        // It started after we asked for it, and before we saw it.
+        let requested = memory.requested_at.and(memory.paid).zip(machine.started_at);
+        if let (None, Some((paid, started_at))) = (memory.charged, requested) {
+            let period = next.since(started_at);
+            memory.charged = Some(Charged { after: paid.since, by: now, period });
         }
     }
 }

@@ -231,6 +231,29 @@ fn a_planner_that_takes_a_renamed_machine_for_drained_is_found() {
     expect_found(forgets_names, Rule::NeverReleaseBusy);
 }
 
+/// A clock that was set is not noticed: remembered times are not moved with it.
+#[test]
+fn a_loop_that_does_not_notice_that_its_clock_was_set_is_found() {
+    let filter = |_: &mut Option<QueueStatus>, event| match event {
+        Event::ClockStepped { .. } => Event::ClockStepped { seconds: 0 },
+        event => event,
+    };
+    expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::BackOff);
+}
+
+/// The provider's next charge counts as if its clock were ours.
+#[test]
+fn a_planner_that_does_not_correct_the_next_charge_is_found() {
+    fn believes(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut snapshot = snapshot.clone();
+        for machine in &mut snapshot.machines {
+            machine.memory.charged = None;
+        }
+        planner::plan(policy, &snapshot)
+    }
+    expect_found(believes, Rule::Converge);
+}
+
 /// A seed that violates a rule is shrunk to the necessary parts, and to the same each time.
 #[test]
 fn a_broken_rule_is_shrunk_to_a_short_history() {

@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod listing;
 mod orders;
+mod paid_time;
 mod queue;
 mod release;
 mod spending;

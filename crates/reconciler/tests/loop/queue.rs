@@ -173,3 +173,16 @@ fn setting_the_clock_changes_no_wait() {
         assert!(harness.file.is_empty(), "{step}");
     }
 }
+
+/// Nobody answers: the first plan is made after 30 s, whatever the clock says.
+#[test]
+fn setting_the_clock_does_not_delay_the_first_plan() {
+    let mut harness = Harness::new(pool());
+    harness.pass(10);
+    harness.now -= 7200;
+    harness.tell(Event::ClockStepped { seconds: -7200 });
+    harness.pass(19);
+    assert!(harness.reconciler.seen().is_none());
+    harness.pass(2);
+    assert!(harness.reconciler.seen().is_some(), "the first plan");
+}

@@ -10,7 +10,7 @@ use crate::engine::Millis;
 use crate::queue_runner::Epoch;
 
 /// How often a clock may be set at random.
-const CLOCK_INTERVAL: Millis = Millis::from_minutes(30);
+const CLOCK_INTERVAL: Millis = Millis::from_minutes(5);
 /// The largest error of a clock.
 const MOST_SECONDS: u64 = 3600;
 
@@ -47,12 +47,9 @@ impl SimWorld {
         }
     }
 
-    /// A clock may be set. When faults end, both are set right: with a clock that stays wrong by more than half an hour, a
-    /// paid hour never seems to end.
+    /// A clock may be set. When faults end, it stays as it is.
     pub(super) fn may_set_clock(&mut self) {
         if !self.in_trouble() {
-            self.set_clock(Whose::Provisioner, 0);
-            self.set_clock(Whose::QueueRunner, 0);
             return;
         }
         self.engine.schedule_in(CLOCK_INTERVAL, Event::MaySetClock);
@@ -75,7 +72,7 @@ impl SimWorld {
         if whose == Whose::Provisioner && seconds != 0 {
             self.clocks.was_set = true;
             if self.reconciler().is_some() {
-                self.tell(LoopEvent::ClockStepped { seconds });
+                self.tell_first(LoopEvent::ClockStepped { seconds });
             }
         }
     }

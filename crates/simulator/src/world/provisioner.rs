@@ -287,6 +287,12 @@ impl SimWorld {
         provisioner.inbox.push(event);
     }
 
+    /// Tells an event before those that it has not processed yet.
+    pub(super) fn tell_first(&mut self, event: LoopEvent) {
+        self.tell(event);
+        self.provisioner.inbox.rotate_right(1);
+    }
+
     /// The events that it has not processed yet, the latest first.
     pub(super) fn take_event(&mut self) -> Option<LoopEvent> {
         self.provisioner.inbox.pop()
