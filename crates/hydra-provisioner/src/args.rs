@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
 
-use simulator::json::nearest;
+use adapters::config::nearest;
 
 use crate::console::installed_conf;
 use crate::exit::EXIT_CODES;
@@ -108,7 +108,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SECONDS", conflicts_with = "watch")]
     pub(crate) wait: Option<u64>,
     /// Append every snapshot and plan to FILE, for `sim replay`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide = cfg!(not(feature = "sim")))]
     pub(crate) record: Option<PathBuf>,
 }
 
@@ -205,6 +205,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Generate(Generate),
     /// Simulate: what would a configuration cost, and how long would steps wait?
+    #[cfg(feature = "sim")]
     #[command(subcommand)]
     Sim(crate::sim::args::Sim),
     /// Explain a machine's verdict or a type's number of machines: the rule, its inputs, and when it changes

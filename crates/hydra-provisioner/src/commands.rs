@@ -16,6 +16,7 @@ use crate::history::{Wanted, history};
 use crate::init::init;
 use crate::look::{at_work, look};
 use crate::run::run_once;
+#[cfg(feature = "sim")]
 use crate::sim::sim;
 use crate::status::Status;
 use crate::watch::watch;
@@ -65,6 +66,7 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::Retry(args)), _) => orders::retry(&args),
         (Some(Command::Init(args)), _) => init(&args),
         (Some(Command::Check { conf }), _) => check(&conf),
+        #[cfg(feature = "sim")]
         (Some(Command::Sim(what)), _) => sim(what),
         (Some(Command::Why { name, conf }), _) => why(&conf, &name),
         (Some(Command::Cost { conf, json }), _) => cost::cost(&conf, json),

@@ -22,6 +22,7 @@ mod recording;
 mod run;
 mod service;
 mod session;
+#[cfg(feature = "sim")]
 mod sim;
 mod standby;
 mod status;

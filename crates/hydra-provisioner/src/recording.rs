@@ -1,15 +1,14 @@
 //! `--record FILE`: snapshots and plans, for `sim replay`.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use planner::Plan;
 use reconciler::Reconciler;
-use simulator::trace::{Observation, append_observation, recording_header};
 
 use crate::console::fail;
 use crate::exit::Exit;
+#[cfg(feature = "sim")]
+use crate::sim::recording::append;
 
 /// Appends an observation whenever the plan has changed.
 pub(crate) struct Recorder {
@@ -30,8 +29,7 @@ impl Recorder {
             return;
         }
         self.last = Some(plan.clone());
-        let observation = Observation { snapshot: seen.clone(), plan: plan.clone() };
-        if let Err(error) = append(file, &observation) {
+        if let Err(error) = append(file, seen, plan) {
             let what = format!("cannot record to {}: {error}", file.display());
             self.result = Err(fail(Exit::Unexpected, &what));
         }
@@ -43,14 +41,7 @@ impl Recorder {
     }
 }
 
-/// Existing content is never changed.
-fn append(file: &Path, observation: &Observation) -> io::Result<()> {
-    // Each line is one write, so that a crash leaves no partial line.
-    let mut line = Vec::new();
-    let mut file = fs::OpenOptions::new().append(true).create(true).open(file)?;
-    if file.metadata()?.len() == 0 {
-        recording_header(&mut line)?;
-    }
-    append_observation(observation, &mut line)?;
-    file.write_all(&line)
+#[cfg(not(feature = "sim"))]
+fn append(_: &std::path::Path, _: &planner::Snapshot, _: &Plan) -> std::io::Result<()> {
+    Err(std::io::Error::other("this program was built without the simulator (cargo feature `sim`)"))
 }

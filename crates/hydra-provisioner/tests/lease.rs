@@ -1,5 +1,6 @@
 //! Two hosts, one of them active: `lease.postgresql` with a real PostgreSQL.
 
+#![cfg(feature = "lease")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod farm;

@@ -297,6 +297,7 @@ fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
 }
 
 /// Kind 21: x86_64-linux machines build i686-linux steps in the simulator too, with both queue runners.
+#[cfg(feature = "sim")]
 #[test]
 fn simulated_machines_build_i686_steps() {
     const STEPS: &str = r#"{"format":"hydra-provisioner-workload","version":1}

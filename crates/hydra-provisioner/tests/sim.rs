@@ -1,5 +1,6 @@
 //! `sim` as a user runs it.
 
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 mod farm;

@@ -1,5 +1,6 @@
 //! What `sim` accepts and rejects, as a user runs it.
 
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::fs;

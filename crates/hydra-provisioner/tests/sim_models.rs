@@ -1,5 +1,6 @@
 //! Effects of the models of machines and of the queue runner on a simulation, as a user sees them.
 
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::fmt::Write as _;

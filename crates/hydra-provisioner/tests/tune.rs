@@ -1,5 +1,6 @@
 //! `sim tune` and `sim merge`, as a user sees them.
 
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::fs;

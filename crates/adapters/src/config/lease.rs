@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-use postgres::Config;
-use postgres::config::SslMode;
-
 use super::reader::Attrs;
 
 /// A lease in a PostgreSQL database.
@@ -38,9 +35,17 @@ pub(super) fn read(root: &Attrs<'_>) -> Option<LeaseSettings> {
     Some(LeaseSettings { postgresql: postgresql?, password_file })
 }
 
+#[cfg(not(feature = "lease"))]
+fn problem(_: &str) -> Option<String> {
+    Some("this program was built without leases (cargo feature `lease`); remove lease, or use the complete program".to_owned())
+}
+
 /// The problem of `text`, without its value: it may contain a password.
+#[cfg(feature = "lease")]
 fn problem(text: &str) -> Option<String> {
-    let config: Config = match text.parse() {
+    use postgres::config::SslMode;
+
+    let config: postgres::Config = match text.parse() {
         Ok(config) => config,
         Err(error) => {
             return Some(format!(

@@ -25,7 +25,7 @@ pub use cost::HourlyCost;
 pub use lease::LeaseSettings;
 pub use notify::{NotifySettings, Occasion, Recipient};
 pub use parse::{option_names, parse};
-pub use reader::Problem;
+pub use reader::{Problem, nearest};
 pub use schedule::ScheduleEntry;
 pub use settings::{
     Config, Limits, MachinesFileMode, MachinesFileSettings, MachinesFileTarget, QueueSettings,

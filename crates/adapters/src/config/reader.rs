@@ -222,7 +222,7 @@ impl<'a> Attrs<'a> {
     pub(super) fn finish(self) -> BTreeSet<&'static str> {
         let asked = self.asked.borrow().clone();
         for name in self.map.keys().filter(|name| !asked.contains(name.as_str())) {
-            let hint = nearest(name, &asked)
+            let hint = nearest(name, asked.iter().copied())
                 .map_or_else(String::new, |near| format!("; did you mean {near}?"));
             self.problem(name, format!("unknown option{hint}"));
         }
@@ -230,12 +230,12 @@ impl<'a> Attrs<'a> {
     }
 }
 
-/// The known name that is near enough to be the intended one.
-fn nearest(name: &str, known: &BTreeSet<&'static str>) -> Option<&'static str> {
+/// The known name that was probably meant by `name`.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), *known))
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
         .min()
         .map(|(_, known)| known)

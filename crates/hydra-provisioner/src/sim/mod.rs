@@ -10,6 +10,7 @@ mod input;
 mod layout;
 mod page;
 mod prices;
+pub(crate) mod recording;
 mod report;
 mod runs;
 mod serve;
