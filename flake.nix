@@ -15,6 +15,7 @@
     {
       packages = forEachSystem (pkgs: rec {
         hydra-provisioner = pkgs.callPackage ./nix/package.nix { };
+        hydra-provisioner-minimal = hydra-provisioner.override { minimal = true; };
         default = hydra-provisioner;
         build-machine-image =
           (lib.nixosSystem {

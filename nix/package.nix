@@ -1,3 +1,4 @@
+# The package. `minimal` leaves out the simulator (`sim`) and leases, and with them 67 of 248 crates.
 {
   lib,
   installShellFiles,
@@ -11,14 +12,17 @@
   python3,
   qemu,
   strace,
+  testers,
   util-linux,
+
+  minimal ? false,
 }:
 
 let
   workspace = (lib.importTOML ../Cargo.toml).workspace.package;
 in
-rustPlatform.buildRustPackage {
-  pname = "hydra-provisioner";
+rustPlatform.buildRustPackage (finalAttrs: {
+  pname = "hydra-provisioner" + lib.optionalString minimal "-minimal";
   inherit (workspace) version;
 
   src = lib.fileset.toSource {
@@ -38,6 +42,10 @@ rustPlatform.buildRustPackage {
 
   # All dependencies come from the crate registry; one from git would need its hash in `outputHashes` here.
   cargoLock.lockFile = ../Cargo.lock;
+
+  buildNoDefaultFeatures = minimal;
+  # The tests need both; they are those of the complete package.
+  doCheck = !minimal;
 
   nativeBuildInputs = [
     installShellFiles
@@ -88,10 +96,22 @@ rustPlatform.buildRustPackage {
       --fish <("$out/bin/hydra-provisioner" generate completions fish)
   '';
 
+  passthru.tests.version = testers.testVersion { package = finalAttrs.finalPackage; };
+
+  # There is no public repository yet, so no homepage and no changelog.
   meta = {
-    description = "Creates and releases build machines for a Hydra, as its queue needs them";
+    description =
+      "Autoscaler for the build machines of a Hydra"
+      + lib.optionalString minimal " (without simulator and leases)";
+    longDescription = ''
+      Watches the queue of a Hydra, creates build machines when steps wait (EC2, Hetzner Cloud, NixOps, QEMU, or your own
+      program), and releases them when they are idle, within limits of number and cost. A simulator answers what a
+      configuration would have cost and how long steps would have waited.
+    '';
     license = lib.licenses.gpl3Plus;
+    sourceProvenance = [ lib.sourceTypes.fromSource ];
+    maintainers = [ ];
     mainProgram = "hydra-provisioner";
     platforms = lib.platforms.linux;
   };
-}
+})
