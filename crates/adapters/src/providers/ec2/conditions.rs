@@ -108,7 +108,8 @@ impl Conditions {
         match statuses(&impaired).and_then(|impaired| Ok((impaired, statuses(&ending)?))) {
             Ok((impaired, ending)) => {
                 let mut state = self.lock();
-                state.impaired = impaired.into_iter().map(|one| one.instance_id).collect();
+                let impaired = impaired.into_iter().filter(wire::InstanceStatus::is_impaired);
+                state.impaired = impaired.map(|one| one.instance_id).collect();
                 let ending = ending.into_iter().filter(wire::InstanceStatus::has_open_event);
                 state.interrupted.extend(ending.map(|one| one.instance_id));
             }

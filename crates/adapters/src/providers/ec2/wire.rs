@@ -148,6 +148,14 @@ pub(super) struct InstanceStatus {
     pub(super) instance_id: String,
     #[serde(default)]
     events_set: Items<ScheduledEvent>,
+    #[serde(rename = "instanceStatus")]
+    checks: Option<StatusSummary>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusSummary {
+    #[serde(default)]
+    status: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,6 +165,11 @@ struct ScheduledEvent {
 }
 
 impl InstanceStatus {
+    /// Whether its checks fail. Only such instances were asked for, but an emulator may ignore the filter.
+    pub(super) fn is_impaired(&self) -> bool {
+        self.checks.as_ref().is_none_or(|summary| summary.status == "impaired")
+    }
+
     /// Whether one of its scheduled events is still to come: past ones are listed for a week.
     pub(super) fn has_open_event(&self) -> bool {
         let is_past =
@@ -278,6 +291,18 @@ mod tests {
         assert!(status("The instance is running on degraded hardware"));
         assert!(!status("[Completed] The instance is running on degraded hardware"));
         assert!(!status("[Canceled] The instance is running on degraded hardware"));
+    }
+
+    #[test]
+    fn a_healthy_instance_is_not_impaired_even_if_it_is_listed() {
+        for (status, expected) in [("ok", false), ("initializing", false), ("impaired", true)] {
+            let xml = format!(
+                "<R><instanceStatusSet><item><instanceId>i-1</instanceId>\
+                 <instanceStatus><details/><status>{status}</status></instanceStatus></item></instanceStatusSet></R>"
+            );
+            let answer: DescribeInstanceStatus = quick_xml::de::from_str(&xml).unwrap();
+            assert_eq!(answer.instance_status_set.item[0].is_impaired(), expected, "{status}");
+        }
     }
 
     #[test]
