@@ -32,29 +32,45 @@ let
   ];
   # `null`: the program's default.
   optional =
-    type: description:
+    type:
     mkOption {
       type = types.nullOr type;
       default = null;
-      inherit description;
     };
-  dollarsOption = optional dollars;
+  noted = note: option: option // { description = note; };
+  inSeconds = noted "Seconds, or a string such as `\"10m\"`.";
+  inMebibytes = noted "MiB, or a string such as `\"4G\"`.";
+  duration = types.either types.ints.unsigned (types.strMatching "([0-9]+[smhd])+");
+  mebibytes = types.either types.ints.unsigned (types.strMatching "[0-9]+[MGT]");
 in
+# Options have no description here except what only the module's user must know: see texts.nix.
 {
-  inherit dollarsOption optional;
+  inherit
+    inMebibytes
+    inSeconds
+    mebibytes
+    noted
+    optional
+    ;
+  dollars = optional dollars;
+
+  durationOr =
+    default:
+    inSeconds (mkOption {
+      type = duration;
+      inherit default;
+    });
+  optionalDuration = inSeconds (optional duration);
+  idleTimeout = inSeconds (optional (types.either (types.enum [ "auto" ]) duration));
 
   # How long a machine may take to become ready, in seconds.
   comesUpWithin = settings: seconds settings.createTimeout + seconds settings.deployTimeout;
 
   absolutePath = types.strMatching "/.*";
-  # The description of a duration.
-  inSeconds = what: "Seconds, or a string such as `\"10m\"`: ${what}";
-  duration = types.either types.ints.unsigned (types.strMatching "([0-9]+[smhd])+");
-  mebibytes = types.either types.ints.unsigned (types.strMatching "[0-9]+[MGT]");
 
-  costLimits = owner: {
-    maxHourlyCost = dollarsOption "Maximum dollars per hour of ${owner}. Every type needs `dollarsPerHour`.";
-    maxDailyCost = dollarsOption "Maximum dollars per day (UTC) of ${owner}.";
-    maxMonthlyCost = dollarsOption "Maximum dollars per month (UTC) of ${owner}.";
+  costLimits = {
+    maxHourlyCost = optional dollars;
+    maxDailyCost = optional dollars;
+    maxMonthlyCost = optional dollars;
   };
 }

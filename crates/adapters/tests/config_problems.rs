@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapters::config::{option_names, parse};
+use adapters::config::parse;
 use adapters::driver::{ASK_HOST_NAME, TOUCH_KEEP_ALIVE};
 use serde_json::{Value, json};
 
@@ -436,25 +435,6 @@ fn all_problems_at_once() {
     );
 }
 
-/// `docs/configuration.md` has a table row for every option and for nothing else.
-#[test]
-fn every_option_is_documented() {
-    let documented: BTreeSet<_> = table_rows("configuration.md").collect();
-    assert_eq!(documented, option_names());
-}
-
-/// The NixOS module (options in `docs/module-options.md`) has every option with its own type. It does not
-/// offer the old name of `statusCommand`.
-#[test]
-fn every_option_is_one_of_the_nixos_module() {
-    let typed: BTreeSet<_> = table_rows("module-options.md")
-        .filter_map(|name| name.strip_prefix("settings.").map(str::to_owned))
-        .collect();
-    let mut expected = option_names();
-    expected.remove("sshCommand");
-    assert_eq!(typed, expected);
-}
-
 /// Restricted keys permit at least our own commands on a NixOS build machine.
 #[test]
 fn every_command_for_a_machine_is_allowed_by_the_nixos_module() {
@@ -473,15 +453,4 @@ fn every_command_for_a_machine_is_allowed_by_the_nixos_module() {
 
 fn docs(page: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page)
-}
-
-/// The names in the first column of a page's tables, with `T` for a type's name.
-fn table_rows(page: &str) -> impl Iterator<Item = String> {
-    let text = fs::read_to_string(docs(page)).unwrap();
-    let names: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
-        .map(|(name, _)| name.replace("systemTypes.<T>", "systemTypes.T"))
-        .collect();
-    names.into_iter()
 }

@@ -65,8 +65,10 @@ pub(super) fn choices(attrs: &Attrs<'_>, name: &'static str, what: &str) -> Vec<
 /// The numbers of objects in the cloud.
 pub(super) fn numbers(attrs: &Attrs<'_>, name: &'static str) -> Vec<u64> {
     let Some(value) = attrs.get(name) else { return Vec::new() };
-    let numbers: Option<Vec<_>> =
-        value.as_array().and_then(|items| items.iter().map(Value::as_u64).collect());
+    let Some(items) = value.as_array() else {
+        return attrs.mismatch(name, "a list of numbers", value).unwrap_or_default();
+    };
+    let numbers: Option<Vec<_>> = items.iter().map(Value::as_u64).collect();
     numbers.unwrap_or_else(|| {
         attrs.problem(name, "must be a list of numbers (not names)");
         Vec::new()
