@@ -72,6 +72,75 @@ in
       systemd.services.hydra-provisioner.wantedBy = lib.mkForce [ ];
     };
 
+  # EC2 as moto emulates it, on the node `server`.
+  moto =
+    { pkgs, ... }:
+    let
+      python = pkgs.python3.withPackages (
+        packages: [ packages.moto ] ++ packages.moto.optional-dependencies.server
+      );
+    in
+    {
+      environment.systemPackages = [ pkgs.curl ];
+      networking.firewall.allowedTCPPorts = [ 5000 ];
+      systemd.services.moto = {
+        description = "EC2 of moto";
+        wantedBy = [ "multi-user.target" ];
+        environment.MOTO_EC2_LOAD_DEFAULT_AMIS = "false";
+        serviceConfig = {
+          ExecStart = "${python}/bin/python3 -m moto.server -H 0.0.0.0 -p 5000";
+          DynamicUser = true;
+        };
+      };
+    };
+
+  # Machines are instances there, instead of files. They need no ssh.
+  instances =
+    { lib, ... }:
+    {
+      services.hydra-provisioner = {
+        credentials.ec2 = "/var/lib/test/credentials";
+        settings.systemTypes.x86_64-linux.provider = lib.mkForce {
+          ec2 = {
+            endpoint = "http://server:5000";
+            region = "eu-central-1";
+            credentialsFile = "/run/credentials/hydra-provisioner.service/ec2";
+            image = "ami-12345678";
+            instanceTypes = [ "c7i.large" ];
+            authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
+          };
+        };
+      };
+      # Anything: moto does not check them.
+      systemd.tmpfiles.rules = [
+        "f /var/lib/test/credentials 0600 root root - [default]\\naws_access_key_id=AKIATEST\\naws_secret_access_key=secret\\n"
+      ];
+    };
+
+  # Python for these, after `script`.
+  instancesScript = ''
+    import re
+
+
+    def asked(request: str, **filters: str) -> str:
+        """The command that asks moto. Filters: `state`, and `tag` of the provisioner."""
+        names = {"state": "instance-state-name", "tag": "tag:hydra-provisioner:tag"}
+        for number, (name, value) in enumerate(filters.items(), 1):
+            request += f"&Filter.{number}.Name={names[name]}&Filter.{number}.Value.1={value}"
+        signed = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+        return f"curl -sf -H 'authorization: {signed}' -d 'Version=2016-11-15&{request}' http://localhost:5000"
+
+
+    def instances(state: str) -> list[str]:
+        """The names of our instances in a state."""
+        answer = server.succeed(asked("Action=DescribeInstances", state=state, tag="hydra-provisioned"))
+        return sorted(re.findall(r"<key>hydra-provisioner:name</key>\s*<value>(.*?)</value>", answer))
+
+
+    server.succeed("systemctl start moto.service")
+    server.wait_for_open_port(5000)
+  '';
+
   # Python, to put before a test's own script.
   script = ''
     import json

@@ -1,91 +1,101 @@
-# Two provisioners with one tag and a lease in PostgreSQL: one is active, and the other one takes over. The second
-# one is another service of the same machine, with its own state and machines file, as on another host.
+# Two hosts with one tag and a lease in PostgreSQL: one is active, and the other one takes over. Hydra's host has the
+# database; their machines are instances of one cloud.
 { common, ... }:
 
+let
+  provisioner = {
+    imports = [
+      common.server
+      common.service
+      common.instances
+    ];
+    services.hydra-provisioner.settings.lease.postgresql =
+      "host=server user=hydra-provisioner dbname=hydra";
+  };
+in
 {
   name = "hydra-provisioner-lease";
 
-  nodes.server =
-    { config, lib, ... }:
-    let
-      inherit (config.services.hydra-provisioner) package;
-    in
+  nodes.server = {
+    imports = [
+      provisioner
+      common.moto
+    ];
+    networking.firewall.allowedTCPPorts = [ 5432 ];
+    services.postgresql = {
+      enable = true;
+      enableTCPIP = true;
+      authentication = "host hydra hydra-provisioner all trust";
+      ensureDatabases = [ "hydra" ];
+      ensureUsers = [ { name = "hydra-provisioner"; } ];
+    };
+  };
+
+  nodes.standby =
+    { lib, ... }:
     {
-      imports = [
-        common.server
-        common.service
-      ];
-      services.postgresql = {
-        enable = true;
-        ensureDatabases = [ "hydra" ];
-        ensureUsers = [ { name = "hydra-provisioner"; } ];
-      };
-      services.hydra-provisioner.settings.lease.postgresql =
-        "host=/run/postgresql user=hydra-provisioner dbname=hydra";
-      systemd.services = {
-        second = {
-          description = "Hydra provisioner of another host";
-          serviceConfig = {
-            ExecStart = "${lib.getExe package} run --watch --listen 127.0.0.1:9479 /var/lib/test/second.json";
-            User = "hydra-provisioner";
-            StateDirectory = "second";
-          };
-        };
-      };
+      imports = [ provisioner ];
+      # Where this test runs in containers, both have one network.
+      services.hydra-provisioner.metricsAddress = lib.mkForce "127.0.0.1:9479";
     };
 
-  testScript = common.script + ''
-    SECOND = "second.service"
-    MACHINES_OF_SECOND = "/var/lib/second/machines"
+  testScript =
+    common.script
+    + common.instancesScript
+    + ''
+      ACTIVE = "grep -x 'hydra_provisioner_active 1'"
+      on_server = f"curl -sf http://127.0.0.1:9478/metrics | {ACTIVE}"
+      on_standby = f"curl -sf http://127.0.0.1:9479/metrics | {ACTIVE}"
+      stands_by = "curl -s http://127.0.0.1:{}/readyz | grep -F 'stands by'"
 
 
-    def active(port: int) -> str:
-        """A command that succeeds while the provisioner with this port is active."""
-        return f"curl -sf http://127.0.0.1:{port}/metrics | grep -x 'hydra_provisioner_active 1'"
+      def both_see(runnable: int) -> None:
+          """Both ask the same queue runner."""
+          queue(runnable)
+          answer = server.succeed("cat /var/lib/test/status.json")
+          standby.succeed(f"cat > /var/lib/test/new <<'END'\n{answer}\nEND", "mv /var/lib/test/new /var/lib/test/status.json")
 
 
-    def stands_by(port: int) -> str:
-        return f"curl -s http://127.0.0.1:{port}/readyz | grep -F 'stands by'"
+      standby.start()
+      standby.wait_for_unit("multi-user.target")
+      both_see(2)
+      server.succeed("systemctl start postgresql.service")
+      server.wait_for_open_port(5432)
+      server.succeed(f"systemctl start {SERVICE}")
+      server.wait_until_succeeds(on_server)
+      server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
+      created = instances("running")
+      assert len(created) == 2, created
 
+      with subtest("the other host stands by"):
+          standby.succeed(f"systemctl start {SERVICE}")
+          standby.wait_until_succeeds(stands_by.format(9479))
+          server.succeed(on_server)
+          standby.fail(f"test -e {MACHINES}")
 
-    queue(2)
-    conf = json.loads(server.succeed("cat /etc/hydra-provisioner/conf.json"))
-    conf |= {"stateDir": "/var/lib/second", "machinesFile": MACHINES_OF_SECOND}
-    write("/var/lib/test/second.json", json.dumps(conf))
-    server.succeed("systemctl start postgresql.service")
-    server.wait_for_file("/run/postgresql/.s.PGSQL.5432")
-    server.succeed(f"systemctl start {SERVICE}")
-    server.wait_until_succeeds(active(9478))
-    server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
-    created = cloud()
+      with subtest("it takes over when the active one is killed, and creates no machine twice"):
+          server.succeed(f"systemctl kill --signal=KILL {SERVICE}", f"systemctl stop {SERVICE}")
+          standby.wait_until_succeeds(on_standby)
+          standby.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES}) = 2")
+          assert instances("running") == created, instances("running")
 
-    with subtest("the second one stands by"):
-        server.succeed(f"systemctl start {SECOND}")
-        server.wait_until_succeeds(stands_by(9479))
-        server.succeed(active(9478))
-        server.fail(f"test -e {MACHINES_OF_SECOND}")
+      with subtest("the first one stands by when it is back"):
+          server.succeed(f"systemctl start {SERVICE}")
+          server.wait_until_succeeds(stands_by.format(9478))
+          standby.succeed(on_standby)
 
-    with subtest("it takes over when the active one is killed, and creates no machine twice"):
-        server.succeed(f"systemctl kill --signal=KILL {SERVICE}", f"systemctl stop {SERVICE}")
-        server.wait_until_succeeds(active(9479))
-        server.wait_until_succeeds(f"test $(grep -c ^root@ {MACHINES_OF_SECOND}) = 2")
-        assert cloud() == created, cloud()
+      with subtest("without the database none is active, and nothing is created"):
+          server.succeed("systemctl stop postgresql.service")
+          standby.wait_until_fails(on_standby)
+          both_see(3)
+          server.fail(on_server)
+          assert instances("running") == created, instances("running")
 
-    with subtest("the first one stands by when it is back"):
-        server.succeed(f"systemctl start {SERVICE}")
-        server.wait_until_succeeds(stands_by(9478))
-        server.succeed(active(9479))
-
-    with subtest("without the database none is active, and nothing is created"):
-        server.succeed("systemctl stop postgresql.service")
-        server.wait_until_fails(active(9479))
-        queue(3)
-        server.fail(active(9478))
-        assert cloud() == created, cloud()
-
-    with subtest("with the database one of them is active again"):
-        server.succeed("systemctl start postgresql.service")
-        server.wait_until_succeeds(f"{active(9478)} || {active(9479)}")
-        server.wait_until_succeeds("test $(ls /var/lib/hydra-provisioner/cloud/*.json | wc -l) = 3")
-  '';
+      with subtest("with the database one of them is active again"):
+          server.succeed("systemctl start postgresql.service")
+          three = f"{asked('Action=DescribeInstances', state='running')} | grep -o '<instanceId>' | wc -l | grep -x 3"
+          server.wait_until_succeeds(three)
+          active = [server.execute(on_server)[0] == 0, standby.execute(on_standby)[0] == 0]
+          assert sorted(active) == [False, True], active
+    '';
 }

@@ -1,5 +1,5 @@
 # The configurations; their units and settings are stored in `expected`. Packages come from `pkgs`.
-# `test-NAME` is the server of nixos-tests/NAME.nix (scripts/ci/check-scenarios).
+# `test-NAME` is the server of nixos-tests/NAME.nix, `test-NAME-NODE` another node (scripts/ci/check-scenarios).
 { pkgs }:
 
 let
@@ -10,7 +10,9 @@ let
       auto-shutdown = ../../auto-shutdown.nix;
     };
   };
-  testServer = name: (import (../../nixos-tests + "/${name}.nix") { inherit common; }).nodes.server;
+  testNode =
+    node: name: (import (../../nixos-tests + "/${name}.nix") { inherit common; }).nodes.${node};
+  testServer = testNode "server";
 
   enabled = given: {
     services.hydra-provisioner = {
@@ -312,12 +314,14 @@ in
   test-auto-shutdown = testServer "auto-shutdown";
   test-crash = testServer "crash";
   test-drain = testServer "drain";
+  test-ec2 = testServer "ec2";
   test-lease = {
     imports = [
       ./postgresql.nix
       (testServer "lease")
     ];
   };
+  test-lease-standby = testNode "standby" "lease";
   test-never-waits = testServer "never-waits";
   test-operate = {
     imports = [

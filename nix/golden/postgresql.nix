@@ -27,12 +27,14 @@ in
     script = ''
       export LC_ALL=C
       if [ ! -e ${folder}/data ]; then
-        ${pkgs.postgresql}/bin/initdb --no-sync --auth=peer --username=postgres -D ${folder}/data
+        ${pkgs.postgresql}/bin/initdb --no-sync --auth-local=peer --auth-host=trust --username=postgres -D ${folder}/data
         ${pkgs.postgresql}/bin/postgres --single -D ${folder}/data postgres <<'END'
       ${lib.concatStringsSep "\n" statements}
       END
       fi
-      exec ${pkgs.postgresql}/bin/postgres -D ${folder}/data -k /run/postgresql -c listen_addresses=
+      exec ${pkgs.postgresql}/bin/postgres -D ${folder}/data -k /run/postgresql -c listen_addresses=${
+        lib.optionalString (given.enableTCPIP or false) "localhost"
+      }
     '';
   };
 }

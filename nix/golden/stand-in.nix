@@ -57,6 +57,7 @@ in
     };
     boot = anything;
     fileSystems = anything;
+    networking = anything;
     nix = {
       package = mkOption {
         type = types.package;
@@ -114,11 +115,13 @@ in
       "postgresql"
       "procps"
       "prometheus"
-      "python3"
       "qemu"
       "systemd"
     ] package
     // {
+      python3 = package "python3" // {
+        withPackages = _: package "python3-moto";
+      };
       callPackage = _: _: package "hydra-provisioner";
       stdenv = {
         hostPlatform.system = "x86_64-linux";

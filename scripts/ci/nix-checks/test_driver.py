@@ -23,5 +23,6 @@ vlans: list[object]
 driver: object
 log: object
 
-# The node that each of our tests has.
+# The node that each of our tests has, and that of `lease`.
 server: Machine
+standby: Machine

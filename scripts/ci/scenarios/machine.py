@@ -34,21 +34,24 @@ def subtest(name: str) -> Iterator[None]:
 
 
 class Machine:
-    def __init__(self, name: str, folder: Path, options: list[str], programs: str) -> None:
-        """`programs` is the folder of programs of the system's own packages."""
+    def __init__(self, name: str, folder: Path, options: list[str], programs: str, network: str) -> None:
+        """`programs` is the folder of programs of the system's own packages, `network` a network namespace."""
         self.name = name
+        self.group = f"{name}-{os.getpid()}"
         self.environment = [*ENVIRONMENT, f"PATH={programs}:{PATH}"]
         self.console = folder / "console"
-        self.options = options
+        self.options = [f"--network-namespace-path=/run/netns/{network}", *options]
         self.nspawn: subprocess.Popen[bytes] | None = None
         self.leader = 0
 
     def start(self) -> None:
-        command = ["systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--private-network", "--register=no"]
+        command = ["systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--register=no"]
         command += ["--keep-unit", "--console=pipe", f"--machine={self.name}", *self.options, "--boot"]
         command += ["systemd.unit=multi-user.target", "systemd.firstboot=off", "systemd.mask=systemd-networkd-wait-online.service"]
         with self.console.open("ab") as console:
-            self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+            self.nspawn = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, preexec_fn=lambda: join_group(self.group)
+            )
         self._until("it boots", BOOT_LIMIT_SECONDS, self._has_booted)
 
     def _has_booted(self) -> bool:
@@ -73,13 +76,13 @@ class Machine:
 
     def stop(self) -> None:
         """Whatever state it is in."""
-        if self.nspawn is None or self.nspawn.poll() is not None:
-            return
-        if self.leader:
-            self.crash()
-        else:
-            self.nspawn.kill()
-            self.nspawn.wait()
+        if self.nspawn is not None and self.nspawn.poll() is None:
+            if self.leader:
+                self.crash()
+            else:
+                self.nspawn.kill()
+                self.nspawn.wait()
+        remove_groups(self.group)
 
     def execute(self, command: str) -> tuple[int, str]:
         inside = ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root"]
@@ -142,6 +145,37 @@ class Machine:
         return self.succeed(f'systemctl --no-pager show "{unit}" --property="{property}" --value').strip()
 
 
+def join_group(name: str) -> None:
+    """Moves this process to control groups of its own: two containers in one would end each other's processes."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        mounts = {"name=systemd": ["systemd"], "": ["unified", "."]}.get(controllers, [])
+        for mount in mounts:
+            group = Path("/sys/fs/cgroup", mount, path.lstrip("/"))
+            if (group / "cgroup.procs").exists():
+                (group / name).mkdir(exist_ok=True)
+                (group / name / "cgroup.procs").write_text(str(os.getpid()))
+                break
+
+
+def remove_groups(name: str) -> None:
+    for group in sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True):
+        # The kernel removes ended processes a moment later.
+        with contextlib.suppress(OSError):
+            group.rmdir()
+
+
+@contextlib.contextmanager
+def network(name: str) -> Iterator[str]:
+    """A network namespace with loopback only, for all machines of one test: each reaches the other as localhost."""
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
 def first_process_below(pid: int) -> int:
     """The container's init: the process below nspawn that is 1 in a namespace of its own; 0 while there is none."""
     for child in children(pid):
@@ -164,4 +198,4 @@ def children(pid: int) -> list[int]:
 
 def needed_programs() -> list[str]:
     """What has to be installed and is not."""
-    return [name for name in ("systemd-nspawn", "nsenter", "curl") if not shutil.which(name)]
+    return [name for name in ("systemd-nspawn", "nsenter", "curl", "ip") if not shutil.which(name)]
