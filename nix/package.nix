@@ -11,7 +11,6 @@
   procps,
   python3,
   qemu,
-  strace,
   testers,
   util-linux,
 
@@ -56,12 +55,11 @@ rustPlatform.buildRustPackage (finalAttrs: {
   # take minutes and run in CI only. (scripts/ci/check-package reads this line.)
   postPatch = "rm -f crates/*/tests/{hcloud,ec2,crash,crash_service}.rs";
 
-  # Tests evaluate Nix files, connect with ssh, run the example provider, and kill the program at system calls.
+  # Tests evaluate Nix files, connect with ssh, and run the example provider.
   nativeCheckInputs = [
     nix
     openssh
     python3
-    strace
     procps
     util-linux
     qemu

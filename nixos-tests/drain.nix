@@ -1,4 +1,4 @@
-# Machines that are not needed are kept for the grace period, then removed from the machines file, and stopped
+# Machines that are not needed are kept for the idle timeout, then removed from the machines file, and stopped
 # when they are idle (stopOnIdle); they are started again for new work.
 { common, ... }:
 
@@ -23,12 +23,12 @@
         cycle()
         expect({first: "up", second: "up"}, publish=[first, second])
 
-    with subtest("no steps, within the grace period: they are kept and published"):
+    with subtest("no steps, within the idle timeout: they are kept and published"):
         queue(0)
-        assert "grace period" in cycle()
+        assert "idle timeout" in cycle()
         expect({first: "up", second: "up"}, publish=[first, second])
 
-    with subtest("after the grace period: the busy one is kept; the other is unpublished, and kept until Hydra has read the file"):
+    with subtest("after the idle timeout: the busy one is kept; the other is unpublished, and kept until Hydra has read the file"):
         # Hydra remembers their addresses from before these machines existed: their own idle time counts.
         time.sleep(31)
         queue(0, busy=[first], idle=[second])

@@ -90,7 +90,6 @@ let
       "rust-analyzer"
       "rustc"
       "rustfmt"
-      "strace"
       "util-linux"
     ] named
     // {

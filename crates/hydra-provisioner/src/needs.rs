@@ -57,7 +57,7 @@ fn not_reloaded(reason: &str) -> Need {
 }
 
 fn of_order(order: &Order) -> Need {
-    let remedy = format!("to cancel it: hydra-provisioner resume {}", order.word.subject());
+    let remedy = format!("to cancel it: hydra-provisioner resume {}", order.kind.subject());
     Need { severity: NeedSeverity::Note, text: order.to_string(), remedy: Some(remedy) }
 }
 

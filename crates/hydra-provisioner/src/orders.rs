@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use adapters::config::Config;
 use adapters::{lock, state};
 use clap::Args as ClapArgs;
-use planner::{MachineName, MachineType, Order, Seconds, Word, escape};
+use planner::{MachineName, MachineType, Order, OrderKind, Seconds, escape};
 use reconciler::Record;
 
 use crate::console::{fail, installed_conf, load, now, print};
@@ -123,15 +123,15 @@ pub(crate) struct Retry {
 }
 
 pub(crate) fn keep(args: &Keep) -> Result<Exit, Exit> {
-    of_machine(&args.machine, Word::Keep, Some(args.length))
+    of_machine(&args.machine, OrderKind::Keep, Some(args.length))
 }
 
 pub(crate) fn drain(args: &Drain) -> Result<Exit, Exit> {
-    of_machine(&args.machine, Word::Drain, args.length)
+    of_machine(&args.machine, OrderKind::Drain, args.length)
 }
 
 pub(crate) fn release(args: &OfMachine) -> Result<Exit, Exit> {
-    of_machine(args, Word::Release, None)
+    of_machine(args, OrderKind::Release, None)
 }
 
 pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
@@ -149,7 +149,7 @@ pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
         }
         agree("Forget it?", &what)?;
     }
-    say(&config, Word::Forget(name.clone()), None, &args.machine.about)
+    say(&config, OrderKind::Forget(name.clone()), None, &args.machine.about)
 }
 
 pub(crate) fn adopt(args: &Adopt) -> Result<Exit, Exit> {
@@ -173,23 +173,23 @@ pub(crate) fn adopt(args: &Adopt) -> Result<Exit, Exit> {
         return Err(fail(Exit::BadConfig, &format!("{what}. To adopt it: --force")));
     }
     agree("Adopt it?", &what)?;
-    say(&config, Word::Adopt(name.clone()), Some(args.length), &args.machine.about)
+    say(&config, OrderKind::Adopt(name.clone()), Some(args.length), &args.machine.about)
 }
 
 pub(crate) fn pause(args: &Pause) -> Result<Exit, Exit> {
     let config = load(&args.about.conf)?;
-    let word = if args.name == ALL {
-        Word::PauseAll
+    let kind = if args.name == ALL {
+        OrderKind::PauseAll
     } else {
-        Word::Pause(known_type(&config, &args.name)?)
+        OrderKind::Pause(known_type(&config, &args.name)?)
     };
-    say(&config, word, args.length, &args.about)
+    say(&config, kind, args.length, &args.about)
 }
 
 pub(crate) fn retry(args: &Retry) -> Result<Exit, Exit> {
     let config = load(&args.about.conf)?;
     let machine_type = known_type(&config, &args.name)?;
-    say(&config, Word::Retry(machine_type), None, &args.about)
+    say(&config, OrderKind::Retry(machine_type), None, &args.about)
 }
 
 pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
@@ -198,7 +198,7 @@ pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     let Some(order) = taken_back else {
         let orders = state::orders(&config.state_dir).unwrap_or_default();
-        let subjects: Vec<_> = orders.iter().map(|order| order.word.subject()).collect();
+        let subjects: Vec<_> = orders.iter().map(|order| order.kind.subject()).collect();
         let there = match subjects.join(", ") {
             none if none.is_empty() => "nothing is drained, kept or paused".to_owned(),
             some => format!("orders stand for: {some}"),
@@ -211,19 +211,19 @@ pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
 
 fn of_machine(
     args: &OfMachine,
-    word: fn(MachineName) -> Word,
+    kind: fn(MachineName) -> OrderKind,
     length: Option<u64>,
 ) -> Result<Exit, Exit> {
     let config = load(&args.about.conf)?;
     let record = find(&config, &args.name)?;
-    say(&config, word(record.machine.name), length, &args.about)
+    say(&config, kind(record.machine.name), length, &args.about)
 }
 
-fn say(config: &Config, word: Word, length: Option<u64>, about: &About) -> Result<Exit, Exit> {
+fn say(config: &Config, kind: OrderKind, length: Option<u64>, about: &About) -> Result<Exit, Exit> {
     let at = now();
     let until = length.map(|length| at.after(Seconds(length)));
     let why = about.why.clone().unwrap_or_default();
-    let order = Order { word, at, by: user(), why, until };
+    let order = Order { kind, at, by: user(), why, until };
     state::record_order(&config.state_dir, &order)
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     let heeded = match lock::holder(&config.state_dir) {

@@ -100,7 +100,7 @@ pub(crate) struct MachineStatus {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) paid_until: Option<Timestamp>,
     pub(crate) hourly_cost_micro_dollars: Option<Money>,
-    pub(crate) mood: Mood,
+    pub(crate) condition: Condition,
     pub(crate) verdict: String,
     /// The ssh command to reach it.
     pub(crate) ssh: Option<String>,
@@ -109,7 +109,7 @@ pub(crate) struct MachineStatus {
 /// A machine's condition, for its symbol and color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Mood {
+pub(crate) enum Condition {
     Failing,
     Unhealthy,
     Coming,
@@ -149,7 +149,11 @@ impl Status {
             waiting_steps: farm.waiting_steps(),
             wait_seconds: longest.as_ref().map(|(wait, _)| *wait),
             wait_kind: longest.map(|(_, kind)| kind),
-            slots: machines.iter().filter(|m| m.mood.builds()).map(|m| u64::from(m.slots)).sum(),
+            slots: machines
+                .iter()
+                .filter(|m| m.condition.builds())
+                .map(|m| u64::from(m.slots))
+                .sum(),
             busy_slots: machines.iter().filter_map(|machine| machine.jobs).sum(),
             max_machines: match policy.max_machines {
                 Some(most) => u64::from(most),
@@ -171,7 +175,7 @@ impl Status {
     }
 }
 
-impl Mood {
+impl Condition {
     fn builds(self) -> bool {
         matches!(self, Self::Ready | Self::Unhealthy)
     }
@@ -214,9 +218,9 @@ impl Farm<'_> {
     fn cost_by_use(machines: &[MachineStatus]) -> CostByUse {
         let mut costs = CostByUse::default();
         for machine in machines {
-            let sum = match (machine.jobs, machine.mood) {
+            let sum = match (machine.jobs, machine.condition) {
                 (Some(1..), _) => &mut costs.busy,
-                (_, Mood::Coming | Mood::Failing) => &mut costs.booting,
+                (_, Condition::Coming | Condition::Failing) => &mut costs.booting,
                 _ => &mut costs.idle,
             };
             *sum = sum.plus(machine.hourly_cost_micro_dollars.unwrap_or_default());
@@ -243,7 +247,7 @@ impl Farm<'_> {
             wait_seconds: demand.iter().filter_map(|it| mean_wait(it)).max(),
             running_steps: demand.iter().map(|it| it.running).sum(),
             machines: of_type.len() as u64,
-            ready: count(|machine| machine.mood == Mood::Ready),
+            ready: count(|machine| machine.condition == Condition::Ready),
             busy: count(|machine| machine.jobs.is_some_and(|jobs| jobs > 0)),
             min_machines: pool.map_or(0, |pool| pool.min_machines),
             max_machines: pool.map_or(0, |pool| pool.max_machines),
@@ -256,7 +260,7 @@ impl Farm<'_> {
 
     fn machines(&self) -> Vec<MachineStatus> {
         let mut machines: Vec<_> = self.snapshot.machines.iter().map(|m| self.machine(m)).collect();
-        machines.sort_by(|a, b| (a.mood, &a.name).cmp(&(b.mood, &b.name)));
+        machines.sort_by(|a, b| (a.condition, &a.name).cmp(&(b.condition, &b.name)));
         machines
     }
 
@@ -288,26 +292,26 @@ impl Farm<'_> {
             started_at: machine.started_at,
             paid_until: machine.charge_at().filter(|at| *at > self.snapshot.taken_at),
             hourly_cost_micro_dollars: price.filter(|_| machine.state.is_live()),
-            mood: self.mood(machine),
+            condition: self.condition(machine),
             verdict: verdict(self.snapshot, self.plan, machine),
             ssh,
         }
     }
 
-    fn mood(&self, machine: &Machine) -> Mood {
+    fn condition(&self, machine: &Machine) -> Condition {
         let memory = &machine.memory;
         if memory.failing.is_some() || machine.state == planner::MachineState::Failed {
-            Mood::Failing
+            Condition::Failing
         } else if self.plan.unhealthy.contains_key(&machine.name) || memory.missing.is_some() {
-            Mood::Unhealthy
+            Condition::Unhealthy
         } else if memory.leaving.is_some() {
-            Mood::Leaving
+            Condition::Leaving
         } else if memory.ready_since.is_some() {
-            Mood::Ready
+            Condition::Ready
         } else if machine.state.is_live() || memory.under_way.is_some() {
-            Mood::Coming
+            Condition::Coming
         } else {
-            Mood::Off
+            Condition::Off
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use planner::{
-    Machine, MachineType, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp, Word,
+    Machine, MachineType, OrderKind, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp,
 };
 
 use crate::console::{fail, load, print};
@@ -76,7 +76,7 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
         }
     };
     let left = machine.paid_time_left(now);
-    let order = plan.orders.iter().find(|order| order.word.machine() == Some(&machine.name));
+    let order = plan.orders.iter().find(|order| order.kind.machine() == Some(&machine.name));
     let pool = policy.pools.get(&machine.machine_type);
     let configured = pool.map_or("its type is not configured any more".to_owned(), |pool| {
         format!("minMachines {}, maxMachines {}", pool.min_machines, pool.max_machines)
@@ -163,9 +163,9 @@ fn troubles(snapshot: &Snapshot, plan: &Plan, machine_type: &MachineType) -> Vec
     });
     let unhealthy = own.iter().filter_map(|it| Some((&it.name, plan.unhealthy.get(&it.name)?)));
     let unhealthy = unhealthy.map(|(name, what)| format!("{name}: {what}"));
-    let orders = plan.orders.iter().filter(|order| match &order.word {
-        Word::PauseAll => true,
-        Word::Pause(other) | Word::Retry(other) => other == machine_type,
+    let orders = plan.orders.iter().filter(|order| match &order.kind {
+        OrderKind::PauseAll => true,
+        OrderKind::Pause(other) | OrderKind::Retry(other) => other == machine_type,
         word => own.iter().any(|machine| word.machine() == Some(&machine.name)),
     });
     let orders = orders.map(|order| format!("the operator: {order}"));

@@ -144,7 +144,7 @@ fn an_unreadable_count_is_not_zero() {
     }
 }
 
-/// Idle for a minute by its own clock, with a grace period of ten minutes: the difference of the clocks does not
+/// Idle for a minute by its own clock, with an idle timeout of ten minutes: the difference of the clocks does not
 /// matter.
 #[test]
 fn idle_times_are_measured_by_the_queue_runners_clock() {

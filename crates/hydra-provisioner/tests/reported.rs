@@ -177,7 +177,7 @@ fn a_machine_that_the_queue_runner_has_disabled_does_not_count() {
     let child = watch(&one);
     until(&one, "another is made", || requests(&one, "created") == 1);
     let said = stdout(&one.run(&["plan"]));
-    assert!(said.contains("farm-0 is unhealthy: the queue runner has disabled it"), "{said}");
+    assert!(said.contains("farm-0 is unhealthy: the queue runner gives it no builds"), "{said}");
     kill(child);
 
     let most = farm(&options, &[machine(0, 900), machine(1, 900), machine(2, 900)]);
@@ -257,7 +257,7 @@ fn a_machine_that_drains_goes_on_draining_in_its_next_paid_hour() {
         machine
     };
     let farm = farm(&json!({}), &[paid(300)]);
-    // Without a grace period a busy machine gets no more builds.
+    // Without an idle timeout a busy machine gets no more builds.
     let busy = json!({ "root@10.9.0.0": { "enabled": false, "currentJobs": 1 } });
     let types = |runnable: u64| json!({ "x86_64-linux": { "runnable": runnable, "running": 1 } });
     farm.set_queue(&types(0), &json!({ "root@10.9.0.0": idle_since(900) }));

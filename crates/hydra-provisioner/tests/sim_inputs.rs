@@ -176,7 +176,7 @@ fn tables_say_what_they_rest_on_in_80_columns() {
 
 /// Each configuration may have its own interval and farm.
 #[test]
-fn surroundings_are_compared_like_configurations() {
+fn farms_are_compared_like_configurations() {
     let (_folder, [trace, slow]) = files([
         ("work.jsonl", TWO_STEPS),
         ("slow.json", r#"{"machines":{"x86_64-linux":{"boot":{"fixed":600000}}}}"#),

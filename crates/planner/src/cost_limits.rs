@@ -20,12 +20,11 @@ use std::collections::BTreeMap;
 use crate::money::Money;
 use crate::names::MachineType;
 use crate::observed::Observed;
-use crate::planner::earliest;
 use crate::policy::{CostLimits, Policy};
 use crate::sizing::{LimitName, LimitReached};
 use crate::snapshot::{MachineState, Snapshot};
 use crate::spending::Spent;
-use crate::time::{Seconds, Timestamp};
+use crate::time::{Seconds, Timestamp, earliest};
 
 /// How far ahead a machine is counted: its builds have this long to finish before a limit is exceeded.
 const LOOKAHEAD: Seconds = Seconds::from_minutes(60);

@@ -18,10 +18,9 @@ use crate::experience::scaled;
 use crate::memory::BackOffKind;
 use crate::names::MachineType;
 use crate::observed::Observed;
-use crate::planner::earliest;
 use crate::policy::{Policy, PoolPolicy};
 use crate::snapshot::{Demand, DemandKey, MachineState, QueueStatus, Snapshot};
-use crate::time::{Seconds, Timestamp};
+use crate::time::{Seconds, Timestamp, earliest};
 
 /// How long after the end of a back-off the next attempt may take to show whether there is capacity again.
 const NEXT_TRY: Seconds = Seconds::from_minutes(10);

@@ -1,18 +1,16 @@
-//! Whether a ready machine is healthy.
+//! What is wrong with a ready machine that is not healthy.
 //!
 //! An unhealthy machine causes a warning at once, does not count as capacity after `healthTimeout`, and is
-//! replaced after `giveUpAfter` when idle. If most ready machines of a type are unhealthy in the same way,
-//! the cause is the queue runner or the network: then all of them still count as capacity, and none is replaced. A
-//! machine that its own provider calls unreachable is judged alone.
+//! replaced after `giveUpAfter` when idle: `common_cause.rs`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observed::Observed;
-use crate::policy::{Policy, PoolPolicy};
-use crate::snapshot::{MachineState, QueueStatus, Snapshot};
+use crate::matching::SeenInQueue;
+use crate::memory::Progress;
+use crate::policy::Policy;
+use crate::snapshot::{Machine, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
 /// How long the queue runner may take to notice a ready machine. The C++ one reads its machines files every
@@ -53,98 +51,48 @@ pub(crate) enum Health {
     },
 }
 
-/// What is wrong with `observed`, if it is ready.
+/// What is wrong with `machine`, if it is ready. `seen` is the queue runner's entry for it.
 pub(crate) fn diagnose(
-    observed: &Observed<'_>,
+    machine: &Machine,
+    seen: Option<SeenInQueue>,
+    progress: Option<Progress>,
     policy: &Policy,
     snapshot: &Snapshot,
 ) -> Option<Unhealthy> {
-    let memory = &observed.machine.memory;
-    let ready_for = snapshot.taken_at.since(memory.ready_since?);
+    let ready_for = snapshot.taken_at.since(machine.memory.ready_since?);
     let QueueStatus::Up(_) = &snapshot.queue else { return None };
     // First, because the queue runner disables what does not answer.
-    if memory.unreachable_since.is_some() {
+    if machine.memory.unreachable_since.is_some() {
         return Some(Unhealthy::Unreachable);
     }
-    if let Some(until) = observed.in_queue.and_then(|seen| seen.disabled_until)
+    if let Some(until) = seen.and_then(|seen| seen.disabled_until)
         && until > snapshot.taken_at
     {
         return Some(Unhealthy::Disabled { until });
     }
-    if observed.in_queue.is_none() && ready_for >= REGISTRATION_TIMEOUT {
+    if seen.is_none() && ready_for >= REGISTRATION_TIMEOUT {
         return Some(Unhealthy::Unregistered);
     }
-    let stalls_at = stalls_at(observed, policy)?;
-    (stalls_at <= snapshot.taken_at).then_some(())?;
-    Some(Unhealthy::Stalled { since: observed.progress?.since })
+    let since = progress?.since;
+    let stalls_at = stalls_at(machine, progress, policy)?;
+    (stalls_at <= snapshot.taken_at).then_some(Unhealthy::Stalled { since })
 }
 
 /// When a building machine has finished no step for too long.
-pub(crate) fn stalls_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
-    let pool = policy.pools.get(&observed.machine.machine_type)?;
-    Some(observed.progress?.since.after(pool.progress_timeout))
-}
-
-/// Judges the machines of one type together. Returns whether most of them are unhealthy in the same way.
-pub(crate) fn judge<'m, 'a: 'm>(
-    machines: impl Iterator<Item = &'m mut Observed<'a>>,
-    pool: &PoolPolicy,
-    now: Timestamp,
-) -> bool {
-    let machines: Vec<_> = machines.filter(|m| m.machine.memory.ready_since.is_some()).collect();
-    let mut kinds: BTreeMap<u8, usize> = BTreeMap::new();
-    let may_share = machines.iter().filter(|machine| !is_lost_by_its_provider(machine));
-    for unhealthy in may_share.filter_map(|machine| machine.unhealthy.as_ref()) {
-        *kinds.entry(kind(unhealthy)).or_default() += 1;
-    }
-    let ready = machines.len();
-    let common_cause = ready > 1 && kinds.values().any(|number| 2 * number > ready);
-    for machine in machines {
-        machine.has_common_cause = common_cause && !is_lost_by_its_provider(machine);
-        machine.health = match &machine.unhealthy {
-            Some(_) if !machine.has_common_cause => health_after(machine.unhealthy_for(now), pool),
-            _ => Health::Counts,
-        };
-    }
-    common_cause
-}
-
-/// Neither the queue runner nor our network is the cause then.
-fn is_lost_by_its_provider(observed: &Observed<'_>) -> bool {
-    observed.machine.state == MachineState::Unreachable
-}
-
-/// The health of a machine that has been unhealthy for this long.
-fn health_after(unhealthy_for: Seconds, pool: &PoolPolicy) -> Health {
-    if unhealthy_for >= pool.give_up_after.max(pool.health_timeout) {
-        Health::GivenUp { unhealthy_for }
-    } else if unhealthy_for >= pool.health_timeout {
-        Health::DoesNotCount
-    } else {
-        Health::Counts
-    }
-}
-
-impl Observed<'_> {
-    fn unhealthy_for(&self, now: Timestamp) -> Seconds {
-        self.machine.memory.unhealthy_since.map_or(Seconds(0), |since| now.since(since))
-    }
-}
-
-fn kind(unhealthy: &Unhealthy) -> u8 {
-    match unhealthy {
-        Unhealthy::Disabled { .. } => 0,
-        Unhealthy::Unregistered => 1,
-        Unhealthy::Unreachable => 2,
-        Unhealthy::Stalled { .. } => 3,
-    }
+pub(crate) fn stalls_at(
+    machine: &Machine,
+    progress: Option<Progress>,
+    policy: &Policy,
+) -> Option<Timestamp> {
+    let pool = policy.pools.get(&machine.machine_type)?;
+    Some(progress?.since.after(pool.progress_timeout))
 }
 
 impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disabled { .. } => {
-                f.write_str("the queue runner has disabled it after failed builds")
+                f.write_str("the queue runner gives it no builds for some time, because builds on it failed")
             }
             Self::Unregistered => f.write_str(
                 "the queue runner does not know it (check that it reads our machines file, or that the builder runs)",

@@ -7,6 +7,7 @@
 //! Unexpected input never fails: it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
 mod admission;
+mod common_cause;
 mod copying;
 mod cost_limits;
 mod demand;
@@ -52,27 +53,28 @@ pub use host_pattern::HostPattern;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
 pub use matching::jobs_of;
 pub use memory::{
-    BackOff, BackOffKind, Failing, Leaving, Listed, Memory, Missing, Operation, Progress, Sequence,
-    UnderWay,
+    BackOff, BackOffKind, Failing, InMachinesFile, Leaving, Memory, Missing, Operation, Progress,
+    Sequence, StepsBuilt, UnderWay,
 };
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};
-pub use orders::{Order, Word};
+pub use orders::{Order, OrderKind};
 pub use ownership::is_ours;
 pub use plan::{
-    AcceptsJobs, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason,
-    StepsBuilt, Verdict, Warning,
+    Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason, Verdict, Warning,
 };
 pub use planner::plan;
-pub use policy::{CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, SpeedFactor};
+pub use policy::{
+    CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, RotationPolicy, SpeedFactor,
+};
 pub use release::{AwaitReason, ReleaseStep};
-pub use rotation::{Outdated, RotationPolicy};
 pub use sizing::{
-    AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
+    AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Outdated, Sizing, SlotsBound,
+    SlotsWanted,
 };
 pub use snapshot::{
-    Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
-    Resource, Snapshot,
+    AcceptsJobs, Demand, DemandKey, Machine, MachineKeys, MachineState, Queue, QueueMachine,
+    QueueStatus, Resource, Snapshot,
 };
 pub use spending::{Charged, Paid, Spent};
 pub use store_uri::StoreUri;

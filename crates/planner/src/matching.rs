@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
-use crate::memory::Memory;
-use crate::plan::{AcceptsJobs, StepsBuilt};
-use crate::snapshot::{Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus};
+use crate::memory::{Memory, StepsBuilt};
+use crate::snapshot::{
+    AcceptsJobs, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
+};
 use crate::time::{Seconds, Timestamp};
 
 /// Both queue runners' name for their own host.

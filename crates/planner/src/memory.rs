@@ -35,8 +35,8 @@ pub struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under_way: Option<UnderWay>,
     /// Whether the machines file names it.
-    #[serde(skip_serializing_if = "Listed::is_never")]
-    pub listed: Listed,
+    #[serde(rename = "listed", skip_serializing_if = "InMachinesFile::is_never")]
+    pub in_machines_file: InMachinesFile,
     /// When its provider announced an interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
@@ -92,7 +92,7 @@ impl Memory {
             charged,
             failing,
             under_way,
-            listed: _,
+            in_machines_file: _,
             interrupted_at,
             steps_built: _,
             settings: _,
@@ -142,7 +142,7 @@ pub struct Sequence(pub u64);
 /// Whether the queue runner can know a machine from the machines file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Listed {
+pub enum InMachinesFile {
     /// It was never published.
     #[default]
     Never,
@@ -152,7 +152,7 @@ pub enum Listed {
     NoMore(Sequence),
 }
 
-impl Listed {
+impl InMachinesFile {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
     fn is_never(&self) -> bool {
         *self == Self::Never
@@ -292,4 +292,14 @@ pub enum BackOffKind {
     Capacity,
     /// Anything else.
     Failure,
+}
+
+/// Steps that a machine has built, as counted by the queue runner since it has known the machine's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepsBuilt {
+    /// How many.
+    pub steps: u64,
+    /// How long they took together.
+    pub time: Seconds,
 }

@@ -4,7 +4,7 @@ use crate::endpoint::Host;
 use crate::health::{Health, Unhealthy, diagnose};
 use crate::matching::{QueueMachines, SeenInQueue};
 use crate::memory::{Operation, Progress};
-use crate::orders::{Order, Word};
+use crate::orders::{Order, OrderKind};
 use crate::policy::Policy;
 use crate::policy::PoolPolicy;
 use crate::progress::progress;
@@ -54,7 +54,8 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
         .filter_map(|(index, namesakes)| {
             let machine = *namesakes.first()?;
             let in_queue = queue.find(machine);
-            let mut observed = Observed {
+            let progress = progress(machine.memory.progress, in_queue, snapshot);
+            Some(Observed {
                 index,
                 machine,
                 now: snapshot.taken_at,
@@ -62,15 +63,13 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 may_be: queue.may_be(machine, in_queue, snapshot.taken_at),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
                 name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
-                progress: progress(machine.memory.progress, in_queue, snapshot),
-                unhealthy: None,
+                progress,
+                unhealthy: diagnose(machine, in_queue, progress, policy, snapshot),
                 health: Health::Counts,
-                order: orders.iter().find(|o| o.word.machine() == Some(&machine.name)).copied(),
+                order: orders.iter().find(|o| o.kind.machine() == Some(&machine.name)).copied(),
                 paused: orders.iter().find(|o| o.pauses(&machine.machine_type)).copied(),
                 has_common_cause: false,
-            };
-            observed.unhealthy = diagnose(&observed, policy, snapshot);
-            Some(observed)
+            })
         })
         .collect()
 }
@@ -125,7 +124,7 @@ impl Observed<'_> {
     /// The order that it gets no more builds.
     pub(crate) fn ordered_to_leave(&self) -> Option<&'_ Order> {
         self.order.filter(|order| {
-            matches!(order.word, Word::Drain(_) | Word::Release(_) | Word::Forget(_))
+            matches!(order.kind, OrderKind::Drain(_) | OrderKind::Release(_) | OrderKind::Forget(_))
         })
     }
 
@@ -134,7 +133,7 @@ impl Observed<'_> {
         let is_there = self.machine.state != MachineState::Requested
             && self.machine.memory.destroyed_at.is_none()
             && self.vanished_for().is_none();
-        self.order.filter(|order| is_there && matches!(order.word, Word::Keep(_)))
+        self.order.filter(|order| is_there && matches!(order.kind, OrderKind::Keep(_)))
     }
 
     /// Whether it may be running and costing money, now or soon.

@@ -14,7 +14,8 @@ use crate::time::Timestamp;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// What is ordered.
-    pub word: Word,
+    #[serde(rename = "word")]
+    pub kind: OrderKind,
     /// When it was given.
     pub at: Timestamp,
     /// Who gave it: a user name.
@@ -31,7 +32,7 @@ pub struct Order {
 /// The kinds of orders.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Word {
+pub enum OrderKind {
     /// The machine is not released, even if it is not needed.
     Keep(MachineName),
     /// The machine gets no more builds, and stays when it is idle.
@@ -50,7 +51,7 @@ pub enum Word {
     Retry(MachineType),
 }
 
-impl Word {
+impl OrderKind {
     /// The machine that it is about.
     pub fn machine(&self) -> Option<&MachineName> {
         match self {
@@ -99,9 +100,9 @@ impl Order {
 
     /// Whether it prevents machines of the type from being created, started and released.
     pub(crate) fn pauses(&self, machine_type: &MachineType) -> bool {
-        match &self.word {
-            Word::Pause(paused) => paused == machine_type,
-            Word::PauseAll => true,
+        match &self.kind {
+            OrderKind::Pause(paused) => paused == machine_type,
+            OrderKind::PauseAll => true,
             _ => false,
         }
     }
@@ -112,7 +113,7 @@ pub(crate) struct Attribution<'a>(pub(crate) &'a Order);
 
 impl fmt::Display for Attribution<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Order { word: _, at: _, by, why, until } = self.0;
+        let Order { kind: _, at: _, by, why, until } = self.0;
         write!(f, "by {}", if by.is_empty() { "an operator" } else { by })?;
         if let Some(until) = until {
             write!(f, " until {until}")?;
@@ -121,7 +122,7 @@ impl fmt::Display for Attribution<'_> {
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for OrderKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Retry(machine_type) => write!(f, "retry {machine_type}"),
@@ -132,6 +133,6 @@ impl fmt::Display for Word {
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, ordered {}", self.word, Attribution(self))
+        write!(f, "{}, ordered {}", self.kind, Attribution(self))
     }
 }

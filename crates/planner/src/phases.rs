@@ -5,14 +5,13 @@ use crate::matching::REREGISTRATION_TIMEOUT;
 use crate::memory::Operation;
 use crate::names::MachineName;
 use crate::observed::Observed;
-use crate::orders::Word;
-use crate::plan::{AcceptsJobs, Plan, Release, Verdict};
-use crate::planner::earliest;
+use crate::orders::OrderKind;
+use crate::plan::{Plan, Release, Verdict};
 use crate::policy::Policy;
 use crate::release::{AwaitReason, ReleaseStep, next_step};
 use crate::rotation::ages_at;
-use crate::snapshot::{MachineState, QueueStatus, Snapshot};
-use crate::time::{Seconds, Timestamp};
+use crate::snapshot::{AcceptsJobs, MachineState, QueueStatus, Snapshot};
+use crate::time::{Seconds, Timestamp, earliest};
 
 /// Fills in the actions of `plan`: start, deploy, publish, release. Returns when they change without an event.
 pub(crate) fn list_phases(
@@ -124,7 +123,7 @@ fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
 }
 
 fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
-    observed.order.is_some_and(|order| matches!(order.word, Word::Drain(_)))
+    observed.order.is_some_and(|order| matches!(order.kind, OrderKind::Drain(_)))
 }
 
 /// When the health of a machine changes without an event.
@@ -140,7 +139,7 @@ fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
         failing.map(|failing| failing.since.after(REREGISTRATION_TIMEOUT)),
         memory.missing.map(|missing| missing.since.after(missing.patience)),
         unregistered.map(|since| since.after(REGISTRATION_TIMEOUT)),
-        stalls_at(observed, policy),
+        stalls_at(observed.machine, observed.progress, policy),
         observed.unhealthy.as_ref().and_then(|_| health_changes_at(observed, policy)),
         observed.in_queue.and_then(|seen| seen.disabled_until),
     ]

@@ -6,13 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
 use crate::health::Unhealthy;
-use crate::memory::{Operation, Progress};
+use crate::memory::{Operation, Progress, StepsBuilt};
 use crate::names::{MachineName, MachineType};
-use crate::orders::{Order, Word};
+use crate::orders::{Order, OrderKind};
 use crate::release::ReleaseStep;
-use crate::rotation::Outdated;
-use crate::sizing::{LimitReached, Sizing};
-use crate::snapshot::DemandKey;
+use crate::sizing::{LimitReached, Outdated, Sizing};
+use crate::snapshot::{AcceptsJobs, DemandKey};
 use crate::time::{Seconds, Timestamp};
 
 /// The result of one planning. The fields from `provision` on are the phases, in the order of execution.
@@ -49,28 +48,8 @@ pub struct Plan {
     pub orders: Vec<Order>,
     /// Unexpected things that someone should check.
     pub warnings: Vec<Warning>,
-    /// When the plan changes without an event: a grace period, a back-off or paid time ends. `None`: never.
+    /// When the plan changes without an event: an idle timeout, a back-off or paid time ends. `None`: never.
     pub wake_at: Option<Timestamp>,
-}
-
-/// Steps that a machine has built, as counted by the queue runner since it has known the machine's address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StepsBuilt {
-    /// How many.
-    pub steps: u64,
-    /// How long they took together.
-    pub time: Seconds,
-}
-
-/// Whether a machine can get new builds: the machines file lists it (classic), or its builder runs (REST).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AcceptsJobs {
-    /// New builds may start on it.
-    Yes,
-    /// Only the builds that already run there continue.
-    No,
 }
 
 /// The decision on one machine.
@@ -151,12 +130,12 @@ pub enum KeepReason {
         /// Why it is replaced.
         why: Outdated,
     },
-    /// It was used within the grace period.
+    /// It was used within the idle timeout.
     RecentlyUsed {
         /// Time since then.
         idle_for: Seconds,
-        /// The pool's grace period.
-        grace_period: Seconds,
+        /// The pool's idle timeout.
+        idle_timeout: Seconds,
     },
     /// The queue runner was started a short while ago and may not know all its steps yet.
     QueueRunnerJustStarted {
@@ -246,7 +225,7 @@ impl ReleaseReason {
     /// The action: `drain` for a machine that stays, but gets no builds.
     pub fn verb(&self, how: ReleaseHow) -> &'static str {
         match (self, how) {
-            (Self::Ordered(Order { word: Word::Drain(_), .. }), _) => "drain",
+            (Self::Ordered(Order { kind: OrderKind::Drain(_), .. }), _) => "drain",
             (_, ReleaseHow::Stop) => "stop",
             (_, ReleaseHow::Destroy) => "destroy",
         }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admission::Admission;
+use crate::common_cause;
 use crate::cost_limits::{self, Limits};
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::experience::Experience;
 use crate::fallback::hand_over;
-use crate::health;
 use crate::idle_timeout::{idle_timeout, idle_timeout_of_last};
 use crate::names::MachineType;
 use crate::observed::{Observed, observe};
@@ -16,10 +16,10 @@ use crate::plan::{Attempt, Plan, Provision, Verdict, Warning};
 use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
 use crate::rotation::Rotation;
-use crate::selection::{Blockers, Names, Selection, preference, select};
-use crate::sizing::{AllowedBy, Deferral, Deferred, LimitReached, NoRoom, Sizing};
+use crate::selection::{Names, Selection, preference, select};
+use crate::sizing::{AllowedBy, Blockers, Deferral, Deferred, LimitReached, NoRoom, Sizing};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
-use crate::time::{Seconds, Timestamp};
+use crate::time::{Seconds, Timestamp, earliest};
 use crate::warnings::{warn_of_problems, warn_of_unexpected_input};
 
 /// Decides what to do about `snapshot` to serve `policy`.
@@ -105,7 +105,7 @@ fn judge_health(
         unhealthy.map(|machine| machine.machine.machine_type.clone()).collect();
     for (machine_type, pool) in policy.pools.iter().filter(|(name, _)| types.contains(name)) {
         let of_type = machines.iter_mut().filter(|m| m.machine.machine_type == *machine_type);
-        if health::judge(of_type, pool, snapshot.taken_at) {
+        if common_cause::judge(of_type, pool, snapshot.taken_at) {
             warnings.push(Warning::CommonCause { machine_type: machine_type.clone() });
         }
     }
@@ -307,7 +307,7 @@ impl<'a> Planning<'a> {
                     demand,
                     outdated: rotation.why_leaving(observed),
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
-                    grace_period: if last == Some(observed.index) {
+                    idle_timeout: if last == Some(observed.index) {
                         timeout_of_last
                     } else {
                         timeout
@@ -343,12 +343,5 @@ impl<'a> Planning<'a> {
     fn wake_at(&mut self, time: Option<Timestamp>) {
         let to_come = time.filter(|time| *time > self.snapshot.taken_at);
         self.plan.wake_at = earliest(self.plan.wake_at, to_come);
-    }
-}
-
-pub(crate) fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::host_pattern::HostPattern;
 use crate::money::Money;
 use crate::names::{Feature, MachineType, System, Tag};
-use crate::rotation::RotationPolicy;
 use crate::store_uri::StoreUri;
 use crate::time::Seconds;
 
@@ -267,4 +266,22 @@ impl fmt::Display for SpeedFactor {
             write!(f, "{whole}.{}", format!("{rest:03}").trim_end_matches('0'))
         }
     }
+}
+
+/// When machines of a type are replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RotationPolicy {
+    /// `maxAge`: the age at which a machine is replaced. `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Seconds>,
+    /// `maxBuilds`: the number of steps after which a machine is replaced. `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_builds: Option<u64>,
+    /// A digest of the settings that new machines are made from. `None`: changed settings replace no machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    /// `maxUnavailable`: how many are replaced at the same time. `None`: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<u32>,
 }

@@ -7,10 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{Listed, Operation, Sequence};
+use crate::memory::{InMachinesFile, Operation, Sequence};
 use crate::observed::Observed;
-use crate::plan::AcceptsJobs;
-use crate::snapshot::{MachineKeys, Queue, Snapshot};
+use crate::snapshot::{AcceptsJobs, MachineKeys, Queue, Snapshot};
 use crate::time::Seconds;
 
 /// A builder is stopped only after an answer that was requested at most this long ago: stopping it aborts the
@@ -22,7 +21,8 @@ const MAX_ANSWER_AGE: Seconds = Seconds(3);
 #[serde(rename_all = "camelCase")]
 pub enum ReleaseStep {
     /// Take it out of the machines file.
-    Unlist,
+    #[serde(rename = "unlist")]
+    Unpublish,
     /// Wait for a newer queue status.
     Await(AwaitReason),
     /// End its deployment, which may wait long for a machine that does not answer.
@@ -81,7 +81,7 @@ fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
     match step {
         ReleaseStep::Drain => true,
         ReleaseStep::Release => observed.machine.memory.failing.is_some(),
-        ReleaseStep::Unlist | ReleaseStep::EndDeployment | ReleaseStep::Await(_) => false,
+        ReleaseStep::Unpublish | ReleaseStep::EndDeployment | ReleaseStep::Await(_) => false,
     }
 }
 
@@ -91,13 +91,13 @@ fn is_fresh(snapshot: &Snapshot) -> bool {
         .is_none_or(|asked_at| snapshot.taken_at.since(asked_at) <= MAX_ANSWER_AGE)
 }
 
-/// First unlist the machine, then wait for a status which shows that the queue runner has read the file.
+/// First remove the machine from the machines file, then wait for a status which shows that the queue runner has read the file.
 fn classic(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
     let memory = &observed.machine.memory;
-    let taken_out = match memory.listed {
-        Listed::Now => return ReleaseStep::Unlist,
-        Listed::NoMore(at) => Some(at),
-        Listed::Never => memory.leaving.map(|leaving| leaving.decided),
+    let taken_out = match memory.in_machines_file {
+        InMachinesFile::Now => return ReleaseStep::Unpublish,
+        InMachinesFile::NoMore(at) => Some(at),
+        InMachinesFile::Never => memory.leaving.map(|leaving| leaving.decided),
     };
     confirmed(observed, asked, taken_out)
 }

@@ -7,13 +7,13 @@ use crate::escape::escape;
 use crate::memory::{BackOff, BackOffKind};
 use crate::orders::{Attribution, Order};
 use crate::plan::{
-    AcceptsJobs, Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason, Verdict,
-    Warning,
+    Attempt, KeepReason, Plan, Provision, Release, ReleaseHow, ReleaseReason, Verdict, Warning,
 };
 use crate::release::{AwaitReason, ReleaseStep};
 use crate::sizing::{
     AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
 };
+use crate::snapshot::AcceptsJobs;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -244,8 +244,8 @@ impl Display for KeepReason {
             Self::Outdated { jobs, why } => {
                 write!(f, "{}, {why}", Self::Busy { jobs: *jobs })
             }
-            Self::RecentlyUsed { idle_for, grace_period } => {
-                write!(f, "used {idle_for} ago, grace period {grace_period}")
+            Self::RecentlyUsed { idle_for, idle_timeout } => {
+                write!(f, "used {idle_for} ago, idle timeout {idle_timeout}")
             }
             Self::QueueRunnerJustStarted { uptime } => {
                 write!(
@@ -339,7 +339,7 @@ impl Display for Release {
         };
         match step {
             // Only just decided, or waiting for a confirmation.
-            ReleaseStep::Unlist
+            ReleaseStep::Unpublish
             | ReleaseStep::EndDeployment
             | ReleaseStep::Drain
             | ReleaseStep::Await(AwaitReason::NewerStatus) => {

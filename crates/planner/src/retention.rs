@@ -4,11 +4,10 @@ use crate::demand::PoolDemand;
 use crate::health::Health;
 use crate::observed::{NameIs, Observed};
 use crate::orders::Order;
-use crate::plan::{AcceptsJobs, KeepReason, ReleaseHow, ReleaseReason, Verdict};
+use crate::plan::{KeepReason, ReleaseHow, ReleaseReason, Verdict};
 use crate::policy::{IdleAction, PoolPolicy};
-use crate::rotation::Outdated;
-use crate::sizing::LimitReached;
-use crate::snapshot::{MachineKeys, MachineState, Queue, QueueStatus};
+use crate::sizing::{LimitReached, Outdated};
+use crate::snapshot::{AcceptsJobs, MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
 /// With this much paid time left a machine stays and gets builds: they cost nothing more.
@@ -32,7 +31,7 @@ pub(crate) struct Context<'a> {
     /// Whether `maxMachines` machines of the type are already used or in reserve.
     pub(crate) reserve: Reserve,
     /// How long an idle machine is kept for possible later steps.
-    pub(crate) grace_period: Seconds,
+    pub(crate) idle_timeout: Seconds,
 }
 
 /// Whether one more stopped machine may be kept.
@@ -202,9 +201,9 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
             .until(observed.paid_until(MUCH_PAID_TIME));
     }
     if observed.jobs() > 0 {
-        // Without a grace period it is released as soon as possible: new builds would hold it forever.
+        // Without an idle timeout it is released as soon as possible: new builds would hold it forever.
         let accepts_jobs =
-            if context.grace_period > Seconds(0) { accepts_jobs } else { AcceptsJobs::No };
+            if context.idle_timeout > Seconds(0) { accepts_jobs } else { AcceptsJobs::No };
         return keep(KeepReason::Busy { jobs: observed.jobs() }, accepts_jobs);
     }
     if leaves {
@@ -223,8 +222,8 @@ fn idle(
     context: &Context<'_>,
     accepts_jobs: AcceptsJobs,
 ) -> Judgment {
-    let grace_period = context.grace_period;
-    let warm_up = QUEUE_RUNNER_WARM_UP.plus(grace_period);
+    let idle_timeout = context.idle_timeout;
+    let warm_up = QUEUE_RUNNER_WARM_UP.plus(idle_timeout);
     if last_build(observed, context).is_none() && queue.uptime < warm_up {
         let uptime = queue.uptime;
         let until = observed.now.after(Seconds(warm_up.0 - uptime.0));
@@ -233,10 +232,10 @@ fn idle(
     let since = idle_since(observed, context);
     let idle_for = since.map(|since| observed.now.since(since));
     if let (Some(since), Some(idle_for)) = (since, idle_for)
-        && idle_for < grace_period
+        && idle_for < idle_timeout
     {
-        return keep(KeepReason::RecentlyUsed { idle_for, grace_period }, accepts_jobs)
-            .until(since.after(grace_period));
+        return keep(KeepReason::RecentlyUsed { idle_for, idle_timeout }, accepts_jobs)
+            .until(since.after(idle_timeout));
     }
     let left = observed.paid_time_left;
     if left >= SOME_PAID_TIME {

@@ -5,69 +5,13 @@
 //! more, it leaves first.
 
 use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 use crate::names::MachineName;
 use crate::observed::Observed;
-use crate::policy::PoolPolicy;
-use crate::selection::Blockers;
+use crate::policy::{PoolPolicy, RotationPolicy};
+use crate::sizing::{Blockers, Outdated};
 use crate::snapshot::MachineState;
-use crate::time::{Seconds, Timestamp};
-
-/// When machines of a type are replaced.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct RotationPolicy {
-    /// `maxAge`: the age at which a machine is replaced. `None`: never.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<Seconds>,
-    /// `maxBuilds`: the number of steps after which a machine is replaced. `None`: never.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_builds: Option<u64>,
-    /// A digest of the settings that new machines are made from. `None`: changed settings replace no machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub settings: Option<String>,
-    /// `maxUnavailable`: how many are replaced at the same time. `None`: 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_unavailable: Option<u32>,
-}
-
-/// Why a machine is to be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Outdated {
-    /// It has reached `maxAge`.
-    Age {
-        /// The limit.
-        limit: Seconds,
-    },
-    /// It has reached `maxBuilds`.
-    Builds {
-        /// The limit.
-        limit: u64,
-    },
-    /// New machines are made from other settings.
-    Settings,
-}
-
-impl Outdated {
-    /// Whether it leaves even if it is never idle.
-    fn is_strict(self) -> bool {
-        self != Self::Settings
-    }
-}
-
-impl fmt::Display for Outdated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Age { limit } => write!(f, "it has reached maxAge ({limit})"),
-            Self::Builds { limit } => write!(f, "it has reached maxBuilds ({limit})"),
-            Self::Settings => f.write_str("its type's settings have changed"),
-        }
-    }
-}
+use crate::time::Timestamp;
 
 /// Why `observed` is to be replaced, if it is.
 pub(crate) fn outdated(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Outdated> {

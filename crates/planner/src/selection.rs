@@ -4,28 +4,18 @@ use std::cmp::Reverse;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use crate::memory::{BackOff, Operation};
+use crate::memory::Operation;
 use crate::names::{MachineName, Tag};
 use crate::observed::Observed;
-use crate::orders::Order;
 use crate::ownership::number;
 use crate::policy::PoolPolicy;
 use crate::rotation::Rotation;
-use crate::sizing::{Deferral, Deferred};
+use crate::sizing::{Blockers, Deferral, Deferred};
 use crate::snapshot::MachineState;
 use crate::time::{Seconds, Timestamp};
 
 /// The period in which `maxCreatesPerCycle` counts creations: the original's cycle.
 const CREATION_WINDOW: Seconds = Seconds::from_minutes(5);
-
-/// Reasons why a type gets no new machines.
-#[derive(Clone, Copy)]
-pub(crate) struct Blockers<'a> {
-    /// Creations failed.
-    pub(crate) back_off: Option<&'a BackOff>,
-    /// The operator has paused it.
-    pub(crate) paused: Option<&'a Order>,
-}
 
 /// The machines that a pool uses to reach its allowed number.
 pub(crate) struct Selection<'a> {

@@ -1,6 +1,7 @@
 //! How many machines a type is allowed, and why: part of the plan.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,6 @@ use crate::memory::BackOff;
 use crate::money::Money;
 use crate::names::{MachineName, MachineType};
 use crate::orders::Order;
-use crate::rotation::Outdated;
 use crate::time::{Seconds, Timestamp};
 
 /// The arithmetic for one machine type.
@@ -194,4 +194,48 @@ pub enum AllowedBy {
     MaxMachines,
     /// The cost limits are less than the queue needs.
     CostLimits,
+}
+
+/// Why a machine is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outdated {
+    /// It has reached `maxAge`.
+    Age {
+        /// The limit.
+        limit: Seconds,
+    },
+    /// It has reached `maxBuilds`.
+    Builds {
+        /// The limit.
+        limit: u64,
+    },
+    /// New machines are made from other settings.
+    Settings,
+}
+
+impl Outdated {
+    /// Whether it leaves even if it is never idle.
+    pub(crate) fn is_strict(self) -> bool {
+        self != Self::Settings
+    }
+}
+
+impl fmt::Display for Outdated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Age { limit } => write!(f, "it has reached maxAge ({limit})"),
+            Self::Builds { limit } => write!(f, "it has reached maxBuilds ({limit})"),
+            Self::Settings => f.write_str("its type's settings have changed"),
+        }
+    }
+}
+
+/// Reasons why a type gets no new machines.
+#[derive(Clone, Copy)]
+pub(crate) struct Blockers<'a> {
+    /// Creations failed.
+    pub(crate) back_off: Option<&'a BackOff>,
+    /// The operator has paused it.
+    pub(crate) paused: Option<&'a Order>,
 }

@@ -10,7 +10,6 @@ use crate::experience::Experience;
 use crate::memory::{BackOff, Memory, Sequence};
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
 use crate::orders::Order;
-use crate::plan::AcceptsJobs;
 use crate::time::{Seconds, Timestamp};
 
 /// All observations for one plan. The single timestamp is read before anything else, so that errors favor
@@ -419,6 +418,16 @@ impl QueueMachine {
             total_build_time: None,
         }
     }
+}
+
+/// Whether a machine can get new builds: the machines file lists it (classic), or its builder runs (REST).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceptsJobs {
+    /// New builds may start on it.
+    Yes,
+    /// Only the builds that already run there continue.
+    No,
 }
 
 #[cfg(test)]

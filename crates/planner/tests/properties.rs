@@ -7,10 +7,10 @@ use std::num::NonZeroU32;
 
 use planner::{
     AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature, Host,
-    HostPattern, IdleAction, IdleTimeout, Leaving, Listed, Machine, MachineKeys, MachineName,
-    MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy, Queue,
-    QueueMachine, QueueStatus, ReleaseStep, Resource, RotationPolicy, Seconds, Sequence, Snapshot,
-    System, Tag, Timestamp, UnderWay, Verdict, jobs_of, plan,
+    HostPattern, IdleAction, IdleTimeout, InMachinesFile, Leaving, Machine, MachineKeys,
+    MachineName, MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy,
+    Queue, QueueMachine, QueueStatus, ReleaseStep, Resource, RotationPolicy, Seconds, Sequence,
+    Snapshot, System, Tag, Timestamp, UnderWay, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -98,9 +98,9 @@ fn memories() -> impl Strategy<Value = Memory> {
         option::weighted(0.2, times()),
     );
     let listed = prop_oneof![
-        2 => Just(Listed::Never),
-        2 => Just(Listed::Now),
-        1 => sequences().prop_map(Listed::NoMore),
+        2 => Just(InMachinesFile::Never),
+        2 => Just(InMachinesFile::Now),
+        1 => sequences().prop_map(InMachinesFile::NoMore),
     ];
     let leaving = option::of((sequences(), option::of(sequences())));
     let under_way = option::weighted(0.2, (operations(), times_before()));
@@ -121,7 +121,7 @@ fn memories() -> impl Strategy<Value = Memory> {
             destroyed_at,
             unhealthy_since,
             unreachable_since,
-            listed,
+            in_machines_file: listed,
             leaving: leaving.map(|(decided, drained)| Leaving { decided, drained }),
             under_way: under_way.map(|(operation, since)| UnderWay { operation, since }),
             failing: failing.map(|(since, failures, operation)| Failing {
@@ -312,10 +312,10 @@ proptest! {
         let machines = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
         for release in plan.release.iter().filter(|release| release.step == ReleaseStep::Release) {
             let memory = &machines[&release.name].memory;
-            let taken_out = match memory.listed {
-                Listed::Now => None,
-                Listed::NoMore(at) => Some(at),
-                Listed::Never => memory.leaving.map(|leaving| leaving.decided),
+            let taken_out = match memory.in_machines_file {
+                InMachinesFile::Now => None,
+                InMachinesFile::NoMore(at) => Some(at),
+                InMachinesFile::Never => memory.leaving.map(|leaving| leaving.decided),
             };
             let QueueStatus::Up(queue) = &snapshot.queue else { panic!("released without a queue status") };
             let taken_out = match queue.keys {

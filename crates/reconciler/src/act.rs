@@ -1,8 +1,8 @@
 //! Carries a plan out. Nothing is decided here.
 
 use planner::{
-    AcceptsJobs, Attempt, Leaving, Listed, MachineName, Operation, Plan, ReleaseHow, ReleaseStep,
-    Seconds, StepsBuilt, Verdict,
+    AcceptsJobs, Attempt, InMachinesFile, Leaving, MachineName, Operation, Plan, ReleaseHow,
+    ReleaseStep, Seconds, StepsBuilt, Verdict,
 };
 
 use crate::history::Happening;
@@ -40,7 +40,9 @@ impl Reconciler {
                     self.storage.touch(name);
                     // A machine in the machines file is unlisted first; the question follows when that is
                     // done.
-                    if memory.listed != Listed::Now || self.publication.is_not_wanted() {
+                    if memory.in_machines_file != InMachinesFile::Now
+                        || self.publication.is_not_wanted()
+                    {
                         self.questions.ask_soon();
                     }
                     self.note_of(name, Happening::Leaving { how: *how, reason: reason.clone() });
@@ -124,7 +126,7 @@ impl Reconciler {
     pub(crate) fn release(&mut self, plan: &Plan) {
         for release in &plan.release {
             match (&release.step, release.how) {
-                (ReleaseStep::Unlist | ReleaseStep::Await(_), _) => {}
+                (ReleaseStep::Unpublish | ReleaseStep::Await(_), _) => {}
                 (ReleaseStep::EndDeployment, _) => self.end_deployment(&release.name),
                 (ReleaseStep::Drain, _) => {
                     self.begin(&release.name, Operation::Drain);

@@ -1,65 +1,17 @@
 //! Events (what happened) and effects (what the driver must do).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use planner::{
     Machine, MachineName, MachineType, MachinesFile, Operation, Order, Policy, QueueStatus,
     Resource, Seconds,
 };
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
+use crate::ids::{BatchId, ListingId, OperationId, ProviderId, PublicationId, QuestionId};
 use crate::limits;
+use crate::operation_error::OperationError;
 use crate::record::Change;
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name(pub u64);
-
-        impl $name {
-            /// The next number.
-            pub(crate) fn advance(&mut self) -> Self {
-                self.0 += 1;
-                *self
-            }
-        }
-    };
-}
-
-id! {
-    /// A question to the queue runner.
-    QuestionId
-}
-id! {
-    /// A request to a provider to list its machines.
-    ListingId
-}
-id! {
-    /// An operation on a machine.
-    OperationId
-}
-id! {
-    /// A publication of the machines file.
-    PublicationId
-}
-id! {
-    /// A batch of state changes that are recorded together.
-    BatchId
-}
-
-/// A provider, identified by the settings that decide which machines it lists.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ProviderId(pub String);
-
-impl fmt::Display for ProviderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,43 +142,6 @@ pub struct Done {
     pub machine: Box<Machine>,
     /// Problems that did not make the operation fail.
     pub warnings: Vec<String>,
-}
-
-/// An operation that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("{}", planner::escape(message))]
-#[serde(rename_all = "camelCase")]
-pub struct OperationError {
-    /// What callers branch on.
-    pub kind: OperationErrorKind,
-    /// What happened, and how to fix it.
-    pub message: String,
-}
-
-/// The kinds of failure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum OperationErrorKind {
-    /// The provider has no capacity now; it may have some later.
-    Capacity,
-    /// It exceeded its time limit. Whether it had an effect is not known.
-    TimedOut,
-    /// The machine does not answer over ssh.
-    Unreachable,
-    /// Anything else.
-    #[default]
-    Failed,
-}
-
-impl fmt::Display for OperationErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Capacity => "capacity",
-            Self::TimedOut => "timed-out",
-            Self::Unreachable => "unreachable",
-            Self::Failed => "failed",
-        })
-    }
 }
 
 /// The result of a publication.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use planner::{Machine, MachineName, MachineState, MachineType, Operation};
 
-use crate::boundary::OperationError;
+use crate::operation_error::OperationError;
 
 /// How often the suite checks whether a machine has booted before it counts as failed.
 const MAX_CHECKS: usize = 300;

@@ -7,7 +7,7 @@ use planner::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::boundary::OperationErrorKind;
+use crate::operation_error::OperationErrorKind;
 
 /// An entry of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

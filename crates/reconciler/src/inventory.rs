@@ -7,8 +7,9 @@ use planner::{
     is_ours,
 };
 
-use crate::boundary::{Effect, Listing, ListingId, ProviderId};
+use crate::boundary::{Effect, Listing};
 use crate::history::Happening;
+use crate::ids::{ListingId, ProviderId};
 use crate::provider::Asked;
 use crate::reconciler::Reconciler;
 use crate::record::Record;

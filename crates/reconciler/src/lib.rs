@@ -9,25 +9,21 @@ mod back_off;
 mod boundary;
 pub mod conformance;
 mod history;
+mod ids;
 mod inventory;
 pub mod limits;
-mod operations;
+mod operation_error;
 mod orders;
 mod provider;
-mod publication;
-mod questions;
 mod reconciler;
 mod record;
 mod spending;
-mod storage;
 mod view;
 mod waits;
 
-pub use boundary::{
-    BatchId, Configuration, Done, Effect, Event, Listing, ListingId, OperationError,
-    OperationErrorKind, OperationId, ProviderId, PublicationId, Published, QuestionId, Task,
-    Timing,
-};
+pub use boundary::{Configuration, Done, Effect, Event, Listing, Published, Task, Timing};
 pub use history::{Happening, HistoryEntry, Severity};
+pub use ids::{BatchId, ListingId, OperationId, ProviderId, PublicationId, QuestionId};
+pub use operation_error::{OperationError, OperationErrorKind};
 pub use reconciler::{Planner, Reconciler};
 pub use record::{Change, Record, State};

@@ -1,7 +1,7 @@
 //! The operator's orders. One-time orders (retry, forget, adopt) are carried out here; the planner applies the
 //! others.
 
-use planner::{MachineName, MachineType, Order, QueueStatus, Word, jobs_of};
+use planner::{MachineName, MachineType, Order, OrderKind, QueueStatus, jobs_of};
 
 use crate::history::Happening;
 use crate::reconciler::Reconciler;
@@ -16,7 +16,8 @@ impl Reconciler {
                 self.end_order(order);
             }
             let is_new = |order: &Order| !before.contains(order);
-            if orders.iter().any(|order| matches!(order.word, Word::Adopt(_)) && is_new(order)) {
+            if orders.iter().any(|order| matches!(order.kind, OrderKind::Adopt(_)) && is_new(order))
+            {
                 self.providers.values_mut().for_each(|provider| provider.ask_soon = true);
             }
             self.changed = true;
@@ -25,7 +26,7 @@ impl Reconciler {
 
     /// A machine that is being released only because of an order is judged again.
     fn end_order(&mut self, order: &Order) {
-        let (Word::Drain(name) | Word::Release(name)) = &order.word else { return };
+        let (OrderKind::Drain(name) | OrderKind::Release(name)) = &order.kind else { return };
         let Some(record) = self.records.get_mut(name) else { return };
         if record.machine.memory.leaving.take().is_some() {
             self.storage.touch(name);
@@ -36,21 +37,21 @@ impl Reconciler {
     /// Carries out one-time orders, and removes orders that are no longer in force.
     pub(crate) fn apply_orders(&mut self) {
         let (over, stay) = std::mem::take(&mut self.orders).into_iter().partition(|order| {
-            let machine = order.word.machine();
+            let machine = order.kind.machine();
             let is_known = machine.is_none_or(|name| self.records.contains_key(name));
             // A machine to adopt becomes known when it is listed.
-            let is_over = match order.word {
-                Word::Adopt(_) => is_known,
+            let is_over = match order.kind {
+                OrderKind::Adopt(_) => is_known,
                 _ => !is_known,
             };
-            is_over || is_one_time(&order.word) || !order.is_in_force(self.now)
+            is_over || is_one_time(&order.kind) || !order.is_in_force(self.now)
         });
         self.orders = stay;
         let over: Vec<Order> = over;
         for order in over {
-            match &order.word {
-                Word::Retry(machine_type) => self.retry(machine_type),
-                Word::Forget(name) => self.forget(name),
+            match &order.kind {
+                OrderKind::Retry(machine_type) => self.retry(machine_type),
+                OrderKind::Forget(name) => self.forget(name),
                 word => {
                     self.end_order(&order);
                     let machine = word.machine().cloned();
@@ -63,7 +64,7 @@ impl Reconciler {
 
     /// Whether the operator ordered to adopt the machine, and it was not listed since.
     pub(crate) fn is_to_be_adopted(&self, name: &MachineName) -> bool {
-        let said = |order: &Order| matches!(&order.word, Word::Adopt(it) if it == name);
+        let said = |order: &Order| matches!(&order.kind, OrderKind::Adopt(it) if it == name);
         self.orders.iter().any(|order| said(order) && order.is_in_force(self.now))
     }
 
@@ -108,6 +109,6 @@ impl Reconciler {
     }
 }
 
-fn is_one_time(word: &Word) -> bool {
-    matches!(word, Word::Retry(_) | Word::Forget(_))
+fn is_one_time(word: &OrderKind) -> bool {
+    matches!(word, OrderKind::Retry(_) | OrderKind::Forget(_))
 }

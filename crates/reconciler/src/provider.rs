@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{Machine, MachineName, Resource, Sequence, Timestamp};
 
-use crate::boundary::ListingId;
+use crate::ids::ListingId;
 
 /// What is known of one provider, apart from its machines' records.
 #[derive(Clone, Debug, Default)]

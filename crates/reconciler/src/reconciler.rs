@@ -1,5 +1,10 @@
 //! The reconciler: observes, plans, acts.
 
+mod operations;
+mod publication;
+mod questions;
+mod storage;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
@@ -7,14 +12,15 @@ use planner::{
     Sequence, Snapshot, Timestamp, plan,
 };
 
-use crate::boundary::{Configuration, Effect, Event, OperationId, ProviderId};
+use crate::boundary::{Configuration, Effect, Event};
 use crate::history::{Happening, HistoryEntry};
-use crate::operations::Operations;
+use crate::ids::{OperationId, ProviderId};
 use crate::provider::Provider;
-use crate::publication::Publication;
-use crate::questions::Questions;
 use crate::record::{Record, State};
-use crate::storage::Storage;
+use operations::Operations;
+use publication::Publication;
+use questions::Questions;
+use storage::Storage;
 
 /// How long the first plan waits for the first answers of the queue runner and the providers. A decision made
 /// before they answer may have to be undone. Later plans wait for nothing.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, Endpoint, Experience, Leaving, Listed, Machine, MachineName, MachineState,
+    BackOff, Endpoint, Experience, InMachinesFile, Leaving, Machine, MachineName, MachineState,
     MachineType, Order, Paid, Seconds, Sequence, StepsBuilt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::boundary::ProviderId;
 use crate::history::{Happening, HistoryEntry};
+use crate::ids::ProviderId;
 
 /// All that is remembered of one machine. A machine that was only requested so far has the state `Requested`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Record {
     pub(crate) fn found(mut machine: Machine, provider: ProviderId, now: Timestamp) -> Self {
         machine.memory.known_since = Some(now);
         // An earlier provisioner may have published it. So it must be unlisted before it is released.
-        machine.memory.listed = Listed::Now;
+        machine.memory.in_machines_file = InMachinesFile::Now;
         let known = machine.host_name.clone().map(|host| Endpoint { host, port: None });
         machine.memory.published.extend(known);
         Self {
@@ -257,7 +257,7 @@ impl Record {
         let memory = &mut self.machine.memory;
         if self.exists {
             // Whether it was published may not have been recorded any more.
-            memory.listed = Listed::Now;
+            memory.in_machines_file = InMachinesFile::Now;
         }
         if memory.leaving.is_some() {
             memory.leaving = Some(Leaving { decided: Sequence(0), drained: None });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{MachineType, Operation, QueueStatus, Resource, Snapshot};
 
-use crate::boundary::ProviderId;
+use crate::ids::ProviderId;
 use crate::provider::Provider;
 use crate::reconciler::Reconciler;
 use crate::record::Record;

@@ -158,7 +158,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
         Change::OrderDone(order) => transaction
             // Unless another order was given since.
             .prepare_cached("DELETE FROM orders WHERE subject = ?1 AND entry = ?2")?
-            .execute(params![order.word.subject(), to_json(order)?])?,
+            .execute(params![order.kind.subject(), to_json(order)?])?,
         Change::History(entry) => transaction
             .prepare_cached(
                 "INSERT INTO history (at, machine, type, entry) VALUES (?1, ?2, ?3, ?4)",

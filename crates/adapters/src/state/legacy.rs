@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use planner::{Host, Listed, Machine, MachineName, MachineState, MachineType, Timestamp};
+use planner::{Host, InMachinesFile, Machine, MachineName, MachineState, MachineType, Timestamp};
 use reconciler::{ProviderId, Record, State};
 use serde::Deserialize;
 use serde_json::Value;
@@ -77,7 +77,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
     if exists {
         // The first listing shows its real state. It may be published and building.
         machine.state = MachineState::Unreachable;
-        machine.memory.listed = Listed::Now;
+        machine.memory.in_machines_file = InMachinesFile::Now;
     }
     machine.memory.requested_at = old.requested_at;
     machine.memory.known_since = old.requested_at;

@@ -106,7 +106,7 @@ pub fn record_order(state_dir: &Path, order: &Order) -> Result<(), StateError> {
     write(state_dir, |transaction| {
         transaction.execute(
             "INSERT OR REPLACE INTO orders VALUES (?1, ?2)",
-            params![order.word.subject(), to_json(order)?],
+            params![order.kind.subject(), to_json(order)?],
         )?;
         note(transaction, order.at, order, Happening::Ordered { order: order.clone() })
     })
@@ -122,7 +122,7 @@ pub fn revoke_order(
     by: &str,
     now: Timestamp,
 ) -> Result<Option<Order>, StateError> {
-    let before = orders(state_dir)?.into_iter().find(|order| order.word.subject() == subject);
+    let before = orders(state_dir)?.into_iter().find(|order| order.kind.subject() == subject);
     let Some(order) = before else { return Ok(None) };
     write(state_dir, |transaction| {
         transaction.execute("DELETE FROM orders WHERE subject = ?1", params![subject])?;
@@ -152,13 +152,13 @@ fn note(
     order: &Order,
     what: Happening,
 ) -> rusqlite::Result<()> {
-    let machine_type = match &order.word {
-        planner::Word::Pause(machine_type) | planner::Word::Retry(machine_type) => {
+    let machine_type = match &order.kind {
+        planner::OrderKind::Pause(machine_type) | planner::OrderKind::Retry(machine_type) => {
             Some(machine_type.clone())
         }
         _ => None,
     };
-    let machine = order.word.machine().cloned();
+    let machine = order.kind.machine().cloned();
     apply(transaction, &Change::History(HistoryEntry { at, machine, machine_type, what }))
 }
 

@@ -141,7 +141,7 @@ impl Output<'_, '_> {
         )?;
         let mut orders: BTreeMap<_, u64> = ORDERS.iter().map(|word| (*word, 0)).collect();
         for order in &view.plan.orders {
-            *orders.entry(order.word.verb()).or_default() += 1;
+            *orders.entry(order.kind.verb()).or_default() += 1;
         }
         let orders = orders.into_iter().map(|(word, n)| (vec![("word", word.to_owned())], n));
         self.family("orders", "Orders in effect, by command", orders)?;

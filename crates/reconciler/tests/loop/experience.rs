@@ -25,7 +25,7 @@ fn how_long_a_machine_took_is_remembered() {
     harness.list(&[up(0)]);
     harness.queue(0, &[Harness::listed(0, 0)]);
     let plan = harness.reconciler.plan().to_string();
-    assert!(plan.contains("grace period 1m45s"), "{plan}");
+    assert!(plan.contains("idle timeout 1m45s"), "{plan}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn one_that_hydra_has_disabled_is_warned_of_then_replaced_and_given_up() {
     let hours_ahead = harness.now + 9000;
     harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
     let plan = harness.reconciler.plan().to_string();
-    assert!(plan.contains("farm-0 is unhealthy: the queue runner has disabled it"), "{plan}");
+    assert!(plan.contains("farm-0 is unhealthy: the queue runner gives it no builds"), "{plan}");
     let since = harness.now;
     while harness.now < since + 590 {
         harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);

@@ -1,12 +1,12 @@
 //! The operator's orders.
 
-use planner::{MachineType, Operation, Order, PoolPolicy, Timestamp, Word};
+use planner::{MachineType, Operation, Order, OrderKind, PoolPolicy, Timestamp};
 use reconciler::{Event, OperationErrorKind};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 
-fn order(word: Word) -> Order {
-    Order { word, at: Timestamp(0), by: "ann".into(), why: "a test".into(), until: None }
+fn order(kind: OrderKind) -> Order {
+    Order { kind, at: Timestamp(0), by: "ann".into(), why: "a test".into(), until: None }
 }
 
 /// A policy that leaves no room for a successor.
@@ -26,7 +26,7 @@ impl Harness {
 #[test]
 fn a_drained_machine_is_unlisted_stays_and_comes_back() {
     let mut harness = Harness::with_ready_machine(only_one());
-    harness.order(&[order(Word::Drain(name(0)))]);
+    harness.order(&[order(OrderKind::Drain(name(0)))]);
     assert!(harness.file.is_empty(), "it gets no more builds");
     for _ in 0..5 {
         harness.queue(0, &[Harness::disabled(0, 0)]);
@@ -43,7 +43,7 @@ fn a_drained_machine_is_unlisted_stays_and_comes_back() {
 #[test]
 fn a_machine_to_be_released_is_destroyed_when_it_is_idle_and_not_before() {
     let mut harness = Harness::with_ready_machine(only_one());
-    harness.order(&[order(Word::Release(name(0)))]);
+    harness.order(&[order(OrderKind::Release(name(0)))]);
     for _ in 0..3 {
         harness.queue(0, &[Harness::listed(0, 1)]);
         harness.pass(10);
@@ -65,7 +65,7 @@ fn a_machine_to_be_released_is_destroyed_when_it_is_idle_and_not_before() {
 fn a_kept_machine_stays_until_the_order_expires_also_after_a_restart() {
     let mut harness = Harness::with_ready_machine(pool());
     let until = Some(Timestamp(harness.now + 600));
-    harness.order(&[Order { until, ..order(Word::Keep(name(0))) }]);
+    harness.order(&[Order { until, ..order(OrderKind::Keep(name(0))) }]);
     let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
     harness.list(&[up(0)]);
     for _ in 0..10 {
@@ -89,11 +89,11 @@ fn a_kept_machine_stays_until_the_order_expires_also_after_a_restart() {
 #[test]
 fn nothing_is_created_while_all_is_paused() {
     let mut harness = Harness::new(pool());
-    harness.order(&[order(Word::PauseAll)]);
+    harness.order(&[order(OrderKind::PauseAll)]);
     harness.list(&[]);
     harness.queue(3, &[]);
     assert!(harness.operations.is_empty() && harness.disk.records.is_empty());
-    harness.order(&[order(Word::Pause(MachineType::new("another")))]);
+    harness.order(&[order(OrderKind::Pause(MachineType::new("another")))]);
     assert_eq!(harness.under_way().len(), 3);
 }
 
@@ -104,7 +104,7 @@ fn retry_ends_a_back_off_once() {
     harness.queue(1, &[]);
     harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Capacity, "none left")));
     assert!(harness.operations.is_empty());
-    harness.order(&[order(Word::Retry(MachineType::new(TYPE)))]);
+    harness.order(&[order(OrderKind::Retry(MachineType::new(TYPE)))]);
     assert_eq!(harness.under_way(), ["create farm-0"]);
     assert!(harness.disk.orders.is_empty() && harness.disk.back_off.is_empty());
 }
@@ -113,7 +113,7 @@ fn retry_ends_a_back_off_once() {
 fn only_a_machine_that_is_not_listed_is_forgotten() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 0)]);
-    harness.order(&[order(Word::Forget(name(0)))]);
+    harness.order(&[order(OrderKind::Forget(name(0)))]);
     assert!(harness.happened(0).contains(&"not forgotten: its provider lists it".to_owned()));
     assert!(harness.disk.orders.is_empty() && harness.disk.records.len() == 1);
     for _ in 0..60 {
@@ -124,9 +124,9 @@ fn only_a_machine_that_is_not_listed_is_forgotten() {
     }
     harness.list(&[]);
     harness.queue(0, &[Harness::listed(0, 1)]);
-    harness.order(&[order(Word::Forget(name(0)))]);
+    harness.order(&[order(OrderKind::Forget(name(0)))]);
     assert!(harness.happened(0).contains(&"not forgotten: it may be building".to_owned()));
     harness.queue(0, &[Harness::listed(0, 0)]);
-    harness.order(&[order(Word::Forget(name(0)))]);
+    harness.order(&[order(OrderKind::Forget(name(0)))]);
     assert!(harness.disk.records.is_empty(), "{:?}", harness.happened(0));
 }

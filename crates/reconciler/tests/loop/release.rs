@@ -171,7 +171,7 @@ fn a_release_continues_after_a_restart() {
 }
 
 #[test]
-fn a_grace_period_ends_by_itself() {
+fn an_idle_timeout_ends_by_itself() {
     let mut pool = pool();
     pool.idle_timeout = planner::IdleTimeout::After(Seconds(60));
     let mut harness = Harness::with_ready_machine(pool);

@@ -4,7 +4,7 @@
 //! - A step goes to a builder that has all features that the step requires, if its `mandatoryFeatures`
 //!   are all required by it (`Machines::get_machine_for_system` in `state/machine.rs`), as in classic Hydra.
 //! - `builtin` is a system with its own queue, but any builder may get its steps (same place). The queue
-//!   runner itself builds nothing: such a step counts as one of our own system, so that a farm without
+//!   runner itself builds nothing: such a step counts as one of the system of our own host, so that a farm without
 //!   machines gets one.
 //! - Each system has its own queue: an `i686-linux` step waits in its queue, which a builder serves if it names that
 //!   system.

@@ -8,7 +8,7 @@ use reconciler::{HistoryEntry, Severity};
 
 use crate::cost::{Costs, cents};
 use crate::needs::NeedSeverity;
-use crate::status::{MachineStatus, Mood, Status, TypeStatus};
+use crate::status::{Condition, MachineStatus, Status, TypeStatus};
 
 pub(super) use detail::{machine, machine_type};
 
@@ -208,13 +208,13 @@ fn machine_row(machine: &MachineStatus, now: Timestamp) -> Markup {
 
 /// Symbol, word and color of the condition, and since when.
 fn state(machine: &MachineStatus, now: Timestamp) -> Markup {
-    let (sign, word, class) = match machine.mood {
-        Mood::Failing => ("✖", "failing", "bad"),
-        Mood::Unhealthy => ("⚠", "unhealthy", "warn"),
-        Mood::Coming => ("◔", "starting", ""),
-        Mood::Ready => ("✔", "ready", "good"),
-        Mood::Leaving => ("↓", "releasing", ""),
-        Mood::Off => ("○", "off", "dim"),
+    let (sign, word, class) = match machine.condition {
+        Condition::Failing => ("✖", "failing", "bad"),
+        Condition::Unhealthy => ("⚠", "unhealthy", "warn"),
+        Condition::Coming => ("◔", "starting", ""),
+        Condition::Ready => ("✔", "ready", "good"),
+        Condition::Leaving => ("↓", "releasing", ""),
+        Condition::Off => ("○", "off", "dim"),
     };
     let doing = match machine.under_way {
         Some(operation) => format!("{operation}, "),

@@ -45,9 +45,10 @@ pub fn derivation_files(
 ) -> Result<Imported, ImportError> {
     let read = files.into_iter().map(|(name, text)| {
         let derivation = aterm::derivation(&text).and_then(|value| derivation(&value));
-        let derivation =
-            derivation.map_err(|message| ImportError::Content(format!("{name}: {message}")))?;
-        Ok((name, derivation))
+        match derivation {
+            Ok(derivation) => Ok((name, derivation)),
+            Err(message) => Err(ImportError::Derivation { path: name, message }),
+        }
     });
     steps_of(&read.collect::<Result<_, ImportError>>()?, jobset, durations, random)
 }
@@ -119,8 +120,8 @@ fn builds(
 }
 
 fn parse(text: &[u8]) -> Result<BTreeMap<String, Derivation>, ImportError> {
-    let root: Map<String, Value> = serde_json::from_slice(text)
-        .map_err(|error| ImportError::Content(format!("no JSON object: {error}")))?;
+    let root: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|source| ImportError::Json { source })?;
     let by_path = match root.get("derivations") {
         Some(Value::Object(derivations)) => derivations,
         _ => &root,
@@ -128,9 +129,11 @@ fn parse(text: &[u8]) -> Result<BTreeMap<String, Derivation>, ImportError> {
     by_path
         .iter()
         .map(|(path, value)| {
-            let derivation = derivation(value)
-                .map_err(|message| ImportError::Content(format!("{path}: {message}")))?;
-            Ok((path.clone(), derivation))
+            let path = path.clone();
+            match derivation(value) {
+                Ok(derivation) => Ok((path, derivation)),
+                Err(message) => Err(ImportError::Derivation { path, message }),
+            }
         })
         .collect()
 }

@@ -23,7 +23,7 @@ pub struct Imported {
 }
 
 /// An invalid file.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub enum ImportError {
     /// A problem in one line, counted from 1.
     #[error("line {line}: {message}")]
@@ -33,9 +33,23 @@ pub enum ImportError {
         /// What is wrong with it.
         message: String,
     },
-    /// A problem of the whole file or of an attribute.
-    #[error("{0}")]
-    Content(String),
+    /// The file is not a JSON object.
+    #[error("no JSON object: {source}")]
+    Json {
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A derivation cannot be used.
+    #[error("{path}: {message}")]
+    Derivation {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Two jobs have the same number.
+    #[error("job {0} is there twice")]
+    Twice(u64),
     /// The steps are not a valid workload.
     #[error(transparent)]
     Workload(#[from] WorkloadError),

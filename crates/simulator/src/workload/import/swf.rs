@@ -64,7 +64,7 @@ pub fn swf(
     for job in &jobs {
         let last = next + width(job);
         if steps_of.insert(job.id, next..last).is_some() {
-            return Err(ImportError::Content(format!("job {} is there twice", job.id)));
+            return Err(ImportError::Twice(job.id));
         }
         next = last;
     }

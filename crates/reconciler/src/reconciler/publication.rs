@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use planner::{
-    Endpoint, Listed, MachineName, MachinesFile, Plan, Seconds, Timestamp, machines_file,
+    Endpoint, InMachinesFile, MachineName, MachinesFile, Plan, Seconds, Timestamp, machines_file,
 };
 
-use crate::boundary::{Effect, PublicationId, Published};
+use super::Reconciler;
+use crate::boundary::{Effect, Published};
 use crate::history::Happening;
-use crate::reconciler::Reconciler;
+use crate::ids::PublicationId;
 use crate::record::Record;
 
 /// How long to wait after a failed publication before the next attempt.
@@ -106,8 +107,8 @@ impl Reconciler {
         let Some(record) = self.records.get_mut(name) else { return };
         let memory = &mut record.machine.memory;
         let is_new = memory.published.insert(endpoint);
-        if memory.listed != Listed::Now || is_new {
-            memory.listed = Listed::Now;
+        if memory.in_machines_file != InMachinesFile::Now || is_new {
+            memory.in_machines_file = InMachinesFile::Now;
             self.storage.touch(name);
         }
     }
@@ -148,13 +149,13 @@ impl Reconciler {
         let not_named: Vec<_> = self
             .records
             .values()
-            .filter(|record| record.machine.memory.listed == Listed::Now)
+            .filter(|record| record.machine.memory.in_machines_file == InMachinesFile::Now)
             .filter(|record| !named.contains(&record.machine.name))
             .map(|record| record.machine.name.clone())
             .collect();
         for name in not_named {
             if let Some(record) = self.records.get_mut(&name) {
-                record.machine.memory.listed = Listed::NoMore(moment);
+                record.machine.memory.in_machines_file = InMachinesFile::NoMore(moment);
             }
             self.storage.touch(&name);
             if is_wanted {

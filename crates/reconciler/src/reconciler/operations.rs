@@ -7,12 +7,12 @@ use planner::{
     Operation, Seconds, Timestamp, UnderWay,
 };
 
+use super::Reconciler;
 use crate::back_off;
-use crate::boundary::{
-    Done, Effect, OperationError, OperationErrorKind, OperationId, ProviderId, Task,
-};
+use crate::boundary::{Done, Effect, Task};
 use crate::history::Happening;
-use crate::reconciler::Reconciler;
+use crate::ids::{OperationId, ProviderId};
+use crate::operation_error::{OperationError, OperationErrorKind};
 
 /// How far the driver may exceed an operation's own time limit before the operation is abandoned.
 const SLACK: Seconds = Seconds(15);

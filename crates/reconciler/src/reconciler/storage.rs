@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{MachineName, MachineType, Order, Seconds, Timestamp};
 
-use crate::boundary::{BatchId, Effect};
+use super::Reconciler;
+use crate::boundary::Effect;
 use crate::history::{Happening, HistoryEntry};
-use crate::reconciler::Reconciler;
+use crate::ids::BatchId;
 use crate::record::Change;
 
 /// How long to wait after a failed write before the next attempt.

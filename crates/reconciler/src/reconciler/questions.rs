@@ -2,9 +2,10 @@
 
 use planner::{AwaitReason, Queue, QueueStatus, ReleaseStep, Seconds, Sequence, Timestamp};
 
-use crate::boundary::{Effect, ListingId, QuestionId};
+use super::Reconciler;
+use crate::boundary::Effect;
 use crate::history::Happening;
-use crate::reconciler::Reconciler;
+use crate::ids::{ListingId, QuestionId};
 use crate::waits::Waits;
 
 /// How soon to ask again after an answer that is stale or not newer than the last one.
@@ -243,7 +244,7 @@ impl Reconciler {
 
     fn awaits_newer_status(&self) -> bool {
         let awaits =
-            |step: &ReleaseStep| matches!(step, ReleaseStep::Unlist | ReleaseStep::Await(_));
+            |step: &ReleaseStep| matches!(step, ReleaseStep::Unpublish | ReleaseStep::Await(_));
         self.plan.release.iter().any(|release| awaits(&release.step))
     }
 
@@ -257,9 +258,9 @@ impl Reconciler {
             .filter(|record| record.drains <= 1)
             .any(|record| {
                 let memory = &record.machine.memory;
-                let since = match memory.listed {
-                    planner::Listed::NoMore(at) => Some(at),
-                    planner::Listed::Now | planner::Listed::Never => {
+                let since = match memory.in_machines_file {
+                    planner::InMachinesFile::NoMore(at) => Some(at),
+                    planner::InMachinesFile::Now | planner::InMachinesFile::Never => {
                         memory.leaving.map(|leaving| leaving.drained.unwrap_or(leaving.decided))
                     }
                 };
