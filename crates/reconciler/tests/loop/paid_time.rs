@@ -6,7 +6,7 @@ use crate::harness::{Harness, pool, up};
 
 const HOUR: i64 = 3600;
 
-/// A machine that is charged by the hour, as a provider lists it whose clock is ahead of ours by `ahead` seconds.
+/// A machine that is charged by the hour, listed by a provider with a clock that is `ahead` seconds ahead of ours.
 fn charged(harness: &Harness, began: u64, ahead: i64) -> Machine {
     let hours = (harness.now - began) / 3600;
     let theirs = |at: u64| Some(Timestamp(at).shifted(ahead));

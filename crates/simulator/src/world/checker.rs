@@ -5,7 +5,7 @@ use std::fmt;
 
 use planner::{MachineName, Operation};
 
-use super::clocks::Whose;
+use super::clocks::ClockOf;
 use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 use crate::queue_runner::Host;
@@ -67,7 +67,7 @@ pub(super) enum LogEntry {
     NotListed(String),
     ListedEmpty(String),
     NoQueueStatus,
-    ClockSet(Whose, i64),
+    ClockSet(ClockOf, i64),
     Published(usize),
     NotPublished,
     FileRead(usize),
@@ -161,7 +161,9 @@ impl fmt::Display for LogEntry {
             Self::ProvisionerKilled(run) => write!(f, "provisioner killed, run {run}"),
             Self::NotListed(kind) => write!(f, "machines of {kind} cannot be listed"),
             Self::ListedEmpty(kind) => write!(f, "no machine of {kind} is listed, wrongly"),
-            Self::ClockSet(whose, seconds) => write!(f, "clock set by {seconds} s: {whose:?}"),
+            Self::ClockSet(clock_of, seconds) => {
+                write!(f, "clock set by {seconds} s: {clock_of:?}")
+            }
             Self::NoQueueStatus => f.write_str("the queue runner does not answer"),
             Self::Published(lines) => write!(f, "machines file published, {lines} machines"),
             Self::NotPublished => f.write_str("machines file not published"),

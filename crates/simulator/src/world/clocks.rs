@@ -16,7 +16,7 @@ const MOST_SECONDS: u64 = 3600;
 
 /// A clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum ClockOf {
     Provisioner,
     QueueRunner,
 }
@@ -57,19 +57,22 @@ impl SimWorld {
             let rng = &mut self.provisioner.rng;
             let ahead = rng.below(2 * MOST_SECONDS).cast_signed() - MOST_SECONDS.cast_signed();
             let is_ours = rng.chance(500_000);
-            self.set_clock(if is_ours { Whose::Provisioner } else { Whose::QueueRunner }, ahead);
+            self.set_clock(
+                if is_ours { ClockOf::Provisioner } else { ClockOf::QueueRunner },
+                ahead,
+            );
         }
     }
 
-    fn set_clock(&mut self, whose: Whose, ahead: i64) {
-        let clock = match whose {
-            Whose::Provisioner => &mut self.clocks.provisioner,
-            Whose::QueueRunner => &mut self.clocks.queue_runner,
+    fn set_clock(&mut self, clock_of: ClockOf, ahead: i64) {
+        let clock = match clock_of {
+            ClockOf::Provisioner => &mut self.clocks.provisioner,
+            ClockOf::QueueRunner => &mut self.clocks.queue_runner,
         };
         let seconds = ahead - std::mem::replace(clock, ahead);
         let now = self.now();
-        self.checker.log(now, LogEntry::ClockSet(whose, seconds));
-        if whose == Whose::Provisioner && seconds != 0 {
+        self.checker.log(now, LogEntry::ClockSet(clock_of, seconds));
+        if clock_of == ClockOf::Provisioner && seconds != 0 {
             self.clocks.was_set = true;
             if self.reconciler().is_some() {
                 self.tell_first(LoopEvent::ClockStepped { seconds });
