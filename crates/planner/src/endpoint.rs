@@ -78,10 +78,6 @@ impl Host {
             Form::Address(IpAddr::V4(_)) | Form::Name(_) | Form::Unreadable(_) => self.to_string(),
         }
     }
-
-    fn is_ipv6(&self) -> bool {
-        matches!(self.0, Form::Address(IpAddr::V6(_)) | Form::Scoped(..))
-    }
 }
 
 impl From<IpAddr> for Host {
@@ -303,7 +299,7 @@ impl fmt::Display for Destination {
         if let Some(user) = user {
             write!(f, "{user}@")?;
         }
-        if is_plain && (rest.is_empty() || !host.is_ipv6()) {
+        if is_plain && rest.is_empty() {
             write!(f, "{host}")?;
         } else {
             f.write_str(&host.in_uri())?;

@@ -19,11 +19,10 @@ impl HostPattern {
 
     /// Whether `host` matches.
     pub fn matches(&self, host: &Host) -> bool {
-        if self.0.contains('*') {
-            let pattern = self.0.to_ascii_lowercase();
-            is_like(&host.to_string().to_ascii_lowercase(), pattern.trim_end_matches('.'))
-        } else {
-            Endpoint::new(&self.0).host == *host
+        let pattern = self.0.to_ascii_lowercase();
+        match pattern.trim_end_matches('.').split_once('*') {
+            Some((start, rest)) => is_like(&host.to_string().to_ascii_lowercase(), start, rest),
+            None => Endpoint::new(&self.0).host == *host,
         }
     }
 }
@@ -34,9 +33,9 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Matches each part between stars as early as possible, which leaves the most text for the following parts.
-fn is_like(text: &str, pattern: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return text == pattern };
+/// Whether `text` matches `START*REST`. Matches each part between stars as early as possible, which leaves the most text
+/// for the following parts.
+fn is_like(text: &str, start: &str, rest: &str) -> bool {
     let Some(mut text) = text.strip_prefix(start) else { return false };
     let mut parts: Vec<_> = rest.split('*').collect();
     let end = parts.pop().unwrap_or_default();

@@ -31,6 +31,9 @@ mod tests {
             ("farm-", None, false),
             ("farm", None, false),
             ("farm-0-old", None, false),
+            // One more than it could not be counted on to.
+            ("farm-18446744073709551614", None, true),
+            ("farm-18446744073709551615", None, false),
             ("farm-0\n", None, false),
             ("Farm-0", None, false),
             ("other-0", None, false),

@@ -148,7 +148,7 @@ impl Reconciler {
             }
         }
         self.note_missing(id, &listed, asked);
-        self.note_never_created(id, &listed, asked);
+        self.note_never_created(id, asked);
         if let Some(provider) = self.providers.get_mut(id) {
             self.changed |= provider.duplicates != duplicates || provider.not_ours != not_ours;
             provider.charges = charges;
@@ -277,17 +277,11 @@ impl Reconciler {
     }
 
     /// After a creation with an unknown outcome, a machine that is not listed by the timeout does not exist.
-    fn note_never_created(
-        &mut self,
-        id: &ProviderId,
-        listed: &BTreeSet<MachineName>,
-        asked: Sequence,
-    ) {
+    fn note_never_created(&mut self, id: &ProviderId, asked: Sequence) {
         let now = self.now;
         for (name, record) in self.records.iter_mut().filter(|(_, record)| record.provider == *id) {
             let is_over = |since: Timestamp| since.after(UNKNOWN_OUTCOME_TIMEOUT) <= now;
-            let may_exist = listed.contains(name) || record.exists || record.is_ahead_of(asked);
-            if !may_exist && record.unknown_since.is_some_and(is_over) {
+            if !record.is_ahead_of(asked) && record.unknown_since.is_some_and(is_over) {
                 record.unknown_since = None;
                 record.creation_failed();
                 self.changed = true;

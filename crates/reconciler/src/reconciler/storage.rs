@@ -85,14 +85,9 @@ impl Storage {
         }
     }
 
+    /// Whether nothing is being written. What is not written yet after an `act` waits until it can be written again.
     pub(crate) fn is_settled(&self) -> bool {
-        let is_clean = self.machines.is_empty()
-            && self.back_off.is_empty()
-            && self.experience.is_empty()
-            && self.orders_done.is_empty()
-            && self.unwritten.is_empty()
-            && self.history.is_empty();
-        self.under_way.is_empty() && (is_clean || self.failed.is_some())
+        self.under_way.is_empty()
     }
 
     /// Changes that could not be written are written again, with the values at that time.

@@ -1,6 +1,6 @@
 //! The operator's orders.
 
-use planner::{MachineType, Operation, Order, OrderKind, PoolPolicy, Timestamp};
+use planner::{MachineName, MachineType, Operation, Order, OrderKind, PoolPolicy, Timestamp};
 use reconciler::{Event, OperationErrorKind};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
@@ -129,4 +129,49 @@ fn only_a_machine_that_is_not_listed_is_forgotten() {
     harness.queue(0, &[Harness::listed(0, 0)]);
     harness.order(&[order(OrderKind::Forget(name(0)))]);
     assert!(harness.disk.records.is_empty(), "{:?}", harness.happened(0));
+}
+
+/// Without its order it is idle for as long as its grace period allows, and not released at once.
+#[test]
+fn a_machine_whose_order_to_drain_ends_is_judged_again() {
+    let idle_timeout = planner::IdleTimeout::After(planner::Seconds(600));
+    let mut harness = Harness::with_ready_machine(PoolPolicy { idle_timeout, ..only_one() });
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    assert_eq!(harness.file, ["farm-0"]);
+    let drain = order(OrderKind::Drain(name(0)));
+    harness.order(std::slice::from_ref(&drain));
+    assert!(harness.file.is_empty());
+    harness.order(&[drain, order(OrderKind::Pause(MachineType::new("other")))]);
+    assert!(harness.file.is_empty(), "an order about something else changes nothing");
+    harness.order(&[]);
+    assert_eq!(harness.file, ["farm-0"]);
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+}
+
+/// Its provider lists it, but neither its name nor a tag says that it is ours.
+#[test]
+fn a_machine_is_adopted_when_it_is_listed() {
+    let called = |it: &str| planner::Machine { name: MachineName::new(it), ..up(7) };
+    let mut harness = Harness::new(PoolPolicy { min_machines: 3, ..pool() });
+    harness.list(&[]);
+    harness.queue(0, &[]);
+    harness.pass(2);
+    harness.list(&[]);
+    assert!(harness.listings.is_empty());
+    let adopt = order(OrderKind::Adopt(MachineName::new("pet")));
+    harness.order(std::slice::from_ref(&adopt));
+    assert_eq!(harness.listings.len(), 1, "its provider is asked at once");
+    harness.list(&[]);
+    harness.pass(1);
+    harness.order(&[adopt.clone(), order(OrderKind::Pause(MachineType::new("other")))]);
+    assert!(harness.listings.is_empty(), "an order that is known is no reason to ask again");
+    assert!(harness.disk.orders.contains(&adopt), "it is in force until the machine is listed");
+    harness.pass(60);
+    harness.list(&[called("pet"), called("db-server")]);
+    let records: Vec<_> = harness.disk.records.keys().map(MachineName::as_str).collect();
+    assert!(records.contains(&"pet") && !records.contains(&"db-server"), "{records:?}");
+    assert!(!harness.disk.orders.contains(&adopt), "it is carried out");
+    harness.pass(60);
+    harness.list(&[called("pet")]);
+    assert!(harness.disk.records[&MachineName::new("pet")].exists, "it stays ours");
 }

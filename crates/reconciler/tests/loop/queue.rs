@@ -1,6 +1,6 @@
 //! Which answers of the queue runner are trusted, and when it is asked.
 
-use planner::{Queue, QueueStatus, Timestamp};
+use planner::{Queue, QueueMachine, QueueStatus, Timestamp};
 use reconciler::Event;
 
 use crate::harness::{Harness, pool};
@@ -185,4 +185,65 @@ fn setting_the_clock_does_not_delay_the_first_plan() {
     assert!(harness.reconciler.seen().is_none());
     harness.pass(2);
     assert!(harness.reconciler.seen().is_some(), "the first plan");
+}
+
+/// A plan is made again when an answer shows something new, not with every answer.
+#[test]
+fn an_answer_that_shows_something_new_is_planned_for_at_once() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let busy = |jobs| QueueMachine { current_jobs: jobs, ..Harness::listed(0, 1) };
+    let answers = [
+        (1, busy(1), None, true),
+        (1, busy(1), None, false),
+        (2, busy(1), None, true),
+        (2, busy(2), None, true),
+        (2, busy(2), Some("it is odd"), true),
+        (2, busy(2), Some("it is odd"), false),
+    ];
+    for (step, (runnable, machine, warning, is_new)) in answers.into_iter().enumerate() {
+        let mut status = harness.status(runnable, &[machine]);
+        if let QueueStatus::Up(queue) = &mut status {
+            queue.warnings.extend(warning.map(str::to_owned));
+        }
+        harness.pass(1);
+        harness.queue_is(&status);
+        let planned_at = harness.reconciler.seen().unwrap().taken_at;
+        assert_eq!(planned_at.0 == harness.now, is_new, "answer {step}");
+    }
+}
+
+/// How long steps wait is a reason to plan again only for types that have a `targetWait`.
+#[test]
+fn waits_matter_only_for_a_target() {
+    for target_wait in [None, Some(planner::Seconds(300))] {
+        let mut harness = Harness::new(planner::PoolPolicy { target_wait, ..pool() });
+        harness.list(&[]);
+        harness.queue(1, &[]);
+        harness.queue(1, &[]);
+        let QueueStatus::Up(queue) = &harness.reconciler.seen().unwrap().queue else { panic!() };
+        assert_eq!(queue.demand[0].wait_seconds.is_some(), target_wait.is_some());
+        let QueueStatus::Up(shown) = harness.reconciler.shown().queue else { panic!() };
+        assert!(shown.demand[0].wait_seconds.is_some(), "people see it in any case");
+    }
+}
+
+/// `maxStatusAge` is two minutes.
+#[test]
+fn a_status_may_be_as_old_as_max_status_age() {
+    for (offset, is_trusted) in [(-120, true), (-121, false)] {
+        let mut harness = Harness::new(pool());
+        harness.list(&[]);
+        let mut status = harness.status(1, &[]);
+        if let QueueStatus::Up(queue) = &mut status {
+            queue.time = Some(Timestamp(harness.now - 120));
+            queue.clock_offset_seconds = offset;
+        }
+        harness.queue_is(&status);
+        let is_up = matches!(harness.reconciler.queue(), QueueStatus::Up(_));
+        assert_eq!(is_up, is_trusted, "{offset}");
+        let said = |harness: &Harness, text: &str| {
+            harness.disk.history.iter().any(|(_, what)| what.to_string().contains(text))
+        };
+        assert!(!said(&harness, "available again"), "it is the first answer");
+    }
 }

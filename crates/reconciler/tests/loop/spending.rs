@@ -1,9 +1,9 @@
 //! Cost of machines, and cost limits.
 
-use planner::{MachineType, Money, Operation, Spent, Timestamp};
+use planner::{Machine, MachineState, MachineType, Money, Operation, Spent, Timestamp};
 use reconciler::{Event, OperationErrorKind, State};
 
-use crate::harness::{Harness, TYPE, configuration, error, pool, up};
+use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 
 const DOLLAR: Money = Money(1_000_000);
 
@@ -28,7 +28,7 @@ fn create_and_destroy(harness: &mut Harness) -> Timestamp {
     harness.queue(0, &[Harness::listed(0, 0)]);
     harness.queue(0, &[Harness::disabled(0, 0)]);
     harness.queue(0, &[Harness::disabled(0, 0)]);
-    let began = harness.disk.records[&crate::harness::name(0)].machine.memory.paid.unwrap().since;
+    let began = harness.disk.records[&name(0)].machine.memory.paid.unwrap().since;
     harness.end(Operation::Destroy, 0, Ok(up(0)));
     began
 }
@@ -64,7 +64,7 @@ fn a_failed_creation_costs_nothing() {
     harness.queue(1, &[]);
     harness.pass(60);
     harness.end(Operation::Create, 0, Err(error(OperationErrorKind::Failed, "quota")));
-    assert_eq!(harness.disk.records[&crate::harness::name(0)].machine.memory.paid, None);
+    assert_eq!(harness.disk.records[&name(0)].machine.memory.paid, None);
 }
 
 /// 25 hours ahead and back: the limit of the day is neither free again nor reached twice.
@@ -80,5 +80,33 @@ fn setting_the_clock_makes_no_money_available() {
         harness.act();
         let after = spent(&harness).at(Timestamp(harness.now));
         assert_eq!((after.today, after.this_month), (before.today, before.this_month));
+    }
+}
+
+/// A machine that somebody else started or stopped costs from its own start until a listing shows that it is off.
+#[test]
+fn a_machine_costs_while_its_provider_lists_it_as_running() {
+    let since = Timestamp(1_000_000 - 3600);
+    for (state, is_paid) in [
+        (MachineState::Up, true),
+        (MachineState::Starting, true),
+        (MachineState::Stopping, false),
+        (MachineState::Stopped, false),
+        (MachineState::Failed, false),
+    ] {
+        let mut harness = harness();
+        harness.pass(60);
+        let found = Machine { state, started_at: Some(since), ..up(0) };
+        harness.list(std::slice::from_ref(&found));
+        let paid = |harness: &Harness| harness.disk.records[&name(0)].machine.memory.paid;
+        assert_eq!(paid(&harness).map(|paid| paid.since), is_paid.then_some(since), "{state}");
+        if !is_paid {
+            continue;
+        }
+        harness.pass(60);
+        harness.list(&[Machine { state: MachineState::Stopped, ..found }]);
+        assert_eq!(paid(&harness), None, "{state}");
+        let spent = spent(&harness).today;
+        assert_eq!(spent, DOLLAR.for_time(Timestamp(harness.now).since(since)), "{state}");
     }
 }
