@@ -122,13 +122,14 @@ pub struct SimMachine {
     pub max_jobs: u32,
     /// Its provider has announced an interruption.
     pub interrupted: bool,
-    /// How often its host name changed.
-    pub renamed: u32,
     /// Counts changes of the lifecycle, so that events scheduled for an earlier state are recognized as stale.
     pub generation: u32,
     /// Its running steps.
     pub(super) sharing: Sharing,
     lifecycle: Lifecycle,
+    /// How often its host name changed.
+    renamed: u32,
+    host_name: planner::Host,
     /// It was deployed at least once, before or after a stop.
     has_system: bool,
     /// It was off: the next start is not its first.
@@ -162,6 +163,7 @@ impl SimMachine {
             max_jobs: 0,
             interrupted: false,
             renamed: 0,
+            host_name: planner::Host::new(host.name()),
             generation: 0,
             sharing: Sharing::default(),
             lifecycle: Lifecycle::Creating,
@@ -181,11 +183,14 @@ impl SimMachine {
     }
 
     /// Its own host name.
-    pub fn host_name(&self) -> String {
-        match self.renamed {
-            0 => self.host.name(),
-            times => format!("{}-{times}", self.host.name()),
-        }
+    pub fn host_name(&self) -> &planner::Host {
+        &self.host_name
+    }
+
+    /// Its host name changes.
+    pub fn rename(&mut self) {
+        self.renamed += 1;
+        self.host_name = planner::Host::new(format!("{}-{}", self.host.name(), self.renamed));
     }
 
     /// Since when it costs money.

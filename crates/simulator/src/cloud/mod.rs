@@ -184,8 +184,8 @@ impl Cloud {
         };
         described.interrupted = machine.interrupted;
         if machine.lifecycle() != Lifecycle::Creating {
-            described.address = Some(planner::Host::new(machine.host.address()));
-            described.host_name = Some(planner::Host::new(machine.host_name()));
+            described.address = Some(machine.host.ip().into());
+            described.host_name = Some(machine.host_name().clone());
         }
         if let Some(since) = machine.paid_since() {
             described.started_at = Some(epoch.at(since));

@@ -14,9 +14,14 @@ pub struct Host(pub u32);
 
 impl Host {
     /// Its address: unique, private (RFC 1918).
-    pub fn address(self) -> String {
+    pub fn ip(self) -> IpAddr {
         let [_, a, b, c] = (self.0 + 1).to_be_bytes();
-        format!("10.{a}.{b}.{c}")
+        IpAddr::from([10, a, b, c])
+    }
+
+    /// Its address as text.
+    pub fn address(self) -> String {
+        self.ip().to_string()
     }
 
     /// The host of that address, if it is one of the simulation's.

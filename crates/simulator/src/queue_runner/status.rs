@@ -92,11 +92,18 @@ impl QueueRunner {
                 idle_since: builder.idle_since.map(|at| epoch.at(at)),
                 steps_done: Some(builder.steps_done),
                 total_step_time: Some(Seconds(builder.total_step_time.whole_seconds())),
-                ..QueueMachine::new(planner::Host::new(self.key(*host)))
+                ..QueueMachine::new(self.host(*host))
             })
             .collect();
         machines.sort_by(|a, b| a.host.cmp(&b.host));
         machines
+    }
+
+    fn host(&self, host: Host) -> planner::Host {
+        match (self.names.get(&host), self.settings.protocol) {
+            (None, Protocol::Classic) => host.ip().into(),
+            _ => planner::Host::new(self.key(host)),
+        }
     }
 
     pub(super) fn key(&self, host: Host) -> String {

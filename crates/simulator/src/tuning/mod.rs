@@ -1,13 +1,16 @@
-//! A search for settings: candidates ([`Settings`]), early elimination ([`race`]), and selection ([`front`]).
+//! A search for settings: candidates ([`Settings`]), early elimination ([`best`] on slices of the traces, then
+//! [`stays`]), and selection ([`front`]).
 //!
-//! All of it is pure. No decision on a candidate depends on other candidates except the anchors, which are always
-//! tried: so a search can be split into shards with the same result.
+//! All of it is pure. No decision on a candidate depends on other candidates except those of its [`group`] and the
+//! anchors, which are always tried: so a search can be split into shards with the same result.
 
 mod front;
+mod halving;
 mod race;
 mod space;
 
 pub use front::{front, is_no_worse_anywhere};
+pub use halving::{LEVELS, Level, best, group};
 pub use race::{Score, mean, score, stays};
 pub use space::{ANCHORS, IdleFor, Settings, SizedBy, candidate};
 

@@ -2,6 +2,7 @@
 
 mod builder;
 pub mod import;
+mod slice;
 
 use planner::DemandKey;
 

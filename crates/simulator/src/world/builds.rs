@@ -281,7 +281,7 @@ impl SimWorld {
         if let (true, true, Some(pool)) = (joins, self.queue_runner_is_up, pool) {
             let now = self.now();
             if !self.queue_runner.lists(host) {
-                self.queue_runner.name_host(host, &machine.host_name());
+                self.queue_runner.name_host(host, &machine.host_name().to_string());
             }
             self.queue_runner.connect(host, &offer(pool), now);
         }

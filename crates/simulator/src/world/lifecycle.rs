@@ -48,7 +48,7 @@ impl SimWorld {
                 self.checker.log(now, LogEntry::SpotNotice(name.clone(), left));
                 self.announce(id, name);
             }
-            Transition::Renamed => self.cloud.get_mut(id).renamed += 1,
+            Transition::Renamed => self.cloud.get_mut(id).rename(),
             Transition::Lost => self.lose(id, Lifecycle::Gone),
         }
     }

@@ -28,6 +28,8 @@ const MOST_TURNS: u32 = 1000;
 pub(super) struct Provisioner {
     /// `None` while it is down.
     reconciler: Option<Reconciler>,
+    /// When its loop wakes up without an event. Asking for it costs more than most events.
+    wakes_at: Option<Timestamp>,
     planted: Planted,
     /// Memory of a planted event filter.
     last_status: Option<QueueStatus>,
@@ -69,6 +71,7 @@ impl Provisioner {
     pub(super) fn new(seed: Seed) -> Self {
         Self {
             reconciler: None,
+            wakes_at: None,
             planted: Planted::NOTHING,
             last_status: None,
             durable: State::default(),
@@ -159,7 +162,7 @@ impl SimWorld {
 
     /// When the provisioner's loop wakes up without an event.
     pub(super) fn next_turn_at(&self) -> Option<Millis> {
-        let at = self.provisioner.reconciler.as_ref()?.poll_timeout()?;
+        let at = self.provisioner.wakes_at?;
         let Timestamp(epoch) = self.provisioner_epoch().0;
         Some(Millis(at.0.saturating_sub(epoch).saturating_mul(1000)))
     }
@@ -177,6 +180,7 @@ impl SimWorld {
         provisioner.run = run;
         provisioner.rng = rng;
         provisioner.status_asked = None;
+        provisioner.wakes_at = reconciler.poll_timeout();
         provisioner.reconciler = Some(reconciler.with_planner(provisioner.planted.planner));
         if self.in_trouble() {
             self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
@@ -226,6 +230,7 @@ impl SimWorld {
         let now = self.now();
         self.checker.log(now, LogEntry::ProvisionerKilled(self.provisioner.run));
         self.provisioner.reconciler = None;
+        self.provisioner.wakes_at = None;
         self.provisioner.inbox.clear();
         self.provisioner.late.clear();
         self.provisioner.asked.clear();
@@ -245,7 +250,7 @@ impl SimWorld {
             let now = self.timestamp();
             let inbox = std::mem::take(&mut self.provisioner.inbox);
             let Some(reconciler) = &mut self.provisioner.reconciler else { return };
-            let is_due = reconciler.poll_timeout().is_some_and(|at| at <= now);
+            let is_due = self.provisioner.wakes_at.is_some_and(|at| at <= now);
             if inbox.is_empty() && !is_due {
                 return;
             }
@@ -254,6 +259,7 @@ impl SimWorld {
                 reconciler.handle(now, event);
             }
             reconciler.act(now);
+            self.provisioner.wakes_at = reconciler.poll_timeout();
             while let Some(effect) =
                 self.provisioner.reconciler.as_mut().and_then(Reconciler::poll_effect)
             {
@@ -268,6 +274,7 @@ impl SimWorld {
         let now = self.now();
         self.checker.violated(now, Rule::Converge, "the loop turns without end".to_owned());
         self.provisioner.reconciler = None;
+        self.provisioner.wakes_at = None;
     }
 
     fn lives_for_one_more(&mut self) -> bool {

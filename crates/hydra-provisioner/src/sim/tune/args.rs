@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use simulator::tuning::ANCHORS;
+use simulator::tuning::group;
 
 use crate::sim::conf_arg::ConfArg;
 
@@ -40,7 +40,7 @@ pub(crate) struct Tune {
     /// File with machines, prices, queue runner, incidents and faults (JSON), instead of a scenario's own
     #[arg(long, value_name = "FILE")]
     pub(crate) farm: Option<PathBuf>,
-    /// Try only the K-th of N parts of the settings; needs --output, for `sim merge`
+    /// Try only the K-th of N parts of the settings, in groups of 16; needs --output, for `sim merge`
     #[arg(
         long,
         value_name = "K/N",
@@ -69,9 +69,9 @@ impl Shard {
     /// The whole search.
     pub(super) const WHOLE: Self = Self { number: 1, of: 1 };
 
-    /// Whether this shard tries the candidate. All shards try the anchors.
+    /// Whether this shard tries the candidate. All shards try the anchors; the others are shared out in groups.
     pub(super) fn has(self, candidate: u64) -> bool {
-        candidate <= ANCHORS.len() as u64 || candidate % self.of == self.number - 1
+        group(candidate).is_none_or(|group| group % self.of == self.number - 1)
     }
 }
 
@@ -104,6 +104,7 @@ mod tests {
         for candidate in 6..100 {
             assert_eq!(shards.iter().filter(|shard| shard.has(candidate)).count(), 1);
         }
+        assert!(shards.iter().all(|shard| (0..6).all(|anchor| shard.has(anchor))));
         assert!((0..100).all(|candidate| Shard::WHOLE.has(candidate)));
         for bad in ["0/3", "4/3", "3", "a/b", "1/0"] {
             assert_eq!(bad.parse::<Shard>().unwrap_err(), "must be K/N, with K from 1 to N");

@@ -1,13 +1,14 @@
 //! The instances of a search: traces with seeds, some for the search and some held out.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use simulator::engine::Millis;
 use simulator::results::Results;
 use simulator::simulation::{Setup, Simulation};
-use simulator::tuning::{Outcome, Settings};
+use simulator::tuning::{Level, Outcome, Settings};
 
 use super::Tune;
 use crate::exit::Exit;
@@ -109,6 +110,15 @@ impl Instances {
         }
     }
 
+    /// With the first seed, the slice of every trace; `None` if all of them are whole.
+    pub(super) fn sliced(&self, level: Level) -> Option<Vec<Instance>> {
+        let first: Vec<_> = self.training.iter().filter_map(|list| list.first()).collect();
+        let slices: Vec<_> = first.iter().map(|instance| instance.slice(level)).collect();
+        let weight = |instance: &Instance| instance.weight();
+        let is_part = first.iter().zip(&slices).any(|(whole, part)| weight(part) < weight(whole));
+        is_part.then_some(slices)
+    }
+
     /// Each round has one seed of every trace.
     pub(super) fn training_rounds(&self) -> Vec<List<'_>> {
         let seeds = self.training.iter().map(Vec::len).max().unwrap_or(0);
@@ -123,6 +133,10 @@ impl Instances {
 }
 
 impl<'a> List<'a> {
+    pub(super) fn of(instances: &'a [Instance]) -> Self {
+        Self(instances.iter().collect())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &'a Instance> {
         self.0.iter().copied()
     }
@@ -136,6 +150,16 @@ impl Instance {
     /// The approximate cost of a run: its steps.
     pub(super) fn weight(&self) -> u64 {
         self.setup.workload.steps().len() as u64 + 1
+    }
+
+    /// With only a part of the steps. The farm has no machines when it begins, for every candidate alike.
+    fn slice(&self, level: Level) -> Self {
+        let mut setup = self.setup.clone();
+        let positions = level.slice(setup.workload.steps().len());
+        setup.workload = Arc::new(setup.workload.slice(positions));
+        let submitted = setup.workload.steps().first().map(|step| step.submit);
+        setup.farm.cycle.first = setup.farm.cycle.first.max(submitted.unwrap_or_default());
+        Self { trace: self.trace.clone(), setup }
     }
 
     /// Runs to the end, unless interrupted by the user.

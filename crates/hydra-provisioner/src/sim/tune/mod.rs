@@ -5,13 +5,17 @@ mod instances;
 mod report;
 mod shard;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use simulator::engine::Seed;
-use simulator::tuning::{ANCHORS, Outcome, Score, Settings, candidate, front, mean, score, stays};
+use simulator::tuning::{
+    ANCHORS, LEVELS, Level, Outcome, Score, Settings, best, candidate, front, group, mean, score,
+    stays,
+};
 
 use super::input;
 use super::runs::{progress_bar, stop_on_signals};
@@ -56,16 +60,22 @@ impl Search<'_> {
             .map(|number| Tried::new(number, candidate(Seed(self.args.seed), number)))
             .collect();
         let rounds = self.instances.training_rounds();
-        let progress = self.progress(tried.len(), &rounds);
+        let progress = progress_bar(0, "at most");
         let mut alive: Vec<_> = (0..tried.len()).collect();
+        for level in LEVELS {
+            if let Some(slices) = self.instances.sliced(level) {
+                self.expect(&progress, &alive, &[List::of(&slices)]);
+                let outcomes = self.try_on(&tried, &alive, &List::of(&slices), &progress)?;
+                alive = best_of_groups(&tried, &alive, &outcomes, level);
+            }
+        }
         for (at, round) in rounds.iter().enumerate() {
-            self.try_on(&mut tried, &alive, round, &progress, |one| &mut one.training)?;
-            let before = alive.len();
+            self.expect(&progress, &alive, &rounds[at..]);
+            let outcomes = self.try_on(&tried, &alive, round, &progress)?;
+            for (place, outcomes) in alive.iter().zip(outcomes) {
+                tried[*place].training.extend(outcomes);
+            }
             give_up(&tried, &mut alive);
-            let left: u64 = rounds[at + 1..].iter().map(List::weight).sum();
-            progress.set_length(
-                progress.length().unwrap_or(0).saturating_sub((before - alive.len()) as u64 * left),
-            );
         }
         let scores: Vec<_> = alive.iter().map(|at| mean(&scores(&tried, *at))).collect();
         let on_front = front(&scores).into_iter().map(|place| alive[place]);
@@ -75,62 +85,82 @@ impl Search<'_> {
         kept.dedup();
         let held_out = self.instances.held_out();
         progress.set_length(progress.position() + kept.len() as u64 * held_out.weight());
-        self.try_on(&mut tried, &kept, &held_out, &progress, |one| &mut one.held_out)?;
+        let outcomes = self.try_on(&tried, &kept, &held_out, &progress)?;
+        for (place, outcomes) in kept.iter().zip(outcomes) {
+            tried[*place].held_out = outcomes;
+        }
         progress.finish_and_clear();
         Ok(tried)
     }
 
-    /// All runs of a round, in parallel; results are in the order of the instances.
+    /// All runs of a round, in parallel: for each candidate, the outcomes in the order of the instances.
     fn try_on(
         &self,
-        tried: &mut [Tried],
+        tried: &[Tried],
         alive: &[usize],
         round: &List<'_>,
         progress: &ProgressBar,
-        outcomes: fn(&mut Tried) -> &mut Vec<Outcome>,
-    ) -> Result<(), Exit> {
+    ) -> Result<Vec<Vec<Outcome>>, Exit> {
         let jobs: Vec<_> = alive
             .iter()
-            .flat_map(|at| round.iter().map(|instance| (*at, tried[*at].settings, instance)))
+            .flat_map(|at| round.iter().map(|instance| (tried[*at].settings, instance)))
             .collect();
-        let run = |(at, settings, instance): (usize, Option<Settings>, &Instance)| {
+        let run = |(settings, instance): (Option<Settings>, &Instance)| {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
             let outcome = instance.run(settings.as_ref(), self.stop);
             progress.inc(instance.weight());
-            outcome.map(|outcome| (at, outcome))
+            outcome
         };
-        let done: Vec<_> = jobs.into_par_iter().map(run).collect();
-        for one in done {
-            let Some((at, outcome)) = one else {
-                return Err(fail(Exit::Unexpected, &"the search was cut short"));
-            };
-            outcomes(&mut tried[at]).push(outcome);
-        }
-        Ok(())
+        let done: Option<Vec<_>> = jobs.into_par_iter().with_max_len(1).map(run).collect();
+        let Some(done) = done else {
+            return Err(fail(Exit::Unexpected, &"the search was cut short"));
+        };
+        let of_candidate = done.len().checked_div(alive.len()).unwrap_or(0).max(1);
+        Ok(done.chunks(of_candidate).map(<[_]>::to_vec).collect())
     }
 
-    /// The remaining time is an upper limit: it assumes that no more candidates are dropped.
-    fn progress(&self, candidates: usize, rounds: &[List<'_>]) -> ProgressBar {
+    /// The remaining time is an upper limit: it assumes that no candidate is dropped in these rounds.
+    fn expect(&self, progress: &ProgressBar, alive: &[usize], rounds: &[List<'_>]) {
         const ON_FRONT: u64 = 12;
-        let training: u64 = rounds.iter().map(List::weight).sum();
+        let weight: u64 = rounds.iter().map(List::weight).sum();
         let held_out = self.instances.held_out().weight() * ON_FRONT;
-        progress_bar(candidates as u64 * training + held_out, "at most")
+        progress.set_length(progress.position() + alive.len() as u64 * weight + held_out);
     }
 }
 
-/// Drops candidates that an anchor beats. The current configuration and the anchors stay.
+/// The current configuration, the anchors, and the best of each group on a slice of every trace.
+fn best_of_groups(
+    tried: &[Tried],
+    alive: &[usize],
+    outcomes: &[Vec<Outcome>],
+    level: Level,
+) -> Vec<usize> {
+    let Some(reference) = outcomes.first() else { return alive.to_vec() };
+    let mut groups: BTreeMap<Option<u64>, Vec<(usize, Score)>> = BTreeMap::new();
+    for (at, outcomes) in alive.iter().zip(outcomes) {
+        let group = groups.entry(group(tried[*at].number)).or_default();
+        group.push((*at, mean(&scores_of(outcomes, reference))));
+    }
+    let mut stay = Vec::new();
+    for (group, members) in groups {
+        let count = if group.is_some() { level.stays_one_of } else { 1 };
+        let scores: Vec<_> = members.iter().map(|(_, score)| *score).collect();
+        let best = best(&scores, members.len().div_ceil(count));
+        stay.extend(best.into_iter().map(|place| members[place].0));
+    }
+    stay.sort_unstable();
+    stay
+}
+
+/// Drops candidates that an anchor beats, other anchors included. The current configuration stays.
 fn give_up(tried: &[Tried], alive: &mut Vec<usize>) {
-    let anchors: Vec<_> = (0..tried.len())
-        .filter(|at| is_anchor(tried[*at].number))
-        .map(|at| scores(tried, at))
-        .collect();
+    let anchors = alive.iter().filter(|at| is_anchor(tried[**at].number));
+    let anchors: Vec<_> = anchors.map(|at| scores(tried, *at)).collect();
     alive.retain(|at| {
-        is_anchor(tried[*at].number) || {
-            let own = scores(tried, *at);
-            anchors.iter().all(|anchor| stays(&own, anchor))
-        }
+        let own = scores(tried, *at);
+        tried[*at].number == 0 || anchors.iter().all(|anchor| stays(&own, anchor))
     });
 }
 
@@ -141,5 +171,9 @@ fn is_anchor(number: u64) -> bool {
 /// Results of the search, compared with the current configuration.
 fn scores(tried: &[Tried], at: usize) -> Vec<Score> {
     let Some(reference) = tried.first() else { return Vec::new() };
-    tried[at].training.iter().zip(&reference.training).map(|(one, own)| score(one, own)).collect()
+    scores_of(&tried[at].training, &reference.training)
+}
+
+fn scores_of(outcomes: &[Outcome], reference: &[Outcome]) -> Vec<Score> {
+    outcomes.iter().zip(reference).map(|(one, own)| score(one, own)).collect()
 }
