@@ -174,6 +174,8 @@ fn kvm_pool() -> PoolPolicy {
         idle_action: IdleAction::Stop,
         idle_timeout: IdleTimeout::After(Seconds(600)),
         keep_last: Seconds(86_400),
+        use_while_paid: Seconds(1200),
+        keep_while_paid: Seconds(300),
         health_timeout: Seconds(120),
         progress_timeout: Seconds(7200),
         give_up_after: Seconds(1800),

@@ -93,6 +93,8 @@ pub enum KeepReason {
     MuchPaidTimeLeft {
         /// How much.
         left: Seconds,
+        /// The pool's `useWhilePaid`.
+        enough: Seconds,
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
     DuplicateName,
@@ -146,6 +148,8 @@ pub enum KeepReason {
     SomePaidTimeLeft {
         /// How much.
         left: Seconds,
+        /// The pool's `keepWhilePaid`.
+        enough: Seconds,
     },
     /// It is off. `stopOnIdle` keeps it until it is needed.
     StoppedInReserve,

@@ -121,6 +121,12 @@ pub struct PoolPolicy {
     /// `keepLast`: how long the last idle machine of this type is kept, if that is longer.
     #[serde(default)]
     pub keep_last: Seconds,
+    /// `useWhilePaid`: with at least this much paid time left a machine stays and gets builds; at least 1 s.
+    #[serde(default = "defaults::use_while_paid")]
+    pub use_while_paid: Seconds,
+    /// `keepWhilePaid`: with at least this much paid time left an idle machine is not released; at least 1 s.
+    #[serde(default = "defaults::keep_while_paid")]
+    pub keep_while_paid: Seconds,
     /// `healthTimeout`: how long an unhealthy machine still counts as capacity.
     #[serde(default = "defaults::health_timeout")]
     pub health_timeout: Seconds,
@@ -164,6 +170,14 @@ mod defaults {
         5
     }
 
+    pub(super) fn use_while_paid() -> Seconds {
+        Seconds::from_minutes(30)
+    }
+
+    pub(super) fn keep_while_paid() -> Seconds {
+        Seconds::from_minutes(10)
+    }
+
     pub(super) fn health_timeout() -> Seconds {
         Seconds::from_minutes(10)
     }
@@ -202,6 +216,8 @@ impl PoolPolicy {
             idle_action: IdleAction::default(),
             idle_timeout: IdleTimeout::default(),
             keep_last: Seconds(0),
+            use_while_paid: defaults::use_while_paid(),
+            keep_while_paid: defaults::keep_while_paid(),
             health_timeout: defaults::health_timeout(),
             progress_timeout: defaults::progress_timeout(),
             give_up_after: defaults::give_up_after(),

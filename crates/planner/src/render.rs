@@ -233,7 +233,9 @@ impl Display for KeepReason {
             Self::Destroyed { at } => {
                 write!(f, "destroyed at {at}, but its provider still lists it")
             }
-            Self::MuchPaidTimeLeft { left } => write!(f, "{left} are paid for (30m or more)"),
+            Self::MuchPaidTimeLeft { left, enough } => {
+                write!(f, "{left} are paid for ({enough} or more)")
+            }
             Self::Busy { jobs } => match jobs {
                 1 => f.write_str("1 build running"),
                 jobs => write!(f, "{jobs} builds running"),
@@ -253,8 +255,8 @@ impl Display for KeepReason {
                     "the queue runner has been up for only {uptime} and may not know all steps yet"
                 )
             }
-            Self::SomePaidTimeLeft { left } => {
-                write!(f, "idle, but {left} are paid for (10m or more)")
+            Self::SomePaidTimeLeft { left, enough } => {
+                write!(f, "idle, but {left} are paid for ({enough} or more)")
             }
             Self::StoppedInReserve => f.write_str("stopped, in reserve (stopOnIdle)"),
             Self::Ordered(order) => write!(f, "ordered {}", Attribution(order)),

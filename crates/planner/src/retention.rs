@@ -10,10 +10,6 @@ use crate::sizing::{LimitReached, Outdated};
 use crate::snapshot::{AcceptsJobs, MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
-/// With this much paid time left a machine stays and gets builds: they cost nothing more.
-const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
-/// With this much paid time left an idle machine is not released yet, because demand may rise again.
-const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
 /// How long after its start a queue runner may still be reading its queue.
 const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
 /// If a provider still lists a destroyed machine after this long, the destruction is repeated: a listing lags by seconds,
@@ -196,9 +192,11 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
     let accepts_jobs =
         if context.pool.is_some() && !leaves { AcceptsJobs::Yes } else { AcceptsJobs::No };
 
-    if left >= MUCH_PAID_TIME && !leaves {
-        return keep(KeepReason::MuchPaidTimeLeft { left }, accepts_jobs)
-            .until(observed.paid_until(MUCH_PAID_TIME));
+    // With much paid time left it stays and gets builds: they cost nothing more.
+    let enough = paid_time(context, |pool| pool.use_while_paid);
+    if left >= enough && !leaves {
+        return keep(KeepReason::MuchPaidTimeLeft { left, enough }, accepts_jobs)
+            .until(observed.paid_until(enough));
     }
     if observed.jobs() > 0 {
         // Without an idle timeout it is released as soon as possible: new builds would hold it forever.
@@ -238,11 +236,20 @@ fn idle(
             .until(since.after(idle_timeout));
     }
     let left = observed.paid_time_left;
-    if left >= SOME_PAID_TIME {
-        return keep(KeepReason::SomePaidTimeLeft { left }, AcceptsJobs::No)
-            .until(observed.paid_until(SOME_PAID_TIME));
+    // With some paid time left it is not released yet: demand may rise again.
+    let enough = paid_time(context, |pool| pool.keep_while_paid);
+    if left >= enough {
+        return keep(KeepReason::SomePaidTimeLeft { left, enough }, AcceptsJobs::No)
+            .until(observed.paid_until(enough));
     }
     release_live(context, idle_for)
+}
+
+/// A setting of the type, or its default if the type is no longer configured. Never 0: machines that are charged by the
+/// second have no paid time left.
+fn paid_time(context: &Context<'_>, setting: fn(&PoolPolicy) -> Seconds) -> Seconds {
+    let usual = PoolPolicy::new(Vec::new());
+    setting(context.pool.unwrap_or(&usual)).max(Seconds(1))
 }
 
 /// When the machine last built: by its own idle time or else, if nothing else is known of it, by its type's

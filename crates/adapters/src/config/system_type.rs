@@ -76,6 +76,9 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     pool.health_timeout = seconds("healthTimeout").unwrap_or(pool.health_timeout);
     pool.progress_timeout = seconds("progressTimeout").unwrap_or(pool.progress_timeout);
     pool.keep_last = seconds("keepLast").unwrap_or(pool.keep_last);
+    let paid = |name| attrs.seconds(name, 1..=LONGEST_SECONDS);
+    pool.use_while_paid = paid("useWhilePaid").unwrap_or(pool.use_while_paid);
+    pool.keep_while_paid = paid("keepWhilePaid").unwrap_or(pool.keep_while_paid);
     let grace_period = seconds("gracePeriod").map(IdleTimeout::After);
     let idle_timeout = attrs.idle_timeout("idleTimeout");
     if attrs.get("gracePeriod").is_some() && attrs.get("idleTimeout").is_some() {

@@ -69,6 +69,8 @@
       healthTimeout = 120;
       progressTimeout = 7200;
       keepLast = "1d";
+      useWhilePaid = "20m";
+      keepWhilePaid = 300;
       maxAge = "7d";
       maxBuilds = 500;
       maxUnavailable = 2;
