@@ -295,6 +295,14 @@ fn recorded_cycles_are_replayed() {
     fs::write(other.conf(), config.to_string()).unwrap();
     let (differs, _) = expect(&["replay", other.conf().to_str().unwrap(), recording], 0);
     assert!(differs.contains("would be") && otherwise(&differs).0 > 0, "{differs}");
+
+    // What was asked becomes a trace.
+    let trace = farm.path("trace.jsonl");
+    let (_, said) =
+        expect(&["import", "recording", recording, "--output", trace.to_str().unwrap()], 0);
+    assert!(said.contains("2 steps were canceled or aborted"), "{said}");
+    let steps = fs::read_to_string(&trace).unwrap();
+    assert_eq!(steps.lines().filter(|line| line.contains("\"submit\"")).count(), 2, "{steps}");
 }
 
 #[test]

@@ -181,6 +181,13 @@ pub(crate) enum Import {
         #[command(flatten)]
         output: Output,
     },
+    /// A recording of `run --record`: what the queue runner asked of the farm
+    Recording {
+        /// The recording, optionally .gz
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
     /// A dependency graph: a folder of .drv files, or the output of `nix derivation show -r` (older Nix: `nix
     /// show-derivation -r`)
     Derivations {

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use planner::{DemandKey, System};
 use simulator::engine::{Distribution, Millis, Purpose, Seed};
-use simulator::trace::write_workload;
-use simulator::workload::import::{Imported, Processors, derivation_files, derivations, swf};
+use simulator::trace::{Observation, RecordingReader, write_workload};
+use simulator::workload::import::{
+    Imported, Processors, derivation_files, derivations, recording, swf,
+};
 
 use crate::console::fail;
 use crate::exit::Exit;
@@ -21,6 +23,15 @@ pub(super) fn import(what: Import) -> Result<Exit, Exit> {
             let kind = DemandKey { system: System::new(system), features: [].into() };
             let imported = swf(input::open(&file)?, &kind, processors.into());
             write(&file.display().to_string(), imported, &output.output)
+        }
+        Import::Recording { file, output } => {
+            let name = file.display().to_string();
+            let text = input::open(&file)?;
+            let observations = RecordingReader::new(&name, text)
+                .and_then(Iterator::collect::<Result<Vec<Observation>, _>>)
+                .map_err(|error| fail(Exit::BadConfig, &error))?;
+            let snapshots = observations.into_iter().map(|observation| observation.snapshot);
+            write(&name, recording(snapshots), &output.output)
         }
         Import::Derivations { file, median, sigma, seed, jobset, output } => {
             let durations = Distribution::LogNormal { median: Millis::from_seconds(median), sigma };

@@ -3,12 +3,14 @@
 mod aterm;
 mod derivations;
 mod hydra;
+mod recording;
 mod swf;
 
 use thiserror::Error;
 
 pub use derivations::{derivation_files, derivations};
 pub use hydra::{HydraStep, HydraSteps, Order, Own};
+pub use recording::recording;
 pub use swf::{Processors, swf};
 
 use super::{Workload, WorkloadError};
