@@ -13,6 +13,7 @@ use simulator::cloud::{BillingModel, MachineModel, PriceSeries, Spot, Tariff};
 use simulator::engine::{Distribution, Millis, Seed};
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
+use simulator::workload::import::recording;
 use simulator::workload::{NewStep, Workload, WorkloadBuilder};
 use simulator::world::{Farm, Limits, Rule, SimWorld};
 
@@ -217,4 +218,29 @@ fn the_same_seed_gives_the_same_machines() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+/// Statuses that were recorded every 10 s contain every step, and its duration to the second.
+#[test]
+fn a_recording_contains_the_work() {
+    let steps: Vec<_> = (0..60).map(|n| (n * 97, 60 + n * 13 % 240)).collect();
+    let mut simulation = simulation(policy(|pool| pool.max_machines = 4), farm(), &steps);
+    let mut snapshots = Vec::new();
+    while simulation.world().now() < Millis::from_hours(12) {
+        simulation.advance(Millis::from_seconds(10));
+        let seen = simulation.world().reconciler().and_then(reconciler::Reconciler::seen);
+        snapshots.extend(seen.cloned());
+    }
+    let imported = recording(snapshots).unwrap();
+    assert_eq!(imported.left_out, [""; 0]);
+    let sorted = |mut durations: Vec<u64>| {
+        durations.sort_unstable();
+        durations
+    };
+    let found = imported.workload.steps().iter().map(|step| step.duration().whole_seconds());
+    let found = sorted(found.collect());
+    let real = sorted(steps.iter().map(|(_, duration)| *duration).collect());
+    assert_eq!(found.len(), real.len());
+    let differs = found.iter().zip(&real).filter(|(one, other)| one.abs_diff(**other) > 1).count();
+    assert!(differs <= 6, "two that end between two polls get their mean: {found:?}");
 }
