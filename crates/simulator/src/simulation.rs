@@ -55,7 +55,7 @@ impl Simulation {
         if let Some(planner) = comparator.planner() {
             return simulation.with(Planted { planner, ..Planted::NOTHING });
         }
-        simulation.world.use_original();
+        simulation.world.use_original(comparator);
         simulation
     }
 

@@ -67,8 +67,17 @@ fn results(comparator: Comparator) -> Results {
 
 #[test]
 fn the_original_makes_one_machine_every_five_minutes() {
-    assert_eq!(machines_at(Comparator::Original, &[1, 4, 6, 11]), [1, 1, 2, 3]);
-    results(Comparator::Original);
+    for original in [Comparator::Original, Comparator::OriginalBySecond] {
+        assert_eq!(machines_at(original, &[1, 4, 6, 11]), [1, 1, 2, 3]);
+        results(original);
+    }
+}
+
+/// NixOps counts started hours on EC2: idle machines stay until ten minutes before the hour ends.
+#[test]
+fn the_original_keeps_machines_for_the_hour_on_ec2() {
+    assert_eq!(machines_at(Comparator::Original, &[40]), [3]);
+    assert_eq!(machines_at(Comparator::OriginalBySecond, &[40]), [0]);
 }
 
 /// A slot for each step, and one more idle machine if allowed.

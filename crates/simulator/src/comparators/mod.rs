@@ -14,8 +14,10 @@ use crate::engine::Millis;
 /// Another provisioner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Comparator {
-    /// The Python script that this program replaces, with its bugs.
+    /// The Python script that this program replaces, with its bugs, on EC2: NixOps counts started hours there.
     Original,
+    /// The same on other clouds: NixOps knows of no paid time there.
+    OriginalBySecond,
     /// Idle count and idle time, like GitLab's runners.
     CiRunners,
     /// One machine per step, destroyed after it.
@@ -34,8 +36,9 @@ const AT_ONCE: Seconds = Seconds(1);
 
 impl Comparator {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Original,
+        Self::OriginalBySecond,
         Self::CiRunners,
         Self::MachinePerJob,
         Self::ClusterAutoscaler,
@@ -46,6 +49,7 @@ impl Comparator {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Original => "original",
+            Self::OriginalBySecond => "original-by-second",
             Self::CiRunners => "ci-runners",
             Self::MachinePerJob => "machine-per-job",
             Self::ClusterAutoscaler => "cluster-autoscaler",
@@ -60,13 +64,14 @@ impl Comparator {
 
     /// Its default polling interval.
     pub fn usual_interval(self) -> Option<Millis> {
-        (self == Self::Original).then_some(INTERVAL_OF_THE_ORIGINAL)
+        let is_original = matches!(self, Self::Original | Self::OriginalBySecond);
+        is_original.then_some(INTERVAL_OF_THE_ORIGINAL)
     }
 
     /// Replaces the settings of `policy` by this comparator's: systems, prices and `maxMachines` stay the operator's.
     pub fn apply_to(self, policy: &mut Policy) {
         match self {
-            Self::Original => {}
+            Self::Original | Self::OriginalBySecond => {}
             Self::CiRunners => ci_runners::settings(policy),
             Self::MachinePerJob => machine_per_job::settings(policy),
             Self::ClusterAutoscaler => cluster_autoscaler::settings(policy),
@@ -77,7 +82,7 @@ impl Comparator {
     /// The planner for these settings; `None` if more than the decision differs.
     pub(crate) fn planner(self) -> Option<Planner> {
         match self {
-            Self::Original => None,
+            Self::Original | Self::OriginalBySecond => None,
             Self::CiRunners => Some(ci_runners::plan),
             Self::ClusterAutoscaler => Some(cluster_autoscaler::plan),
             Self::MachinePerJob | Self::FixedFarm => Some(planner::plan),

@@ -31,6 +31,16 @@ const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
 /// Its value for a type if the queue runner does not report when it was active.
 const UNKNOWN_ACTIVITY: Seconds = Seconds::from_minutes(30);
 
+/// `next_charge_time` of NixOps' EC2 machines: the end of the started hour. It was never changed when Amazon began to
+/// charge by the second.
+pub(crate) fn count_hours(machine: &mut Machine, now: Timestamp) {
+    const HOUR: Seconds = Seconds::from_minutes(60);
+    let end = |start: Timestamp| {
+        start.after(Seconds(now.since(start).0.div_ceil(HOUR.0).saturating_mul(HOUR.0)))
+    };
+    machine.next_charge_at = machine.started_at.map(end);
+}
+
 /// What one cycle does, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cycle {
@@ -283,6 +293,18 @@ mod tests {
         assert_eq!(decide(&graceful, &building, &up), "create ; deploy ; unlisted ; destroy t-0");
         let down = QueueStatus::Unavailable(String::new());
         assert_eq!(decide(&graceful, &down, &up), "create ; deploy t-0; unlisted ; ");
+    }
+
+    #[test]
+    fn nixops_counts_started_hours_on_ec2() {
+        let mut up = machine(0, MachineState::Up);
+        count_hours(&mut up, NOW);
+        assert_eq!(up.next_charge_at, None);
+        for (ago, left) in [(1, 3599), (3600, 0), (3601, 3599), (0, 0)] {
+            up.started_at = Some(Timestamp(NOW.0 - ago));
+            count_hours(&mut up, NOW);
+            assert_eq!(up.paid_time_left(NOW), Seconds(left), "started {ago} s ago");
+        }
     }
 
     #[test]

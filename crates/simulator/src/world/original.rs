@@ -11,7 +11,8 @@ use super::probe::offer;
 use super::provisioner::provider_of;
 use super::{Farm, SimWorld};
 use crate::cloud::Lifecycle;
-use crate::comparators::original::{Cycle, cycle};
+use crate::comparators::Comparator;
+use crate::comparators::original::{Cycle, count_hours, cycle};
 use crate::engine::Millis;
 
 /// It had no time limits; here a person ends an operation after this time.
@@ -20,6 +21,8 @@ const LIMIT: Seconds = Seconds::from_minutes(30);
 /// The original, and the progress of its cycle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Original {
+    /// Whether NixOps counts started hours as paid, whatever the cloud bills.
+    counts_hours: bool,
     began: Millis,
     /// Remaining work of this cycle, in order.
     work: VecDeque<Work>,
@@ -45,8 +48,9 @@ enum Work {
 impl SimWorld {
     /// The original decides instead of the loop, from the start of the provisioner on. It has other rules, so none is
     /// checked.
-    pub fn use_original(&mut self) {
-        self.original = Some(Original::default());
+    pub fn use_original(&mut self, which: Comparator) {
+        let counts_hours = which == Comparator::Original;
+        self.original = Some(Original { counts_hours, ..Original::default() });
         self.checker.mute();
     }
 
@@ -55,8 +59,12 @@ impl SimWorld {
         let now = self.now();
         let status = self.queue_status();
         let machines = self.cloud.existing();
-        let machines: Vec<_> =
+        let mut machines: Vec<_> =
             machines.map(|(id, _)| self.cloud.describe(id, now, Farm::EPOCH)).collect();
+        if self.original.as_ref().is_some_and(|original| original.counts_hours) {
+            let now = Farm::EPOCH.at(now);
+            machines.iter_mut().for_each(|machine| count_hours(machine, now));
+        }
         let Cycle { create, deploy, unusable, release } =
             cycle(&self.policy, &status, &machines, Farm::EPOCH.at(now));
         let create = create.into_iter().map(|(name, kind)| Work::Create(name, kind));
