@@ -100,6 +100,14 @@ impl MachineModel {
         self
     }
 
+    /// Whether all of its times are the same with every seed.
+    pub fn is_fixed(&self) -> bool {
+        let is_fixed = |(_, times): &(_, &Distribution)| {
+            matches!(times, Distribution::Fixed(_) | Distribution::InOrder(_))
+        };
+        self.spot.is_none() && self.distributions().iter().all(is_fixed)
+    }
+
     /// The resources that its steps share.
     pub fn share(&self) -> Share {
         Share { cores: self.cores, copy_percent: self.copy_percent }

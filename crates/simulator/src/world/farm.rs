@@ -110,6 +110,13 @@ impl Farm {
     /// Virtual time zero: midnight of Monday 2024-01-01, UTC, so that weekly patterns begin with a week.
     pub const EPOCH: Epoch = Epoch(Timestamp(1_704_067_200));
 
+    /// Whether nothing in it is random: the same work has the same result with every seed.
+    pub fn is_fixed(&self) -> bool {
+        self.machines.values().all(MachineModel::is_fixed)
+            && self.incidents.is_empty()
+            && self.faults == Faults::default()
+    }
+
     /// Reads a farm file.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::sim::args::Options;
 use crate::sim::conf::{Conf, warn_of_unknown_types};
 use crate::sim::conf_arg::with_files;
-use crate::sim::input::Trace;
+use crate::sim::input::{Trace, Work};
 use crate::sim::prices;
 use crate::sim::runs::PATIENCE;
 
@@ -34,6 +34,8 @@ pub(super) struct What {
     /// In seconds, see [`Tune::wait`].
     pub(super) wait: Option<u64>,
     pub(super) prices: Vec<String>,
+    /// No seed changes anything: recorded work, fixed times.
+    pub(super) is_fixed: bool,
 }
 
 /// A trace with a seed, with the current configuration.
@@ -49,6 +51,7 @@ pub(super) struct List<'a>(Vec<&'a Instance>);
 pub(super) struct Instances {
     conf: String,
     types: Vec<String>,
+    is_fixed: bool,
     /// One list for each trace.
     training: Vec<Vec<Instance>>,
     held_out: Vec<Vec<Instance>>,
@@ -68,9 +71,12 @@ impl Instances {
             let file = file.display().to_string();
             warn_of_unknown_types(&file, farm, std::slice::from_ref(&conf));
         }
+        let all: Vec<_> = traces.iter().chain(&held_out_traces).collect();
+        let is_fixed = are_fixed(&conf, &all)?;
         let seeds = |trace: &Trace, skip: u64, count: u64| {
             let first = trace.first_seed(None).saturating_add(skip);
-            (first..).take(usize::try_from(count).unwrap_or(usize::MAX)).collect::<Vec<_>>()
+            let count = if is_fixed { 1 } else { usize::try_from(count).unwrap_or(usize::MAX) };
+            (first..).take(count).collect::<Vec<_>>()
         };
         let instances = |traces: &[Trace], skip, count| -> Result<Vec<Vec<Instance>>, Exit> {
             let of_trace = |trace: &Trace| {
@@ -86,7 +92,7 @@ impl Instances {
         let mut held_out = instances(&traces, args.seeds, args.held_out_seeds)?;
         held_out.extend(instances(&held_out_traces, 0, args.held_out_seeds)?);
         let types = conf.policy().pools.keys().map(ToString::to_string).collect();
-        Ok(Self { conf: conf.name.clone(), types, training, held_out })
+        Ok(Self { conf: conf.name.clone(), types, is_fixed, training, held_out })
     }
 
     pub(super) fn what(&self, args: &Tune) -> What {
@@ -106,6 +112,7 @@ impl Instances {
             training: named(&self.training),
             held_out: named(&self.held_out),
             wait: args.wait,
+            is_fixed: self.is_fixed,
             prices: first.map(|instance| prices::of(&instance.setup)).unwrap_or_default(),
         }
     }
@@ -130,6 +137,17 @@ impl Instances {
     pub(super) fn held_out(&self) -> List<'_> {
         List(self.held_out.iter().flatten().collect())
     }
+}
+
+/// Whether all work is recorded and nothing in the farms is random.
+fn are_fixed(conf: &Conf, traces: &[&Trace]) -> Result<bool, Exit> {
+    for trace in traces {
+        let is_recorded = matches!(trace.work, Work::Recorded(_));
+        if !is_recorded || !conf.setup(trace, trace.first_seed(None))?.farm.is_fixed() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl<'a> List<'a> {

@@ -34,6 +34,12 @@ pub(super) fn text(part: &Part) -> String {
         "Cost (per step built) and p95 wait on the held-out traces, as ratios to the current configuration, \
          ± 95 %; 1.00 is unchanged. No other candidate has both a lower cost and a shorter wait.",
     );
+    if part.what.is_fixed {
+        text += &wrapped(
+            "No seed changes anything (recorded work, fixed times): one run for each trace. The held-out numbers of the \
+             searched traces are those of the search; --hold-out with another trace verifies them.",
+        );
+    }
     for price in &part.what.prices {
         text += &wrapped(&format!("Price of {price}."));
     }
@@ -155,7 +161,7 @@ fn advice(part: &Part, best: &Found<'_>, own: &Tried, found: &[Found<'_>]) -> St
     text.push('\n');
     text += &snippet(part, &settings);
     text.push('\n');
-    for warning in warnings(best, found) {
+    for warning in warnings(part, best, found) {
         text += &wrapped(&format!("Note: {warning}"));
     }
     text
@@ -177,11 +183,12 @@ fn snippet(part: &Part, settings: &Settings) -> String {
 }
 
 /// Warnings about significance.
-fn warnings(best: &Found<'_>, found: &[Found<'_>]) -> Vec<String> {
+fn warnings(part: &Part, best: &Found<'_>, found: &[Found<'_>]) -> Vec<String> {
     let mut warnings = Vec::new();
     let cost = best.saving.cost;
     let hoped = mean(&best.training).cost;
     match cost.half_width {
+        None if part.what.is_fixed => {}
         None => warnings.push(
             "one held-out seed gives no confidence interval; use --held-out-seeds.".to_owned(),
         ),
