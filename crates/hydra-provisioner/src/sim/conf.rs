@@ -17,6 +17,7 @@ use super::args::Options;
 use super::conf_arg::ConfArg;
 use super::input::{self, Trace};
 use super::prices;
+use super::settings;
 use crate::console::load;
 use crate::exit::Exit;
 
@@ -25,6 +26,8 @@ pub(super) struct Begun {
     pub(super) seed: u64,
     /// The prices of its machines, in words.
     pub(super) prices: Vec<String>,
+    /// Its settings, in words.
+    pub(super) settings: Vec<String>,
     pub(super) simulation: Simulation,
 }
 
@@ -95,11 +98,15 @@ impl Conf {
     /// A new simulation of this configuration.
     pub(super) fn begin(&self, setup: Setup) -> Begun {
         let (seed, prices) = (setup.seed.0, prices::of(&setup));
+        let settings = match self.comparator {
+            Some(comparator) => vec![format!("decided by the rules of {}", comparator.word())],
+            None => settings::of(&setup),
+        };
         let simulation = match self.comparator {
             Some(comparator) => Simulation::compared(comparator, setup),
             None => Simulation::new(setup),
         };
-        Begun { seed, prices, simulation }
+        Begun { seed, prices, settings, simulation }
     }
 
     /// Its time limits and parallelism.

@@ -14,6 +14,7 @@ pub(crate) mod recording;
 mod report;
 mod runs;
 mod serve;
+mod settings;
 mod tune;
 
 use std::collections::BTreeSet;

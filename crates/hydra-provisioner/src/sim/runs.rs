@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) detail: Option<Detail>,
     /// The prices of each type, in words.
     pub(super) prices: Vec<String>,
+    /// The settings, in words.
+    pub(super) settings: Vec<String>,
     /// The first rule violation, with the events that led to it.
     pub(super) violation: Option<String>,
 }
@@ -114,7 +116,7 @@ const LOOK_INTERVAL: Millis = Millis::from_minutes(5);
 
 /// One run, to its end or a signal. The progress bar counts thousandths of a run.
 fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &ProgressBar) -> Run {
-    let Begun { seed, prices, mut simulation } = begun;
+    let Begun { seed, prices, settings, mut simulation } = begun;
     let last = simulation.world().workload().last_submission();
     let mut run = Run {
         conf: String::new(),
@@ -125,6 +127,7 @@ fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &Progr
         bracket: None,
         detail: None,
         prices,
+        settings,
         violation: None,
     };
     if stop.load(Ordering::Relaxed) {

@@ -138,6 +138,7 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
     html! {
         div.headline {
             p.name { @if is_one_of_many { b { (one.letter) ": " } } (one.run.conf) }
+            p.soft { "Settings: " (one.run.settings.join(". ")) "." }
             p {
                 "It costs " b { (format!("${cost:.2}")) } (format!(" (${each:.4} a step). "))
                 "Half of the steps wait less than " b { (wait(total.wait.p50)) } ", one in twenty longer than "

@@ -1,0 +1,48 @@
+//! The settings of a configuration, in words.
+
+use std::collections::BTreeMap;
+
+use planner::{IdleTimeout, PoolPolicy};
+use simulator::simulation::Setup;
+
+use super::report::time;
+
+/// How often the queue is polled, and one line for each group of machine types with the same settings.
+pub(super) fn of(setup: &Setup) -> Vec<String> {
+    let mut types: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, pool) in &setup.policy.pools {
+        types.entry(of_pool(pool)).or_default().push(name.as_str());
+    }
+    let interval = seconds(setup.farm.cycle.interval.whole_seconds());
+    let of_types = types.into_iter().map(|(text, names)| format!("{}: {text}", names.join(", ")));
+    of_types.chain([format!("the queue is asked every {interval}")]).collect()
+}
+
+fn of_pool(pool: &PoolPolicy) -> String {
+    let most = match (pool.min_machines, pool.max_machines) {
+        (0, most) => format!("at most {most} machines"),
+        (least, most) => format!("{least} to {most} machines"),
+    };
+    let jobs = match pool.max_jobs {
+        0 | 1 => "one step at a time".to_owned(),
+        jobs => format!("{jobs} steps at a time"),
+    };
+    let sized = match pool.target_wait {
+        Some(target) => format!("as many as let steps wait {}", seconds(target.0)),
+        None => format!("one for each {} waiting steps", pool.runnables_per_machine),
+    };
+    let idle = match pool.idle_timeout {
+        IdleTimeout::After(length) => seconds(length.0),
+        IdleTimeout::Auto => "as long as a new one takes to start".to_owned(),
+    };
+    let last = match pool.keep_last.0 {
+        0 => String::new(),
+        length => format!(", the last one at least {}", seconds(length)),
+    };
+    format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+fn seconds(length: u64) -> String {
+    time(length as f64 * 1000.0)
+}
