@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use planner::{IdleTimeout, PoolPolicy};
+use planner::{IdleTimeout, PoolPolicy, Seconds};
 use simulator::simulation::Setup;
-
-use super::report::time;
 
 /// How often the queue is polled, and one line for each group of machine types with the same settings.
 pub(super) fn of(setup: &Setup) -> Vec<String> {
@@ -13,7 +11,7 @@ pub(super) fn of(setup: &Setup) -> Vec<String> {
     for (name, pool) in &setup.policy.pools {
         types.entry(of_pool(pool)).or_default().push(name.as_str());
     }
-    let interval = seconds(setup.farm.cycle.interval.whole_seconds());
+    let interval = Seconds(setup.farm.cycle.interval.whole_seconds());
     let of_types = types.into_iter().map(|(text, names)| format!("{}: {text}", names.join(", ")));
     of_types.chain([format!("the queue is asked every {interval}")]).collect()
 }
@@ -28,21 +26,16 @@ fn of_pool(pool: &PoolPolicy) -> String {
         jobs => format!("{jobs} steps at a time"),
     };
     let sized = match pool.target_wait {
-        Some(target) => format!("as many as let steps wait {}", seconds(target.0)),
+        Some(target) => format!("as many as let steps wait {}", target),
         None => format!("one for each {} waiting steps", pool.runnables_per_machine),
     };
     let idle = match pool.idle_timeout {
-        IdleTimeout::After(length) => seconds(length.0),
+        IdleTimeout::After(length) => length.to_string(),
         IdleTimeout::Auto => "as long as a new one takes to start".to_owned(),
     };
     let last = match pool.keep_last.0 {
         0 => String::new(),
-        length => format!(", the last one at least {}", seconds(length)),
+        length => format!(", the last one at least {}", Seconds(length)),
     };
     format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}")
-}
-
-#[allow(clippy::cast_precision_loss, reason = "for people to read")]
-fn seconds(length: u64) -> String {
-    time(length as f64 * 1000.0)
 }
