@@ -26,7 +26,7 @@ fn of_pool(pool: &PoolPolicy) -> String {
         jobs => format!("{jobs} steps at a time"),
     };
     let sized = match pool.target_wait {
-        Some(target) => format!("as many as let steps wait {}", target),
+        Some(target) => format!("as many as let steps wait {target}"),
         None => format!("one for each {} waiting steps", pool.runnables_per_machine),
     };
     let idle = match pool.idle_timeout {
