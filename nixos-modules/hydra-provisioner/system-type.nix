@@ -173,8 +173,8 @@ in
       dollarsPerHour = dollars;
       inherit idleTimeout targetWait;
       keepLast = duration;
-    useWhilePaid = duration;
-    keepWhilePaid = duration;
+      useWhilePaid = duration;
+      keepWhilePaid = duration;
       healthTimeout = duration;
       maxAge = duration;
       maxBuilds = optional types.ints.positive;
