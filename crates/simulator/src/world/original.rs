@@ -63,7 +63,9 @@ impl SimWorld {
             machines.map(|(id, _)| self.cloud.describe(id, now, Farm::EPOCH)).collect();
         if self.original.as_ref().is_some_and(|original| original.counts_hours) {
             let now = Farm::EPOCH.at(now);
-            machines.iter_mut().for_each(|machine| count_hours(machine, now));
+            for machine in &mut machines {
+                count_hours(machine, now);
+            }
         }
         let Cycle { create, deploy, unusable, release } =
             cycle(&self.policy, &status, &machines, Farm::EPOCH.at(now));
