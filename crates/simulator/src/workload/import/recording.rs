@@ -6,7 +6,7 @@
 //! new = waiting + running + b - (waiting + running before)
 //! ```
 //!
-//! The steps that a machine built have, together, the time that its total grew by: mostly it is one step, whose
+//! The steps that a machine built have, together, the time that its total grew by: mostly it is one step, and its
 //! duration is then known. The n-th new step of a kind gets the n-th such duration; steps that were not built in the
 //! recording get the mean. A step enters the queue here when it became runnable: what it waited for is not known.
 
