@@ -186,6 +186,26 @@ in
     };
   };
 
+  ec2-mix = enabled {
+    settings.systemTypes.aarch64-linux = {
+      provider.ec2 = {
+        region = "eu-central-1";
+        imageParameter = "/ours/ami";
+        instanceRequirements = {
+          cpus = 16;
+          memory = "32G";
+          architecture = "arm64";
+        };
+        purchaseMix = {
+          base = 1;
+          spotShare = 80;
+        };
+        keyName = "farm";
+      };
+      sshKey = "/etc/hydra/id_buildfarm";
+    };
+  };
+
   hcloud = enabled {
     credentials.hcloud-token = "/etc/secrets/hcloud-token";
     settings.systemTypes.x86_64-linux = {

@@ -72,6 +72,13 @@ in
       authorizedKeys = [ "ssh-ed25519 AAAA hydra" ];
     };
   };
+  ec2-without-instance-types = withType {
+    provider.ec2 = {
+      region = "eu-central-1";
+      image = "ami-1";
+      keyName = "farm";
+    };
+  };
   hcloud-without-image = withType {
     provider.hcloud = {
       tokenFile = "/run/token";

@@ -66,6 +66,10 @@ let
         message = "${at}.provider.ec2 must have exactly one of image (an id), imageParameter (an SSM parameter's name) and imageFilter (the newest AMI of an owner with a matching name).";
       }
       {
+        assertion = is "ec2" -> (ec2.instanceTypes == [ ]) != (ec2.instanceRequirements == null);
+        message = "${at}.provider.ec2 must have either instanceTypes or instanceRequirements.";
+      }
+      {
         assertion = is "ec2" -> ec2.subnets == [ ] || ec2.zones == [ ];
         message = "${at}.provider.ec2 has both subnets and zones. Remove one: each subnet is in a zone.";
       }

@@ -35,6 +35,38 @@ let
       ]
     );
   };
+  instanceRequirements.options = described "${provider}ec2.instanceRequirements." {
+    cpus = mkOption {
+      type = types.ints.positive;
+      default = 1;
+      example = 16;
+    };
+    memory = quantities.inMebibytes (mkOption {
+      type = quantities.mebibytes;
+      default = 0;
+      example = "32G";
+    });
+    architecture = mkOption {
+      type = types.enum [
+        "x86_64"
+        "arm64"
+      ];
+    };
+  };
+  purchaseMix.options = described "${provider}ec2.purchaseMix." {
+    base = mkOption {
+      type = types.ints.unsigned;
+      default = 0;
+    };
+    spotShare = mkOption {
+      type = types.ints.between 0 100;
+      default = 100;
+    };
+    fallbackAfter = mkOption {
+      type = types.ints.unsigned;
+      default = 3;
+    };
+  };
   rootVolume.options = described "${provider}ec2.rootVolume." {
     size = mkOption {
       type = types.ints.positive;
@@ -79,12 +111,14 @@ in
       imageParameter = optional types.nonEmptyStr;
       imageFilter = optional (types.submodule imageFilter);
       instanceTypes = mkOption {
-        type = names;
+        type = types.listOf types.nonEmptyStr;
+        default = [ ];
         example = [
           "c7i.4xlarge"
           "c7a.4xlarge"
         ];
       };
+      instanceRequirements = optional (types.submodule instanceRequirements);
       subnets = list types.nonEmptyStr;
       zones = list types.nonEmptyStr;
       purchase = mkOption {
@@ -100,6 +134,8 @@ in
           "on-demand"
         ];
       };
+      purchaseMix = optional (types.submodule purchaseMix);
+      pricingEndpoint = optional (types.strMatching "https?://.*");
       spotQueue = optional (types.strMatching "https?://.*");
       securityGroups = list types.nonEmptyStr;
       keyName = optional types.nonEmptyStr;
@@ -142,6 +178,7 @@ in
           "nbg1"
         ];
       };
+      exchangeRate = quantities.dollars;
       image = optional types.nonEmptyStr;
       imageSelector = optional types.nonEmptyStr;
       sshKeys = list types.nonEmptyStr;

@@ -149,6 +149,10 @@ fn base(option: &str) -> Value {
     if option.contains(".rootVolume") {
         of_type["provider"]["ec2"]["rootVolume"] = json!({ "size": 20 });
     }
+    if option.contains(".instanceRequirements") {
+        of_type["provider"]["ec2"]["instanceTypes"] = Value::Null;
+        of_type["provider"]["ec2"]["instanceRequirements"] = json!({ "architecture": "x86_64" });
+    }
     if option.contains(".imageFilter") {
         of_type["provider"]["ec2"]["image"] = Value::Null;
         of_type["provider"]["ec2"]["imageFilter"] = json!({ "owner": "self", "name": "n" });

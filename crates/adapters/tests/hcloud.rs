@@ -10,8 +10,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use adapters::config::parse;
-use adapters::providers::{Provider, ProviderContext, build};
-use planner::{Machine, MachineName, MachineState, MachineType, Tag};
+use adapters::providers::{Outcome, Provider, ProviderContext, build};
+use planner::{Machine, MachineName, MachineState, MachineType, Money, Tag};
 use reconciler::OperationErrorKind;
 use reconciler::conformance;
 use serde_json::{Value, json};
@@ -340,4 +340,58 @@ fn all_pages_are_read_or_none() {
         "method": "GET", "path": "^/v1/servers$", "skip": 1, "times": 1000, "status": 503, "code": "unavailable",
     }]));
     assert!(provider.list(SHORT).is_err());
+}
+
+#[test]
+fn prices_are_known_in_dollars() {
+    let Some(project) = Project::new() else { return };
+    let mut config = project.config(&["x86_64-linux"]);
+    let mut priced = |rate: Value| {
+        config["systemTypes"]["x86_64-linux"]["provider"]["hcloud"]["exchangeRate"] = rate;
+        let context = ProviderContext { tag: Tag::new("farm"), state_dir: project.path("state") };
+        let provider = build(&context, &parse(&config).unwrap().providers).unwrap();
+        provider.list(LIMIT).unwrap();
+        let most = provider.prices()[&x86()];
+        (provider, most)
+    };
+    let (provider, in_euros) = priced(Value::Null);
+    let made = provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    let price = made.dollars_per_hour.unwrap();
+    assert!(price > Money(0) && price <= in_euros, "{price} of {in_euros}");
+    let (provider, in_dollars) = priced(json!("1.5"));
+    assert_eq!(in_dollars, Money(in_euros.0 * 3 / 2));
+    assert_eq!(provider.list(LIMIT).unwrap()[0].dollars_per_hour, Some(Money(price.0 * 3 / 2)));
+}
+
+#[test]
+fn a_trial_reads_what_the_settings_name() {
+    let Some(project) = Project::new() else { return };
+    let tried = |change: &dyn Fn(&mut Value)| {
+        let mut config = project.config(&["x86_64-linux"]);
+        change(&mut config["systemTypes"]["x86_64-linux"]["provider"]["hcloud"]);
+        let context = ProviderContext { tag: Tag::new("farm"), state_dir: project.path("state") };
+        let provider = build(&context, &parse(&config).unwrap().providers).unwrap();
+        let tried = provider.try_calls(LIMIT).into_iter();
+        let refused = tried.filter_map(|one| match one.outcome {
+            Outcome::Refused(why) => Some(format!("{}: {why}", one.what)),
+            Outcome::Allowed | Outcome::Skipped(_) => None,
+        });
+        refused.collect::<Vec<_>>()
+    };
+    assert_eq!(tried(&|_| {}), [""; 0]);
+    for (option, value, said) in [
+        ("serverTypes", json!(["cx22", "cx99"]), "server_types cx99 of x86_64-linux: "),
+        ("locations", json!(["mars1"]), "locations mars1"),
+        ("image", json!("debian-99"), "images debian-99"),
+        ("sshKeys", json!(["nobody"]), "ssh_keys nobody"),
+        ("networks", json!([77]), "networks 77"),
+    ] {
+        let refused = tried(&|settings| settings[option] = value.clone());
+        assert_eq!(refused.len(), 1, "{option}: {refused:?}");
+        assert!(refused[0].starts_with(said), "{option}: {refused:?}");
+    }
+    fs::write(project.path("token"), "wrong").unwrap();
+    let refused = tried(&|_| {});
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].contains("unauthorized"), "{refused:?}");
 }

@@ -200,6 +200,9 @@ pub(crate) enum Command {
         /// conf.nix, or a .json file. Default: /etc/hydra-provisioner/conf.json or conf.nix
         #[arg(default_value_os_t = installed_conf(), hide_default_value = true)]
         conf: PathBuf,
+        /// Also try the calls that the providers need (EC2: dry runs; others: reads), and name missing permissions
+        #[arg(long)]
+        online: bool,
     },
     /// Generate manual pages and shell completions
     #[command(subcommand)]

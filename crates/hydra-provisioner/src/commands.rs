@@ -21,7 +21,7 @@ use crate::sim::sim;
 use crate::status::Status;
 use crate::watch::watch;
 use crate::why::why;
-use crate::{check, cost, generate, orders, status_table};
+use crate::{check, cost, generate, orders, prices, status_table};
 
 /// Both outcomes end the process with this exit code.
 type Ended = Result<Exit, Exit>;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> Exit {
         (Some(Command::Resume(args)), _) => orders::resume(&args),
         (Some(Command::Retry(args)), _) => orders::retry(&args),
         (Some(Command::Init(args)), _) => init(&args),
-        (Some(Command::Check { conf }), _) => check(&conf),
+        (Some(Command::Check { conf, online }), _) => check(&conf, online),
         #[cfg(feature = "sim")]
         (Some(Command::Sim(what)), _) => sim(what),
         (Some(Command::Why { name, conf }), _) => why(&conf, &name),
@@ -106,7 +106,10 @@ fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
     };
     let plan = plan_for(&config, &snapshot);
     match output {
-        PlanOutput::Text => print(format!("{at_work}{plan}"))?,
+        PlanOutput::Text => {
+            let policy = config.policy_at(snapshot.taken_at).policy;
+            print(format!("{at_work}{plan}{}", prices::section(&policy, &snapshot, &plan)))?;
+        }
         PlanOutput::Json => print_json(&plan)?,
         PlanOutput::Snapshot => print_json(&snapshot)?,
         PlanOutput::Diff(other) => {
@@ -133,12 +136,12 @@ fn in_force(config: &Config) -> Result<Config, Exit> {
     })
 }
 
-fn check(conf: &Path) -> Ended {
+fn check(conf: &Path, online: bool) -> Ended {
     let config = load(conf)?;
     adapters::state::check_state_dir(&config.state_dir, &config.policy)
         .map_err(|error| fail(Exit::BadConfig, &error))?;
     print(check::verdict(conf, &config))?;
-    Ok(Exit::Done)
+    if online { check::online(&config) } else { Ok(Exit::Done) }
 }
 
 fn status(conf: &Path, json: bool) -> Ended {

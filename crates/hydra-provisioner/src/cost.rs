@@ -1,4 +1,4 @@
-//! The cost of machines, from the history: `dollarsPerHour` for each second that they ran. A provider that bills whole
+//! The cost of machines, from the history: their price for each second that they ran. A provider that bills whole
 //! hours charges somewhat more.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use adapters::config::Config;
 use adapters::state;
 use comfy_table::{Table, presets};
 use planner::{MachineName, MachineType, Money, Policy, Seconds, Timestamp};
-use reconciler::{Happening, HistoryEntry, Record};
+use reconciler::{HistoryEntry, Record};
 use serde::Serialize;
 
 use crate::console::{fail, load, now, print, print_json};
@@ -27,7 +27,7 @@ const DAYS: u64 = 30;
 pub(crate) struct Costs {
     pub(crate) types: BTreeMap<MachineType, Cost>,
     pub(crate) total: Cost,
-    /// Types of machines in the history without `dollarsPerHour`.
+    /// Types of machines in the history without a known price.
     pub(crate) without_price: Vec<MachineType>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn cost(conf: &Path, json: bool) -> Result<Exit, Exit> {
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     for machine_type in &costs.without_price {
         tracing::warn!(
-            "systemTypes.{machine_type} has no dollarsPerHour: its machines count as free"
+            "systemTypes.{machine_type} has no dollarsPerHour, and its provider reported no price: its machines count as free"
         );
     }
     if json {
@@ -89,6 +89,8 @@ struct Span {
     machine_type: MachineType,
     from: Timestamp,
     to: Timestamp,
+    /// Its price per hour then, if the history contains it.
+    price: Option<Money>,
 }
 
 /// When machines ran. A machine without a start in the history ran since `since`.
@@ -98,33 +100,35 @@ fn spans(
     since: Timestamp,
     now: Timestamp,
 ) -> Vec<Span> {
-    let mut running: BTreeMap<MachineName, (MachineType, Timestamp)> = BTreeMap::new();
+    let mut running: BTreeMap<MachineName, (MachineType, Timestamp, Option<Money>)> =
+        BTreeMap::new();
     let mut ended: BTreeMap<MachineName, Timestamp> = BTreeMap::new();
     let mut spans = Vec::new();
     for entry in entries {
         let (Some(name), Some(machine_type)) = (&entry.machine, &entry.machine_type) else {
             continue;
         };
-        match entry.what {
-            Happening::Created { .. } | Happening::Started { .. } | Happening::Found => {
-                running.entry(name.clone()).or_insert((machine_type.clone(), entry.at));
-            }
-            Happening::Stopped | Happening::Destroyed | Happening::Gone | Happening::Forgotten => {
-                let begun = running.remove(name);
-                let was_known = ended.insert(name.clone(), entry.at).is_some();
-                // A machine that was already stopped or destroyed did not run any more.
-                let from = begun.map(|(_, from)| from).or((!was_known).then_some(since));
-                let machine_type = machine_type.clone();
-                spans.extend(from.map(|from| Span { machine_type, from, to: entry.at }));
-            }
-            _ => {}
+        if entry.what.begins_cost() {
+            let begun = (machine_type.clone(), entry.at, entry.dollars_per_hour);
+            running.entry(name.clone()).or_insert(begun);
+        } else if entry.what.ends_cost() {
+            let begun = running.remove(name);
+            let was_known = ended.insert(name.clone(), entry.at).is_some();
+            let price = begun.as_ref().and_then(|(.., price)| *price).or(entry.dollars_per_hour);
+            // A machine that was already stopped or destroyed did not run any more.
+            let from = begun.map(|(_, from, _)| from).or((!was_known).then_some(since));
+            let machine_type = machine_type.clone();
+            spans.extend(from.map(|from| Span { machine_type, from, to: entry.at, price }));
         }
     }
     for record in machines.iter().filter(|record| record.machine.state.is_live()) {
         let machine = &record.machine;
         let reported = machine.started_at.or(machine.memory.known_since).unwrap_or(now);
-        let begun = running.remove(&machine.name).map_or(reported.max(since), |(_, from)| from);
-        spans.push(Span { machine_type: machine.machine_type.clone(), from: begun, to: now });
+        let begun = running.remove(&machine.name);
+        let price = begun.as_ref().and_then(|(.., price)| *price).or(machine.dollars_per_hour);
+        let from = begun.map_or(reported.max(since), |(_, from, _)| from);
+        let machine_type = machine.machine_type.clone();
+        spans.push(Span { machine_type, from, to: now, price });
     }
     spans
 }
@@ -139,10 +143,10 @@ impl Costs {
         for record in machines.iter().filter(|record| record.machine.state.is_live()) {
             let machine_type = &record.machine.machine_type;
             let cost = costs.types.entry(machine_type.clone()).or_default();
-            cost.hourly = cost.hourly.plus(price(machine_type).unwrap_or_default());
+            cost.hourly = cost.hourly.plus(policy.price_of(&record.machine).unwrap_or_default());
         }
         for span in spans {
-            let Some(price) = price(&span.machine_type) else {
+            let Some(price) = span.price.or_else(|| price(&span.machine_type)) else {
                 if !costs.without_price.contains(&span.machine_type) {
                     costs.without_price.push(span.machine_type.clone());
                 }
@@ -204,6 +208,7 @@ fn limits(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use planner::{PoolPolicy, System, Tag};
+    use reconciler::Happening;
 
     use super::*;
 
@@ -214,6 +219,7 @@ mod tests {
             machine: Some(MachineName::new(name)),
             machine_type,
             what,
+            dollars_per_hour: None,
         }
     }
 

@@ -63,7 +63,9 @@ fn line(entry: &HistoryEntry) -> String {
         (None, Some(machine_type)) => machine_type.to_string(),
         (None, None) => "-".to_owned(),
     };
-    let text = entry.what.to_string();
+    let price = entry.dollars_per_hour.filter(|_| entry.what.begins_cost());
+    let price = price.map(|price| format!(", {price} per hour")).unwrap_or_default();
+    let text = format!("{}{price}", entry.what);
     format!("{}  {about}  {}", entry.at, planner::escape(&text))
 }
 

@@ -18,6 +18,7 @@ mod look;
 mod needs;
 mod notifier;
 mod orders;
+mod prices;
 mod recording;
 mod run;
 mod service;

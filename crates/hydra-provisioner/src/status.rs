@@ -267,7 +267,7 @@ impl Farm<'_> {
     fn machine(&self, machine: &Machine) -> MachineStatus {
         let memory = &machine.memory;
         let pool = self.policy.pools.get(&machine.machine_type);
-        let price = pool.and_then(|pool| pool.dollars_per_hour);
+        let price = self.snapshot.price_of(self.policy, machine);
         let jobs = match &self.snapshot.queue {
             QueueStatus::Up(queue) => planner::jobs_of(queue, machine),
             QueueStatus::Unavailable(_) => None,

@@ -136,7 +136,7 @@ fn reload_when_changed(conf: PathBuf, reload: mpsc::Sender<()>) {
 
 /// One line per event; an idle farm logs nothing.
 fn log(entry: &HistoryEntry) {
-    let HistoryEntry { at: _, machine, machine_type, what } = entry;
+    let HistoryEntry { at: _, machine, machine_type, what, dollars_per_hour: _ } = entry;
     let text = what.to_string();
     let text = planner::escape(&text);
     let machine = machine.as_ref().map(tracing::field::display);

@@ -148,6 +148,29 @@ fn a_good_configuration_is_said_to_be_good_with_its_highest_cost() {
     let said = stdout(&farm.run(&["check"]));
     let cost = said.lines().nth(1).unwrap();
     assert_eq!(cost, "at most $2.88 per hour, without aarch64-linux (no dollarsPerHour)");
+    // The plan shows the price of each machine, where it is known.
+    let plan = stdout(&farm.run(&["plan"]));
+    assert!(!plan.contains("dollars per hour"), "{plan}");
+    farm.set_runnable(1);
+    let plan = stdout(&farm.run(&["plan"]));
+    let prices = plan.split_once("dollars per hour\n").unwrap().1;
+    assert_eq!(prices, "  running machines: $0.00\n  hydra-provisioned-0: $0.096, when created\n");
+}
+
+#[test]
+fn a_trial_of_the_provider_names_what_would_fail() {
+    let farm = Farm::new(&json!({}));
+    let output = farm.run(&["check", "--online"]);
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.trim_end().ends_with(": list: good"), "{said}");
+    let mut conf: serde_json::Value =
+        serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
+    conf["systemTypes"]["x86_64-linux"]["provider"]["command"]["program"] = json!(["/nothing"]);
+    fs::write(farm.conf(), conf.to_string()).unwrap();
+    let output = farm.run(&["check", "--online"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stdout(&output).contains(": list: REFUSED: "), "{}", stdout(&output));
 }
 
 #[test]

@@ -36,6 +36,7 @@ const TOO_MANY_MACHINES: LimitReached =
 /// The remaining room of all limits while machines are chosen.
 pub(crate) struct Limits<'a> {
     policy: &'a Policy,
+    snapshot: &'a Snapshot,
     now: Timestamp,
     farm: Account,
     types: BTreeMap<&'a MachineType, Account>,
@@ -57,7 +58,7 @@ struct Account {
 impl<'a> Limits<'a> {
     pub(crate) fn new(
         policy: &'a Policy,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         machines: &'a [Observed<'a>],
     ) -> Self {
         let now = snapshot.taken_at;
@@ -65,6 +66,7 @@ impl<'a> Limits<'a> {
         let account = |limits| Account { limits, spent, ..Account::default() };
         let mut limits = Self {
             policy,
+            snapshot,
             now,
             farm: account(policy.cost_limits),
             types: policy
@@ -101,13 +103,11 @@ impl<'a> Limits<'a> {
 
     /// The price of a machine per hour.
     fn price(&self, observed: &Observed<'_>) -> Money {
-        let known = observed.machine.memory.paid.and_then(|paid| paid.dollars_per_hour);
-        known.unwrap_or_else(|| self.price_of(&observed.machine.machine_type))
+        self.snapshot.price_of(self.policy, observed.machine).unwrap_or_default()
     }
 
     fn price_of(&self, machine_type: &MachineType) -> Money {
-        let pool = self.policy.pools.get(machine_type);
-        pool.and_then(|pool| pool.dollars_per_hour).unwrap_or_default()
+        self.snapshot.price_of_type(self.policy, machine_type).unwrap_or_default()
     }
 
     /// Counts one more machine to begin: the type's `number`th, from 0.

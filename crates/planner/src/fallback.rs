@@ -128,8 +128,9 @@ fn next_type<'a>(
             let given = order.iter().filter_map(|other| policy.pools.get_key_value(other));
             given.into_iter().find(takes_it)
         }
-        None => policy.pools.iter().filter(takes_it).min_by_key(|(other, pool)| {
-            (pool.dollars_per_hour.is_none(), pool.dollars_per_hour, *other)
+        None => policy.pools.iter().filter(takes_it).min_by_key(|(other, _)| {
+            let price = snapshot.price_of_type(policy, other);
+            (price.is_none(), price, *other)
         }),
     }
     .map(|(other, _)| other)

@@ -30,6 +30,7 @@ mod phases;
 mod plan;
 mod planner;
 mod policy;
+mod price;
 mod progress;
 mod release;
 mod render;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::Host;
 use crate::experience::Experience;
 use crate::memory::{BackOff, Memory, Sequence};
+use crate::money::Money;
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
 use crate::orders::Order;
 use crate::time::{Seconds, Timestamp};
@@ -28,6 +29,9 @@ pub struct Snapshot {
     /// What machines share and may not use up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
+    /// The most that a new machine of a type may cost per hour, where its provider reports that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prices: BTreeMap<MachineType, Money>,
     /// Types with failed creations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub back_off: BTreeMap<MachineType, BackOff>,
@@ -72,6 +76,7 @@ impl Snapshot {
             machines: Vec::new(),
             unlisted: BTreeMap::new(),
             resources: Vec::new(),
+            prices: BTreeMap::new(),
             back_off: BTreeMap::new(),
             experience: BTreeMap::new(),
             not_ours: BTreeSet::new(),
@@ -128,6 +133,12 @@ pub struct Machine {
     /// When the next charge is due, by the provider's clock. Its time is paid for until then. `None`: charged by the second.
     #[serde(default)]
     pub next_charge_at: Option<Timestamp>,
+    /// Its price per hour, if its provider reports that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dollars_per_hour: Option<Money>,
+    /// The digest of the settings that it was made from, if its provider reports that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
     /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
@@ -164,6 +175,8 @@ impl Machine {
             host_key: None,
             started_at: None,
             next_charge_at: None,
+            dollars_per_hour: None,
+            settings: None,
             tag: None,
             interrupted: false,
             problems: Vec::new(),

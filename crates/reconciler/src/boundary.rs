@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    Machine, MachineName, MachineType, MachinesFile, Operation, Order, Policy, QueueStatus,
+    Machine, MachineName, MachineType, MachinesFile, Money, Operation, Order, Policy, QueueStatus,
     Resource, Seconds,
 };
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,8 @@ pub struct Listing {
     pub machines: Vec<Machine>,
     /// Resources that the machines share, such as a host's memory.
     pub resources: Vec<Resource>,
+    /// The most that a new machine of a type may cost per hour, where known.
+    pub prices: BTreeMap<MachineType, Money>,
     /// Names of machines that have another tag according to the provider, or cannot be ours.
     pub not_ours: Vec<MachineName>,
 }

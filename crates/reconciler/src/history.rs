@@ -3,7 +3,8 @@
 use std::fmt;
 
 use planner::{
-    MachineName, MachineType, Operation, Order, ReleaseHow, ReleaseReason, Seconds, Timestamp,
+    MachineName, MachineType, Money, Operation, Order, ReleaseHow, ReleaseReason, Seconds,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub struct HistoryEntry {
     pub machine_type: Option<MachineType>,
     /// What.
     pub what: Happening,
+    /// The machine's price per hour, if known: when it begins or ends to cost something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dollars_per_hour: Option<Money>,
 }
 
 /// The kinds of entries.
@@ -174,6 +178,16 @@ pub enum Severity {
 }
 
 impl Happening {
+    /// Whether a machine costs something from then on.
+    pub fn begins_cost(&self) -> bool {
+        matches!(self, Self::Created { .. } | Self::Started { .. } | Self::Found)
+    }
+
+    /// Whether a machine costs nothing from then on.
+    pub fn ends_cost(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Destroyed | Self::Gone | Self::Forgotten)
+    }
+
     /// How severe it is.
     pub fn severity(&self) -> Severity {
         match self {

@@ -97,12 +97,15 @@ impl Reconciler {
             || provider.answer.is_none()
             || was_available != result.is_ok()
             || !provider.resources.is_empty()
-            || result.as_ref().is_ok_and(|listing| !listing.resources.is_empty());
+            || result.as_ref().is_ok_and(|listing| {
+                !listing.resources.is_empty() || listing.prices != provider.prices
+            });
         match result {
             Ok(listing) => {
                 provider.answer = Some(Ok(()));
                 provider.listed = asked.moment;
                 provider.resources = listing.resources;
+                provider.prices = listing.prices;
                 if !was_available {
                     self.note_of_provider(id, Happening::ProviderAvailable);
                 }

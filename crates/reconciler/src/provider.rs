@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{Machine, MachineName, Resource, Sequence, Timestamp};
+use planner::{Machine, MachineName, MachineType, Money, Resource, Sequence, Timestamp};
 
 use crate::ids::ListingId;
 
@@ -27,6 +27,8 @@ pub(crate) struct Provider {
     pub(crate) charges: BTreeMap<MachineName, Timestamp>,
     /// When that listing was requested.
     pub(crate) charges_asked_at: Option<Timestamp>,
+    /// The most that a new machine of a type may cost per hour, as of the last listing.
+    pub(crate) prices: BTreeMap<MachineType, Money>,
     /// Further machines with a name that another machine already has.
     pub(crate) duplicates: BTreeMap<MachineName, Machine>,
     /// Listed machines that are not ours.

@@ -318,7 +318,11 @@ impl Reconciler {
         machine_type: Option<MachineType>,
         what: Happening,
     ) {
-        self.storage.history(HistoryEntry { at: self.now, machine, machine_type, what });
+        let record = machine.as_ref().and_then(|name| self.records.get(name));
+        let record = record.filter(|_| what.begins_cost() || what.ends_cost());
+        let dollars_per_hour = record.and_then(|record| self.price_of(record));
+        let at = self.now;
+        self.storage.history(HistoryEntry { at, machine, machine_type, what, dollars_per_hour });
     }
 
     /// Adds to the history of a machine.

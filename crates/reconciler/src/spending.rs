@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{Charged, Machine, MachineName, MachineState, Paid, Timestamp};
+use planner::{Charged, Machine, MachineName, MachineState, Money, Paid, Timestamp};
 
 use crate::provider::Provider;
 use crate::reconciler::Reconciler;
@@ -20,19 +20,26 @@ impl Reconciler {
         }
     }
 
+    /// The price of a machine per hour, if known.
+    pub(crate) fn price_of(&self, record: &Record) -> Option<Money> {
+        let of_type =
+            || self.providers.get(&record.provider)?.prices.get(&record.machine.machine_type);
+        let known = self.configuration.policy.price_of(&record.machine);
+        known.or_else(|| of_type().copied())
+    }
+
     /// A machine is off or gone.
     pub(crate) fn stop_billing(&mut self, name: &MachineName) {
         let now = self.now;
+        let price = self.records.get(name).and_then(|record| self.price_of(record));
         let Some(record) = self.records.get_mut(name) else { return };
         let Some(paid) = record.machine.memory.paid.take() else { return };
         self.storage.touch(name);
         let machine_type = record.machine.machine_type.clone();
-        let pool = self.configuration.policy.pools.get(&machine_type);
-        let price = paid.dollars_per_hour.or_else(|| pool?.dollars_per_hour).unwrap_or_default();
         let until = record.machine.paid_until(now);
         record.machine.memory.charged = None;
         self.learn(&machine_type, |known| {
-            known.spent = known.spent.with((paid.since, until), price, now);
+            known.spent = known.spent.with((paid.since, until), price.unwrap_or_default(), now);
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{MachineType, Operation, QueueStatus, Resource, Snapshot};
+use planner::{MachineType, Money, Operation, QueueStatus, Resource, Snapshot};
 
 use crate::ids::ProviderId;
 use crate::provider::Provider;
@@ -20,6 +20,7 @@ impl Reconciler {
             machines: machines.cloned().collect(),
             unlisted: self.unlisted(),
             resources: self.resources(),
+            prices: self.prices(),
             back_off: self.back_off.clone(),
             experience: self.experience.clone(),
             not_ours: not_ours.cloned().collect(),
@@ -62,6 +63,15 @@ impl Reconciler {
                 records.filter(|record| record.exists).map(|record| &record.machine.machine_type),
             )
             .collect()
+    }
+
+    /// The prices of new machines, where their providers report them.
+    fn prices(&self) -> BTreeMap<MachineType, Money> {
+        let of_type = |(machine_type, id): (&MachineType, _)| {
+            let price = self.providers.get(id)?.prices.get(machine_type)?;
+            Some((machine_type.clone(), *price))
+        };
+        self.configuration.providers.iter().filter_map(of_type).collect()
     }
 
     /// Shared resources, minus the needs of machines begun since the provider's last listing.

@@ -158,6 +158,9 @@ class Wrapper:
         method, path = scope["method"], scope["path"]
         if path == "/v1/pricing":
             return 200, pricing()
+        if path == "/v1/locations":
+            wanted = parse_qs(scope["query_string"].decode()).get("name", LOCATIONS)
+            return 200, {"locations": [place for name, place in LOCATIONS.items() if name in wanted]}
         if (method, path) == ("GET", "/v1/servers"):
             return await self.list_servers(scope)
         if (method, path) == ("POST", "/v1/servers"):

@@ -43,12 +43,12 @@ fn idle_timeout(attrs: &Attrs<'_>) -> Option<u32> {
 }
 
 /// An API address other than the public one.
-pub(super) fn endpoint(attrs: &Attrs<'_>) -> Option<String> {
-    let url = attrs.text("endpoint")?;
+pub(super) fn endpoint(attrs: &Attrs<'_>, name: &'static str) -> Option<String> {
+    let url = attrs.text(name)?;
     if url.starts_with("https://") || url.starts_with("http://") {
         return Some(url.trim_end_matches('/').to_owned());
     }
-    attrs.problem("endpoint", format!("must start with https:// or http://, is {url:?}"));
+    attrs.problem(name, format!("must start with https:// or http://, is {url:?}"));
     None
 }
 

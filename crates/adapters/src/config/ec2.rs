@@ -1,38 +1,44 @@
 //! `systemTypes.<T>.provider.ec2`.
 
+use planner::PoolPolicy;
+
 use super::cloud;
 use super::reader::Attrs;
 use crate::providers::{ProviderSettings, ec2};
 
 /// The prefix of our tags.
 const OUR_TAGS: &str = "hydra-provisioner:";
+/// After so many creations in a row without spot capacity.
+const FALLBACK_AFTER: u32 = 3;
 /// The root volume's name in the images of NixOS and Debian.
 const ROOT_DEVICE: &str = "/dev/xvda";
 
 /// Reads the settings; `None` if they are absent or invalid.
-pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<ProviderSettings> {
+pub(super) fn read(provider: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSettings> {
     let attrs = provider.attrs("ec2")?;
     let region = attrs.text("region");
     if attrs.get("region").is_none() {
         attrs.problem("region", "must be set, such as \"eu-central-1\"");
     }
     let key_name = attrs.text("keyName");
+    let (purchase, mix) = purchase(&attrs);
+    let requirements = requirements(&attrs);
     let settings = ec2::Settings {
         region: region.clone().unwrap_or_default(),
-        endpoint: cloud::endpoint(&attrs),
+        endpoint: cloud::endpoint(&attrs, "endpoint"),
         profile: attrs.text("profile"),
         credentials_file: attrs.absolute_path("credentialsFile"),
         image: image(&attrs),
-        instance_types: cloud::choices(
-            &attrs,
-            "instanceTypes",
-            "instance types, such as \"c7i.4xlarge\"",
-        ),
+        instance_types: instance_types(&attrs, requirements.as_ref()),
+        requirements,
         places: places(&attrs),
-        purchase: purchase(&attrs),
+        purchase,
+        mix,
+        pricing_endpoint: cloud::endpoint(&attrs, "pricingEndpoint"),
+        fetches_prices: pool.dollars_per_hour.is_none(),
         spot_queue: spot_queue(&attrs),
         security_groups: attrs.texts("securityGroups").unwrap_or_default(),
-        login: cloud::login(&attrs, ssh_key, key_name.is_some()),
+        login: cloud::login(&attrs, pool.ssh_key.as_deref(), key_name.is_some()),
         key_name,
         instance_profile: attrs.text("instanceProfile"),
         root_volume: root_volume(&attrs),
@@ -40,6 +46,7 @@ pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provid
         address: address(&attrs),
         tags: cloud::tags(&attrs, "tags", OUR_TAGS),
     };
+    check_nesting(&attrs, &settings);
     attrs.finish();
     region.map(|_| ProviderSettings::Ec2(Box::new(settings)))
 }
@@ -92,7 +99,23 @@ fn places(attrs: &Attrs<'_>) -> Vec<ec2::Place> {
     }
 }
 
-fn purchase(attrs: &Attrs<'_>) -> Vec<ec2::Purchase> {
+/// In order of preference, or a mix.
+fn purchase(attrs: &Attrs<'_>) -> (Vec<ec2::Purchase>, Option<ec2::Mix>) {
+    let in_order = purchase_in_order(attrs);
+    let Some(mix) = attrs.attrs("purchaseMix") else { return (in_order, None) };
+    let settings = ec2::Mix {
+        base: mix.count("base", 0).unwrap_or(0),
+        spot_share: mix
+            .number("spotShare", 0..=100)
+            .and_then(|share| share.try_into().ok())
+            .unwrap_or(100),
+        fallback_after: mix.count("fallbackAfter", 0).unwrap_or(FALLBACK_AFTER),
+    };
+    mix.finish();
+    (vec![ec2::Purchase::Spot, ec2::Purchase::OnDemand], Some(settings))
+}
+
+fn purchase_in_order(attrs: &Attrs<'_>) -> Vec<ec2::Purchase> {
     let Some(words) = attrs.texts("purchase") else { return vec![ec2::Purchase::OnDemand] };
     let mut kinds = Vec::new();
     for word in &words {
@@ -109,6 +132,58 @@ fn purchase(attrs: &Attrs<'_>) -> Vec<ec2::Purchase> {
         attrs.problem("purchase", "must not be empty");
     }
     kinds
+}
+
+fn instance_types(attrs: &Attrs<'_>, requirements: Option<&ec2::Requirements>) -> Vec<String> {
+    if requirements.is_none() {
+        let what = "instance types, such as \"c7i.4xlarge\" (or instanceRequirements)";
+        return cloud::choices(attrs, "instanceTypes", what);
+    }
+    if attrs.texts("instanceTypes").is_some_and(|types| !types.is_empty()) {
+        attrs.problem("instanceTypes", "is set together with instanceRequirements; remove one");
+    }
+    Vec::new()
+}
+
+fn requirements(attrs: &Attrs<'_>) -> Option<ec2::Requirements> {
+    let attrs = attrs.attrs("instanceRequirements")?;
+    let architecture = required(&attrs, "architecture", "\"x86_64\" or \"arm64\"");
+    if !["", "x86_64", "arm64"].contains(&architecture.as_str()) {
+        attrs.problem(
+            "architecture",
+            format!("must be \"x86_64\" or \"arm64\", is {architecture:?}"),
+        );
+    }
+    let requirements = ec2::Requirements {
+        cpus: attrs.count("cpus", 1).unwrap_or(1),
+        memory: attrs.mebibytes("memory", 0..=u64::from(u32::MAX)).unwrap_or(0),
+        architecture,
+    };
+    attrs.finish();
+    Some(requirements)
+}
+
+fn check_nesting(attrs: &Attrs<'_>, settings: &ec2::Settings) {
+    if !settings.nested_virtualization {
+        return;
+    }
+    let others = settings.instance_types.iter().filter(|name| !ec2::can_nest(name));
+    let others: Vec<_> = others.map(String::as_str).collect();
+    if !others.is_empty() {
+        attrs.problem(
+            "nestedVirtualization",
+            format!(
+                "is possible only on c8i, m8i, r8i and their flex types, not on {}",
+                others.join(" and ")
+            ),
+        );
+    }
+    if settings.purchase.contains(&ec2::Purchase::Spot) {
+        attrs.warning(
+            "nestedVirtualization",
+            "EC2 is reported to refuse it for spot instances: add \"on-demand\" to purchase",
+        );
+    }
 }
 
 fn spot_queue(attrs: &Attrs<'_>) -> Option<String> {
@@ -144,5 +219,78 @@ fn address(attrs: &Attrs<'_>) -> ec2::Address {
             attrs.problem("address", format!("must be \"public\" or \"private\", is {other:?}"));
             ec2::Address::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::{Config, parse};
+
+    fn parsed(changes: &Value) -> Result<Config, String> {
+        let mut settings = json!({
+            "region": "eu-central-1", "image": "ami-1", "instanceTypes": ["c8i.large"], "keyName": "k",
+        });
+        settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let config =
+            json!({ "systemTypes": { "x86_64-linux": { "provider": { "ec2": settings } } } });
+        parse(&config).map_err(|problems| problems[0].to_string())
+    }
+
+    fn settings(changes: &Value) -> ec2::Settings {
+        match parsed(changes).unwrap().providers.into_values().next() {
+            Some(ProviderSettings::Ec2(settings)) => *settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_mix_has_defaults() {
+        let mix = settings(&json!({ "purchaseMix": { "base": 2 } })).mix;
+        assert_eq!(mix, Some(ec2::Mix { base: 2, spot_share: 100, fallback_after: 3 }));
+        assert_eq!(settings(&json!({ "purchase": ["spot"] })).mix, None);
+    }
+
+    #[test]
+    fn requirements_replace_names() {
+        let wanted = json!({ "cpus": 16, "memory": "32G", "architecture": "arm64" });
+        let settings = settings(&json!({ "instanceTypes": [], "instanceRequirements": wanted }));
+        let requirements = settings.requirements.unwrap();
+        assert_eq!((requirements.cpus, requirements.memory), (16, 32 * 1024));
+        assert_eq!(settings.instance_types, [""; 0]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (changes, problem) in [
+            (
+                json!({ "purchaseMix": { "spotShare": 101 } }),
+                "spotShare: must be from 0 to 100, is 101",
+            ),
+            (
+                json!({ "purchaseMix": { "bas": 1 } }),
+                "purchaseMix.bas: unknown option; did you mean base?",
+            ),
+            (json!({ "purchase": ["spott"] }), "must be a list of \"spot\""),
+            (json!({ "instanceTypes": [] }), "instanceTypes: must be set"),
+            (json!({ "instanceRequirements": {} }), "architecture: must be set"),
+            (
+                json!({ "instanceRequirements": { "architecture": "arm64" } }),
+                "instanceTypes: is set together with instanceRequirements; remove one",
+            ),
+            (
+                json!({ "instanceTypes": ["c8i.large", "c7i.large"], "nestedVirtualization": true }),
+                "is possible only on c8i, m8i, r8i and their flex types, not on c7i.large",
+            ),
+            (json!({ "pricingEndpoint": "x" }), "pricingEndpoint: must start with https://"),
+        ] {
+            let error = parsed(&changes).unwrap_err();
+            assert!(error.contains(problem), "{problem:?} is not in {error}");
+        }
+        let nested = json!({ "nestedVirtualization": true, "purchase": ["spot"] });
+        let warnings = parsed(&nested).unwrap().warnings;
+        assert!(warnings[0].contains("refuse it for spot instances"), "{warnings:?}");
     }
 }

@@ -19,7 +19,8 @@ pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provid
     let login = cloud::login(&attrs, ssh_key, !ssh_keys.is_empty());
     let settings = hcloud::Settings {
         token_file: token_file.clone().unwrap_or_default(),
-        endpoint: cloud::endpoint(&attrs).unwrap_or_else(|| hcloud::ENDPOINT.to_owned()),
+        endpoint: cloud::endpoint(&attrs, "endpoint")
+            .unwrap_or_else(|| hcloud::ENDPOINT.to_owned()),
         server_types: cloud::choices(&attrs, "serverTypes", "server types, such as \"cx22\""),
         locations: cloud::choices(&attrs, "locations", "locations, such as \"fsn1\""),
         image: image(&attrs),
@@ -28,6 +29,7 @@ pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provid
         placement_group: attrs.number("placementGroup", 1..=u64::MAX),
         address: address(&attrs, networks.is_empty()),
         networks,
+        exchange_rate: attrs.dollars("exchangeRate"),
         labels: cloud::tags(&attrs, "labels", OUR_LABELS),
         login,
     };

@@ -40,7 +40,9 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
 
 /// All options, as attribute paths. `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
-    let provider = json!({ "command": {}, "ec2": { "imageFilter": {}, "rootVolume": {} }, "hcloud": {}, "nixops": {}, "qemu": {} });
+    let provider = json!({ "command": {}, "ec2": {
+        "imageFilter": {}, "instanceRequirements": {}, "purchaseMix": {}, "rootVolume": {},
+    }, "hcloud": {}, "nixops": {}, "qemu": {} });
     let skeleton = json!({ "queue": {}, "lease": {}, "notify": [{}], "systemTypes": { "T": {
         "provider": provider, "schedule": [{}],
     } } });

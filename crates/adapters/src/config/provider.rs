@@ -36,7 +36,7 @@ pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSetti
     };
     let found: Vec<_> = [
         command_provider(&provider),
-        ec2::read(&provider, ssh_key),
+        ec2::read(&provider, pool),
         hcloud::read(&provider, ssh_key),
         nixops_provider(&provider, expr, nix_path),
         qemu_provider(&provider, ssh_key),

@@ -120,7 +120,8 @@ pub(super) fn list(
             error.to_string()
         }
     })?;
-    Ok(Listing { machines, resources: provider.resources(), not_ours: Vec::new() })
+    let (resources, prices) = (provider.resources(), provider.prices());
+    Ok(Listing { machines, resources, prices, not_ours: Vec::new() })
 }
 
 /// Digests of what deployments install on machines: for NixOps types, their settings and their expression.

@@ -1,11 +1,11 @@
 //! Machines of former tags: each former tag has its own copy of the provider.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineType, Resource, Tag, is_ours};
+use planner::{Machine, MachineName, MachineType, Money, Resource, Tag, is_ours};
 
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, Tried};
 
 /// A provider's machines of all tags.
 pub(super) struct AllTags {
@@ -36,8 +36,25 @@ impl Provider for AllTags {
         Ok(machines)
     }
 
+    fn announces_interruptions(&self) -> bool {
+        self.present.announces_interruptions()
+    }
+
+    /// Those of former tags appear in the listing.
+    fn wait_for_interruptions(&self) -> Result<Vec<MachineName>, ProviderError> {
+        self.present.wait_for_interruptions()
+    }
+
     fn resources(&self) -> Vec<Resource> {
         self.present.resources()
+    }
+
+    fn prices(&self) -> BTreeMap<MachineType, Money> {
+        self.present.prices()
+    }
+
+    fn try_calls(&self, limit: Duration) -> Vec<Tried> {
+        self.present.try_calls(limit)
     }
 
     fn boots_with_keep_alive(&self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Machine, MachineName, MachineState, MachineType, Resource, Tag};
+use planner::{Machine, MachineName, MachineState, MachineType, Money, Resource, Tag};
 use reconciler::OperationErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -98,9 +98,19 @@ pub trait Provider: Send + Sync {
         Vec::new()
     }
 
+    /// The most that a new machine of each type may cost per hour, where known, as of the last [`list`](Self::list).
+    fn prices(&self) -> BTreeMap<MachineType, Money> {
+        BTreeMap::new()
+    }
+
     /// Whether a machine creates `/run/keep-alive` itself when it boots.
     fn boots_with_keep_alive(&self) -> bool {
         false
+    }
+
+    /// Tries the calls that it needs, without changing anything: for `check --online`.
+    fn try_calls(&self, limit: Duration) -> Vec<Tried> {
+        vec![Tried::new("list", self.list(limit).map(|_| ()))]
     }
 
     /// Creates a machine. If a machine of that name exists, it is returned. A repeated request for the same
@@ -139,6 +149,40 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// When any part of it may be left.
     fn destroy(&self, machine: &Machine, limit: Duration) -> Result<(), ProviderError>;
+}
+
+/// A call that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// The call, and for what.
+    pub what: String,
+    /// The result.
+    pub outcome: Outcome,
+}
+
+/// The result of a trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It would succeed.
+    Allowed,
+    /// It cannot be tried now; why.
+    Skipped(String),
+    /// It would fail; why.
+    Refused(String),
+}
+
+impl Tried {
+    pub(crate) fn new(what: impl Into<String>, result: Result<(), ProviderError>) -> Self {
+        let outcome = match result {
+            Ok(()) => Outcome::Allowed,
+            Err(error) => Outcome::Refused(error.to_string()),
+        };
+        Self { what: what.into(), outcome }
+    }
+
+    pub(crate) fn skipped(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), outcome: Outcome::Skipped(why.into()) }
+    }
 }
 
 /// A provider's failure.
@@ -230,6 +274,23 @@ pub fn build_for_tags(
         Some((tag.clone(), build(&context, types)?))
     };
     Some(Box::new(former::AllTags { present, former: former.iter().filter_map(of_tag).collect() }))
+}
+
+/// Tries the calls that each provider of `providers` needs, without changing anything. By provider.
+pub fn try_calls(
+    context: &ProviderContext,
+    providers: &BTreeMap<MachineType, ProviderSettings>,
+    limit: Duration,
+) -> BTreeMap<String, Vec<Tried>> {
+    let mut types = BTreeMap::<String, BTreeMap<_, _>>::new();
+    for (machine_type, settings) in providers {
+        let of_provider = types.entry(settings.identity()).or_default();
+        of_provider.insert(machine_type.clone(), settings.clone());
+    }
+    let tried = types
+        .into_iter()
+        .filter_map(|(identity, types)| Some((identity, build(context, &types)?.try_calls(limit))));
+    tried.collect()
 }
 
 /// Makes the one provider for `types` (all with one identity). `None` for no types.

@@ -159,7 +159,10 @@ fn note(
         _ => None,
     };
     let machine = order.kind.machine().cloned();
-    apply(transaction, &Change::History(HistoryEntry { at, machine, machine_type, what }))
+    apply(
+        transaction,
+        &Change::History(HistoryEntry { at, machine, machine_type, what, dollars_per_hour: None }),
+    )
 }
 
 fn explain(path: &Path, error: &DatabaseError) -> StateError {

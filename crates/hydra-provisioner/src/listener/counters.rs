@@ -233,8 +233,7 @@ pub(super) fn hourly_cost(view: &View) -> BTreeMap<MachineType, Money> {
     let mut costs: BTreeMap<_, _> =
         view.types().map(|machine_type| (machine_type.clone(), Money(0))).collect();
     for machine in view.snapshot.machines.iter().filter(|machine| machine.state.is_live()) {
-        let pool = view.policy.pools.get(&machine.machine_type);
-        let price = pool.and_then(|pool| pool.dollars_per_hour).unwrap_or_default();
+        let price = view.snapshot.price_of(&view.policy, machine).unwrap_or_default();
         let cost = costs.entry(machine.machine_type.clone()).or_default();
         *cost = cost.plus(price);
     }

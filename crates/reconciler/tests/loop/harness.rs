@@ -23,6 +23,8 @@ pub struct Disk {
     pub experience: BTreeMap<MachineType, planner::Experience>,
     pub orders: Vec<planner::Order>,
     pub history: Vec<(Option<MachineName>, Happening)>,
+    /// The prices per hour in the history.
+    pub prices: Vec<planner::Money>,
 }
 
 /// How publications and records end.
@@ -105,6 +107,7 @@ impl Harness {
             experience: state.experience.clone(),
             orders: state.orders.clone(),
             history: Vec::new(),
+            prices: Vec::new(),
         };
         let mut harness = Self {
             reconciler: Reconciler::new(configuration, state, 1, Timestamp(now)),
@@ -233,7 +236,10 @@ impl Harness {
                     self.disk.experience.insert(machine_type, experience);
                 }
                 Change::OrderDone(order) => self.disk.orders.retain(|other| *other != *order),
-                Change::History(entry) => self.disk.history.push((entry.machine, entry.what)),
+                Change::History(entry) => {
+                    self.disk.prices.extend(entry.dollars_per_hour);
+                    self.disk.history.push((entry.machine, entry.what));
+                }
             }
         }
     }

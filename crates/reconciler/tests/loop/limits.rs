@@ -104,7 +104,7 @@ fn room_is_not_used_twice_while_a_machine_is_being_created() {
         needs: [(MachineType::new(TYPE), 1000)].into(),
     };
     let listing =
-        |machines| Listing { machines, resources: vec![resource.clone()], not_ours: Vec::new() };
+        |machines| Listing { machines, resources: vec![resource.clone()], ..Listing::default() };
     harness.list_as(&Ok(listing(Vec::new())));
     harness.queue(1, &[]);
     harness.queue(3, &[]);

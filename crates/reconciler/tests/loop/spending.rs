@@ -1,7 +1,7 @@
 //! Cost of machines, and cost limits.
 
 use planner::{Machine, MachineState, MachineType, Money, Operation, Spent, Timestamp};
-use reconciler::{Event, OperationErrorKind, State};
+use reconciler::{Event, Listing, OperationErrorKind, State};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 
@@ -109,4 +109,33 @@ fn a_machine_costs_while_its_provider_lists_it_as_running() {
         let spent = spent(&harness).today;
         assert_eq!(spent, DOLLAR.for_time(Timestamp(harness.now).since(since)), "{state}");
     }
+}
+
+/// Nothing is configured: the provider's price of the type counts before a machine is created, its price of the machine
+/// after it.
+#[test]
+fn prices_that_the_provider_reports_are_limited_and_remembered() {
+    let mut configuration = configuration(&[(TYPE, pool())]);
+    configuration.policy.cost_limits.daily = Some(Money(1_500_000));
+    let mut harness = Harness::of(configuration, State::default());
+    let prices = [(MachineType::new(TYPE), DOLLAR)].into();
+    harness.list_as(&Ok(Listing { prices, ..Listing::default() }));
+    harness.queue(3, &[]);
+    assert_eq!(harness.under_way(), ["create farm-0"], "two may exceed the limit");
+    harness.pass(60);
+    let cheaper = Money(400_000);
+    let made = Machine { dollars_per_hour: Some(cheaper), ..up(0) };
+    harness.end(Operation::Create, 0, Ok(made.clone()));
+    assert_eq!(harness.disk.prices, [cheaper]);
+    harness.list(std::slice::from_ref(&made));
+    harness.end(Operation::Deploy, 0, Ok(made.clone()));
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.pass(540);
+    for _ in 0..3 {
+        harness.queue(0, &[Harness::disabled(0, 0)]);
+    }
+    let began = harness.disk.records[&name(0)].machine.memory.paid.unwrap().since;
+    harness.end(Operation::Destroy, 0, Ok(made));
+    let expected = cheaper.for_time(Timestamp(harness.now).since(began));
+    assert_eq!(spent(&harness).today, expected);
 }

@@ -42,6 +42,11 @@ impl RetryBudget {
         self.left().clamp(Duration::from_millis(1), REQUEST_LIMIT)
     }
 
+    /// Whether half of the time limit has passed.
+    pub(in crate::providers) fn is_half_over(&self) -> bool {
+        self.left() < self.limit / 2
+    }
+
     pub(in crate::providers) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

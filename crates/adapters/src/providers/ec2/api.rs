@@ -1,4 +1,4 @@
-//! EC2 calls: sending, retries, and what a refusal means.
+//! Calls of AWS' services: sending and retries.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reconciler::OperationErrorKind;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use ureq::http::Request;
 
 use super::credentials::Credentials;
+use super::meanings::{Meaning, refusal};
 use super::settings::Settings;
-use super::wire;
+use super::wire::{parse, parse_json};
 use crate::providers::ProviderError;
 use crate::providers::cloud::RetryBudget;
 use crate::providers::cloud::http::{Answer, agent, send};
@@ -19,87 +21,6 @@ use crate::providers::cloud::http::{Answer, agent, send};
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// EC2 allows 20 read requests per second or more, and 2 `RunInstances`. We stay below that.
 const REQUESTS_PER_SECOND: u32 = 10;
-/// After EC2 has throttled a request.
-const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a refusal means for the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// This offer is unavailable now; another may be available.
-    Unavailable,
-    /// Unavailable until a quota of the account is raised.
-    Quota,
-    /// The token was used for a request with other parameters: an instance exists already.
-    Exists,
-    /// There is none of that id, or not yet.
-    Gone,
-    /// Its state does not allow that now.
-    WrongState,
-    /// The same request may succeed later.
-    Again(Duration),
-    /// New credentials may help, once.
-    Credentials,
-    /// Retrying does not help.
-    Failed,
-}
-
-/// The meaning of codes. `InsufficientInstanceCapacity` has status 500. Any code that is not listed and has a
-/// 5xx status is temporary; any other one is a failure with EC2's own message.
-const MEANINGS: [(&str, Meaning); 31] = [
-    ("InsufficientInstanceCapacity", Meaning::Unavailable),
-    ("InsufficientHostCapacity", Meaning::Unavailable),
-    ("InsufficientReservedInstanceCapacity", Meaning::Unavailable),
-    ("InsufficientCapacity", Meaning::Unavailable),
-    ("InsufficientFreeAddressesInSubnet", Meaning::Unavailable),
-    ("UnfulfillableCapacity", Meaning::Unavailable),
-    ("Unsupported", Meaning::Unavailable),
-    ("SpotMaxPriceTooLow", Meaning::Unavailable),
-    ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", Meaning::Unavailable),
-    ("MaxSpotInstanceCountExceeded", Meaning::Quota),
-    ("VcpuLimitExceeded", Meaning::Quota),
-    ("InstanceLimitExceeded", Meaning::Quota),
-    ("VolumeLimitExceeded", Meaning::Quota),
-    ("IdempotentParameterMismatch", Meaning::Exists),
-    ("InvalidInstanceID.NotFound", Meaning::Gone),
-    ("IncorrectInstanceState", Meaning::WrongState),
-    ("RequestLimitExceeded", Meaning::Again(THROTTLED_PAUSE)),
-    ("Throttling", Meaning::Again(THROTTLED_PAUSE)),
-    ("ThrottlingException", Meaning::Again(THROTTLED_PAUSE)),
-    ("EC2ThrottledException", Meaning::Again(THROTTLED_PAUSE)),
-    ("InternalError", Meaning::Again(Duration::ZERO)),
-    ("InternalFailure", Meaning::Again(Duration::ZERO)),
-    ("Unavailable", Meaning::Again(Duration::ZERO)),
-    ("ServiceUnavailable", Meaning::Again(Duration::ZERO)),
-    ("ConcurrentTagAccess", Meaning::Again(Duration::ZERO)),
-    ("RequestExpired", Meaning::Credentials),
-    ("ExpiredToken", Meaning::Credentials),
-    ("AuthFailure", Meaning::Failed),
-    ("UnauthorizedOperation", Meaning::Failed),
-    ("OptInRequired", Meaning::Failed),
-    ("Blocked", Meaning::Failed),
-];
-
-/// The remedy, where EC2's message does not contain it.
-const ADVICE: [(&str, &str); 8] = [
-    (
-        "VcpuLimitExceeded",
-        "raise the quota \"Running On-Demand ... instances\" (Service Quotas, EC2)",
-    ),
-    ("InstanceLimitExceeded", "raise the quota of running instances (Service Quotas, EC2)"),
-    (
-        "MaxSpotInstanceCountExceeded",
-        "raise the quota \"All ... Spot Instance Requests\" (Service Quotas, EC2)",
-    ),
-    ("InsufficientFreeAddressesInSubnet", "the subnet has no free addresses left"),
-    (
-        "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
-        "create the role once: `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`",
-    ),
-    ("UnauthorizedOperation", "see the policy in docs/ec2.md"),
-    ("RequestExpired", "check this host's clock"),
-    ("AuthFailure", "check the credentials and this host's clock"),
-];
-
 /// A refusal that retries did not overcome.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -119,21 +40,39 @@ impl From<ProviderError> for Refused {
     }
 }
 
-/// The parameters of a call, in order.
+/// One call.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     action: &'static str,
-    parameters: Vec<(String, String)>,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    /// Parameters, in order; the answer is XML.
+    Form(Vec<(String, String)>),
+    /// The answer is JSON, too.
+    Json(Value),
 }
 
 impl Call {
     pub(super) fn new(action: &'static str) -> Self {
-        Self { action, parameters: Vec::new() }
+        Self { action, content: Content::Form(Vec::new()) }
+    }
+
+    pub(super) fn action(&self) -> &'static str {
+        self.action
+    }
+
+    pub(super) fn json(action: &'static str, value: Value) -> Self {
+        Self { action, content: Content::Json(value) }
     }
 
     #[must_use]
     pub(super) fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.parameters.push((name.into(), value.into()));
+        if let Content::Form(parameters) = &mut self.content {
+            parameters.push((name.into(), value.into()));
+        }
         self
     }
 
@@ -155,8 +94,12 @@ impl Call {
     }
 
     fn body(&self, version: &str) -> Vec<u8> {
+        let parameters = match &self.content {
+            Content::Form(parameters) => parameters,
+            Content::Json(value) => return value.to_string().into_bytes(),
+        };
         let mut body = format!("Action={}&Version={version}", self.action);
-        for (name, value) in &self.parameters {
+        for (name, value) in parameters {
             body.push('&');
             body.extend(utf8_percent_encode(name, FORM));
             body.push('=');
@@ -164,14 +107,24 @@ impl Call {
         }
         body.into_bytes()
     }
+
+    fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, String> {
+        match self.content {
+            Content::Form(_) => parse(body),
+            Content::Json(_) => parse_json(body),
+        }
+    }
 }
 
-/// A service of AWS that takes forms and answers in XML.
+/// A service of AWS.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     /// What requests are signed for.
     name: &'static str,
+    /// Of its API; of services with JSON, what names of actions begin with.
     version: &'static str,
+    /// The region that requests are signed for.
+    region: String,
     url: String,
 }
 
@@ -182,12 +135,30 @@ impl Service {
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let endpoint =
             settings.endpoint.clone().unwrap_or_else(|| format!("https://ec2.{region}.{domain}"));
-        Self { name: "ec2", version: "2016-11-15", url: format!("{endpoint}/") }
+        let region = region.clone();
+        Self { name: "ec2", version: "2016-11-15", region, url: format!("{endpoint}/") }
     }
 
     /// The message queue at `url`.
-    pub(super) fn sqs(url: String) -> Self {
-        Self { name: "sqs", version: "2012-11-05", url }
+    pub(super) fn sqs(settings: &Settings, url: String) -> Self {
+        Self { name: "sqs", version: "2012-11-05", region: settings.region.clone(), url }
+    }
+
+    /// The price list, which only some regions have. `None` with an endpoint of the operator's own and no address of
+    /// a price list.
+    pub(super) fn pricing(settings: &Settings) -> Option<Self> {
+        let (region, url) = if settings.region.starts_with("cn-") {
+            ("cn-northwest-1", "https://api.pricing.cn-northwest-1.amazonaws.com.cn")
+        } else {
+            ("us-east-1", "https://api.pricing.us-east-1.amazonaws.com")
+        };
+        let url = match (&settings.pricing_endpoint, &settings.endpoint) {
+            (Some(url), _) => url,
+            (None, None) => url,
+            (None, Some(_)) => return None,
+        };
+        let version = "AWSPriceListService";
+        Some(Self { name: "pricing", version, region: region.to_owned(), url: format!("{url}/") })
     }
 }
 
@@ -206,7 +177,11 @@ impl Client {
         Self {
             agent: agent(&service.url),
             settings: settings.clone(),
-            credentials: Mutex::new(Arc::new(Credentials::new(settings, service.name))),
+            credentials: Mutex::new(Arc::new(Credentials::new(
+                settings,
+                service.name,
+                &service.region,
+            ))),
             service,
             next: Mutex::default(),
         }
@@ -224,12 +199,12 @@ impl Client {
         let mut has_new_credentials = false;
         loop {
             let (meaning, message) = match self.send(call, retries)? {
-                Ok(answer) if answer.status == 200 => match parse(&answer.body) {
+                Ok(answer) if answer.status == 200 => match call.parse(&answer.body) {
                     Ok(parsed) => return Ok(parsed),
                     // Probably truncated on its way.
                     Err(message) => (Meaning::Again(Duration::ZERO), message),
                 },
-                Ok(answer) => refusal(&answer),
+                Ok(answer) => refusal(self.service.name, call.action, &answer),
                 // Whether it had an effect is not known; the token prevents a second effect.
                 Err(message) => (Meaning::Again(Duration::ZERO), message),
             };
@@ -242,9 +217,9 @@ impl Client {
                 Meaning::Credentials if !has_new_credentials => {
                     has_new_credentials = true;
                     *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Arc::new(Credentials::new(&self.settings, self.service.name));
+                        Arc::new(self.new_credentials());
                 }
-                Meaning::Unavailable | Meaning::Quota => {
+                Meaning::Unavailable(_) | Meaning::Quota => {
                     let error = ProviderError { kind: OperationErrorKind::Capacity, message };
                     return Err(Refused { meaning, error });
                 }
@@ -253,13 +228,25 @@ impl Client {
         }
     }
 
+    fn new_credentials(&self) -> Credentials {
+        Credentials::new(&self.settings, self.service.name, &self.service.region)
+    }
+
     fn send(
         &self,
         call: &Call,
         retries: &RetryBudget,
     ) -> Result<Result<Answer, String>, ProviderError> {
-        let request = Request::post(&self.service.url)
-            .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
+        let request = Request::post(&self.service.url);
+        let request = match call.content {
+            Content::Form(_) => {
+                request.header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
+            }
+            Content::Json(_) => request
+                .header("content-type", "application/x-amz-json-1.1")
+                .header("x-amz-target", format!("{}.{}", self.service.version, call.action)),
+        };
+        let request = request
             .body(call.body(self.service.version))
             .map_err(|error| ProviderError::failed(format!("{}: {error}", call.action)))?;
         self.wait_for_turn(retries);
@@ -281,66 +268,9 @@ impl Client {
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    quick_xml::de::from_str(text).map_err(|error| format!("the answer is invalid: {error}"))
-}
-
-/// The meaning of an unsuccessful answer, and its text, which starts with the code.
-fn refusal(answer: &Answer) -> (Meaning, String) {
-    let status = answer.status;
-    let problem = parse::<wire::Problem>(&answer.body).ok().and_then(wire::Problem::into_text);
-    let Some(wire::ProblemText { code, message }) = problem else {
-        // An EC2 error that was truncated on its way.
-        let is_cut_off = answer.body.windows(8).any(|bytes| bytes == b"<Errors>");
-        let meaning = if status >= 500 || status == 429 || is_cut_off {
-            Meaning::Again(Duration::ZERO)
-        } else {
-            Meaning::Failed
-        };
-        return (
-            meaning,
-            format!("status {status} without a known error: {}", start_of(&answer.body)),
-        );
-    };
-    let known = MEANINGS.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning);
-    let meaning = match known {
-        Some(meaning) => meaning,
-        None if status >= 500 => Meaning::Again(Duration::ZERO),
-        None => Meaning::Failed,
-    };
-    let advice = ADVICE.iter().find(|(known, _)| *known == code);
-    let advice = advice.map_or_else(String::new, |(_, advice)| format!(" ({advice})"));
-    (meaning, format!("{code}: {}{advice}", message.trim()))
-}
-
-/// The first words of an answer that may come from a proxy.
-fn start_of(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(160)]);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn refusals_are_told_apart() {
-        let of = |status, code: &str| {
-            let body = format!(
-                "<Response><Errors><Error><Code>{code}</Code><Message>text</Message></Error></Errors></Response>"
-            );
-            let headers = ureq::http::HeaderMap::default();
-            refusal(&Answer { status, headers, body: body.into() }).0
-        };
-        // Although its status is 500.
-        assert_eq!(of(500, "InsufficientInstanceCapacity"), Meaning::Unavailable);
-        assert_eq!(of(400, "VcpuLimitExceeded"), Meaning::Quota);
-        assert_eq!(of(503, "RequestLimitExceeded"), Meaning::Again(THROTTLED_PAUSE));
-        assert_eq!(of(500, "SomethingNew"), Meaning::Again(Duration::ZERO));
-        assert_eq!(of(400, "InvalidAMIID.NotFound"), Meaning::Failed);
-        assert_eq!(of(400, "IdempotentParameterMismatch"), Meaning::Exists);
-    }
 
     #[test]
     fn parameters_are_encoded() {

@@ -32,7 +32,7 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Reads nothing yet. Credentials are cached until shortly before they expire.
-    pub(super) fn new(settings: &Settings, service: &str) -> Self {
+    pub(super) fn new(settings: &Settings, service: &str, region: &str) -> Self {
         let context = Context::new()
             .with_env(OsEnv)
             .with_file_read(Files)
@@ -51,8 +51,7 @@ impl Credentials {
             // Settings in conf.nix take precedence over the environment.
             chain = chain.no_env().profile(provider);
         }
-        let signer =
-            Signer::new(context, chain.build(), RequestSigner::new(service, &settings.region));
+        let signer = Signer::new(context, chain.build(), RequestSigner::new(service, region));
         Self { signer }
     }
 

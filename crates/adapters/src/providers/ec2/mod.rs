@@ -6,34 +6,45 @@
 mod api;
 mod attempts;
 mod conditions;
+mod creation;
 mod credentials;
+mod lookups;
+mod meanings;
+mod mix;
 mod notices;
+mod online;
+mod prices;
 mod request;
 mod settings;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Money, Tag};
 
-pub use self::settings::{Address, Image, Place, Purchase, RootVolume, Settings};
+pub(crate) use self::lookups::can_nest;
+pub use self::settings::{
+    Address, Image, Mix, Place, Purchase, Requirements, RootVolume, Settings,
+};
 
-use self::api::{Call, Client, Meaning, Refused, Service};
-use self::attempts::{Attempt, Attempts};
+use self::api::{Call, Client, Refused, Service};
+use self::attempts::Attempts;
 use self::conditions::Conditions;
+use self::creation::Creation;
+use self::lookups::Lookups;
+use self::meanings::Meaning;
+use self::mix::Ledger;
 use self::notices::NoticeQueue;
-use self::request::{HOST_KEY, NAME, Offer, TAG, TYPE, VALUE_LIMIT, offers, run_instances, tags};
+use self::prices::Prices;
+use self::request::{HOST_KEY, NAME, Offer, SETTINGS, TAG, TYPE};
 use self::wire::Instance;
-use super::cloud::{Known, NewMachine, Presence, Refusal, RetryBudget, SetAside};
-use super::{Provider, ProviderContext, ProviderError, wait_until_up};
+use super::cloud::{Known, NewMachine, Presence, RetryBudget, SetAside};
+use super::{Provider, ProviderContext, ProviderError, ProviderSettings, Tried, wait_until_up};
 
 /// The API's maximum.
 const PAGE_SIZE: &str = "1000";
-/// How long a found image is used before the next search.
-const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
 /// The pause between two requests for an instance that exists but is not visible yet.
 const LAG_PAUSE: Duration = Duration::from_secs(1);
 /// How many instances may be gone before they are seen.
@@ -52,56 +63,35 @@ pub struct Ec2Provider {
     set_aside: SetAside<Offer>,
     known: Known<String>,
     conditions: Conditions,
-    images: Mutex<BTreeMap<Image, (Instant, String)>>,
+    lookups: Lookups,
+    ledger: Ledger,
+    prices: Prices,
+    /// Of the settings of each type.
+    digests: BTreeMap<MachineType, String>,
 }
 
 impl Ec2Provider {
     /// For `types`, which have the same region and credentials; `None` if there are none.
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let first = types.values().next()?;
+        let digest =
+            |settings: &Settings| ProviderSettings::Ec2(Box::new(settings.clone())).digest();
+        let digests = types.iter().map(|(name, settings)| (name.clone(), digest(settings)));
         Some(Self {
             tag: context.tag.clone(),
             state_dir: context.state_dir.clone(),
             client: Client::new(first, Service::ec2(first)),
             notice_queue: NoticeQueue::new(types.values()),
             attempts: Attempts::new(&context.state_dir),
+            prices: Prices::new(first),
+            digests: digests.collect(),
             types,
             set_aside: SetAside::default(),
             known: Known::default(),
             conditions: Conditions::default(),
-            images: Mutex::default(),
+            lookups: Lookups::default(),
+            ledger: Ledger::default(),
         })
-    }
-
-    /// The image's id, or a reference that EC2 resolves.
-    fn image(&self, image: &Image, retries: &mut RetryBudget) -> Result<String, ProviderError> {
-        let (owner, name, architecture) = match image {
-            Image::Id(id) => return Ok(id.clone()),
-            Image::Parameter(name) => return Ok(format!("resolve:ssm:{name}")),
-            Image::Newest { owner, name, architecture } => (owner, name, architecture),
-        };
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, id)) = images.get(image)
-            && since.elapsed() < IMAGE_VALID_FOR
-        {
-            return Ok(id.clone());
-        }
-        let mut call = Call::new("DescribeImages")
-            .with("Owner.1", owner)
-            .filter(1, "name", &[name])
-            .filter(2, "state", &["available"]);
-        if let Some(architecture) = architecture {
-            call = call.filter(3, "architecture", &[architecture]);
-        }
-        let answer: wire::DescribeImages = self.client.call(&call, retries)?;
-        let newest = answer.images_set.item.into_iter().max_by_key(|one| one.creation_date.clone());
-        let id = newest.map(|one| one.image_id).ok_or_else(|| {
-            ProviderError::failed(format!(
-                "{owner} has no image named {name:?} in this region; see provider.ec2.imageFilter"
-            ))
-        })?;
-        images.insert(image.clone(), (Instant::now(), id.clone()));
-        Ok(id)
     }
 
     fn describe(&self, call: &Call, retries: &mut RetryBudget) -> Result<Vec<Instance>, Refused> {
@@ -158,6 +148,8 @@ impl Ec2Provider {
             host_name: Some(Host::new(name.as_str())),
             host_key: instance.tag(HOST_KEY).map(str::to_owned),
             started_at: instance.started_at(),
+            dollars_per_hour: self.prices.of(instance),
+            settings: instance.tag(SETTINGS).map(str::to_owned),
             tag: Some(self.tag.clone()),
             ..Machine::requested(name, machine_type)
         })
@@ -177,46 +169,26 @@ impl Ec2Provider {
         }
     }
 
-    /// Requests one instance for `attempt`. If the token was used before, its instance is returned.
-    fn take(
-        &self,
-        name: &MachineName,
-        call: &Call,
-        mut attempt: Attempt,
-        retries: &mut RetryBudget,
-    ) -> Result<Instance, Refusal> {
-        loop {
-            self.attempts.record(name, &attempt)?;
-            let token = attempt.client_token(&self.tag, name);
-            let call = call.clone().with("ClientToken", &token);
-            let made = match self.client.call::<wire::Reservation>(&call, retries) {
-                Ok(reservation) => reservation.instances_set.item.into_iter().next(),
-                Err(Refused { meaning: Meaning::Unavailable | Meaning::Quota, error }) => {
-                    return Err(Refusal::Unavailable(error.message));
-                }
-                Err(Refused { meaning: Meaning::Exists, error }) => {
-                    // Created by an earlier run, with another host key.
-                    let by_token =
-                        Call::new("DescribeInstances").filter(1, "client-token", &[&token]);
-                    let found = self.describe(&by_token, retries).map_err(ProviderError::from)?;
-                    if found.is_empty() {
-                        retries.pause(LAG_PAUSE, &error.message)?;
-                        continue;
-                    }
-                    found.into_iter().next()
-                }
-                Err(Refused { error, .. }) => return Err(Refusal::Other(error)),
-            };
-            match made {
-                Some(instance) if instance.state().is_some() => return Ok(instance),
-                _ if attempt.number < MAX_ATTEMPTS => attempt.number += 1,
-                _ => {
-                    return Err(Refusal::Unavailable(format!(
-                        "{MAX_ATTEMPTS} instances were gone as soon as they were created"
-                    )));
+    /// The prices of our instances and of those that may be created.
+    fn refresh_prices(&self, instances: &[Instance], retries: &RetryBudget) {
+        let (mut on_demand, mut spot) = (BTreeSet::new(), BTreeSet::new());
+        for settings in self.types.values().filter(|settings| settings.fetches_prices) {
+            let known = self.lookups.known_types(settings);
+            for purchase in &settings.purchase {
+                match purchase {
+                    Purchase::OnDemand => on_demand.extend(known.iter().cloned()),
+                    Purchase::Spot => spot.extend(known.iter().cloned()),
                 }
             }
         }
+        if on_demand.is_empty() && spot.is_empty() {
+            return;
+        }
+        for instance in instances {
+            let types = if instance.is_spot() { &mut spot } else { &mut on_demand };
+            types.insert(instance.instance_type.clone());
+        }
+        self.prices.refresh(&self.client, &on_demand, &spot, retries);
     }
 
     /// Changes one instance. Waits while it is between two states.
@@ -275,16 +247,6 @@ impl Ec2Provider {
     }
 }
 
-/// Checks what EC2 would refuse anyway, with a clearer message.
-fn check_tags(tags: &[(String, String)]) -> Result<(), ProviderError> {
-    match tags.iter().find(|(_, value)| value.chars().count() > VALUE_LIMIT) {
-        None => Ok(()),
-        Some((key, _)) => Err(ProviderError::failed(format!(
-            "the tag {key} would be longer than the {VALUE_LIMIT} characters that EC2 allows"
-        ))),
-    }
-}
-
 impl Provider for Ec2Provider {
     fn announces_interruptions(&self) -> bool {
         self.has_spot_types()
@@ -300,12 +262,31 @@ impl Provider for Ec2Provider {
         let call = self.ours().with("MaxResults", PAGE_SIZE);
         let instances = self.describe(&call, &mut retries)?;
         self.conditions.refresh(&self.client, &instances, &retries);
+        self.refresh_prices(&instances, &retries);
         self.note_interruptions(&instances);
         let listed = instances
             .iter()
             .filter_map(|instance| Some((instance.instance_id.clone(), self.machine(instance)?)))
             .collect();
+        let bought = instances.iter().filter_map(|instance| {
+            let machine = self.machine(instance)?;
+            Some((machine.name, machine.machine_type, instance.purchase()))
+        });
+        self.ledger.listed(bought);
         self.known.complete(began, listed, |id| self.look(id, &mut retries))
+    }
+
+    fn prices(&self) -> BTreeMap<MachineType, Money> {
+        let types = self.types.iter().filter(|(_, settings)| settings.fetches_prices);
+        let price = |(name, settings): (&MachineType, &Settings)| {
+            let types = self.lookups.known_types(settings);
+            Some((name.clone(), self.prices.most(settings, &types)?))
+        };
+        types.filter_map(price).collect()
+    }
+
+    fn try_calls(&self, limit: Duration) -> Vec<Tried> {
+        self.try_each_call(limit)
     }
 
     fn create(
@@ -330,31 +311,17 @@ impl Provider for Ec2Provider {
             self.known.made(instance.instance_id, machine.clone());
             return Ok(machine);
         }
-        let image = self.image(&settings.image, &mut retries)?;
         let option = "provider.ec2.authorizedKeys";
         let new = NewMachine::new(name, name.as_str(), &settings.login, &self.state_dir, option)?;
-        let tags = tags(settings, &self.tag, name, machine_type, &new);
-        check_tags(&tags)?;
-
-        let last = self.attempts.last(name, token);
-        let mut offers = offers(settings);
-        if let Some(last) = &last {
-            // First, because it may have had an effect.
-            offers.sort_by_key(|offer| *offer != last.offer);
-        }
-        let instance = self.set_aside.first_available(&offers, |offer| {
-            let number =
-                last.as_ref().filter(|last| last.offer == *offer).map_or(0, |last| last.number);
-            let attempt = Attempt { token: token.to_owned(), offer: offer.clone(), number };
-            let call = run_instances(settings, offer, &image, &tags, &new);
-            self.take(name, &call, attempt, &mut retries)
-        })?;
+        let creation = Creation { name, machine_type, settings, new: &new, token };
+        let instance = self.obtain(&creation, &mut retries)?;
         // The answer to a creation may lack the requested tags.
         let machine = self.machine(&instance).unwrap_or_else(|| Machine {
             state: MachineState::Starting,
             host_name: Some(Host::new(name.as_str())),
             host_key: Some(new.host_key.line().to_owned()),
             started_at: instance.started_at(),
+            dollars_per_hour: self.prices.of(&instance),
             ..Machine::requested(name.clone(), machine_type.clone())
         });
         tracing::info!(

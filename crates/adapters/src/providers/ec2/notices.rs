@@ -42,7 +42,7 @@ impl NoticeQueue {
     /// `None` if no type sets `spotQueue`.
     pub(super) fn new<'a>(mut types: impl Iterator<Item = &'a Settings>) -> Option<Self> {
         let settings = types.find(|settings| settings.spot_queue.is_some())?;
-        Some(Self(Client::new(settings, Service::sqs(settings.spot_queue.clone()?))))
+        Some(Self(Client::new(settings, Service::sqs(settings, settings.spot_queue.clone()?))))
     }
 
     /// Waits for messages. They are delivered again until they are [forgotten](Self::forget).
@@ -53,6 +53,16 @@ impl NoticeQueue {
             .with("VisibilityTimeout", "30");
         let answer: wire::ReceiveMessage = self.0.call(&call, retries)?;
         Ok(answer.receive_message_result.messages)
+    }
+
+    /// Whether messages can be received. None is taken out.
+    pub(super) fn look(&self, retries: &mut RetryBudget) -> Result<(), ProviderError> {
+        let call = Call::new("ReceiveMessage")
+            .with("MaxNumberOfMessages", "1")
+            .with("WaitTimeSeconds", "0")
+            .with("VisibilityTimeout", "0");
+        self.0.call::<wire::Done>(&call, retries)?;
+        Ok(())
     }
 
     fn forget(

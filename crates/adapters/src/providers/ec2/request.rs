@@ -17,6 +17,8 @@ pub(super) const TAG: &str = "hydra-provisioner:tag";
 pub(super) const NAME: &str = "hydra-provisioner:name";
 /// Its machine's type.
 pub(super) const TYPE: &str = "hydra-provisioner:type";
+/// The digest of the settings that it was made from.
+pub(super) const SETTINGS: &str = "hydra-provisioner:settings";
 /// Its public host key.
 pub(super) const HOST_KEY: &str = "hydra-provisioner:host-key";
 /// Maximum length of a tag's value, in characters.
@@ -38,10 +40,14 @@ impl fmt::Display for Offer {
 }
 
 /// The purchase option takes precedence, then the type, then the place.
-pub(super) fn offers(settings: &Settings) -> Vec<Offer> {
+pub(super) fn offers(
+    settings: &Settings,
+    instance_types: &[String],
+    purchase: &[Purchase],
+) -> Vec<Offer> {
     let mut offers = Vec::new();
-    for purchase in &settings.purchase {
-        for instance_type in &settings.instance_types {
+    for purchase in purchase {
+        for instance_type in instance_types {
             for place in &settings.places {
                 offers.push(Offer {
                     purchase: *purchase,
@@ -135,12 +141,14 @@ pub(super) fn tags(
     name: &MachineName,
     machine_type: &MachineType,
     new: &NewMachine,
+    digest: &str,
 ) -> Vec<(String, String)> {
     let ours = [
         ("Name", name.as_str()),
         (TAG, tag.as_str()),
         (NAME, name.as_str()),
         (TYPE, machine_type.as_str()),
+        (SETTINGS, digest),
         (HOST_KEY, new.host_key.line()),
     ];
     let ours = ours.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -22,12 +22,24 @@ pub struct Settings {
     pub credentials_file: Option<PathBuf>,
     /// The image of instances.
     pub image: Image,
-    /// Instance types in order of preference; not empty.
+    /// Instance types in order of preference; empty with `requirements`.
     pub instance_types: Vec<String>,
+    /// What instance types must have, instead of their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<Requirements>,
     /// Places in order of preference; not empty.
     pub places: Vec<Place>,
     /// Purchase options in order of preference; not empty.
     pub purchase: Vec<Purchase>,
+    /// How many instances are bought with which option, if not in that order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Mix>,
+    /// The API address of the price list, if not AWS' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pricing_endpoint: Option<String>,
+    /// Whether prices are fetched: no price is configured. Not part of what an instance is made from.
+    #[serde(skip)]
+    pub fetches_prices: bool,
     /// The address of the queue (SQS) that interruption notices of spot instances are sent to.
     pub spot_queue: Option<String>,
     /// Ids of security groups.
@@ -118,6 +130,30 @@ impl fmt::Display for Purchase {
             Self::Spot => "spot",
         })
     }
+}
+
+/// A mix of purchase options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mix {
+    /// This many instances are on-demand.
+    pub base: u32,
+    /// Percentage of the others that are spot.
+    pub spot_share: u32,
+    /// After this many creations in a row without spot capacity, on-demand is used instead.
+    pub fallback_after: u32,
+}
+
+/// What instance types must have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Requirements {
+    /// The least number of virtual CPUs.
+    pub cpus: u32,
+    /// The least memory in MiB.
+    pub memory: u64,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
 }
 
 /// The root volume.

@@ -1,10 +1,22 @@
 //! The parts of EC2's answers that we use (API version 2016-11-15). Unknown elements are skipped.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp as Instant;
 use planner::{MachineState, Timestamp};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::settings::Address;
+use super::settings::{Address, Purchase};
+
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    quick_xml::de::from_str(text).map_err(|error| format!("the answer is invalid: {error}"))
+}
+
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the answer is invalid: {error}"))
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,6 +128,10 @@ impl Instance {
     pub(super) fn is_spot(&self) -> bool {
         self.instance_lifecycle == "spot"
     }
+
+    pub(super) fn purchase(&self) -> Purchase {
+        if self.is_spot() { Purchase::Spot } else { Purchase::OnDemand }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +148,102 @@ pub(super) struct ImageItem {
     /// Sorts by time as text.
     #[serde(default)]
     pub(super) creation_date: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeInstanceTypes {
+    #[serde(default)]
+    pub(super) instance_type_set: Items<InstanceType>,
+    #[serde(default)]
+    pub(super) next_token: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InstanceType {
+    #[serde(rename = "instanceType")]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) bare_metal: bool,
+    #[serde(default)]
+    pub(super) burstable_performance_supported: bool,
+    #[serde(default)]
+    pub(super) current_generation: bool,
+    #[serde(default, rename = "vCpuInfo")]
+    pub(super) cpu: Cpu,
+    #[serde(default)]
+    pub(super) memory_info: Memory,
+    pub(super) gpu_info: Option<IgnoredAny>,
+    pub(super) fpga_info: Option<IgnoredAny>,
+    pub(super) inference_accelerator_info: Option<IgnoredAny>,
+    pub(super) neuron_info: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Cpu {
+    #[serde(rename = "defaultVCpus")]
+    pub(super) count: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Memory {
+    #[serde(rename = "sizeInMiB")]
+    pub(super) mebibytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeSpotPriceHistory {
+    #[serde(default)]
+    pub(super) spot_price_history_set: Items<SpotPrice>,
+    #[serde(default)]
+    pub(super) next_token: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SpotPrice {
+    pub(super) instance_type: String,
+    pub(super) availability_zone: String,
+    #[serde(rename = "spotPrice")]
+    pub(super) price: String,
+    /// Sorts by time as text.
+    #[serde(default)]
+    pub(super) timestamp: String,
+}
+
+/// Each product is a JSON text.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct GetProducts {
+    #[serde(default)]
+    pub(super) price_list: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Product {
+    pub(super) terms: Terms,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Terms {
+    #[serde(default, rename = "OnDemand")]
+    pub(super) on_demand: BTreeMap<String, Term>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Term {
+    pub(super) price_dimensions: BTreeMap<String, PriceDimension>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PriceDimension {
+    pub(super) unit: String,
+    /// By currency: `USD`, in China `CNY`.
+    pub(super) price_per_unit: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -236,6 +348,15 @@ impl Problem {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ProblemList {
     error: ProblemText,
+}
+
+/// A refusal of a service with JSON.
+#[derive(Debug, Deserialize)]
+pub(super) struct JsonProblem {
+    #[serde(rename = "__type")]
+    pub(super) code: String,
+    #[serde(default, alias = "Message")]
+    pub(super) message: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,6 +5,7 @@
 
 mod api;
 mod labels;
+mod online;
 mod prices;
 mod settings;
 mod wire;
@@ -16,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Tag, Timestamp};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Money, Tag, Timestamp};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -26,7 +27,7 @@ use self::api::{Client, Meaning, Refused};
 use self::prices::Prices;
 use self::wire::{Server, Status};
 use super::cloud::{Known, NewMachine, Presence, Refusal, RetryBudget, SetAside};
-use super::{Provider, ProviderContext, ProviderError, wait_until_up};
+use super::{Provider, ProviderContext, ProviderError, Tried, wait_until_up};
 
 /// The API's maximum.
 const PAGE_SIZE: u32 = 50;
@@ -224,11 +225,22 @@ impl HcloudProvider {
             address: server.address(address).map(Host::new),
             host_name: Some(Host::new(&server.name)),
             host_key: read.host_key,
+            dollars_per_hour: self.price(&offer_of(server), settings),
             started_at: Some(created_at),
             tag: Some(self.tag.clone()),
             next_charge_at: Some(Timestamp(created_at.0 + billed_hours * BILLED_SECONDS)),
             ..Machine::requested(read.name, read.machine_type)
         })
+    }
+
+    /// In dollars per hour.
+    fn price(&self, offer: &Offer, settings: Option<&Settings>) -> Option<Money> {
+        let price = self.prices.hourly(offer)?;
+        Some(
+            settings
+                .and_then(|settings| settings.exchange_rate)
+                .map_or(price, |rate| exchanged(price, rate)),
+        )
     }
 
     fn pages(&self, retries: &mut RetryBudget) -> Result<Vec<Server>, ProviderError> {
@@ -305,6 +317,21 @@ fn state(server: &Server, now: Timestamp) -> MachineState {
     }
 }
 
+/// How a server was obtained.
+fn offer_of(server: &Server) -> Offer {
+    let (server_type, location) = server.place();
+    Offer {
+        server_type: server_type.to_owned(),
+        location: location.unwrap_or("an unknown location").to_owned(),
+    }
+}
+
+/// An amount in another currency, of which one unit costs `rate`.
+fn exchanged(amount: Money, rate: Money) -> Money {
+    let micros = u128::from(amount.0) * u128::from(rate.0) / 1_000_000;
+    Money(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
@@ -331,6 +358,19 @@ impl Provider for HcloudProvider {
         let machines = self.known.complete(began, listed, |id| self.look(*id, &mut retries))?;
         self.prices.refresh(&self.client, &mut retries.aside());
         Ok(machines)
+    }
+
+    fn prices(&self) -> BTreeMap<MachineType, Money> {
+        let most = |(name, settings): (&MachineType, &Settings)| {
+            let prices = offers(settings).into_iter();
+            let prices = prices.filter_map(|offer| self.price(&offer, Some(settings)));
+            Some((name.clone(), prices.max()?))
+        };
+        self.types.iter().filter_map(most).collect()
+    }
+
+    fn try_calls(&self, limit: Duration) -> Vec<Tried> {
+        self.try_reads(limit)
     }
 
     /// The identity service touches it (`nixosModules.build-machine`); other images may not have it.
@@ -362,12 +402,8 @@ impl Provider for HcloudProvider {
                 server.name, machine.machine_type
             )));
         }
-        let (server_type, location) = server.place();
-        let offer = Offer {
-            server_type: server_type.to_owned(),
-            location: location.unwrap_or("an unknown location").to_owned(),
-        };
-        let hourly = self.prices.hourly(&offer).map(|price| price.to_string());
+        let offer = offer_of(&server);
+        let hourly = machine.dollars_per_hour.map(|price| price.to_string());
         tracing::info!(machine = %name, server = server.id, %offer, hourly, "created");
         self.known.made(server.id, machine.clone());
         Ok(machine)

@@ -17,8 +17,7 @@ const VALID_FOR: Duration = Duration::from_secs(12 * 3600);
 /// After a failed request.
 const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// The price list, fetched at first use and twice a day. Amounts are in the account's own currency; they are
-/// treated as dollars.
+/// The price list, fetched at first use and twice a day. Amounts are in the account's own currency.
 #[derive(Debug, Default)]
 pub(super) struct Prices(Mutex<State>);
 

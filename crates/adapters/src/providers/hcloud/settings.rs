@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use planner::Money;
 use serde::{Deserialize, Serialize};
 
 use crate::providers::cloud::Login;
@@ -34,6 +35,9 @@ pub struct Settings {
     pub placement_group: Option<u64>,
     /// The address that we use to reach a server.
     pub address: Address,
+    /// Dollars for one unit of the account's currency. `None`: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_rate: Option<Money>,
     /// Additional labels.
     pub labels: BTreeMap<String, String>,
     /// Who may log in, and how servers get their identity.
