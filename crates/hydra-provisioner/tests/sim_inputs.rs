@@ -53,11 +53,12 @@ fn seeds_that_change_nothing_are_told() {
         let by_chance = [&args[..], &["--seeds", "4", "--farm", &farm]].concat();
         let (text, _) = expect(&by_chance, 0);
         assert!(text.contains('±') && !text.contains("left to chance"), "{text}");
-        // Phases of the first poll are no chance either.
+        // Phases are no chance either.
         let phases = [&args[..], &["--seeds", "3", "--phases", "3"]].concat();
         let (text, _) = expect(&phases, 0);
         assert!(
-            text.contains("left to chance") && text.contains("by when it first looks"),
+            text.contains("left to chance")
+                && text.contains("by when provisioner and queue runner look"),
             "{text}"
         );
         assert!(!text.contains('±') && !text.contains('*'), "{text}");

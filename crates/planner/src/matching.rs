@@ -119,11 +119,10 @@ impl<'a> UnknownBuilders<'a> {
                 MachineKeys::Address => true,
                 MachineKeys::HostName => memory.leaving.is_some_and(|it| it.drained.is_some()),
             };
-        // A deployment confirms its host name. Before, the name is only its provider's word, and may be that of
-        // another, idle builder.
+        // Until the machine confirms its host name, that may be the name of another, idle builder.
         let is_confirmed = match self.keys {
             MachineKeys::Address => true,
-            MachineKeys::HostName => memory.ready_since.is_some(),
+            MachineKeys::HostName => memory.ready_since.is_some() && !memory.name_is_unconfirmed,
         };
         let is_told_apart = is_known || found.is_some_and(|seen| seen.jobs > 0 || is_confirmed);
         self.busy.filter(|_| may_build(machine.state) && !is_told_apart)

@@ -73,6 +73,10 @@ pub struct Memory {
     /// stopped).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub known_to_queue: bool,
+    /// REST: the machine could not be asked for its host name when it was deployed, so the name is only its provider's
+    /// word.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub name_is_unconfirmed: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
@@ -104,6 +108,7 @@ impl Memory {
             unreachable_since,
             published: _,
             known_to_queue: _,
+            name_is_unconfirmed: _,
         } = self;
         let times = [
             known_since.as_mut(),

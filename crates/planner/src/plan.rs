@@ -104,8 +104,8 @@ pub enum KeepReason {
         /// The queue runner's name for that builder.
         builder: Host,
     },
-    /// REST: it is listed only under a host name that the machine itself has not confirmed (no deployment has
-    /// succeeded yet), and may be this busy builder.
+    /// REST: it is listed only under a host name that the machine itself has not confirmed (its deployment
+    /// asks for it), and may be this busy builder.
     UnconfirmedName {
         /// The builder's host.
         builder: Host,

@@ -144,6 +144,8 @@ pub struct Done {
     pub machine: Box<Machine>,
     /// Problems that did not make the operation fail.
     pub warnings: Vec<String>,
+    /// REST: whether the host name is only the provider's word, because the machine could not be asked.
+    pub name_is_unconfirmed: bool,
 }
 
 /// The result of a publication.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Host, Machine, MachineType, Operation};
+use planner::{Machine, MachineType, Operation};
 use reconciler::{Done, OperationError, OperationErrorKind, Task};
 
 use crate::command::CancelToken;
@@ -104,8 +104,7 @@ impl Operations {
 
     /// The current queue runner identifies builders by the result of `gethostname`, which providers may not
     /// know. It is read at every deployment: a machine may get its name only during boot, or get another one
-    /// later. A name that its provider reports must be confirmed, because the wrong one can be that of an idle
-    /// builder while this machine builds.
+    /// later. A name that only its provider reports can be that of another builder.
     fn learn_host_name(&self, done: &mut Done, deadline: Instant) -> Result<(), OperationError> {
         let machine = &mut done.machine;
         let asked = self.ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline);
@@ -118,12 +117,16 @@ impl Operations {
                 machine.host_name = Some(host_name);
                 done.warnings.extend(contradiction);
             }
-            Err(reason) => match &machine.host_name {
-                Some(reported) => return Err(unconfirmed(reported, &reason)),
-                None => done.warnings.push(format!(
-                    "its host name is not known, so it stays while an unknown builder is busy: {reason}"
-                )),
-            },
+            Err(reason) => {
+                done.name_is_unconfirmed = true;
+                if machine.host_name.is_some() {
+                    tracing::debug!(machine = %machine.name, "cannot confirm its host name: {reason}");
+                } else {
+                    done.warnings.push(format!(
+                        "its host name is not known, so it stays while an unknown builder is busy: {reason}"
+                    ));
+                }
+            }
         }
         Ok(())
     }
@@ -163,21 +166,12 @@ impl Operations {
     }
 }
 
-fn unconfirmed(reported: &Host, reason: &str) -> OperationError {
-    OperationError {
-        kind: OperationErrorKind::Failed,
-        message: format!(
-            "its provider reports the host name {reported}, which the machine must confirm: {reason}"
-        ),
-    }
-}
-
 fn is_canceled() -> bool {
     CancelToken::current().is_some_and(|token| token.is_canceled())
 }
 
 fn done(machine: Machine) -> Done {
-    Done { machine: Box::new(machine), warnings: Vec::new() }
+    Done { machine: Box::new(machine), warnings: Vec::new(), name_is_unconfirmed: false }
 }
 
 impl From<ProviderError> for OperationError {

@@ -234,8 +234,8 @@ pub(crate) struct Options {
     /// Number of seeds, counted up from the first; shows confidence intervals of the means
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) seeds: u64,
-    /// Run each seed this many times, with the first poll at different times within the interval, and show the range of
-    /// the results
+    /// Run each seed this many times, with polls and the queue runner's checks at different times within their
+    /// intervals, and show the range of the results
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) phases: u64,
     /// Farm file (JSON): machines, prices, queue runner, incidents and faults, instead of the scenario's

@@ -228,7 +228,7 @@ fn seeds_and_phases(runs: &[Run]) -> (usize, usize) {
     (seeds, (results.len() / seeds.max(1)).max(1))
 }
 
-/// Range of the results over the times of the first poll, averaged over the seeds.
+/// Range of the results over the times of the polls and of the queue runner's checks, averaged over the seeds.
 fn phases(runs: &[Run]) -> String {
     let (_, phases) = seeds_and_phases(runs);
     let mut text = String::new();
@@ -248,7 +248,7 @@ fn phases(runs: &[Run]) -> String {
             format!("{} to {}", show(least, unit), show(means.fold(0.0, f64::max), unit))
         };
         text += &wrapped(&format!(
-            "{}, by when it first looks: cost $ {}, wait mean {}, p95 {}.",
+            "{}, by when provisioner and queue runner look: cost $ {}, wait mean {}, p95 {}.",
             runs.first().map_or("", |run| run.conf.as_str()),
             range(Unit::Dollars, |m| m.cost_micro_dollars),
             range(Unit::Time, |m| m.wait.mean.into()),

@@ -76,9 +76,7 @@ pub(super) fn run_all(
         jobs.into_par_iter()
             .map(|(conf, trace, seed, phase)| {
                 let mut setup = conf.setup(trace, seed)?;
-                let cycle = &mut setup.farm.cycle;
-                let later = cycle.interval.0.saturating_mul(phase) / options.phases.max(1);
-                cycle.first += Millis(later);
+                shift(&mut setup.farm, phase, options.phases.max(1));
                 let mut run = simulate(conf.begin(setup.clone()), options, &stop, &progress);
                 if let (true, Some(results)) = (options.bound, &run.results) {
                     run.bracket = Some(bracket(&setup, Millis(results.total.wait.p95)));
@@ -91,6 +89,16 @@ pub(super) fn run_all(
     });
     progress.finish_and_clear();
     runs
+}
+
+/// The times of the provisioner's polls and of the queue runner's checks, as they are in one of several phases. The
+/// checks are shifted by multiples of the golden ratio, so that few phases cover both.
+fn shift(farm: &mut Farm, phase: u64, phases: u64) {
+    let cycle = &mut farm.cycle;
+    cycle.first += Millis(cycle.interval.0.saturating_mul(phase) / phases);
+    let thousandths = phase.saturating_mul(618) % 1000;
+    let queue_runner = &mut farm.queue_runner;
+    queue_runner.started_before += Millis(queue_runner.interval().0 * thousandths / 1000);
 }
 
 /// Each farm once, even if several configurations use it.

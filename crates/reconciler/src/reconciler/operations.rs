@@ -180,7 +180,10 @@ impl Reconciler {
             provider.ask_soon = true;
         }
         match result {
-            Ok(Done { machine, warnings }) => {
+            Ok(Done { machine, warnings, name_is_unconfirmed }) => {
+                if running.operation == Operation::Deploy {
+                    record.machine.memory.name_is_unconfirmed = name_is_unconfirmed;
+                }
                 for text in warnings {
                     self.note_of(&name, Happening::Warning { text });
                 }

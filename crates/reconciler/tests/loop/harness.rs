@@ -320,8 +320,11 @@ impl Harness {
         let at =
             at.unwrap_or_else(|| panic!("no {operation} of {number} in {:?}", self.under_way()));
         let (id, task) = self.operations.remove(at);
-        let result =
-            machine.map(|machine| Done { machine: Box::new(machine), warnings: Vec::new() });
+        let result = machine.map(|machine| Done {
+            machine: Box::new(machine),
+            warnings: Vec::new(),
+            name_is_unconfirmed: false,
+        });
         self.tell(Event::Ended { operation: id, result });
         self.act();
         task

@@ -226,8 +226,11 @@ fn a_warning_does_not_keep_a_machine_from_being_ready() {
     harness.end(Operation::Create, 0, Ok(up(0)));
     let (id, task) = harness.operations.remove(0);
     assert_eq!(task.operation, Operation::Deploy);
-    let done =
-        reconciler::Done { machine: Box::new(up(0)), warnings: vec!["cannot touch".to_owned()] };
+    let done = reconciler::Done {
+        machine: Box::new(up(0)),
+        warnings: vec!["cannot touch".to_owned()],
+        name_is_unconfirmed: false,
+    };
     harness.tell(reconciler::Event::Ended { operation: id, result: Ok(done) });
     harness.act();
     assert_eq!(harness.file, ["farm-0"]);

@@ -54,6 +54,8 @@ pub struct Settings {
     /// Classic: time until it notices that a machine failed silently. It notices a closed connection immediately, but a
     /// connection to a host that no longer exists only when TCP or the step's time limit ends: minutes.
     pub loss_noticed_after: Millis,
+    /// How long before time zero it was started: what it does at intervals ([`Self::interval`]) counts from then.
+    pub started_before: Millis,
 }
 
 impl Settings {
@@ -66,7 +68,25 @@ impl Settings {
         step_order: StepOrder::Current,
         reservation: Reservation::UntilCopied,
         loss_noticed_after: Millis::ZERO,
+        started_before: Millis::ZERO,
     };
+
+    /// How often it looks for new machines: classic, whether the machines file has changed (`monitorMachinesFile` in
+    /// `hydra-queue-runner.cc`); REST, its dispatch timer.
+    pub fn interval(&self) -> Millis {
+        match self.protocol {
+            Protocol::Classic => Millis::from_seconds(30),
+            Protocol::Rest => self.dispatch_timer,
+        }
+    }
+
+    /// When it next looks for new machines, after `now`.
+    pub fn next_look(&self, now: Millis) -> Millis {
+        let interval = self.interval().0.max(1);
+        let running_for = now.0.saturating_add(self.started_before.0);
+        Millis((running_for / interval + 1).saturating_mul(interval) - self.started_before.0)
+    }
+
     /// Whether a step releases its slot before its outputs are copied.
     pub fn frees_slot_early(&self) -> bool {
         self.protocol == Protocol::Classic && self.reservation == Reservation::UntilBuilt
@@ -80,6 +100,7 @@ impl Settings {
         step_order: StepOrder::Current,
         reservation: Reservation::UntilCopied,
         loss_noticed_after: Millis::ZERO,
+        started_before: Millis::ZERO,
     };
 }
 
@@ -99,6 +120,8 @@ struct SettingsInFile {
     reservation: Option<Reservation>,
     #[serde(default)]
     loss_noticed_after: Option<Millis>,
+    #[serde(default)]
+    started_before: Millis,
 }
 
 #[allow(clippy::option_option, reason = "JSON tells null from nothing")]
@@ -119,6 +142,25 @@ impl From<SettingsInFile> for Settings {
             step_order: file.step_order.unwrap_or(default.step_order),
             reservation: file.reservation.unwrap_or(default.reservation),
             loss_noticed_after: file.loss_noticed_after.unwrap_or(default.loss_noticed_after),
+            started_before: file.started_before,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_counted_from_its_start() {
+        let next = |started_before: u64, now: u64| {
+            let started_before = Millis::from_seconds(started_before);
+            let settings = Settings { started_before, ..Settings::CLASSIC };
+            settings.next_look(Millis::from_seconds(now)).0 / 1000
+        };
+        assert_eq!([next(0, 0), next(0, 29), next(0, 30)], [30, 30, 60]);
+        assert_eq!([next(12, 0), next(12, 18), next(72, 0)], [18, 48, 18]);
+        let rest = Settings { started_before: Millis::from_seconds(100), ..Settings::REST };
+        assert_eq!(rest.next_look(Millis::ZERO), Millis::from_seconds(20));
     }
 }

@@ -9,9 +9,6 @@ use crate::engine::{Millis, Purpose};
 use crate::queue_runner::{Host, Protocol, Start};
 use crate::workload::StepIndex;
 
-/// How often the classic queue runner checks whether the machines file has changed (`monitorMachinesFile` in
-/// `hydra-queue-runner.cc`).
-const MACHINES_FILE_INTERVAL: Millis = Millis::from_seconds(30);
 /// Time until ssh reports that a host does not exist, as on a real network.
 const CONNECT_TIMEOUT: Millis = Millis::from_seconds(10);
 
@@ -250,8 +247,8 @@ impl SimWorld {
     pub(super) fn expect_reading(&mut self) {
         if !self.reading && !self.farm.is_rest() {
             self.reading = true;
-            let looks = self.now().0 / MACHINES_FILE_INTERVAL.0 + 1;
-            self.engine.schedule(Millis(looks * MACHINES_FILE_INTERVAL.0), Event::ReadFile);
+            let at = self.farm.queue_runner.next_look(self.now());
+            self.engine.schedule(at, Event::ReadFile);
         }
     }
 

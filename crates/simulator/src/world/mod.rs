@@ -210,7 +210,8 @@ impl SimWorld {
             self.engine.schedule(*first, Event::Cancel);
         }
         if self.farm.is_rest() {
-            self.engine.schedule(self.farm.queue_runner.dispatch_timer, Event::DispatchTimer);
+            let at = self.farm.queue_runner.next_look(Millis::ZERO);
+            self.engine.schedule(at, Event::DispatchTimer);
         }
         for (at, incident) in (0_u32..).zip(&self.farm.incidents) {
             self.engine.schedule(incident.at, Event::IncidentBegins(at));

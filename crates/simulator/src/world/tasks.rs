@@ -158,7 +158,14 @@ impl SimWorld {
             self.provisioner.hosts.insert(self.cloud.get(id).host);
             machine = self.cloud.describe(id, now, Farm::EPOCH);
         }
-        self.end_operation(id, Ok(Done { machine: Box::new(machine), warnings: Vec::new() }));
+        self.end_operation(
+            id,
+            Ok(Done {
+                machine: Box::new(machine),
+                warnings: Vec::new(),
+                name_is_unconfirmed: false,
+            }),
+        );
     }
 
     fn end_badly(&mut self, id: OperationId, kind: OperationErrorKind, message: String) {
