@@ -5,7 +5,6 @@ use std::fmt;
 
 use planner::{MachineName, Operation};
 
-use super::clocks::ClockOf;
 use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 use crate::queue_runner::Host;
@@ -57,6 +56,13 @@ pub struct Violation {
     pub what: String,
     /// Earlier events, one line each.
     pub history: Vec<String>,
+}
+
+/// A clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClockOf {
+    Provisioner,
+    QueueRunner,
 }
 
 /// An event.

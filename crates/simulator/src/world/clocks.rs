@@ -3,7 +3,7 @@
 use planner::{Queue, Timestamp};
 use reconciler::Event as LoopEvent;
 
-use super::checker::LogEntry;
+use super::checker::{ClockOf, LogEntry};
 use super::event::Event;
 use super::{Farm, SimWorld};
 use crate::engine::Millis;
@@ -13,13 +13,6 @@ use crate::queue_runner::Epoch;
 const CLOCK_INTERVAL: Millis = Millis::from_minutes(5);
 /// The largest error of a clock.
 const MOST_SECONDS: u64 = 3600;
-
-/// A clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClockOf {
-    Provisioner,
-    QueueRunner,
-}
 
 /// The errors of the clocks, in seconds: positive if ahead.
 #[derive(Clone, Debug, Default)]
