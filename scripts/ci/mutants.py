@@ -189,7 +189,7 @@ def run_tests(tests, environment, limit_seconds):
 
 
 def killed_by(mutants, mutant):
-    """The package whose tests find the mutant, its own first; `None`: it survives."""
+    """The package with the tests that find the mutant, its own first; `None`: it survives."""
     by_executable = collections.defaultdict(list)
     for test in mutants.tests:
         # The planner's tests do not run the reconciler.

@@ -184,9 +184,9 @@ fn verdict(fault: Fault) -> (Result<(), String>, Fake) {
 
 #[test]
 fn a_good_provider_passes_and_is_asked_for_everything_twice() {
-    for good in [Fault::None, Fault::UnreachableUntilDeployed] {
-        let (result, fake) = verdict(good);
-        assert_eq!(result, Ok(()), "{good:?}");
+    for harmless in [Fault::None, Fault::UnreachableUntilDeployed] {
+        let (result, fake) = verdict(harmless);
+        assert_eq!(result, Ok(()), "{harmless:?}");
         let performed: Vec<_> = fake.performed.into_iter().collect();
         let mut expected = vec![
             (Operation::Create, 4),
@@ -196,7 +196,7 @@ fn a_good_provider_passes_and_is_asked_for_everything_twice() {
             (Operation::Destroy, 5),
         ];
         expected.sort();
-        assert_eq!(performed, expected, "{good:?}");
+        assert_eq!(performed, expected, "{harmless:?}");
         assert!(fake.machines.is_empty(), "the suite destroys what it created");
     }
 }

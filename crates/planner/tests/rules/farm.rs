@@ -119,7 +119,7 @@ impl Farm {
         self.policy.pools.get_mut(&MachineType::new(TYPE)).unwrap()
     }
 
-    /// What the queue runner knows, in place of idle machines.
+    /// What the queue runner knows, instead of idle machines.
     pub fn with_queue(mut self, machines: &[QueueMachine]) -> Self {
         self.queue().machines = machines.to_vec();
         self

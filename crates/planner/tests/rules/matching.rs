@@ -48,7 +48,7 @@ fn an_address_belongs_to_the_machine_that_was_started_last() {
     let started = |number, at| Machine { started_at: Some(at), ..up(number) };
     for (successor_started, is_destroyed) in [
         (ago(2 * HOUR - 1), true),
-        // Not later: it is not known whose jobs they are.
+        // Not later: the machine with these jobs is not known.
         (ago(2 * HOUR), false),
         (ago(2 * HOUR + 1), false),
     ] {

@@ -32,7 +32,7 @@ fn an_order_to_keep_holds_a_machine_that_exists() {
     }
 }
 
-/// An order about something else, such as to adopt it, does not keep it.
+/// An order about something else (adopt) does not keep it.
 #[test]
 fn only_the_order_to_keep_keeps() {
     let farm = Farm::new(pool(), 0, &[up(0)]).with_order(OrderKind::Adopt(name(0)));

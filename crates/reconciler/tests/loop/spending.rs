@@ -83,7 +83,7 @@ fn setting_the_clock_makes_no_money_available() {
     }
 }
 
-/// A machine that somebody else started or stopped costs from its own start until a listing shows that it is off.
+/// A machine that someone else started or stopped costs from its own start until a listing shows that it is off.
 #[test]
 fn a_machine_costs_while_its_provider_lists_it_as_running() {
     let since = Timestamp(1_000_000 - 3600);
