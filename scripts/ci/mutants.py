@@ -192,7 +192,6 @@ def killed_by(mutants, mutant):
     """The package with the tests that find the mutant, its own first; `None`: it survives."""
     by_executable = collections.defaultdict(list)
     for test in mutants.tests:
-        # The planner's tests do not run the reconciler.
         if mutant["id"] in test["reaches"]:
             by_executable[test["executable"]].append(test)
     groups = sorted(
@@ -200,7 +199,7 @@ def killed_by(mutants, mutant):
         key=lambda tests: (tests[0]["package"] != mutant["package"], sum(test["seconds"] for test in tests)),
     )
     for tests in groups:
-        limit = max(10, 10 * sum(test["seconds"] for test in tests))
+        limit = 10 + sum(test["seconds"] for test in tests)
         status, _ = run_tests(tests, {"MUTANT": str(mutant["id"]), "PROPTEST_CASES": "300"}, limit)
         if status:
             return tests[0]["package"]
