@@ -168,7 +168,7 @@ in
       fallback = mkOption {
         type = types.nullOr (types.listOf types.nonEmptyStr);
         default = null;
-        example = [ "x86_64-linux:on-demand" ];
+        example = [ "x86_64-linux" ];
       };
       dollarsPerHour = dollars;
       inherit idleTimeout targetWait;

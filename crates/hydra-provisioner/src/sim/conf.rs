@@ -11,7 +11,7 @@ use simulator::engine::{Millis, Seed};
 use simulator::json::nearest;
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
-use simulator::world::{Farm, Limits};
+use simulator::world::{CycleTiming, Farm, Limits};
 
 use super::args::Options;
 use super::conf_arg::ConfArg;
@@ -111,9 +111,6 @@ impl Conf {
 
     /// Its time limits and parallelism.
     pub(super) fn limits(&self) -> Limits {
-        let millis = |length: std::time::Duration| {
-            Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
-        };
         let limits = self.config.limits;
         Limits {
             create_timeout: millis(limits.create_timeout),
@@ -128,13 +125,20 @@ impl Conf {
     fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
         let given = self.farm.as_ref().map(|(_, farm)| farm);
         let mut farm = given.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
-        // The configuration's prices apply if the farm has none.
+        // The configuration's prices and intervals apply if the farm has none.
         for (name, pool) in &self.config.policy.pools {
             let Some(price) = pool.dollars_per_hour else { continue };
             let model = farm.machines.entry(name.clone()).or_default();
             if model.tariff == Tariff::default() {
                 model.tariff.price = PriceSeries::constant(price.0);
             }
+        }
+        let (usual, timing) = (CycleTiming::default(), self.config.timing);
+        if farm.cycle.interval == usual.interval {
+            farm.cycle.interval = millis(timing.poll_interval);
+        }
+        if farm.cycle.list_interval == usual.list_interval {
+            farm.cycle.list_interval = millis(timing.list_interval);
         }
         let given = self.interval.map(Millis::from_seconds);
         if let Some(interval) = given.or_else(|| self.comparator?.usual_interval()) {
@@ -150,6 +154,10 @@ impl Conf {
         };
         Farm { queue_runner, ..Farm::default() }
     }
+}
+
+fn millis(length: std::time::Duration) -> Millis {
+    Millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Warns of types in a farm that no configuration has: they would have no effect.
