@@ -190,6 +190,30 @@ fn phases_of_the_looks_are_a_range() {
     assert!((20..=40).contains(&spread), "{table}");
 }
 
+/// How often the queue is asked decides how long steps wait: the configuration's interval counts.
+#[test]
+fn the_poll_interval_of_a_configuration_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.jsonl");
+    // Long after the first poll.
+    let step = r#"{"id":1,"submit":1000000,"system":"x86_64-linux","duration":60000}"#;
+    let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":1}"#;
+    fs::write(&trace, format!("{header}\n{step}\n")).unwrap();
+    let wait = |interval: u32| {
+        let conf = folder.path().join(format!("{interval}.nix"));
+        let settings = format!("pollInterval = {interval}; tag =");
+        fs::write(&conf, CONF.replacen("tag =", &settings, 1)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        command.args(["sim", "run"]).arg(conf).arg(&trace);
+        let output = command.args(["--format", "json"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        runs[0]["results"]["total"]["wait"]["mean"].as_u64().unwrap()
+    };
+    let (often, seldom) = (wait(10), wait(900));
+    assert!(seldom > often + 600_000, "{often} ms, {seldom} ms");
+}
+
 /// One word is enough for a comparison with another provisioner; it uses the machine types of the first file.
 #[test]
 fn others_are_compared_by_one_word() {
