@@ -47,6 +47,12 @@ pub(super) fn quoted(name: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
+/// The error for an answer whose own time cannot be read.
+pub(super) fn not_a_time(place: &str, key: &str, value: &Value) -> String {
+    let value = shown(value);
+    format!("{place}{key} is {value}, not a time: an old answer could be taken for a new one")
+}
+
 /// Parses `bytes` as a JSON object; messages call it `what`.
 ///
 /// # Errors
@@ -118,6 +124,16 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// When the answer was created, by the writer's clock; `None` if it has no such field.
+    ///
+    /// # Errors
+    /// When there is a value that is not a time: the answer's age is not known then.
+    pub(super) fn time_of_answer(&self, key: &str) -> Result<Option<Timestamp>, String> {
+        let Some(value) = self.map.get(key) else { return Ok(None) };
+        let time = self.time(key, &mut Warnings::default());
+        time.map(Some).ok_or_else(|| not_a_time(self.place, key, value))
     }
 
     /// A boolean; `None` if absent.

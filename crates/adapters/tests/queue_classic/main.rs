@@ -252,3 +252,18 @@ fn the_output_is_used_only_if_the_command_succeeds() {
         "statusCommand: cannot run /nowhere/hydra-queue-runner: No such file or directory (os error 2)"
     );
 }
+
+/// Its age could not be known. Only a hand-written answer has no time.
+#[test]
+fn an_answer_with_a_time_that_cannot_be_read_is_not_trusted() {
+    let answer = |time: &str| {
+        let text = format!("{{\"status\":\"up\"{time},\"machineTypes\":{{}},\"machines\":{{}}}}");
+        parse(text.as_bytes())
+    };
+    for time in ["\"soon\"", "null", "0", "-1", "[]", "1700000000000"] {
+        let why = reason(answer(&format!(",\"time\":{time}")));
+        assert!(why.starts_with("time is ") && why.contains("not a time"), "{time}: {why}");
+    }
+    assert_eq!(up(answer("")).time, None);
+    assert_eq!(up(answer(",\"time\":\"1700000000\"")).time, Some(Timestamp(1_700_000_000)));
+}

@@ -248,3 +248,21 @@ fn unusable_answers() {
         assert!(why.starts_with(expected), "{why}");
     }
 }
+
+/// Its age could not be known. Only a hand-written answer has no time.
+#[test]
+fn an_answer_with_a_time_that_cannot_be_read_is_not_trusted() {
+    let answer = |time: &str| {
+        let text = format!(
+            "{{\"queueRunner\":{{\"status\":\"up\"{time},\"uptime\":5}},\"machines\":{{}}}}"
+        );
+        read_at(NOW, text.as_bytes(), Ok(b"[]".as_slice()), known)
+    };
+    for time in ["\"soon\"", "null", "0", "1795473493", "[]"] {
+        let why = reason(answer(&format!(",\"time\":{time}")));
+        assert!(
+            why.contains("queueRunner.time is ") && why.contains("not a time"),
+            "{time}: {why}"
+        );
+    }
+}

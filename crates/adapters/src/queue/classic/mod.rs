@@ -71,7 +71,7 @@ fn read(bytes: &[u8], asked: Asked) -> Result<Queue, String> {
     is_up(&status)?;
     let mut warnings = Warnings::default();
     let fields = Fields::new(&status, "");
-    let clock = Clock::new(fields.time("time", &mut warnings), asked, &mut warnings);
+    let clock = Clock::new(fields.time_of_answer("time")?, asked, &mut warnings);
     let demand = demand::read(&status, clock, &mut warnings)?;
     let listed = machines::read(&status, &demand, clock, &mut warnings)?;
     let runnable_total = fields.count_or_warn("nrRunnableSteps", &mut warnings);

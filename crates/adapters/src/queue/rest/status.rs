@@ -6,7 +6,7 @@ use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::queue::clock::{Asked, Clock};
-use crate::queue::lenient::{Fields, Warnings, object, quoted};
+use crate::queue::lenient::{Fields, Warnings, not_a_time, object, quoted};
 
 /// A builder pings every 10 s (`pingInterval` in `hydra-builder`).
 const LONGEST_SILENCE: Seconds = Seconds(300);
@@ -53,7 +53,7 @@ pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
         .ok_or("/status has no object machines: builds could be missed")?;
     let mut warnings = Warnings::default();
     let fields = Fields::new(runner, "queueRunner.");
-    let clock = Clock::new(time(runner, &mut warnings), asked, &mut warnings);
+    let clock = Clock::new(time(runner)?, asked, &mut warnings);
     let counts = match runner.get("queueStats") {
         None | Some(Value::Null) => BTreeMap::new(),
         Some(Value::Object(systems)) => counts(systems),
@@ -79,12 +79,10 @@ pub(super) fn parse(body: &[u8], asked: Asked) -> Result<Status, String> {
 }
 
 /// `time` is RFC 3339 with a fraction of a second.
-fn time(runner: &Map<String, Value>, warnings: &mut Warnings) -> Option<Timestamp> {
-    let time = parse_time(runner.get("time")?);
-    if time.is_none() {
-        warnings.add("queue status: queueRunner.time is not a time; it is ignored".to_owned());
-    }
-    time
+fn time(runner: &Map<String, Value>) -> Result<Option<Timestamp>, String> {
+    let Some(value) = runner.get("time") else { return Ok(None) };
+    let time = parse_time(value);
+    time.map(Some).ok_or_else(|| not_a_time("queueRunner.", "time", value))
 }
 
 /// Removes the fraction of the second.
