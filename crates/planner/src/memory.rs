@@ -77,6 +77,9 @@ pub struct Memory {
     /// word.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub name_is_unconfirmed: bool,
+    /// Whether it was read from the state database and not deployed since: the database may be older than the machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
@@ -109,6 +112,7 @@ impl Memory {
             published: _,
             known_to_queue: _,
             name_is_unconfirmed: _,
+            restored: _,
         } = self;
         let times = [
             known_since.as_mut(),

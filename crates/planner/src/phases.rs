@@ -93,7 +93,8 @@ fn list_start(start: &mut Vec<MachineName>, observed: &Observed<'_>, name: &Mach
     }
 }
 
-/// A machine that is up is deployed once, and again when it does not answer or its settings have changed.
+/// A machine that is up is deployed once, and again when it does not answer or its settings have changed. After a restart
+/// of the provisioner, one that the queue runner does not know is deployed again: its builder may have been stopped.
 fn list_deploy(deploy: &mut Vec<MachineName>, observed: &Observed<'_>, name: &MachineName) {
     let memory = &observed.machine.memory;
     let is_up = match observed.machine.state {
@@ -101,7 +102,9 @@ fn list_deploy(deploy: &mut Vec<MachineName>, observed: &Observed<'_>, name: &Ma
         MachineState::Unreachable => true,
         _ => false,
     };
-    let is_due = memory.ready_since.is_none() || memory.unreachable_since.is_some();
+    let may_be_drained = memory.restored && observed.unhealthy == Some(Unhealthy::Unregistered);
+    let is_due =
+        memory.ready_since.is_none() || memory.unreachable_since.is_some() || may_be_drained;
     if is_up && is_due && memory.missing.is_none() && observed.may_be_operated() {
         deploy.push(name.clone());
     }

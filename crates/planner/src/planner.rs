@@ -17,7 +17,9 @@ use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
 use crate::rotation::Rotation;
 use crate::selection::{Names, Selection, preference, select};
-use crate::sizing::{AllowedBy, Blockers, Deferral, Deferred, LimitReached, NoRoom, Sizing};
+use crate::sizing::{
+    AllowedBy, Blockers, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing,
+};
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp, earliest};
 use crate::warnings::{warn_of_problems, warn_of_unexpected_input};
@@ -131,6 +133,10 @@ fn defer(sizing: &mut Sizing, reached: LimitReached) {
     sizing.deferred = Some(Deferred { machines, reason: Deferral::Limit(reached) });
 }
 
+/// `maxMachines` machines of a type run; one that is not used must go first.
+const TYPE_IS_FULL: LimitReached =
+    LimitReached { limit: LimitName::MaxMachines, by_type: true, until: None };
+
 /// The machine of a type of which none is in use that stays when all others have gone.
 fn last_machine(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
     let staying = machines.iter().filter(|observed| {
@@ -164,6 +170,7 @@ impl<'a> Planning<'a> {
         selection: &Selection<'_>,
     ) {
         sizing.deferred.clone_from(&selection.deferred);
+        let mut starts = selection.starts;
         for (number, observed) in (0..).zip(&selection.chosen) {
             let state = observed.machine.state;
             // The resources of a machine under way are already counted.
@@ -172,6 +179,11 @@ impl<'a> Planning<'a> {
                     state,
                     MachineState::Requested | MachineState::Stopped | MachineState::Stopping
                 );
+            if comes_up && starts == 0 {
+                self.verdicts[observed.index] = Some(retention::keep_for_limit(TYPE_IS_FULL));
+                defer(&mut sizing, TYPE_IS_FULL);
+                continue;
+            }
             if let Err(reached) = self.count(observed, number, comes_up) {
                 if comes_up {
                     self.verdicts[observed.index] = Some(retention::keep_for_limit(reached));
@@ -187,6 +199,7 @@ impl<'a> Planning<'a> {
                 continue;
             }
             self.verdicts[observed.index] = Some(Verdict::InUse);
+            starts -= u32::from(comes_up);
             if state == MachineState::Requested && self.may_ask_again(observed, machine_type) {
                 let attempt = match observed.machine.memory.failing {
                     Some(_) => Attempt::Again,

@@ -13,8 +13,10 @@ use crate::snapshot::{AcceptsJobs, MachineKeys, Queue, Snapshot};
 use crate::time::Seconds;
 
 /// A builder is stopped only after an answer that was requested at most this long ago: stopping it aborts the
-/// builds that it has started since.
+/// builds that it has started since. A queue runner that is always slow gets its usual time in addition.
 const MAX_ANSWER_AGE: Seconds = Seconds(3);
+/// The most that it gets.
+const MAX_LATENCY: Seconds = Seconds(60);
 
 /// The next step of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,9 +88,8 @@ fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
 }
 
 fn is_fresh(snapshot: &Snapshot) -> bool {
-    snapshot
-        .queue_asked_at
-        .is_none_or(|asked_at| snapshot.taken_at.since(asked_at) <= MAX_ANSWER_AGE)
+    let longest = MAX_ANSWER_AGE.plus(snapshot.queue_latency.min(MAX_LATENCY));
+    snapshot.queue_asked_at.is_none_or(|asked_at| snapshot.taken_at.since(asked_at) <= longest)
 }
 
 /// First remove the machine from the machines file, then wait for a status which shows that the queue runner has read the file.

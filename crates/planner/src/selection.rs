@@ -21,6 +21,8 @@ const CREATION_WINDOW: Seconds = Seconds::from_minutes(5);
 pub(crate) struct Selection<'a> {
     /// Machines to use, the best first.
     pub(crate) chosen: Vec<&'a Observed<'a>>,
+    /// How many of them may be started or requested again now: until a running machine that is not used is gone, it counts.
+    pub(crate) starts: u32,
     /// How many new ones to create now.
     pub(crate) create: u32,
     /// How many new ones must wait, and why.
@@ -48,6 +50,8 @@ pub(crate) fn select<'a>(
     // A machine being released makes room for another only when it is gone: until then it counts.
     let going = count(unusable.iter().filter(|machine| machine.is_running()));
     let allowed = allowed.min(pool.max_machines.saturating_sub(going));
+    let running = count(machines.iter().filter(|machine| machine.is_running()));
+    let starts = pool.max_machines.saturating_sub(running);
     let mut usable = usable;
     usable.sort_by_key(|machine| preference(machine));
     let limit = usize::try_from(allowed).unwrap_or(usize::MAX);
@@ -61,7 +65,7 @@ pub(crate) fn select<'a>(
         .flatten()
         .map(|reason| Deferred { machines: missing - create, reason });
     chosen.extend(rotation.in_use.iter().map(|(_, observed)| *observed));
-    Selection { chosen, create, deferred }
+    Selection { chosen, starts, create, deferred }
 }
 
 /// How many machines may be created now, and what the next one waits for.

@@ -55,6 +55,9 @@ pub struct Snapshot {
     /// When it was requested, by our clock; `None`: `taken_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_asked_at: Option<Timestamp>,
+    /// How long the queue runner takes to answer, at least.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub queue_latency: Seconds,
 }
 
 impl Snapshot {
@@ -85,6 +88,7 @@ impl Snapshot {
             queue,
             queue_asked: Sequence(0),
             queue_asked_at: None,
+            queue_latency: Seconds(0),
         }
     }
 }

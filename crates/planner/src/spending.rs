@@ -30,9 +30,11 @@ pub struct Charged {
 }
 
 impl Charged {
-    /// `next_charge_at`, reported by the provider, by our clock.
+    /// `next_charge_at`, reported by the provider, by our clock. If the clocks disagree, the earliest possible time: too late
+    /// a time could keep the machine for another period, again and again.
     pub(crate) fn correct(self, next_charge_at: Timestamp) -> Timestamp {
-        next_charge_at.max(self.after.after(self.period)).min(self.by.after(self.period))
+        let (first, last) = (self.after.after(self.period), self.by.after(self.period));
+        if (first..=last).contains(&next_charge_at) { next_charge_at } else { first }
     }
 }
 

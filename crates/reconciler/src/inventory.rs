@@ -195,9 +195,16 @@ impl Reconciler {
                 // The provider's settings have changed: the machine now belongs to the configured provider.
                 (true, false) => {}
                 (false, true) if is_the_same => return,
-                _ if record.exists => {
+                _ if record.exists && !record.has_vanished(self.now) => {
                     duplicates.insert(name, machine);
                     return;
+                }
+                _ if record.exists => {
+                    // What we knew is gone, and its name was given again: our state may be older than that.
+                    self.stop_billing(&name);
+                    self.note_of(&name, Happening::Gone);
+                    self.records.remove(&name);
+                    return self.take_over_machine(id, machine, asked, duplicates);
                 }
                 _ => {}
             }
@@ -338,6 +345,13 @@ impl Record {
                 || operation.ends_the_machine()
         });
         changes_state || self.touched > asked
+    }
+
+    /// Whether its provider has not listed it for longer than a listing may lag.
+    fn has_vanished(&self, now: Timestamp) -> bool {
+        let memory = &self.machine.memory;
+        let is_over = |missing: Missing| missing.since.after(missing.patience) <= now;
+        memory.under_way.is_none() && memory.missing.is_some_and(is_over)
     }
 
     /// Whether it boots and may still come up in time.

@@ -138,8 +138,7 @@ impl Reconciler {
         self.abandon_hanging_operations();
         self.fail_slow_boots();
         let due = earliest(self.plan.wake_at, self.publication.retry_at());
-        let has_looked = self.first_plan_at <= now || self.has_looked();
-        if has_looked && (self.changed || due.is_some_and(|at| at <= now)) {
+        if self.may_plan() && (self.changed || due.is_some_and(|at| at <= now)) {
             self.changed = false;
             self.apply_orders();
             let snapshot = self.snapshot();
@@ -171,7 +170,7 @@ impl Reconciler {
 
     /// When to call [`act`](Self::act) next if no event arrives.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let plan_at = if self.has_looked() { self.now } else { self.first_plan_at.max(self.now) };
+        let plan_at = if self.may_plan() { self.now } else { self.first_plan_at };
         [
             Some(plan_at).filter(|_| self.changed),
             self.plan.wake_at,
@@ -226,6 +225,11 @@ impl Reconciler {
     pub fn has_looked(&self) -> bool {
         self.questions.is_answered()
             && self.providers.values().all(|provider| provider.answer.is_some())
+    }
+
+    /// Only the first plan waits for answers, and not for long.
+    fn may_plan(&self) -> bool {
+        self.seen.is_some() || self.first_plan_at <= self.now || self.has_looked()
     }
 
     /// Whether nothing is left to wait for: no open question, operation, publication, record or boot. A

@@ -153,6 +153,7 @@ impl Record {
         let memory = &mut self.machine.memory;
         let was_ready = memory.ready_since.is_some() && memory.unreachable_since.is_none();
         memory.ready_since.get_or_insert(now);
+        memory.restored = false;
         memory.unreachable_since = None;
         self.kept_alive_at = Some(now);
         let after = self.booting_since.take().map(|since| now.since(since));
@@ -255,6 +256,7 @@ impl Record {
         // Moments are counted from zero again: every later listing is newer.
         self.touched = Sequence(0);
         let memory = &mut self.machine.memory;
+        memory.restored = true;
         if self.exists {
             // Whether it was published may not have been recorded any more.
             memory.in_machines_file = InMachinesFile::Now;

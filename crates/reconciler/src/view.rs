@@ -29,6 +29,7 @@ impl Reconciler {
             queue: self.questions.status.clone(),
             queue_asked: self.questions.moment,
             queue_asked_at: self.questions.moment_at,
+            queue_latency: self.questions.latency,
         }
     }
 

@@ -295,6 +295,10 @@ impl Reconciler {
                 record.unknown_since = Some(self.now);
             }
             Operation::Create => record.creation_failed(),
+            // It may run: the next listing shows that.
+            Operation::Start if kind == OperationErrorKind::TimedOut => {
+                record.machine.state = MachineState::Starting;
+            }
             Operation::Drain => record.was_drained(),
             // It may be off or gone in spite of the error: it must be deployed before it is published again.
             Operation::Stop | Operation::Destroy => record.machine.memory.ready_since = None,

@@ -96,10 +96,12 @@ impl Reconciler {
         self.effects.push_back(Effect::Publish { publication, file: Box::new(file) });
     }
 
-    /// Without recorded machines, a file written before the first answer of every provider could lack
-    /// machines.
+    /// Without recorded machines, the first file could lack machines if it is written before the first answer of every
+    /// provider. A provider that is new after a reload delays nothing.
     fn may_publish(&self) -> bool {
-        self.remembers || self.providers.values().all(|provider| provider.answer.is_some())
+        self.remembers
+            || self.publication.current.is_some()
+            || self.providers.values().all(|provider| provider.answer.is_some())
     }
 
     /// A machine may get builds from the moment when the publication of a file that names it begins.

@@ -30,12 +30,17 @@ pub(crate) struct Questions {
     pub(crate) moment: Sequence,
     /// The time of that moment.
     pub(crate) moment_at: Option<Timestamp>,
+    /// How long answers take, at least: grows by at most a second with each answer, so that one late answer among fast ones
+    /// changes little.
+    pub(crate) latency: Seconds,
     /// The moment of the last answered question, whether or not the answer was newer.
     answered: Sequence,
     is_answered: bool,
-    /// The status' own time, and when we first saw it. A status is stale if its time does not advance.
-    status_time: Option<(Timestamp, Timestamp)>,
-    /// Whether that time has advanced since we first saw it. Then the queue runner's clock may be off, but
+    /// The newest answer.
+    newest: Option<AnswerTime>,
+    /// An answer that contradicts it: it was stored somewhere, or a clock was set. The next answer shows which.
+    suspect: Option<AnswerTime>,
+    /// Whether its time has advanced since we first saw it. Then the queue runner's clock may be off, but
     /// the status is live.
     has_advanced: bool,
     pub(crate) waits: Waits,
@@ -53,12 +58,32 @@ impl Default for Questions {
             status: QueueStatus::Unavailable("it has not been asked yet".to_owned()),
             moment: Sequence(0),
             moment_at: None,
+            latency: Seconds(0),
             answered: Sequence(0),
             is_answered: false,
-            status_time: None,
+            newest: None,
+            suspect: None,
             has_advanced: false,
             waits: Waits::default(),
         }
+    }
+}
+
+/// When an answer was created.
+#[derive(Clone, Copy, Debug)]
+struct AnswerTime {
+    /// By the queue runner's clock.
+    time: Timestamp,
+    /// When we first saw it.
+    seen: Timestamp,
+    /// How far it is ahead of our clock.
+    offset_seconds: i64,
+}
+
+impl AnswerTime {
+    /// Whether not both can be live answers by the same clock.
+    fn contradicts(self, other: Self, max_age: Seconds) -> bool {
+        self.offset_seconds.abs_diff(other.offset_seconds) > max_age.0
     }
 }
 
@@ -68,6 +93,8 @@ enum Freshness {
     New,
     /// It may be the same as the last one.
     NotNewer,
+    /// It is older than an earlier answer.
+    Older,
     /// It is too old to be trusted.
     Stale(String),
 }
@@ -95,8 +122,16 @@ impl Questions {
         self.last_asked = self.last_asked.map(|at| at.shifted(seconds));
         self.ask_at = self.ask_at.map(|at| at.shifted(seconds));
         self.moment_at = self.moment_at.map(|at| at.shifted(seconds));
-        self.status_time = self.status_time.map(|(time, seen)| (time, seen.shifted(seconds)));
+        for answer in [&mut self.newest, &mut self.suspect].into_iter().flatten() {
+            answer.seen = answer.seen.shifted(seconds);
+            answer.offset_seconds = answer.offset_seconds.saturating_sub(seconds);
+        }
         self.waits.shift(seconds);
+    }
+
+    fn note_latency(&mut self, now: Timestamp) {
+        let took = self.last_asked.map_or(Seconds(0), |at| now.since(at));
+        self.latency = took.min(self.latency.plus(Seconds(1)));
     }
 
     fn next_at(&self, interval: Seconds) -> Timestamp {
@@ -108,21 +143,28 @@ impl Questions {
     fn freshness(&mut self, queue: &Queue, now: Timestamp, max_age: Seconds) -> Freshness {
         // A status without a time is accepted.
         let Some(time) = queue.time else { return Freshness::New };
-        let advanced = match self.status_time {
-            Some((last, _)) => time > last,
-            None => false,
+        let answer = AnswerTime { time, seen: now, offset_seconds: queue.clock_offset_seconds };
+        let is_first = self.newest.is_none();
+        let newest = *self.newest.get_or_insert(answer);
+        let advanced = if answer.contradicts(newest, max_age) {
+            let suspect = self.suspect.replace(answer);
+            suspect.is_some_and(|it| it.time < time && !answer.contradicts(it, max_age))
+        } else {
+            newest.time < time
         };
-        let is_first = self.status_time.is_none();
-        if is_first || advanced {
-            self.status_time = Some((time, now));
+        if advanced {
+            self.newest = Some(answer);
+        }
+        if advanced || !answer.contradicts(newest, max_age) {
+            self.suspect = None;
         }
         self.has_advanced |= advanced;
-        let seen = self.status_time.map_or(now, |(_, seen)| seen);
-        let unchanged_for = now.since(seen);
+        let unchanged_for = now.since(self.newest.map_or(now, |newest| newest.seen));
         if unchanged_for >= max_age {
             self.has_advanced = false;
             return Freshness::Stale(format!(
-                "its time has been {time} for {unchanged_for}: the answer is old"
+                "its time has been {} for {unchanged_for}: the answer is old",
+                newest.time
             ));
         }
         let age = Seconds(queue.clock_offset_seconds.min(0).unsigned_abs());
@@ -132,7 +174,13 @@ impl Questions {
                  statusCommand prints what was stored before, ask the queue runner itself"
             ));
         }
-        if is_first || advanced { Freshness::New } else { Freshness::NotNewer }
+        if is_first || advanced {
+            Freshness::New
+        } else if newest.time == time {
+            Freshness::NotNewer
+        } else {
+            Freshness::Older
+        }
     }
 }
 
@@ -165,6 +213,7 @@ impl Reconciler {
             return;
         };
         self.questions.is_answered = true;
+        self.questions.note_latency(self.now);
         self.questions.answered = moment;
         let max_age = self.configuration.timing.max_status_age;
         let status = match status {
@@ -180,6 +229,11 @@ impl Reconciler {
                         self.ask_again_soon();
                     }
                     QueueStatus::Up(queue)
+                }
+                // The last answer says more about the present.
+                Freshness::Older => {
+                    self.ask_again_soon();
+                    return;
                 }
                 Freshness::Stale(reason) => {
                     self.ask_again_soon();

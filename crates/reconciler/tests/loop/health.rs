@@ -257,3 +257,23 @@ fn one_that_never_becomes_ready_is_replaced() {
         harness.under_way()
     );
 }
+
+/// The state database may be older than the machine: its builder may have been stopped meanwhile.
+#[test]
+fn a_machine_that_is_unknown_to_the_queue_runner_after_a_restart_is_deployed_once_more() {
+    let harness = Harness::with_ready_machine(pool());
+    let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
+    while harness.operations.is_empty() && harness.now < 1_000_600 {
+        harness.list(&[up(0)]);
+        harness.queue(1, &[]);
+    }
+    assert!(harness.now >= 1_000_120);
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    for _ in 0..10 {
+        harness.list(&[up(0)]);
+        harness.queue(1, &[]);
+        harness.pass(10);
+    }
+    assert!(harness.operations.is_empty(), "{:?}", harness.under_way());
+}

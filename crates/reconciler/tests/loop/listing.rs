@@ -341,3 +341,32 @@ fn an_announcement_about_no_machine_of_the_provider_is_nothing() {
     }
     assert_eq!(harness.file, ["farm-0"]);
 }
+
+/// The last transactions were lost, and its name was given again: two machines of one name would stay for ever.
+#[test]
+fn a_name_is_that_of_another_providers_machine_once_the_first_one_has_vanished() {
+    const ARM: &str = "aarch64-linux";
+    let mut harness = Harness::with_ready_machine(pool());
+    let mut both = configuration(&[(TYPE, pool()), (ARM, pool())]);
+    both.providers.insert(MachineType::new(ARM), ProviderId("arm".to_owned()));
+    harness.tell(Event::Configured(Box::new(both)));
+    let other = Machine {
+        machine_type: MachineType::new(ARM),
+        address: Some(Host::new("10.0.0.9")),
+        ..up(0)
+    };
+    let duplicate = "two machines are called farm-0";
+    for round in 0..5 {
+        harness.pass(60);
+        for (listing, provider) in std::mem::take(&mut harness.listings) {
+            let is_arm = provider == ProviderId("arm".to_owned());
+            let machines = if is_arm { vec![other.clone()] } else { Vec::new() };
+            let result = Ok(Listing { machines, ..Listing::default() });
+            harness.tell(Event::Listed { listing, provider, result });
+        }
+        harness.queue(0, &[Harness::listed(0, 0)]);
+        let plan = harness.reconciler.plan().to_string();
+        assert_eq!(plan.contains(duplicate), round < 2, "{round}: {plan}");
+    }
+    assert_eq!(harness.disk.records[&name(0)].machine.machine_type, MachineType::new(ARM));
+}

@@ -3,7 +3,7 @@
 use planner::{Queue, QueueMachine, QueueStatus, Timestamp};
 use reconciler::Event;
 
-use crate::harness::{Harness, pool};
+use crate::harness::{Harness, TYPE, configuration, pool};
 
 /// A status that says it is from `time` by a clock that is `offset` seconds ahead of ours.
 fn status(harness: &Harness, runnable: u64, time: u64, offset: i64) -> QueueStatus {
@@ -246,4 +246,51 @@ fn a_status_may_be_as_old_as_max_status_age() {
         };
         assert!(!said(&harness, "available again"), "it is the first answer");
     }
+
+/// It was stored somewhere, and says less about the present than the last answer.
+#[test]
+fn a_status_that_is_older_than_the_last_one_is_ignored() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let stored = status(&harness, 3, 1_000_010, 0);
+    harness.queue_is(&stored);
+    assert_eq!(harness.file, ["farm-0"]);
+    let newer = status(&harness, 0, 1_000_011, 0);
+    harness.queue_is(&newer);
+    assert!(harness.file.is_empty());
+    for _ in 0..2 {
+        harness.queue_is(&stored);
+        assert!(harness.file.is_empty(), "an old answer takes no machine back");
+    }
+    // A clock that was set advances from there.
+    for seconds in [-7200_i64, 7200] {
+        harness.queue_is(&newer);
+        let set = 1_000_020_u64.saturating_add_signed(seconds);
+        let first = status(&harness, 3, set, seconds);
+        harness.queue_is(&first);
+        harness.queue_is(&first);
+        assert!(harness.file.is_empty(), "it may have been stored before the clock was set");
+        let advanced = status(&harness, 3, set + 1, seconds);
+        harness.queue_is(&advanced);
+        assert_eq!(harness.file, ["farm-0"], "{seconds}");
+        let set_right = [set + 2, set + 3]
+            .map(|time| status(&harness, 0, time.saturating_add_signed(-seconds), 0));
+        set_right.iter().for_each(|status| harness.queue_is(status));
+        assert!(harness.file.is_empty(), "{seconds}");
+    }
+}
+
+/// Only the first plan waits for first answers; a provider that is new after a reload delays nothing.
+#[test]
+fn a_new_provider_delays_no_plan() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let mut both = configuration(&[(TYPE, pool()), ("aarch64-linux", pool())]);
+    let arm = planner::MachineType::new("aarch64-linux");
+    both.providers.insert(arm, reconciler::ProviderId("arm".to_owned()));
+    harness.tell(Event::Configured(Box::new(both)));
+    harness.act();
+    let idle = status(&harness, 0, 1_000_010, 0);
+    harness.queue_is(&idle);
+    assert!(harness.now < 1_000_030);
+    let plan = harness.reconciler.plan().to_string();
+    assert!(harness.file.is_empty(), "the new provider has not answered: {plan}");
 }

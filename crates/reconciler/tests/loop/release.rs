@@ -158,6 +158,26 @@ fn a_stopped_machine_keeps_its_record_and_its_disk() {
     assert_eq!(harness.under_way(), ["start farm-0"]);
 }
 
+/// A start whose outcome is not known: it may run, and counts as running until a listing shows that it does not.
+#[test]
+fn a_machine_whose_start_timed_out_may_run() {
+    let mut pool = pool();
+    pool.idle_action = planner::IdleAction::Stop;
+    let mut harness = Harness::with_ready_machine(pool);
+    harness.queue(0, &[Harness::listed(0, 0)]);
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.end(Operation::Stop, 0, Ok(up(0)));
+    let off = Machine { state: MachineState::Stopped, ..up(0) };
+    harness.list(std::slice::from_ref(&off));
+    harness.pass(10);
+    harness.queue(1, &[]);
+    harness.end(Operation::Start, 0, Err(error(OperationErrorKind::TimedOut, "no answer")));
+    let state = |harness: &Harness| harness.disk.records[&crate::harness::name(0)].machine.state;
+    assert_eq!(state(&harness), MachineState::Starting);
+    harness.list(&[off]);
+    assert_eq!(state(&harness), MachineState::Stopped);
+}
+
 #[test]
 fn a_release_continues_after_a_restart() {
     let mut harness = Harness::with_ready_machine(pool());
@@ -270,6 +290,23 @@ fn a_builder_is_not_stopped_after_a_late_answer() {
     harness.pass(10);
     harness.queue(0, &[rest(0)]);
     harness.queue(0, &[rest(0)]);
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
+}
+
+/// Otherwise it would never be stopped.
+#[test]
+fn a_builder_is_stopped_after_the_answer_of_a_queue_runner_that_is_always_slow() {
+    let mut harness = rest_harness();
+    for _ in 0..8 {
+        while harness.questions.is_empty() {
+            harness.pass(1);
+        }
+        harness.pass(6);
+        harness.queue(0, &[rest(0)]);
+        if !harness.operations.is_empty() {
+            break;
+        }
+    }
     assert_eq!(harness.under_way(), ["drain farm-0"]);
 }
 
