@@ -103,6 +103,7 @@ impl Simulation {
             // There may be long times without any event.
             let next = next.max(self.world.next_event_at().unwrap_or(limit)).min(limit);
             self.world.advance_to(next);
+            self.world.check_idle_machines();
             if self.is_at_rest() {
                 return true;
             }
@@ -114,7 +115,7 @@ impl Simulation {
     pub fn is_at_rest(&self) -> bool {
         self.world.queue_runner().unfinished() == 0
             && self.world.recorded_intents().is_empty()
-            && self.policy.pools.iter().all(|(name, pool)| {
+            && self.world.policy().pools.iter().all(|(name, pool)| {
                 let of_pool = self.world.machines().filter(|machine| machine.kind == *name);
                 let (at_rest, other): (Vec<_>, Vec<_>) =
                     of_pool.partition(|machine| machine.lifecycle() == Lifecycle::Stopped);

@@ -241,17 +241,66 @@ fn a_loop_that_does_not_notice_that_its_clock_was_set_is_found() {
     expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::BackOff);
 }
 
-/// The provider's next charge counts as if its clock were ours.
+/// A status is accepted however old it is.
 #[test]
-fn a_planner_that_does_not_correct_the_next_charge_is_found() {
-    fn believes(policy: &Policy, snapshot: &Snapshot) -> Plan {
-        let mut snapshot = snapshot.clone();
-        for machine in &mut snapshot.machines {
-            machine.memory.charged = None;
+fn a_loop_that_believes_a_stored_status_is_found() {
+    let filter = |_: &mut Option<QueueStatus>, event| match event {
+        Event::Queue { question, status: QueueStatus::Up(mut queue) } => {
+            queue.time = None;
+            Event::Queue { question, status: QueueStatus::Up(queue) }
         }
+        event => event,
+    };
+    expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::NeverReleaseBusy);
+}
+
+/// Whatever a provider lists counts as ours.
+#[test]
+fn a_loop_that_takes_all_machines_for_its_own_is_found() {
+    let filter = |_: &mut Option<QueueStatus>, event| match event {
+        Event::Listed { listing, provider, result: Ok(mut listed) } => {
+            for machine in &mut listed.machines {
+                machine.tag = Some(planner::Tag::new("sim"));
+            }
+            Event::Listed { listing, provider, result: Ok(listed) }
+        }
+        event => event,
+    };
+    expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::OnlyOurs);
+}
+
+/// Machines with lost records are ignored.
+#[test]
+fn a_planner_that_ignores_machines_without_a_record_is_found() {
+    fn ignores(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut snapshot = snapshot.clone();
+        snapshot.machines.retain(|machine| machine.memory.requested_at.is_some());
         planner::plan(policy, &snapshot)
     }
-    expect_found(believes, Rule::Converge);
+    expect_found(ignores, Rule::Converge);
+}
+
+/// The configuration is loaded only once.
+#[test]
+fn a_loop_that_keeps_its_first_configuration_is_found() {
+    let filter = |_: &mut Option<QueueStatus>, event| match event {
+        Event::Configured(_) => Event::ClockStepped { seconds: 0 },
+        event => event,
+    };
+    expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::MaxMachines);
+}
+
+/// Idle machines are kept for hours.
+#[test]
+fn a_planner_that_keeps_idle_machines_for_hours_is_found() {
+    fn wastes(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut policy = policy.clone();
+        for pool in policy.pools.values_mut() {
+            pool.idle_timeout = planner::IdleTimeout::After(planner::Seconds(8 * 3600));
+        }
+        planner::plan(&policy, snapshot)
+    }
+    expect_found(wastes, Rule::ReleaseIdle);
 }
 
 /// A seed that violates a rule is shrunk to the necessary parts, and to the same each time.
@@ -304,6 +353,26 @@ fn a_planner_that_knows_no_limits_is_found() {
         planner::plan(&policy, snapshot)
     }
     expect_found(spends, Rule::FarmLimits);
+}
+
+/// A type with `minMachines` has no limit on its cost.
+#[test]
+fn a_planner_that_exempts_types_with_min_machines_is_found() {
+    fn exempts(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        let mut policy = policy.clone();
+        for pool in policy.pools.values_mut().filter(|pool| pool.min_machines > 0) {
+            pool.dollars_per_hour = None;
+        }
+        let mut snapshot = snapshot.clone();
+        let exempt = |kind: &planner::MachineType| {
+            policy.pools.get(kind).is_some_and(|pool| pool.min_machines > 0)
+        };
+        for machine in snapshot.machines.iter_mut().filter(|it| exempt(&it.machine_type)) {
+            machine.memory.paid = None;
+        }
+        planner::plan(&policy, &snapshot)
+    }
+    expect_found(exempts, Rule::FarmLimits);
 }
 
 /// A machine being created does not count against the farm's `maxMachines`.

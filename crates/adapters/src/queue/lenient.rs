@@ -47,7 +47,7 @@ pub(super) fn quoted(name: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
-/// The error for an answer whose own time cannot be read.
+/// The error for an answer with a time that cannot be read.
 pub(super) fn not_a_time(place: &str, key: &str, value: &Value) -> String {
     let value = shown(value);
     format!("{place}{key} is {value}, not a time: an old answer could be taken for a new one")

@@ -246,6 +246,7 @@ fn a_status_may_be_as_old_as_max_status_age() {
         };
         assert!(!said(&harness, "available again"), "it is the first answer");
     }
+}
 
 /// It was stored somewhere, and says less about the present than the last answer.
 #[test]

@@ -158,7 +158,7 @@ fn a_stopped_machine_keeps_its_record_and_its_disk() {
     assert_eq!(harness.under_way(), ["start farm-0"]);
 }
 
-/// A start whose outcome is not known: it may run, and counts as running until a listing shows that it does not.
+/// The outcome of a start is not known: the machine may run, and counts as running until a listing shows that it does not.
 #[test]
 fn a_machine_whose_start_timed_out_may_run() {
     let mut pool = pool();

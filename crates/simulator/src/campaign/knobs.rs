@@ -35,6 +35,8 @@ pub struct Knobs {
     pub policy: Policy,
     /// The environment, including its faults.
     pub farm: Farm,
+    /// Further configurations, and when each is loaded.
+    pub changes: Vec<(Millis, Policy)>,
     /// Number of steps.
     pub steps: u64,
     /// Ids of steps that are left out, see [`super::shrink()`].
@@ -57,10 +59,14 @@ impl Knobs {
         let mut farm = draw_farm(&mut rng, &policy);
         draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
         draw_clock_faults(&mut seed.stream(Purpose::Knobs, 3), &mut farm.faults);
+        let mut more = seed.stream(Purpose::Knobs, 4);
+        draw_answer_faults(&mut more, &mut farm.faults);
+        let changes = draw_changes(&mut more, farm.faults.until, &policy);
         Self {
             seed: seed.0,
             policy,
             farm,
+            changes,
             steps: rng.between(1, 300),
             left_out: BTreeSet::new(),
             submitted_within: Millis(rng.below(Millis::from_hours(12).0)),
@@ -268,6 +274,46 @@ fn draw_clock_faults(rng: &mut Random, faults: &mut Faults) {
     if rng.chance(333_333) {
         faults.clock_steps = chance;
     }
+}
+
+/// Old or wrong answers, and a database that loses its last transactions: each in a third of the cases.
+fn draw_answer_faults(rng: &mut Random, faults: &mut Faults) {
+    let mut some = |most: u64| {
+        let chance = u32::try_from(rng.below(most)).unwrap_or(0);
+        if rng.chance(333_333) { chance } else { 0 }
+    };
+    faults.stale_status = some(300_000);
+    faults.frozen_status = some(50_000);
+    faults.foreign_machines = some(300_000);
+    faults.duplicate_machines = some(300_000);
+    faults.wrong_host_names = some(300_000);
+    faults.transactions_lost = some(1_000_000);
+}
+
+/// In a third of the cases the configuration changes twice: a machine type may be gone for a while, and is there again in
+/// the end.
+fn draw_changes(rng: &mut Random, until: Millis, policy: &Policy) -> Vec<(Millis, Policy)> {
+    let mut times = [rng.below(until.0), rng.below(until.0)];
+    times.sort_unstable();
+    let mut first = another(policy, rng);
+    if first.pools.len() > 1 && rng.chance(500_000) {
+        first.pools.pop_last();
+    }
+    let last = another(policy, rng);
+    let changes = times.map(Millis).into_iter().zip([first, last]).collect();
+    if rng.chance(333_333) { changes } else { Vec::new() }
+}
+
+/// The same machine types with other numbers. What they build stays the same: steps are drawn by it.
+fn another(policy: &Policy, rng: &mut Random) -> Policy {
+    let mut another = policy.clone();
+    for pool in another.pools.values_mut() {
+        let (systems, mandatory) = (pool.systems.clone(), pool.mandatory_features.clone());
+        let supported_features = std::mem::take(&mut pool.supported_features);
+        *pool = PoolPolicy { supported_features, ..draw_pool(rng, systems, mandatory) };
+    }
+    draw_limits(rng, &mut another);
+    another
 }
 
 fn draw_machine(rng: &mut Random) -> MachineModel {

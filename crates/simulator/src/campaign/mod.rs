@@ -45,6 +45,9 @@ pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
 /// Runs the trial of `knobs` with a planted bug.
 pub fn run(knobs: Knobs, planted: Planted) -> Trial {
     let mut simulation = Simulation::new(knobs.setup()).with(planted);
+    for (at, policy) in &knobs.changes {
+        simulation.world_mut().reconfigure_at(*at, policy.clone());
+    }
     let trouble_ends = knobs.farm.faults.until;
     simulation.advance(trouble_ends);
     let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();

@@ -70,9 +70,20 @@ impl Shrinking {
                 knobs.farm.incidents.remove(at);
             });
         }
+        for at in (0..self.shrunk.trial.knobs.changes.len()).rev() {
+            has_removed |= self.try_change(|knobs| {
+                knobs.changes.remove(at);
+            });
+        }
         for machine_type in self.shrunk.trial.knobs.policy.pools.clone().into_keys() {
+            if self.shrunk.trial.knobs.policy.pools.len() == 1 {
+                break;
+            }
             has_removed |= self.try_change(|knobs| {
                 knobs.policy.pools.remove(&machine_type);
+                for (_, policy) in &mut knobs.changes {
+                    policy.pools.remove(&machine_type);
+                }
             });
         }
         let changes: [fn(&mut Knobs); 4] = [
@@ -153,6 +164,9 @@ impl fmt::Display for Shrunk {
                 "  incident at {} for {}: {:?}",
                 incident.at, incident.length, incident.kind
             )?;
+        }
+        for (at, _) in &knobs.changes {
+            writeln!(f, "  another configuration at {at}")?;
         }
         for machine_type in knobs.policy.pools.keys() {
             writeln!(f, "  machine type {machine_type}")?;

@@ -246,6 +246,11 @@ impl QueueRunner {
         self.builders.get_mut(&host)?.failed(now, random)
     }
 
+    /// When it was last started.
+    pub fn started_at(&self) -> Millis {
+        self.started_at
+    }
+
     /// The queue runner restarts: running steps are queued again, tries and machines are forgotten (`clearBusy` in
     /// `hydra-queue-runner.cc`; both keep the jobsets' shares in the database).
     pub fn restart(&mut self, now: Millis) {

@@ -41,6 +41,10 @@ pub enum Rule {
     OneOperationAtATime,
     /// The machines file lists only machines that exist.
     PublishOnlyKnown,
+    /// Machines of others are left alone.
+    OnlyOurs,
+    /// An idle machine that nothing keeps is released within some polls.
+    ReleaseIdle,
     /// The farm comes to rest when the work is done and faults have ended.
     Converge,
 }
@@ -74,6 +78,9 @@ pub(super) enum LogEntry {
     ListedEmpty(String),
     NoQueueStatus,
     ClockSet(ClockOf, i64),
+    StaleStatus,
+    Reconfigured,
+    TransactionsLost,
     Published(usize),
     NotPublished,
     FileRead(usize),
@@ -144,6 +151,8 @@ impl fmt::Display for Rule {
             Self::PublishOnlyReady => "publish only ready machines",
             Self::OneOperationAtATime => "one operation at a time",
             Self::PublishOnlyKnown => "publish only machines that exist",
+            Self::OnlyOurs => "leave machines of others alone",
+            Self::ReleaseIdle => "release idle machines",
             Self::Converge => "come to rest",
         })
     }
@@ -170,6 +179,9 @@ impl fmt::Display for LogEntry {
             Self::ClockSet(clock_of, seconds) => {
                 write!(f, "clock set by {seconds} s: {clock_of:?}")
             }
+            Self::StaleStatus => f.write_str("the queue runner's answer is an old one"),
+            Self::Reconfigured => f.write_str("another configuration is loaded"),
+            Self::TransactionsLost => f.write_str("the last transactions are lost"),
             Self::NoQueueStatus => f.write_str("the queue runner does not answer"),
             Self::Published(lines) => write!(f, "machines file published, {lines} machines"),
             Self::NotPublished => f.write_str("machines file not published"),

@@ -74,7 +74,7 @@ impl SimWorld {
     }
 
     /// The queue runner's answer. The adapters convert its times to the provisioner's clock.
-    pub(super) fn answer_of_queue_runner(&self) -> Queue {
+    pub(super) fn fresh_answer(&self) -> Queue {
         let now = self.now();
         let Clocks { provisioner, queue_runner, .. } = self.clocks;
         Queue {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use planner::{MachinesFile, MachinesFileEntry, QueueStatus};
+use planner::{
+    Machine, MachineName, MachineState, MachineType, MachinesFile, MachinesFileEntry, QueueStatus,
+    Tag,
+};
 use reconciler::{Listing, ProviderId, Published};
 
 use super::checker::{LogEntry, Rule};
@@ -10,13 +13,22 @@ use super::provisioner::provider_of;
 use super::{Farm, SimWorld};
 use crate::queue_runner::{Host, Offer};
 
+/// Machines of others, with the tag that the provider reports.
+const FOREIGN: [(&str, Option<&str>); 3] =
+    [("db-server-prod", None), ("sim-007", None), ("sim-999", Some("other"))];
+
+/// Whether it is one of [`FOREIGN`].
+pub(super) fn is_foreign(name: &MachineName) -> bool {
+    FOREIGN.iter().any(|(foreign, _)| *foreign == name.as_str())
+}
+
 impl SimWorld {
     /// The current queue status.
     pub fn queue_status(&mut self) -> QueueStatus {
         let now = self.engine.now();
         let lost = self.by_chance(self.farm.faults.no_queue_status);
         if self.queue_runner_is_up && !lost {
-            QueueStatus::Up(self.answer_of_queue_runner())
+            self.answer_of_queue_runner()
         } else {
             self.checker.log(now, LogEntry::NoQueueStatus);
             QueueStatus::Unavailable("the queue runner does not answer".to_owned())
@@ -37,11 +49,36 @@ impl SimWorld {
         let visible = self.cloud.existing().filter(|(_, machine)| {
             machine.visible_from <= now && provider_of(&machine.kind) == *provider
         });
-        let machines: Vec<_> =
+        let mut machines: Vec<_> =
             visible.map(|(id, _)| self.cloud.describe(id, now, Farm::EPOCH)).collect();
         let addresses = machines.iter().filter_map(|machine| machine.address.as_ref());
         self.provisioner.hosts.extend(addresses.filter_map(Host::at));
+        self.make_listing_wrong(provider, &mut machines);
         Ok(Listing { machines, ..Listing::default() })
+    }
+
+    /// Wrong host names, machines of others, and a machine that is listed twice.
+    fn make_listing_wrong(&mut self, provider: &ProviderId, machines: &mut Vec<Machine>) {
+        if self.by_chance(self.farm.faults.wrong_host_names) {
+            let wrong =
+                self.by_chance(500_000).then(|| planner::Host::new("localhost.localdomain"));
+            for machine in machines.iter_mut() {
+                machine.host_name.clone_from(&wrong);
+            }
+        }
+        let elsewhere = Some(planner::Host::new("10.99.0.1"));
+        if self.by_chance(self.farm.faults.duplicate_machines) {
+            let twice = machines.first().cloned();
+            machines.extend(twice.map(|machine| Machine { address: elsewhere.clone(), ..machine }));
+        }
+        if self.by_chance(self.farm.faults.foreign_machines) {
+            for (name, tag) in FOREIGN {
+                let kind = MachineType::new(&provider.0);
+                let machine = Machine::requested(MachineName::new(name), kind);
+                let (address, tag) = (elsewhere.clone(), tag.map(Tag::new));
+                machines.push(Machine { state: MachineState::Up, address, tag, ..machine });
+            }
+        }
     }
 
     /// Replaces the machines file.
@@ -80,7 +117,9 @@ impl SimWorld {
                 format!("{} at {} is listed", entry.machine.name, entry.address)
             });
             let id = self.cloud.find(&entry.machine.name);
-            let ready = id.is_none_or(|id| self.cloud.get(id).deployed);
+            // What happened to it after the transactions that were lost shows only in a listing.
+            let is_forgotten = self.provisioner.forgotten.contains(&entry.machine.name);
+            let ready = is_forgotten || id.is_none_or(|id| self.cloud.get(id).deployed);
             self.checker.expect(now, ready, Rule::PublishOnlyReady, || {
                 format!(
                     "{} at {} is listed and was never deployed",

@@ -57,6 +57,8 @@ pub(super) enum Event {
         /// The run of the provisioner.
         run: u64,
     },
+    /// Another configuration is loaded.
+    Reconfigured,
     /// A clock may be set at random.
     MaySetClock,
     /// A delayed answer arrives.

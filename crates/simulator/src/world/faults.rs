@@ -14,12 +14,24 @@ pub struct Faults {
     pub list_fails: u32,
     /// A listing is wrongly empty.
     pub list_is_empty: u32,
-    /// An answer (a status, a listing) is up to two minutes late.
+    /// An answer (a status, a listing, the outcome of an operation) is up to two minutes late.
     pub slow_answers: u32,
     /// An answer arrives a second time, up to two minutes later.
     pub doubled_answers: u32,
     /// A new machine is listed only after this time: listings of clouds are eventually consistent.
     pub listed_after: Distribution,
+    /// A listing also has machines of others.
+    pub foreign_machines: u32,
+    /// A listing has one machine twice, with another address.
+    pub duplicate_machines: u32,
+    /// A listing has no host names, or wrong ones.
+    pub wrong_host_names: u32,
+    /// The queue runner's answer is one that was stored before.
+    pub stale_status: u32,
+    /// From then on, all answers of the queue runner are the same for up to ten minutes.
+    pub frozen_status: u32,
+    /// The database of a killed provisioner has lost its last transactions.
+    pub transactions_lost: u32,
     /// A request to the queue runner gets no answer.
     pub no_queue_status: u32,
     /// The machines file cannot be written.
@@ -67,6 +79,12 @@ impl Default for Faults {
             slow_answers: 0,
             doubled_answers: 0,
             listed_after: Distribution::Fixed(Millis::ZERO),
+            foreign_machines: 0,
+            duplicate_machines: 0,
+            wrong_host_names: 0,
+            stale_status: 0,
+            frozen_status: 0,
+            transactions_lost: 0,
             no_queue_status: 0,
             publish_fails: 0,
             log_fails: 0,

@@ -17,9 +17,10 @@ mod provider;
 mod provisioner;
 mod rules;
 mod spending_rules;
+mod stored;
 mod tasks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use planner::{MachineType, Policy};
@@ -41,6 +42,7 @@ use probe::Probe;
 pub use probe::Provisioning;
 use provisioner::Provisioner;
 use spending_rules::DayBegin;
+use stored::StoredAnswer;
 use tasks::Tasks;
 
 /// For steps that no machine got.
@@ -61,6 +63,7 @@ pub struct SimWorld {
     queue_runner_dice: Random,
     queue_runner_is_up: bool,
     clocks: Clocks,
+    stored: StoredAnswer,
     /// The classic queue runner's next check of the machines file, if the file has changed.
     reading: bool,
     /// Reused for every dispatch.
@@ -84,6 +87,8 @@ pub struct SimWorld {
     probe: Probe,
     /// For the limit on the farm's daily cost.
     day_begin: DayBegin,
+    /// Configurations that will be loaded.
+    next_policies: VecDeque<Policy>,
 }
 
 impl SimWorld {
@@ -103,6 +108,7 @@ impl SimWorld {
             queue_runner_dice: seed.stream(Purpose::QueueRunner, 0),
             queue_runner_is_up: true,
             clocks: Clocks::default(),
+            stored: StoredAnswer::default(),
             reading: false,
             starts: Vec::new(),
             due: Vec::new(),
@@ -118,6 +124,7 @@ impl SimWorld {
             checker: Checker::default(),
             probe: Probe::new(&policy, &workload),
             day_begin: DayBegin::default(),
+            next_policies: VecDeque::new(),
             policy,
             limits,
             farm,
@@ -196,6 +203,17 @@ impl SimWorld {
         self.checker.violations()
     }
 
+    /// The current policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// From `at` on, `policy` is the policy. Calls must be in the order of time.
+    pub fn reconfigure_at(&mut self, at: Millis, policy: Policy) {
+        self.next_policies.push_back(policy);
+        self.engine.schedule(at, Event::Reconfigured);
+    }
+
     /// Adds a violation that was found from outside.
     pub fn report_violation(&mut self, rule: Rule, what: String) {
         let now = self.now();
@@ -251,6 +269,7 @@ impl SimWorld {
             Event::ProvisionerStarts if self.original.is_none() => self.start_provisioner(),
             Event::ProvisionerStarts | Event::OriginalCycle => self.begin_original_cycle(),
             Event::MayKill { run } => self.may_kill(run),
+            Event::Reconfigured => self.reconfigured(),
             Event::MaySetClock => self.may_set_clock(),
             Event::Answer { number } => self.answer_arrives(number),
             Event::IncidentBegins(at) => self.begin_incident(at),

@@ -31,8 +31,11 @@ struct Pool {
     place: u16,
     /// Kinds of steps that its machines build.
     kinds: Vec<usize>,
+    min_machines: u64,
     ready: u64,
     busy: u64,
+    /// Since when more than `minMachines` machines have been ready while nothing was built or waited.
+    idle_since: Option<Millis>,
 }
 
 impl Probe {
@@ -41,7 +44,8 @@ impl Probe {
             let offer = offer(pool);
             let kinds = workload.kinds().iter().enumerate();
             let kinds = kinds.filter(|(_, kind)| offer.supports(kind)).map(|(at, _)| at);
-            (name.clone(), Pool { place, kinds: kinds.collect(), ..Pool::default() })
+            let min_machines = u64::from(pool.min_machines);
+            (name.clone(), Pool { place, kinds: kinds.collect(), min_machines, ..Pool::default() })
         });
         let pools: BTreeMap<_, _> = pools.collect();
         Self {
@@ -58,6 +62,20 @@ impl Probe {
         &self.provisioning
     }
 
+    /// Types with more ready machines than `minMachines` while nothing is built or waits, and since when.
+    pub(super) fn idle_since(&self) -> impl Iterator<Item = (&MachineType, Millis)> {
+        self.pools.iter().filter_map(|(name, pool)| Some((name, pool.idle_since?)))
+    }
+
+    /// Another configuration was loaded.
+    pub(super) fn reconfigured(&mut self, policy: &Policy) {
+        for (name, pool) in &mut self.pools {
+            let configured = policy.pools.get(name);
+            pool.min_machines = configured.map_or(0, |pool| u64::from(pool.min_machines));
+            pool.idle_since = None;
+        }
+    }
+
     /// The index of a type in the policy.
     pub(super) fn place_of(&self, kind: &MachineType) -> Option<u16> {
         self.pools.get(kind).map(|pool| pool.place)
@@ -69,10 +87,12 @@ impl Probe {
         if length == Millis::ZERO {
             return;
         }
-        self.counted_until = now;
-        for (pool, provisioning) in self.pools.values().zip(self.provisioning.values_mut()) {
+        let before = std::mem::replace(&mut self.counted_until, now);
+        for (pool, provisioning) in self.pools.values_mut().zip(self.provisioning.values_mut()) {
             let waits = pool.kinds.iter().any(|&kind| queue_runner.runnable(kind) > 0);
             let idles = pool.ready > pool.busy;
+            let is_idle = !waits && pool.busy == 0 && pool.ready > pool.min_machines;
+            pool.idle_since = is_idle.then(|| pool.idle_since.unwrap_or(before));
             match (waits, idles) {
                 (true, false) => provisioning.under += length,
                 (false, true) => provisioning.over += length,

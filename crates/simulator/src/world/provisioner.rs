@@ -1,11 +1,11 @@
 //! The provisioner in the virtual world: the real reconciler, driven in virtual time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use planner::{MachineName, MachineType, QueueStatus, Seconds, Timestamp};
+use planner::{Machine, MachineName, MachineType, QueueStatus, Seconds, Timestamp};
 use reconciler::{
-    Change, Configuration, Effect, Event as LoopEvent, OperationErrorKind, OperationId, ProviderId,
-    Reconciler, Record, State, Timing,
+    Change, Configuration, Done, Effect, Event as LoopEvent, OperationError, OperationErrorKind,
+    OperationId, ProviderId, Reconciler, Record, State, Timing,
 };
 
 use super::checker::{LogEntry, Rule};
@@ -18,6 +18,8 @@ use crate::queue_runner::Host;
 const RESTART_AFTER: Millis = Millis::from_seconds(10);
 /// How often it may be killed at random.
 const KILL_INTERVAL: Millis = Millis::from_minutes(5);
+/// A disk that only claims to have written loses at most the transactions of this time, as Linux writes pages back by then.
+const WRITTEN_WITHIN: Millis = Millis::from_seconds(30);
 /// Maximum delay of an answer.
 const LATEST_ANSWER: Millis = Millis::from_minutes(2);
 /// Cycles of the loop at one moment; more than this is an endless loop.
@@ -50,12 +52,22 @@ pub(super) struct Provisioner {
     /// When its current queue status was requested; `None` if that was unavailable.
     pub(super) status_asked: Option<Asked>,
     asked: BTreeMap<u64, Asked>,
+    /// How long answers take, at least: each answer adds at most a second.
+    pub(super) latency: Millis,
     /// When hosts left the machines file.
     unlisted: BTreeMap<Host, u64>,
     /// Types for which the latest creation was refused: when, and why.
     pub(super) refused: BTreeMap<MachineType, (Millis, OperationErrorKind)>,
+    /// Creations with an outcome that it does not know yet.
+    pub(super) creations: BTreeMap<OperationId, MachineType>,
     /// All hosts that were ever reported to it.
     pub(super) hosts: BTreeSet<Host>,
+    /// The state before each recent transaction, in order.
+    earlier: VecDeque<(Millis, State)>,
+    /// Machines with lost records that were not listed since.
+    pub(super) forgotten: BTreeSet<MachineName>,
+    /// Whether records were ever lost.
+    pub(super) has_forgotten: bool,
     /// Cycles of its loop in which it could make a plan.
     turns: u64,
 }
@@ -84,9 +96,14 @@ impl Provisioner {
             moment: 0,
             status_asked: None,
             asked: BTreeMap::new(),
+            latency: Millis::ZERO,
             unlisted: BTreeMap::new(),
             refused: BTreeMap::new(),
+            creations: BTreeMap::new(),
             hosts: BTreeSet::new(),
+            earlier: VecDeque::new(),
+            forgotten: BTreeSet::new(),
+            has_forgotten: false,
             turns: 0,
         }
     }
@@ -99,6 +116,36 @@ impl Provisioner {
     /// Counts a cycle.
     pub(super) fn count_turn(&mut self) {
         self.turns += 1;
+    }
+
+    /// Remembers the state before a transaction.
+    fn note_transaction(&mut self, now: Millis) {
+        self.earlier.retain(|(at, _)| now.since(*at) <= WRITTEN_WITHIN);
+        self.earlier.push_back((now, self.durable.clone()));
+    }
+
+    /// What was recorded since `from` is not on disk.
+    fn lose_transactions(&mut self, from: Millis) {
+        let earlier = std::mem::take(&mut self.earlier).into_iter();
+        let Some((_, state)) = earlier.into_iter().find(|(at, _)| *at >= from) else { return };
+        let lost = std::mem::replace(&mut self.durable, state).records.into_iter();
+        let lost = lost.filter(|record| !self.durable.records.contains(record));
+        self.forgotten.extend(lost.map(|record| record.machine.name));
+        self.has_forgotten = true;
+    }
+
+    /// These machines are listed.
+    pub(super) fn are_known(&mut self, listed: &[Machine]) {
+        if !self.forgotten.is_empty() {
+            for machine in listed {
+                self.forgotten.remove(&machine.name);
+            }
+        }
+    }
+
+    /// Whether it can know the state of a machine.
+    pub(super) fn can_know(&self, name: &MachineName) -> bool {
+        !self.forgotten.contains(name)
     }
 
     fn next_moment(&mut self) -> u64 {
@@ -181,9 +228,23 @@ impl SimWorld {
         provisioner.rng = rng;
         provisioner.status_asked = None;
         provisioner.wakes_at = reconciler.poll_timeout();
+        provisioner.latency = Millis::ZERO;
         provisioner.reconciler = Some(reconciler.with_planner(provisioner.planted.planner));
         if self.in_trouble() {
             self.engine.schedule_in(KILL_INTERVAL, Event::MayKill { run });
+        }
+    }
+
+    /// Another configuration is loaded.
+    pub(super) fn reconfigured(&mut self) {
+        let Some(policy) = self.next_policies.pop_front() else { return };
+        let now = self.now();
+        self.checker.log(now, LogEntry::Reconfigured);
+        self.policy = policy;
+        self.probe.reconfigured(&self.policy);
+        if self.provisioner.reconciler.is_some() {
+            let configuration = Box::new(self.configuration());
+            self.tell(LoopEvent::Configured(configuration));
         }
     }
 
@@ -229,12 +290,18 @@ impl SimWorld {
     pub(super) fn kill_provisioner(&mut self) {
         let now = self.now();
         self.checker.log(now, LogEntry::ProvisionerKilled(self.provisioner.run));
+        if self.by_chance(self.farm.faults.transactions_lost) {
+            self.checker.log(now, LogEntry::TransactionsLost);
+            let length = Millis(self.provisioner.rng.below(WRITTEN_WITHIN.0));
+            self.provisioner.lose_transactions(Millis(now.0.saturating_sub(length.0)));
+        }
         self.provisioner.reconciler = None;
         self.provisioner.wakes_at = None;
         self.provisioner.inbox.clear();
         self.provisioner.late.clear();
         self.provisioner.asked.clear();
         self.provisioner.refused.clear();
+        self.provisioner.creations.clear();
         self.provisioner.last_status = None;
         self.provisioner.effects_left = None;
         self.tasks.clear();
@@ -333,7 +400,24 @@ impl SimWorld {
 
     fn answer_now(&mut self, event: LoopEvent) {
         self.note_status_moment(&event);
+        match &event {
+            LoopEvent::Listed { result: Ok(listing), .. } => {
+                self.provisioner.are_known(&listing.machines);
+            }
+            LoopEvent::Ended { operation, result } => self.note_creation(*operation, result),
+            _ => {}
+        }
         self.tell(event);
+    }
+
+    /// A back-off begins when the provisioner receives the failure.
+    fn note_creation(&mut self, operation: OperationId, result: &Result<Done, OperationError>) {
+        let now = self.engine.now();
+        let Some(kind) = self.provisioner.creations.remove(&operation) else { return };
+        match result {
+            Ok(_) => self.provisioner.refused.remove(&kind),
+            Err(error) => self.provisioner.refused.insert(kind, (now, error.kind)),
+        };
     }
 
     /// A status counts for releases from the moment when it is delivered.
@@ -341,6 +425,9 @@ impl SimWorld {
         if let LoopEvent::Queue { question, status } = event
             && let asked @ Some(_) = self.provisioner.asked.remove(&question.0)
         {
+            let took = asked.map_or(Millis::ZERO, |asked| self.engine.now().since(asked.at));
+            let provisioner = &mut self.provisioner;
+            provisioner.latency = took.min(provisioner.latency + Millis::from_seconds(1));
             let is_up = matches!(status, QueueStatus::Up(_));
             self.provisioner.status_asked = asked.filter(|_| is_up);
         }
@@ -366,6 +453,10 @@ impl SimWorld {
                 self.tell(LoopEvent::Published { publication, result });
             }
             Effect::Record { batch, changes } => {
+                if self.farm.faults.transactions_lost > 0 {
+                    let now = self.now();
+                    self.provisioner.note_transaction(now);
+                }
                 let fails = self.by_chance(self.farm.faults.log_fails);
                 let result = if fails { Err("no space left on device".to_owned()) } else { Ok(()) };
                 if !fails {
@@ -394,9 +485,10 @@ impl SimWorld {
     pub(super) fn end_operation(
         &mut self,
         operation: OperationId,
-        result: Result<reconciler::Done, reconciler::OperationError>,
+        result: Result<Done, OperationError>,
     ) {
-        self.tell(LoopEvent::Ended { operation, result });
+        let event = LoopEvent::Ended { operation, result };
+        if self.original.is_some() { self.tell(event) } else { self.answer(event) }
     }
 }
 

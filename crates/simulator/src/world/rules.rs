@@ -1,22 +1,34 @@
 //! What must be true before the provisioner does something, seen from the world itself: the queue runner's model and
 //! the cloud know what really builds where; the planner is never asked.
 
-use planner::{Machine, MachineType, Operation};
+use planner::{IdleTimeout, Machine, MachineType, Operation};
 use reconciler::{OperationErrorKind, OperationId};
 
 use super::SimWorld;
 use super::checker::Rule;
+use super::contract::is_foreign;
 use crate::cloud::Lifecycle;
 use crate::engine::Millis;
 
-/// Maximum age of the answer on which a builder is stopped: slightly more than the planner allows, which counts whole
-/// seconds.
-const FRESH: Millis = Millis::from_seconds(4);
+/// Maximum age of the answer on which a builder is stopped, in addition to the usual latency: slightly more than the planner
+/// allows, which counts whole seconds.
+const FRESH: Millis = Millis::from_seconds(5);
+
+/// A longer usual latency does not count.
+const MAX_LATENCY: Millis = Millis::from_seconds(60);
 
 /// Minimum back-off after a failed creation: the first of each kind, minus a tenth for jitter, minus a second because
 /// the provisioner counts whole ones.
 const LEAST_WAIT: Millis = Millis::from_seconds(8);
 const LEAST_WAIT_FOR_CAPACITY: Millis = Millis::from_seconds(53);
+
+/// How many polls the release of an idle machine may take.
+const IDLE_POLLS: u64 = 20;
+/// Longer than any start that the idle timeout `auto` is derived from.
+const LONGEST_START: Millis = Millis::from_hours(1);
+/// How long after its start a queue runner may still be reading its queue.
+const WARM_UP: Millis = Millis::from_minutes(30);
+const PAID_HOUR: Millis = Millis::from_hours(1);
 
 impl SimWorld {
     /// What must be true before a machine is requested, drained, stopped or destroyed.
@@ -30,6 +42,35 @@ impl SimWorld {
             Operation::Drain | Operation::Start | Operation::Deploy | Operation::KeepAlive => {}
         }
         self.check_one_at_a_time(task, &machine);
+        let now = self.now();
+        self.checker.expect(now, !is_foreign(&machine.name), Rule::OnlyOurs, || {
+            format!("{operation} {}, which belongs to others", machine.name)
+        });
+    }
+
+    /// Idle machines that nothing keeps are released within the longest idle timeout, the queue runner's warm-up, a paid
+    /// hour, the time limits of a release, and some polls. Faults must be over.
+    pub fn check_idle_machines(&mut self) {
+        let now = self.now();
+        if self.in_trouble() || !self.queue_runner_is_up {
+            return;
+        }
+        let timeouts = self.policy.pools.values().map(|pool| match pool.idle_timeout {
+            IdleTimeout::After(length) => Millis::from_seconds(length.0),
+            IdleTimeout::Auto => LONGEST_START,
+        });
+        let releases = Millis(2 * self.limits.release_timeout.0);
+        let polls = Millis(IDLE_POLLS * self.farm.cycle.interval.0);
+        let longest = timeouts.max().unwrap_or_default() + WARM_UP + PAID_HOUR + releases + polls;
+        let since = self.farm.faults.until.max(self.queue_runner.started_at());
+        let idle =
+            self.probe.idle_since().map(|(kind, at)| (kind.clone(), now.since(at.max(since))));
+        let idle: Vec<_> = idle.filter(|(_, idle_for)| *idle_for > longest).collect();
+        let Some((kind, idle_for)) = idle.first() else { return };
+        let plan = self.reconciler().map(|reconciler| reconciler.plan().to_string());
+        let plan = plan.unwrap_or_default();
+        let what = format!("machines of {kind} have been idle for {idle_for}\n{plan}");
+        self.checker.violated(now, Rule::ReleaseIdle, what);
     }
 
     fn check_one_at_a_time(&mut self, task: OperationId, machine: &Machine) {
@@ -82,6 +123,7 @@ impl SimWorld {
         let now = self.now();
         let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_machines) as usize;
         let of_kind = self.machines().filter(|machine| machine.kind == *kind);
+        let of_kind = of_kind.filter(|machine| self.provisioner.can_know(&machine.name));
         let running = of_kind.filter(|machine| {
             matches!(
                 machine.lifecycle(),
@@ -98,9 +140,10 @@ impl SimWorld {
     fn check_drain(&mut self, machine: &Machine) {
         let now = self.now();
         let name = &machine.name;
-        let Some(id) = self.cloud.find(name) else { return };
+        let Some(id) = self.find(machine) else { return };
         let asked_at = self.provisioner.status_asked.map(|asked| asked.at);
-        let fresh = asked_at.filter(|at| now.since(*at) <= FRESH);
+        let longest = FRESH + self.provisioner.latency.min(MAX_LATENCY);
+        let fresh = asked_at.filter(|at| now.since(*at) <= longest);
         let records = self.queue_runner.records();
         let could_be_known = |step: usize| fresh.is_none_or(|at| records[step].started_at <= at);
         let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).into_iter();
@@ -113,7 +156,7 @@ impl SimWorld {
     fn check_idle(&mut self, machine: &Machine, what: &str) {
         let now = self.now();
         let name = &machine.name;
-        let Some(id) = self.cloud.find(name) else { return };
+        let Some(id) = self.find(machine) else { return };
         let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).len();
         self.checker.expect(now, jobs == 0, Rule::NeverReleaseBusy, || {
             format!("{name} is {what} and builds {jobs} steps")
@@ -127,12 +170,16 @@ impl SimWorld {
         self.checker.expect(now, seen, Rule::NeverReleaseBlindly, || {
             format!("{operation} {name}, while the queue runner does not answer")
         });
-        let Some(id) = self.cloud.find(name) else { return };
+        let Some(id) = self.find(machine) else { return };
         let host = self.cloud.get(id).host;
         let newer = self.provisioner.has_asked_since_unlisted(host);
         self.checker.expect(now, newer, Rule::PublishBeforeRelease, || {
             format!("{operation} {name} on a status that was asked for before it was unlisted")
         });
+        // Its state after the transactions that were lost shows only in a listing.
+        if self.provisioner.forgotten.contains(name) {
+            return self.check_idle(machine, "released");
+        }
         let listed = self.file.contains_key(&host);
         self.checker.expect(now, !listed, Rule::DrainBeforeRelease, || {
             format!("{operation} {name}, which the machines file lists")

@@ -1,10 +1,13 @@
 //! The limits of the farm, calculated from the world's own bill.
 
+use std::collections::BTreeSet;
+
 use planner::{Machine, MachineType, Money, Operation};
+use reconciler::Record;
 
 use super::SimWorld;
 use super::checker::Rule;
-use crate::cloud::{Lifecycle, Usage};
+use crate::cloud::{Lifecycle, SimMachine, Usage};
 use crate::engine::Millis;
 
 const DAY: Millis = Millis::from_hours(24);
@@ -43,8 +46,9 @@ impl SimWorld {
                 format!("{} is number {number} of the farm, {most} are allowed", machine.name)
             });
         }
-        // Those may be created at any cost, in addition to machines that do not work.
-        if self.policy.pools.get(kind).is_some_and(|pool| pool.min_machines > 0) {
+        // `minMachines` machines may be created at any cost, in addition to those that may not work.
+        let least = self.policy.pools.get(kind).map_or(0, |pool| pool.min_machines as usize);
+        if self.certainly_working(kind) < least {
             return;
         }
         let price = |kind: &MachineType| {
@@ -59,12 +63,37 @@ impl SimWorld {
                 format!("with {} machines cost {hourly} an hour, {most} are allowed", machine.name)
             });
         }
-        // By a clock that was set the day begins at another time.
-        if let Some(most) = limits.daily.filter(|_| !self.clocks.was_set) {
+        // By a clock that was set the day begins at another time, and records that were lost are not counted.
+        let knows_the_day = !self.clocks.was_set && !self.provisioner.has_forgotten;
+        if let Some(most) = limits.daily.filter(|_| knows_the_day) {
             self.expect_limit(spent < u128::from(most.0), || {
                 format!("{} is asked for, {most} a day are spent", machine.name)
             });
         }
+    }
+
+    /// The number of machines of a type that work, and that the provisioner knows to work.
+    fn certainly_working(&self, kind: &MachineType) -> usize {
+        let works = |machine: &SimMachine| {
+            let gets_builds = machine.deployed && !machine.drained && !machine.interrupted;
+            machine.kind == *kind
+                && machine.lifecycle() == Lifecycle::Up
+                && gets_builds
+                && self.queue_runner.lists(machine.host)
+        };
+        let is_known_to_work = |record: &Record| {
+            let memory = &record.machine.memory;
+            memory.ready_since.is_some()
+                && memory.missing.is_none()
+                && memory.failing.is_none()
+                && memory.unhealthy_since.is_none()
+                && memory.unreachable_since.is_none()
+                && memory.interrupted_at.is_none()
+        };
+        let working = self.machines().filter(|machine| works(machine));
+        let known = self.provisioner.records().iter().filter(|record| is_known_to_work(record));
+        let known: BTreeSet<_> = known.map(|record| &record.machine.name).collect();
+        working.filter(|machine| known.contains(&machine.name)).count()
     }
 
     fn expect_limit(&mut self, holds: bool, what: impl FnOnce() -> String) {
@@ -81,6 +110,7 @@ impl SimWorld {
             )
         };
         let running = self.machines().filter(|other| runs(other.lifecycle()));
+        let running = running.filter(|other| self.provisioner.can_know(&other.name));
         let mut all: std::collections::BTreeMap<_, _> =
             running.map(|other| (other.name.clone(), other.kind.clone())).collect();
         let asked = self.tasks.values().filter(|run| run.operation == Operation::Create);

@@ -68,6 +68,9 @@ impl SimWorld {
         let now = self.now();
         let limit = Millis(task.limit.0.saturating_mul(1000));
         let Task { machine, operation, .. } = task;
+        if operation == Operation::Create {
+            self.provisioner.creations.insert(id, machine.machine_type.clone());
+        }
         self.checker.log(now, LogEntry::Operation(machine.name.clone(), operation));
         let run = TaskRun { machine, operation, deadline: now + limit, waits: None };
         self.tasks.insert(id, run);
@@ -151,10 +154,7 @@ impl SimWorld {
         let (name, operation) = (run.machine.name.clone(), run.operation);
         self.checker.log(now, LogEntry::OperationEnds(name.clone(), operation, Ok(())));
         let mut machine = run.machine;
-        if operation == Operation::Create {
-            self.provisioner.refused.remove(&machine.machine_type);
-        }
-        if let Some(id) = self.cloud.find(&name) {
+        if let Some(id) = self.find(&machine) {
             self.provisioner.hosts.insert(self.cloud.get(id).host);
             machine = self.cloud.describe(id, now, Farm::EPOCH);
         }
@@ -171,19 +171,22 @@ impl SimWorld {
     fn end_badly(&mut self, id: OperationId, kind: OperationErrorKind, message: String) {
         let now = self.now();
         let Some(run) = self.tasks.remove(&id) else { return };
-        if run.operation == Operation::Create {
-            self.provisioner.refused.insert(run.machine.machine_type, (now, kind));
-        }
         let ended = LogEntry::OperationEnds(run.machine.name, run.operation, Err(message.clone()));
         self.checker.log(now, ended);
         self.end_operation(id, Err(OperationError { kind, message }));
+    }
+
+    /// The machine of that name, if it is of the same type: each type has its own provider.
+    pub(super) fn find(&self, machine: &Machine) -> Option<MachineId> {
+        let id = self.cloud.find(&machine.name)?;
+        (self.cloud.get(id).kind == machine.machine_type).then_some(id)
     }
 
     /// The operation's effect on the world, and what to wait for. May be called repeatedly.
     fn effect_of(&mut self, task: OperationId) -> Next {
         let Some(run) = self.tasks.get(&task) else { return (Millis::ZERO, Then::Never) };
         let operation = run.operation;
-        let id = self.cloud.find(&run.machine.name);
+        let id = self.find(&run.machine);
         match (operation, id) {
             (Operation::Create, None) => self.create(task),
             (Operation::Create, Some(id)) => self.created_already(id),
@@ -205,6 +208,9 @@ impl SimWorld {
         let now = self.now();
         let Some(run) = self.tasks.get(&task) else { return (Millis::ZERO, Then::Never) };
         let Machine { name, machine_type, .. } = run.machine.clone();
+        if self.cloud.find(&name).is_some() {
+            return fail(ANSWER, "another type has a machine of that name");
+        }
         let in_trouble = self.in_trouble();
         let faults = &self.farm.faults;
         let refused = in_trouble && self.provisioner.rng.chance(faults.no_capacity);
@@ -275,7 +281,7 @@ impl SimWorld {
     fn deployed(&mut self, task: OperationId) -> Result<(), String> {
         let now = self.now();
         let run = self.tasks.get(&task).ok_or("nobody deploys it")?;
-        let id = self.cloud.find(&run.machine.name).ok_or("it is gone")?;
+        let id = self.find(&run.machine).ok_or("it is gone")?;
         let machine = self.cloud.get(id);
         if machine.lifecycle() != Lifecycle::Up {
             return Err(format!("it is {:?}", machine.lifecycle()));
