@@ -136,7 +136,8 @@ pub enum KeepReason {
     RecentlyUsed {
         /// Time since then.
         idle_for: Seconds,
-        /// The pool's idle timeout.
+        /// The pool's idle timeout. Recordings of earlier versions have its former name.
+        #[serde(alias = "grace_period", alias = "gracePeriod")]
         idle_timeout: Seconds,
     },
     /// The queue runner was started a short while ago and may not know all its steps yet.
