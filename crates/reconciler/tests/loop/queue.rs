@@ -275,7 +275,9 @@ fn a_status_that_is_older_than_the_last_one_is_ignored() {
         assert_eq!(harness.file, ["farm-0"], "{seconds}");
         let set_right = [set + 2, set + 3]
             .map(|time| status(&harness, 0, time.saturating_add_signed(-seconds), 0));
-        set_right.iter().for_each(|status| harness.queue_is(status));
+        for status in &set_right {
+            harness.queue_is(status);
+        }
         assert!(harness.file.is_empty(), "{seconds}");
     }
 }

@@ -162,7 +162,7 @@ fn a_stopped_machine_keeps_its_record_and_its_disk() {
 #[test]
 fn a_machine_whose_start_timed_out_may_run() {
     let mut pool = pool();
-    pool.idle_action = planner::IdleAction::Stop;
+    pool.idle_action = IdleAction::Stop;
     let mut harness = Harness::with_ready_machine(pool);
     harness.queue(0, &[Harness::listed(0, 0)]);
     harness.queue(0, &[Harness::disabled(0, 0)]);
@@ -172,7 +172,7 @@ fn a_machine_whose_start_timed_out_may_run() {
     harness.pass(10);
     harness.queue(1, &[]);
     harness.end(Operation::Start, 0, Err(error(OperationErrorKind::TimedOut, "no answer")));
-    let state = |harness: &Harness| harness.disk.records[&crate::harness::name(0)].machine.state;
+    let state = |harness: &Harness| harness.disk.records[&name(0)].machine.state;
     assert_eq!(state(&harness), MachineState::Starting);
     harness.list(&[off]);
     assert_eq!(state(&harness), MachineState::Stopped);
