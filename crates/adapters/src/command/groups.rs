@@ -133,6 +133,7 @@ pub(crate) fn set_reaper(mut reaper: ChildStdin) -> io::Result<()> {
 }
 
 /// The reaper ends this process at `at`, unless it receives a later time before.
+#[cfg_attr(not(feature = "lease"), allow(dead_code, reason = "only leases end"))]
 pub(crate) fn limit_life(at: Uptime) {
     registry().tell_reaper(&format!("={}\n", at.0.as_millis()));
 }

@@ -36,6 +36,7 @@ pub(super) fn read(root: &Attrs<'_>) -> Option<LeaseSettings> {
 }
 
 #[cfg(not(feature = "lease"))]
+#[allow(clippy::unnecessary_wraps, reason = "the other one may find none")]
 fn problem(_: &str) -> Option<String> {
     Some("this program was built without leases (cargo feature `lease`); remove lease, or use the complete program".to_owned())
 }
