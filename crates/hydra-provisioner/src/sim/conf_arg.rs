@@ -121,7 +121,7 @@ mod tests {
             ("c.nix,poll=3", "unknown setting `poll`; there are interval, farm and policy"),
             (
                 "c.nix,policy=best",
-                "policy is \"best\", must be one of original, ci-runners, machine-per-job, cluster-autoscaler, fixed-farm",
+                "policy is \"best\", must be one of original, original-by-second, ci-runners, machine-per-job, cluster-autoscaler, fixed-farm",
             ),
         ] {
             assert_eq!(text.parse::<ConfArg>().unwrap_err(), message);
