@@ -37,9 +37,10 @@ class Cloud:
 
     places: list[str] = []
     tag = "farm"
-    # Further options of the configuration, of each type, and of its provider.
+    # Further options of the configuration, of each type (`billing`: for the charges of the cloud), and of its provider.
     options: dict = {}
     type_options: dict = {}
+    billing: dict = {}
     provider_options: dict = {}
 
     def __init__(self, name: str, program: Path, folder: Path) -> None:
@@ -92,7 +93,7 @@ class Cloud:
 
     def configure(self, machines: dict[str, int]) -> None:
         types = {
-            name: {"provider": self.provider(turn), "minMachines": count, "maxMachines": count, **self.type_options}
+            name: {"provider": self.provider(turn), "minMachines": count, "maxMachines": count, **self.billing, **self.type_options}
             for turn, (name, count) in enumerate(machines.items())
         }
         config = {
@@ -211,11 +212,8 @@ class Cloud:
 class Hetzner(Cloud):
     places = ["fsn1", "nbg1", "hel1"]
     token = {"authorization": "Bearer test-token"}
-
-    def __init__(self, name: str, program: Path, folder: Path) -> None:
-        super().__init__(name, program, folder)
-        # Near the end of the paid hour: otherwise idle machines would be kept.
-        request(f"{self.url}/age", 3300)
+    # Otherwise idle machines are kept until the end of the paid hour.
+    billing = {"useWhilePaid": "1h", "keepWhilePaid": "1h"}
 
     def provider(self, turn: int) -> dict:
         return {

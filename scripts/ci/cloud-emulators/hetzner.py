@@ -6,13 +6,12 @@
 and `code` (an answer without effect), `lost` (the effect happens, the answer breaks off), `reset` (neither), `seconds`
 (waits, before anything else), `late` (waits so many seconds after the effect), `vanish` (the server is deleted first). `POST /lag` takes the
 seconds for which a list does not have a new server yet. `POST /kill` takes `{pid, at, after}`: that process is killed at the so many-th request
-from now on, before or after its effect. `POST /age` takes the seconds that every server is to be old. `GET /requests` tells which requests came, `METHOD PATH` each, and the names of all servers
+from now on, before or after its effect. `GET /requests` tells which requests came, `METHOD PATH` each, and the names of all servers
 that were ever made.
 """
 
 import asyncio
 import contextlib
-import datetime
 import json
 import os
 import re
@@ -53,8 +52,6 @@ for number, name in enumerate(PRICES, 1):
 LABELS: dict[int, dict] = {}
 PLACES: dict[int, str] = {}
 USER_DATA: dict[str, str] = {}
-# Age of every server in seconds, if set.
-AGE: list[int] = []
 # When each server was made, and the names of all that ever were.
 MADE: dict[int, float] = {}
 MADE_NAMES: list[str] = []
@@ -66,9 +63,6 @@ def server_with_labels(row) -> dict:
     server = plain_server(row)
     server["labels"] = LABELS.get(row.id, {})
     server["location"] = LOCATIONS[PLACES.get(row.id, "fsn1")]
-    if AGE:
-        created = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=AGE[0])
-        server["created"] = created.isoformat(timespec="seconds")
     return server
 
 
@@ -186,8 +180,6 @@ class Wrapper:
                 self.ignores_labels = any(rule.get("ignore_labels") for rule in self.rules)
             case "POST", "/lag":
                 self.lag_seconds = json.loads(body)
-            case "POST", "/age":
-                AGE[:] = [json.loads(body)]
             case "POST", "/kill":
                 self.kill, self.requests = json.loads(body), []
             case "GET", "/requests":
