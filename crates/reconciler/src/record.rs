@@ -54,6 +54,10 @@ pub struct Record {
     /// more.
     #[serde(skip)]
     pub touched: Sequence,
+    /// The moment when its last creation or start ended, unless that certainly failed: only a newer listing counts what the
+    /// machine uses of its host.
+    #[serde(skip)]
+    pub began: Sequence,
     /// The steps that the queue runner last counted for it, in this run.
     #[serde(skip)]
     pub built: Option<StepsBuilt>,
@@ -106,6 +110,7 @@ impl Record {
             is_published_in_history: false,
             adopted_at: None,
             touched: Sequence(0),
+            began: Sequence(0),
             built: None,
             drains: 0,
         }

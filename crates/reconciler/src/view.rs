@@ -103,7 +103,6 @@ impl Record {
         let begins = self.machine.memory.under_way.is_some_and(|under_way| {
             matches!(under_way.operation, Operation::Create | Operation::Start)
         });
-        let began = self.booting_since.is_some() && self.touched > provider.listed;
-        begins || began
+        begins || self.began > provider.listed
     }
 }

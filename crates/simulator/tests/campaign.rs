@@ -290,6 +290,15 @@ fn a_loop_that_keeps_its_first_configuration_is_found() {
     expect_bug_found(Planted { filter, ..Planted::NOTHING }, Rule::MaxMachines);
 }
 
+/// Machines are created and started without a look at what their host has room for.
+#[test]
+fn a_planner_that_ignores_the_room_of_hosts_is_found() {
+    fn squeezes(policy: &Policy, snapshot: &Snapshot) -> Plan {
+        planner::plan(policy, &Snapshot { resources: Vec::new(), ..snapshot.clone() })
+    }
+    expect_found(squeezes, Rule::HostRoom);
+}
+
 /// Idle machines are kept for hours.
 #[test]
 fn a_planner_that_keeps_idle_machines_for_hours_is_found() {

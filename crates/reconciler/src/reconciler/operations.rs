@@ -171,11 +171,15 @@ impl Reconciler {
         let Some(record) = self.records.get_mut(&name) else { return };
         record.machine.memory.under_way = None;
         record.touched = moment;
+        let outcome_is_unknown =
+            matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
+        let begins = matches!(running.operation, Operation::Create | Operation::Start);
+        if begins && (result.is_ok() || outcome_is_unknown) {
+            record.began = moment;
+        }
         self.storage.touch(&name);
         self.changed |= running.operation != Operation::KeepAlive || result.is_err();
         self.changed |= std::mem::take(&mut self.operations.slot_is_wanted);
-        let outcome_is_unknown =
-            matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
         if outcome_is_unknown && let Some(provider) = self.providers.get_mut(&running.provider) {
             provider.ask_soon = true;
         }

@@ -116,6 +116,35 @@ fn room_is_not_used_twice_while_a_machine_is_being_created() {
     assert_eq!(harness.under_way(), ["create farm-1"], "its room is still taken");
 }
 
+/// A warm machine is ready long before the next listing counts it.
+#[test]
+fn room_is_not_used_twice_once_a_machine_is_ready() {
+    for outcome in [Ok(up(0)), Err(error(OperationErrorKind::TimedOut, "no answer"))] {
+        let mut harness = Harness::new(pool());
+        let listing = |machines, free| Listing {
+            machines,
+            resources: vec![planner::Resource {
+                name: "MiB".to_owned(),
+                free,
+                needs: [(MachineType::new(TYPE), 1000)].into(),
+            }],
+            ..Listing::default()
+        };
+        harness.list_as(&Ok(listing(Vec::new(), 1500)));
+        harness.queue(1, &[]);
+        let is_ready = outcome.is_ok();
+        harness.end(Operation::Create, 0, outcome);
+        if is_ready {
+            harness.end(Operation::Deploy, 0, Ok(up(0)));
+        }
+        harness.pass(100);
+        harness.queue(2, &[]);
+        assert_eq!(harness.under_way(), [""; 0], "its room is still taken: {is_ready}");
+        harness.list_as(&Ok(listing(vec![up(0)], 1500)));
+        assert!(harness.under_way().contains(&"create farm-1".to_owned()), "{is_ready}");
+    }
+}
+
 #[test]
 fn needs_that_overflow_leave_no_room() {
     let mut harness = Harness::new(pool());

@@ -62,6 +62,7 @@ impl Knobs {
         let mut more = seed.stream(Purpose::Knobs, 4);
         draw_answer_faults(&mut more, &mut farm.faults);
         let changes = draw_changes(&mut more, farm.faults.until, &policy);
+        draw_rooms(&mut seed.stream(Purpose::Knobs, 5), &policy, &mut farm);
         Self {
             seed: seed.0,
             policy,
@@ -273,6 +274,15 @@ fn draw_clock_faults(rng: &mut Random, faults: &mut Faults) {
     let chance = u32::try_from(rng.below(300_000)).unwrap_or(0);
     if rng.chance(333_333) {
         faults.clock_steps = chance;
+    }
+}
+
+/// In a fifth of the cases, hosts have room for two machines of a type only: for all that `minMachines` may ask for.
+fn draw_rooms(rng: &mut Random, policy: &Policy, farm: &mut Farm) {
+    if rng.chance(200_000) {
+        for kind in policy.pools.keys() {
+            farm.machines.entry(kind.clone()).or_default().room = Some(2);
+        }
     }
 }
 

@@ -86,7 +86,8 @@ impl Shrinking {
                 }
             });
         }
-        let changes: [fn(&mut Knobs); 4] = [
+        let changes: [fn(&mut Knobs); 5] = [
+            |knobs| knobs.farm.machines.values_mut().for_each(|model| model.room = None),
             |knobs| knobs.policy.max_machines = None,
             |knobs| knobs.policy.cost_limits = planner::CostLimits::default(),
             |knobs| knobs.canceled = 0,

@@ -39,6 +39,9 @@ pub struct MachineModel {
     pub tariff: Tariff,
     /// Whether and when the provider interrupts it.
     pub spot: Option<Spot>,
+    /// How many machines of the type run at most, because their host has no room for more; `None`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<u32>,
 }
 
 /// A machine that the provider may interrupt.
@@ -68,6 +71,7 @@ impl Default for MachineModel {
             copy_percent: 30,
             tariff: Tariff::default(),
             spot: None,
+            room: None,
         }
     }
 }
@@ -90,6 +94,7 @@ impl MachineModel {
             copy_percent: _,
             tariff: _,
             spot,
+            room: _,
         } = &mut self;
         let always = [create, boot, first_deploy, redeploy, stop, destroy, drain];
         let reported = restart.iter_mut().chain(restart_deploy);
@@ -129,6 +134,7 @@ impl MachineModel {
             copy_percent: _,
             tariff: _,
             spot,
+            room: _,
         } = self;
         let mut all = vec![
             ("create", create),

@@ -33,6 +33,8 @@ pub enum Rule {
     MaxCreating,
     /// After a failed creation, nothing of its type is created during the back-off.
     BackOff,
+    /// No machine is created or started for which its host has no room, as far as listings can show it.
+    HostRoom,
     /// `maxMachines` of the farm, `maxHourlyCost`, `maxDailyCost`.
     FarmLimits,
     /// A machine is published only once it is ready.
@@ -147,6 +149,7 @@ impl fmt::Display for Rule {
             Self::MaxMachines => "maxMachines",
             Self::MaxCreating => "maxCreating",
             Self::BackOff => "wait after a creation that failed",
+            Self::HostRoom => "keep to the room of hosts",
             Self::FarmLimits => "limits of the farm",
             Self::PublishOnlyReady => "publish only ready machines",
             Self::OneOperationAtATime => "one operation at a time",

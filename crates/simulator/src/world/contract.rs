@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use planner::{
     Machine, MachineName, MachineState, MachineType, MachinesFile, MachinesFileEntry, QueueStatus,
-    Tag,
+    Resource, Tag,
 };
 use reconciler::{Listing, ProviderId, Published};
 
@@ -54,7 +54,18 @@ impl SimWorld {
         let addresses = machines.iter().filter_map(|machine| machine.address.as_ref());
         self.provisioner.hosts.extend(addresses.filter_map(Host::at));
         self.make_listing_wrong(provider, &mut machines);
-        Ok(Listing { machines, ..Listing::default() })
+        let resources = self.room_of(&MachineType::new(&provider.0)).into_iter().collect();
+        Ok(Listing { machines, resources, ..Listing::default() })
+    }
+
+    /// The room for machines of a type on their host, if it is limited.
+    fn room_of(&self, kind: &MachineType) -> Option<Resource> {
+        let room = self.farm.machines.get(kind)?.room?;
+        Some(Resource {
+            name: format!("machines on the host's {room}"),
+            free: u64::from(room).saturating_sub(self.running_of(kind)),
+            needs: [(kind.clone(), 1)].into(),
+        })
     }
 
     /// Wrong host names, machines of others, and a machine that is listed twice.

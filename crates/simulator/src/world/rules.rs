@@ -73,6 +73,40 @@ impl SimWorld {
         self.checker.violated(now, Rule::ReleaseIdle, what);
     }
 
+    /// Machines that have not ended on their host: they use its room.
+    pub(super) fn running_of(&self, kind: &MachineType) -> u64 {
+        let of_kind = self.machines().filter(|machine| machine.kind == *kind);
+        let running = of_kind.filter(|machine| match machine.lifecycle() {
+            Lifecycle::Creating
+            | Lifecycle::Starting
+            | Lifecycle::Up
+            | Lifecycle::Unreachable
+            | Lifecycle::Stopping
+            | Lifecycle::Terminating => true,
+            Lifecycle::Stopped | Lifecycle::Failed | Lifecycle::Gone => false,
+        });
+        running.count() as u64
+    }
+
+    /// Whether the host has room for one more machine. The provisioner knows it from listings: once they have been right
+    /// for some time, it must not ask for more.
+    pub(super) fn has_room(&mut self, kind: &MachineType) -> bool {
+        let Some(room) = self.farm.machines.get(kind).and_then(|model| model.room) else {
+            return true;
+        };
+        let running = self.running_of(kind);
+        let has_room = running < u64::from(room);
+        let now = self.now();
+        let listings = Millis(3 * self.farm.cycle.list_interval.0);
+        let since = self.farm.faults.until + listings + self.limits.create_timeout;
+        if now > since {
+            self.checker.expect(now, has_room, Rule::HostRoom, || {
+                format!("another machine of {kind}, of which {running} run and {room} have room")
+            });
+        }
+        has_room
+    }
+
     fn check_one_at_a_time(&mut self, task: OperationId, machine: &Machine) {
         let now = self.now();
         let others =

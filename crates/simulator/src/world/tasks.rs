@@ -214,9 +214,8 @@ impl SimWorld {
         let in_trouble = self.in_trouble();
         let faults = &self.farm.faults;
         let refused = in_trouble && self.provisioner.rng.chance(faults.no_capacity);
-        if refused || self.has_drought(&machine_type) {
-            let message = "the provider has no capacity".to_owned();
-            return (ANSWER, Then::Fail(OperationErrorKind::Capacity, message));
+        if refused || self.has_drought(&machine_type) || !self.has_room(&machine_type) {
+            return no_capacity();
         }
         let listed_after = if in_trouble {
             self.provisioner.rng.sample(&self.farm.faults.listed_after)
@@ -249,12 +248,12 @@ impl SimWorld {
     fn start(&mut self, id: MachineId) -> Next {
         let machine = self.cloud.get(id);
         match machine.lifecycle() {
-            Lifecycle::Stopped if self.has_drought(&machine.kind) => {
-                let message = "the provider has no capacity".to_owned();
-                (ANSWER, Then::Fail(OperationErrorKind::Capacity, message))
-            }
+            Lifecycle::Stopped if self.has_drought(&machine.kind) => no_capacity(),
             Lifecycle::Stopped => {
                 let kind = machine.kind.clone();
+                if !self.has_room(&kind) {
+                    return no_capacity();
+                }
                 self.cloud.usage_mut(&kind).started += 1;
                 self.boot(id);
                 self.check_number_of(&kind);
@@ -342,6 +341,11 @@ impl SimWorld {
         self.expect(id, delay, Transition::Gone);
         (delay, Then::Again)
     }
+}
+
+fn no_capacity() -> Next {
+    let message = "the provider has no capacity".to_owned();
+    (ANSWER, Then::Fail(OperationErrorKind::Capacity, message))
 }
 
 fn fail(delay: Millis, message: &str) -> Next {
