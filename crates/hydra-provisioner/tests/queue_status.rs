@@ -92,6 +92,7 @@ fn a_machine_whose_outputs_are_being_copied_stays() {
     assert_eq!(code, 0);
     assert!(busy.iter().any(|line| line.starts_with("farm-0: keep")), "{busy:?}");
     status["nrActiveSteps"] = 0.into();
+    status["nrStepsCopyingFrom"] = 0.into();
     let (_, idle) = plan(&farm(&machines, &status));
     assert!(idle.iter().any(|line| line.starts_with("farm-0: destroy")), "{idle:?}");
 }
