@@ -79,4 +79,4 @@ pub use snapshot::{
 };
 pub use spending::{Charged, Paid, Spent};
 pub use store_uri::StoreUri;
-pub use time::{Seconds, Timestamp};
+pub use time::{Seconds, Timestamp, earliest};

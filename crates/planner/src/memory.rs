@@ -233,6 +233,14 @@ pub struct Missing {
     pub patience: Seconds,
 }
 
+impl Missing {
+    /// How long it has been missing at `now`, if that is longer than a listing may lag.
+    pub fn vanished_for(self, now: Timestamp) -> Option<Seconds> {
+        let missing_for = now.since(self.since);
+        (missing_for >= self.patience).then_some(missing_for)
+    }
+}
+
 /// An operation on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -93,9 +93,7 @@ impl Observed<'_> {
 
     /// How long its provider has not listed it, if that is longer than a listing may lag.
     pub(crate) fn vanished_for(&self) -> Option<Seconds> {
-        let missing = self.machine.memory.missing?;
-        let missing_for = self.now.since(missing.since);
-        (missing_for >= missing.patience).then_some(missing_for)
+        self.machine.memory.missing?.vanished_for(self.now)
     }
 
     /// How long its operations have failed, if that is too long. A building machine is never given up.

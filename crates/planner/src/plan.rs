@@ -9,6 +9,7 @@ use crate::health::Unhealthy;
 use crate::memory::{Operation, Progress, StepsBuilt};
 use crate::names::{MachineName, MachineType};
 use crate::orders::{Order, OrderKind};
+use crate::policy::defaults;
 use crate::release::ReleaseStep;
 use crate::sizing::{LimitReached, Outdated, Sizing};
 use crate::snapshot::{AcceptsJobs, DemandKey};
@@ -93,7 +94,8 @@ pub enum KeepReason {
     MuchPaidTimeLeft {
         /// How much.
         left: Seconds,
-        /// The pool's `useWhilePaid`.
+        /// The pool's `useWhilePaid`. Recordings of versions without that setting do not have it.
+        #[serde(default = "defaults::use_while_paid")]
         enough: Seconds,
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
@@ -149,7 +151,8 @@ pub enum KeepReason {
     SomePaidTimeLeft {
         /// How much.
         left: Seconds,
-        /// The pool's `keepWhilePaid`.
+        /// The pool's `keepWhilePaid`. Recordings of versions without that setting do not have it.
+        #[serde(default = "defaults::keep_while_paid")]
         enough: Seconds,
     },
     /// It is off. `stopOnIdle` keeps it until it is needed.

@@ -157,7 +157,7 @@ fn is_default(rotation: &RotationPolicy) -> bool {
     *rotation == RotationPolicy::default()
 }
 
-mod defaults {
+pub(crate) mod defaults {
     use std::num::NonZeroU32;
 
     use crate::time::Seconds;
@@ -170,11 +170,11 @@ mod defaults {
         5
     }
 
-    pub(super) fn use_while_paid() -> Seconds {
+    pub(crate) fn use_while_paid() -> Seconds {
         Seconds::from_minutes(30)
     }
 
-    pub(super) fn keep_while_paid() -> Seconds {
+    pub(crate) fn keep_while_paid() -> Seconds {
         Seconds::from_minutes(10)
     }
 

@@ -5,11 +5,13 @@ use crate::health::Health;
 use crate::observed::{NameIs, Observed};
 use crate::orders::Order;
 use crate::plan::{KeepReason, ReleaseHow, ReleaseReason, Verdict};
-use crate::policy::{IdleAction, PoolPolicy};
+use crate::policy::{IdleAction, PoolPolicy, defaults};
 use crate::sizing::{LimitReached, Outdated};
 use crate::snapshot::{AcceptsJobs, MachineKeys, MachineState, Queue, QueueStatus};
 use crate::time::{Seconds, Timestamp};
 
+/// Machines that are charged by the second have no paid time left, and no setting may count that as enough.
+const LEAST_PAID_TIME: Seconds = Seconds(1);
 /// How long after its start a queue runner may still be reading its queue.
 const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
 /// If a provider still lists a destroyed machine after this long, the destruction is repeated: a listing lags by seconds,
@@ -193,7 +195,8 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
         if context.pool.is_some() && !leaves { AcceptsJobs::Yes } else { AcceptsJobs::No };
 
     // With much paid time left it stays and gets builds: they cost nothing more.
-    let enough = paid_time(context, |pool| pool.use_while_paid);
+    let setting = context.pool.map_or_else(defaults::use_while_paid, |pool| pool.use_while_paid);
+    let enough = setting.max(LEAST_PAID_TIME);
     if left >= enough && !leaves {
         return keep(KeepReason::MuchPaidTimeLeft { left, enough }, accepts_jobs)
             .until(observed.paid_until(enough));
@@ -237,19 +240,13 @@ fn idle(
     }
     let left = observed.paid_time_left;
     // With some paid time left it is not released yet: demand may rise again.
-    let enough = paid_time(context, |pool| pool.keep_while_paid);
+    let setting = context.pool.map_or_else(defaults::keep_while_paid, |pool| pool.keep_while_paid);
+    let enough = setting.max(LEAST_PAID_TIME);
     if left >= enough {
         return keep(KeepReason::SomePaidTimeLeft { left, enough }, AcceptsJobs::No)
             .until(observed.paid_until(enough));
     }
     release_live(context, idle_for)
-}
-
-/// A setting of the type, or its default if the type is no longer configured. Never 0: machines that are charged by the
-/// second have no paid time left.
-fn paid_time(context: &Context<'_>, setting: fn(&PoolPolicy) -> Seconds) -> Seconds {
-    let usual = PoolPolicy::new(Vec::new());
-    setting(context.pool.unwrap_or(&usual)).max(Seconds(1))
 }
 
 /// When the machine last built: by its own idle time or else, if nothing else is known of it, by its type's

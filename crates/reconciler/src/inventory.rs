@@ -350,7 +350,7 @@ impl Record {
     /// Whether its provider has not listed it for longer than a listing may lag.
     fn has_vanished(&self, now: Timestamp) -> bool {
         let memory = &self.machine.memory;
-        let is_over = |missing: Missing| missing.since.after(missing.patience) <= now;
+        let is_over = |missing: Missing| missing.vanished_for(now).is_some();
         memory.under_way.is_none() && memory.missing.is_some_and(is_over)
     }
 

@@ -52,9 +52,9 @@ impl Reconciler {
             match &order.kind {
                 OrderKind::Retry(machine_type) => self.retry(machine_type),
                 OrderKind::Forget(name) => self.forget(name),
-                word => {
+                kind => {
                     self.end_order(&order);
-                    let machine = word.machine().cloned();
+                    let machine = kind.machine().cloned();
                     self.note(machine, None, Happening::OrderOver { order: order.clone() });
                 }
             }
@@ -109,6 +109,6 @@ impl Reconciler {
     }
 }
 
-fn is_one_time(word: &OrderKind) -> bool {
-    matches!(word, OrderKind::Retry(_) | OrderKind::Forget(_))
+fn is_one_time(kind: &OrderKind) -> bool {
+    matches!(kind, OrderKind::Retry(_) | OrderKind::Forget(_))
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::{
     BackOff, Experience, MachineName, MachineType, Order, Plan, Policy, QueueStatus, Seconds,
-    Sequence, Snapshot, Timestamp, plan,
+    Sequence, Snapshot, Timestamp, earliest, plan,
 };
 
 use crate::boundary::{Configuration, Effect, Event};
@@ -334,8 +334,4 @@ impl Reconciler {
         let machine_type = self.records.get(name).map(|r| r.machine.machine_type.clone());
         self.note(Some(name.clone()), machine_type, what);
     }
-}
-
-fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    [one, other].into_iter().flatten().min()
 }
