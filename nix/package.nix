@@ -43,6 +43,8 @@ rustPlatform.buildRustPackage (finalAttrs: {
   cargoLock.lockFile = ../Cargo.lock;
 
   buildNoDefaultFeatures = minimal;
+  # Of all crates of the workspace, the simulator would be built too.
+  cargoBuildFlags = if minimal then [ "--package=hydra-provisioner" ] else [ ];
   # The tests need both; they are those of the complete package.
   doCheck = !minimal;
 

@@ -149,9 +149,9 @@ in
     MACHINES = "${stateDir}/machines"
 
 
-    def write(path: str, text: str) -> None:
+    def write(path: str, text: str, machine=server) -> None:
         """A reader sees the old text or the new one."""
-        server.succeed(f"cat > {path}.new <<'END'\n{text}\nEND", f"mv {path}.new {path}")
+        machine.succeed(f"cat > {path}.new <<'END'\n{text}\nEND", f"mv {path}.new {path}")
 
 
     def queue(

@@ -52,8 +52,7 @@ in
       def both_see(runnable: int) -> None:
           """Both ask the same queue runner."""
           queue(runnable)
-          answer = server.succeed("cat /var/lib/test/status.json")
-          standby.succeed(f"cat > /var/lib/test/new <<'END'\n{answer}\nEND", "mv /var/lib/test/new /var/lib/test/status.json")
+          write("/var/lib/test/status.json", server.succeed("cat /var/lib/test/status.json"), standby)
 
 
       standby.start()

@@ -85,6 +85,24 @@ install_needed() {
   done
 }
 
+need_mmdebstrap() { need mmdebstrap mmdebstrap "makes a root of Debian 13"; }
+
+# Makes a root of Debian 13 with PACKAGES (separated by commas), if it is missing. FUNCTION finishes it. Needs root.
+debian_root() { # ROOT PACKAGES FUNCTION
+  mkdir -p "$(dirname "$1")"
+  (
+    flock 9
+    [ ! -e "$1" ] || exit 0
+    install_needed need_mmdebstrap --yes
+    echo "${0##*/}: making $1, once" >&2
+    rm -rf "$1.building"
+    mmdebstrap --quiet --variant=essential --include="$2" --dpkgopt=force-unsafe-io trixie "$1.building" >/dev/null
+    "$3" "$1.building"
+    # Last, so that an interrupted root counts as incomplete.
+    mv "$1.building" "$1"
+  ) 9>"$1.lock"
+}
+
 # Prepares the installed programs for use.
 prepare_installed() {
   # Debian 13's rustup comes without a toolchain.

@@ -67,7 +67,7 @@ let
   callPackage =
     file: given:
     let
-      function = if builtins.isFunction file then file else import file;
+      function = import file;
       wanted = builtins.intersectAttrs (builtins.functionArgs function) pkgs;
       result = function (wanted // given);
     in

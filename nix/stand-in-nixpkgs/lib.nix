@@ -19,7 +19,6 @@ in
   importTOML = file: builtins.fromTOML (builtins.readFile file);
   makeBinPath = packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
   optionalString = isWanted: text: if isWanted then text else "";
-  optionalAttrs = isWanted: attrs: if isWanted then attrs else { };
   fileset = {
     unions =
       files:

@@ -11,6 +11,10 @@ let
   # A path literal would copy the secret to the store.
   secretFile = quantities.absolutePath;
   names = types.nonEmptyListOf types.nonEmptyStr;
+  architecture = types.enum [
+    "x86_64"
+    "arm64"
+  ];
 
   list =
     type:
@@ -28,12 +32,7 @@ let
       type = types.nonEmptyStr;
       example = "nixos/25.11*";
     };
-    architecture = optional (
-      types.enum [
-        "x86_64"
-        "arm64"
-      ]
-    );
+    architecture = optional architecture;
   };
   instanceRequirements.options = described "${provider}ec2.instanceRequirements." {
     cpus = mkOption {
@@ -46,12 +45,7 @@ let
       default = 0;
       example = "32G";
     });
-    architecture = mkOption {
-      type = types.enum [
-        "x86_64"
-        "arm64"
-      ];
-    };
+    architecture = mkOption { type = architecture; };
   };
   purchaseMix.options = described "${provider}ec2.purchaseMix." {
     base = mkOption {

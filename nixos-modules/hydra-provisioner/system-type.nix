@@ -92,11 +92,10 @@ let
         type = types.listOf types.str;
         default = [ ];
       };
-      memory = mkOption {
+      memory = inMebibytes (mkOption {
         type = mebibytes;
         default = 2048;
-        description = "MiB, or a string such as `\"4G\"`.";
-      };
+      });
       cores = mkOption {
         type = types.ints.positive;
         default = 1;

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 EMULATORS = ROOT / "scripts/ci/cloud-emulators/run"
 TYPES = ["x86_64-linux", "x86_64-linux:kvm", "x86_64-linux:big-parallel", "x86_64-linux:benchmark"]
 STATUS = {"status": "up", "time": "NOW", "uptime": 86400, "nrRunnableSteps": 0, "machineTypes": {}, "machines": {}}
@@ -29,7 +30,7 @@ def request(url: str, body=None, headers=None) -> bytes:
 
 def built_program() -> Path:
     subprocess.run(["cargo", "build", "--quiet", "--locked", "-p", "hydra-provisioner"], cwd=ROOT, check=True)
-    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug/hydra-provisioner"
+    return TARGET / "debug/hydra-provisioner"
 
 
 class Cloud:

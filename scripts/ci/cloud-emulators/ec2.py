@@ -33,10 +33,8 @@ from werkzeug.serving import make_server
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
-from ec2_policy import first_refused
+from ec2_policy import ACCOUNT, REGION, first_refused
 
-ACCOUNT = "123456789012"
-REGION = "eu-central-1"
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
@@ -104,7 +102,7 @@ class Wrapper:
     def check_signatures(self) -> dict:
         """From now on; of a new user that may do everything."""
         iam = iam_backends[ACCOUNT]["aws"]
-        iam.create_user("eu-central-1", "farm")
+        iam.create_user(REGION, "farm")
         iam.put_user_policy("farm", "all", json.dumps(ALL))
         key = iam.create_access_key("farm")
         moto.settings.INITIAL_NO_AUTH_ACTION_COUNT = 0

@@ -7,11 +7,13 @@ import re
 
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
 TAG = "hydra-provisioner:tag"
 
 
-def arn(kind: str, name: str = "new", account: str = "123456789012") -> str:
-    return f"arn:aws:ec2:eu-central-1:{account}:{kind}/{name}"
+def arn(kind: str, name: str = "new", account: str = ACCOUNT) -> str:
+    return f"arn:aws:ec2:{REGION}:{account}:{kind}/{name}"
 
 
 def requested_tags(form: dict, kind: str) -> dict:
@@ -34,13 +36,12 @@ def needed_by_run(form: dict) -> list[tuple[str, str, dict]]:
         needed.append(("RunInstances", arn(kind), {f"aws:RequestTag/{TAG}": tags.get(TAG, "")}))
         if tags:
             needed.append(("CreateTags", arn(kind), {"ec2:CreateAction": "RunInstances"}))
-    used = [("image", form["ImageId"], "")]
-    used += [("subnet", "subnet-1", "123456789012"), ("network-interface", "new", "123456789012"), ("security-group", "sg-1", "123456789012")]
+    used = [arn("image", form["ImageId"], account=""), arn("subnet", "subnet-1"), arn("network-interface"), arn("security-group", "sg-1")]
     if "KeyName" in form:
-        used.append(("key-pair", form["KeyName"], "123456789012"))
+        used.append(arn("key-pair", form["KeyName"]))
     if form.get("InstanceMarketOptions.MarketType") == "spot":
-        used.append(("spot-instances-request", "new", "123456789012"))
-    return needed + [("RunInstances", arn(*one), {}) for one in used]
+        used.append(arn("spot-instances-request"))
+    return needed + [("RunInstances", one, {}) for one in used]
 
 
 def needed(action: str, form: dict, tags_of) -> list[tuple[str, str, dict]]:
@@ -66,5 +67,5 @@ def first_refused(policy: dict, service: str, action: str, form: dict, tags_of) 
         # A condition on a key that is absent is not met; moto takes it as met.
         context = {"ec2:CreateAction": "", f"aws:RequestTag/{TAG}": "", f"aws:ResourceTag/{TAG}": "", **context}
         if not any(allows(statement, f"{service}:{one}", resource, context) for statement in policy["Statement"]):
-            return f"User: arn:aws:iam::123456789012:user/farm is not authorized to perform: {service}:{one} on resource: {resource}"
+            return f"User: arn:aws:iam::{ACCOUNT}:user/farm is not authorized to perform: {service}:{one} on resource: {resource}"
     return None
