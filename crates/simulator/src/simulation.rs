@@ -98,12 +98,17 @@ impl Simulation {
 
     /// Runs until the farm is at rest, at `limit` at the latest. Returns whether it is at rest.
     pub fn run_until(&mut self, limit: Millis) -> bool {
+        self.run_until_with(limit, |_| ())
+    }
+
+    /// Like [`Self::run_until`], with a check of the world at each look.
+    pub(crate) fn run_until_with(&mut self, limit: Millis, check: impl Fn(&mut SimWorld)) -> bool {
         while self.world.now() < limit {
             let next = self.world.now() + REST_LOOK_INTERVAL;
             // There may be long times without any event.
             let next = next.max(self.world.next_event_at().unwrap_or(limit)).min(limit);
             self.world.advance_to(next);
-            self.world.check_idle_machines();
+            check(&mut self.world);
             if self.is_at_rest() {
                 return true;
             }

@@ -58,7 +58,8 @@ impl Knobs {
         let mut policy = draw_policy(&mut rng);
         let mut farm = draw_farm(&mut rng, &policy);
         draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
-        draw_clock_faults(&mut seed.stream(Purpose::Knobs, 3), &mut farm.faults);
+        let mut clocks = seed.stream(Purpose::Knobs, 3);
+        farm.faults.clock_steps = rare_chance(&mut clocks, 300_000);
         let mut more = seed.stream(Purpose::Knobs, 4);
         draw_answer_faults(&mut more, &mut farm.faults);
         let changes = draw_changes(&mut more, farm.faults.until, &policy);
@@ -269,12 +270,10 @@ fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
     }
 }
 
-/// Clocks are set in a third of the cases.
-fn draw_clock_faults(rng: &mut Random, faults: &mut Faults) {
-    let chance = u32::try_from(rng.below(300_000)).unwrap_or(0);
-    if rng.chance(333_333) {
-        faults.clock_steps = chance;
-    }
+/// In a third of the cases a chance below `most`, in millionths.
+fn rare_chance(rng: &mut Random, most: u64) -> u32 {
+    let chance = u32::try_from(rng.below(most)).unwrap_or(0);
+    if rng.chance(333_333) { chance } else { 0 }
 }
 
 /// In a fifth of the cases, hosts have room for two machines of a type only: for all that `minMachines` may ask for.
@@ -288,10 +287,7 @@ fn draw_rooms(rng: &mut Random, policy: &Policy, farm: &mut Farm) {
 
 /// Old or wrong answers, and a database that loses its last transactions: each in a third of the cases.
 fn draw_answer_faults(rng: &mut Random, faults: &mut Faults) {
-    let mut some = |most: u64| {
-        let chance = u32::try_from(rng.below(most)).unwrap_or(0);
-        if rng.chance(333_333) { chance } else { 0 }
-    };
+    let mut some = |most: u64| rare_chance(rng, most);
     faults.stale_status = some(300_000);
     faults.frozen_status = some(50_000);
     faults.foreign_machines = some(300_000);

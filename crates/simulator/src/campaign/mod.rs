@@ -9,7 +9,7 @@ use reconciler::Planner;
 
 use crate::engine::{Millis, Seed};
 use crate::simulation::Simulation;
-use crate::world::{Planted, Rule, Violation};
+use crate::world::{Planted, Rule, SimWorld, Violation};
 pub use knobs::Knobs;
 pub use shrink::{Shrunk, shrink};
 
@@ -51,7 +51,7 @@ pub fn run(knobs: Knobs, planted: Planted) -> Trial {
     let trouble_ends = knobs.farm.faults.until;
     simulation.advance(trouble_ends);
     let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
-    if !simulation.run_until(limit) {
+    if !simulation.run_until_with(limit, SimWorld::check_idle_machines) {
         let plan = simulation.world().reconciler().map(|it| it.plan().to_string());
         let plan = plan.unwrap_or_default();
         let what = format!("still waits for: {}\n{plan}", simulation.what_it_waits_for());

@@ -70,11 +70,13 @@ impl Shrinking {
                 knobs.farm.incidents.remove(at);
             });
         }
-        for at in (0..self.shrunk.trial.knobs.changes.len()).rev() {
-            has_removed |= self.try_change(|knobs| {
-                knobs.changes.remove(at);
-            });
-        }
+        // The last configuration has all machine types again, so it goes last.
+        let changes = self.shrunk.trial.knobs.changes.len();
+        has_removed |= (1..=changes).rev().any(|count| {
+            self.try_change(|knobs| {
+                knobs.changes.drain(..count);
+            })
+        });
         for machine_type in self.shrunk.trial.knobs.policy.pools.clone().into_keys() {
             if self.shrunk.trial.knobs.policy.pools.len() == 1 {
                 break;

@@ -59,8 +59,8 @@ pub struct QueueRunner {
     builders: BTreeMap<Host, Builder>,
     /// REST: the connected builders, in the order in which they are tried.
     joined: Vec<Host>,
-    /// Host names of machines that are not the provisioner's.
-    names: BTreeMap<Host, String>,
+    /// Host names of machines, as text and as the planner reads them.
+    names: BTreeMap<Host, (String, planner::Host)>,
     tallies: Vec<Tally>,
     /// REST: the queues by system, in the order of their last sort.
     systems: Systems,
@@ -330,7 +330,7 @@ impl QueueRunner {
 
     /// Changes the host name that the status shows for `host`.
     pub fn name_host(&mut self, host: Host, name: &str) {
-        self.names.insert(host, name.to_owned());
+        self.names.insert(host, (name.to_owned(), planner::Host::new(name)));
     }
 
     /// Whether the queue runner would assign steps to `host`.

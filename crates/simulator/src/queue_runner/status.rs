@@ -101,14 +101,15 @@ impl QueueRunner {
 
     fn host(&self, host: Host) -> planner::Host {
         match (self.names.get(&host), self.settings.protocol) {
+            (Some((_, name)), _) => name.clone(),
             (None, Protocol::Classic) => host.ip().into(),
-            _ => planner::Host::new(self.key(host)),
+            (None, Protocol::Rest) => planner::Host::new(host.name()),
         }
     }
 
     pub(super) fn key(&self, host: Host) -> String {
         match (self.names.get(&host), self.settings.protocol) {
-            (Some(name), _) => name.clone(),
+            (Some((name, _)), _) => name.clone(),
             (None, Protocol::Classic) => host.address(),
             (None, Protocol::Rest) => host.name(),
         }

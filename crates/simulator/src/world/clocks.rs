@@ -29,6 +29,11 @@ impl SimWorld {
         self.provisioner_epoch().at(self.now())
     }
 
+    /// The time by the queue runner's clock.
+    pub(super) fn queue_runner_time(&self) -> Timestamp {
+        Farm::EPOCH.at(self.now()).shifted(self.clocks.queue_runner)
+    }
+
     /// Virtual time zero by the provisioner's clock.
     pub(super) fn provisioner_epoch(&self) -> Epoch {
         Epoch(Farm::EPOCH.0.shifted(self.clocks.provisioner))
@@ -78,7 +83,7 @@ impl SimWorld {
         let now = self.now();
         let Clocks { provisioner, queue_runner, .. } = self.clocks;
         Queue {
-            time: Some(Farm::EPOCH.at(now).shifted(queue_runner)),
+            time: Some(self.queue_runner_time()),
             clock_offset_seconds: queue_runner - provisioner,
             ..self.queue_runner.status(now, self.provisioner_epoch())
         }

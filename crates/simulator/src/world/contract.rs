@@ -129,7 +129,7 @@ impl SimWorld {
             });
             let id = self.cloud.find(&entry.machine.name);
             // What happened to it after the transactions that were lost shows only in a listing.
-            let is_forgotten = self.provisioner.forgotten.contains(&entry.machine.name);
+            let is_forgotten = !self.provisioner.can_know(&entry.machine.name);
             let ready = is_forgotten || id.is_none_or(|id| self.cloud.get(id).deployed);
             self.checker.expect(now, ready, Rule::PublishOnlyReady, || {
                 format!(

@@ -40,7 +40,7 @@ pub struct Faults {
     pub log_fails: u32,
     /// The provisioner is killed within five minutes, between two effects, with all running operations.
     pub killed: u32,
-    /// The clock of the provisioner or of the queue runner is set within half an hour, by up to two hours.
+    /// The clock of the provisioner or of the queue runner is set within five minutes, by up to two hours.
     pub clock_steps: u32,
     /// The provider has no capacity.
     pub no_capacity: u32,

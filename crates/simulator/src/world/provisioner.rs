@@ -65,7 +65,7 @@ pub(super) struct Provisioner {
     /// The state before each recent transaction, in order.
     earlier: VecDeque<(Millis, State)>,
     /// Machines with lost records that were not listed since.
-    pub(super) forgotten: BTreeSet<MachineName>,
+    forgotten: BTreeSet<MachineName>,
     /// Whether records were ever lost.
     pub(super) has_forgotten: bool,
     /// Cycles of its loop in which it could make a plan.
@@ -126,8 +126,8 @@ impl Provisioner {
 
     /// What was recorded since `from` is not on disk.
     fn lose_transactions(&mut self, from: Millis) {
-        let earlier = std::mem::take(&mut self.earlier).into_iter();
-        let Some((_, state)) = earlier.into_iter().find(|(at, _)| *at >= from) else { return };
+        let mut earlier = std::mem::take(&mut self.earlier).into_iter();
+        let Some((_, state)) = earlier.find(|(at, _)| *at >= from) else { return };
         let lost = std::mem::replace(&mut self.durable, state).records.into_iter();
         let lost = lost.filter(|record| !self.durable.records.contains(record));
         self.forgotten.extend(lost.map(|record| record.machine.name));
@@ -423,13 +423,12 @@ impl SimWorld {
     /// A status counts for releases from the moment when it is delivered.
     fn note_status_moment(&mut self, event: &LoopEvent) {
         if let LoopEvent::Queue { question, status } = event
-            && let asked @ Some(_) = self.provisioner.asked.remove(&question.0)
+            && let Some(asked) = self.provisioner.asked.remove(&question.0)
         {
-            let took = asked.map_or(Millis::ZERO, |asked| self.engine.now().since(asked.at));
+            let took = self.engine.now().since(asked.at);
             let provisioner = &mut self.provisioner;
             provisioner.latency = took.min(provisioner.latency + Millis::from_seconds(1));
-            let is_up = matches!(status, QueueStatus::Up(_));
-            self.provisioner.status_asked = asked.filter(|_| is_up);
+            provisioner.status_asked = matches!(status, QueueStatus::Up(_)).then_some(asked);
         }
     }
 
@@ -453,7 +452,7 @@ impl SimWorld {
                 self.tell(LoopEvent::Published { publication, result });
             }
             Effect::Record { batch, changes } => {
-                if self.farm.faults.transactions_lost > 0 {
+                if self.in_trouble() && self.farm.faults.transactions_lost > 0 {
                     let now = self.now();
                     self.provisioner.note_transaction(now);
                 }

@@ -7,7 +7,7 @@ use reconciler::{OperationErrorKind, OperationId};
 use super::SimWorld;
 use super::checker::Rule;
 use super::contract::is_foreign;
-use crate::cloud::Lifecycle;
+use crate::cloud::{Lifecycle, SimMachine};
 use crate::engine::Millis;
 
 /// Maximum age of the answer on which a builder is stopped, in addition to the usual latency: slightly more than the planner
@@ -49,24 +49,26 @@ impl SimWorld {
     }
 
     /// Idle machines that nothing keeps are released within the longest idle timeout, the queue runner's warm-up, a paid
-    /// hour, the time limits of a release, and some polls. Faults must be over.
-    pub fn check_idle_machines(&mut self) {
+    /// hour, the time limits of a release, and some polls. Faults must be over. Only for our own planner:
+    /// comparators keep idle machines on purpose.
+    pub(crate) fn check_idle_machines(&mut self) {
         let now = self.now();
         if self.in_trouble() || !self.queue_runner_is_up {
             return;
         }
-        let timeouts = self.policy.pools.values().map(|pool| match pool.idle_timeout {
-            IdleTimeout::After(length) => Millis::from_seconds(length.0),
-            IdleTimeout::Auto => LONGEST_START,
+        let timeouts = self.policy.pools.values().map(|pool| {
+            let timeout = match pool.idle_timeout {
+                IdleTimeout::After(length) => Millis::from_seconds(length.0),
+                IdleTimeout::Auto => LONGEST_START,
+            };
+            timeout.max(Millis::from_seconds(pool.keep_last.0))
         });
         let releases = Millis(2 * self.limits.release_timeout.0);
         let polls = Millis(IDLE_POLLS * self.farm.cycle.interval.0);
         let longest = timeouts.max().unwrap_or_default() + WARM_UP + PAID_HOUR + releases + polls;
         let since = self.farm.faults.until.max(self.queue_runner.started_at());
-        let idle =
-            self.probe.idle_since().map(|(kind, at)| (kind.clone(), now.since(at.max(since))));
-        let idle: Vec<_> = idle.filter(|(_, idle_for)| *idle_for > longest).collect();
-        let Some((kind, idle_for)) = idle.first() else { return };
+        let mut idle = self.probe.idle_since().map(|(kind, at)| (kind, now.since(at.max(since))));
+        let Some((kind, idle_for)) = idle.find(|(_, idle_for)| *idle_for > longest) else { return };
         let plan = self.reconciler().map(|reconciler| reconciler.plan().to_string());
         let plan = plan.unwrap_or_default();
         let what = format!("machines of {kind} have been idle for {idle_for}\n{plan}");
@@ -153,18 +155,21 @@ impl SimWorld {
         });
     }
 
+    /// The machines that count against limits: they run or are being created, and the provisioner can know it.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &SimMachine> {
+        self.machines().filter(|machine| {
+            let runs = matches!(
+                machine.lifecycle(),
+                Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable
+            );
+            runs && self.provisioner.can_know(&machine.name)
+        })
+    }
+
     pub(super) fn check_number_of(&mut self, kind: &MachineType) {
         let now = self.now();
         let most = self.policy.pools.get(kind).map_or(0, |pool| pool.max_machines) as usize;
-        let of_kind = self.machines().filter(|machine| machine.kind == *kind);
-        let of_kind = of_kind.filter(|machine| self.provisioner.can_know(&machine.name));
-        let running = of_kind.filter(|machine| {
-            matches!(
-                machine.lifecycle(),
-                Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable
-            )
-        });
-        let running = running.count();
+        let running = self.counted().filter(|machine| machine.kind == *kind).count();
         self.checker.expect(now, running <= most, Rule::MaxMachines, || {
             format!("{running} machines of {kind} run, {most} are allowed")
         });
@@ -211,7 +216,7 @@ impl SimWorld {
             format!("{operation} {name} on a status that was asked for before it was unlisted")
         });
         // Its state after the transactions that were lost shows only in a listing.
-        if self.provisioner.forgotten.contains(name) {
+        if !self.provisioner.can_know(name) {
             return self.check_idle(machine, "released");
         }
         let listed = self.file.contains_key(&host);

@@ -103,16 +103,8 @@ impl SimWorld {
 
     /// The types of all other machines that run or are being requested.
     fn running_or_asked_for(&self, machine: &Machine) -> Vec<MachineType> {
-        let runs = |lifecycle| {
-            matches!(
-                lifecycle,
-                Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable
-            )
-        };
-        let running = self.machines().filter(|other| runs(other.lifecycle()));
-        let running = running.filter(|other| self.provisioner.can_know(&other.name));
         let mut all: std::collections::BTreeMap<_, _> =
-            running.map(|other| (other.name.clone(), other.kind.clone())).collect();
+            self.counted().map(|other| (other.name.clone(), other.kind.clone())).collect();
         let asked = self.tasks.values().filter(|run| run.operation == Operation::Create);
         all.extend(asked.map(|run| (run.machine.name.clone(), run.machine.machine_type.clone())));
         all.remove(&machine.name);

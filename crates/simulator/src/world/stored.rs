@@ -52,9 +52,9 @@ impl SimWorld {
 
     /// Whether the queue runner's clock was set back by just the age of an answer of `at`: nothing tells it from a live one.
     fn looks_live(&self, queue: &Queue, at: Millis) -> bool {
-        let is_old = self.now().since(at) > LIVE;
-        let live = self.fresh_answer().time.zip(queue.time);
-        is_old && live.is_some_and(|(live, stored)| live.0.abs_diff(stored.0) <= LIVE.0 / 1000)
+        let live = self.queue_runner_time();
+        let is_near = |stored: Timestamp| live.0.abs_diff(stored.0) <= LIVE.0 / 1000;
+        self.now().since(at) > LIVE && queue.time.is_some_and(is_near)
     }
 }
 
