@@ -10,13 +10,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use adapters::config::parse;
-use adapters::providers::{Outcome, Provider, ProviderContext, build};
+use adapters::providers::{Provider, ProviderContext, build};
 use planner::{Machine, MachineName, MachineState, MachineType, Money, Tag};
 use reconciler::OperationErrorKind;
 use reconciler::conformance;
 use serde_json::{Value, json};
 
-use direct::Direct;
+use direct::{Direct, refused};
 use emulator::Emulator;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -62,9 +62,12 @@ impl Project {
 
     /// A provider that remembers nothing, as after a restart.
     fn provider_of(&self, tag: &str, types: &[&str]) -> Box<dyn Provider> {
-        let config = parse(&self.config(types)).unwrap();
+        self.provider_with(tag, &self.config(types))
+    }
+
+    fn provider_with(&self, tag: &str, config: &Value) -> Box<dyn Provider> {
         let context = ProviderContext { tag: Tag::new(tag), state_dir: self.path("state") };
-        build(&context, &config.providers).unwrap()
+        build(&context, &parse(config).unwrap().providers).unwrap()
     }
 
     fn provider(&self) -> Box<dyn Provider> {
@@ -348,8 +351,7 @@ fn prices_are_known_in_dollars() {
     let mut config = project.config(&["x86_64-linux"]);
     let mut priced = |rate: Value| {
         config["systemTypes"]["x86_64-linux"]["provider"]["hcloud"]["exchangeRate"] = rate;
-        let context = ProviderContext { tag: Tag::new("farm"), state_dir: project.path("state") };
-        let provider = build(&context, &parse(&config).unwrap().providers).unwrap();
+        let provider = project.provider_with("farm", &config);
         provider.list(LIMIT).unwrap();
         let most = provider.prices()[&x86()];
         (provider, most)
@@ -369,14 +371,7 @@ fn a_trial_reads_what_the_settings_name() {
     let tried = |change: &dyn Fn(&mut Value)| {
         let mut config = project.config(&["x86_64-linux"]);
         change(&mut config["systemTypes"]["x86_64-linux"]["provider"]["hcloud"]);
-        let context = ProviderContext { tag: Tag::new("farm"), state_dir: project.path("state") };
-        let provider = build(&context, &parse(&config).unwrap().providers).unwrap();
-        let tried = provider.try_calls(LIMIT).into_iter();
-        let refused = tried.filter_map(|one| match one.outcome {
-            Outcome::Refused(why) => Some(format!("{}: {why}", one.what)),
-            Outcome::Allowed | Outcome::Skipped(_) => None,
-        });
-        refused.collect::<Vec<_>>()
+        refused(&project.provider_with("farm", &config).try_calls(LIMIT))
     };
     assert_eq!(tried(&|_| {}), [""; 0]);
     for (option, value, said) in [

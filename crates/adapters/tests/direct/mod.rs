@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use adapters::config::parse;
-use adapters::providers::{Provider, ProviderContext, build};
+use adapters::providers::{self, Provider, ProviderContext, Tried, build};
 use planner::{Machine, Operation};
 use reconciler::{OperationError, OperationErrorKind, conformance};
 use serde_json::Value;
@@ -87,4 +87,13 @@ impl conformance::Provider for Direct {
 
 pub fn is_timeout(outcome: &Outcome) -> bool {
     outcome.as_ref().is_err_and(|error| error.kind == OperationErrorKind::TimedOut)
+}
+
+/// What was refused, and why.
+pub fn refused(tried: &[Tried]) -> Vec<String> {
+    let refused = tried.iter().filter_map(|one| match &one.outcome {
+        providers::Outcome::Refused(why) => Some(format!("{}: {why}", one.what)),
+        providers::Outcome::Allowed | providers::Outcome::Skipped(_) => None,
+    });
+    refused.collect()
 }

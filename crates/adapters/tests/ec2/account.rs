@@ -101,13 +101,7 @@ impl Account {
 
     /// A call of EC2; its answer.
     pub fn call(&self, form: &str) -> String {
-        let authorization = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/ec2/aws4_request, SignedHeaders=host, Signature=0";
-        let mut answer = ureq::post(&self.emulator.url)
-            .header("authorization", authorization)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .send(format!("Version=2016-11-15&{form}"))
-            .unwrap();
-        answer.body_mut().read_to_string().unwrap()
+        signed(&self.emulator.url, "ec2", format!("Version=2016-11-15&{form}"))
     }
 
     /// All instances that are not gone, of any owner: id, type, zone and tags in one string each.
@@ -120,13 +114,7 @@ impl Account {
 impl Account {
     /// A call of SQS, on the queue at `url` or for a new one; its answer.
     pub fn sqs(url: &str, form: &str) -> String {
-        let authorization = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
-        let mut answer = ureq::post(url)
-            .header("authorization", authorization)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .send(format!("Version=2012-11-05&{form}"))
-            .unwrap();
-        answer.body_mut().read_to_string().unwrap()
+        signed(url, "sqs", format!("Version=2012-11-05&{form}"))
     }
 
     /// A new queue's address.
@@ -171,4 +159,16 @@ pub fn name(number: u32) -> MachineName {
 
 pub fn x86() -> MachineType {
     MachineType::new("x86_64-linux")
+}
+
+fn signed(url: &str, service: &str, form: String) -> String {
+    let scope = format!("20260101/eu-central-1/{service}/aws4_request");
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential=k/{scope}, SignedHeaders=host, Signature=0");
+    let mut answer = ureq::post(url)
+        .header("authorization", authorization)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .send(form)
+        .unwrap();
+    answer.body_mut().read_to_string().unwrap()
 }

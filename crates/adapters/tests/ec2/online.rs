@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use adapters::providers::{Outcome, Provider, Tried};
+use adapters::providers::{Outcome, Provider};
 use planner::Machine;
 use serde_json::{Value, json};
 
 use crate::account::{Account, LIMIT, name, x86};
+use crate::direct::refused;
 
 /// The policy that `docs/ec2.md` recommends, with the tag of the tests.
 fn documented_policy() -> Value {
@@ -57,14 +58,6 @@ fn everything(account: &Account) -> Value {
         "purchase": ["spot", "on-demand"],
         "pricingEndpoint": account.emulator.url,
     })
-}
-
-fn refused(tried: &[Tried]) -> Vec<String> {
-    let refused = tried.iter().filter_map(|one| match &one.outcome {
-        Outcome::Refused(why) => Some(format!("{}: {why}", one.what)),
-        Outcome::Allowed | Outcome::Skipped(_) => None,
-    });
-    refused.collect()
 }
 
 fn live(provider: &dyn Provider) -> Machine {

@@ -230,19 +230,16 @@ fn the_plan_says_when_it_changes_by_itself() {
         farm.queue().uptime = Seconds(600);
         farm.queue().machines[0].idle_since = None;
     };
+    let idle_for_100 = |farm: &mut Farm| farm.queue().machines[0].idle_since = Some(ago(100));
     let no_change = |_: &mut Farm| {};
     let cases: [(&str, Machine, Change, u64); 4] = [
-        ("a grace period of 300 s", since(100), no_change, 200),
+        ("a grace period of 300 s", since(100), idle_for_100, 200),
         ("paid for 40 minutes, released with 30 left", paid(2400), no_change, 601),
         ("paid for 20 minutes, released with 10 left", paid(1200), no_change, 601),
         ("the queue runner was started 10 minutes ago", up(0), warm_up, 30 * 60 + 300 - 600),
     ];
     for (what, machine, change, seconds) in cases {
         let mut farm = Farm::new(idle_timeout(300), 0, &[machine]);
-        farm.queue().machines[0].idle_since = Some(ago(100));
-        if !what.contains("grace") {
-            farm.queue().machines[0].idle_since = Some(ago(HOUR));
-        }
         change(&mut farm);
         let plan = farm.plan();
         let wakes_in = plan.wake_at.map(|at| at.since(NOW));

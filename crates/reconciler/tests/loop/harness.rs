@@ -67,6 +67,16 @@ pub fn pool() -> PoolPolicy {
     pool
 }
 
+/// A second type, see [`two_providers`].
+pub const ARM: &str = "aarch64-linux";
+
+/// [`TYPE`] at `cloud`, and [`ARM`] at `other`.
+pub fn two_providers() -> Configuration {
+    let mut configuration = configuration(&[(TYPE, pool()), (ARM, pool())]);
+    configuration.providers.insert(MachineType::new(ARM), ProviderId("other".to_owned()));
+    configuration
+}
+
 pub fn configuration(pools: &[(&str, PoolPolicy)]) -> Configuration {
     let pools: BTreeMap<_, _> =
         pools.iter().map(|(name, pool)| (MachineType::new(*name), pool.clone())).collect();

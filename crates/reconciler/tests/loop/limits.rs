@@ -1,6 +1,6 @@
 //! Limits of what is done at the same time.
 
-use planner::{MachineType, Operation, PoolPolicy, System};
+use planner::{Machine, MachineType, Operation, PoolPolicy, Resource, System};
 use reconciler::{Event, Listing, OperationErrorKind, ProviderId, State, Timing};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
@@ -31,7 +31,7 @@ fn so_many_machines_of_a_type_are_created_at_once() {
     assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
     let plan = harness.reconciler.plan().to_string();
     assert!(plan.contains("2 more later (maxCreating allows 2 at once)"), "{plan}");
-    let booting = planner::Machine { state: planner::MachineState::Starting, ..up(0) };
+    let booting = Machine { state: planner::MachineState::Starting, ..up(0) };
     harness.end(Operation::Create, 0, Ok(booting));
     assert_eq!(harness.under_way(), ["create farm-1"], "it counts until it is ready");
     harness.list(&[up(0)]);
@@ -95,23 +95,23 @@ fn a_silent_provider_delays_no_other_type() {
     assert_eq!(harness.under_way(), ["create farm-1"], "arm hangs and delays no other");
 }
 
+/// A listing with so much free memory, of which each machine needs some.
+fn with_room(machines: &[Machine], free: u64, need: u64) -> Listing {
+    let needs = [(MachineType::new(TYPE), need)].into();
+    let resource = Resource { name: "MiB".to_owned(), free, needs };
+    Listing { machines: machines.to_vec(), resources: vec![resource], ..Listing::default() }
+}
+
 #[test]
 fn room_is_not_used_twice_while_a_machine_is_being_created() {
     let mut harness = Harness::new(pool());
-    let resource = planner::Resource {
-        name: "MiB".to_owned(),
-        free: 2500,
-        needs: [(MachineType::new(TYPE), 1000)].into(),
-    };
-    let listing =
-        |machines| Listing { machines, resources: vec![resource.clone()], ..Listing::default() };
-    harness.list_as(&Ok(listing(Vec::new())));
+    harness.list_as(&Ok(with_room(&[], 2500, 1000)));
     harness.queue(1, &[]);
     harness.queue(3, &[]);
     assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
     let plan = harness.reconciler.plan().to_string();
     assert!(plan.contains("no room for 1 (each needs 1000, free: 500 MiB)"), "{plan}");
-    let booting = planner::Machine { state: planner::MachineState::Starting, ..up(0) };
+    let booting = Machine { state: planner::MachineState::Starting, ..up(0) };
     harness.end(Operation::Create, 0, Ok(booting));
     assert_eq!(harness.under_way(), ["create farm-1"], "its room is still taken");
 }
@@ -121,16 +121,7 @@ fn room_is_not_used_twice_while_a_machine_is_being_created() {
 fn room_is_not_used_twice_once_a_machine_is_ready() {
     for outcome in [Ok(up(0)), Err(error(OperationErrorKind::TimedOut, "no answer"))] {
         let mut harness = Harness::new(pool());
-        let listing = |machines, free| Listing {
-            machines,
-            resources: vec![planner::Resource {
-                name: "MiB".to_owned(),
-                free,
-                needs: [(MachineType::new(TYPE), 1000)].into(),
-            }],
-            ..Listing::default()
-        };
-        harness.list_as(&Ok(listing(Vec::new(), 1500)));
+        harness.list_as(&Ok(with_room(&[], 1500, 1000)));
         harness.queue(1, &[]);
         let is_ready = outcome.is_ok();
         harness.end(Operation::Create, 0, outcome);
@@ -140,7 +131,7 @@ fn room_is_not_used_twice_once_a_machine_is_ready() {
         harness.pass(100);
         harness.queue(2, &[]);
         assert_eq!(harness.under_way(), [""; 0], "its room is still taken: {is_ready}");
-        harness.list_as(&Ok(listing(vec![up(0)], 1500)));
+        harness.list_as(&Ok(with_room(&[up(0)], 1500, 1000)));
         assert!(harness.under_way().contains(&"create farm-1".to_owned()), "{is_ready}");
     }
 }
@@ -148,19 +139,11 @@ fn room_is_not_used_twice_once_a_machine_is_ready() {
 #[test]
 fn needs_that_overflow_leave_no_room() {
     let mut harness = Harness::new(pool());
-    let listing = |need| Listing {
-        resources: vec![planner::Resource {
-            name: "MiB".to_owned(),
-            free: 2500,
-            needs: [(MachineType::new(TYPE), need)].into(),
-        }],
-        ..Listing::default()
-    };
-    harness.list_as(&Ok(listing(1000)));
+    harness.list_as(&Ok(with_room(&[], 2500, 1000)));
     harness.queue(2, &[]);
     assert_eq!(harness.under_way(), ["create farm-0", "create farm-1"]);
     harness.pass(60);
-    harness.list_as(&Ok(listing(u64::MAX)));
+    harness.list_as(&Ok(with_room(&[], 2500, u64::MAX)));
     harness.queue(3, &[]);
     let plan = harness.reconciler.plan().to_string();
     assert!(plan.contains("free: 0 MiB"), "{plan}");

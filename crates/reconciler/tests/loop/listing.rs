@@ -5,7 +5,7 @@ use planner::{
 };
 use reconciler::{Event, Listing, ProviderId};
 
-use crate::harness::{Harness, TYPE, configuration, name, pool, up};
+use crate::harness::{ARM, Harness, TYPE, configuration, name, pool, two_providers, up};
 
 #[test]
 fn one_wrong_empty_listing_releases_nothing() {
@@ -345,11 +345,8 @@ fn an_announcement_about_no_machine_of_the_provider_is_nothing() {
 /// The last transactions were lost, and its name was given again: two machines of one name would stay for ever.
 #[test]
 fn a_name_is_that_of_another_providers_machine_once_the_first_one_has_vanished() {
-    const ARM: &str = "aarch64-linux";
     let mut harness = Harness::with_ready_machine(pool());
-    let mut both = configuration(&[(TYPE, pool()), (ARM, pool())]);
-    both.providers.insert(MachineType::new(ARM), ProviderId("arm".to_owned()));
-    harness.tell(Event::Configured(Box::new(both)));
+    harness.tell(Event::Configured(Box::new(two_providers())));
     let other = Machine {
         machine_type: MachineType::new(ARM),
         address: Some(Host::new("10.0.0.9")),
@@ -359,8 +356,8 @@ fn a_name_is_that_of_another_providers_machine_once_the_first_one_has_vanished()
     for round in 0..5 {
         harness.pass(60);
         for (listing, provider) in std::mem::take(&mut harness.listings) {
-            let is_arm = provider == ProviderId("arm".to_owned());
-            let machines = if is_arm { vec![other.clone()] } else { Vec::new() };
+            let is_other = provider == ProviderId("other".to_owned());
+            let machines = if is_other { vec![other.clone()] } else { Vec::new() };
             let result = Ok(Listing { machines, ..Listing::default() });
             harness.tell(Event::Listed { listing, provider, result });
         }

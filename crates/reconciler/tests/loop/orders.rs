@@ -5,7 +5,7 @@ use reconciler::{Event, OperationErrorKind};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 
-fn order(kind: OrderKind) -> Order {
+pub fn order(kind: OrderKind) -> Order {
     Order { kind, at: Timestamp(0), by: "ann".into(), why: "a test".into(), until: None }
 }
 
@@ -16,7 +16,7 @@ fn only_one() -> PoolPolicy {
 
 impl Harness {
     /// The operator gives these orders and no others.
-    fn order(&mut self, orders: &[Order]) {
+    pub fn order(&mut self, orders: &[Order]) {
         self.disk.orders = orders.to_vec();
         self.tell(Event::Ordered(orders.to_vec()));
         self.act();

@@ -3,16 +3,7 @@
 use planner::{Host, Machine, MachineType, Operation, PoolPolicy, Resource, Timestamp};
 use reconciler::{Configuration, Event, Listing, OperationErrorKind, ProviderId, State};
 
-use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
-
-const ARM: &str = "aarch64-linux";
-
-/// `TYPE` at `cloud`, and another type at `other`.
-fn two_providers() -> Configuration {
-    let mut configuration = configuration(&[(TYPE, pool()), (ARM, pool())]);
-    configuration.providers.insert(MachineType::new(ARM), ProviderId("other".to_owned()));
-    configuration
-}
+use crate::harness::{ARM, Harness, TYPE, configuration, error, name, pool, two_providers, up};
 
 /// `TYPE` at `elsewhere`; `cloud` is not configured.
 fn moved() -> Configuration {

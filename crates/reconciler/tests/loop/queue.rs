@@ -3,7 +3,7 @@
 use planner::{Queue, QueueMachine, QueueStatus, Timestamp};
 use reconciler::Event;
 
-use crate::harness::{Harness, TYPE, configuration, pool};
+use crate::harness::{Harness, pool, two_providers};
 
 /// A status that says it is from `time` by a clock that is `offset` seconds ahead of ours.
 fn status(harness: &Harness, runnable: u64, time: u64, offset: i64) -> QueueStatus {
@@ -286,10 +286,7 @@ fn a_status_that_is_older_than_the_last_one_is_ignored() {
 #[test]
 fn a_new_provider_delays_no_plan() {
     let mut harness = Harness::with_ready_machine(pool());
-    let mut both = configuration(&[(TYPE, pool()), ("aarch64-linux", pool())]);
-    let arm = planner::MachineType::new("aarch64-linux");
-    both.providers.insert(arm, reconciler::ProviderId("arm".to_owned()));
-    harness.tell(Event::Configured(Box::new(both)));
+    harness.tell(Event::Configured(Box::new(two_providers())));
     harness.act();
     let idle = status(&harness, 0, 1_000_010, 0);
     harness.queue_is(&idle);

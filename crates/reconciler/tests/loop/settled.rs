@@ -3,9 +3,10 @@
 use planner::{MachineState, Operation, OrderKind};
 use reconciler::Event;
 
-use crate::harness::{Answers, Harness, TYPE, configuration, pool, up};
+use crate::harness::{Answers, Harness, TYPE, configuration, name, pool, up};
+use crate::orders::order;
 
-/// Two machines, one of them new, all answers there.
+/// One ready machine, and all answers are there.
 fn at_rest() -> Harness {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 1)]);
@@ -115,13 +116,6 @@ fn each_entry_of_the_history_is_reported_once() {
     assert_eq!(whats[..2], ["requested", "created in 0s"]);
     assert!(of_machine.iter().all(|(machine_type, _)| machine_type == TYPE));
     assert!(harness.reconciler.take_history().is_empty());
-    harness.tell(Event::Ordered(vec![planner::Order {
-        kind: OrderKind::Forget(crate::harness::name(0)),
-        at: planner::Timestamp(0),
-        by: "ann".into(),
-        why: "a test".into(),
-        until: None,
-    }]));
-    harness.act();
+    harness.order(&[order(OrderKind::Forget(name(0)))]);
     assert_eq!(harness.reconciler.take_history().len(), 1);
 }

@@ -1,9 +1,10 @@
 //! What begins and fails, as it is recorded and shown.
 
-use planner::{Host, Machine, MachineState, MachinesFile, Operation};
+use planner::{Host, Machine, MachineState, MachinesFile, Operation, OrderKind};
 use reconciler::{Event, OperationErrorKind, ProviderId, Published};
 
 use crate::harness::{Answers, Harness, TYPE, configuration, error, name, pool, up};
+use crate::orders::order;
 
 fn recorded(harness: &Harness) -> Option<Operation> {
     harness.disk.records[&name(0)].machine.memory.under_way.map(|it| it.operation)
@@ -64,15 +65,7 @@ fn a_deployment_of_another_machine_goes_on() {
         harness.end(Operation::Create, number, Ok(up(number)));
     }
     harness.list(&[up(0), up(1), up(2)]);
-    let order = planner::Order {
-        kind: planner::OrderKind::Release(name(2)),
-        at: planner::Timestamp(0),
-        by: String::new(),
-        why: String::new(),
-        until: None,
-    };
-    harness.tell(Event::Ordered(vec![order]));
-    harness.act();
+    harness.order(&[order(OrderKind::Release(name(2)))]);
     for _ in 0..3 {
         harness.queue(3, &[Harness::listed(0, 1)]);
     }
@@ -181,8 +174,11 @@ fn the_published_file_is_shown_and_follows_the_policy() {
     harness.tell(Event::Configured(Box::new(configuration(&[(TYPE, more_jobs)]))));
     harness.act();
     assert_eq!(shown(&harness).0, [(name(0), 4)]);
-    harness.publications = Answers::Fail;
     assert!(harness.reconciler.publication_error().is_none());
+    harness.publications = Answers::Fail;
+    harness.tell(Event::Configured(Box::new(configuration(&[(TYPE, pool())]))));
+    harness.act();
+    assert!(harness.reconciler.publication_error().is_some());
 }
 
 /// Names in the log and in exported data.
