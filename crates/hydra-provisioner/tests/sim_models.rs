@@ -19,6 +19,15 @@ const CONF: &str = r#"{
   };
 }"#;
 
+/// A trace with a step of a minute that is submitted at that time, in milliseconds.
+fn trace_of_one_step(folder: &Path, submit: u64) -> PathBuf {
+    let trace = folder.join("trace.jsonl");
+    let step = format!(r#"{{"id":1,"submit":{submit},"system":"x86_64-linux","duration":60000}}"#);
+    let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":1}"#;
+    fs::write(&trace, format!("{header}\n{step}\n")).unwrap();
+    trace
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
@@ -169,11 +178,8 @@ fn a_page_is_written() {
 #[test]
 fn phases_of_the_looks_are_a_range() {
     let folder = tempfile::tempdir().unwrap();
-    let (conf, trace) = (folder.path().join("conf.nix"), folder.path().join("trace.jsonl"));
+    let (conf, trace) = (folder.path().join("conf.nix"), trace_of_one_step(folder.path(), 0));
     fs::write(&conf, CONF).unwrap();
-    let step = r#"{"id":1,"submit":0,"system":"x86_64-linux","duration":60000}"#;
-    let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":1}"#;
-    fs::write(&trace, format!("{header}\n{step}\n")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
     command.args(["sim", "run"]).arg(conf).arg(trace);
     let output = command.args(["--phases", "20"]).output().unwrap();
@@ -194,11 +200,8 @@ fn phases_of_the_looks_are_a_range() {
 #[test]
 fn the_poll_interval_of_a_configuration_counts() {
     let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("trace.jsonl");
     // Long after the first poll.
-    let step = r#"{"id":1,"submit":1000000,"system":"x86_64-linux","duration":60000}"#;
-    let header = r#"{"format":"hydra-provisioner-workload","version":1,"steps":1}"#;
-    fs::write(&trace, format!("{header}\n{step}\n")).unwrap();
+    let trace = trace_of_one_step(folder.path(), 1_000_000);
     let wait = |interval: u32| {
         let conf = folder.path().join(format!("{interval}.nix"));
         let settings = format!("pollInterval = {interval}; tag =");
@@ -212,6 +215,20 @@ fn the_poll_interval_of_a_configuration_counts() {
     };
     let (often, seldom) = (wait(10), wait(900));
     assert!(seldom > often + 600_000, "{often} ms, {seldom} ms");
+}
+
+/// The campaign's rule that idle machines go is about its own settings.
+#[test]
+fn a_machine_that_is_kept_for_long_breaks_no_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let (conf, farm) = (folder.path().join("conf.nix"), folder.path().join("farm.json"));
+    let kept = CONF.replacen("maxMachines =", "keepLast = \"12h\"; maxMachines =", 1);
+    fs::write(&conf, kept).unwrap();
+    fs::write(&farm, r#"{"faults":{"until":0}}"#).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "run"]).arg(conf).arg(trace_of_one_step(folder.path(), 0));
+    let output = command.arg("--farm").arg(farm).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// One word is enough for a comparison with another provisioner; it uses the machine types of the first file.
