@@ -360,6 +360,8 @@ fn prices_are_known_in_dollars() {
     let made = provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
     let price = made.dollars_per_hour.unwrap();
     assert!(price > Money(0) && price <= in_euros, "{price} of {in_euros}");
+    let first = project.provider().list(LIMIT).unwrap();
+    assert_eq!(first[0].dollars_per_hour, Some(price), "the first listing has prices, too");
     let (provider, in_dollars) = priced(json!("1.5"));
     assert_eq!(in_dollars, Money(in_euros.0 * 3 / 2));
     assert_eq!(provider.list(LIMIT).unwrap()[0].dollars_per_hour, Some(Money(price.0 * 3 / 2)));

@@ -353,11 +353,10 @@ impl Provider for HcloudProvider {
         let mut retries = RetryBudget::new(limit);
         let began = Instant::now();
         let servers = self.pages(&mut retries)?;
+        self.prices.refresh(&self.client, &mut retries.aside());
         let listed =
             servers.iter().filter_map(|server| Some((server.id, self.machine(server)?))).collect();
-        let machines = self.known.complete(began, listed, |id| self.look(*id, &mut retries))?;
-        self.prices.refresh(&self.client, &mut retries.aside());
-        Ok(machines)
+        self.known.complete(began, listed, |id| self.look(*id, &mut retries))
     }
 
     fn prices(&self) -> BTreeMap<MachineType, Money> {
