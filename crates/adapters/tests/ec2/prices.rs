@@ -62,3 +62,19 @@ fn without_prices_everything_else_works() {
     account.provider_of(&config).list(LIMIT).unwrap();
     assert_eq!(account.calls("GetProducts"), 0);
 }
+
+/// Those types are looked up before the first creation; instances may run already.
+#[test]
+fn an_instance_is_priced_before_the_types_that_meet_requirements_are_looked_up() {
+    let Some(account) = Account::new() else { return };
+    account.provider().create(&name(0), &x86(), "t", LIMIT).unwrap();
+    account.emulator_is(&json!({ "prices": { "c7i.large": "0.1000000000" } }));
+    let settings = json!({
+        "pricingEndpoint": account.emulator.url,
+        "instanceTypes": null,
+        "instanceRequirements": { "cpus": 16, "architecture": "x86_64" },
+    });
+    let provider = account.provider_with("farm", &settings);
+    assert_eq!(provider.list(LIMIT).unwrap()[0].dollars_per_hour, Some(Money(100_000)));
+    assert_eq!(account.calls("DescribeInstanceTypes"), 0);
+}

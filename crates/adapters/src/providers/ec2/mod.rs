@@ -171,8 +171,12 @@ impl Ec2Provider {
 
     /// The prices of our instances and of those that may be created.
     fn refresh_prices(&self, instances: &[Instance], retries: &RetryBudget) {
+        let fetching = || self.types.values().filter(|settings| settings.fetches_prices);
+        if fetching().next().is_none() {
+            return;
+        }
         let (mut on_demand, mut spot) = (BTreeSet::new(), BTreeSet::new());
-        for settings in self.types.values().filter(|settings| settings.fetches_prices) {
+        for settings in fetching() {
             let known = self.lookups.known_types(settings);
             for purchase in &settings.purchase {
                 match purchase {
@@ -180,9 +184,6 @@ impl Ec2Provider {
                     Purchase::Spot => spot.extend(known.iter().cloned()),
                 }
             }
-        }
-        if on_demand.is_empty() && spot.is_empty() {
-            return;
         }
         for instance in instances {
             let types = if instance.is_spot() { &mut spot } else { &mut on_demand };
