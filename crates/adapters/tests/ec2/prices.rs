@@ -78,3 +78,29 @@ fn an_instance_is_priced_before_the_types_that_meet_requirements_are_looked_up()
     assert_eq!(provider.list(LIMIT).unwrap()[0].dollars_per_hour, Some(Money(100_000)));
     assert_eq!(account.calls("DescribeInstanceTypes"), 0);
 }
+
+#[test]
+fn refused_spot_prices_are_not_asked_for_at_every_listing() {
+    let Some(account) = Account::new() else { return };
+    let refused = json!({ "error": {
+        "code": "UnauthorizedOperation", "status": 403, "message": "as the test wants it",
+    } });
+    account.fault("DescribeSpotPriceHistory", 1, &refused);
+    let provider = account.provider_with("farm", &json!({ "purchase": ["spot"] }));
+    provider.list(LIMIT).unwrap();
+    provider.list(LIMIT).unwrap();
+    assert_eq!(account.calls("DescribeSpotPriceHistory"), 0, "after the refused one");
+}
+
+/// The types are in order of their names.
+#[test]
+fn the_price_list_of_a_later_type_is_used() {
+    let Some(account) = Account::new() else { return };
+    account.emulator_is(&json!({ "prices": { "*": "0.1000000000" } }));
+    let mut config = account.config(&json!({}));
+    let with_list = account.config(&json!({ "pricingEndpoint": account.emulator.url }));
+    config["systemTypes"]["y"] = with_list["systemTypes"]["x86_64-linux"].clone();
+    let provider = account.provider_of(&config);
+    provider.list(LIMIT).unwrap();
+    assert_eq!(provider.prices().get(&x86()), Some(&Money(100_000)));
+}

@@ -77,13 +77,14 @@ impl Ec2Provider {
         let digest =
             |settings: &Settings| ProviderSettings::Ec2(Box::new(settings.clone())).digest();
         let digests = types.iter().map(|(name, settings)| (name.clone(), digest(settings)));
+        let has_price_list = types.values().find(|one| one.pricing_endpoint.is_some());
         Some(Self {
             tag: context.tag.clone(),
             state_dir: context.state_dir.clone(),
             client: Client::new(first, Service::ec2(first)),
             notice_queue: NoticeQueue::new(types.values()),
             attempts: Attempts::new(&context.state_dir),
-            prices: Prices::new(first),
+            prices: Prices::new(has_price_list.unwrap_or(first)),
             digests: digests.collect(),
             types,
             set_aside: SetAside::default(),

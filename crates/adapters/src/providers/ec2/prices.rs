@@ -40,7 +40,7 @@ struct State {
     spot: BTreeMap<(String, String), Money>,
     next_list: Option<Instant>,
     next_spot: Option<Instant>,
-    /// Instance types of the last spot prices.
+    /// Instance types that spot prices were last requested for.
     spot_types: BTreeSet<String>,
 }
 
@@ -120,11 +120,12 @@ impl Prices {
         retries: &mut RetryBudget,
     ) -> Result<(), ProviderError> {
         {
-            let state = self.lock();
+            let mut state = self.lock();
             let is_due = state.next_spot.is_none_or(|next| next <= Instant::now());
             if types.is_empty() || (!is_due && types.is_subset(&state.spot_types)) {
                 return Ok(());
             }
+            state.spot_types.clone_from(types);
         }
         let names: Vec<_> = types.iter().cloned().collect();
         let now = Timestamp::now().to_string();
@@ -144,7 +145,6 @@ impl Prices {
         }
         let mut state = self.lock();
         state.spot.extend(latest(prices));
-        state.spot_types.clone_from(types);
         state.next_spot = Some(Instant::now() + SPOT_VALID_FOR);
         Ok(())
     }
