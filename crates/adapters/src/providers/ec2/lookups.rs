@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::api::{Call, Client};
@@ -27,6 +27,8 @@ const NESTING_FAMILIES: [&str; 6] = ["c8i", "m8i", "r8i", "c8i-flex", "m8i-flex"
 pub(super) struct Lookups {
     images: Mutex<BTreeMap<Image, (Instant, String)>>,
     types: Mutex<BTreeMap<TypesWanted, (Instant, Vec<String>)>>,
+    /// Held during a search for types: only one at a time, and nothing else waits for it.
+    searching: Mutex<()>,
 }
 
 /// The requirements, and whether virtual machines can run.
@@ -80,8 +82,8 @@ impl Lookups {
             return Ok(settings.instance_types.clone());
         };
         let key = (requirements.clone(), settings.nested_virtualization);
-        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, found)) = types.get(&key)
+        let _searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, found)) = self.types().get(&key)
             && since.elapsed() < TYPES_VALID_FOR
         {
             return Ok(found.clone());
@@ -94,8 +96,12 @@ impl Lookups {
             ));
         }
         tracing::info!("instance types that meet instanceRequirements: {}", found.join(", "));
-        types.insert(key, (Instant::now(), found.clone()));
+        self.types().insert(key, (Instant::now(), found.clone()));
         Ok(found)
+    }
+
+    fn types(&self) -> MutexGuard<'_, BTreeMap<TypesWanted, (Instant, Vec<String>)>> {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The instance types of `settings`, if they are known without a request.
@@ -104,8 +110,7 @@ impl Lookups {
             return settings.instance_types.clone();
         };
         let key = (requirements.clone(), settings.nested_virtualization);
-        let types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-        types.get(&key).map(|(_, found)| found.clone()).unwrap_or_default()
+        self.types().get(&key).map(|(_, found)| found.clone()).unwrap_or_default()
     }
 }
 
@@ -170,7 +175,54 @@ fn generation(instance_type: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::{fs, thread};
+
+    use serde_json::json;
+
     use super::*;
+    use crate::providers::cloud::Login;
+    use crate::providers::ec2::Service;
+
+    /// With credentials of nobody in `folder`.
+    fn settings(folder: &std::path::Path, endpoint: &str) -> Settings {
+        let credentials = folder.join("credentials");
+        fs::write(&credentials, "[default]\naws_access_key_id = A\naws_secret_access_key = s\n")
+            .unwrap();
+        let settings = json!({
+            "region": "eu-central-1", "endpoint": endpoint, "credentialsFile": credentials,
+            "image": { "id": "ami-1" }, "instanceTypes": [],
+            "requirements": { "cpus": 16, "memory": 1, "architecture": "x86_64" },
+            "places": ["anywhere"], "purchase": ["on-demand"], "securityGroups": [],
+            "nestedVirtualization": false, "address": "public", "tags": {},
+            "login": Login::default(),
+        });
+        serde_json::from_value(settings).unwrap()
+    }
+
+    /// A server that takes a connection and never answers.
+    #[test]
+    fn known_types_do_not_wait_for_a_search() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let settings = settings(folder.path(), &endpoint);
+        let lookups = Arc::new(Lookups::default());
+        let limit = Duration::from_secs(20);
+        thread::spawn({
+            let (lookups, settings) = (Arc::clone(&lookups), settings.clone());
+            move || {
+                let client = Client::new(&settings, Service::ec2(&settings));
+                let mut retries = RetryBudget::new(limit);
+                lookups.instance_types(&client, &settings, &mut retries)
+            }
+        });
+        let _connection = listener.accept().unwrap();
+        let began = Instant::now();
+        assert_eq!(lookups.known_types(&settings), [""; 0]);
+        assert!(began.elapsed() < limit / 2, "the search goes on");
+    }
 
     fn offered(name: &str, cpus: u32, mebibytes: u64, more: &str) -> String {
         format!(
