@@ -154,6 +154,19 @@ fn a_mix_has_its_base_its_share_and_its_fallback() {
     assert_eq!((account.instances().len(), spot_count(&account)), (5, 3));
 }
 
+#[test]
+fn a_mix_counts_an_instance_that_is_not_listed_yet() {
+    let Some(account) = Account::new() else { return };
+    let mix = json!({ "purchaseMix": { "base": 1, "spotShare": 100, "fallbackAfter": 2 } });
+    let provider = account.provider_with("farm", &mix);
+    account.emulator_is(&json!({ "lagSeconds": 600 }));
+    provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    assert_eq!(provider.list(LIMIT).unwrap().len(), 1);
+    provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
+    account.emulator_is(&json!({ "lagSeconds": 0 }));
+    assert_eq!((account.instances().len(), spot_count(&account)), (2, 1));
+}
+
 /// A token that was used for another request, of which EC2 knows no instance any more.
 #[test]
 fn a_used_token_without_an_instance_is_given_up_for_the_next_one() {

@@ -1,6 +1,7 @@
 //! A mix of on-demand and spot instances: which purchase options the next instance of a type is requested with.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use planner::{MachineName, MachineType};
@@ -112,17 +113,21 @@ impl Ledger {
         }
     }
 
-    /// All machines of a listing. Those being requested stay.
+    /// All machines that exist, with the purchase where the listing shows it; otherwise the known one stays. Those being
+    /// requested stay, too.
     pub(super) fn listed(
         &self,
-        machines: impl Iterator<Item = (MachineName, MachineType, Purchase)>,
+        machines: impl Iterator<Item = (MachineName, MachineType, Option<Purchase>)>,
     ) {
         let mut state = self.lock();
-        state.machines.retain(|_, entry| entry.is_requested);
-        for (name, machine_type, purchase) in machines {
-            let entry = Entry { machine_type, purchase, is_requested: false };
-            state.machines.entry(name).or_insert(entry);
+        let known = mem::take(&mut state.machines);
+        for (name, machine_type, shown) in machines {
+            let purchase = shown.or_else(|| Some(known.get(&name)?.purchase));
+            let entry =
+                purchase.map(|purchase| Entry { machine_type, purchase, is_requested: false });
+            state.machines.extend(entry.map(|entry| (name, entry)));
         }
+        state.machines.extend(known.into_iter().filter(|(_, entry)| entry.is_requested));
     }
 }
 
@@ -202,7 +207,7 @@ mod tests {
         let mix = Mix { base: 1, spot_share: 100, fallback_after: 9 };
         assert_eq!(ledger.decide(&name(0), &x(), &mix), [Purchase::OnDemand]);
         assert_eq!(ledger.decide(&name(1), &x(), &mix), [Purchase::Spot]);
-        ledger.listed([(name(1), x(), Purchase::Spot)].into_iter());
+        ledger.listed([(name(1), x(), Some(Purchase::Spot))].into_iter());
         assert_eq!(ledger.decide(&name(2), &x(), &mix), [Purchase::Spot], "farm-0 still counts");
         // Another error than capacity says nothing about spot, and the machine may exist.
         ledger.failed(&name(0), &ProviderError::failed("no answer"));
@@ -211,5 +216,16 @@ mod tests {
         assert_eq!(ledger.decide(&name(4), &x(), &mix), [Purchase::OnDemand]);
         // Asked again, a machine does not count itself.
         assert_eq!(ledger.decide(&name(4), &x(), &mix), [Purchase::OnDemand]);
+    }
+
+    #[test]
+    fn a_machine_that_the_cloud_does_not_list_yet_keeps_its_purchase() {
+        let ledger = Ledger::default();
+        let mix = Mix { base: 1, spot_share: 100, fallback_after: 9 };
+        ledger.bought(&name(0), &x(), Purchase::OnDemand);
+        ledger.listed([(name(0), x(), None), (name(1), x(), None)].into_iter());
+        assert_eq!(ledger.decide(&name(2), &x(), &mix), [Purchase::Spot]);
+        ledger.listed([(name(0), x(), Some(Purchase::Spot))].into_iter());
+        assert_eq!(ledger.decide(&name(3), &x(), &mix), [Purchase::OnDemand]);
     }
 }

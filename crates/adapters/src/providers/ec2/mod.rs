@@ -266,16 +266,18 @@ impl Provider for Ec2Provider {
         self.conditions.refresh(&self.client, &instances, &retries);
         self.refresh_prices(&instances, &retries);
         self.note_interruptions(&instances);
-        let listed = instances
-            .iter()
-            .filter_map(|instance| Some((instance.instance_id.clone(), self.machine(instance)?)))
-            .collect();
-        let bought = instances.iter().filter_map(|instance| {
-            let machine = self.machine(instance)?;
-            Some((machine.name, machine.machine_type, instance.purchase()))
-        });
-        self.ledger.listed(bought);
-        self.known.complete(began, listed, |id| self.look(id, &mut retries))
+        let (mut listed, mut purchases) = (BTreeMap::new(), BTreeMap::new());
+        for instance in instances {
+            let Some(machine) = self.machine(&instance) else { continue };
+            purchases.insert(machine.name.clone(), instance.purchase());
+            listed.insert(instance.instance_id, machine);
+        }
+        let machines = self.known.complete(began, listed, |id| self.look(id, &mut retries))?;
+        self.ledger.listed(machines.iter().map(|machine| {
+            let purchase = purchases.get(&machine.name).copied();
+            (machine.name.clone(), machine.machine_type.clone(), purchase)
+        }));
+        Ok(machines)
     }
 
     fn prices(&self) -> BTreeMap<MachineType, Money> {
