@@ -228,6 +228,24 @@ impl Client {
         }
     }
 
+    /// Calls for one page after the other. `take` returns the next one's token, which is empty after the last one.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    pub(super) fn pages<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        retries: &mut RetryBudget,
+        mut take: impl FnMut(T) -> String,
+    ) -> Result<(), Refused> {
+        let mut next_token = take(self.call(call, retries)?);
+        while !next_token.is_empty() {
+            let page = call.clone().with("NextToken", next_token);
+            next_token = take(self.call(&page, retries)?);
+        }
+        Ok(())
+    }
+
     fn new_credentials(&self) -> Credentials {
         Credentials::new(&self.settings, self.service.name, &self.service.region)
     }

@@ -124,15 +124,11 @@ fn all_types(
         .filter(1, "processor-info.supported-architecture", &[architecture])
         .filter(2, "current-generation", &["true"]);
     let mut types = Vec::new();
-    let mut page = call.clone();
-    loop {
-        let answer: wire::DescribeInstanceTypes = client.call(&page, retries)?;
-        types.extend(answer.instance_type_set.item);
-        if answer.next_token.is_empty() {
-            return Ok(types);
-        }
-        page = call.clone().with("NextToken", answer.next_token);
-    }
+    client.pages(&call, retries, |page: wire::DescribeInstanceTypes| {
+        types.extend(page.instance_type_set.item);
+        page.next_token
+    })?;
+    Ok(types)
 }
 
 /// Whether virtual machines can run on instances of this type with `nestedVirtualization`.

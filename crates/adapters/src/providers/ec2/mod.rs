@@ -19,6 +19,7 @@ mod settings;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -97,16 +98,12 @@ impl Ec2Provider {
 
     fn describe(&self, call: &Call, retries: &mut RetryBudget) -> Result<Vec<Instance>, Refused> {
         let mut instances = Vec::new();
-        let mut page = call.clone();
-        loop {
-            let answer: wire::DescribeInstances = self.client.call(&page, retries)?;
-            let next_token = answer.next_token.clone();
-            instances.extend(answer.into_instances());
-            if next_token.is_empty() {
-                return Ok(instances);
-            }
-            page = call.clone().with("NextToken", next_token);
-        }
+        self.client.pages(call, retries, |mut page: wire::DescribeInstances| {
+            let next_token = mem::take(&mut page.next_token);
+            instances.extend(page.into_instances());
+            next_token
+        })?;
+        Ok(instances)
     }
 
     /// Our instances that are not gone.

@@ -134,15 +134,10 @@ impl Prices {
             .with("ProductDescription.1", PLATFORM)
             .list("InstanceType", &names);
         let mut prices = Vec::new();
-        let mut page = call.clone();
-        loop {
-            let answer: wire::DescribeSpotPriceHistory = ec2.call(&page, retries)?;
-            prices.extend(answer.spot_price_history_set.item);
-            if answer.next_token.is_empty() {
-                break;
-            }
-            page = call.clone().with("NextToken", answer.next_token);
-        }
+        ec2.pages(&call, retries, |page: wire::DescribeSpotPriceHistory| {
+            prices.extend(page.spot_price_history_set.item);
+            page.next_token
+        })?;
         let mut state = self.lock();
         state.spot.extend(latest(prices));
         state.next_spot = Some(Instant::now() + SPOT_VALID_FOR);
