@@ -10,8 +10,8 @@ use super::request::{Offer, VALUE_LIMIT, offers, run_instances, tags};
 use super::settings::{Purchase, Settings};
 use super::wire::{self, Instance};
 use super::{LAG_PAUSE, MAX_ATTEMPTS};
-use crate::providers::ProviderError;
 use crate::providers::cloud::{NewMachine, Refusal, RetryBudget};
+use crate::providers::{ProviderError, ProviderSettings};
 
 /// A creation.
 pub(super) struct Creation<'a> {
@@ -33,8 +33,8 @@ impl Ec2Provider {
         let Creation { name, machine_type, settings, new, token } = creation;
         let image = self.lookups.image(&self.client, &settings.image, retries)?;
         let types = self.lookups.instance_types(&self.client, settings, retries)?;
-        let digest = self.digests.get(*machine_type).map_or("", String::as_str);
-        let tags = tags(settings, &self.tag, name, machine_type, new, digest);
+        let digest = ProviderSettings::Ec2(Box::new(Settings::clone(settings))).digest();
+        let tags = tags(settings, &self.tag, name, machine_type, new, &digest);
         check_tags(&tags)?;
         let purchase = match &settings.mix {
             Some(mix) => self.ledger.decide(name, machine_type, mix),

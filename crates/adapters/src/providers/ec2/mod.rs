@@ -42,7 +42,7 @@ use self::prices::Prices;
 use self::request::{HOST_KEY, NAME, Offer, SETTINGS, TAG, TYPE};
 use self::wire::Instance;
 use super::cloud::{Known, NewMachine, Presence, RetryBudget, SetAside};
-use super::{Provider, ProviderContext, ProviderError, ProviderSettings, Tried, wait_until_up};
+use super::{Provider, ProviderContext, ProviderError, Tried, wait_until_up};
 
 /// The API's maximum.
 const PAGE_SIZE: &str = "1000";
@@ -67,17 +67,12 @@ pub struct Ec2Provider {
     lookups: Lookups,
     ledger: Ledger,
     prices: Prices,
-    /// Of the settings of each type.
-    digests: BTreeMap<MachineType, String>,
 }
 
 impl Ec2Provider {
     /// For `types`, which have the same region and credentials; `None` if there are none.
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let first = types.values().next()?;
-        let digest =
-            |settings: &Settings| ProviderSettings::Ec2(Box::new(settings.clone())).digest();
-        let digests = types.iter().map(|(name, settings)| (name.clone(), digest(settings)));
         let has_price_list = types.values().find(|one| one.pricing_endpoint.is_some());
         Some(Self {
             tag: context.tag.clone(),
@@ -86,7 +81,6 @@ impl Ec2Provider {
             notice_queue: NoticeQueue::new(types.values()),
             attempts: Attempts::new(&context.state_dir),
             prices: Prices::new(has_price_list.unwrap_or(first)),
-            digests: digests.collect(),
             types,
             set_aside: SetAside::default(),
             known: Known::default(),
