@@ -9,6 +9,6 @@ mod retries;
 pub(super) use self::identity::{HostKey, NewMachine};
 pub(super) use self::known::{Known, Presence};
 pub(super) use self::offers::{Refusal, SetAside};
-pub(super) use self::retries::RetryBudget;
+pub(super) use self::retries::{RetryBudget, TRIAL_LIMIT};
 
 pub use self::identity::Login;

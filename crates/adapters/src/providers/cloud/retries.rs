@@ -15,6 +15,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The limit of one request. A server that takes longer has probably lost it.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
+/// A trial is not repeated for long: the operator waits for it.
+pub(in crate::providers) const TRIAL_LIMIT: Duration = Duration::from_secs(20);
+
 /// What is asked beside the call itself may take this long.
 const LONGEST_ASIDE: Duration = Duration::from_secs(5);
 

@@ -11,13 +11,11 @@ use super::meanings::Meaning;
 use super::request::{Offer, offers, run_instances, tags};
 use super::settings::{Image, Purchase, Settings};
 use super::wire;
-use crate::providers::cloud::{NewMachine, RetryBudget};
-use crate::providers::{ProviderError, Tried};
+use crate::providers::Tried;
+use crate::providers::cloud::{NewMachine, RetryBudget, TRIAL_LIMIT};
 
 /// The calls that change an instance.
 const CHANGES: [&str; 3] = ["StartInstances", "StopInstances", "TerminateInstances"];
-/// A trial is not repeated for long: the operator waits for it.
-const TRIAL_LIMIT: Duration = Duration::from_secs(20);
 
 impl Ec2Provider {
     pub(super) fn try_each_call(&self, limit: Duration) -> Vec<Tried> {
@@ -129,9 +127,9 @@ impl Ec2Provider {
 
     /// They need an instance of ours: the policy allows them only with our tag.
     fn try_changes(&self, limit: Duration) -> Vec<Tried> {
-        let ours = self.describe(&self.ours(), &mut RetryBudget::new(limit));
-        let ours = ours.map_err(ProviderError::from);
-        let Ok(instances) = ours else { return Vec::new() };
+        let Ok(instances) = self.describe(&self.ours(), &mut RetryBudget::new(limit)) else {
+            return Vec::new();
+        };
         let Some(instance) = instances.first().map(|one: &wire::Instance| &one.instance_id) else {
             let names = CHANGES.join(", ");
             return vec![Tried::skipped(

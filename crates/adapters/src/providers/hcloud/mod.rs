@@ -427,7 +427,7 @@ impl Provider for HcloudProvider {
         let mut asked = None;
         loop {
             let server = self.existing(machine, &mut retries)?;
-            let wanted = if retries.left() < limit / 2 { "poweroff" } else { "shutdown" };
+            let wanted = if retries.is_half_over() { "poweroff" } else { "shutdown" };
             if server.status == Status::Off {
                 return Ok(());
             }

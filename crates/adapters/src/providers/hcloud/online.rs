@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use ureq::http::Method;
 
 use super::{HcloudProvider, Image, Settings, encoded};
-use crate::providers::cloud::RetryBudget;
+use crate::providers::cloud::{RetryBudget, TRIAL_LIMIT};
 use crate::providers::{ProviderError, Tried};
-
-/// A trial is not repeated for long: the operator waits for it.
-const TRIAL_LIMIT: Duration = Duration::from_secs(20);
 
 impl HcloudProvider {
     pub(super) fn try_reads(&self, limit: Duration) -> Vec<Tried> {
@@ -62,8 +58,7 @@ impl HcloudProvider {
     /// By its name, or by its id.
     fn is_in_list(&self, list: &str, name: &str, limit: Duration) -> Result<(), ProviderError> {
         if name.bytes().all(|byte| byte.is_ascii_digit()) {
-            let _: IgnoredAny = self.read_as(&format!("/{list}/{name}"), limit)?;
-            return Ok(());
+            return self.read(&format!("/{list}/{name}"), limit).map(|_| ());
         }
         let answer = self.read(&format!("/{list}?name={}", encoded(name)), limit)?;
         let items = answer.get(list).and_then(Value::as_array);
@@ -75,14 +70,6 @@ impl HcloudProvider {
     }
 
     fn read(&self, path: &str, limit: Duration) -> Result<Value, ProviderError> {
-        self.read_as(path, limit)
-    }
-
-    fn read_as<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &str,
-        limit: Duration,
-    ) -> Result<T, ProviderError> {
         let mut retries = RetryBudget::new(limit);
         self.client.call(&Method::GET, path, None, &mut retries).map_err(|refused| refused.error)
     }
