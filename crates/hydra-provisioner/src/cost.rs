@@ -81,7 +81,7 @@ pub(crate) fn of_state(
     } else {
         Vec::new()
     };
-    Ok(Costs::of(&spans(&entries, &machines, since, now), &machines, policy, now))
+    Ok(Costs::of(&spans(&entries, &machines, policy, since, now), &machines, policy, now))
 }
 
 /// A period in which a machine ran.
@@ -97,11 +97,11 @@ struct Span {
 fn spans(
     entries: &[HistoryEntry],
     machines: &[Record],
+    policy: &Policy,
     since: Timestamp,
     now: Timestamp,
 ) -> Vec<Span> {
-    let mut running: BTreeMap<MachineName, (MachineType, Timestamp, Option<Money>)> =
-        BTreeMap::new();
+    let mut running: BTreeMap<MachineName, (Timestamp, Option<Money>)> = BTreeMap::new();
     let mut ended: BTreeMap<MachineName, Timestamp> = BTreeMap::new();
     let mut spans = Vec::new();
     for entry in entries {
@@ -109,14 +109,13 @@ fn spans(
             continue;
         };
         if entry.what.begins_cost() {
-            let begun = (machine_type.clone(), entry.at, entry.dollars_per_hour);
-            running.entry(name.clone()).or_insert(begun);
+            running.entry(name.clone()).or_insert((entry.at, entry.dollars_per_hour));
         } else if entry.what.ends_cost() {
             let begun = running.remove(name);
             let was_known = ended.insert(name.clone(), entry.at).is_some();
-            let price = begun.as_ref().and_then(|(.., price)| *price).or(entry.dollars_per_hour);
+            let price = begun.and_then(|(_, price)| price).or(entry.dollars_per_hour);
             // A machine that was already stopped or destroyed did not run any more.
-            let from = begun.map(|(_, from, _)| from).or((!was_known).then_some(since));
+            let from = begun.map(|(from, _)| from).or((!was_known).then_some(since));
             let machine_type = machine_type.clone();
             spans.extend(from.map(|from| Span { machine_type, from, to: entry.at, price }));
         }
@@ -125,8 +124,8 @@ fn spans(
         let machine = &record.machine;
         let reported = machine.started_at.or(machine.memory.known_since).unwrap_or(now);
         let begun = running.remove(&machine.name);
-        let price = begun.as_ref().and_then(|(.., price)| *price).or(machine.dollars_per_hour);
-        let from = begun.map_or(reported.max(since), |(_, from, _)| from);
+        let price = begun.and_then(|(_, price)| price).or_else(|| policy.price_of(machine));
+        let from = begun.map_or(reported.max(since), |(from, _)| from);
         let machine_type = machine.machine_type.clone();
         spans.push(Span { machine_type, from, to: now, price });
     }
@@ -207,7 +206,7 @@ fn limits(config: &Config) -> String {
 
 #[cfg(test)]
 mod tests {
-    use planner::{PoolPolicy, System, Tag};
+    use planner::{Machine, MachineState, PoolPolicy, System, Tag};
     use reconciler::Happening;
 
     use super::*;
@@ -243,7 +242,7 @@ mod tests {
             PoolPolicy { dollars_per_hour: price, ..PoolPolicy::new(vec![System::new("x")]) };
         let pools = [(MachineType::new("x"), pool)].into();
         let policy = Policy::new(Tag::new("farm"), pools);
-        let costs = Costs::of(&spans(&entries, &[], since, now), &[], &policy, now);
+        let costs = Costs::of(&spans(&entries, &[], &policy, since, now), &[], &policy, now);
         let dollars = |number: u64| Money(number * 1_000_000);
         assert_eq!(
             costs.total,
@@ -270,8 +269,30 @@ mod tests {
         let pool =
             PoolPolicy { dollars_per_hour: price, ..PoolPolicy::new(vec![System::new("x")]) };
         let policy = Policy::new(Tag::new("farm"), [(MachineType::new("x"), pool)].into());
-        let spans = spans(&entries, &[], Timestamp(70 * DAY.0), now);
+        let spans = spans(&entries, &[], &policy, Timestamp(70 * DAY.0), now);
         let costs = Costs::of(&spans, &[], &policy, now);
         assert_eq!(costs.total.forecast, Money(12_000_000 * 30));
+    }
+
+    #[test]
+    fn a_configured_price_takes_precedence_over_the_one_of_the_provider() {
+        let now = Timestamp(100 * DAY.0);
+        let mut record: Record = serde_json::from_value(serde_json::json!({
+            "machine": Machine::requested(MachineName::new("farm-0"), MachineType::new("x")),
+            "provider": "command",
+        }))
+        .unwrap();
+        record.machine.state = MachineState::Up;
+        record.machine.started_at = Some(Timestamp(now.0 - 3600));
+        record.machine.dollars_per_hour = Some(Money(5_000_000));
+        let pool = PoolPolicy {
+            dollars_per_hour: Some(Money(1_000_000)),
+            ..PoolPolicy::new(vec![System::new("x")])
+        };
+        let policy = Policy::new(Tag::new("farm"), [(MachineType::new("x"), pool)].into());
+        let machines = [record];
+        let spans = spans(&[], &machines, &policy, Timestamp(70 * DAY.0), now);
+        let total = Costs::of(&spans, &machines, &policy, now).total;
+        assert_eq!((total.hourly, total.day), (Money(1_000_000), Money(1_000_000)));
     }
 }
