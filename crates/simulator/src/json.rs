@@ -45,7 +45,7 @@ fn meant(message: &str) -> Option<&str> {
 }
 
 /// The known name closest to `name`, if it was probably meant.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     known
         .into_iter()

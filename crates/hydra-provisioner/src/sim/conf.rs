@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use adapters::config::{Config, QueueSettings};
+use adapters::config::{Config, QueueSettings, nearest};
 use planner::MachineType;
 use simulator::cloud::{PriceSeries, Tariff};
 use simulator::comparators::Comparator;
 use simulator::engine::{Millis, Seed};
-use simulator::json::nearest;
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
 use simulator::world::{CycleTiming, Farm, Limits};
