@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use adapters::config::{Config, parse};
 use adapters::providers::{Provider, ProviderContext, build};
+use rustix::time::{ClockId, clock_gettime};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Of `/proc/self/stat`.
-const TICKS_PER_SECOND: f64 = 100.0;
 const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-central-1/ec2/aws4_request, SignedHeaders=host, Signature=0";
 
 fn main() {
@@ -85,8 +84,5 @@ impl Cost {
 
 /// Of this process until now.
 fn processor_seconds() -> f64 {
-    let text = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u32 = fields[11..=12].iter().map(|field| field.parse::<u32>().unwrap()).sum();
-    f64::from(ticks) / TICKS_PER_SECOND
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap().as_secs_f64()
 }

@@ -33,9 +33,9 @@ fn of_pool(pool: &PoolPolicy) -> String {
         IdleTimeout::After(length) => length.to_string(),
         IdleTimeout::Auto => "as long as a new one takes to start".to_owned(),
     };
-    let last = match pool.keep_last.0 {
-        0 => String::new(),
-        length => format!(", the last one at least {}", Seconds(length)),
+    let last = match pool.keep_last {
+        Seconds(0) => String::new(),
+        length => format!(", the last one at least {length}"),
     };
     format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}")
 }

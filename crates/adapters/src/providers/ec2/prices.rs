@@ -160,8 +160,8 @@ impl Prices {
         let state = self.lock();
         let on_demand = |name: &String| state.on_demand.get(name).and_then(|(_, price)| *price);
         let spot = |name: &String| {
-            let in_place = |zone: &String| match (&settings.places[..], settings.places.first()) {
-                (places, Some(Place::Zone(_))) => places.contains(&Place::Zone(zone.clone())),
+            let in_place = |zone: &String| match settings.places.first() {
+                Some(Place::Zone(_)) => settings.places.contains(&Place::Zone(zone.clone())),
                 _ => true,
             };
             let of_type =
