@@ -289,19 +289,19 @@ class Ec2(Cloud):
             self.set_kill({})
             began = time.monotonic()
             self.sqs(self.queue, f"Action=SendMessage&MessageBody={urllib.parse.quote(json.dumps(event))}")
-            unlisted = self.within(60, lambda: address not in self.published(), "it is still published") - began
+            unpublished = self.within(60, lambda: address not in self.published(), "it is still published") - began
             asked = self.within(60, lambda: "RunInstances" in self.requests(), "no successor was asked for") - began
             self.within(60, lambda: len(self.published()) == 1, "no successor was published")
             self.within(60, lambda: instance not in self.listing(), "it was not terminated")
             zones = re.findall(r"<availabilityZone>(.*?)</availabilityZone>", self.listing())
-        if max(unlisted, asked) > 1:
-            self.fail(f"{unlisted:.2f} s after the notice it was unlisted, {asked:.2f} s after it its successor asked for")
+        if max(unpublished, asked) > 1:
+            self.fail(f"{unpublished:.2f} s after the notice it was unpublished, {asked:.2f} s after it its successor asked for")
         if self.places[0] in zones:
             self.fail(f"the successor is where it was taken back: {zones}")
         self.queue = None
         self.settle({TYPES[0]: 0}, "released after the notice")
         print(
-            f"check-clouds: {self.name}: a notice took the machine out of the file within {unlisted:.2f} s, its successor was"
+            f"check-clouds: {self.name}: a notice took the machine out of the file within {unpublished:.2f} s, its successor was"
             f" asked for elsewhere within {asked:.2f} s",
             flush=True,
         )

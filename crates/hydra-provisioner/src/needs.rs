@@ -140,7 +140,7 @@ fn look(name: &MachineName) -> String {
 fn severity(warning: &Warning) -> NeedSeverity {
     match warning {
         Warning::NoStorage { .. }
-        | Warning::Unlisted { .. }
+        | Warning::Unlistable { .. }
         | Warning::QueueUnavailable { .. }
         | Warning::NoPoolFor { .. } => NeedSeverity::Failed,
         _ => NeedSeverity::Warning,
@@ -161,7 +161,7 @@ fn remedy(warning: &Warning) -> Option<String> {
         Warning::NoStorage { .. } => {
             "check space and permissions of stateDir; it then continues by itself".to_owned()
         }
-        Warning::Unlisted { .. } => {
+        Warning::Unlistable { .. } => {
             "until then nothing is created or released there; check the provider's account and network".to_owned()
         }
         Warning::QueueUnavailable { .. } => {

@@ -132,7 +132,8 @@ impl Account {
         self.printed?;
         self.recorder.result()?;
         let snapshot = reconciler.snapshot();
-        let is_well = is_whole && snapshot.unlisted.is_empty() && snapshot.storage_error.is_none();
+        let is_well =
+            is_whole && snapshot.unlistable.is_empty() && snapshot.storage_error.is_none();
         Ok(match snapshot.queue {
             _ if ended == Ended::Stopped => Exit::Unexpected,
             _ if self.has_failed || !is_well || ended == Ended::Deadline => Exit::SomeFailed,
@@ -191,7 +192,7 @@ fn result_line(entry: &HistoryEntry) -> Option<String> {
         | Happening::Created { .. }
         | Happening::Started { .. }
         | Happening::Published
-        | Happening::Unlisted
+        | Happening::Unpublished
         | Happening::Leaving { .. } => return None,
         other => planner::escape(&other.to_string()).to_string(),
     };

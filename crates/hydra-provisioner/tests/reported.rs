@@ -150,7 +150,7 @@ fn a_machine_that_was_never_used_goes_while_others_build() {
     show(true);
     let child = watch(&farm);
     until(&farm, "published", || !farm.machines_file().is_empty());
-    until(&farm, "unlisted", || farm.machines_file().len() == 1);
+    until(&farm, "unpublished", || farm.machines_file().len() == 1);
     show(false);
     until(&farm, "destroyed", || requests(&farm, "destroyed") > 0);
     kill(child);
@@ -292,7 +292,7 @@ fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
     until(&farm, "published", || farm.machines_file().len() == 1);
     farm.set_queue(&types, &json!({ "root@10.9.0.0": idle_since(5) }));
     fs::remove_file(farm.path("ssh-works")).unwrap();
-    until(&farm, "unlisted", || farm.machines_file().is_empty());
+    until(&farm, "unpublished", || farm.machines_file().is_empty());
     kill(child);
 }
 

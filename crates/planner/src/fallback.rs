@@ -120,7 +120,7 @@ fn next_type<'a>(
             && pool.max_machines > 0
             && can_build(pool, kind)
             && without_capacity_until(other, snapshot).is_none()
-            && !snapshot.unlisted.contains_key(other)
+            && !snapshot.unlistable.contains_key(other)
             && !snapshot.orders_in_force().any(|order| order.pauses(other))
     };
     match &policy.pools.get(machine_type)?.fallback {

@@ -99,7 +99,7 @@ impl<'a> UnknownBuilders<'a> {
     }
 
     /// The builder that `machine` may be. `found` is the entry of `machine` under its known names.
-    fn may_be(
+    fn may_be_builder(
         self,
         machine: &Machine,
         found: Option<SeenInQueue>,
@@ -112,9 +112,8 @@ impl<'a> UnknownBuilders<'a> {
         {
             return self.any;
         }
-        // A builder of the current queue runner may register again under another name, until we have stopped
-        // it.
-        let is_known = memory.known_to_queue
+        // REST: a builder may register again under another name, until we have stopped it.
+        let is_known = memory.was_in_queue_status
             && match self.keys {
                 MachineKeys::Address => true,
                 MachineKeys::HostName => memory.leaving.is_some_and(|it| it.drained.is_some()),
@@ -188,13 +187,13 @@ impl<'a> QueueMachines<'a> {
 
     /// The unknown builder that `machine` may be at `now`. `found` is the entry of `machine` under its known
     /// names.
-    pub(crate) fn may_be(
+    pub(crate) fn may_be_builder(
         &self,
         machine: &Machine,
         found: Option<SeenInQueue>,
         now: Timestamp,
     ) -> Option<&'a Host> {
-        self.unknown_builders.may_be(machine, found, now)
+        self.unknown_builders.may_be_builder(machine, found, now)
     }
 
     /// Finds a machine by its address (classic Hydra; the port counts if the key names one), by its own host

@@ -19,7 +19,8 @@ pub struct Memory {
     /// When it was requested; `None`: found by its tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<Timestamp>,
-    /// Since when it is ready for builds: deployed and reachable. `None`: not ready.
+    /// Since when it is ready: deployed, and since then not off, rebooted or drained. A machine that stops answering stays
+    /// ready (`unreachable_since`). `None`: not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
     /// The billed time. `None` while it costs nothing.
@@ -35,7 +36,7 @@ pub struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under_way: Option<UnderWay>,
     /// Whether the machines file names it.
-    #[serde(rename = "listed", skip_serializing_if = "InMachinesFile::is_never")]
+    #[serde(alias = "listed", skip_serializing_if = "InMachinesFile::is_never")]
     pub in_machines_file: InMachinesFile,
     /// When its provider announced an interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,9 +44,9 @@ pub struct Memory {
     /// Steps that it has built, as far as the queue runner counted them.
     #[serde(skip_serializing_if = "is_zero")]
     pub steps_built: u64,
-    /// The digest of the settings that it was made from ([`crate::RotationPolicy::settings`] at its request).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub settings: Option<String>,
+    /// The digest of the settings that it was made from ([`crate::RotationPolicy::settings`] when it was requested).
+    #[serde(alias = "settings", skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<String>,
     /// Set while it is being released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -68,16 +69,17 @@ pub struct Memory {
     /// (classic), each host name that it ever had (REST).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub published: BTreeSet<Endpoint>,
-    /// Whether the queue runner has listed it under one of its names since its last start. Once it is not
-    /// listed any more, it does not build under any other name either (REST: only after its builder was
-    /// stopped).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub known_to_queue: bool,
+    /// Whether a queue status has shown this machine under one of its names since it was last created or started. Then an
+    /// unknown busy builder is some other machine. (REST: only once its builder was stopped; until then it may register
+    /// again under another name.)
+    #[serde(alias = "knownToQueue", skip_serializing_if = "std::ops::Not::not")]
+    pub was_in_queue_status: bool,
     /// REST: the machine could not be asked for its host name when it was deployed, so the name is only its provider's
     /// word.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub name_is_unconfirmed: bool,
-    /// Whether it was read from the state database and not deployed since: the database may be older than the machine.
+    /// Whether it was read from the state database and not deployed since. What the last run did to it may not be recorded:
+    /// for example, that its builder was stopped.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
 }
@@ -102,7 +104,7 @@ impl Memory {
             in_machines_file: _,
             interrupted_at,
             steps_built: _,
-            settings: _,
+            made_from: _,
             leaving: _,
             missing,
             destroyed_at,
@@ -110,7 +112,7 @@ impl Memory {
             progress,
             unreachable_since,
             published: _,
-            known_to_queue: _,
+            was_in_queue_status: _,
             name_is_unconfirmed: _,
             restored: _,
         } = self;
@@ -184,7 +186,7 @@ pub struct Progress {
 pub struct Leaving {
     /// The moment of the decision.
     pub decided: Sequence,
-    /// The moment when its last drain ended, with or without success (REST: its builder is stopped).
+    /// REST: the moment when its builder was last asked to stop, with or without success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Sequence>,
 }
@@ -253,7 +255,8 @@ pub enum Operation {
     Deploy,
     /// Touch `/run/keep-alive` on it, so that it does not power itself off.
     KeepAlive,
-    /// Make sure that it gets no new builds, apart from leaving the machines file (REST: stop its builder).
+    /// REST only: stop its builder, so that it gets no new builds. (Classic: it leaves the machines file instead, which is
+    /// no operation.)
     Drain,
     /// Stop it; its disk is kept.
     Stop,

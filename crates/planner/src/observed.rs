@@ -19,7 +19,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) now: Timestamp,
     pub(crate) in_queue: Option<SeenInQueue>,
     /// A busy machine of the queue runner that is not known, and could be this one under another name.
-    pub(crate) may_be: Option<&'a Host>,
+    pub(crate) may_be_builder: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) name_is: NameIs,
     pub(crate) progress: Option<Progress>,
@@ -60,7 +60,7 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 machine,
                 now: snapshot.taken_at,
                 in_queue,
-                may_be: queue.may_be(machine, in_queue, snapshot.taken_at),
+                may_be_builder: queue.may_be_builder(machine, in_queue, snapshot.taken_at),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
                 name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
                 progress,
@@ -102,7 +102,7 @@ impl Observed<'_> {
         let failing_for = self.now.since(failing.since);
         let exists = self.machine.state != MachineState::Requested;
         let never_ready = exists && self.machine.memory.ready_since.is_none();
-        let idle = never_ready && self.jobs() == 0 && self.may_be.is_none();
+        let idle = never_ready && self.jobs() == 0 && self.may_be_builder.is_none();
         (idle && failing_for >= pool.give_up_after).then_some(failing_for)
     }
 

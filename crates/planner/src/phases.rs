@@ -1,4 +1,4 @@
-//! Turns verdicts into the actions of now. The reconciler has nothing to decide.
+//! Turns verdicts into the actions that are due now. The reconciler has nothing to decide.
 
 use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy, stalls_at};
 use crate::matching::REREGISTRATION_TIMEOUT;
@@ -22,7 +22,7 @@ pub(crate) fn list_phases(
 ) -> Option<Timestamp> {
     let mut wake_at = None;
     for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
-        if observed.in_queue.is_some() && !observed.machine.memory.known_to_queue {
+        if observed.in_queue.is_some() && !observed.machine.memory.was_in_queue_status {
             plan.recognized.insert(name.clone());
         }
         if let Some(built) = observed.in_queue.and_then(|seen| seen.built) {
@@ -81,7 +81,7 @@ fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
 
 fn is_served(observed: &Observed<'_>, policy: &Policy, snapshot: &Snapshot) -> bool {
     policy.pools.contains_key(&observed.machine.machine_type)
-        && !snapshot.unlisted.contains_key(&observed.machine.machine_type)
+        && !snapshot.unlistable.contains_key(&observed.machine.machine_type)
         && !observed.is_ending()
         && observed.machine.memory.leaving.is_none()
 }

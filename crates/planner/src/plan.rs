@@ -365,7 +365,8 @@ pub enum Warning {
         machine_type: MachineType,
     },
     /// Machines of a type could not be listed.
-    Unlisted {
+    #[serde(alias = "unlisted")]
+    Unlistable {
         /// The type.
         machine_type: MachineType,
         /// The provider's error.

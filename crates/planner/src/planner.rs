@@ -48,7 +48,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     planning.wake_at(handed_over.until);
 
     for (machine_type, machines) in machines_by_type(policy, &machines) {
-        if snapshot.unlisted.contains_key(machine_type) {
+        if snapshot.unlistable.contains_key(machine_type) {
             planning.freeze(&machines);
             continue;
         }
@@ -137,7 +137,7 @@ fn defer(sizing: &mut Sizing, reached: LimitReached) {
 const TYPE_IS_FULL: LimitReached =
     LimitReached { limit: LimitName::MaxMachines, by_type: true, until: None };
 
-/// The machine of a type of which none is in use that stays when all others have gone.
+/// If no machine of a type is in use: the idle one that is kept longest (`keepLast`).
 fn last_machine(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
     let staying = machines.iter().filter(|observed| {
         observed.machine.state.is_live()
@@ -158,7 +158,7 @@ impl<'a> Planning<'a> {
     /// What cannot be observed is not touched: the machines last seen stay, and no new ones are created.
     fn freeze(&mut self, machines: &[&Observed<'_>]) {
         for observed in machines {
-            self.verdicts[observed.index] = Some(retention::keep_unlisted(observed));
+            self.verdicts[observed.index] = Some(retention::keep_of_unlistable(observed));
         }
     }
 
@@ -200,7 +200,7 @@ impl<'a> Planning<'a> {
             }
             self.verdicts[observed.index] = Some(Verdict::InUse);
             starts -= u32::from(comes_up);
-            if state == MachineState::Requested && self.may_ask_again(observed, machine_type) {
+            if state == MachineState::Requested && self.may_ask_provider(observed, machine_type) {
                 let attempt = match observed.machine.memory.failing {
                     Some(_) => Attempt::Again,
                     None => Attempt::First,
@@ -257,8 +257,8 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Whether a machine that was requested but not seen may be requested again now.
-    fn may_ask_again(&mut self, observed: &Observed<'_>, machine_type: &MachineType) -> bool {
+    /// Whether its provider may be asked now, for the first time or again, for a machine that exists only as a recorded intent.
+    fn may_ask_provider(&mut self, observed: &Observed<'_>, machine_type: &MachineType) -> bool {
         let now = self.snapshot.taken_at;
         let until = self.snapshot.back_off.get(machine_type).map(|back_off| back_off.until);
         let backed_off = until.is_some_and(|until| now < until);
@@ -280,8 +280,8 @@ impl<'a> Planning<'a> {
         false
     }
 
-    /// How long idle machines of a type are kept, and the last of them. Zero while running machines could
-    /// exceed a limit.
+    /// How long idle machines of a type are kept, and how long the last of them is. Zero while the running machines would
+    /// exceed a cost limit if they continued.
     fn idle_timeouts(
         &self,
         machine_type: &MachineType,
@@ -296,7 +296,8 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Judges the machines that are not in use. Live ones come first, so that they get the places in reserve.
+    /// Judges the machines that are not in use. Live ones come first: what they leave of `maxMachines` is the room for
+    /// stopped ones in reserve.
     fn retain(
         &mut self,
         pool: Option<&PoolPolicy>,

@@ -12,10 +12,10 @@ use crate::observed::Observed;
 use crate::snapshot::{AcceptsJobs, MachineKeys, Queue, Snapshot};
 use crate::time::Seconds;
 
-/// A builder is stopped only after an answer that was requested at most this long ago: stopping it aborts the
-/// builds that it has started since. A queue runner that is always slow gets its usual time in addition.
+/// A builder is stopped only after an answer that was requested at most this long ago, because stopping it aborts the builds
+/// that it has started since. The usual time of an answer is added: a queue runner may always be slow.
 const MAX_ANSWER_AGE: Seconds = Seconds(3);
-/// The most that it gets.
+/// The most that is added.
 const MAX_LATENCY: Seconds = Seconds(60);
 
 /// The next step of a release.
@@ -23,7 +23,7 @@ const MAX_LATENCY: Seconds = Seconds(60);
 #[serde(rename_all = "camelCase")]
 pub enum ReleaseStep {
     /// Take it out of the machines file.
-    #[serde(rename = "unlist")]
+    #[serde(alias = "unlist")]
     Unpublish,
     /// Wait for a newer queue status.
     Await(AwaitReason),
@@ -39,9 +39,9 @@ pub enum ReleaseStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AwaitReason {
-    /// A queue status that was requested after the machine was unlisted or drained.
+    /// A queue status that was requested after the machine left the machines file or its builder was stopped.
     NewerStatus,
-    /// A queue status that was requested at most 3 s ago.
+    /// A queue status that was requested at most 3 s ago, plus the usual time of an answer.
     FreshStatus,
     /// The end of the operation under way, or of a back-off.
     Operation,
@@ -77,8 +77,8 @@ pub(crate) fn next_step(
     }
 }
 
-/// Whether builds may have started since the answer that `step` depends on. A builder that could not be
-/// stopped, or on a machine that could not be stopped or destroyed, may have registered again.
+/// REST: whether builds may have started since the answer that `step` depends on. After a failed operation on the machine,
+/// its builder may run and have registered again.
 fn may_have_changed(step: &ReleaseStep, observed: &Observed<'_>) -> bool {
     match step {
         ReleaseStep::Drain => true,

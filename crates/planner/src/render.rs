@@ -395,7 +395,7 @@ impl Display for Warning {
                     "systemTypes.{machine_type}: minMachines is above maxMachines; maxMachines is used"
                 )
             }
-            Self::Unlisted { machine_type, reason } => {
+            Self::Unlistable { machine_type, reason } => {
                 write!(
                     f,
                     "machines of type {machine_type} could not be listed; none is created or released: {}",

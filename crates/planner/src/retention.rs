@@ -58,8 +58,8 @@ pub(crate) fn judge(observed: &Observed<'_>, context: &Context<'_>) -> Judgment 
     judgment
 }
 
-/// A builder of the current queue runner gets builds as long as it runs, and stopping it would abort them. So
-/// a kept machine always accepts jobs.
+/// A builder of the REST queue runner gets builds as long as it runs, and stopping it would abort them. So a kept machine
+/// always accepts jobs.
 fn registers_itself(context: &Context<'_>) -> bool {
     matches!(context.queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::HostName)
 }
@@ -69,18 +69,19 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         return judgment;
     }
     let QueueStatus::Up(queue) = context.queue else {
-        return keep(KeepReason::QueueUnavailable, unchanged(observed));
+        return keep(KeepReason::QueueUnavailable, unless_leaving(observed));
     };
     if observed.name_is == NameIs::Duplicate {
         return keep(KeepReason::DuplicateName, AcceptsJobs::No);
     }
-    if let Some(builder) = observed.may_be {
+    if let Some(builder) = observed.may_be_builder {
+        // REST: with a host name that the machine has not confirmed, its entry may be that of another, idle builder.
         let builder = builder.clone();
         let reason = match observed.in_queue {
             None => KeepReason::MayBeBuilder { builder },
             Some(_) => KeepReason::UnconfirmedName { builder },
         };
-        return keep(reason, unchanged(observed));
+        return keep(reason, unless_leaving(observed));
     }
     if observed.jobs() > 0 && !observed.machine.state.is_live() {
         // The queue runner's report overrides the provider's: a building machine is never released.
@@ -138,7 +139,7 @@ fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
         None => (observed.paused?, KeepReason::Paused),
     };
     let accepts_jobs =
-        if observed.machine.state.is_live() { unchanged(observed) } else { AcceptsJobs::No };
+        if observed.machine.state.is_live() { unless_leaving(observed) } else { AcceptsJobs::No };
     Some(keep(reason(order.clone()), accepts_jobs))
 }
 
@@ -249,9 +250,8 @@ fn idle(
     release_live(context, idle_for)
 }
 
-/// When the machine last built: by its own idle time or else, if nothing else is known of it, by its type's
-/// last activity. What the queue runner remembers from before the machine was ready belongs to another
-/// machine.
+/// When the machine last built: by its own idle time or else, if the queue runner does not report that, by its type's last
+/// activity.
 fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
     if let Some(idle_since) = observed.in_queue.and_then(|seen| seen.idle_since) {
         return Some(idle_since);
@@ -259,8 +259,9 @@ fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestam
     if context.demand.running > 0 { Some(observed.now) } else { context.demand.last_active }
 }
 
-/// Since when the machine has been idle: the latest of its last build and its readiness. While it is not ready, its start
-/// counts, which is by its provider's clock.
+/// Since when the machine has been idle: since its last build, but not before it became ready (an earlier build was on
+/// another machine with its name or address). Before it is ready, its start counts. The provider's clock may be wrong, so a
+/// start is never taken as earlier than `known_since` or later than now.
 fn idle_since(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
     let memory = &observed.machine.memory;
     let begin = memory.ready_since.or(observed.machine.started_at).max(memory.known_since);
@@ -290,8 +291,8 @@ impl Observed<'_> {
     }
 }
 
-/// Builds continue as they are while no decision is possible.
-fn unchanged(observed: &Observed<'_>) -> AcceptsJobs {
+/// It gets builds unless it is being released.
+fn unless_leaving(observed: &Observed<'_>) -> AcceptsJobs {
     if observed.machine.memory.leaving.is_some() { AcceptsJobs::No } else { AcceptsJobs::Yes }
 }
 
@@ -314,13 +315,13 @@ fn release(how: ReleaseHow, reason: ReleaseReason) -> Judgment {
 }
 
 /// The verdict on a machine of a provider that could not be listed.
-pub(crate) fn keep_unlisted(observed: &Observed<'_>) -> Verdict {
+pub(crate) fn keep_of_unlistable(observed: &Observed<'_>) -> Verdict {
     match ending(observed) {
         Some(Judgment { verdict: verdict @ Verdict::Ending { .. }, .. }) => verdict,
         _ if observed.machine.memory.destroyed_at.is_some() => {
             keep(KeepReason::ProviderUnavailable, AcceptsJobs::No).verdict
         }
-        _ => keep(KeepReason::ProviderUnavailable, unchanged(observed)).verdict,
+        _ => keep(KeepReason::ProviderUnavailable, unless_leaving(observed)).verdict,
     }
 }
 
@@ -334,7 +335,7 @@ pub(crate) fn keep_for_limit(reached: LimitReached) -> Verdict {
     keep(KeepReason::Limit(reached), AcceptsJobs::No).verdict
 }
 
-/// Whether the machine still exists, on or off, after the verdict is carried out.
+/// Whether the machine still exists, on or off, after the verdict was carried out.
 pub(crate) fn stays_in_existence(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::InUse | Verdict::Keep { .. } => true,

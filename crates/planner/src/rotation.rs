@@ -19,7 +19,7 @@ pub(crate) fn outdated(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Out
     let memory = &observed.machine.memory;
     let is_old = ages_at(observed, pool).is_some_and(|at| at <= observed.now);
     // Our own memory may be lost, or older than the option; the provider's tag is not.
-    let made_from = memory.settings.as_ref().or(observed.machine.settings.as_ref());
+    let made_from = memory.made_from.as_ref().or(observed.machine.made_from.as_ref());
     let differs = settings.as_ref().zip(made_from).is_some_and(|(new, old)| new != old);
     if let Some(limit) = max_age.filter(|_| is_old) {
         return Some(Outdated::Age { limit });

@@ -22,10 +22,10 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// Every machine of our tag, with recorded intents to create as [`MachineState::Requested`].
     pub machines: Vec<Machine>,
-    /// Machine types with machines that could not be listed, with the reason. Their machines above are the last
-    /// known ones. Nothing of these types is created or released.
-    #[serde(default)]
-    pub unlisted: BTreeMap<MachineType, String>,
+    /// Types with machines of a provider that could not be listed, with the reason. Their machines above are the last known
+    /// ones. Nothing of these types is created or released.
+    #[serde(default, alias = "unlisted")]
+    pub unlistable: BTreeMap<MachineType, String>,
     /// What machines share and may not use up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
@@ -55,7 +55,7 @@ pub struct Snapshot {
     /// When it was requested, by our clock; `None`: `taken_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_asked_at: Option<Timestamp>,
-    /// How long the queue runner takes to answer, at least.
+    /// A cautious estimate of how long the queue runner takes to answer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub queue_latency: Seconds,
 }
@@ -77,7 +77,7 @@ impl Snapshot {
         Self {
             taken_at,
             machines: Vec::new(),
-            unlisted: BTreeMap::new(),
+            unlistable: BTreeMap::new(),
             resources: Vec::new(),
             prices: BTreeMap::new(),
             back_off: BTreeMap::new(),
@@ -141,8 +141,8 @@ pub struct Machine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dollars_per_hour: Option<Money>,
     /// The digest of the settings that it was made from, if its provider reports that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<String>,
+    #[serde(default, alias = "settings", skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<String>,
     /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
@@ -180,7 +180,7 @@ impl Machine {
             started_at: None,
             next_charge_at: None,
             dollars_per_hour: None,
-            settings: None,
+            made_from: None,
             tag: None,
             interrupted: false,
             problems: Vec::new(),

@@ -22,7 +22,7 @@ pub(crate) fn warn_of_unexpected_input(
     }
     let storage = snapshot.storage_error.iter();
     warnings.extend(storage.map(|reason| Warning::NoStorage { reason: reason.clone() }));
-    warnings.extend(snapshot.unlisted.iter().map(|(machine_type, reason)| Warning::Unlisted {
+    warnings.extend(snapshot.unlistable.iter().map(|(machine_type, reason)| Warning::Unlistable {
         machine_type: machine_type.clone(),
         reason: reason.clone(),
     }));

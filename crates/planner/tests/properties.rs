@@ -166,7 +166,7 @@ fn machines() -> impl Strategy<Value = Machine> {
                     .then(|| Endpoint::new(format!("10.0.0.{number}:2222")))
                     .into_iter()
                     .collect(),
-                known_to_queue: number % 5 == 0,
+                was_in_queue_status: number % 5 == 0,
                 ..memory
             },
             ..Machine::requested(MachineName::new(format!("t-{number}")), machine_type)
@@ -225,13 +225,13 @@ fn resources() -> impl Strategy<Value = Resource> {
 }
 
 fn snapshots() -> impl Strategy<Value = Snapshot> {
-    let unlisted = btree_map(machine_types(), Just("no answer".to_owned()), 0..2);
+    let unlistable = btree_map(machine_types(), Just("no answer".to_owned()), 0..2);
     let back_off = btree_map(machine_types(), back_offs(), 0..2);
     let queue = (queues(), sequences());
-    (vec(machines(), 0..12), unlisted, vec(resources(), 0..3), queue, back_off).prop_map(
-        |(machines, unlisted, resources, (queue, queue_asked), back_off)| Snapshot {
+    (vec(machines(), 0..12), unlistable, vec(resources(), 0..3), queue, back_off).prop_map(
+        |(machines, unlistable, resources, (queue, queue_asked), back_off)| Snapshot {
             machines,
-            unlisted,
+            unlistable,
             resources,
             back_off,
             queue_asked,
@@ -337,7 +337,7 @@ proptest! {
                 let busy = !may_be_elsewhere(&snapshot, machine)
                     && jobs_of(queue, machine).is_some_and(|jobs| jobs > 0);
                 let hidden = unknown_builder_is_busy(&policy, queue, &snapshot.machines)
-                    && !machine.memory.known_to_queue
+                    && !machine.memory.was_in_queue_status
                     && matches!(machine.state, MachineState::Starting | MachineState::Up | MachineState::Unreachable | MachineState::Stopping | MachineState::Failed)
                     && jobs_of(queue, machine).is_none();
                 let may_build = busy || hidden;
@@ -365,14 +365,14 @@ proptest! {
     #[test]
     fn types_that_cannot_be_listed_are_not_touched(policy in policies(), snapshot in snapshots()) {
         let plan = plan(&policy, &snapshot);
-        prop_assert!(plan.provision.iter().all(|p| !snapshot.unlisted.contains_key(&p.machine_type)));
+        prop_assert!(plan.provision.iter().all(|p| !snapshot.unlistable.contains_key(&p.machine_type)));
         let mut types = BTreeMap::new();
         for machine in &snapshot.machines {
             types.entry(&machine.name).or_insert(&machine.machine_type);
         }
         let touched = plan.start.iter().chain(&plan.deploy).chain(releases(&plan));
         for name in touched {
-            let frozen = types.get(name).is_some_and(|t| snapshot.unlisted.contains_key(*t));
+            let frozen = types.get(name).is_some_and(|t| snapshot.unlistable.contains_key(*t));
             prop_assert!(!frozen, "{name}");
         }
     }

@@ -17,7 +17,7 @@ impl Reconciler {
             let Some(record) = self.records.get_mut(name) else { continue };
             let memory = &mut record.machine.memory;
             if plan.recognized.contains(name) {
-                memory.known_to_queue = true;
+                memory.was_in_queue_status = true;
                 self.storage.touch(name);
             }
             let is_unhealthy = plan.unhealthy.contains_key(name);
@@ -38,7 +38,7 @@ impl Reconciler {
                 Verdict::Release { how, reason } if memory.leaving.is_none() => {
                     memory.leaving = Some(Leaving { decided: self.moment, drained: None });
                     self.storage.touch(name);
-                    // A machine in the machines file is unlisted first; the question follows when that is
+                    // A machine in the machines file is unpublished first; the question follows when that is
                     // done.
                     if memory.in_machines_file != InMachinesFile::Now
                         || self.publication.is_not_wanted()
@@ -82,22 +82,22 @@ impl Reconciler {
                     continue;
                 };
                 let pool = self.configuration.policy.pools.get(&machine_type);
-                let settings = pool.and_then(|pool| pool.rotation.settings.clone());
+                let made_from = pool.and_then(|pool| pool.rotation.settings.clone());
                 let mut record =
                     Record::intent(name.clone(), machine_type, provider.clone(), self.now);
-                record.machine.memory.settings = settings;
+                record.machine.memory.made_from = made_from;
                 self.records.insert(name.clone(), record);
                 self.storage.touch(name);
                 self.note_of(name, Happening::Requested);
-            } else if self.follows_the_configuration(name) && self.storage.has(name) {
+            } else if self.move_to_configured_provider(name) && self.storage.has(name) {
                 self.begin(name, Operation::Create);
             }
         }
     }
 
-    /// Moves a machine that no provider has seen yet to the configured provider. Returns whether it already
-    /// was there.
-    fn follows_the_configuration(&mut self, name: &MachineName) -> bool {
+    /// Moves a machine that exists only as a recorded intent to the configured provider of its type. Returns whether its
+    /// creation may begin now: not if it was just moved, because that must be recorded first.
+    fn move_to_configured_provider(&mut self, name: &MachineName) -> bool {
         let Some(record) = self.records.get_mut(name) else { return false };
         let Some(configured) = self.configuration.providers.get(&record.machine.machine_type)
         else {

@@ -71,7 +71,8 @@ pub enum Event {
     },
 }
 
-/// What the driver must do. The driver carries effects out in the order in which it gets them.
+/// What the driver must do. The driver begins effects in the order in which it gets them. Before an operation or a
+/// publication it waits until all earlier [`Effect::Record`]s are on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the queue runner. Ends with [`Event::Queue`].
@@ -169,7 +170,7 @@ pub struct Configuration {
     pub providers: BTreeMap<MachineType, ProviderId>,
     /// A digest of the settings that a deployment installs on the machines of a type. When it changes, they
     /// are deployed again. Types without such settings are absent.
-    pub settings: BTreeMap<MachineType, String>,
+    pub deployment_digests: BTreeMap<MachineType, String>,
     /// Intervals and time limits.
     pub timing: Timing,
 }

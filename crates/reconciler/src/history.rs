@@ -62,7 +62,8 @@ pub enum Happening {
     /// The machines file names it.
     Published,
     /// The machines file does not name it any more.
-    Unlisted,
+    #[serde(alias = "unlisted")]
+    Unpublished,
     /// The decision to release it.
     Leaving {
         /// The decision: stopped or destroyed.
@@ -209,7 +210,7 @@ impl Happening {
             | Self::Ready { .. }
             | Self::Rebooted
             | Self::Published
-            | Self::Unlisted
+            | Self::Unpublished
             | Self::Leaving { .. }
             | Self::TakenBack
             | Self::DeploymentEnded
@@ -242,7 +243,7 @@ impl fmt::Display for Happening {
             Self::Unreachable { error } => write!(f, "does not answer: {error}"),
             Self::Rebooted => f.write_str("rebooted"),
             Self::Published => f.write_str("published"),
-            Self::Unlisted => f.write_str("taken out of the machines file"),
+            Self::Unpublished => f.write_str("taken out of the machines file"),
             Self::Leaving { how, reason } => write!(f, "to {}: {reason}", reason.verb(*how)),
             Self::TakenBack => f.write_str("back in use"),
             Self::Drained => f.write_str("drained"),

@@ -302,7 +302,7 @@ impl Reconciler {
 
     /// Handles machines that a listing does not contain.
     fn note_missing(&mut self, id: &ProviderId, listed: &BTreeSet<MachineName>, asked: Sequence) {
-        let unlisted: Vec<_> = self
+        let missing: Vec<_> = self
             .records
             .values()
             .filter(|record| record.provider == *id && !listed.contains(&record.machine.name))
@@ -310,7 +310,7 @@ impl Reconciler {
             .filter(|record| !record.is_ahead_of(asked))
             .map(|record| record.machine.name.clone())
             .collect();
-        for name in unlisted {
+        for name in missing {
             let Some(record) = self.records.get_mut(&name) else { continue };
             let memory = &mut record.machine.memory;
             self.changed |= memory.destroyed_at.is_some() || memory.missing.is_none();

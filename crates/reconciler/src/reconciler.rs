@@ -68,12 +68,12 @@ impl Reconciler {
     /// Creates a reconciler from the `state` that an ended run recorded. `seed` is the seed of all jitter. It
     /// does nothing before [`act`](Self::act) is called.
     pub fn new(configuration: Configuration, state: State, seed: u64, now: Timestamp) -> Self {
-        Self::read_only(configuration, state.left_behind(now), seed, now)
+        Self::beside_another_run(configuration, state.after_its_run_ended(now), seed, now)
     }
 
-    /// Creates a reconciler that only reads, while another process may be at work: operations in `state` stay
-    /// under way.
-    pub fn read_only(
+    /// Creates a reconciler while another process may be at work: operations in `state` stay under way. It serves only to
+    /// observe: its caller must not carry out effects that change anything.
+    pub fn beside_another_run(
         configuration: Configuration,
         state: State,
         seed: u64,
@@ -272,8 +272,8 @@ impl Reconciler {
     /// Machines with changed deployment settings are deployed again.
     fn redeploy_changed_settings(&mut self, new: &Configuration) {
         for record in self.records.values_mut() {
-            let digest = new.settings.get(&record.machine.machine_type);
-            if digest.is_some() && record.settings.as_ref() != digest {
+            let digest = new.deployment_digests.get(&record.machine.machine_type);
+            if digest.is_some() && record.deployed_with.as_ref() != digest {
                 record.machine.memory.ready_since = None;
                 self.storage.touch(&record.machine.name);
             }

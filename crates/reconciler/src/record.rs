@@ -42,8 +42,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_alive_at: Option<Timestamp>,
     /// The digest of the settings that it was last deployed with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<String>,
+    #[serde(default, alias = "settings", skip_serializing_if = "Option::is_none")]
+    pub deployed_with: Option<String>,
     /// Whether the history contains that the machines file names it.
     #[serde(rename = "toldPublished", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_published_in_history: bool,
@@ -83,7 +83,7 @@ impl Record {
     /// A machine that its provider lists and that has no record.
     pub(crate) fn found(mut machine: Machine, provider: ProviderId, now: Timestamp) -> Self {
         machine.memory.known_since = Some(now);
-        // An earlier provisioner may have published it. So it must be unlisted before it is released.
+        // An earlier provisioner may have published it. So it must be unpublished before it is released.
         machine.memory.in_machines_file = InMachinesFile::Now;
         let known = machine.host_name.clone().map(|host| Endpoint { host, port: None });
         machine.memory.published.extend(known);
@@ -106,7 +106,7 @@ impl Record {
             booting_since: None,
             made_in: None,
             kept_alive_at: None,
-            settings: None,
+            deployed_with: None,
             is_published_in_history: false,
             adopted_at: None,
             touched: Sequence(0),
@@ -141,7 +141,7 @@ impl Record {
     pub(crate) fn describe(&mut self, machine: Machine) {
         let mut memory = std::mem::take(&mut self.machine.memory);
         // The queue runner may still build on it at its previous address.
-        if memory.known_to_queue && self.machine.address != machine.address {
+        if memory.was_in_queue_status && self.machine.address != machine.address {
             let port = Some(self.machine.ssh_port);
             memory
                 .published
@@ -238,7 +238,7 @@ impl Record {
     }
 
     /// The record after the run that wrote it has ended: no operation is under way.
-    fn left_behind(mut self, now: Timestamp) -> Self {
+    fn after_its_run_ended(mut self, now: Timestamp) -> Self {
         if !self.exists {
             // The run may have ended before it could write down that the creation had begun.
             let since = self.machine.memory.requested_at.unwrap_or(now);
@@ -289,9 +289,9 @@ pub struct State {
 impl State {
     /// The state after the run that wrote it has ended: no operation is under way.
     #[must_use]
-    pub fn left_behind(mut self, now: Timestamp) -> Self {
+    pub fn after_its_run_ended(mut self, now: Timestamp) -> Self {
         let records = self.records.into_iter();
-        self.records = records.map(|record| record.left_behind(now)).collect();
+        self.records = records.map(|record| record.after_its_run_ended(now)).collect();
         self
     }
 }

@@ -18,7 +18,7 @@ impl Reconciler {
         Snapshot {
             taken_at: self.now,
             machines: machines.cloned().collect(),
-            unlisted: self.unlisted(),
+            unlistable: self.unlistable(),
             resources: self.resources(),
             prices: self.prices(),
             back_off: self.back_off.clone(),
@@ -43,15 +43,15 @@ impl Reconciler {
     }
 
     /// The types with machines that are not known for certain, with the reason.
-    fn unlisted(&self) -> BTreeMap<MachineType, String> {
-        let mut unlisted = BTreeMap::new();
+    fn unlistable(&self) -> BTreeMap<MachineType, String> {
+        let mut unlistable = BTreeMap::new();
         for (id, provider) in &self.providers {
             let Some(reason) = provider.problem() else { continue };
             for machine_type in self.types_of(id) {
-                unlisted.insert(machine_type.clone(), reason.to_owned());
+                unlistable.insert(machine_type.clone(), reason.to_owned());
             }
         }
-        unlisted
+        unlistable
     }
 
     /// The types that use a provider, and the types of its remembered machines.

@@ -74,7 +74,7 @@ fn simulation(policy: Policy, farm: Farm, steps: &[(u64, u64)]) -> Simulation {
 
 /// Calculated by hand: the poll at 10 s is the first that sees the step, which arrives at 1 s: 10 s to create, up at 70
 /// s, deployed at 130 s, published; read at 150 s. As soon as the step has started nothing waits, and the machine
-/// leaves the file again. The poll at 250 s, when the step ends, sees it idle and unlisted: it is destroyed.
+/// leaves the file again. The poll at 250 s, when the step ends, sees it idle and unpublished: it is destroyed.
 #[test]
 fn a_step_on_a_farm_at_zero() {
     let mut simulation = simulation(policy(|_| ()), farm(), &[(1, 100)]);

@@ -1,5 +1,5 @@
-//! Carries out the reconciler's effects in the real environment. Threads do the work and report through one
-//! channel, so that no operation waits for another.
+//! Carries out the reconciler's effects in the real environment. Threads do the work and report through one channel, so that
+//! no operation waits for another.
 
 mod handle;
 mod operations;
@@ -85,9 +85,9 @@ impl Driver {
             Mode::Act => Reconciler::new(configuration, state, seed, now),
             Mode::Look => {
                 let is_at_work = lock::holder(&config.state_dir).is_some();
-                let state = if is_at_work { state } else { state.left_behind(now) };
+                let state = if is_at_work { state } else { state.after_its_run_ended(now) };
                 // Shows the actual state, not the state after a plan that is not carried out.
-                Reconciler::read_only(configuration, state, seed, now)
+                Reconciler::beside_another_run(configuration, state, seed, now)
                     .with_planner(|_, _| planner::Plan::default())
             }
         };
@@ -189,7 +189,7 @@ impl Driver {
                 return Ended::Broke;
             }
             self.check_clock();
-            // [`Mode::Look`] plans only until the first answers have arrived; the caller then makes its own plan.
+            // [`Mode::Look`] acts only to ask: once the first answers have arrived, the caller makes its own plan.
             if self.mode == Mode::Act || !self.reconciler.has_looked() {
                 self.reconciler.act(self.clock.now());
             }
@@ -440,7 +440,7 @@ fn configuration(
     Configuration {
         policy,
         providers: providers.configured().clone(),
-        settings: providers::settings_digests(config),
+        deployment_digests: providers::settings_digests(config),
         timing: Timing {
             poll_interval: seconds(timing.poll_interval),
             list_interval: seconds(timing.list_interval),

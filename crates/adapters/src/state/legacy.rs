@@ -91,7 +91,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         booting_since: None,
         made_in: None,
         kept_alive_at: None,
-        settings: None,
+        deployed_with: None,
         adopted_at: None,
         is_published_in_history: false,
         touched: planner::Sequence(0),

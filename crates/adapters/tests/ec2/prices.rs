@@ -26,7 +26,7 @@ fn prices_come_from_the_price_list_and_from_the_spot_history() {
     account.emulator_is(&json!({}));
     let listed = provider.list(LIMIT).unwrap();
     assert_eq!(listed[0].dollars_per_hour, Some(Money(40_000)));
-    assert_eq!(listed[0].settings.as_ref().map(String::len), Some(16), "the settings' digest");
+    assert_eq!(listed[0].made_from.as_ref().map(String::len), Some(16), "the settings' digest");
     assert_eq!(account.calls("GetProducts") + account.calls("DescribeSpotPriceHistory"), 0);
     // An instance of a type that is not configured any more is priced, too.
     let other = json!({ "pricingEndpoint": account.emulator.url, "instanceTypes": ["m7i.large"] });

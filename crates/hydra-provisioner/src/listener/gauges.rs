@@ -184,7 +184,7 @@ impl Output<'_, '_> {
         self.by_type(
             "provider_up",
             "0 while the type's machines cannot be listed",
-            |machine_type| u64::from(!view.snapshot.unlisted.contains_key(machine_type)),
+            |machine_type| u64::from(!view.snapshot.unlistable.contains_key(machine_type)),
         )?;
         self.by_type(
             "backoff_until_timestamp_seconds",

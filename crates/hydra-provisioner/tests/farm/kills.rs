@@ -86,13 +86,13 @@ pub fn check_history(farm: &Farm, place: &str) {
             "created" => !was("created"),
             "ready" => was("created") && !was("destroyed"),
             "published" => was("ready") && !was("destroyed"),
-            "unlisted" => was("published"),
+            "unpublished" => was("published"),
             "destroyed" => !was("published") && !was("destroyed"),
             _ => true,
         };
         assert!(is_right, "{place}: {line} cannot be, in\n{history}");
         before.insert(what.to_owned());
-        if what == "unlisted" {
+        if what == "unpublished" {
             before.remove("published");
         } else if what == "gone" {
             lives.remove(name);

@@ -41,7 +41,7 @@ pub fn up(number: u32) -> Machine {
         known_since: since,
         ready_since: since,
         in_machines_file: InMachinesFile::Now,
-        known_to_queue: true,
+        was_in_queue_status: true,
         ..Memory::default()
     };
     Machine {

@@ -91,8 +91,8 @@ fn a_builder_that_could_not_be_stopped_may_be_an_unknown_one_for_ten_minutes() {
 
 #[test]
 fn a_machine_is_recognized_when_the_queue_runner_first_lists_it() {
-    let new = remembers(up(1), |memory| memory.known_to_queue = false);
-    let unseen = remembers(up(2), |memory| memory.known_to_queue = false);
+    let new = remembers(up(1), |memory| memory.was_in_queue_status = false);
+    let unseen = remembers(up(2), |memory| memory.was_in_queue_status = false);
     let farm =
         Farm::new(pool(), 3, &[up(0), new, unseen]).with_queue(&[listed(0, 1), listed(1, 1)]);
     let recognized: Vec<_> = farm.plan().recognized.into_iter().collect();

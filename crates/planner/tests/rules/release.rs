@@ -65,7 +65,7 @@ fn machines_of_a_provider_that_cannot_list_stay_as_they_are() {
     ];
     for (what, machine, expected) in cases {
         let mut farm = Farm::new(pool(), 2, &[machine]);
-        farm.snapshot.unlisted.insert(MachineType::new(TYPE), "no answer".to_owned());
+        farm.snapshot.unlistable.insert(MachineType::new(TYPE), "no answer".to_owned());
         assert_eq!(farm.plan().verdicts[&name(0)], expected, "{what}");
     }
 }

@@ -79,3 +79,17 @@ fn a_type_has_the_documented_defaults() {
     let policy = Policy::new(Tag::new("farm"), [(MachineType::new(TYPE), aged)].into());
     assert_eq!(read_back(&policy), policy);
 }
+
+/// Recordings and state files of earlier versions have these names.
+#[test]
+fn earlier_names_are_read() {
+    let text = r#"{"name": "farm-0", "type": "t", "state": "up", "settings": "a", "memory":
+        {"listed": {"noMore": 7}, "knownToQueue": true, "settings": "b"}}"#;
+    let machine: Machine = serde_json::from_str(text).unwrap();
+    assert_eq!(machine.made_from.as_deref(), Some("a"));
+    assert_eq!(machine.memory.made_from.as_deref(), Some("b"));
+    assert_eq!(machine.memory.in_machines_file, InMachinesFile::NoMore(Sequence(7)));
+    assert!(machine.memory.was_in_queue_status);
+    let step: planner::ReleaseStep = serde_json::from_str(r#""unlist""#).unwrap();
+    assert_eq!(step, planner::ReleaseStep::Unpublish);
+}

@@ -210,7 +210,7 @@ impl Reconciler {
         }
         let took = self.now.since(running.began);
         let now = self.now;
-        let settings = &self.configuration.settings;
+        let digests = &self.configuration.deployment_digests;
         let Some(record) = self.records.get_mut(&running.name) else { return };
         if running.operation != Operation::KeepAlive {
             record.machine.memory.failing = None;
@@ -222,7 +222,7 @@ impl Reconciler {
                 record.booting_since = Some(now);
                 record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
-                record.machine.memory.known_to_queue = false;
+                record.machine.memory.was_in_queue_status = false;
                 Some(Happening::Created { took })
             }
             Operation::Start => {
@@ -230,12 +230,12 @@ impl Reconciler {
                 record.booting_since = Some(now);
                 record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
-                record.machine.memory.known_to_queue = false;
+                record.machine.memory.was_in_queue_status = false;
                 Some(Happening::Started { took })
             }
             Operation::Deploy => {
                 record.describe(machine);
-                record.settings = settings.get(&record.machine.machine_type).cloned();
+                record.deployed_with = digests.get(&record.machine.machine_type).cloned();
                 record.became_ready(now)
             }
             Operation::KeepAlive => {

@@ -89,7 +89,10 @@ impl Reconciler {
         }
         for entry in &file.entries {
             let port = Some(entry.machine.ssh_port);
-            self.mark_listed(&entry.machine.name, Endpoint { host: entry.address.clone(), port });
+            self.mark_published(
+                &entry.machine.name,
+                Endpoint { host: entry.address.clone(), port },
+            );
         }
         let publication = self.publication.last.advance();
         self.publication.under_way = Some((publication, file.clone()));
@@ -105,7 +108,7 @@ impl Reconciler {
     }
 
     /// A machine may get builds from the moment when the publication of a file that names it begins.
-    fn mark_listed(&mut self, name: &MachineName, endpoint: Endpoint) {
+    fn mark_published(&mut self, name: &MachineName, endpoint: Endpoint) {
         let Some(record) = self.records.get_mut(name) else { return };
         let memory = &mut record.machine.memory;
         let is_new = memory.published.insert(endpoint);
@@ -124,7 +127,7 @@ impl Reconciler {
         match result {
             Ok(published) => {
                 self.publication.failed = None;
-                self.update_listed(&file, published);
+                self.update_published(&file, published);
                 self.publication.current = Some(file);
                 self.publication.outcome = Some(published);
             }
@@ -141,12 +144,12 @@ impl Reconciler {
     }
 
     /// Machines that the file does not name get no builds once the queue runner has read it.
-    fn update_listed(&mut self, file: &MachinesFile, published: Published) {
+    fn update_published(&mut self, file: &MachinesFile, published: Published) {
         let moment = self.next_moment();
         let is_wanted = published != Published::NotWanted;
         let named: BTreeSet<_> = file.entries.iter().map(|entry| &entry.machine.name).collect();
         if is_wanted {
-            self.note_listing_changes(&named);
+            self.note_publication_changes(&named);
         }
         let not_named: Vec<_> = self
             .records
@@ -168,7 +171,7 @@ impl Reconciler {
 
     /// Adds to the history which machines the file newly names or no longer names. An earlier run may have
     /// been killed before it could.
-    fn note_listing_changes(&mut self, named: &BTreeSet<&MachineName>) {
+    fn note_publication_changes(&mut self, named: &BTreeSet<&MachineName>) {
         let is_named = |record: &Record| named.contains(&record.machine.name);
         let changed: Vec<_> = self
             .records
@@ -182,7 +185,7 @@ impl Reconciler {
             let what = if record.is_published_in_history {
                 Happening::Published
             } else {
-                Happening::Unlisted
+                Happening::Unpublished
             };
             self.storage.touch(&name);
             self.note_of(&name, what);

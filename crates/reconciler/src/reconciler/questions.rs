@@ -30,18 +30,19 @@ pub(crate) struct Questions {
     pub(crate) moment: Sequence,
     /// The time of that moment.
     pub(crate) moment_at: Option<Timestamp>,
-    /// How long answers take, at least: grows by at most a second with each answer, so that one late answer among fast ones
-    /// changes little.
+    /// A cautious estimate of how long answers take: falls at once, and grows by at most a second with each answer, so that
+    /// one late answer among fast ones changes little.
     pub(crate) latency: Seconds,
     /// The moment of the last answered question, whether or not the answer was newer.
     answered: Sequence,
     is_answered: bool,
     /// The newest answer.
     newest: Option<AnswerTime>,
-    /// An answer that contradicts it: it was stored somewhere, or a clock was set. The next answer shows which.
+    /// An answer by another clock than that of `newest`: either it is old and came from a cache, or a clock was set. The next
+    /// answer shows which.
     suspect: Option<AnswerTime>,
-    /// Whether its time has advanced since we first saw it. Then the queue runner's clock may be off, but
-    /// the status is live.
+    /// Whether the time in the answers has advanced since the first one. Then the queue runner's clock may be wrong, but its
+    /// answers are live.
     has_advanced: bool,
     pub(crate) waits: Waits,
 }
@@ -81,7 +82,7 @@ struct AnswerTime {
 }
 
 impl AnswerTime {
-    /// Whether not both can be live answers by the same clock.
+    /// Whether the two cannot both be live answers by the same clock.
     fn contradicts(self, other: Self, max_age: Seconds) -> bool {
         self.offset_seconds.abs_diff(other.offset_seconds) > max_age.0
     }
@@ -89,7 +90,7 @@ impl AnswerTime {
 
 /// How an answer compares with earlier answers.
 enum Freshness {
-    /// No earlier answer can contain it.
+    /// It is newer than every earlier answer, or has no time.
     New,
     /// It may be the same as the last one.
     NotNewer,
@@ -104,7 +105,7 @@ impl Questions {
         self.last_listing.advance()
     }
 
-    /// Something waits for a newer status.
+    /// Asks at once, because something waits for a newer status.
     pub(crate) fn ask_soon(&mut self) {
         self.ask_at = Some(Timestamp(0));
         self.quick = 0;
@@ -225,7 +226,7 @@ impl Reconciler {
                     QueueStatus::Up(queue)
                 }
                 Freshness::NotNewer => {
-                    if self.awaits_newer_status() {
+                    if self.a_release_waits() {
                         self.ask_again_soon();
                     }
                     QueueStatus::Up(queue)
@@ -251,7 +252,7 @@ impl Reconciler {
         if let QueueStatus::Up(queue) = &mut status {
             self.questions.waits.fill_in(queue, self.now);
             if !waits_count {
-                // They change with every answer, and no decision depends on them.
+                // The waits change with every answer. Without `targetWait` no decision depends on them: no new plan for them.
                 queue.demand.iter_mut().for_each(|demand| demand.wait_seconds = None);
             }
         }
@@ -279,7 +280,7 @@ impl Reconciler {
         self.questions.last == QuestionId(1)
     }
 
-    /// A builder that is about to be stopped waits for an answer that arrives at once.
+    /// A builder may be stopped only after a status of the last seconds: asks again soon instead of at the regular interval.
     pub(crate) fn request_fresh_status(&mut self) {
         let fresh = ReleaseStep::Await(AwaitReason::FreshStatus);
         let is_wanted = self.plan.release.iter().any(|release| release.step == fresh);
@@ -296,7 +297,8 @@ impl Reconciler {
         }
     }
 
-    fn awaits_newer_status(&self) -> bool {
+    /// Whether any release waits: whatever it waits for, a newer status may let it continue.
+    fn a_release_waits(&self) -> bool {
         let awaits =
             |step: &ReleaseStep| matches!(step, ReleaseStep::Unpublish | ReleaseStep::Await(_));
         self.plan.release.iter().any(|release| awaits(&release.step))
@@ -309,6 +311,7 @@ impl Reconciler {
             .release
             .iter()
             .filter_map(|release| self.records.get(&release.name))
+            // A machine whose builder must be stopped again is left to the next run.
             .filter(|record| record.drains <= 1)
             .any(|record| {
                 let memory = &record.machine.memory;

@@ -33,7 +33,7 @@ fn a_deployment_of_a_machine_that_was_ready_is_no_measurement() {
     let mut harness = Harness::with_ready_machine(pool());
     let before = harness.disk.experience.clone();
     let mut changed = configuration(&[(TYPE, pool())]);
-    changed.settings.insert(MachineType::new(TYPE), "other".to_owned());
+    changed.deployment_digests.insert(MachineType::new(TYPE), "other".to_owned());
     harness.tell(reconciler::Event::Configured(Box::new(changed)));
     harness.act();
     harness.pass(30);

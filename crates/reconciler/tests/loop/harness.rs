@@ -86,7 +86,7 @@ pub fn configuration(pools: &[(&str, PoolPolicy)]) -> Configuration {
             .map(|machine_type| (machine_type.clone(), ProviderId("cloud".to_owned())))
             .collect(),
         policy: Policy::new(Tag::new("farm"), pools),
-        settings: BTreeMap::new(),
+        deployment_digests: BTreeMap::new(),
         timing: Timing { keep_alive_interval: None, ..Timing::default() },
     }
 }

@@ -170,7 +170,7 @@ fn other_settings_deploy_a_ready_machine_again() {
     harness.pass(60);
     assert!(harness.operations.is_empty(), "deploying is not polling");
     let mut other = configuration(&[(TYPE, pool())]);
-    other.settings = [(planner::MachineType::new(TYPE), "digest".to_owned())].into();
+    other.deployment_digests = [(planner::MachineType::new(TYPE), "digest".to_owned())].into();
     harness.tell(reconciler::Event::Configured(Box::new(other.clone())));
     harness.act();
     assert_eq!(harness.under_way(), ["deploy farm-0"]);
@@ -190,7 +190,7 @@ fn a_machine_made_from_other_settings_is_replaced_when_it_is_idle() {
         pool
     };
     let harness = Harness::with_ready_machine(with("a"));
-    assert_eq!(harness.disk.records[&name(0)].machine.memory.settings.as_deref(), Some("a"));
+    assert_eq!(harness.disk.records[&name(0)].machine.memory.made_from.as_deref(), Some("a"));
     let mut harness = harness.restarted(configuration(&[(TYPE, with("b"))]));
     harness.list(&[up(0)]);
     harness.queue(0, &[Harness::listed(0, 1)]);

@@ -1,4 +1,4 @@
-//! The release of a machine: unlisted, confirmed by a newer status, drained, destroyed.
+//! The release of a machine: unpublished, confirmed by a newer status, drained, destroyed.
 
 use planner::{
     AwaitReason, IdleAction, Machine, MachineKeys, MachineState, Operation, QueueMachine,
@@ -9,7 +9,7 @@ use reconciler::OperationErrorKind;
 use crate::harness::{Answers, Harness, TYPE, configuration, error, name, pool, up};
 
 #[test]
-fn it_is_unlisted_confirmed_and_destroyed() {
+fn it_is_unpublished_confirmed_and_destroyed() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(1, &[Harness::listed(0, 0)]);
     harness.pass(10);
@@ -459,7 +459,7 @@ fn a_failed_publication_is_retried_without_a_busy_loop() {
 /// The file that names it could not be written, or was and the answer is an error: only a file that does not name it
 /// ends the uncertainty, even if it has the same lines as the last one that was written.
 #[test]
-fn a_machine_whose_publication_failed_is_unlisted_when_it_leaves() {
+fn a_machine_whose_publication_failed_is_unpublished_when_it_leaves() {
     let mut harness = Harness::with_ready_machine(pool());
     harness.queue(0, &[Harness::listed(0, 0)]);
     assert!(harness.file.is_empty());

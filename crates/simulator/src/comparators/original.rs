@@ -253,7 +253,7 @@ mod tests {
         let Cycle { create, deploy, unusable, release } = cycle(policy, status, machines, NOW);
         let names = |names: Vec<String>| names.join(" ");
         format!(
-            "create {}; deploy {}; unlisted {}; {}",
+            "create {}; deploy {}; unpublished {}; {}",
             names(create.iter().map(|(name, _)| name.to_string()).collect()),
             names(deploy.iter().map(ToString::to_string).collect()),
             names(unusable.iter().map(ToString::to_string).collect()),
@@ -266,16 +266,16 @@ mod tests {
         let policy = policy(|_| {});
         let up = |number| machine(number, MachineState::Up);
         let many = status(0, vec![demand("x86_64-linux", 50, None)]);
-        assert_eq!(decide(&policy, &many, &[]), "create t-0; deploy ; unlisted ; ");
+        assert_eq!(decide(&policy, &many, &[]), "create t-0; deploy ; unpublished ; ");
         assert_eq!(
             decide(&policy, &many, &[up(0), up(2)]),
-            "create t-1; deploy t-0 t-2; unlisted ; "
+            "create t-1; deploy t-0 t-2; unpublished ; "
         );
         let few =
             status(0, vec![demand("x86_64-linux", 1, Some(1)), demand("i686-linux", 9, None)]);
         assert_eq!(
             decide(&policy, &few, &[up(1), up(0)]),
-            "create ; deploy t-1; unlisted ; destroy t-0"
+            "create ; deploy t-1; unpublished ; destroy t-0"
         );
     }
 
@@ -284,15 +284,18 @@ mod tests {
         let up = [machine(0, MachineState::Up)];
         let graceful = policy(|pool| pool.idle_timeout = IdleTimeout::After(Seconds(600)));
         let busy = status(1, vec![]);
-        assert_eq!(decide(&graceful, &busy, &up), "create ; deploy t-0; unlisted t-0; ");
-        assert_eq!(decide(&policy(|_| {}), &busy, &up), "create ; deploy t-0; unlisted ; ");
+        assert_eq!(decide(&graceful, &busy, &up), "create ; deploy t-0; unpublished t-0; ");
+        assert_eq!(decide(&policy(|_| {}), &busy, &up), "create ; deploy t-0; unpublished ; ");
         let active = status(0, vec![demand("x86_64-linux", 0, Some(599))]);
-        assert_eq!(decide(&graceful, &active, &up), "create ; deploy t-0; unlisted ; ");
+        assert_eq!(decide(&graceful, &active, &up), "create ; deploy t-0; unpublished ; ");
         // Other machines of its type build now: `lastActive` is omitted.
         let building = status(0, vec![demand("x86_64-linux", 0, None)]);
-        assert_eq!(decide(&graceful, &building, &up), "create ; deploy ; unlisted ; destroy t-0");
+        assert_eq!(
+            decide(&graceful, &building, &up),
+            "create ; deploy ; unpublished ; destroy t-0"
+        );
         let down = QueueStatus::Unavailable(String::new());
-        assert_eq!(decide(&graceful, &down, &up), "create ; deploy t-0; unlisted ; ");
+        assert_eq!(decide(&graceful, &down, &up), "create ; deploy t-0; unpublished ; ");
     }
 
     #[test]
@@ -313,18 +316,18 @@ mod tests {
         let mut paid = machine(1, MachineState::Up);
         let idle = status(0, vec![demand("x86_64-linux", 0, Some(9999))]);
         for (left, decided) in [
-            (1800, "create ; deploy t-1; unlisted ; "),
-            (600, "create ; deploy ; unlisted ; "),
-            (599, "create ; deploy ; unlisted ; stop t-1"),
+            (1800, "create ; deploy t-1; unpublished ; "),
+            (600, "create ; deploy ; unpublished ; "),
+            (599, "create ; deploy ; unpublished ; stop t-1"),
         ] {
             paid.next_charge_at = Some(NOW.after(Seconds(left)));
             assert_eq!(decide(&stops, &idle, std::slice::from_ref(&paid)), decided);
         }
         let off = [machine(1, MachineState::Stopped)];
-        assert_eq!(decide(&stops, &idle, &off), "create ; deploy ; unlisted ; ");
+        assert_eq!(decide(&stops, &idle, &off), "create ; deploy ; unpublished ; ");
         assert_eq!(
             decide(&policy(|_| {}), &idle, &off),
-            "create ; deploy ; unlisted ; destroy t-1"
+            "create ; deploy ; unpublished ; destroy t-1"
         );
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Provisioner {
     /// How long answers take, at least: each answer adds at most a second.
     pub(super) latency: Millis,
     /// When hosts left the machines file.
-    unlisted: BTreeMap<Host, u64>,
+    unpublished: BTreeMap<Host, u64>,
     /// Types for which the latest creation was refused: when, and why.
     pub(super) refused: BTreeMap<MachineType, (Millis, OperationErrorKind)>,
     /// Creations with an outcome that it does not know yet.
@@ -97,7 +97,7 @@ impl Provisioner {
             status_asked: None,
             asked: BTreeMap::new(),
             latency: Millis::ZERO,
-            unlisted: BTreeMap::new(),
+            unpublished: BTreeMap::new(),
             refused: BTreeMap::new(),
             creations: BTreeMap::new(),
             hosts: BTreeSet::new(),
@@ -156,7 +156,7 @@ impl Provisioner {
     /// Whether its current status was requested after `host` left the machines file.
     pub(super) fn has_asked_since_unlisted(&self, host: Host) -> bool {
         let status = self.status_asked.map(|asked| asked.moment);
-        self.unlisted.get(&host).is_none_or(|at| status > Some(*at))
+        self.unpublished.get(&host).is_none_or(|at| status > Some(*at))
     }
 
     fn write(&mut self, change: Change) {
@@ -254,7 +254,7 @@ impl SimWorld {
         Configuration {
             policy: self.policy.clone(),
             providers: types.map(|kind| (kind.clone(), provider_of(kind))).collect(),
-            settings: BTreeMap::new(),
+            deployment_digests: BTreeMap::new(),
             timing: Timing {
                 poll_interval: seconds(self.farm.cycle.interval),
                 list_interval: seconds(self.farm.cycle.list_interval),
@@ -476,7 +476,7 @@ impl SimWorld {
     pub(super) fn note_unlisted(&mut self, hosts: impl IntoIterator<Item = Host>) {
         let moment = self.provisioner.next_moment();
         for host in hosts {
-            self.provisioner.unlisted.insert(host, moment);
+            self.provisioner.unpublished.insert(host, moment);
         }
     }
 

@@ -213,7 +213,9 @@ impl SimWorld {
         let host = self.cloud.get(id).host;
         let newer = self.provisioner.has_asked_since_unlisted(host);
         self.checker.expect(now, newer, Rule::PublishBeforeRelease, || {
-            format!("{operation} {name} on a status that was asked for before it was unlisted")
+            format!(
+                "{operation} {name} on a status that was asked for before it left the machines file"
+            )
         });
         // Its state after the transactions that were lost shows only in a listing.
         if !self.provisioner.can_know(name) {

@@ -141,7 +141,7 @@ impl Ec2Provider {
             host_key: instance.tag(HOST_KEY).map(str::to_owned),
             started_at: instance.started_at(),
             dollars_per_hour: self.prices.of(instance),
-            settings: instance.tag(SETTINGS).map(str::to_owned),
+            made_from: instance.tag(SETTINGS).map(str::to_owned),
             tag: Some(self.tag.clone()),
             ..Machine::requested(name, machine_type)
         })
