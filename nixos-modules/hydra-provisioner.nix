@@ -140,7 +140,7 @@ in
       type = types.nullOr types.ints.positive;
       default = 2 * comesUpWithin cfg.settings;
       defaultText = lib.literalExpression "2 * (settings.createTimeout + settings.deployTimeout)";
-      description = "How many seconds a Hydra on this machine waits for a machine that can build a step before it aborts the step (classic: `max_unsupported_time`, Hydra's default 0; current: `maxUnsupportedTimeInS`, Hydra's default 120). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: not set by this module.";
+      description = "How many seconds a Hydra on this machine waits for a machine that can build a step before it aborts the step (classic: `max_unsupported_time`, Hydra's default 0; REST: `maxUnsupportedTimeInS`, Hydra's default 120). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: not set by this module.";
     };
 
     localJobs = mkOption {
@@ -157,7 +157,7 @@ in
     builderUnit = mkOption {
       type = types.nonEmptyStr;
       default = "hydra-builder.service";
-      description = "The builder's unit on build machines of a current Hydra. It is stopped before a machine is released (`settings.drainCommand`) and started when it is deployed (`settings.resumeCommand`). nixpkgs' Hydra has `hydra-builder.service`, Hydra's own flake `hydra-queue-builder-dev.service` (the default if that flake's Hydra runs on this machine).";
+      description = "The builder's unit on build machines of a Hydra with the REST queue runner. It is stopped before a machine is released (`settings.drainCommand`) and started when it is deployed (`settings.resumeCommand`). nixpkgs' Hydra has `hydra-builder.service`, Hydra's own flake `hydra-queue-builder-dev.service` (the default if that flake's Hydra runs on this machine).";
     };
 
     logFormat = mkOption {

@@ -40,7 +40,7 @@
       # Port 22 of the machines' addresses belongs to them.
       services.openssh.enable = lib.mkForce false;
 
-      # nixpkgs' Hydra was the classic one until September 2026; the current one reads no machines file.
+      # nixpkgs' Hydra was the classic one until September 2026; the REST queue runner reads no machines file.
       services.hydra = {
         enable = true;
         hydraURL = "http://localhost:3000";

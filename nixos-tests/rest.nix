@@ -1,4 +1,4 @@
-# The current queue runner, which is asked over REST; its builders register themselves: a machine's builder is
+# The REST queue runner, which is asked over REST; its builders register themselves: a machine's builder is
 # started when the machine is deployed, and stopped before it is released. The queue runner is the
 # simulator's; all machines are this server, and a builder exists only as a registration.
 { common, ... }:

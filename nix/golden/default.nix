@@ -28,7 +28,7 @@ let
   problems =
     config: map (given: given.message) (lib.filter (given: !given.assertion) config.assertions);
 
-  # Removed options of nixpkgs' current Hydra cannot be read.
+  # Removed options of nixpkgs' Hydra with the REST queue runner cannot be read.
   withoutRemoved =
     service: if service ? queueRunner then { inherit (service) queueRunner; } else service;
 

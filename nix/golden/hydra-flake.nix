@@ -2,6 +2,6 @@
 { lib, ... }:
 
 {
-  imports = [ (import ./hydra-current.nix [ "hydra-queue-runner-dev" ]) ];
-  options.services.hydra-queue-runner-dev.enable = lib.mkEnableOption "the current Hydra";
+  imports = [ (import ./hydra-rest.nix [ "hydra-queue-runner-dev" ]) ];
+  options.services.hydra-queue-runner-dev.enable = lib.mkEnableOption "a Hydra with the REST queue runner";
 }

@@ -12,7 +12,7 @@ let
 in
 {
   imports = [
-    (import ./hydra-current.nix [
+    (import ./hydra-rest.nix [
       "hydra"
       "queueRunner"
     ])
@@ -22,7 +22,7 @@ in
     "buildMachinesFiles"
   ];
   options.services.hydra = {
-    enable = lib.mkEnableOption "the current Hydra";
+    enable = lib.mkEnableOption "a Hydra with the REST queue runner";
     extraConfig = lib.mkOption {
       type = lib.types.lines;
       default = "";

@@ -108,12 +108,12 @@ in
       }
       {
         assertion = settings.queue != null -> settings.statusCommand == null;
-        message = "${place}.settings has both queue (the current queue runner) and statusCommand (a classic one). Remove one.";
+        message = "${place}.settings has both queue (the REST queue runner) and statusCommand (a classic one). Remove one.";
       }
       {
         assertion =
           settings.queue == null -> settings.drainCommand == null && settings.resumeCommand == null;
-        message = "${place}.settings.drainCommand and resumeCommand are for builders of the current queue runner. Set queue.url or remove them.";
+        message = "${place}.settings.drainCommand and resumeCommand are for builders of the REST queue runner. Set queue.url or remove them.";
       }
       {
         assertion = settings.machinesFile != null -> settings.updateCommand == null;

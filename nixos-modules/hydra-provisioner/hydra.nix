@@ -1,6 +1,6 @@
 # A Hydra on the same machine. There are three; each is configured only if its module exists:
 #   classic            services.hydra until September 2026: the queue runner in C++; --status, reads machines files
-#   nixpkgs' current   services.hydra since then: the queue runner in Rust, below services.hydra.queueRunner
+#   nixpkgs, REST       services.hydra since then: the queue runner in Rust, below services.hydra.queueRunner
 #   Hydra's own flake  services.hydra-queue-runner-dev: the queue runner in Rust
 {
   config,
@@ -13,15 +13,15 @@
 let
   hasHydra = options.services ? hydra;
   isClassic = hasHydra && !(options.services.hydra ? queueRunner);
-  isCurrent = hasHydra && options.services.hydra ? queueRunner;
+  isRest = hasHydra && options.services.hydra ? queueRunner;
   hasFlake = options.services ? hydra-queue-runner-dev;
 
-  current = import ./hydra-current.nix { inherit config lib; };
+  rest = import ./hydra-rest.nix { inherit config lib; };
 in
 {
   config = lib.mkMerge [
     (lib.optionalAttrs isClassic (import ./hydra-classic.nix { inherit config lib pkgs; }))
-    (lib.optionalAttrs isCurrent (current {
+    (lib.optionalAttrs isRest (rest {
       enabled = config.services.hydra.enable;
       place = [
         "hydra"
@@ -29,7 +29,7 @@ in
       ];
       builderUnit = "hydra-builder.service";
     }))
-    (lib.optionalAttrs hasFlake (current {
+    (lib.optionalAttrs hasFlake (rest {
       enabled = config.services.hydra-queue-runner-dev.enable;
       place = [ "hydra-queue-runner-dev" ];
       builderUnit = "hydra-queue-builder-dev.service";

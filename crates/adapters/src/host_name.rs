@@ -1,4 +1,4 @@
-//! A machine's own host name: the key under which the current queue runner lists it.
+//! A machine's own host name: the key under which the REST queue runner lists it.
 
 use planner::{EndpointError, Host, escape};
 

@@ -15,7 +15,7 @@ pub(crate) struct Init {
     /// File to write; an existing file is never replaced. `-` for standard output
     #[arg(default_value = "conf.nix")]
     file: PathBuf,
-    /// Queue runner: `classic`, or the REST address of the current one, such as `http://[::1]:8080`
+    /// Queue runner: `classic`, or the URL of a REST one, such as `http://[::1]:8080`
     #[arg(long, value_name = "QUEUE", value_parser = queue)]
     queue: Option<String>,
     /// Provider of the machines
@@ -77,7 +77,7 @@ fn plain(text: &str) -> Result<(), String> {
 pub(crate) fn init(args: &Init) -> Result<Exit, Exit> {
     let queue = answer(
         args.queue.clone(),
-        "Queue runner: classic, or the REST address of the current one",
+        "Queue runner: classic, or the URL of a REST one",
         "classic",
         queue,
     )?;

@@ -1,4 +1,4 @@
-//! The current queue runner identifies builders by their host names. If a provider does not report them, the machine
+//! The REST queue runner identifies builders by their host names. If a provider does not report them, the machine
 //! itself is asked.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]

@@ -76,7 +76,7 @@ pub enum QueueSettings {
         /// Program and arguments; not empty.
         command: Vec<String>,
     },
-    /// `queue.url`: the current Hydra's REST server.
+    /// `queue.url`: the REST server of the queue runner.
     Rest {
         /// `http://host:port`, without a trailing slash.
         url: String,

@@ -102,7 +102,7 @@ impl Operations {
         Ok(done)
     }
 
-    /// The current queue runner identifies builders by the result of `gethostname`, which providers may not
+    /// The REST queue runner identifies builders by the result of `gethostname`, which providers may not
     /// know. It is read at every deployment: a machine may get its name only during boot, or get another one
     /// later. A name that only its provider reports can be that of another builder.
     fn learn_host_name(&self, done: &mut Done, deadline: Instant) -> Result<(), OperationError> {

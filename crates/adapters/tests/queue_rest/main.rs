@@ -1,4 +1,4 @@
-//! Current Hydra's REST status: real samples, variants, a server that misbehaves, and real Nix.
+//! The REST queue runner's status: real samples, variants, a server that misbehaves, and real Nix.
 
 // An error in a test helper fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

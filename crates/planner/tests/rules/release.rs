@@ -169,7 +169,7 @@ fn nothing_is_released_while_the_state_cannot_be_written() {
     assert_eq!(farm.plan().release[0].step, ReleaseStep::Await(AwaitReason::NewerStatus));
 }
 
-/// The current queue runner: a builder is stopped first, and only after a status that was asked for just now.
+/// The REST queue runner: a builder is stopped first, and only after a status that was asked for just now.
 #[test]
 fn a_builder_is_stopped_before_its_machine() {
     use ReleaseStep::{Await, Drain, Release};

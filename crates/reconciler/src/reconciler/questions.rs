@@ -311,7 +311,7 @@ impl Reconciler {
             .release
             .iter()
             .filter_map(|release| self.records.get(&release.name))
-            // A machine whose builder must be stopped again is left to the next run.
+            // The next run continues with a machine that needs another stop of its builder.
             .filter(|record| record.drains <= 1)
             .any(|record| {
                 let memory = &record.machine.memory;

@@ -214,7 +214,7 @@ fn builder() -> Machine {
     Machine { host_name: Some(planner::Host::new("builder-0")), ..up(0) }
 }
 
-/// A builder of the current queue runner that is no longer needed.
+/// A builder of the REST queue runner that is no longer needed.
 fn rest_harness() -> Harness {
     let mut harness = Harness::new(pool());
     harness.keys = MachineKeys::HostName;

@@ -1,7 +1,7 @@
 //! A model of Hydra's queue runner, classic and current.
 //!
 //! The classic one is `src/hydra-queue-runner` of Hydra up to 2025 (`dispatcher.cc`, `builder.cc`, `build-remote.cc`,
-//! `hydra-queue-runner.cc`), the current one `subprojects/hydra-queue-runner/src/state` at 14332fbf of August 2026. The
+//! `hydra-queue-runner.cc`), the REST one `subprojects/hydra-queue-runner/src/state` at 14332fbf of August 2026. The
 //! model only decides, with time as a parameter; the effects (how long a step takes, which machine is broken) are in
 //! the world.
 

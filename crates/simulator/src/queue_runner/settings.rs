@@ -92,7 +92,7 @@ impl Settings {
         self.protocol == Protocol::Classic && self.reservation == Reservation::UntilBuilt
     }
 
-    /// A current queue runner with its own defaults.
+    /// A REST queue runner with its own defaults.
     pub const REST: Self = Self {
         protocol: Protocol::Rest,
         max_unsupported: Some(Millis::from_seconds(120)),

@@ -11,7 +11,7 @@ use crate::engine::Millis;
 /// The system of steps that Nix builds by itself (`builtin:fetchurl`).
 const BUILTIN: &str = "builtin";
 /// They are built on machines of the queue runner's own system with classic Hydra (`Machine::supportsStep` in
-/// `state.hh`), on any machine with the current one. The simulated queue runner runs on this system.
+/// `state.hh`), on any machine with the REST one. The simulated queue runner runs on this system.
 const OWN_SYSTEM: &str = "x86_64-linux";
 
 /// A step before its dependencies are resolved.

@@ -1,4 +1,4 @@
-//! Current Hydra: the REST server of the Rust queue runner
+//! The REST server of the Rust queue runner
 //! (`subprojects/hydra-queue-runner/src/server/http.rs` and `io/`, read at 14332fbf of August 2026).
 //!
 //! - A step goes to a builder that has all features that the step requires, if its `mandatoryFeatures`

@@ -1,4 +1,4 @@
-# Settings for a current Hydra (the queue runner in Rust) on the same machine (./hydra.nix).
+# Settings for a REST (Rust) queue runner on the same machine (./hydra.nix).
 { config, lib }:
 
 {

@@ -1,4 +1,4 @@
-# The options of a current Hydra's queue runner that our module reads and sets, at `place` below `services`.
+# The options of a REST queue runner that our module reads and sets, at `place` below `services`.
 place:
 { lib, ... }:
 
