@@ -20,7 +20,7 @@ in
     timeout = lib.mkOption {
       type = lib.types.ints.positive;
       default = 3600;
-      description = "Seconds without contact from the provisioner, a build or a login after which the machine powers off. The `idleTimeout` of `provider.qemu` takes precedence.";
+      description = "Seconds without contact from the provisioner, a build or a login after which the machine powers off. If the machine has an identity (`provider.ec2`, `provider.hcloud`, `provider.qemu`), the `idleTimeout` of its provider is used instead.";
     };
     keepAliveFile = lib.mkOption {
       type = lib.types.strMatching "/.*";

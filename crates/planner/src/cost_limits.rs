@@ -1,6 +1,6 @@
 //! Limits of the farm and of its types, in dollars and in machines.
 //!
-//! A machine may be begun only if no limit can be exceeded within the next hour. All machines that run or are
+//! A machine may be created or started only if no limit can be exceeded within the next hour. All machines that run or are
 //! being created count, including those being released:
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //! limits hold with it and those counted before it. Otherwise it gets no new builds, has that hour to finish its
 //! builds, and is released when it is idle. `minMachines`
 //! machines of each type are counted, but not limited. Prices are the machines' prices per hour when they
-//! were begun.
+//! were requested or started.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ impl<'a> Limits<'a> {
         self.snapshot.price_of_type(self.policy, machine_type).unwrap_or_default()
     }
 
-    /// Counts one more machine to begin: the type's `number`th, from 0.
+    /// Counts one more machine that is to be created or started: the type's `number`th, from 0.
     ///
     /// # Errors
     /// With the limit that it could exceed.

@@ -1,4 +1,5 @@
-//! Finds the provider's machines in the queue runner's list.
+//! Which machine in the queue status is which of ours. The queue runner knows machines by address (classic) or by host name
+//! (REST), not by our names.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +14,7 @@ use crate::time::{Seconds, Timestamp};
 
 /// Both queue runners' name for their own host.
 const LOCAL_HOST: &str = "localhost";
-/// How long a builder that could not be stopped may take to register again, for example under a new host
-/// name.
+/// REST: how long a builder that could not be stopped may take to register again, for example under a new host name.
 pub(crate) const REREGISTRATION_TIMEOUT: Seconds = Seconds::from_minutes(10);
 
 /// The queue runner's machines, sorted by host.
@@ -81,11 +81,12 @@ impl<'a> UnknownBuilders<'a> {
         ours: impl IntoIterator<Item = &'m Machine>,
         others: &[HostPattern],
     ) -> Self {
-        let mut places: Vec<_> = ours.into_iter().flat_map(places).collect();
-        places.sort_unstable();
+        let mut endpoints: Vec<_> = ours.into_iter().flat_map(endpoints).collect();
+        endpoints.sort_unstable();
         let is_ours = |entry: &QueueMachine| {
-            let first = places.partition_point(|(host, _)| **host < entry.host);
-            let with_its_host = places[first..].iter().take_while(|(host, _)| **host == entry.host);
+            let first = endpoints.partition_point(|(host, _)| **host < entry.host);
+            let with_its_host =
+                endpoints[first..].iter().take_while(|(host, _)| **host == entry.host);
             with_its_host.into_iter().any(|(_, port)| ports_fit(*port, entry.port))
         };
         let local = Host::new(LOCAL_HOST);
@@ -98,7 +99,7 @@ impl<'a> UnknownBuilders<'a> {
         Self { busy, any: unknown.iter().map(|entry| &entry.host).min(), keys: queue.keys }
     }
 
-    /// The builder that `machine` may be. `found` is the entry of `machine` under its known names.
+    /// The unknown builder that `machine` may be. `found` is the entry of `machine` under its known names.
     fn may_be_builder(
         self,
         machine: &Machine,
@@ -123,8 +124,8 @@ impl<'a> UnknownBuilders<'a> {
             MachineKeys::Address => true,
             MachineKeys::HostName => memory.ready_since.is_some() && !memory.name_is_unconfirmed,
         };
-        let is_told_apart = is_known || found.is_some_and(|seen| seen.jobs > 0 || is_confirmed);
-        self.busy.filter(|_| may_build(machine.state) && !is_told_apart)
+        let is_another = is_known || found.is_some_and(|seen| seen.jobs > 0 || is_confirmed);
+        self.busy.filter(|_| may_build(machine.state) && !is_another)
     }
 }
 
@@ -201,14 +202,14 @@ impl<'a> QueueMachines<'a> {
     /// user, an older entry), their jobs are added up: in doubt the machine stays.
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
         let is_its = |place: &(&Host, _)| !self.addresses.were_reused(machine, *place);
-        let places: Vec<_> = places(machine).filter(is_its).collect();
-        let hosts: BTreeSet<_> = places.iter().map(|(host, _)| *host).collect();
-        together(self.queue?, &places, hosts.into_iter().flat_map(|host| self.entries(host)))
+        let endpoints: Vec<_> = endpoints(machine).filter(is_its).collect();
+        let hosts: BTreeSet<_> = endpoints.iter().map(|(host, _)| *host).collect();
+        together(self.queue?, &endpoints, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }
 
 /// Every endpoint that may identify `machine` in the queue runner.
-fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
+fn endpoints(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
     let now = machine.address.iter().chain(&machine.host_name);
     let published = machine.memory.published.iter().map(|endpoint| (&endpoint.host, endpoint.port));
     now.map(|host| (host, Some(machine.ssh_port))).chain(published)
@@ -216,17 +217,17 @@ fn places(machine: &Machine) -> impl Iterator<Item = (&Host, Option<u16>)> {
 
 /// As [`QueueMachines::find`], for one machine only: without sorting.
 pub(crate) fn find_one(queue: &Queue, machine: &Machine) -> Option<SeenInQueue> {
-    together(queue, &places(machine).collect::<Vec<_>>(), queue.machines.iter())
+    together(queue, &endpoints(machine).collect::<Vec<_>>(), queue.machines.iter())
 }
 
-/// Combines those of `entries` of `queue` that match one of `places`.
+/// Combines those of `entries` of `queue` that match one of `endpoints`.
 fn together<'a>(
     queue: &Queue,
-    places: &[(&Host, Option<u16>)],
+    endpoints: &[(&Host, Option<u16>)],
     entries: impl Iterator<Item = &'a QueueMachine>,
 ) -> Option<SeenInQueue> {
     let is_its = |entry: &&QueueMachine| {
-        places.iter().any(|(host, port)| **host == entry.host && ports_fit(*port, entry.port))
+        endpoints.iter().any(|(host, port)| **host == entry.host && ports_fit(*port, entry.port))
     };
     entries
         .filter(is_its)

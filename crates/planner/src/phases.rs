@@ -43,7 +43,7 @@ pub(crate) fn list_phases(
                 list_start(&mut plan.start, observed, name);
                 list_deploy(&mut plan.deploy, observed, name);
             }
-            Verdict::Keep { .. } if is_served(observed, policy, snapshot) => {
+            Verdict::Keep { .. } if is_maintained(observed, policy, snapshot) => {
                 list_deploy(&mut plan.deploy, observed, name);
             }
             Verdict::Keep { .. } | Verdict::Ending { .. } => {}
@@ -79,7 +79,8 @@ fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
         && !is_cut_off
 }
 
-fn is_served(observed: &Observed<'_>, policy: &Policy, snapshot: &Snapshot) -> bool {
+/// Whether a machine that is kept is deployed again when that is needed.
+fn is_maintained(observed: &Observed<'_>, policy: &Policy, snapshot: &Snapshot) -> bool {
     policy.pools.contains_key(&observed.machine.machine_type)
         && !snapshot.unlistable.contains_key(&observed.machine.machine_type)
         && !observed.is_ending()

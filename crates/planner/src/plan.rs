@@ -1,4 +1,4 @@
-//! The actions, as data. The reconciler has nothing to decide.
+//! The plan, as data: verdicts and actions. The reconciler has nothing to decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ pub struct Plan {
     pub publish: Vec<MachineName>,
     /// Machines to release, each with its next step.
     pub release: Vec<Release>,
-    /// Machines that the queue runner lists for the first time since they were started.
+    /// Machines that a queue status shows for the first time since they were created or started.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recognized: BTreeSet<MachineName>,
     /// The queue runner's counts of the machines' steps.

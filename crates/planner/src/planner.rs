@@ -67,14 +67,14 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
                 takes_over: handed_over.to(machine_type),
                 ..size(pool, demand.as_ref(), &experience, present)
             };
-            let halt = Blockers {
+            let blockers = Blockers {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
             };
-            rotation = Rotation::of(pool, sizing.allowed, &machines, &halt);
+            rotation = Rotation::of(pool, sizing.allowed, &machines, &blockers);
             sizing.replacing = rotation.replacing();
             let selection =
-                select(pool, sizing.allowed, &machines, &halt, &rotation, snapshot.taken_at);
+                select(pool, sizing.allowed, &machines, &blockers, &rotation, snapshot.taken_at);
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }

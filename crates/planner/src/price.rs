@@ -13,15 +13,16 @@ impl Snapshot {
         configured.or_else(|| self.prices.get(machine_type).copied())
     }
 
-    /// The price of a machine: the configured one when it was begun, or what its provider reports. `None`: not known.
+    /// The price of a machine: the configured one when it was requested or started, or what its provider reports. `None`: not
+    /// known.
     pub fn price_of(&self, policy: &Policy, machine: &Machine) -> Option<Money> {
         policy.price_of(machine).or_else(|| self.prices.get(&machine.machine_type).copied())
     }
 }
 
 impl Policy {
-    /// The price of a machine: the configured one when it was begun, the configured one of its type, or the one that
-    /// its provider reports for it.
+    /// The price of a machine: the configured one when it was requested or started, else that of its type, else the one that its
+    /// provider reports for it.
     pub fn price_of(&self, machine: &Machine) -> Option<Money> {
         let begun = machine.memory.paid.and_then(|paid| paid.dollars_per_hour);
         let configured = || self.pools.get(&machine.machine_type)?.dollars_per_hour;

@@ -124,7 +124,7 @@ fn rest(observed: &Observed<'_>, asked: Sequence) -> ReleaseStep {
 }
 
 /// Whether a status that was requested after `taken_out` shows that the queue runner cannot use the machine.
-/// That it is idle was judged before.
+/// Whether it is idle was decided before (`retention.rs`).
 fn confirmed(observed: &Observed<'_>, asked: Sequence, taken_out: Option<Sequence>) -> ReleaseStep {
     if taken_out.is_none_or(|taken_out| asked <= taken_out) {
         ReleaseStep::Await(AwaitReason::NewerStatus)

@@ -1,4 +1,5 @@
-//! Which machines serve the queue: those that are up, then those that are off, then new ones.
+//! Which machines serve the queue: those that are up, then those coming up, then stopped ones, then unreachable ones, then
+//! new ones.
 
 use std::cmp::Reverse;
 use std::iter::Peekable;
@@ -21,7 +22,8 @@ const CREATION_WINDOW: Seconds = Seconds::from_minutes(5);
 pub(crate) struct Selection<'a> {
     /// Machines to use, the best first.
     pub(crate) chosen: Vec<&'a Observed<'a>>,
-    /// How many of them may be started or requested again now: until a running machine that is not used is gone, it counts.
+    /// How many of them may be started or requested again now. Running machines that are not used count against
+    /// `maxMachines` until they are gone.
     pub(crate) starts: u32,
     /// How many new ones to create now.
     pub(crate) create: u32,
@@ -41,7 +43,7 @@ pub(crate) fn select<'a>(
     pool: &PoolPolicy,
     allowed: u32,
     machines: &[&'a Observed<'a>],
-    halt: &Blockers<'_>,
+    blockers: &Blockers<'_>,
     rotation: &Rotation<'a>,
     now: Timestamp,
 ) -> Selection<'a> {
@@ -58,7 +60,7 @@ pub(crate) fn select<'a>(
     let mut chosen: Vec<_> = usable.into_iter().take(limit).collect();
 
     let missing = allowed.saturating_sub(count(chosen.iter()));
-    let (most, deferral) = creations_allowed(pool, machines, halt, now);
+    let (most, deferral) = creations_allowed(pool, machines, blockers, now);
     let create = missing.min(most);
     let deferred = (missing > create)
         .then_some(deferral)
@@ -72,13 +74,13 @@ pub(crate) fn select<'a>(
 fn creations_allowed(
     pool: &PoolPolicy,
     machines: &[&Observed<'_>],
-    halt: &Blockers<'_>,
+    blockers: &Blockers<'_>,
     now: Timestamp,
 ) -> (u32, Option<Deferral>) {
-    if let Some(order) = halt.paused {
+    if let Some(order) = blockers.paused {
         return (0, Some(Deferral::Paused(order.clone())));
     }
-    let back_off = halt.back_off;
+    let back_off = blockers.back_off;
     if let Some(back_off) = back_off.filter(|back_off| now < back_off.until) {
         return (0, Some(Deferral::BackOff(back_off.clone())));
     }

@@ -109,7 +109,7 @@ impl Reconciler {
                 if !was_available {
                     self.note_of_provider(id, Happening::ProviderAvailable);
                 }
-                self.take_over(id, listing.machines, listing.not_ours, asked.moment);
+                self.apply_listing(id, listing.machines, listing.not_ours, asked.moment);
             }
             Err(error) => {
                 // The plan shows the reason.
@@ -128,8 +128,8 @@ impl Reconciler {
         self.note(None, machine_type, what);
     }
 
-    /// Takes over a listing that was requested at the moment `asked`.
-    fn take_over(
+    /// Applies a listing that was requested at the moment `asked` to the records.
+    fn apply_listing(
         &mut self,
         id: &ProviderId,
         machines: Vec<Machine>,
@@ -145,7 +145,7 @@ impl Reconciler {
             if !self.is_ours(&name, machine.tag.as_ref()) {
                 not_ours.insert(name);
             } else if listed.insert(name.clone()) {
-                self.take_over_machine(id, machine, asked, &mut duplicates);
+                self.apply_listed_machine(id, machine, asked, &mut duplicates);
             } else {
                 duplicates.insert(name, machine);
             }
@@ -169,7 +169,7 @@ impl Reconciler {
         by_tag || is_adopted() || self.is_to_be_adopted(name)
     }
 
-    fn take_over_machine(
+    fn apply_listed_machine(
         &mut self,
         id: &ProviderId,
         machine: Machine,
@@ -204,7 +204,7 @@ impl Reconciler {
                     self.stop_billing(&name);
                     self.note_of(&name, Happening::Gone);
                     self.records.remove(&name);
-                    return self.take_over_machine(id, machine, asked, duplicates);
+                    return self.apply_listed_machine(id, machine, asked, duplicates);
                 }
                 _ => {}
             }
@@ -222,7 +222,7 @@ impl Reconciler {
         }
         let before = record.clone();
         record.provider = id.clone();
-        record.is_known_to_exist();
+        record.was_confirmed_to_exist();
         record.was_listed = true;
         let was_missing = record.machine.memory.missing.take().is_some();
         let rebooted = match (record.machine.started_at, machine.started_at) {
@@ -344,7 +344,7 @@ impl Record {
             matches!(operation, Operation::Create | Operation::Start)
                 || operation.ends_the_machine()
         });
-        changes_state || self.touched > asked
+        changes_state || self.last_operation_ended > asked
     }
 
     /// Whether its provider has not listed it for longer than a listing may lag.

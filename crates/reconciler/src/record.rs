@@ -53,7 +53,7 @@ pub struct Record {
     /// The moment when the last operation on it ended. Answers to older questions do not describe it any
     /// more.
     #[serde(skip)]
-    pub touched: Sequence,
+    pub last_operation_ended: Sequence,
     /// The moment when its last creation or start ended, unless that certainly failed: only a newer listing counts what the
     /// machine uses of its host.
     #[serde(skip)]
@@ -109,7 +109,7 @@ impl Record {
             deployed_with: None,
             is_published_in_history: false,
             adopted_at: None,
-            touched: Sequence(0),
+            last_operation_ended: Sequence(0),
             began: Sequence(0),
             built: None,
             drains: 0,
@@ -117,7 +117,7 @@ impl Record {
     }
 
     /// Its provider has confirmed that it exists.
-    pub(crate) fn is_known_to_exist(&mut self) {
+    pub(crate) fn was_confirmed_to_exist(&mut self) {
         self.exists = true;
         self.unknown_since = None;
     }
@@ -167,17 +167,17 @@ impl Record {
 
     /// Its builder was asked to stop. `became_ready` reverts this.
     pub(crate) fn was_drained(&mut self) {
-        let touched = self.touched;
+        let last_operation_ended = self.last_operation_ended;
         let memory = &mut self.machine.memory;
         memory.ready_since = None;
         if let Some(leaving) = &mut memory.leaving {
             self.drains = if leaving.drained.is_none() { 1 } else { self.drains + 1 };
-            leaving.drained = Some(touched);
+            leaving.drained = Some(last_operation_ended);
         }
     }
 
     /// It is off.
-    pub(crate) fn is_off(&mut self) {
+    pub(crate) fn was_turned_off(&mut self) {
         let memory = &mut self.machine.memory;
         memory.ready_since = None;
         memory.unreachable_since = None;
@@ -259,7 +259,7 @@ impl Record {
     /// publication without it has ended.
     pub(crate) fn restored(mut self) -> Self {
         // Moments are counted from zero again: every later listing is newer.
-        self.touched = Sequence(0);
+        self.last_operation_ended = Sequence(0);
         let memory = &mut self.machine.memory;
         memory.restored = true;
         if self.exists {

@@ -94,7 +94,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         deployed_with: None,
         adopted_at: None,
         is_published_in_history: false,
-        touched: planner::Sequence(0),
+        last_operation_ended: planner::Sequence(0),
         began: planner::Sequence(0),
         built: None,
         drains: 0,

@@ -23,8 +23,8 @@ pub(crate) struct Operations {
     last: OperationId,
     under_way: BTreeMap<OperationId, Running>,
     by_provider: BTreeMap<ProviderId, usize>,
-    /// Whether an operation could not begin because its provider had no free slot.
-    slot_is_wanted: bool,
+    /// Whether an operation had to wait because its provider has `parallelism` operations already.
+    has_postponed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -82,18 +82,18 @@ impl Running {
 }
 
 impl Reconciler {
-    /// Begins an operation if no other is under way on the machine and its provider has a free slot.
+    /// Begins an operation if no other is under way on the machine, and fewer than `parallelism` of its provider are.
     pub(crate) fn begin(&mut self, name: &MachineName, operation: Operation) {
         let Some(record) = self.records.get(name) else { return };
         let parallelism = self.configuration.timing.parallelism.max(1);
         // Many keep-alive touches must not delay creations.
-        let places =
+        let at_most =
             if operation == Operation::KeepAlive { parallelism.div_ceil(2) } else { parallelism };
         if record.machine.memory.under_way.is_some() {
             return;
         }
-        if self.operations.number_of(&record.provider) >= places {
-            self.operations.slot_is_wanted = true;
+        if self.operations.number_of(&record.provider) >= at_most {
+            self.operations.has_postponed = true;
             return;
         }
         let limit = self.configuration.timing.limit(operation);
@@ -170,7 +170,7 @@ impl Reconciler {
         let name = running.name.clone();
         let Some(record) = self.records.get_mut(&name) else { return };
         record.machine.memory.under_way = None;
-        record.touched = moment;
+        record.last_operation_ended = moment;
         let outcome_is_unknown =
             matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
         let begins = matches!(running.operation, Operation::Create | Operation::Start);
@@ -179,7 +179,7 @@ impl Reconciler {
         }
         self.storage.touch(&name);
         self.changed |= running.operation != Operation::KeepAlive || result.is_err();
-        self.changed |= std::mem::take(&mut self.operations.slot_is_wanted);
+        self.changed |= std::mem::take(&mut self.operations.has_postponed);
         if outcome_is_unknown && let Some(provider) = self.providers.get_mut(&running.provider) {
             provider.ask_soon = true;
         }
@@ -218,7 +218,7 @@ impl Reconciler {
         let happening = match running.operation {
             Operation::Create => {
                 record.describe(machine);
-                record.is_known_to_exist();
+                record.was_confirmed_to_exist();
                 record.booting_since = Some(now);
                 record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
@@ -249,11 +249,11 @@ impl Reconciler {
             }
             Operation::Stop => {
                 record.machine.state = MachineState::Stopped;
-                record.is_off();
+                record.was_turned_off();
                 Some(Happening::Stopped)
             }
             Operation::Destroy => {
-                record.is_off();
+                record.was_turned_off();
                 record.machine.memory.destroyed_at = Some(now);
                 Some(Happening::Destroyed)
             }
@@ -392,7 +392,7 @@ impl Reconciler {
 
     pub(crate) fn next_keep_alive(&self) -> Option<Timestamp> {
         let interval = self.configuration.timing.keep_alive_interval?;
-        // A touch that is due but has no free slot waits for an operation to end, not for a time.
+        // A touch that is due but has to wait (`parallelism`) waits for an operation to end, not for a time.
         let due = self.records.values().filter_map(|record| record.keep_alive_due(interval));
         due.filter(|at| *at > self.now).min()
     }

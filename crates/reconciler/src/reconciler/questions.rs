@@ -23,12 +23,13 @@ pub(crate) struct Questions {
     last_asked: Option<Timestamp>,
     /// Ask at this time, even if the interval is not over.
     ask_at: Option<Timestamp>,
+    /// How many questions in a row came before the interval was over ([`MAX_QUICK_QUESTIONS`]).
     quick: u32,
     /// The last queue status.
     pub(crate) status: QueueStatus,
-    /// The moment when it was requested.
+    /// The moment when it was requested, in the order of [`Sequence`].
     pub(crate) moment: Sequence,
-    /// The time of that moment.
+    /// When that was, by our clock.
     pub(crate) moment_at: Option<Timestamp>,
     /// A cautious estimate of how long answers take: falls at once, and grows by at most a second with each answer, so that
     /// one late answer among fast ones changes little.

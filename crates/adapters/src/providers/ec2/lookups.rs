@@ -217,7 +217,7 @@ mod tests {
         let _connection = listener.accept().unwrap();
         let began = Instant::now();
         assert_eq!(lookups.known_types(&settings), [""; 0]);
-        assert!(began.elapsed() < limit / 2, "the search goes on");
+        assert!(began.elapsed() < limit / 2, "the search continues");
     }
 
     fn offered(name: &str, cpus: u32, mebibytes: u64, more: &str) -> String {
