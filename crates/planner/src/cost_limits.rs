@@ -123,7 +123,7 @@ impl<'a> Limits<'a> {
             return Err(TOO_MANY_MACHINES);
         }
         let price = self.price_of(machine_type);
-        if !self.is_wanted_anyway(machine_type, number) {
+        if !self.is_within_min_machines(machine_type, number) {
             self.check(machine_type, |account| account.running.plus(price))?;
         }
         self.machines = self.machines.saturating_add(1);
@@ -148,7 +148,7 @@ impl<'a> Limits<'a> {
         if self.policy.max_machines.is_some_and(|most| self.machines > most) {
             return Err(TOO_MANY_MACHINES);
         }
-        if !self.is_wanted_anyway(machine_type, number) {
+        if !self.is_within_min_machines(machine_type, number) {
             self.check(machine_type, |account| account.running)?;
         }
         let price = self.price(observed);
@@ -167,14 +167,14 @@ impl<'a> Limits<'a> {
     ) -> Result<(), LimitReached> {
         let price = self.price(observed);
         let machine_type = &observed.machine.machine_type;
-        if !self.is_wanted_anyway(machine_type, number) {
+        if !self.is_within_min_machines(machine_type, number) {
             self.check(machine_type, |account| account.used.plus(price))?;
         }
         self.each_account(machine_type, |account| account.used = account.used.plus(price));
         Ok(())
     }
 
-    fn is_wanted_anyway(&self, machine_type: &MachineType, number: u32) -> bool {
+    fn is_within_min_machines(&self, machine_type: &MachineType, number: u32) -> bool {
         let pool = self.policy.pools.get(machine_type);
         pool.is_some_and(|pool| number < pool.min_machines)
     }

@@ -52,6 +52,7 @@ pub struct Driver {
     queue: Arc<Mutex<Box<dyn QueueSource + Send>>>,
     sink: Sink,
     cancels: BTreeMap<OperationId, CancelToken>,
+    /// Why a changed configuration was refused; the earlier one is active.
     refused: Option<String>,
     longest_wait: Duration,
     permission: Permission,

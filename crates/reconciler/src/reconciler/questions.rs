@@ -249,10 +249,10 @@ impl Reconciler {
 
     fn take_status(&mut self, mut status: QueueStatus) {
         let mut pools = self.configuration.policy.pools.values();
-        let waits_count = pools.any(|pool| pool.target_wait.is_some());
+        let use_waits = pools.any(|pool| pool.target_wait.is_some());
         if let QueueStatus::Up(queue) = &mut status {
             self.questions.waits.fill_in(queue, self.now);
-            if !waits_count {
+            if !use_waits {
                 // The waits change with every answer. Without `targetWait` no decision depends on them: no new plan for them.
                 queue.demand.iter_mut().for_each(|demand| demand.wait_seconds = None);
             }
@@ -272,8 +272,9 @@ impl Reconciler {
             }
             (QueueStatus::Up(_), QueueStatus::Up(_)) => {}
         }
-        let waits = self.records.values().any(|record| record.machine.memory.leaving.is_some());
-        self.changed |= waits || !has_same_content(&self.questions.status, &status);
+        let some_leave =
+            self.records.values().any(|record| record.machine.memory.leaving.is_some());
+        self.changed |= some_leave || !has_same_content(&self.questions.status, &status);
         self.questions.status = status;
     }
 
