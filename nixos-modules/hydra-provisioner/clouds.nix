@@ -139,6 +139,10 @@ in
         type = types.bool;
         default = false;
       };
+      hibernate = mkOption {
+        type = types.bool;
+        default = false;
+      };
       address = mkOption {
         type = types.enum [
           "public"

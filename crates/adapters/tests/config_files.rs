@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use adapters::config::{
     Config, HourlyCost, Limits, MachinesFileMode, MachinesFileSettings, MachinesFileTarget,
-    QueueSettings, SshSettings, Timing, load,
+    QueueSettings, SshSettings, Timing, load, parse,
 };
 use adapters::providers::{ProviderSettings, command, nixops};
 use planner::{
     CostLimits, Feature, HostPattern, IdleAction, IdleTimeout, MachineType, Money, Policy,
     PoolPolicy, RotationPolicy, Seconds, SpeedFactor, StoreUri, System, Tag, Timestamp,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn data(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(file)
@@ -27,7 +27,7 @@ fn data(file: &str) -> PathBuf {
 /// The configuration, without the text that it was read from.
 fn loaded(file: &str) -> Config {
     let config = load(&data(file)).unwrap_or_else(|error| panic!("{error}"));
-    Config { source: serde_json::Value::Null, ..config }
+    Config { source: Value::Null, ..config }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -63,7 +63,7 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         timing: Timing::default(),
         schedules: BTreeMap::new(),
         lease: None,
-        source: serde_json::Value::Null,
+        source: Value::Null,
         notify: Vec::new(),
         warnings: Vec::new(),
     }
@@ -274,7 +274,7 @@ fn everything() -> Config {
         },
         schedules: BTreeMap::new(),
         lease: None,
-        source: serde_json::Value::Null,
+        source: Value::Null,
         notify: Vec::new(),
         warnings: vec![
             "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \
@@ -396,6 +396,52 @@ fn files_that_cannot_be_used() {
         assert!(message.starts_with(&file.display().to_string()), "{name}: {message}");
         for part in expected {
             assert!(message.contains(part), "{name} does not say {part:?}: {message}");
+        }
+    }
+}
+
+/// The digest with `replaceOnChange` of a type with this provider.
+fn digest(kind: &str, settings: &Value) -> String {
+    let machine_type = "x86_64-linux";
+    let of_type = json!({ "replaceOnChange": true, "provider": { kind: settings } });
+    let config = parse(&json!({ "systemTypes": { machine_type: of_type } })).unwrap();
+    let pool = &config.policy.pools[&MachineType::new(machine_type)];
+    pool.rotation.settings.clone().unwrap()
+}
+
+/// No machine is replaced because credentials, prices or the way it is bought have changed.
+#[test]
+fn settings_that_do_not_change_a_machine_do_not_make_it_outdated() {
+    let ec2 = json!({ "region": "r", "image": "ami-1", "instanceTypes": ["a"], "keyName": "k" });
+    let hcloud = json!({
+        "tokenFile": "/t", "image": "i", "serverTypes": ["a"], "locations": ["l"], "sshKeys": ["k"],
+    });
+    let qemu = json!({ "image": "/i", "authorizedKeys": ["k"] });
+    let of_no_matter = json!({
+        "ec2": {
+            "endpoint": "https://e", "profile": "p", "credentialsFile": "/c", "purchase": ["spot"],
+            "purchaseMix": { "base": 1 }, "pricingEndpoint": "https://p", "spotQueue": "https://q",
+        },
+        "hcloud": { "tokenFile": "/u", "endpoint": "https://e", "exchangeRate": "1.1" },
+        "qemu": { "hostMemory": 9000, "hostCores": 9, "warmStart": true },
+    });
+    let that_matters = json!({
+        "ec2": {
+            "image": "ami-2", "instanceTypes": ["b"], "keyName": "l", "zones": ["z"],
+            "address": "private", "tags": { "t": "v" }, "userData": "x @identity@",
+            "rootVolume": { "size": 9 },
+        },
+        "hcloud": { "image": "j", "serverTypes": ["b"], "locations": ["m"], "labels": { "t": "v" } },
+        "qemu": { "image": "/j", "memory": 9000, "cores": 9 },
+    });
+    for (kind, base) in [("ec2", ec2), ("hcloud", hcloud), ("qemu", qemu)] {
+        let before = digest(kind, &base);
+        for (changes, is_same) in [(&of_no_matter, true), (&that_matters, false)] {
+            for (option, value) in changes[kind].as_object().unwrap() {
+                let mut changed = base.clone();
+                changed[option] = value.clone();
+                assert_eq!(digest(kind, &changed) == before, is_same, "{kind}.{option}");
+            }
         }
     }
 }

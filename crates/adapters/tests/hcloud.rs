@@ -392,3 +392,30 @@ fn a_trial_reads_what_the_settings_name() {
     assert_eq!(refused.len(), 1, "{refused:?}");
     assert!(refused[0].contains("unauthorized"), "{refused:?}");
 }
+
+#[test]
+fn a_server_with_another_image_than_the_newest_is_noticed_where_that_matters() {
+    let Some(project) = Project::new() else { return };
+    let mut config = project.config(&["x86_64-linux"]);
+    let other = project.provider_with("farm", &{
+        let mut config = config.clone();
+        config["systemTypes"]["x86_64-linux"]["provider"]["hcloud"]["image"] =
+            json!("ubuntu-24.04");
+        config
+    });
+    // The emulator's newest image is debian-13.
+    let hcloud = &mut config["systemTypes"]["x86_64-linux"]["provider"]["hcloud"];
+    hcloud["image"] = Value::Null;
+    hcloud["imageSelector"] = json!("role=builder");
+    let indifferent = project.provider_with("farm", &config);
+    config["systemTypes"]["x86_64-linux"]["replaceOnChange"] = json!(true);
+    let provider = project.provider_with("farm", &config);
+    provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    other.create(&name(1), &x86(), "t", LIMIT).unwrap();
+    let has_old_image = |provider: &dyn Provider| -> BTreeMap<_, _> {
+        let listed = provider.list(LIMIT).unwrap().into_iter();
+        listed.map(|machine| (machine.name, machine.has_old_image)).collect()
+    };
+    assert_eq!(has_old_image(&*provider), [(name(0), false), (name(1), true)].into());
+    assert_eq!(has_old_image(&*indifferent), [(name(0), false), (name(1), false)].into());
+}

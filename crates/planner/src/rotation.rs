@@ -27,7 +27,10 @@ pub(crate) fn outdated(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Out
     if let Some(limit) = max_builds.filter(|limit| memory.steps_built >= *limit) {
         return Some(Outdated::Builds { limit });
     }
-    differs.then_some(Outdated::Settings)
+    if differs {
+        return Some(Outdated::Settings);
+    }
+    (settings.is_some() && observed.machine.has_old_image).then_some(Outdated::Image)
 }
 
 /// When it reaches `maxAge`.

@@ -212,12 +212,14 @@ pub enum Outdated {
     },
     /// New machines are made from other settings.
     Settings,
+    /// New machines are made from another image.
+    Image,
 }
 
 impl Outdated {
     /// Whether it leaves even if it is never idle.
     pub(crate) fn is_strict(self) -> bool {
-        self != Self::Settings
+        !matches!(self, Self::Settings | Self::Image)
     }
 }
 
@@ -227,6 +229,7 @@ impl fmt::Display for Outdated {
             Self::Age { limit } => write!(f, "it has reached maxAge ({limit})"),
             Self::Builds { limit } => write!(f, "it has reached maxBuilds ({limit})"),
             Self::Settings => f.write_str("its type's settings have changed"),
+            Self::Image => f.write_str("new machines of its type have another image"),
         }
     }
 }

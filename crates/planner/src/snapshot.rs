@@ -143,6 +143,10 @@ pub struct Machine {
     /// The digest of the settings that it was made from, if its provider reports that.
     #[serde(default, alias = "settings", skip_serializing_if = "Option::is_none")]
     pub made_from: Option<String>,
+    /// Whether its provider would create it from another image now. Only reported for types that are watched for that
+    /// (`replaceOnChange`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub has_old_image: bool,
     /// The tag that the provider reports for it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
@@ -181,6 +185,7 @@ impl Machine {
             next_charge_at: None,
             dollars_per_hour: None,
             made_from: None,
+            has_old_image: false,
             tag: None,
             interrupted: false,
             problems: Vec::new(),

@@ -189,7 +189,13 @@ class Wrapper:
             return failure("InvalidInstanceID.NotFound", f"The instance ID '{form['InstanceId.1']}' does not exist")
         if action in ("StartInstances", "StopInstances") and self.is_terminated(request, form["InstanceId.1"]):
             return failure("IncorrectInstanceState", f"The instance '{form['InstanceId.1']}' is terminated")
+        if form.get("Hibernate") == "true" and not self.may_hibernate(form["InstanceId.1"]):
+            return failure("UnsupportedHibernationConfiguration", "The instance was not created with hibernation")
         return self.inner(request, form)
+
+    def may_hibernate(self, instance: str) -> bool:
+        options = ec2_backends[ACCOUNT][REGION].get_instance_by_id(instance).hibernation_options
+        return (options or {}).get("Configured") in (True, "true")
 
     def is_terminated(self, request, instance: str) -> bool:
         """moto itself starts terminated instances."""

@@ -1,6 +1,6 @@
 //! `systemTypes.<T>.provider.ec2`.
 
-use planner::PoolPolicy;
+use planner::{IdleAction, PoolPolicy};
 
 use super::cloud;
 use super::reader::Attrs;
@@ -36,6 +36,7 @@ pub(super) fn read(provider: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSe
         mix,
         pricing_endpoint: cloud::endpoint(&attrs, "pricingEndpoint"),
         fetches_prices: pool.dollars_per_hour.is_none(),
+        watches_image: false,
         spot_queue: spot_queue(&attrs),
         security_groups: attrs.texts("securityGroups").unwrap_or_default(),
         login: cloud::login(&attrs, pool.ssh_key.as_deref(), key_name.is_some()),
@@ -43,10 +44,12 @@ pub(super) fn read(provider: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSe
         instance_profile: attrs.text("instanceProfile"),
         root_volume: root_volume(&attrs),
         nested_virtualization: attrs.flag("nestedVirtualization").unwrap_or(false),
+        hibernate: attrs.flag("hibernate").unwrap_or(false),
         address: address(&attrs),
         tags: cloud::tags(&attrs, "tags", OUR_TAGS),
     };
     check_nesting(&attrs, &settings);
+    check_hibernation(&attrs, &settings, pool.idle_action);
     attrs.finish();
     region.map(|_| ProviderSettings::Ec2(Box::new(settings)))
 }
@@ -186,6 +189,31 @@ fn check_nesting(attrs: &Attrs<'_>, settings: &ec2::Settings) {
     }
 }
 
+fn check_hibernation(attrs: &Attrs<'_>, settings: &ec2::Settings, idle_action: IdleAction) {
+    if !settings.hibernate {
+        return;
+    }
+    if idle_action != IdleAction::Stop {
+        attrs.problem("hibernate", "is for machines that are stopped: set stopOnIdle, too");
+    }
+    if settings.purchase.contains(&ec2::Purchase::Spot) {
+        attrs.problem(
+            "hibernate",
+            "is not possible for spot instances: remove \"spot\" from purchase",
+        );
+    }
+    if !settings.root_volume.as_ref().is_some_and(|volume| volume.encrypted) {
+        attrs.problem(
+            "hibernate",
+            "needs rootVolume, encrypted and with room for the memory, which is written there",
+        );
+    }
+    let metal = settings.instance_types.iter().find(|name| name.contains(".metal"));
+    if let Some(name) = metal {
+        attrs.problem("hibernate", format!("is not possible for bare metal, such as {name}"));
+    }
+}
+
 fn spot_queue(attrs: &Attrs<'_>) -> Option<String> {
     let url = attrs.text("spotQueue")?;
     if url.starts_with("https://") || url.starts_with("http://") {
@@ -285,6 +313,10 @@ mod tests {
                 "is possible only on c8i, m8i, r8i and their flex types, not on c7i.large",
             ),
             (json!({ "pricingEndpoint": "x" }), "pricingEndpoint: must start with https://"),
+            (
+                json!({ "hibernate": true, "rootVolume": { "size": 1 } }),
+                "hibernate: is for machines that are stopped: set stopOnIdle, too",
+            ),
         ] {
             let error = parsed(&changes).unwrap_err();
             assert!(error.contains(problem), "{problem:?} is not in {error}");

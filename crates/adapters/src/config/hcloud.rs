@@ -24,6 +24,7 @@ pub(super) fn read(provider: &Attrs<'_>, ssh_key: Option<&str>) -> Option<Provid
         server_types: cloud::choices(&attrs, "serverTypes", "server types, such as \"cx22\""),
         locations: cloud::choices(&attrs, "locations", "locations, such as \"fsn1\""),
         image: image(&attrs),
+        watches_image: false,
         ssh_keys,
         firewalls: cloud::numbers(&attrs, "firewalls"),
         placement_group: attrs.number("placementGroup", 1..=u64::MAX),

@@ -56,9 +56,10 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
         pool.idle_action = IdleAction::Stop;
     }
     let schedule = schedule::read(attrs, &pool);
-    let provider = provider::read(attrs, &pool);
+    let mut provider = provider::read(attrs, &pool);
     if attrs.flag("replaceOnChange") == Some(true) {
         pool.rotation.settings = provider.as_ref().map(ProviderSettings::digest);
+        provider.iter_mut().for_each(ProviderSettings::watch_image);
     }
     SystemType { pool, provider, schedule }
 }

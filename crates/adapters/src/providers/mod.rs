@@ -62,9 +62,25 @@ impl ProviderSettings {
         }
     }
 
-    /// A short digest of all settings.
+    /// From now on machines report whether a new one would have another image.
+    pub(crate) fn watch_image(&mut self) {
+        match self {
+            Self::Ec2(settings) => settings.watches_image = true,
+            Self::Hcloud(settings) => settings.watches_image = true,
+            Self::Command(_) | Self::Nixops(_) | Self::Qemu(_) => {}
+        }
+    }
+
+    /// A short digest of the settings that a machine is made from: not of those that say how its API is reached, what it
+    /// costs, how it is bought, or what all machines share.
     pub(crate) fn digest(&self) -> String {
-        let mut digest = sha256(serde_json::to_vec(self).unwrap_or_default());
+        let made_from = match self {
+            Self::Ec2(settings) => Self::Ec2(Box::new(settings.made_from())),
+            Self::Hcloud(settings) => Self::Hcloud(Box::new(settings.made_from())),
+            Self::Qemu(settings) => Self::Qemu(Box::new(settings.made_from())),
+            Self::Command(_) | Self::Nixops(_) => self.clone(),
+        };
+        let mut digest = sha256(serde_json::to_vec(&made_from).unwrap_or_default());
         digest.truncate(16);
         digest
     }

@@ -104,6 +104,17 @@ impl Account {
         signed(&self.emulator.url, "ec2", format!("Version=2016-11-15&{form}"))
     }
 
+    /// A parameter that has an image's id.
+    pub fn set_parameter(&self, name: &str, value: &str) {
+        let value = json!({ "Name": name, "Value": value, "Type": "String", "Overwrite": true });
+        ureq::post(&self.emulator.url)
+            .header("authorization", authorization("ssm"))
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", "AmazonSSM.PutParameter")
+            .send(value.to_string())
+            .unwrap();
+    }
+
     /// All instances that are not gone, of any owner: id, type, zone and tags in one string each.
     pub fn instances(&self) -> Vec<String> {
         let text = self.call("Action=DescribeInstances&Filter.1.Name=instance-state-name&Filter.1.Value.1=pending&Filter.1.Value.2=running&Filter.1.Value.3=stopping&Filter.1.Value.4=stopped");
@@ -161,12 +172,14 @@ pub fn x86() -> MachineType {
     MachineType::new("x86_64-linux")
 }
 
-fn signed(url: &str, service: &str, form: String) -> String {
+fn authorization(service: &str) -> String {
     let scope = format!("20260101/eu-central-1/{service}/aws4_request");
-    let authorization =
-        format!("AWS4-HMAC-SHA256 Credential=k/{scope}, SignedHeaders=host, Signature=0");
+    format!("AWS4-HMAC-SHA256 Credential=k/{scope}, SignedHeaders=host, Signature=0")
+}
+
+fn signed(url: &str, service: &str, form: String) -> String {
     let mut answer = ureq::post(url)
-        .header("authorization", authorization)
+        .header("authorization", authorization(service))
         .header("content-type", "application/x-www-form-urlencoded")
         .send(form)
         .unwrap();

@@ -8,6 +8,7 @@ mod direct;
 #[path = "../emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod images;
 mod online;
 mod prices;
 mod purchase;

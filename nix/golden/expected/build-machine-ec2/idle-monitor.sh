@@ -11,6 +11,11 @@ logged_in() {
   loginctl list-sessions --no-legend | grep -q .
 }
 
+# The machine has hibernated, or its clock was set.
+clock_has_jumped() {
+  [ $(($(date +%s) - before)) -gt $((pause + 60)) ]
+}
+
 # The provider may have set the idle timeout (docs/qemu.md, "Identity").
 timeout_seconds() {
   cat /run/hydra-provisioner/idle-timeout 2>/dev/null || echo "$TIMEOUT_SECONDS"
@@ -19,9 +24,11 @@ timeout_seconds() {
 [ -e "$KEEP_ALIVE_FILE" ] || touch "$KEEP_ALIVE_FILE"
 while true; do
   timeout=$(timeout_seconds)
-  sleep $((timeout < 60 ? timeout : 60))
+  pause=$((timeout < 60 ? timeout : 60))
+  before=$(date +%s)
+  sleep "$pause"
   # A removed file counts as touched now, an unknown state as busy.
-  if [ ! -e "$KEEP_ALIVE_FILE" ] || building || logged_in; then
+  if [ ! -e "$KEEP_ALIVE_FILE" ] || clock_has_jumped || building || logged_in; then
     touch "$KEEP_ALIVE_FILE"
   elif [ $(($(date +%s) - $(stat -c %Y "$KEEP_ALIVE_FILE"))) -gt "$timeout" ]; then
     echo "powering off after $timeout seconds of idleness..."

@@ -139,6 +139,16 @@ impl Service {
         Self { name: "ec2", version: "2016-11-15", region, url: format!("{endpoint}/") }
     }
 
+    /// The parameters (SSM) of the region, at the operator's own endpoint if there is one.
+    pub(super) fn ssm(settings: &Settings) -> Self {
+        let Self { region, url, .. } = Self::ec2(settings);
+        let url = match settings.endpoint {
+            Some(_) => url,
+            None => url.replacen("//ec2.", "//ssm.", 1),
+        };
+        Self { name: "ssm", version: "AmazonSSM", region, url }
+    }
+
     /// The message queue at `url`.
     pub(super) fn sqs(settings: &Settings, url: String) -> Self {
         Self { name: "sqs", version: "2012-11-05", region: settings.region.clone(), url }

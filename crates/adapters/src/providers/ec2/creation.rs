@@ -31,7 +31,7 @@ impl Ec2Provider {
         retries: &mut RetryBudget,
     ) -> Result<Instance, ProviderError> {
         let Creation { name, machine_type, settings, new, token } = creation;
-        let image = self.lookups.image(&self.client, &settings.image, retries)?;
+        let image = self.lookups.image(&self.client, settings, retries)?;
         let types = self.lookups.instance_types(&self.client, settings, retries)?;
         let digest = ProviderSettings::Ec2(Box::new(Settings::clone(settings))).digest();
         let tags = tags(settings, &self.tag, name, machine_type, new, &digest);

@@ -1,15 +1,15 @@
 //! What is looked up before a creation: the newest image, and the instance types that meet requirements.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::api::{Call, Client};
+use serde_json::json;
+
+use super::api::{Call, Client, Service};
 use super::settings::{Image, Requirements, Settings};
 use super::wire::{self, InstanceType};
 use crate::providers::ProviderError;
-use crate::providers::cloud::RetryBudget;
+use crate::providers::cloud::{Lookup, RetryBudget};
 
 /// How long a found image is used before the next search.
 const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
@@ -23,20 +23,78 @@ const TYPES_PER_PAGE: &str = "100";
 const NESTING_FAMILIES: [&str; 6] = ["c8i", "m8i", "r8i", "c8i-flex", "m8i-flex", "r8i-flex"];
 
 /// What was found, and when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lookups {
-    images: Mutex<BTreeMap<Image, (Instant, String)>>,
-    types: Mutex<BTreeMap<TypesWanted, (Instant, Vec<String>)>>,
-    /// Held during a search for types: only one at a time, and nothing else waits for it.
-    searching: Mutex<()>,
+    /// The service with parameters.
+    parameters: Client,
+    images: Lookup<Image, String>,
+    types: Lookup<Wanted, Vec<String>>,
 }
 
-/// The requirements, and whether virtual machines can run.
-type TypesWanted = (Requirements, bool);
+/// What instance types must have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    requirements: Requirements,
+    /// Virtual machines can run.
+    nests: bool,
+    hibernates: bool,
+}
+
+impl Wanted {
+    fn of(settings: &Settings) -> Option<Self> {
+        Some(Self {
+            requirements: settings.requirements.clone()?,
+            nests: settings.nested_virtualization,
+            hibernates: settings.hibernate,
+        })
+    }
+}
 
 impl Lookups {
-    /// The image's id, or a reference that EC2 resolves.
+    /// For the region and account of `settings`.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            parameters: Client::new(settings, Service::ssm(settings)),
+            images: Lookup::new(IMAGE_VALID_FOR),
+            types: Lookup::new(TYPES_VALID_FOR),
+        }
+    }
+
+    /// The id of the image of new instances, or a reference that EC2 resolves.
     pub(super) fn image(
+        &self,
+        client: &Client,
+        settings: &Settings,
+        retries: &mut RetryBudget,
+    ) -> Result<String, ProviderError> {
+        match &settings.image {
+            Image::Id(id) => Ok(id.clone()),
+            Image::Parameter(name) if !settings.watches_image => Ok(format!("resolve:ssm:{name}")),
+            image => self.images.get(image, || self.search(client, image, retries)),
+        }
+    }
+
+    /// Searches for the image of new instances if its last search was some minutes ago.
+    pub(super) fn refresh_image(
+        &self,
+        client: &Client,
+        image: &Image,
+        retries: &mut RetryBudget,
+    ) -> Result<(), ProviderError> {
+        if matches!(image, Image::Id(_)) {
+            return Ok(());
+        }
+        self.images.refresh(image, || self.search(client, image, retries))
+    }
+
+    /// Whether a new instance would have another image than `id`, as far as that is known.
+    pub(super) fn is_old_image(&self, settings: &Settings, id: &str) -> bool {
+        settings.watches_image
+            && !id.is_empty()
+            && self.images.known(&settings.image).is_some_and(|newest| newest != id)
+    }
+
+    fn search(
         &self,
         client: &Client,
         image: &Image,
@@ -44,15 +102,9 @@ impl Lookups {
     ) -> Result<String, ProviderError> {
         let (owner, name, architecture) = match image {
             Image::Id(id) => return Ok(id.clone()),
-            Image::Parameter(name) => return Ok(format!("resolve:ssm:{name}")),
+            Image::Parameter(name) => return self.parameter(name, retries),
             Image::Newest { owner, name, architecture } => (owner, name, architecture),
         };
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, id)) = images.get(image)
-            && since.elapsed() < IMAGE_VALID_FOR
-        {
-            return Ok(id.clone());
-        }
         let mut call = Call::new("DescribeImages")
             .with("Owner.1", owner)
             .filter(1, "name", &[name])
@@ -62,13 +114,22 @@ impl Lookups {
         }
         let answer: wire::DescribeImages = client.call(&call, retries)?;
         let newest = answer.images_set.item.into_iter().max_by_key(|one| one.creation_date.clone());
-        let id = newest.map(|one| one.image_id).ok_or_else(|| {
+        newest.map(|one| one.image_id).ok_or_else(|| {
             ProviderError::failed(format!(
                 "{owner} has no image named {name:?} in this region; see provider.ec2.imageFilter"
             ))
-        })?;
-        images.insert(image.clone(), (Instant::now(), id.clone()));
-        Ok(id)
+        })
+    }
+
+    /// The value of a parameter: an image's id.
+    fn parameter(&self, name: &str, retries: &mut RetryBudget) -> Result<String, ProviderError> {
+        let call = Call::json("GetParameters", json!({ "Names": [name] }));
+        let answer: wire::GetParameters = self.parameters.call(&call, retries)?;
+        answer.parameters.into_iter().next().map(|one| one.value).ok_or_else(|| {
+            ProviderError::failed(format!(
+                "there is no parameter {name:?} in this region; see provider.ec2.imageParameter"
+            ))
+        })
     }
 
     /// The instance types of `settings`, in order of preference.
@@ -78,39 +139,28 @@ impl Lookups {
         settings: &Settings,
         retries: &mut RetryBudget,
     ) -> Result<Vec<String>, ProviderError> {
-        let Some(requirements) = &settings.requirements else {
+        let Some(wanted) = Wanted::of(settings) else {
             return Ok(settings.instance_types.clone());
         };
-        let key = (requirements.clone(), settings.nested_virtualization);
-        let _searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, found)) = self.types().get(&key)
-            && since.elapsed() < TYPES_VALID_FOR
-        {
-            return Ok(found.clone());
-        }
-        let all = all_types(client, &requirements.architecture, retries)?;
-        let found = choose(requirements, settings.nested_virtualization, all);
-        if found.is_empty() {
-            return Err(ProviderError::failed(
-                "the region has no instance type that meets provider.ec2.instanceRequirements",
-            ));
-        }
-        tracing::info!("instance types that meet instanceRequirements: {}", found.join(", "));
-        self.types().insert(key, (Instant::now(), found.clone()));
-        Ok(found)
-    }
-
-    fn types(&self) -> MutexGuard<'_, BTreeMap<TypesWanted, (Instant, Vec<String>)>> {
-        self.types.lock().unwrap_or_else(PoisonError::into_inner)
+        self.types.get(&wanted, || {
+            let all = all_types(client, &wanted.requirements.architecture, retries)?;
+            let found = choose(&wanted, all);
+            if found.is_empty() {
+                return Err(ProviderError::failed(
+                    "the region has no instance type that meets provider.ec2.instanceRequirements",
+                ));
+            }
+            tracing::info!("instance types that meet instanceRequirements: {}", found.join(", "));
+            Ok(found)
+        })
     }
 
     /// The instance types of `settings`, if they are known without a request.
     pub(super) fn known_types(&self, settings: &Settings) -> Vec<String> {
-        let Some(requirements) = &settings.requirements else {
-            return settings.instance_types.clone();
-        };
-        let key = (requirements.clone(), settings.nested_virtualization);
-        self.types().get(&key).map(|(_, found)| found.clone()).unwrap_or_default()
+        match Wanted::of(settings) {
+            None => settings.instance_types.clone(),
+            Some(wanted) => self.types.known(&wanted).unwrap_or_default(),
+        }
     }
 }
 
@@ -137,9 +187,10 @@ pub(crate) fn can_nest(instance_type: &str) -> bool {
     NESTING_FAMILIES.contains(&family)
 }
 
-/// The smallest types that meet `requirements`; of the same size the newest first. Neither bare metal nor accelerators
+/// The smallest types that have what is wanted; of the same size the newest first. Neither bare metal nor accelerators
 /// nor types that build fast only for a while.
-fn choose(requirements: &Requirements, nests: bool, types: Vec<InstanceType>) -> Vec<String> {
+fn choose(wanted: &Wanted, types: Vec<InstanceType>) -> Vec<String> {
+    let Wanted { requirements, nests, hibernates } = wanted;
     let is_plain = |one: &InstanceType| {
         one.current_generation
             && !one.bare_metal
@@ -152,8 +203,11 @@ fn choose(requirements: &Requirements, nests: bool, types: Vec<InstanceType>) ->
     let is_enough = |one: &InstanceType| {
         one.cpu.count >= requirements.cpus && one.memory_info.mebibytes >= requirements.memory
     };
+    let can_do_all = |one: &InstanceType| {
+        (!nests || can_nest(&one.name)) && (!hibernates || one.hibernation_supported)
+    };
     let mut types = types;
-    types.retain(|one| is_plain(one) && is_enough(one) && (!nests || can_nest(&one.name)));
+    types.retain(|one| is_plain(one) && is_enough(one) && can_do_all(one));
     types.sort_by_key(|one| {
         let size = (one.cpu.count, one.memory_info.mebibytes);
         (size, Reverse(generation(&one.name)), one.name.clone())
@@ -171,54 +225,7 @@ fn generation(instance_type: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-    use std::sync::Arc;
-    use std::{fs, thread};
-
-    use serde_json::json;
-
     use super::*;
-    use crate::providers::cloud::Login;
-    use crate::providers::ec2::Service;
-
-    /// With credentials of nobody in `folder`.
-    fn settings(folder: &std::path::Path, endpoint: &str) -> Settings {
-        let credentials = folder.join("credentials");
-        fs::write(&credentials, "[default]\naws_access_key_id = A\naws_secret_access_key = s\n")
-            .unwrap();
-        let settings = json!({
-            "region": "eu-central-1", "endpoint": endpoint, "credentialsFile": credentials,
-            "image": { "id": "ami-1" }, "instanceTypes": [],
-            "requirements": { "cpus": 16, "memory": 1, "architecture": "x86_64" },
-            "places": ["anywhere"], "purchase": ["on-demand"], "securityGroups": [],
-            "nestedVirtualization": false, "address": "public", "tags": {},
-            "login": Login::default(),
-        });
-        serde_json::from_value(settings).unwrap()
-    }
-
-    /// A server that takes a connection and never answers.
-    #[test]
-    fn known_types_do_not_wait_for_a_search() {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let settings = settings(folder.path(), &endpoint);
-        let lookups = Arc::new(Lookups::default());
-        let limit = Duration::from_secs(20);
-        thread::spawn({
-            let (lookups, settings) = (Arc::clone(&lookups), settings.clone());
-            move || {
-                let client = Client::new(&settings, Service::ec2(&settings));
-                let mut retries = RetryBudget::new(limit);
-                lookups.instance_types(&client, &settings, &mut retries)
-            }
-        });
-        let _connection = listener.accept().unwrap();
-        let began = Instant::now();
-        assert_eq!(lookups.known_types(&settings), [""; 0]);
-        assert!(began.elapsed() < limit / 2, "the search continues");
-    }
 
     fn offered(name: &str, cpus: u32, mebibytes: u64, more: &str) -> String {
         format!(
@@ -231,7 +238,7 @@ mod tests {
     #[test]
     fn the_smallest_and_newest_types_that_are_enough_are_chosen() {
         let xml = [
-            offered("c6a.4xlarge", 16, 32_768, ""),
+            offered("c6a.4xlarge", 16, 32_768, "<hibernationSupported>true</hibernationSupported>"),
             offered("c7i.4xlarge", 16, 32_768, "<bareMetal>false</bareMetal>"),
             offered("m8i.4xlarge", 16, 65_536, ""),
             offered("c7i.2xlarge", 8, 16_384, ""),
@@ -256,12 +263,16 @@ mod tests {
         };
         let architecture = "x86_64".to_owned();
         let requirements = Requirements { cpus: 16, memory: 32_768, architecture };
+        let wanted = Wanted { requirements, nests: false, hibernates: false };
         assert_eq!(
-            choose(&requirements, false, types()),
+            choose(&wanted, types()),
             ["c7i.4xlarge", "c6a.4xlarge", "m8i.4xlarge", "c8i.8xlarge"]
         );
-        assert_eq!(choose(&requirements, true, types()), ["m8i.4xlarge", "c8i.8xlarge"]);
-        let more = Requirements { cpus: 97, ..requirements };
-        assert_eq!(choose(&more, false, types()), [""; 0]);
+        let nests = Wanted { nests: true, ..wanted.clone() };
+        assert_eq!(choose(&nests, types()), ["m8i.4xlarge", "c8i.8xlarge"]);
+        let hibernates = Wanted { hibernates: true, ..wanted.clone() };
+        assert_eq!(choose(&hibernates, types()), ["c6a.4xlarge"]);
+        let requirements = Requirements { cpus: 97, ..wanted.requirements.clone() };
+        assert_eq!(choose(&Wanted { requirements, ..wanted }, types()), [""; 0]);
     }
 }

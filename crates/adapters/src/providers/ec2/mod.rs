@@ -81,11 +81,11 @@ impl Ec2Provider {
             notice_queue: NoticeQueue::new(types.values()),
             attempts: Attempts::new(&context.state_dir),
             prices: Prices::new(has_price_list.unwrap_or(first)),
+            lookups: Lookups::new(first),
             types,
             set_aside: SetAside::default(),
             known: Known::default(),
             conditions: Conditions::default(),
-            lookups: Lookups::default(),
             ledger: Ledger::default(),
         })
     }
@@ -136,6 +136,7 @@ impl Ec2Provider {
         Some(Machine {
             state: self.conditions.state(instance)?,
             interrupted: self.conditions.is_interrupted(instance),
+            has_old_image: self.has_old_image(&machine_type, instance),
             address: instance.address(address).map(Host::new),
             host_name: Some(Host::new(name.as_str())),
             host_key: instance.tag(HOST_KEY).map(str::to_owned),
@@ -145,6 +146,23 @@ impl Ec2Provider {
             tag: Some(self.tag.clone()),
             ..Machine::requested(name, machine_type)
         })
+    }
+
+    fn has_old_image(&self, machine_type: &MachineType, instance: &Instance) -> bool {
+        let settings = self.types.get(machine_type);
+        settings.is_some_and(|one| self.lookups.is_old_image(one, &instance.image_id))
+    }
+
+    /// The images of new instances, where it matters whether instances have them.
+    fn refresh_images(&self, retries: &RetryBudget) {
+        for settings in self.types.values().filter(|settings| settings.watches_image) {
+            let image = &settings.image;
+            if let Err(error) =
+                self.lookups.refresh_image(&self.client, image, &mut retries.aside())
+            {
+                tracing::warn!("whether there is a newer image is not known: {error}");
+            }
+        }
     }
 
     fn look(&self, id: &str, retries: &mut RetryBudget) -> Result<Presence, ProviderError> {
@@ -210,6 +228,20 @@ impl Ec2Provider {
         }
     }
 
+    /// Whether EC2 lets the instance hibernate. It refuses that for instances that were created without it, and
+    /// while its agent has not started.
+    fn hibernate(&self, name: &MachineName, id: &str, retries: &mut RetryBudget) -> bool {
+        let call = Call::new("StopInstances").with("InstanceId.1", id).with("Hibernate", "true");
+        match self.client.call::<wire::Done>(&call, retries) {
+            Ok(_) => true,
+            Err(refused) => {
+                let error = refused.error;
+                tracing::warn!(machine = %name, "cannot hibernate, is stopped instead: {error}");
+                false
+            }
+        }
+    }
+
     /// One `TerminateInstances` per instance: a single wrong id would make the whole call fail.
     fn terminate(
         &self,
@@ -256,6 +288,7 @@ impl Provider for Ec2Provider {
         let instances = self.describe(&call, &mut retries)?;
         self.conditions.refresh(&self.client, &instances, &retries);
         self.refresh_prices(&instances, &retries);
+        self.refresh_images(&retries);
         self.note_interruptions(&instances);
         let (mut listed, mut purchases) = (BTreeMap::new(), BTreeMap::new());
         for instance in instances {
@@ -351,6 +384,11 @@ impl Provider for Ec2Provider {
         let (instance, _) = self.existing(machine, &mut retries)?;
         if instance.is_spot() {
             return self.terminate(&instance.instance_id, false, &mut retries);
+        }
+        if self.types.get(&machine.machine_type).is_some_and(|settings| settings.hibernate)
+            && self.hibernate(&machine.name, &instance.instance_id, &mut retries)
+        {
+            return Ok(());
         }
         self.change("StopInstances", &instance.instance_id, &mut retries)
             .map_err(|refused| refused.error)

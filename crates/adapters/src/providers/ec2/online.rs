@@ -52,7 +52,7 @@ impl Ec2Provider {
     fn try_type(&self, name: &MachineType, settings: &Settings, limit: Duration) -> Vec<Tried> {
         let mut tried = Vec::new();
         let mut retries = RetryBudget::new(limit);
-        let image = self.lookups.image(&self.client, &settings.image, &mut retries);
+        let image = self.lookups.image(&self.client, settings, &mut retries);
         if matches!(settings.image, Image::Newest { .. }) {
             tried.push(Tried::new(
                 format!("DescribeImages for {name}"),

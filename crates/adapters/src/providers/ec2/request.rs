@@ -85,6 +85,9 @@ pub(super) fn run_instances(
             .with("InstanceMarketOptions.SpotOptions.SpotInstanceType", "one-time")
             .with("InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior", "terminate");
     }
+    if settings.hibernate {
+        call = call.with("HibernationOptions.Configured", "true");
+    }
     if settings.nested_virtualization {
         call = call.with("CpuOptions.NestedVirtualization", "enabled");
     }

@@ -40,6 +40,9 @@ pub struct Settings {
     /// Whether prices are fetched: no price is configured. Not part of what an instance is made from.
     #[serde(skip)]
     pub fetches_prices: bool,
+    /// Whether it matters that a machine's image is not the newest. Not part of what an instance is made from.
+    #[serde(skip)]
+    pub watches_image: bool,
     /// The address of the queue (SQS) that interruption notices of spot instances are sent to.
     pub spot_queue: Option<String>,
     /// Ids of security groups.
@@ -52,12 +55,20 @@ pub struct Settings {
     pub root_volume: Option<RootVolume>,
     /// Whether virtual machines can run on the instances.
     pub nested_virtualization: bool,
+    /// Whether an idle instance that is stopped hibernates.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hibernate: bool,
     /// The address that we use to reach an instance.
     pub address: Address,
     /// Additional tags of instances and volumes.
     pub tags: BTreeMap<String, String>,
     /// Who may log in, and how instances get their identity.
     pub login: Login,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Settings {
@@ -70,6 +81,20 @@ impl Settings {
             credentials_file.as_ref().map(|file| file.display().to_string()),
         ];
         given.into_iter().flatten().fold(format!("ec2 {region}"), |text, part| text + " " + &part)
+    }
+
+    /// What an instance is made from.
+    pub(in crate::providers) fn made_from(&self) -> Self {
+        Self {
+            endpoint: None,
+            profile: None,
+            credentials_file: None,
+            purchase: Vec::new(),
+            mix: None,
+            pricing_endpoint: None,
+            spot_queue: None,
+            ..self.clone()
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Instance {
     pub(super) instance_state: Named,
     #[serde(default)]
     pub(super) instance_type: String,
+    #[serde(default)]
+    pub(super) image_id: String,
     launch_time: Option<Instant>,
     #[serde(default)]
     ip_address: String,
@@ -151,6 +153,19 @@ pub(super) struct ImageItem {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct GetParameters {
+    #[serde(default)]
+    pub(super) parameters: Vec<Parameter>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Parameter {
+    pub(super) value: String,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DescribeInstanceTypes {
     #[serde(default)]
@@ -170,6 +185,8 @@ pub(super) struct InstanceType {
     pub(super) burstable_performance_supported: bool,
     #[serde(default)]
     pub(super) current_generation: bool,
+    #[serde(default)]
+    pub(super) hibernation_supported: bool,
     #[serde(default, rename = "vCpuInfo")]
     pub(super) cpu: Cpu,
     #[serde(default)]

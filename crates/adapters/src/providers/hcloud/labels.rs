@@ -17,6 +17,8 @@ const NAME: &str = "hydra-provisioner/name";
 /// Followed by nothing, `-1`, `-2`...
 const TYPE: &str = "hydra-provisioner/type";
 const HOST_KEY: &str = "hydra-provisioner/host-key";
+/// The digest of the settings that it was made from.
+const SETTINGS: &str = "hydra-provisioner/settings";
 
 const VALUE_LIMIT: usize = 63;
 
@@ -26,11 +28,13 @@ pub(super) fn labels(
     name: &MachineName,
     machine_type: &MachineType,
     host_key: &HostKey,
+    digest: &str,
 ) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         (TAG.to_owned(), encode(tag.as_str())),
         (NAME.to_owned(), encode(name.as_str())),
         (HOST_KEY.to_owned(), host_key.label()),
+        (SETTINGS.to_owned(), digest.to_owned()),
     ]);
     for (index, part) in parts(machine_type.as_str()).enumerate() {
         labels.insert(type_label(index), part);
@@ -49,6 +53,7 @@ pub(super) struct Labeled {
     pub(super) name: MachineName,
     pub(super) machine_type: MachineType,
     pub(super) host_key: Option<String>,
+    pub(super) settings: Option<String>,
 }
 
 /// Parses the labels of one of our servers; `None` for other servers.
@@ -67,6 +72,7 @@ pub(super) fn read(labels: &BTreeMap<String, String>, tag: &Tag) -> Option<Label
             .get(HOST_KEY)
             .and_then(|label| HostKey::from_label(label))
             .map(|key| key.line().to_owned()),
+        settings: labels.get(SETTINGS).cloned(),
     })
 }
 
@@ -154,7 +160,8 @@ mod tests {
     #[test]
     fn a_type_can_be_read_in_the_console() {
         let machine_type = MachineType::new("x86_64-linux:big-parallel,kvm");
-        let labels = labels(&Tag::new("farm"), &MachineName::new("farm-0"), &machine_type, &key());
+        let labels =
+            labels(&Tag::new("farm"), &MachineName::new("farm-0"), &machine_type, &key(), "d");
         assert_eq!(labels[TYPE], "x86_64-linuxZ3abig-parallelZ2ckvm");
         assert_eq!(labels[NAME], "farm-0");
     }
@@ -162,7 +169,7 @@ mod tests {
     #[test]
     fn servers_of_others_are_not_read() {
         let name = MachineName::new("farm-0");
-        let ours = labels(&Tag::new("farm"), &name, &MachineType::new("x86_64-linux"), &key());
+        let ours = labels(&Tag::new("farm"), &name, &MachineType::new("x86_64-linux"), &key(), "d");
         assert!(read(&ours, &Tag::new("farm")).is_some());
         assert!(read(&ours, &Tag::new("far")).is_none());
         assert!(read(&BTreeMap::new(), &Tag::new("farm")).is_none());
@@ -176,7 +183,7 @@ mod tests {
         ) {
             let (tag, machine_type) = (Tag::new(tag), MachineType::new(machine_type));
             let name = MachineName::new(format!("{}-0", tag.as_str()));
-            let labels = labels(&tag, &name, &machine_type, &key());
+            let labels = labels(&tag, &name, &machine_type, &key(), "d");
             for value in labels.values() {
                 prop_assert!(is_value(value), "{value:?}");
             }
@@ -184,6 +191,7 @@ mod tests {
             prop_assert_eq!(read.name, name);
             prop_assert_eq!(read.machine_type.as_str(), machine_type.as_str());
             prop_assert_eq!(read.host_key, Some(key().line().to_owned()));
+            prop_assert_eq!(read.settings.as_deref(), Some("d"));
         }
     }
 }

@@ -13,7 +13,6 @@ mod wire;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -26,8 +25,8 @@ pub use self::settings::{Address, ENDPOINT, Image, Settings};
 use self::api::{Client, Meaning, Refused};
 use self::prices::Prices;
 use self::wire::{Server, Status};
-use super::cloud::{Known, NewMachine, Presence, Refusal, RetryBudget, SetAside};
-use super::{Provider, ProviderContext, ProviderError, Tried, wait_until_up};
+use super::cloud::{Known, Lookup, NewMachine, Presence, Refusal, RetryBudget, SetAside};
+use super::{Provider, ProviderContext, ProviderError, ProviderSettings, Tried, wait_until_up};
 
 /// The API's maximum.
 const PAGE_SIZE: u32 = 50;
@@ -49,7 +48,7 @@ pub struct HcloudProvider {
     set_aside: SetAside<Offer>,
     known: Known<u64>,
     prices: Prices,
-    images: Mutex<BTreeMap<String, (Instant, u64)>>,
+    images: Lookup<String, u64>,
 }
 
 /// One way to get a server.
@@ -77,7 +76,7 @@ impl HcloudProvider {
             set_aside: SetAside::default(),
             known: Known::default(),
             prices: Prices::default(),
-            images: Mutex::default(),
+            images: Lookup::new(IMAGE_VALID_FOR),
         })
     }
 
@@ -93,7 +92,8 @@ impl HcloudProvider {
         let option = "provider.hcloud.authorizedKeys";
         let new = NewMachine::new(name, &server_name, &settings.login, &self.state_dir, option)?;
         let mut all_labels = settings.labels.clone();
-        all_labels.extend(labels::labels(&self.tag, name, machine_type, &new.host_key));
+        let digest = ProviderSettings::Hcloud(Box::new(settings.clone())).digest();
+        all_labels.extend(labels::labels(&self.tag, name, machine_type, &new.host_key, &digest));
         let firewalls: Vec<_> =
             settings.firewalls.iter().map(|number| json!({ "firewall": number })).collect();
         let mut request = json!({
@@ -121,16 +121,16 @@ impl HcloudProvider {
         settings: &Settings,
         retries: &mut RetryBudget,
     ) -> Result<Value, ProviderError> {
-        let selector = match &settings.image {
-            Image::Name(name) => return Ok(json!(name)),
-            Image::Newest(selector) => selector,
-        };
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, number)) = images.get(selector)
-            && since.elapsed() < IMAGE_VALID_FOR
-        {
-            return Ok(json!(number));
+        match &settings.image {
+            Image::Name(name) => Ok(json!(name)),
+            Image::Newest(selector) => {
+                Ok(json!(self.images.get(selector, || self.newest(selector, retries))?))
+            }
         }
+    }
+
+    /// The newest snapshot with these labels.
+    fn newest(&self, selector: &str, retries: &mut RetryBudget) -> Result<u64, ProviderError> {
         let path = format!(
             "/images?type=snapshot&status=available&sort=created:desc&per_page=1&label_selector={}",
             encoded(selector)
@@ -139,13 +139,32 @@ impl HcloudProvider {
             .client
             .call(&Method::GET, &path, None, retries)
             .map_err(|refused| refused.error)?;
-        let number = list.images.first().map(|image| image.id).ok_or_else(|| {
+        list.images.first().map(|image| image.id).ok_or_else(|| {
             ProviderError::failed(format!(
                 "no snapshot has the labels {selector:?}; see provider.hcloud.imageSelector"
             ))
-        })?;
-        images.insert(selector.clone(), (Instant::now(), number));
-        Ok(json!(number))
+        })
+    }
+
+    /// The images of new servers, where it matters whether servers have them.
+    fn refresh_images(&self, retries: &RetryBudget) {
+        for settings in self.types.values().filter(|settings| settings.watches_image) {
+            let Image::Newest(selector) = &settings.image else { continue };
+            let search = || self.newest(selector, &mut retries.aside());
+            if let Err(error) = self.images.refresh(selector, search) {
+                tracing::warn!("whether there is a newer image is not known: {error}");
+            }
+        }
+    }
+
+    /// Whether a new server would have another image, as far as that is known.
+    fn has_old_image(&self, machine_type: &MachineType, server: &Server) -> bool {
+        let settings = self.types.get(machine_type).filter(|settings| settings.watches_image);
+        let newest = settings.and_then(|settings| match &settings.image {
+            Image::Name(_) => None,
+            Image::Newest(selector) => self.images.known(selector),
+        });
+        newest.zip(server.image.as_ref()).is_some_and(|(newest, image)| newest != image.id)
     }
 
     /// Requests `request` as `offer`. If a server of that name exists and is ours, it is returned.
@@ -222,9 +241,11 @@ impl HcloudProvider {
         let billed_hours = (now.0.saturating_sub(created_at.0) / BILLED_SECONDS).saturating_add(1);
         Some(Machine {
             state: state(server, now),
+            has_old_image: self.has_old_image(&read.machine_type, server),
             address: server.address(address).map(Host::new),
             host_name: Some(Host::new(&server.name)),
             host_key: read.host_key,
+            made_from: read.settings,
             dollars_per_hour: self.price(&offer_of(server), settings),
             started_at: Some(created_at),
             tag: Some(self.tag.clone()),
@@ -354,6 +375,7 @@ impl Provider for HcloudProvider {
         let began = Instant::now();
         let servers = self.pages(&mut retries)?;
         self.prices.refresh(&self.client, &mut retries.aside());
+        self.refresh_images(&retries);
         let listed =
             servers.iter().filter_map(|server| Some((server.id, self.machine(server)?))).collect();
         self.known.complete(began, listed, |id| self.look(*id, &mut retries))

@@ -25,6 +25,9 @@ pub struct Settings {
     pub locations: Vec<String>,
     /// The image of servers.
     pub image: Image,
+    /// Whether it matters that a machine's image is not the newest. Not part of what a server is made from.
+    #[serde(skip)]
+    pub watches_image: bool,
     /// Names or ids of the project's ssh keys.
     pub ssh_keys: Vec<String>,
     /// Ids of networks to attach.
@@ -42,6 +45,18 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// Who may log in, and how servers get their identity.
     pub login: Login,
+}
+
+impl Settings {
+    /// What a server is made from.
+    pub(in crate::providers) fn made_from(&self) -> Self {
+        Self {
+            token_file: PathBuf::new(),
+            endpoint: String::new(),
+            exchange_rate: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// The image of servers.

@@ -50,6 +50,9 @@ pub(super) struct Server {
     datacenter: Option<Datacenter>,
     #[serde(rename = "server_type")]
     made_as: Named,
+    /// Absent once it is deleted.
+    #[serde(default)]
+    pub(super) image: Option<ImageNumber>,
     #[serde(default)]
     pub(super) labels: BTreeMap<String, String>,
 }
@@ -127,7 +130,7 @@ pub(super) struct ImageList {
     pub(super) images: Vec<ImageNumber>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct ImageNumber {
     pub(super) id: u64,
 }

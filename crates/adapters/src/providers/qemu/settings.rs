@@ -91,6 +91,11 @@ impl Settings {
         }
     }
 
+    /// What a machine is made from.
+    pub(in crate::providers) fn made_from(&self) -> Self {
+        Self { host_memory: None, host_cores: None, warm_start: false, ..self.clone() }
+    }
+
     /// What the machines boot from.
     ///
     /// # Errors

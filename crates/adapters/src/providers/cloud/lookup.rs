@@ -1,0 +1,119 @@
+//! Answers that are kept for a while.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After a failed search beside a listing.
+const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// What was found for each key. There is only one search at a time; whoever reads what is known does not wait for it.
+#[derive(Debug)]
+pub(in crate::providers) struct Lookup<K, V> {
+    valid_for: Duration,
+    state: Mutex<State<K, V>>,
+    searching: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State<K, V> {
+    found: BTreeMap<K, (Instant, V)>,
+    /// When a search failed.
+    failed: BTreeMap<K, Instant>,
+}
+
+impl<K: Ord + Clone, V: Clone> Lookup<K, V> {
+    /// Answers are used for `valid_for` before the next search.
+    pub(in crate::providers) fn new(valid_for: Duration) -> Self {
+        let state = State { found: BTreeMap::new(), failed: BTreeMap::new() };
+        Self { valid_for, state: Mutex::new(state), searching: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found last, however long ago.
+    pub(in crate::providers) fn known(&self, key: &K) -> Option<V> {
+        self.lock().found.get(key).map(|(_, value)| value.clone())
+    }
+
+    /// What was found; searches if that was too long ago.
+    ///
+    /// # Errors
+    /// Those of `search`.
+    pub(in crate::providers) fn get<E>(
+        &self,
+        key: &K,
+        search: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, E> {
+        let _searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, value)) = self.lock().found.get(key)
+            && since.elapsed() < self.valid_for
+        {
+            return Ok(value.clone());
+        }
+        let found = search();
+        let mut state = self.lock();
+        match &found {
+            Ok(value) => {
+                state.failed.remove(key);
+                state.found.insert(key.clone(), (Instant::now(), value.clone()));
+            }
+            Err(_) => drop(state.failed.insert(key.clone(), Instant::now())),
+        }
+        found
+    }
+
+    /// As [`get`](Self::get), but what is known stays when a search fails, and the next one is made some minutes later.
+    ///
+    /// # Errors
+    /// Those of `search`.
+    pub(in crate::providers) fn refresh<E>(
+        &self,
+        key: &K,
+        search: impl FnOnce() -> Result<V, E>,
+    ) -> Result<(), E> {
+        let failed = self.lock().failed.get(key).copied();
+        if failed.is_some_and(|failed| failed.elapsed() < RETRY_AFTER) {
+            return Ok(());
+        }
+        self.get(key, search).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn an_answer_is_used_until_it_is_too_old() {
+        let lookup = Lookup::new(LONG);
+        assert_eq!(lookup.known(&1), None);
+        assert_eq!(lookup.get(&1, || Ok::<_, ()>("a")), Ok("a"));
+        assert_eq!(lookup.get(&1, || Ok::<_, ()>("b")), Ok("a"));
+        let lookup = Lookup::new(Duration::ZERO);
+        assert_eq!(lookup.get(&1, || Ok::<_, ()>("a")), Ok("a"));
+        assert_eq!(lookup.get(&1, || Ok::<_, ()>("b")), Ok("b"));
+    }
+
+    #[test]
+    fn a_failed_search_forgets_nothing_and_is_not_repeated_by_each_listing() {
+        let lookup = Lookup::new(Duration::ZERO);
+        assert_eq!(lookup.refresh(&1, || Ok::<_, &str>("a")), Ok(()));
+        assert_eq!(lookup.refresh(&1, || Err("no")), Err("no"));
+        assert_eq!(lookup.refresh(&1, || Err("no, again")), Ok(()), "it is not made");
+        assert_eq!(lookup.known(&1), Some("a"));
+        assert_eq!(lookup.get(&1, || Ok::<_, &str>("b")), Ok("b"), "a creation searches");
+        assert_eq!(lookup.refresh(&1, || Err("no")), Err("no"));
+    }
+
+    #[test]
+    fn what_is_known_does_not_wait_for_a_search() {
+        let lookup = Lookup::new(LONG);
+        let found = lookup.get(&1, || Ok::<_, ()>(lookup.state.try_lock().is_ok()));
+        assert_eq!(found, Ok(true));
+    }
+}
