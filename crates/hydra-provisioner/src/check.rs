@@ -5,9 +5,13 @@ use std::path::Path;
 
 use adapters::config::Config;
 use adapters::providers::{self, Outcome, ProviderContext};
+use planner::MachineType;
 
 use crate::console::print;
 use crate::exit::Exit;
+
+/// So many offers are shown after the first.
+const MOST_OFFERS: usize = 11;
 
 /// The result for `config`, which was read from `conf`, with its maximum cost.
 pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
@@ -25,7 +29,22 @@ pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
     } else {
         text.push_str("at most unknown per hour: no type has dollarsPerHour\n");
     }
+    for (name, provider) in &config.providers {
+        text.push_str(&requests(name, &provider.offers()));
+    }
     text
+}
+
+/// What a new machine of the type `name` is requested as, if there is a choice.
+fn requests(name: &MachineType, offers: &[String]) -> String {
+    let Some((first, others)) = offers.split_first() else { return String::new() };
+    let (shown, more) = others.split_at(others.len().min(MOST_OFFERS));
+    let others = match (shown.join(", "), more.len()) {
+        (none, _) if none.is_empty() => String::new(),
+        (others, 0) => format!("; while that is unavailable: {others}"),
+        (others, more) => format!("; while that is unavailable: {others}, and {more} more"),
+    };
+    format!("{name}: a new machine is {first}{others}\n")
 }
 
 /// `check --online`: one line per call that was tried.
@@ -48,4 +67,40 @@ pub(crate) fn online(config: &Config) -> Result<Exit, Exit> {
         }
     }
     Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::config::parse;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn requested(kind: &str, settings: &Value) -> String {
+        let types = json!({ "x86_64-linux": { "provider": { kind: settings } } });
+        let config = parse(&json!({ "systemTypes": types })).unwrap();
+        let text = verdict(Path::new("c"), &config);
+        text.lines().skip(2).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn it_tells_what_would_be_asked_for() {
+        let ec2 = json!({
+            "region": "r", "image": "ami-1", "instanceTypes": ["a", "b"], "keyName": "k",
+            "purchase": ["spot", "on-demand"],
+        });
+        assert_eq!(
+            requested("ec2", &ec2),
+            "x86_64-linux: a new machine is spot a in any zone; while that is unavailable: \
+             spot b in any zone, on-demand a in any zone, on-demand b in any zone"
+        );
+        let hcloud = json!({
+            "tokenFile": "/t", "image": "i", "sshKeys": ["k"], "serverTypes": ["a", "b", "c", "d", "e"],
+            "locations": ["k", "l", "m"],
+        });
+        let text = requested("hcloud", &hcloud);
+        assert!(text.starts_with("x86_64-linux: a new machine is a in k; while"), "{text}");
+        assert!(text.ends_with(", d in l, d in m, and 3 more"), "{text}");
+        assert_eq!(requested("qemu", &json!({ "image": "/i", "authorizedKeys": ["k"] })), "");
+    }
 }

@@ -62,6 +62,15 @@ impl ProviderSettings {
         }
     }
 
+    /// What a new machine is requested as, in order, if its API offers a choice.
+    pub fn offers(&self) -> Vec<String> {
+        match self {
+            Self::Ec2(settings) => ec2::described_offers(settings),
+            Self::Hcloud(settings) => hcloud::described_offers(settings),
+            Self::Command(_) | Self::Nixops(_) | Self::Qemu(_) => Vec::new(),
+        }
+    }
+
     /// From now on machines report whether a new one would have another image.
     pub(crate) fn watch_image(&mut self) {
         match self {

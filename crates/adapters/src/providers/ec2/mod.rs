@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use planner::{Host, Machine, MachineName, MachineState, MachineType, Money, Tag};
 
 pub(crate) use self::lookups::can_nest;
+pub(super) use self::request::described_offers;
 pub use self::settings::{
     Address, Image, Mix, Place, Purchase, Requirements, RootVolume, Settings,
 };

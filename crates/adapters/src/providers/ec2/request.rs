@@ -8,7 +8,7 @@ use planner::{MachineName, MachineType, Tag};
 use serde::{Deserialize, Serialize};
 
 use super::api::Call;
-use super::settings::{Address, Place, Purchase, Settings};
+use super::settings::{Address, Place, Purchase, Requirements, Settings};
 use crate::providers::cloud::NewMachine;
 
 /// Tags of instances: the owner.
@@ -58,6 +58,17 @@ pub(super) fn offers(
         }
     }
     offers
+}
+
+/// The offers as text. With `instanceRequirements` the types are known only online.
+pub(in crate::providers) fn described_offers(settings: &Settings) -> Vec<String> {
+    let types = match &settings.requirements {
+        None => settings.instance_types.clone(),
+        Some(Requirements { cpus, memory, architecture }) => {
+            vec![format!("{architecture} with {cpus} CPUs and {memory} MiB")]
+        }
+    };
+    offers(settings, &types, &settings.purchase).iter().map(ToString::to_string).collect()
 }
 
 /// The call for one instance, without its token.

@@ -11,6 +11,7 @@ use crate::providers::cloud::Login;
 /// `provider.ec2` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "independent options")]
 pub struct Settings {
     /// Such as `eu-central-1`.
     pub region: String,

@@ -176,6 +176,7 @@ pub(super) struct DescribeInstanceTypes {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "EC2's own facts of a type")]
 pub(super) struct InstanceType {
     #[serde(rename = "instanceType")]
     pub(super) name: String,

@@ -357,6 +357,11 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
+/// The offers as text.
+pub(super) fn described_offers(settings: &Settings) -> Vec<String> {
+    offers(settings).iter().map(ToString::to_string).collect()
+}
+
 /// Every server type in every location; the type takes precedence.
 fn offers(settings: &Settings) -> Vec<Offer> {
     let of_type = |server_type: &String| {
