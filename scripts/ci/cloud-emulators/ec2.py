@@ -27,6 +27,8 @@ from xml.etree import ElementTree
 import moto.settings
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.core import TaggedEC2Resource
+from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
@@ -36,6 +38,17 @@ from werkzeug.wrappers import Request, Response
 from ec2_policy import ACCOUNT, REGION, first_refused
 
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+
+def own_tags(resource: TaggedEC2Resource) -> list[dict]:
+    """As moto's own function, which looks through the tags of all resources for each one: 5,000 instances took minutes."""
+    number = resource.id
+    kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(number), "") if number else ""
+    tags = resource.ec2_backend.tags.get(number, {})
+    return [{"resource_id": number, "key": key, "value": value, "resource_type": kind} for key, value in tags.items()]
+
+
+TaggedEC2Resource.get_tags = own_tags
 
 
 def failure(code: str, message: str, status: int = 400) -> Response:
