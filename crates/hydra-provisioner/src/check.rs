@@ -16,7 +16,7 @@ const MOST_OFFERS: usize = 11;
 /// The result for `config`, which was read from `conf`, with its maximum cost.
 pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
     let types = config.policy.pools.len();
-    let noun = if types == 1 { "system type" } else { "system types" };
+    let noun = if types == 1 { "machine type" } else { "machine types" };
     let mut text = format!("{}: good, {types} {noun}\n", conf.display());
     if let Some(cost) = config.hourly_cost() {
         // Writing to a string cannot fail.

@@ -137,7 +137,7 @@ fn a_good_configuration_is_said_to_be_good_with_its_highest_cost() {
     let farm = Farm::new(&json!({}));
     let output = farm.run(&["check"]);
     let unknown = "at most unknown per hour: no type has dollarsPerHour";
-    let good = format!("{}: good, 1 system type\n{unknown}\n", farm.conf().display());
+    let good = format!("{}: good, 1 machine type\n{unknown}\n", farm.conf().display());
     assert_eq!((output.status.code(), stdout(&output)), (Some(0), good));
     let mut conf: serde_json::Value =
         serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();

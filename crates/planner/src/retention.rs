@@ -1,4 +1,5 @@
-//! Decides about a machine that the queue does not need: the first rule that applies decides.
+//! Decides about a machine that was not selected: the first rule that applies decides. The rules in words: ARCHITECTURE.md,
+//! "Planner rules".
 
 use crate::demand::PoolDemand;
 use crate::health::Health;
