@@ -186,7 +186,7 @@ impl<'a> Limits<'a> {
     ) -> Result<(), LimitReached> {
         let of_type = self.types.get(machine_type).map(|account| (account, true));
         for (account, by_type) in of_type.into_iter().chain([(&self.farm, false)]) {
-            if let Some((limit, until)) = account.passed(dollars_per_hour(account), self.now) {
+            if let Some((limit, until)) = account.exceeded(dollars_per_hour(account), self.now) {
                 return Err(LimitReached { limit, by_type, until });
             }
         }
@@ -205,7 +205,7 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// If the answer was lost, the requested machine may exist.
+/// Whether a machine may cost money now: it runs, or it was requested and the answer was lost, so that it may exist.
 pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
     let memory = &observed.machine.memory;
     let may_be_there = observed.machine.state == MachineState::Requested && memory.paid.is_some();
@@ -214,7 +214,7 @@ pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
 
 impl Account {
     /// The limit that machines of `dollars_per_hour` together exceed, and when it ends.
-    fn passed(
+    fn exceeded(
         &self,
         dollars_per_hour: Money,
         now: Timestamp,

@@ -1,5 +1,5 @@
-//! The operator's orders for single machines, for types or for the farm. The rules of a safe release (ARCHITECTURE.md, "Order of effects") take precedence: a
-//! building machine is never released.
+//! The operator's orders for single machines, for types or for the farm. The rules of a safe release take precedence
+//! (ARCHITECTURE.md, "Order of effects"): a building machine is never released.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// What is ordered.
-    #[serde(rename = "word")]
+    #[serde(alias = "word")]
     pub kind: OrderKind,
     /// When it was given.
     pub at: Timestamp,

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const PARALLELISM: usize = 32;
 /// `createTimeout`: creation or start of one machine.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(900);
-/// `deployTimeout`: deployment of one machine, including the wait until it is up.
+/// `deployTimeout`: the boot of one machine, and once more its deployment.
 pub const DEPLOY_TIMEOUT: Duration = Duration::from_secs(1800);
 /// `releaseTimeout`: drain, stop or destruction of one machine.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(600);

@@ -139,11 +139,12 @@ impl Output<'_, '_> {
             "Machines by type and by the state that their provider reports",
             states,
         )?;
-        let mut orders: BTreeMap<_, u64> = ORDERS.iter().map(|word| (*word, 0)).collect();
+        let mut orders: BTreeMap<_, u64> = ORDERS.iter().map(|command| (*command, 0)).collect();
         for order in &view.plan.orders {
             *orders.entry(order.kind.verb()).or_default() += 1;
         }
-        let orders = orders.into_iter().map(|(word, n)| (vec![("word", word.to_owned())], n));
+        let orders =
+            orders.into_iter().map(|(command, n)| (vec![("command", command.to_owned())], n));
         self.family("orders", "Orders in effect, by command", orders)?;
         let operations = operations.into_iter().map(|(name, n)| (vec![("operation", name)], n));
         self.family("operations", "Running operations", operations)

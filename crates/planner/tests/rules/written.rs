@@ -92,4 +92,7 @@ fn earlier_names_are_read() {
     assert!(machine.memory.was_in_queue_status);
     let step: planner::ReleaseStep = serde_json::from_str(r#""unlist""#).unwrap();
     assert_eq!(step, planner::ReleaseStep::Unpublish);
+    let order = r#"{"word": "pauseAll", "at": 7}"#;
+    let order: planner::Order = serde_json::from_str(order).unwrap();
+    assert_eq!(order.kind, planner::OrderKind::PauseAll);
 }
