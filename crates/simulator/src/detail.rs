@@ -36,6 +36,11 @@ pub struct Point {
 }
 
 impl Point {
+    /// Machines that run or begin to: those that are paid for, but for the disks of stopped ones.
+    pub fn machines(&self) -> u64 {
+        self.building + self.idle + self.booting
+    }
+
     fn add(&mut self, other: &Self) {
         self.looks += other.looks;
         self.building += other.building;
@@ -53,11 +58,32 @@ pub struct Recorder {
     points: Vec<Point>,
     /// Samples per point.
     looks: u64,
+    peaks: Peaks,
+}
+
+/// The first samples with the largest numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// The one with most [`Point::machines`].
+    pub machines: Point,
+    /// The one with most waiting steps.
+    pub waiting: Point,
+}
+
+impl Peaks {
+    fn add(&mut self, now: &Point) {
+        if now.machines() > self.machines.machines() {
+            self.machines = *now;
+        }
+        if now.waiting > self.waiting.waiting {
+            self.waiting = *now;
+        }
+    }
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { points: Vec::new(), looks: 1 }
+        Self { points: Vec::new(), looks: 1, peaks: Peaks::default() }
     }
 }
 
@@ -65,6 +91,7 @@ impl Recorder {
     /// Takes a sample of the simulation.
     pub fn look(&mut self, simulation: &Simulation) {
         let now = point(simulation);
+        self.peaks.add(&now);
         match self.points.last_mut() {
             Some(last) if last.looks < self.looks => last.add(&now),
             _ => self.points.push(now),
@@ -122,6 +149,8 @@ pub struct Detail {
     pub target: Millis,
     /// Samples over time.
     pub course: Vec<Point>,
+    /// The largest farm and the longest queue.
+    pub peaks: Peaks,
     /// Waits by machine type, jobset and priority; each in the order of their names.
     pub by_type: Vec<Waits>,
     /// See [`Self::by_type`].
@@ -163,6 +192,7 @@ impl Detail {
         Self {
             target,
             course: recorder.points,
+            peaks: recorder.peaks,
             by_type: steps.by(type_of),
             by_jobset: steps.by(jobset_of),
             by_priority: steps.by(priority_of),
@@ -205,7 +235,7 @@ impl Steps<'_> {
         let steps = self.workload.steps().iter().zip(self.records).enumerate();
         steps
             .filter(|(_, (spec, record))| {
-                record.phase == Phase::Succeeded && spec.submit >= self.warm_up
+                record.phase == Phase::Succeeded && spec.submit() >= self.warm_up
             })
             .map(|(at, (spec, record))| (at, spec, record))
     }

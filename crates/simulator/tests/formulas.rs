@@ -95,7 +95,7 @@ fn mean_wait(world: &SimWorld) -> f64 {
     let records = world.queue_runner().records();
     let steady = &records[records.len() / 10..];
     assert!(steady.iter().all(|record| record.phase == Phase::Succeeded));
-    let waits = steady.iter().map(|record| record.started_at.since(record.runnable_at).0);
+    let waits = steady.iter().map(|record| record.started_at().since(record.runnable_at()).0);
     waits.sum::<u64>() as f64 / steady.len() as f64 / 1000.0
 }
 

@@ -81,9 +81,9 @@ fn a_step_on_a_farm_at_zero() {
     assert!(simulation.run_until(Millis::from_hours(2)));
     let world = simulation.world();
     let step = &world.queue_runner().records()[0];
-    assert_eq!(step.runnable_at, Millis::from_seconds(1));
-    assert_eq!(step.started_at, Millis::from_seconds(150));
-    assert_eq!(step.ended_at, Millis::from_seconds(250));
+    assert_eq!(step.runnable_at(), Millis::from_seconds(1));
+    assert_eq!(step.started_at(), Millis::from_seconds(150));
+    assert_eq!(step.ended_at(), Millis::from_seconds(250));
     let usage = &world.usage()[&MachineType::new(TYPE)];
     assert_eq!((usage.created, usage.destroyed), (1, 1));
     // Paid from the boot at 20 s to the destruction at 250 s, at 100 millionths of a dollar a second.
@@ -137,7 +137,8 @@ fn a_slow_type_delays_no_other() {
     let mut simulation = Simulation::new(Setup { seed: Seed(1), policy, limits, farm, workload });
     assert!(simulation.run_until(Millis::from_hours(6)));
     let records = simulation.world().queue_runner().records();
-    let waits = |id: usize| records[id].started_at.since(records[id].runnable_at).whole_seconds();
+    let waits =
+        |id: usize| records[id].started_at().since(records[id].runnable_at()).whole_seconds();
     // Requested at 10 s, up at 70 s, deployed at 130 s; the queue runner reads the machines file at 150 s.
     assert_eq!(waits(1), 150);
     assert!(waits(3) <= 160, "{}", waits(3));
@@ -161,7 +162,7 @@ fn a_machine_at_its_age_limit_is_replaced_first() {
         assert_eq!(world.violations(), []);
         let records = world.queue_runner().records().iter();
         let longest =
-            records.map(|one| one.started_at.since(one.runnable_at).whole_seconds()).max();
+            records.map(|one| one.started_at().since(one.runnable_at()).whole_seconds()).max();
         (world.usage()[&MachineType::new(TYPE)].created, longest.unwrap())
     };
     let old = RotationPolicy { max_age: Some(Seconds(7200)), ..RotationPolicy::default() };

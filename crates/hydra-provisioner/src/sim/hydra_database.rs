@@ -274,7 +274,7 @@ mod tests {
         let part = import(&[&[url.as_str(), "--order", "observed"], &hour[..]].concat()).unwrap();
         assert_eq!(part.workload.steps().len(), 120);
         assert!(
-            part.workload.steps()[0].submit.whole_seconds() == 0,
+            part.workload.steps()[0].submit().whole_seconds() == 0,
             "time 0 is the first build's"
         );
     }

@@ -170,7 +170,7 @@ impl SimulatedQueueRunner {
         let settings = given.filter(fits).unwrap_or(usual);
         let mut engine = Engine::new();
         if let Some(first) = workload.steps().first() {
-            engine.schedule(first.submit, Event::Submit);
+            engine.schedule(first.submit(), Event::Submit);
         }
         engine.schedule(settings.dispatch_timer, Event::DispatchTimer);
         Ok(Self {
@@ -207,7 +207,7 @@ impl SimulatedQueueRunner {
             Event::Submit => {
                 let workload = Arc::clone(&self.workload);
                 for step in workload.indices_from(self.submitted) {
-                    let submit = workload.steps()[step.position()].submit;
+                    let submit = workload.steps()[step.position()].submit();
                     if submit > now {
                         self.engine.schedule(submit, Event::Submit);
                         return;

@@ -80,7 +80,7 @@ fn schedule(setup: &Setup, groups: &[Group], patience: Patience) -> f64 {
         }
     }
     let mut open = workload.dependency_counts();
-    let mut ready: Vec<f64> = workload.steps().iter().map(|step| seconds(step.submit)).collect();
+    let mut ready: Vec<f64> = workload.steps().iter().map(|step| seconds(step.submit())).collect();
     let mut heap = BinaryHeap::new();
     let roots = (0..ready.len()).filter(|at| open[*at] == 0);
     heap.extend(roots.map(|at| Reverse((Time(ready[at]), at))));

@@ -107,7 +107,7 @@ fn steps(setup: &Setup, of_kinds: &[Option<(usize, f64)>]) -> Vec<Step> {
         .iter()
         .enumerate()
         .map(|(place, spec)| Step {
-            release: seconds(spec.submit),
+            release: seconds(spec.submit()),
             length: seconds(spec.duration()),
             is_root: if open[place] == 0 { Root::Yes } else { Root::No },
             chain: seconds(spec.duration()),

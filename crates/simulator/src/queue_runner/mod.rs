@@ -189,7 +189,7 @@ impl QueueRunner {
             return;
         }
         self.leave_machine(start.step, now);
-        let took = now.since(self.steps.get(start.step).started_at);
+        let took = now.since(self.steps.get(start.step).started_at());
         if let Some(builder) = self.builders.get_mut(&start.host) {
             builder.steps_done += 1;
             builder.total_step_time += took;
@@ -376,9 +376,7 @@ impl QueueRunner {
     }
 
     fn make_runnable(&mut self, step: StepIndex, now: Millis) {
-        let record = self.steps.get_mut(step);
-        record.phase = Phase::Runnable;
-        record.runnable_at = now;
+        self.steps.get_mut(step).make_runnable(now);
         self.count_runnable(step);
         self.queue(step, now);
         self.insert(step);
@@ -394,7 +392,7 @@ impl QueueRunner {
     /// Since when the status counts it as runnable.
     fn runnable_since(&self, step: StepIndex) -> Millis {
         let again = self.runnable_again.get(&step).copied();
-        again.unwrap_or(self.steps.get(step).runnable_at)
+        again.unwrap_or(self.steps.get(step).runnable_at())
     }
 
     fn count_runnable(&mut self, step: StepIndex) {
@@ -425,8 +423,8 @@ impl QueueRunner {
     /// runnable.
     fn support_counts_from(&self, step: StepIndex) -> Millis {
         match self.settings.protocol {
-            Protocol::Classic => self.steps.workload.steps[step.at()].submit.max(self.started_at),
-            Protocol::Rest => self.steps.get(step).runnable_at.max(self.started_at),
+            Protocol::Classic => self.steps.workload.steps[step.at()].submit().max(self.started_at),
+            Protocol::Rest => self.steps.get(step).runnable_at().max(self.started_at),
         }
     }
 
@@ -464,7 +462,7 @@ impl QueueRunner {
 
     fn leave_machine(&mut self, step: StepIndex, now: Millis) {
         let record = self.steps.get(step);
-        let (started, host) = (record.started_at, record.host());
+        let (started, host) = (record.started_at(), record.host());
         let workload = &self.steps.workload;
         let jobset = workload.class_of(&workload.steps[step.at()]).jobset;
         self.shares.add(jobset, started, now.since(started));

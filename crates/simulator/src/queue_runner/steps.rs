@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Host;
-use crate::engine::Millis;
+use crate::engine::{Millis, U48};
 use crate::workload::{StepIndex, Workload};
 
 /// The phase of a step.
@@ -45,45 +45,60 @@ impl Phase {
     }
 }
 
-/// The record of a step.
+/// The record of a step: 22 bytes, because there may be tens of millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepRecord {
     /// Its phase.
     pub phase: Phase,
-    /// When it first became runnable.
-    pub runnable_at: Millis,
-    /// When its last try started.
-    pub started_at: Millis,
-    /// When it reached its final phase.
-    pub ended_at: Millis,
-    /// While it waits for its dependencies: their number. While it runs: its host. There may be tens of millions of
-    /// records, and no step needs both.
-    open_dependencies_or_host: u32,
-    /// Counts its tries, so that stale events are recognized.
-    pub(super) run: u16,
     /// Failed tries.
     pub tries: u8,
+    /// Counts its tries, so that stale events are recognized.
+    pub(super) run: u16,
+    runnable_at: U48,
+    started_at: U48,
+    /// Before it is runnable: the number of its open dependencies. While it runs: its host. In a final phase: when it reached it.
+    of_phase: U48,
 }
 
 impl StepRecord {
-    pub(super) fn open_dependencies(&self) -> u32 {
-        match self.phase {
-            Phase::Future | Phase::Waiting => self.open_dependencies_or_host,
-            _ => 0,
-        }
+    /// When it first became runnable.
+    pub fn runnable_at(&self) -> Millis {
+        self.runnable_at.into()
     }
 
-    /// Its host.
+    /// When its last try started.
+    pub fn started_at(&self) -> Millis {
+        self.started_at.into()
+    }
+
+    /// When it reached its final phase; before, never.
+    pub fn ended_at(&self) -> Millis {
+        if self.phase.is_final() { self.of_phase.into() } else { Millis::NEVER }
+    }
+
+    /// Of a step that is not runnable yet.
+    pub(super) fn open_dependencies(&self) -> u64 {
+        self.of_phase.into()
+    }
+
+    /// Of a step that runs.
     pub(super) fn host(&self) -> Host {
-        Host(self.open_dependencies_or_host)
+        // Only hosts and numbers of dependencies, which are as small, are stored before the end.
+        Host(u32::try_from(u64::from(self.of_phase)).unwrap_or(u32::MAX))
+    }
+
+    /// It waits for a machine from `now` on.
+    pub(super) fn make_runnable(&mut self, now: Millis) {
+        self.phase = Phase::Runnable;
+        self.runnable_at = now.into();
     }
 
     /// It runs there from `now` on. Returns the number of the try.
     pub(super) fn start(&mut self, host: Host, now: Millis) -> u16 {
         self.phase = Phase::Running;
-        self.started_at = now;
+        self.started_at = now.into();
         self.run = self.run.wrapping_add(1);
-        self.open_dependencies_or_host = host.0;
+        self.of_phase = u64::from(host.0).into();
         self.run
     }
 }
@@ -100,12 +115,11 @@ impl Steps {
     pub(super) fn new(workload: Arc<Workload>) -> Self {
         let record = |dependencies| StepRecord {
             phase: Phase::Future,
-            runnable_at: Millis::NEVER,
-            started_at: Millis::NEVER,
-            ended_at: Millis::NEVER,
-            open_dependencies_or_host: dependencies,
-            run: 0,
             tries: 0,
+            run: 0,
+            runnable_at: U48::NEVER,
+            started_at: U48::NEVER,
+            of_phase: u64::from(dependencies).into(),
         };
         let records: Vec<_> = workload.dependency_counts().into_iter().map(record).collect();
         Self { unfinished: records.len(), records, workload }
@@ -127,11 +141,12 @@ impl Steps {
         dependents
             .filter(|dependent| {
                 let record = self.get_mut(**dependent);
-                match record.phase {
-                    Phase::Future | Phase::Waiting => record.open_dependencies_or_host -= 1,
-                    _ => return false,
+                if !matches!(record.phase, Phase::Future | Phase::Waiting) {
+                    return false;
                 }
-                record.open_dependencies_or_host == 0 && record.phase == Phase::Waiting
+                let open = record.open_dependencies() - 1;
+                record.of_phase = open.into();
+                open == 0 && record.phase == Phase::Waiting
             })
             .copied()
             .collect()
@@ -159,7 +174,7 @@ impl Steps {
     fn end(&mut self, step: StepIndex, phase: Phase, now: Millis) {
         let record = self.get_mut(step);
         record.phase = phase;
-        record.ended_at = now;
+        record.of_phase = now.into();
         self.unfinished -= 1;
     }
 }

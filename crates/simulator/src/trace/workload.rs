@@ -147,7 +147,7 @@ pub fn write_workload(
         let (kind, class) = (workload.kind_of(spec), workload.class_of(spec));
         let step = Step {
             id: spec.id(),
-            submit: spec.submit,
+            submit: spec.submit(),
             system: kind.system.clone(),
             features: kind.features.iter().cloned().collect(),
             duration: spec.duration(),

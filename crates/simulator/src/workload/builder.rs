@@ -110,7 +110,7 @@ impl WorkloadError {
 pub struct WorkloadBuilder {
     kinds: Vec<DemandKey>,
     jobsets: Vec<Jobset>,
-    classes: BTreeMap<StepClass, u32>,
+    classes: BTreeMap<StepClass, u16>,
     steps: Vec<StepSpec>,
     /// Dependencies of all steps, one step after the other.
     needs: Vec<u32>,
@@ -153,17 +153,24 @@ impl WorkloadBuilder {
         if let Some(at) = step.cancel {
             self.cancellations.push((at, count(index)));
         }
-        // There are never more classes than steps.
-        let next_class = u32::try_from(self.classes.len()).unwrap_or(u32::MAX);
+        let class = match self.classes.get(&class) {
+            Some(known) => *known,
+            None => {
+                let what = "combinations of kind, jobset, priorities and cores";
+                let new = u16::try_from(self.classes.len()).map_err(|_| too_many(index, what))?;
+                self.classes.insert(class, new);
+                new
+            }
+        };
         let small = |what, value| {
             u32::try_from(value).map_err(|_| WorkloadError::TooLarge { index, what, value })
         };
         self.steps.push(StepSpec {
+            submit: step.submit.into(),
+            class,
             id: small("id", step.id)?,
-            submit: step.submit,
-            duration: small("duration", step.duration.0)?,
             build: small("build", step.build)?,
-            class: *self.classes.entry(class).or_insert(next_class),
+            duration: small("duration", step.duration.0)?,
         });
         // A number that is too large is an unknown id.
         let id = step.id;
@@ -190,7 +197,7 @@ impl WorkloadBuilder {
         let Self { kinds, jobsets, classes, mut steps, needs, needs_of, cancellations } = self;
         let by_id = index_by_id(&steps)?;
         let mut order: Vec<u32> = (0..count(steps.len())).collect();
-        order.sort_by_key(|&added| steps[added as usize].submit);
+        order.sort_by_key(|&added| steps[added as usize].submit());
         let mut place = vec![StepIndex(0); steps.len()];
         for (at, &added) in (0_u32..).zip(&order) {
             place[added as usize] = StepIndex(at);
@@ -201,16 +208,10 @@ impl WorkloadBuilder {
         cancellations.sort_unstable();
         drop((by_id, needs, needs_of));
 
-        let mut first_dependent = vec![0_u32; steps.len() + 1];
-        for (dependency, _) in &edges {
-            first_dependent[dependency.at() + 1] += 1;
-        }
-        for at in 0..steps.len() {
-            first_dependent[at + 1] += first_dependent[at];
-        }
+        let first_dependent = first_dependent(steps.len(), &edges);
         let dependents = edges.into_iter().map(|(_, dependent)| dependent).collect();
         // Like `order`, but in place: there may be many steps.
-        steps.sort_by_key(|step| step.submit);
+        steps.sort_by_key(StepSpec::submit);
         let mut by_number: Vec<_> =
             classes.into_iter().map(|(class, number)| (number, class)).collect();
         by_number.sort_unstable();
@@ -287,6 +288,21 @@ fn edges(
     }
     edges.sort_unstable();
     Ok(edges)
+}
+
+/// As [`Workload`] keeps it.
+fn first_dependent(steps: usize, edges: &[(StepIndex, StepIndex)]) -> Vec<u32> {
+    if edges.is_empty() {
+        return Vec::new();
+    }
+    let mut first = vec![0_u32; steps + 1];
+    for (dependency, _) in edges {
+        first[dependency.at() + 1] += 1;
+    }
+    for at in 0..steps {
+        first[at + 1] += first[at];
+    }
+    first
 }
 
 fn index_by_id(steps: &[StepSpec]) -> Result<Vec<(u32, u32)>, WorkloadError> {
@@ -402,11 +418,11 @@ mod tests {
         assert_eq!(workload.kinds()[0].to_string(), "x86_64-linux");
     }
 
-    /// 24 bytes per step, of which there may be tens of millions.
+    /// 42 bytes per step, of which there may be tens of millions.
     #[test]
     fn steps_are_small() {
-        assert_eq!(size_of::<StepSpec>(), 24);
-        assert_eq!(size_of::<crate::queue_runner::StepRecord>(), 32);
+        assert_eq!(size_of::<StepSpec>(), 20);
+        assert_eq!(size_of::<crate::queue_runner::StepRecord>(), 22);
         let long = NewStep { duration: Millis(1 << 32), ..step(1, 0, &[]) };
         let many = NewStep { build: 1 << 32, ..step(1, 0, &[]) };
         for (step, message) in [

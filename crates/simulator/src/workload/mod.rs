@@ -6,7 +6,7 @@ mod slice;
 
 use planner::DemandKey;
 
-use crate::engine::Millis;
+use crate::engine::{Millis, U48};
 
 pub use builder::{NewStep, WorkloadBuilder, WorkloadError};
 
@@ -17,7 +17,7 @@ pub struct Workload {
     pub(crate) jobsets: Vec<Jobset>,
     pub(crate) classes: Vec<StepClass>,
     pub(crate) steps: Vec<StepSpec>,
-    /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`.
+    /// The dependents of step `i` are `dependents[first_dependent[i]..first_dependent[i + 1]]`. Empty if no step has dependents.
     pub(crate) first_dependent: Vec<u32>,
     pub(crate) dependents: Vec<StepIndex>,
     /// When builds are canceled, in order: few are.
@@ -32,7 +32,7 @@ impl Default for Workload {
             jobsets: Vec::new(),
             classes: Vec::new(),
             steps: Vec::new(),
-            first_dependent: vec![0],
+            first_dependent: Vec::new(),
             dependents: Vec::new(),
             cancellations: Vec::new(),
         }
@@ -66,20 +66,24 @@ pub struct Jobset {
 /// No step is longer than 49 days: its duration has 32 bits, like identifiers, because there may be tens of millions.
 pub const LONGEST_STEP: Millis = Millis(u32::MAX as u64);
 
-/// One build step.
+/// One build step: 20 bytes, because there may be tens of millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepSpec {
-    /// When its build enters the queue.
-    pub submit: Millis,
+    pub(crate) submit: U48,
+    /// Its index in [`Workload::classes`], of which there are few.
+    pub(crate) class: u16,
     pub(crate) id: u32,
     pub(crate) build: u32,
     /// In milliseconds.
     pub(crate) duration: u32,
-    /// Its index in [`Workload::classes`], of which there are few.
-    pub(crate) class: u32,
 }
 
 impl StepSpec {
+    /// When its build enters the queue.
+    pub fn submit(&self) -> Millis {
+        self.submit.into()
+    }
+
     /// Its number in the trace.
     pub fn id(&self) -> u64 {
         self.id.into()
@@ -139,7 +143,7 @@ impl Workload {
 
     /// The class of a step.
     pub fn class_of(&self, step: &StepSpec) -> &StepClass {
-        &self.classes[step.class as usize]
+        &self.classes[usize::from(step.class)]
     }
 
     /// The kind of a step.
@@ -173,12 +177,13 @@ impl Workload {
 
     /// When the last step is submitted.
     pub fn last_submission(&self) -> Millis {
-        self.steps.last().map_or(Millis::ZERO, |step| step.submit)
+        self.steps.last().map_or(Millis::ZERO, StepSpec::submit)
     }
 
     pub(crate) fn dependents_at(&self, step: usize) -> &[StepIndex] {
-        let from = self.first_dependent[step] as usize;
-        let to = self.first_dependent[step + 1] as usize;
-        &self.dependents[from..to]
+        match self.first_dependent.get(step..=step + 1) {
+            Some(&[from, to]) => &self.dependents[from as usize..to as usize],
+            _ => &[],
+        }
     }
 }

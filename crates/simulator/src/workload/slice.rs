@@ -21,6 +21,9 @@ impl Workload {
             // Not more than there are in the whole.
             first_dependent.push(u32::try_from(dependents.len()).unwrap_or(u32::MAX));
         }
+        if dependents.is_empty() {
+            first_dependent.clear();
+        }
         let cancellations = self.cancellations.iter();
         let cancellations = cancellations.filter_map(|(at, step)| Some((*at, moved(*step)?)));
         Self {

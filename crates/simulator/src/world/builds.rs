@@ -19,8 +19,8 @@ impl SimWorld {
         let workload = std::sync::Arc::clone(&self.workload);
         for index in workload.indices_from(self.submitted) {
             let step = &workload.steps()[index.position()];
-            if step.submit > now {
-                self.engine.schedule(step.submit, Event::Submit);
+            if step.submit() > now {
+                self.engine.schedule(step.submit(), Event::Submit);
                 return;
             }
             self.submitted += 1;
@@ -200,7 +200,7 @@ impl SimWorld {
 
     fn leave_machine(&mut self, start: Start) {
         let now = self.now();
-        let began = self.queue_runner.records()[start.step.position()].started_at;
+        let began = self.queue_runner.records()[start.step.position()].started_at();
         if let Some(id) = self.cloud.at(start.host) {
             let length = now.since(began);
             self.change_jobs(id, |cloud, due| cloud.end_job(id, start.step, now, length, due));
@@ -217,7 +217,7 @@ impl SimWorld {
         let now = self.now();
         let starts = self.queue_runner.jobs_on(self.cloud.get(id).host);
         let records = self.queue_runner.records();
-        let began = |start: &Start| records[start.step.position()].started_at;
+        let began = |start: &Start| records[start.step.position()].started_at();
         let lengths: Vec<_> = starts.iter().map(|start| now.since(began(start))).collect();
         self.change(id, |cloud| cloud.lose_jobs(id, now, lengths.into_iter()));
         for start in starts {

@@ -222,7 +222,7 @@ impl SimWorld {
 
     fn schedule_what_is_known(&mut self) {
         if let Some(first) = self.workload.steps().first() {
-            self.engine.schedule(first.submit, Event::Submit);
+            self.engine.schedule(first.submit(), Event::Submit);
         }
         if let Some((first, _)) = self.workload.cancellations().first() {
             self.engine.schedule(*first, Event::Cancel);

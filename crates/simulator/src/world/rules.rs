@@ -184,7 +184,7 @@ impl SimWorld {
         let longest = FRESH + self.provisioner.latency.min(MAX_LATENCY);
         let fresh = asked_at.filter(|at| now.since(*at) <= longest);
         let records = self.queue_runner.records();
-        let could_be_known = |step: usize| fresh.is_none_or(|at| records[step].started_at <= at);
+        let could_be_known = |step: usize| fresh.is_none_or(|at| records[step].started_at() <= at);
         let jobs = self.queue_runner.jobs_on(self.cloud.get(id).host).into_iter();
         let jobs = jobs.filter(|start| could_be_known(start.step.position())).count();
         self.checker.expect(now, jobs == 0, Rule::NeverReleaseBusy, || {

@@ -76,7 +76,7 @@ impl Bench {
         let ids = workload.steps().iter().map(StepSpec::id).collect();
         let mut queue_runner = QueueRunner::new(settings, Arc::clone(&workload));
         for index in workload.indices() {
-            if workload.steps()[index.position()].submit == Millis::ZERO {
+            if workload.steps()[index.position()].submit() == Millis::ZERO {
                 queue_runner.submit(index, Millis::ZERO);
             }
         }

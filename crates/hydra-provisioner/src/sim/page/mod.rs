@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use simulator::detail::{Detail, Waits};
+use simulator::detail::{Detail, Point, Waits};
 use simulator::engine::Millis;
 use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
@@ -209,9 +209,21 @@ fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
         h2 { "Breakdown of the cost" }
         (split(&one.results.total))
         h2 { "Machines over time" }
-        figure { (charts::machines(&detail.course)) }
+        figure {
+            (charts::machines(&detail.course))
+            figcaption {
+                "Most machines at once: " b { (detail.peaks.machines.machines()) } ", first "
+                (into_the_run(detail.peaks.machines.at)) ". The areas are means of " (interval(&detail.course)) ", so their tops are lower."
+            }
+        }
         h2 { "The queue over time" }
-        figure { (charts::queue(&detail.course)) }
+        figure {
+            (charts::queue(&detail.course))
+            figcaption {
+                "Most steps that wait at once: " b { (detail.peaks.waiting.waiting) } ", first "
+                (into_the_run(detail.peaks.waiting.at)) "."
+            }
+        }
         h2 { "Waits" }
         figure {
             figcaption {
@@ -230,6 +242,20 @@ fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
         }
         (groups(&one.letter, "priority", &detail.by_priority))
     }
+}
+
+/// `10 d 04:30 after the start`.
+fn into_the_run(at: Millis) -> String {
+    let minutes = at.whole_seconds() / 60;
+    let (days, hours) = (minutes / 1440, minutes / 60 % 24);
+    format!("{days} d {hours:02}:{:02} after the start", minutes % 60)
+}
+
+/// The time that a point of the course stands for.
+fn interval(course: &[Point]) -> String {
+    let length = |pair: &[Point]| pair.last().zip(pair.first()).map(|(b, a)| b.at.since(a.at));
+    let lengths = course.windows(2).filter_map(length);
+    time(float(lengths.max().unwrap_or_default().0))
 }
 
 /// By paid machine time; disks of stopped machines are billed separately.

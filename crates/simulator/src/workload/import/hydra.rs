@@ -272,7 +272,7 @@ mod tests {
         steps
             .map(|(at, step)| {
                 let (submit, length) =
-                    (step.submit.whole_seconds(), step.duration().whole_seconds());
+                    (step.submit().whole_seconds(), step.duration().whole_seconds());
                 let dependents: Vec<_> = workload.dependents_of(at).collect();
                 format!("{} {} {submit}+{length} -> {dependents:?}", step.id(), step.build())
             })

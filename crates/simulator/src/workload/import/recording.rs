@@ -223,7 +223,7 @@ mod tests {
         let workload = recording(snapshots).unwrap().workload;
         let steps = workload.steps().iter().map(|step| {
             let kind = workload.kind_of(step).to_string();
-            (step.submit.0 / 1000, step.duration().0 / 1000, kind)
+            (step.submit().0 / 1000, step.duration().0 / 1000, kind)
         });
         steps.collect()
     }

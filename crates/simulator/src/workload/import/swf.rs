@@ -197,7 +197,7 @@ mod tests {
             .map(|(at, step)| {
                 let dependents: Vec<_> = workload.dependents_of(at).collect();
                 let (submit, length) =
-                    (step.submit.whole_seconds(), step.duration().whole_seconds());
+                    (step.submit().whole_seconds(), step.duration().whole_seconds());
                 format!("{} {} {submit}+{length} -> {dependents:?}", step.id(), step.build())
             })
             .collect()
