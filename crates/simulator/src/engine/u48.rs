@@ -6,25 +6,24 @@ use super::Millis;
 ///
 /// A time in milliseconds has 8,900 years; the largest number is [`Millis::NEVER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct U48([u16; 3]);
+pub(crate) struct U48([u8; 6]);
 
 const LARGEST: u64 = (1 << 48) - 1;
 
 impl U48 {
-    pub(crate) const NEVER: Self = Self([u16::MAX; 3]);
+    pub(crate) const NEVER: Self = Self([u8::MAX; 6]);
 }
 
 impl From<u64> for U48 {
     fn from(number: u64) -> Self {
         let [_, _, bytes @ ..] = number.min(LARGEST).to_be_bytes();
-        let [a, b, c, d, e, f] = bytes;
-        Self([[a, b], [c, d], [e, f]].map(u16::from_be_bytes))
+        Self(bytes)
     }
 }
 
 impl From<U48> for u64 {
-    fn from(U48(parts): U48) -> Self {
-        parts.into_iter().fold(0, |number, part| number << 16 | u64::from(part))
+    fn from(U48(bytes): U48) -> Self {
+        bytes.into_iter().fold(0, |number, byte| number << 8 | Self::from(byte))
     }
 }
 

@@ -153,15 +153,9 @@ impl WorkloadBuilder {
         if let Some(at) = step.cancel {
             self.cancellations.push((at, count(index)));
         }
-        let class = match self.classes.get(&class) {
-            Some(known) => *known,
-            None => {
-                let what = "combinations of kind, jobset, priorities and cores";
-                let new = u16::try_from(self.classes.len()).map_err(|_| too_many(index, what))?;
-                self.classes.insert(class, new);
-                new
-            }
-        };
+        let what = "combinations of kind, jobset, priorities and cores";
+        let next = u16::try_from(self.classes.len()).map_err(|_| too_many(index, what))?;
+        let class = *self.classes.entry(class).or_insert(next);
         let small = |what, value| {
             u32::try_from(value).map_err(|_| WorkloadError::TooLarge { index, what, value })
         };

@@ -175,7 +175,7 @@ impl Instance {
         let mut setup = self.setup.clone();
         let positions = level.slice(setup.workload.steps().len());
         setup.workload = Arc::new(setup.workload.slice(positions));
-        let submitted = setup.workload.steps().first().map(|step| step.submit());
+        let submitted = setup.workload.steps().first().map(simulator::workload::StepSpec::submit);
         setup.farm.cycle.first = setup.farm.cycle.first.max(submitted.unwrap_or_default());
         Self { trace: self.trace.clone(), setup }
     }
