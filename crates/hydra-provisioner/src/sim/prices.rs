@@ -31,7 +31,7 @@ fn words(tariff: &Tariff) -> String {
         BillingModel::PerStartedHour => "by the hour begun".to_owned(),
     };
     let stopped = dollars(tariff.stopped_micro_dollars_per_hour);
-    format!("{price}, {by}; {stopped} while it is stopped")
+    format!("{price}, {by}; stopped: {stopped} an hour")
 }
 
 fn dollars(micro_dollars: u64) -> String {

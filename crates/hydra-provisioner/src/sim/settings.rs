@@ -26,16 +26,18 @@ fn of_pool(pool: &PoolPolicy) -> String {
         jobs => format!("{jobs} steps at a time"),
     };
     let sized = match pool.target_wait {
-        Some(target) => format!("as many as let steps wait {target}"),
-        None => format!("one for each {} waiting steps", pool.runnables_per_machine),
+        Some(target) => {
+            format!("as many as waiting steps need to start within {target} on average")
+        }
+        None => format!("one machine for every {} waiting steps", pool.runnables_per_machine),
     };
     let idle = match pool.idle_timeout {
         IdleTimeout::After(length) => length.to_string(),
-        IdleTimeout::Auto => "as long as a new one takes to start".to_owned(),
+        IdleTimeout::Auto => "as long as a new one takes to be ready".to_owned(),
     };
     let last = match pool.keep_last {
         Seconds(0) => String::new(),
-        length => format!(", the last one at least {length}"),
+        length => format!(", the last one of the type at least {length}"),
     };
     format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}")
 }

@@ -70,10 +70,9 @@ pub(super) fn queue(course: &[Point]) -> Markup {
     )
 }
 
-/// Cumulative distribution of waits, on a logarithmic scale.
-pub(super) fn waits(quantiles: &[(u64, Millis)], target: Millis) -> Markup {
-    let longest = quantiles.last().map_or(Millis::ZERO, |(_, wait)| *wait).max(target);
-    let decades = to_float(longest.0.max(1)).log10().ceil().clamp(4.0, 12.0);
+/// Cumulative distribution of waits, on a logarithmic scale that ends at `longest`.
+pub(super) fn waits(quantiles: &[(u64, Millis)], target: Millis, longest: Millis) -> Markup {
+    let decades = to_float(longest.0.max(10_000)).log10();
     // Starts at one second: shorter waits are at the edge.
     let x = |wait: Millis| (to_float(wait.0.max(1000)).log10() - 3.0) / (decades - 3.0) * SIZE;
     let mut shape = String::new();
@@ -84,6 +83,7 @@ pub(super) fn waits(quantiles: &[(u64, Millis)], target: Millis) -> Markup {
     let _ = write!(shape, "L{SIZE:.0} 0");
     let ticks = [1_u64, 10, 60, 600, 3600, 36_000, 360_000].map(Millis::from_seconds);
     let ticks = ticks.into_iter().filter(|tick| x(*tick) <= SIZE * 1.001);
+    let labels: Vec<_> = ticks.map(|tick| (x(tick) / SIZE, short(tick))).collect();
     html! {
         div.chart {
             div.y { span { "100 %" } span { "50 %" } span { "0 %" } }
@@ -94,18 +94,40 @@ pub(super) fn waits(quantiles: &[(u64, Millis)], target: Millis) -> Markup {
                     path.share d=(shape) {}
                 }
             }
-            div.x style="position:relative;height:1.4em;display:block" {
-                @for tick in ticks {
-                    span style={ "position:absolute;white-space:nowrap;" (place(x(tick))) } { (short(tick)) }
-                }
+            (axis(&labels))
+        }
+    }
+}
+
+/// Labels below a chart, each at its share of the width.
+fn axis(labels: &[(f64, String)]) -> Markup {
+    html! {
+        div.x style="position:relative;height:1.4em;display:block" {
+            @for (share, label) in labels {
+                span style={ "position:absolute;white-space:nowrap;" (place(*share)) } { (label) }
             }
         }
     }
 }
 
+/// A linear time axis from zero to `longest`.
+fn time_axis(longest: Millis) -> Markup {
+    const STEPS: [u64; 17] = [
+        1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 43_200, 86_400, 172_800,
+        604_800, 2_592_000,
+    ];
+    const MOST_TICKS: u64 = 8;
+    let longest = longest.0.max(1);
+    let steps = STEPS.map(|step| Millis::from_seconds(step).0);
+    let fits = |step: &u64| longest / step <= MOST_TICKS;
+    let step = steps.into_iter().find(fits).unwrap_or_else(|| longest.div_ceil(MOST_TICKS));
+    let ticks = (0..=longest / step).map(|tick| Millis(tick * step));
+    axis(&ticks.map(|tick| (to_float(tick.0) / to_float(longest), short(tick))).collect::<Vec<_>>())
+}
+
 /// Horizontal alignment of a label.
-fn place(x: f64) -> String {
-    let percent = x / SIZE * 100.0;
+fn place(share: f64) -> String {
+    let percent = share * 100.0;
     match percent {
         95.0.. => "right:0".to_owned(),
         5.0.. => format!("left:{percent:.1}%;transform:translateX(-50%)"),
@@ -134,9 +156,7 @@ pub(super) fn pareto(points: &[(String, f64, f64)]) -> Markup {
                     }
                 }
             }
-            div.x {
-                @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { span { (short(millis(wait * part))) } }
-            }
+            (time_axis(millis(wait)))
         }
     }
 }
@@ -172,9 +192,7 @@ fn framed(legend: &Markup, course: &[Point], top: f64, shapes: &Markup) -> Marku
                     (shapes)
                 }
             }
-            div.x {
-                @for part in 0..=4 { span { (short(Millis(last.0 / 4 * part))) } }
-            }
+            (time_axis(last))
         }
     }
 }
@@ -213,7 +231,8 @@ fn nice(value: f64) -> f64 {
 }
 
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.2}") }
+    let rounded = format!("{value:.2}");
+    rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn short(time: Millis) -> String {
@@ -247,6 +266,10 @@ mod tests {
             assert!((nice(value) - end).abs() < 1e-9, "{value}: {}", nice(value));
         }
         assert_eq!(short(Millis::from_hours(72)), "3 d");
-        assert_eq!(short(Millis::from_seconds(90)), "1 min");
+        assert_eq!([7.5, 15.0, 0.25, 200.0].map(number), ["7.5", "15", "0.25", "200"]);
+        let axis = time_axis(Millis::from_hours(329)).into_string();
+        let labels = axis.split('<').filter_map(|part| part.split_once("\">")).map(|part| part.1);
+        let days = ["", "0", "2 d", "4 d", "6 d", "8 d", "10 d", "12 d"];
+        assert_eq!(labels.collect::<Vec<_>>(), days);
     }
 }

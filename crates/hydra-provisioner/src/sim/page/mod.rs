@@ -2,6 +2,7 @@
 
 mod charts;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,9 @@ use crate::console::fail;
 use crate::exit::Exit;
 
 const STYLE: &str = include_str!("style.css");
+/// The terms of the page.
+const TERMS: &str = "A build consists of steps. A machine has slots; each runs one step. A step waits from when only a machine is missing \
+                     until its last try starts. p95, p99: one step in twenty, in a hundred, waits longer.";
 /// Maximum number of groups; `--format json` has all.
 const MOST_GROUPS: usize = 20;
 
@@ -77,6 +81,11 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
         })
         .collect();
     let name = trace.file_name().unwrap_or_default().to_string_lossy();
+    let varies = vary(runs);
+    // One scale for all: they are compared.
+    let last = |one: &Shown<'_>| one.detail.quantiles.last().map(|(_, wait)| *wait);
+    let longest = shown.iter().filter_map(|one| last(one).max(Some(one.detail.target))).max();
+    let longest = longest.unwrap_or_default();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -89,10 +98,11 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
             }
             body { main {
                 h1 { "What would " (name) " cost, and how long would builds wait?" }
-                p.soft { (about(&shown, vary(runs))) }
+                p.soft { (about(&shown, varies)) }
+                p.soft { (TERMS) }
                 @for one in &shown { (headline(one, shown.len() > 1)) }
                 @if shown.len() > 1 { (comparison(&shown)) }
-                @for one in &shown { (course(one, shown.len() > 1)) }
+                @for one in &shown { (course(one, shown.len() > 1, longest)) }
                 (assumptions(&shown))
             } }
         }
@@ -103,9 +113,9 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
 fn about(shown: &[Shown<'_>], varies: bool) -> String {
     let Some(first) = shown.first() else { return "No run was begun.".to_owned() };
     let results = first.results;
-    let length = time(float(results.total.makespan.0));
+    let days = float(results.total.makespan.whole_seconds()) / 86_400.0;
     let mut text = format!(
-        "A simulation by hydra-provisioner: {} steps of {} builds over {length}, seed {}.",
+        "A simulation by hydra-provisioner: {} steps of {} builds in {days:.1} days, seed {} (of the random numbers).",
         results.total.built, results.builds, results.seed
     );
     match first.all.len() {
@@ -113,7 +123,8 @@ fn about(shown: &[Shown<'_>], varies: bool) -> String {
         seeds if varies => {
             let _ = write!(
                 text,
-                " Tables that compare show means of {seeds} seeds with 95 % intervals; the rest is of the first seed."
+                " The comparison shows means of {seeds} seeds with 95 % intervals, all configurations with the same random \
+                 numbers; everything else is of the first seed."
             );
         }
         seeds => {
@@ -142,9 +153,13 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
             p {
                 "It costs " b { (format!("${cost:.2}")) } (format!(" (${each:.4} a step). "))
                 "Half of the steps wait less than " b { (wait(total.wait.p50)) } ", one in twenty longer than "
-                b { (wait(total.wait.p95)) } "; " (late) " wait longer than the target of "
-                (wait(one.detail.target.0)) ". Of the machine time that is paid, " (building) " is building, " (idle)
-                " idle and " (booting) " booting. " (total.created) " machines are made"
+                b { (wait(total.wait.p95)) } "; " (late) " wait longer than " (wait(one.detail.target.0))
+                " (the target of this page). Half of the builds end within " (wait(results.build_times.p50))
+                ", one in twenty takes longer than " (wait(results.build_times.p95)) "."
+            }
+            p {
+                "In " (building) " of the paid machine time at least one slot of the machine builds, in " (idle)
+                " the machine is idle, in " (booting) " it boots. " (total.created) " machines are created in all"
                 @if total.lost > 0 { ", " (total.lost) " are lost" } "."
                 @if total.failed > 0 { " " (total.failed) " steps are given up." }
                 @if !results.at_rest { " It does not come to rest: " (one.run.waits.join("; ")) "." }
@@ -152,10 +167,13 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
             @if let Some(bracket) = &one.run.bracket {
                 p {
                     (format!(
-                        "Nobody could do it for less than ${:.2} with this wait, and who knows the future pays ${:.2}: it costs {:.2} and {:.2} times as much.",
-                        bracket.least, bracket.clairvoyant,
-                        cost / bracket.least.max(f64::MIN_POSITIVE),
-                        cost / bracket.clairvoyant.max(f64::MIN_POSITIVE)
+                        "What could be saved: a schedule that knows all builds in advance, with the same p95 wait, costs ${:.2} (this \
+                         one costs {:.2} times that). Below the lower bound, ${:.2}, no schedule is possible ({:.2} times); whether it \
+                         can be reached is not known.",
+                        bracket.clairvoyant,
+                        cost / bracket.clairvoyant.max(f64::MIN_POSITIVE),
+                        bracket.least,
+                        cost / bracket.least.max(f64::MIN_POSITIVE)
                     ))
                 }
             }
@@ -177,16 +195,26 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
             Some(dollars(&run.results.as_ref()?.total) / least)
         })
     };
+    let less_first = |one: &Shown<'_>| {
+        let first = shown.first()?;
+        let difference = |(one, first): (&&Run, &&Run)| {
+            let (one, first) = (one.results.as_ref()?, first.results.as_ref()?);
+            (one.seed == first.seed).then(|| dollars(&one.total) - dollars(&first.total))
+        };
+        let differences: Vec<_> = one.all.iter().zip(&first.all).filter_map(difference).collect();
+        Some(estimate(Estimate::of(&differences), |v| format!("{v:.2}")))
+    };
     html! {
         h2 { "Configurations compared" }
         (scrollable("Configurations compared", &html! { table {
             thead { tr {
-                th { "configuration" } th { "cost" } th { "wait, p95" } th { "wait, p99" } th { "building" }
-                th { "machines created" } th { "times the least" }
+                th { "configuration" } th { "cost" } th { "cost - A, $" } th { "wait, p95" } th { "wait, p99" }
+                th { "paid time that builds" } th { "machines created" } th { "times the lower bound" }
             } }
             tbody { @for one in shown { tr {
                 td { b { (one.letter) } " " (breakable(&one.run.conf)) }
                 td { (estimate(one.of_results(|r| dollars(&r.total)), |v| format!("${v:.2}"))) }
+                td { (less_first(one).unwrap_or_default()) }
                 td { (estimate(one.of_results(|r| float(r.total.wait.p95)), time)) }
                 td { (estimate(one.of_results(|r| float(r.total.wait.p99)), time)) }
                 td { (percent(one.results.total.busy.0, one.results.total.paid.0)) }
@@ -202,7 +230,7 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
 }
 
 /// Machines and queue over time, the breakdown of the cost, and waits.
-fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
+fn course(one: &Shown<'_>, is_one_of_many: bool, longest: Millis) -> Markup {
     let detail = one.detail;
     html! {
         @if is_one_of_many { h2.name { (one.letter) ": " (one.run.conf) } }
@@ -212,8 +240,9 @@ fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
         figure {
             (charts::machines(&detail.course))
             figcaption {
-                "Most machines at once: " b { (detail.peaks.machines.machines()) } ", first "
-                (into_the_run(detail.peaks.machines.at)) ". The areas are means of " (interval(&detail.course)) ", so their tops are lower."
+                "Most machines of all types at once: " b { (detail.peaks.machines.machines()) } ", first "
+                (into_the_run(detail.peaks.machines.at)) ". Each point of the chart is the mean of "
+                (interval(&detail.course)) ", so short peaks look lower."
             }
         }
         h2 { "The queue over time" }
@@ -221,23 +250,24 @@ fn course(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
             (charts::queue(&detail.course))
             figcaption {
                 "Most steps that wait at once: " b { (detail.peaks.waiting.waiting) } ", first "
-                (into_the_run(detail.peaks.waiting.at)) "."
+                (into_the_run(detail.peaks.waiting.at)) ". Means, as above; the line is not added to the area."
             }
         }
         h2 { "Waits" }
         figure {
             figcaption {
-                "Share of the steps that waited no longer than so long; dashed: the target of "
+                "Share of the steps (up) that waited at most this long (right; the left edge is 1 s or less). Dashed: the target of "
                 (time(float(detail.target.0))) "."
             }
-            (charts::waits(&detail.quantiles, detail.target))
+            (charts::waits(&detail.quantiles, detail.target, longest))
         }
         (groups(&one.letter, "machine type", &detail.by_type))
         (groups(&one.letter, "jobset", &detail.by_jobset))
         @if let Some(fairness) = detail.fairness() {
             p {
                 "Fairness between jobsets: " b { (format!("{fairness:.2}")) }
-                " (Jain's index of their mean slowdowns; 1: all are served alike)."
+                " (Jain's index of the jobsets' mean slowdowns: 1 if all are slowed alike, "
+                (format!("{:.2}", 1.0 / float(detail.by_jobset.len().max(1) as u64))) " or little more if one is slowed far more than the others)."
             }
         }
         (groups(&one.letter, "priority", &detail.by_priority))
@@ -300,7 +330,7 @@ fn groups(letter: &str, what: &str, groups: &[Waits]) -> Markup {
         (scrollable(&format!("{letter}: by {what}"), &html! { table {
             thead { tr {
                 th { (what) } th { "steps" } th { "median" } th { "p95" } th { "p99" } th { "longest" }
-                th { "over the target" } th { "slowdown" }
+                th { "over the target" } th { "mean slowdown" }
             } }
             tbody { @for group in largest { tr {
                 td { (group.name) } td { (group.steps) }
@@ -317,19 +347,25 @@ fn groups(letter: &str, what: &str, groups: &[Waits]) -> Markup {
 
 fn assumptions(shown: &[Shown<'_>]) -> Markup {
     let warm_up = shown.iter().map(|one| one.results.warm_up).max().unwrap_or_default();
+    let mut prices: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for one in shown {
+        for price in &one.run.prices {
+            prices.entry(price).or_default().push(&one.letter);
+        }
+    }
     html! {
         h2 { "Assumptions" }
         ul {
-            @for one in shown { @for price in &one.run.prices {
-                li { @if shown.len() > 1 { (one.letter) ": " } "price of " (price) }
-            } }
-            li { "a wait is from when a step is runnable until its last try starts; failed tries are included" }
-            li { "slowdown: (wait + build time) / build time, build times below 10 s counted as 10 s" }
+            @for (price, letters) in &prices {
+                li { @if shown.len() > 1 { (letters.join(", ")) ": " } "price of " (price) }
+            }
+            li { "tries of a step that were lost with their machine are part of its wait" }
+            li { "slowdown of a step: (wait + build time) / build time, build times below 10 s counted as 10 s" }
             @if warm_up > Millis::ZERO {
                 li { "waits are without steps submitted in the first " (time(float(warm_up.0))) }
             }
             @for one in shown { @if let Some(left_out) = one.run.bracket.map(|b| b.left_out).filter(|n| *n > 0) {
-                li { "the least cost leaves out " (left_out) " steps that no machine type builds" }
+                li { "the lower bound leaves out " (left_out) " steps that no machine type builds" }
             } }
             li { "models and bounds: docs/simulator.md of hydra-provisioner" }
         }
