@@ -274,8 +274,8 @@ fn bounds(runs: &[Run]) -> String {
         };
         let Some(run) = runs.first().filter(|run| run.bracket.is_some()) else { continue };
         text += &wrapped(&format!(
-            "{} costs {:.2} times what the work costs at least when steps wait as long, and {:.2} times what who knows \
-             the future pays.",
+            "{} costs {:.2} times the lower bound for the same p95 wait, and {:.2} times a schedule that knows all builds \
+             in advance.",
             run.conf,
             ratios(|bracket| bracket.least),
             ratios(|bracket| bracket.clairvoyant)

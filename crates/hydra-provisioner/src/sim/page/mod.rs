@@ -153,8 +153,8 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
             p {
                 "It costs " b { (format!("${cost:.2}")) } (format!(" (${each:.4} a step). "))
                 "Half of the steps wait less than " b { (wait(total.wait.p50)) } ", one in twenty longer than "
-                b { (wait(total.wait.p95)) } "; " (late) " wait longer than " (wait(one.detail.target.0))
-                " (the target of this page). Half of the builds end within " (wait(results.build_times.p50))
+                b { (wait(total.wait.p95)) } "; " (late) " wait longer than the target of " (wait(one.detail.target.0))
+                " (--target). Half of the builds end within " (wait(results.build_times.p50))
                 ", one in twenty takes longer than " (wait(results.build_times.p95)) "."
             }
             p {
