@@ -373,6 +373,7 @@ fn a_real_provisioner_serves_a_played_queue() {
         .arg(&trace)
         .stdout(Stdio::piped())
         .spawn()
+        .map(Simulated)
         .unwrap();
     let mut most = 0;
     let mut cycles = 0;
@@ -395,8 +396,19 @@ fn a_real_provisioner_serves_a_played_queue() {
     assert!(said.ends_with("0 steps have not ended\n"), "{said}");
 }
 
+/// The simulated queue runner: a test that fails leaves none behind.
+struct Simulated(Child);
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        // It has ended if the test went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Stops the simulated queue runner and returns the rest of its output.
-fn stop(simulated: &mut Child) -> impl Read + use<> {
+fn stop(Simulated(simulated): &mut Simulated) -> impl Read + use<> {
     let pid = rustix::process::Pid::from_child(simulated);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(simulated.wait().unwrap().success());
@@ -428,11 +440,12 @@ fn a_real_provisioner_serves_a_played_rest_queue() {
         .args([&settings, &trace])
         .stdout(Stdio::piped())
         .spawn()
+        .map(Simulated)
         .unwrap();
     let mut said = String::new();
-    let mut output = BufReader::new(simulated.stdout.take().unwrap());
+    let mut output = BufReader::new(simulated.0.stdout.take().unwrap());
     output.read_line(&mut said).unwrap();
-    simulated.stdout = Some(output.into_inner());
+    simulated.0.stdout = Some(output.into_inner());
     let url = said.trim_end().strip_prefix("listening on ").unwrap();
 
     let mut conf: Value = serde_json::from_slice(&fs::read(farm.conf()).unwrap()).unwrap();
