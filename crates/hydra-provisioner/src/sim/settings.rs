@@ -13,7 +13,7 @@ pub(super) fn of(setup: &Setup) -> Vec<String> {
     }
     let interval = Seconds(setup.farm.cycle.interval.whole_seconds());
     let of_types = types.into_iter().map(|(text, names)| format!("{}: {text}", names.join(", ")));
-    of_types.chain([format!("the queue is asked every {interval}")]).collect()
+    of_types.chain([format!("The queue is asked every {interval}")]).collect()
 }
 
 fn of_pool(pool: &PoolPolicy) -> String {

@@ -21,8 +21,8 @@ use crate::exit::Exit;
 
 const STYLE: &str = include_str!("style.css");
 /// The terms of the page.
-const TERMS: &str = "A build consists of steps. A machine has slots; each runs one step. A step waits from when only a machine is missing \
-                     until its last try starts. p95, p99: one step in twenty, in a hundred, waits longer.";
+const TERMS: &str = "A build consists of steps. A machine has slots; each runs one step. A step waits from when it could be built \
+                     until the try that finishes it starts. p95, p99: one step in twenty, in a hundred, waits longer.";
 /// Maximum number of groups; `--format json` has all.
 const MOST_GROUPS: usize = 20;
 
@@ -148,14 +148,17 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
     let wait = |millis: u64| time(float(millis));
     html! {
         div.headline {
-            p.name { @if is_one_of_many { b { (one.letter) ": " } } (one.run.conf) }
+            p.name {
+                @if is_one_of_many { b { (one.letter) ": " } } (one.run.conf)
+                @if one.all.len() > 1 { span.soft { " (seed " (results.seed) ")" } }
+            }
             p.soft { "Settings: " (one.run.settings.join(". ")) "." }
             p {
                 "It costs " b { (format!("${cost:.2}")) } (format!(" (${each:.4} a step). "))
                 "Half of the steps wait less than " b { (wait(total.wait.p50)) } ", one in twenty longer than "
                 b { (wait(total.wait.p95)) } "; " (late) " wait longer than the target of " (wait(one.detail.target.0))
                 " (--target). Half of the builds end within " (wait(results.build_times.p50))
-                ", one in twenty takes longer than " (wait(results.build_times.p95)) "."
+                " of their submission, one in twenty takes longer than " (wait(results.build_times.p95)) "."
             }
             p {
                 "In " (building) " of the paid machine time at least one slot of the machine builds, in " (idle)
@@ -167,9 +170,9 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
             @if let Some(bracket) = &one.run.bracket {
                 p {
                     (format!(
-                        "What could be saved: a schedule that knows all builds in advance, with the same p95 wait, costs ${:.2} (this \
-                         one costs {:.2} times that). Below the lower bound, ${:.2}, no schedule is possible ({:.2} times); whether it \
-                         can be reached is not known.",
+                        "What could be saved: the best schedule found that knows all builds in advance, with the same \
+                         p95 wait, costs ${:.2} (this one costs {:.2} times that). By calculation, none costs less than \
+                         ${:.2} ({:.2} times); whether that can be reached is not known.",
                         bracket.clairvoyant,
                         cost / bracket.clairvoyant.max(f64::MIN_POSITIVE),
                         bracket.least,
@@ -209,7 +212,7 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
         (scrollable("Configurations compared", &html! { table {
             thead { tr {
                 th { "configuration" } th { "cost" } th { "cost - A, $" } th { "wait, p95" } th { "wait, p99" }
-                th { "paid time that builds" } th { "machines created" } th { "times the lower bound" }
+                th { "paid time that builds" } th { "times the lower bound" }
             } }
             tbody { @for one in shown { tr {
                 td { b { (one.letter) } " " (breakable(&one.run.conf)) }
@@ -218,7 +221,6 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
                 td { (estimate(one.of_results(|r| float(r.total.wait.p95)), time)) }
                 td { (estimate(one.of_results(|r| float(r.total.wait.p99)), time)) }
                 td { (percent(one.results.total.busy.0, one.results.total.paid.0)) }
-                td { (estimate(one.of_results(|r| float(r.total.created)), |v| format!("{v:.0}"))) }
                 td { (estimate(ratio(one), |v| format!("{v:.2}"))) }
             } } }
         } }))
