@@ -27,12 +27,14 @@ pub(in crate::providers) struct RetryBudget {
     limit: Duration,
     deadline: Instant,
     pauses: u32,
+    /// Why the attempts until now failed: the last reason, and the one before it that differs.
+    reasons: [Option<String>; 2],
 }
 
 impl RetryBudget {
     /// For a call with the time limit `limit`.
     pub(in crate::providers) fn new(limit: Duration) -> Self {
-        Self { limit, deadline: Instant::now() + limit, pauses: 0 }
+        Self { limit, deadline: Instant::now() + limit, pauses: 0, reasons: [None, None] }
     }
 
     /// For what is asked beside the call itself: however long that takes, most of the time is left for the call.
@@ -58,7 +60,8 @@ impl RetryBudget {
     /// so that many callers do not retry at the same moment.
     ///
     /// # Errors
-    /// With `reason`, if no time is left for another attempt.
+    /// With `reason`, if no time is left for another attempt. The last one may have been cut off by the limit itself: the
+    /// reason before it is added if it is another one.
     pub(in crate::providers) fn pause(
         &mut self,
         at_least: Duration,
@@ -66,11 +69,15 @@ impl RetryBudget {
     ) -> Result<(), ProviderError> {
         let longest = FIRST_PAUSE.saturating_mul(1 << self.pauses.min(10)).min(MAX_PAUSE);
         let pause = at_least.max(longest.mul_f64(0.5 + random_fraction() / 2.0));
+        self.remember(reason);
         if pause >= self.left() {
+            let earlier = self.reasons[1].as_ref();
+            let earlier =
+                earlier.map_or_else(String::new, |earlier| format!("; before it: {earlier}"));
             return Err(ProviderError {
                 kind: OperationErrorKind::TimedOut,
                 message: format!(
-                    "no usable answer within {} s, after {} attempts; the last error: {reason}",
+                    "no usable answer within {} s, after {} attempts; the last error: {reason}{earlier}",
                     self.limit.as_secs(),
                     self.pauses + 1
                 ),
@@ -79,6 +86,13 @@ impl RetryBudget {
         self.pauses += 1;
         thread::sleep(pause);
         Ok(())
+    }
+
+    fn remember(&mut self, reason: &str) {
+        if self.reasons[0].as_deref() != Some(reason) {
+            self.reasons.rotate_right(1);
+            self.reasons[0] = Some(reason.to_owned());
+        }
     }
 }
 
@@ -105,6 +119,16 @@ mod tests {
         let mut retries = RetryBudget::new(Duration::from_millis(10));
         let error = retries.pause(Duration::from_secs(1), "503").unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::TimedOut);
-        assert!(error.message.contains("after 1 attempts; the last error: 503"), "{error}");
+        assert!(error.message.ends_with("after 1 attempts; the last error: 503"), "{error}");
+    }
+
+    /// The limit cuts the last attempt off, which hides the cause.
+    #[test]
+    fn another_reason_before_the_last_one_is_told() {
+        let mut retries = RetryBudget::new(Duration::from_secs(60));
+        retries.pause(Duration::ZERO, "503").unwrap();
+        let error = retries.pause(Duration::from_secs(60), "no answer within 1 s").unwrap_err();
+        let end = "; the last error: no answer within 1 s; before it: 503";
+        assert!(error.message.ends_with(end), "{error}");
     }
 }
