@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// After a failed search beside a listing.
 const RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// What was found for each key. There is only one search at a time; whoever reads what is known does not wait for it.
+/// What was found for each key. There is only one search at a time; reading what is known does not wait for it.
 #[derive(Debug)]
 pub(in crate::providers) struct Lookup<K, V> {
     valid_for: Duration,
