@@ -22,16 +22,6 @@ pub(super) fn settings(policy: &mut Policy) {
     }
 }
 
-/// The machines that the steps fill, plus the idle ones, count as a minimum.
 pub(super) fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
-    let sizing = planner::plan(policy, snapshot).sizing;
-    let mut policy = policy.clone();
-    for (name, pool) in &mut policy.pools {
-        let Some(slots) = sizing.get(name).and_then(|sizing| sizing.slots) else { continue };
-        let steps = slots.waiting.saturating_add(slots.running);
-        let filled = steps.div_ceil(u64::from(pool.max_jobs.max(1)));
-        let wanted = u32::try_from(filled).unwrap_or(u32::MAX).saturating_add(IDLE_COUNT);
-        pool.min_machines = pool.min_machines.max(wanted).min(pool.max_machines);
-    }
-    planner::plan(&policy, snapshot)
+    super::plan_with_slots(policy, snapshot, IDLE_COUNT)
 }

@@ -26,13 +26,13 @@ pub(super) fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
     let requested = snapshot.machines.iter().filter_map(|machine| machine.memory.requested_at);
     let until = requested.max().map(|last| last.after(DELAY_AFTER_ADD));
     let Some(until) = until.filter(|until| snapshot.taken_at < *until) else {
-        return planner::plan(policy, snapshot);
+        return super::plan_with_slots(policy, snapshot, 0);
     };
     let mut policy = policy.clone();
     for pool in policy.pools.values_mut() {
         pool.idle_timeout = IdleTimeout::After(LONG);
     }
-    let mut plan = planner::plan(&policy, snapshot);
+    let mut plan = super::plan_with_slots(&policy, snapshot, 0);
     plan.wake_at = Some(plan.wake_at.map_or(until, |at| at.min(until)));
     plan
 }

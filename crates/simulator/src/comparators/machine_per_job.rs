@@ -8,7 +8,7 @@
 //! The machines and their prices stay the same: a step has a whole machine. If a second step reaches the machine before
 //! the provisioner polls, the machine builds that too.
 
-use planner::Policy;
+use planner::{Plan, Policy, Snapshot};
 
 pub(super) fn settings(policy: &mut Policy) {
     super::slot_for_each_step(policy, 0);
@@ -16,4 +16,8 @@ pub(super) fn settings(policy: &mut Policy) {
         pool.max_machines = pool.max_machines.saturating_mul(pool.max_jobs.max(1));
         pool.max_jobs = 1;
     }
+}
+
+pub(super) fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
+    super::plan_with_slots(policy, snapshot, 0)
 }

@@ -6,7 +6,7 @@ mod fixed_farm;
 mod machine_per_job;
 pub(crate) mod original;
 
-use planner::{Policy, Seconds};
+use planner::{Plan, Policy, Seconds, Snapshot};
 use reconciler::Planner;
 
 use crate::engine::Millis;
@@ -30,9 +30,6 @@ pub enum Comparator {
 
 /// Cycle time of the original: "every 5 minutes" in its README.
 const INTERVAL_OF_THE_ORIGINAL: Millis = Millis::from_minutes(5);
-
-/// A target wait so short that every waiting step gets a slot.
-const AT_ONCE: Seconds = Seconds(1);
 
 impl Comparator {
     /// All of them.
@@ -85,18 +82,37 @@ impl Comparator {
             Self::Original | Self::OriginalBySecond => None,
             Self::CiRunners => Some(ci_runners::plan),
             Self::ClusterAutoscaler => Some(cluster_autoscaler::plan),
-            Self::MachinePerJob | Self::FixedFarm => Some(planner::plan),
+            Self::MachinePerJob => Some(machine_per_job::plan),
+            Self::FixedFarm => Some(planner::plan),
         }
     }
 }
 
-/// A slot for each step immediately, and idle machines that stay for `idle_seconds`.
+/// Machines are wanted by [`plan_with_slots`]; idle ones stay for `idle_seconds`.
 fn slot_for_each_step(policy: &mut Policy, idle_seconds: u64) {
     for pool in policy.pools.values_mut() {
-        pool.target_wait = Some(AT_ONCE);
+        // Any target: the plan then contains the numbers of steps.
+        pool.target_wait = Some(Seconds::from_minutes(5));
         pool.idle_timeout = planner::IdleTimeout::After(Seconds(idle_seconds));
         pool.keep_last = Seconds(0);
     }
+}
+
+/// A plan for as many machines as have a slot for each step, while steps wait, and `idle_count` more at any time.
+fn plan_with_slots(policy: &Policy, snapshot: &Snapshot, idle_count: u32) -> Plan {
+    let sizing = planner::plan(policy, snapshot).sizing;
+    let mut policy = policy.clone();
+    for (name, pool) in &mut policy.pools {
+        let Some(slots) = sizing.get(name).and_then(|sizing| sizing.slots) else { continue };
+        if slots.waiting == 0 && idle_count == 0 {
+            continue;
+        }
+        let steps = slots.waiting.saturating_add(slots.running);
+        let filled = steps.div_ceil(u64::from(pool.max_jobs.max(1)));
+        let wanted = u32::try_from(filled).unwrap_or(u32::MAX).saturating_add(idle_count);
+        pool.min_machines = pool.min_machines.max(wanted).min(pool.max_machines);
+    }
+    planner::plan(&policy, snapshot)
 }
 
 #[cfg(test)]
