@@ -149,7 +149,7 @@ pub(crate) fn size(
                 step_time: experience.step_time(),
                 mean_wait: demand.and_then(PoolDemand::mean_wait),
             };
-            let target = target_wait::within_reach(target, experience.start_time());
+            let target = target_wait::worth_a_start(target, experience.start_time());
             let (wanted, slots) = target_wait::wanted(pool, target, load);
             (wanted, demand.map(|_| slots))
         }

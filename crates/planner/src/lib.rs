@@ -41,6 +41,7 @@ mod sizing;
 mod snapshot;
 mod spending;
 mod store_uri;
+mod surplus;
 mod target_wait;
 mod time;
 mod warnings;

@@ -8,7 +8,7 @@ use crate::cost_limits::{self, Limits};
 use crate::demand::{PoolDemand, demand_by_pool, size};
 use crate::experience::Experience;
 use crate::fallback::hand_over;
-use crate::idle_timeout::{idle_timeout, idle_timeout_of_last};
+use crate::idle_timeout::{IdleTimeouts, Replacement};
 use crate::names::MachineType;
 use crate::observed::{Observed, observe};
 use crate::phases::list_phases;
@@ -21,7 +21,8 @@ use crate::sizing::{
     AllowedBy, Blockers, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing,
 };
 use crate::snapshot::{MachineState, QueueStatus, Snapshot};
-use crate::time::{Seconds, Timestamp, earliest};
+use crate::surplus::surplus;
+use crate::time::{Timestamp, earliest};
 use crate::warnings::{warn_of_problems, warn_of_unexpected_input};
 
 /// Decides what to do about `snapshot` to serve `policy`.
@@ -137,14 +138,16 @@ fn defer(sizing: &mut Sizing, reached: LimitReached) {
 const TYPE_IS_FULL: LimitReached =
     LimitReached { limit: LimitName::MaxMachines, by_type: true, until: None };
 
-/// If no machine of a type is in use: the idle one that is kept longest (`keepLast`).
-fn last_machine(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
+/// The machines that could be used and are not being released, the best first.
+fn staying<'a>(pool: &PoolPolicy, machines: &[&&'a Observed<'a>]) -> Vec<&'a Observed<'a>> {
     let staying = machines.iter().filter(|observed| {
         observed.machine.state.is_live()
             && observed.is_usable(pool)
             && observed.machine.memory.leaving.is_none()
     });
-    staying.min_by_key(|observed| preference(observed)).map(|observed| observed.index)
+    let mut staying: Vec<_> = staying.map(|observed| **observed).collect();
+    staying.sort_by_key(|observed| preference(observed));
+    staying
 }
 
 fn count_existing(machines: &[&Observed<'_>]) -> u32 {
@@ -280,20 +283,22 @@ impl<'a> Planning<'a> {
         false
     }
 
-    /// How long idle machines of a type are kept, and how long the last of them is. Zero while the running machines would
-    /// exceed a cost limit if they continued.
+    /// How long idle machines of a type are kept. Not at all while the running machines would exceed a cost limit if they
+    /// continued.
     fn idle_timeouts(
-        &self,
+        &mut self,
         machine_type: &MachineType,
         pool: Option<&PoolPolicy>,
         experience: &Experience,
-    ) -> (Seconds, Seconds) {
-        match pool {
-            Some(pool) if !self.limits.are_exceeded(machine_type) => {
-                (idle_timeout(pool, experience), idle_timeout_of_last(pool, experience))
-            }
-            _ => (Seconds(0), Seconds(0)),
-        }
+    ) -> IdleTimeouts {
+        let Some(pool) = pool.filter(|_| !self.limits.are_exceeded(machine_type)) else {
+            return IdleTimeouts::NONE;
+        };
+        let back_off = self.snapshot.back_off.get(machine_type);
+        let replacement = Replacement::of(back_off, self.snapshot.taken_at);
+        let timeouts = IdleTimeouts::of(pool, experience, replacement);
+        self.wake_at(timeouts.until);
+        timeouts
     }
 
     /// Judges the machines that are not in use. Live ones come first: what they leave of `maxMachines` is the room for
@@ -302,7 +307,7 @@ impl<'a> Planning<'a> {
         &mut self,
         pool: Option<&PoolPolicy>,
         demand: &PoolDemand,
-        (timeout, timeout_of_last): (Seconds, Seconds),
+        timeouts: IdleTimeouts,
         machines: &[&Observed<'_>],
         used: u32,
         rotation: &Rotation<'_>,
@@ -311,7 +316,10 @@ impl<'a> Planning<'a> {
         let mut rest: Vec<_> =
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
-        let last = if used == 0 { pool.and_then(|pool| last_machine(pool, &rest)) } else { None };
+        let staying = pool.map_or_else(Vec::new, |pool| staying(pool, &rest));
+        let last = staying.first().filter(|_| used == 0).map(|observed| observed.index);
+        let running = machines.iter().map(|observed| observed.jobs()).sum();
+        let surplus = pool.map(|pool| surplus(pool, &staying, running, used)).unwrap_or_default();
         for observed in rest {
             let judgment = retention::judge(
                 observed,
@@ -322,9 +330,11 @@ impl<'a> Planning<'a> {
                     outdated: rotation.why_leaving(observed),
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     idle_timeout: if last == Some(observed.index) {
-                        timeout_of_last
+                        timeouts.of_last
+                    } else if surplus.contains(&observed.index) {
+                        timeouts.of_surplus
                     } else {
-                        timeout
+                        timeouts.usual
                     },
                 },
             );

@@ -140,7 +140,11 @@ impl Display for SlotsWanted {
         match bound {
             SlotsBound::Target => {}
             SlotsBound::Steps => write!(f, ", at most {waiting} + {running} running")?,
-            SlotsBound::Late { .. } => write!(f, ": {waiting} + {running} running")?,
+            SlotsBound::Late { .. } => write!(
+                f,
+                ": {running} running + {waiting} waiting x {} s / {} s, at most {waiting}",
+                step_time.0, target.0
+            )?,
         }
         write!(f, " = {}.{} slots", tenths / 10, tenths % 10)
     }

@@ -72,7 +72,7 @@ pub enum SlotsBound {
     Target,
     /// The number of steps.
     Steps,
-    /// The target is missed: one slot per step.
+    /// The target is missed: the slots of running steps do not count.
     #[serde(rename_all = "camelCase")]
     Late {
         /// The average wait of the waiting steps.

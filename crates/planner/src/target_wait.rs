@@ -9,12 +9,17 @@
 //! wanted = ceil(slots / maxJobs)
 //! ```
 //!
-//! `T` is `targetWait`, or the time until a new machine is ready if that is longer. A machine that is started now is ready after
-//! that time, so a shorter target would only start more machines, each with less work than its start costs.
+//! `T` is `targetWait`, or two and a half times the time until a new machine is ready if that is longer. A shorter target
+//! would start more machines, each with too little work for what its start costs: building for two and a half starts, at
+//! most two sevenths of its paid time are its start.
 //!
 //! `D` is measured from earlier steps of the type. If it is wrong, or if a few long steps hold all slots, the
-//! wait still exceeds the target. Therefore `slots = r + q` while the waiting steps have waited longer than
-//! `T` on average.
+//! wait still exceeds the target. Therefore, while the waiting steps have waited longer than `T` on average, the slots of
+//! running steps do not count:
+//!
+//! ```text
+//! slots = r + min(q, q * D / T)
+//! ```
 
 use crate::policy::PoolPolicy;
 use crate::sizing::{SlotsBound, SlotsWanted};
@@ -32,8 +37,8 @@ pub(crate) struct Load {
 }
 
 /// The target of a type; its new machines are ready after `start_time`.
-pub(crate) fn within_reach(target: Seconds, start_time: Seconds) -> Seconds {
-    target.max(start_time)
+pub(crate) fn worth_a_start(target: Seconds, start_time: Seconds) -> Seconds {
+    target.max(Seconds(start_time.0.saturating_mul(5) / 2))
 }
 
 /// The slots that `load` needs for a wait of `target`, and the machines of `pool` with that many slots.
@@ -45,9 +50,14 @@ pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, Sl
     let max_jobs = u128::from(pool.max_jobs.max(1));
     let for_target = work.div_ceil(target_seconds * max_jobs);
     let for_all = u128::from(all).div_ceil(max_jobs);
+    let tenths_of_waiting =
+        work.saturating_mul(10).div_ceil(target_seconds).min(u128::from(waiting) * 10);
     let late_by = mean_wait.filter(|mean_wait| waiting > 0 && *mean_wait > target);
     let (machines, tenths, bound) = match late_by {
-        Some(mean_wait) => (for_all, u128::from(all) * 10, SlotsBound::Late { mean_wait }),
+        Some(mean_wait) => {
+            let tenths = u128::from(running) * 10 + tenths_of_waiting;
+            (tenths.div_ceil(10 * max_jobs), tenths, SlotsBound::Late { mean_wait })
+        }
         None if work > u128::from(all) * target_seconds => {
             (for_all, u128::from(all) * 10, SlotsBound::Steps)
         }
@@ -71,9 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn no_target_is_shorter_than_a_start() {
-        assert_eq!(within_reach(Seconds(300), Seconds(120)), Seconds(300));
-        assert_eq!(within_reach(Seconds(300), Seconds(1700)), Seconds(1700));
+    fn a_started_machine_has_work_for_two_and_a_half_starts() {
+        assert_eq!(worth_a_start(Seconds(300), Seconds(120)), Seconds(300));
+        assert_eq!(worth_a_start(Seconds(300), Seconds(121)), Seconds(302));
+        assert_eq!(worth_a_start(Seconds(300), Seconds(1700)), Seconds(4250));
+        assert_eq!(worth_a_start(Seconds(300), Seconds(u64::MAX)), Seconds(u64::MAX / 2));
     }
 
     #[test]
@@ -94,8 +106,10 @@ mod tests {
             // No more slots than steps.
             (1, load(3, 2, 8000, None), (5, 50)),
             (1, load(12, 2, 150, Some(400)), (5, 45)),
-            (1, load(12, 2, 150, Some(401)), (14, 140)),
-            (4, load(12, 2, 150, Some(401)), (4, 140)),
+            (1, load(12, 2, 150, Some(401)), (7, 65)),
+            (4, load(12, 2, 150, Some(401)), (2, 65)),
+            // Late: no more slots than steps.
+            (1, load(12, 2, 800, Some(401)), (14, 140)),
             (0, load(12, 0, 150, None), (5, 45)),
             (1, load(u64::MAX, u64::MAX, u64::MAX, None), (u64::MAX, u64::MAX)),
         ] {

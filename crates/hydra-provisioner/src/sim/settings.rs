@@ -33,7 +33,9 @@ fn of_pool(pool: &PoolPolicy) -> String {
     };
     let idle = match pool.idle_timeout {
         IdleTimeout::After(length) => length.to_string(),
-        IdleTimeout::Auto => "as long as a new one takes to be ready".to_owned(),
+        IdleTimeout::Auto => {
+            "as long as a new one takes to be ready, surplus ones not at all".to_owned()
+        }
     };
     let last = match pool.keep_last {
         Seconds(0) => String::new(),

@@ -24,7 +24,7 @@ const LEAST_WAIT_FOR_CAPACITY: Millis = Millis::from_seconds(53);
 
 /// How many polls the release of an idle machine may take.
 const IDLE_POLLS: u64 = 20;
-/// Longer than any start that the idle timeout `auto` is derived from.
+/// The longest idle timeout `auto`: at least any start that it is derived from, and that without capacity.
 const LONGEST_START: Millis = Millis::from_hours(1);
 /// How long after its start a queue runner may still be reading its queue.
 const WARM_UP: Millis = Millis::from_minutes(30);
