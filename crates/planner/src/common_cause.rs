@@ -1,7 +1,7 @@
 //! When unhealthy machines stop counting as capacity and are replaced.
 //!
 //! If most ready machines of a type are unhealthy in the same way, the cause is the queue runner or the network: then
-//! all of them still count as capacity, and none is replaced. A machine that its own provider calls unreachable is
+//! every machine of the type still counts as capacity, also one with another problem, and none is replaced. A machine that its own provider calls unreachable is
 //! judged alone.
 
 use std::collections::BTreeMap;

@@ -12,8 +12,7 @@
 //! Machines in use are counted one after the other, in the order of their selection. A machine stays in use if all
 //! limits hold with it and those counted before it. Otherwise it gets no new builds, has that hour to finish its
 //! builds, and is released when it is idle. `minMachines`
-//! machines of each type are counted, but not limited. Prices are the machines' prices per hour when they
-//! were requested or started.
+//! machines of each type are counted, but not limited. The price of a machine: `price.rs`.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +105,7 @@ impl<'a> Limits<'a> {
         self.snapshot.price_of(self.policy, observed.machine).unwrap_or_default()
     }
 
-    fn price_of(&self, machine_type: &MachineType) -> Money {
+    fn price_of_type(&self, machine_type: &MachineType) -> Money {
         self.snapshot.price_of_type(self.policy, machine_type).unwrap_or_default()
     }
 
@@ -122,7 +121,7 @@ impl<'a> Limits<'a> {
         if self.policy.max_machines.is_some_and(|most| self.machines >= most) {
             return Err(TOO_MANY_MACHINES);
         }
-        let price = self.price_of(machine_type);
+        let price = self.price_of_type(machine_type);
         if !self.is_within_min_machines(machine_type, number) {
             self.check(machine_type, |account| account.running.plus(price))?;
         }

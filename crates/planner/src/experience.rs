@@ -1,12 +1,12 @@
-//! Measurements of earlier machines of a type, remembered across restarts. They may be deleted: default
-//! values are used until there are new measurements.
+//! What is remembered of earlier machines of a type, across restarts: measurements (without them, default values are used),
+//! and the money spent, which the daily and monthly limits count.
 
 use serde::{Deserialize, Serialize};
 
 use crate::spending::Spent;
 use crate::time::Seconds;
 
-/// The measurements of one machine type.
+/// What is remembered of the earlier machines of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Experience {
@@ -40,13 +40,13 @@ impl Experience {
     }
 }
 
-/// Two minutes until a machine was measured; the last 20 measurements count.
+/// Two minutes with the weight of one machine; measurements together count as at most 20.
 const START_TIME: Prior = Prior { value: Seconds(120), weight: 1, most: 20 };
 
-/// Two minutes with the weight of five steps; the last 100 measurements count.
+/// Two minutes with the weight of five steps; measurements together count as at most 100.
 const STEP_TIME: Prior = Prior { value: Seconds(120), weight: 5, most: 100 };
 
-/// The value before anything was measured.
+/// A value that counts as some measurements, so that the first real ones do not decide alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prior {
     pub(crate) value: Seconds,

@@ -62,8 +62,8 @@ pub(crate) fn hand_over<'a>(
         let Some(until) = without_capacity_until(machine_type, snapshot) else { continue };
         let Some(its_demand) = demand.get(machine_type) else { continue };
         let experience = snapshot.experience.get(machine_type).copied().unwrap_or_default();
-        let wanted = size(pool, Some(its_demand), &experience, 0).allowed;
-        let missing = wanted.saturating_sub(usable(machine_type, pool, machines));
+        let allowed = size(pool, Some(its_demand), &experience, 0).allowed;
+        let missing = allowed.saturating_sub(usable(machine_type, pool, machines));
         if missing == 0 {
             continue;
         }
@@ -73,7 +73,7 @@ pub(crate) fn hand_over<'a>(
             let Some(other) = next_type(policy, snapshot, machine_type, &kind.kind) else {
                 continue;
             };
-            let part = |amount| scaled(amount, missing.into(), wanted.into());
+            let part = |amount| scaled(amount, missing.into(), allowed.into());
             let runnable = part(kind.runnable.min(queue.runnable_total.unwrap_or(u64::MAX)));
             let wait_seconds = kind.wait_seconds.map(part);
             more.push((

@@ -40,7 +40,7 @@ pub enum Unhealthy {
 /// Whether an unhealthy machine still counts as capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// It is healthy, or has not been unhealthy for long enough.
+    /// It is healthy, has not been unhealthy for long enough, or its type has a common cause (`common_cause.rs`).
     Counts,
     /// It does not count as capacity.
     DoesNotCount,
@@ -51,7 +51,8 @@ pub(crate) enum Health {
     },
 }
 
-/// What is wrong with `machine`, if it is ready. `seen` is the queue runner's entry for it.
+/// What is wrong with `machine`, if it is ready. `seen` is the queue runner's entry for it. `None` also while the queue status
+/// is unavailable: nothing is decided then, and the time for which it has been unhealthy counts from zero afterward.
 pub(crate) fn diagnose(
     machine: &Machine,
     seen: Option<SeenInQueue>,

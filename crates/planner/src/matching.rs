@@ -62,8 +62,7 @@ impl Addresses {
     }
 }
 
-/// Busy builders that are neither ours nor the operator's. Each may be a machine of ours under a name that we
-/// do not know.
+/// Builders that are neither ours nor the operator's. Each may be a machine of ours under a name that we do not know.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UnknownBuilders<'a> {
     /// The first busy one by name.
@@ -113,7 +112,8 @@ impl<'a> UnknownBuilders<'a> {
         {
             return self.any;
         }
-        // REST: a builder may register again under another name, until we have stopped it.
+        // The unknown builder is another machine if ours has been identified. REST: only once its builder was asked to stop;
+        // until then it may register again under another name.
         let is_known = memory.was_in_queue_status
             && match self.keys {
                 MachineKeys::Address => true,
@@ -124,8 +124,10 @@ impl<'a> UnknownBuilders<'a> {
             MachineKeys::Address => true,
             MachineKeys::HostName => memory.ready_since.is_some() && !memory.name_is_unconfirmed,
         };
-        let is_another = is_known || found.is_some_and(|seen| seen.jobs > 0 || is_confirmed);
-        self.busy.filter(|_| may_build(machine.state) && !is_another)
+        // A machine that builds under a known name is not the unknown builder as well.
+        let unknown_is_another =
+            is_known || found.is_some_and(|seen| seen.jobs > 0 || is_confirmed);
+        self.busy.filter(|_| may_build(machine.state) && !unknown_is_another)
     }
 }
 

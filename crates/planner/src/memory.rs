@@ -290,7 +290,8 @@ impl fmt::Display for Operation {
     }
 }
 
-/// The back-off of a type after failed creations.
+/// The back-off of a type after failed creations. It remains, also after `until`, until a creation succeeds: so long, one
+/// machine at a time tests whether creation works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackOff {

@@ -18,7 +18,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) now: Timestamp,
     pub(crate) in_queue: Option<SeenInQueue>,
-    /// A busy machine of the queue runner that is not known, and could be this one under another name.
+    /// An unknown builder that could be this machine under another name: a busy one, or (REST, after a failed stop of its
+    /// builder) any.
     pub(crate) may_be_builder: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
     pub(crate) name_is: NameIs,
@@ -96,13 +97,13 @@ impl Observed<'_> {
         self.machine.memory.missing?.vanished_for(self.now)
     }
 
-    /// How long its operations have failed, if that is too long. A building machine is never given up.
+    /// How long its operations have failed, if it is not ready, builds nothing, and that is longer than `giveUpAfter`.
     pub(crate) fn failing_too_long(&self, pool: &PoolPolicy) -> Option<Seconds> {
         let failing = self.machine.memory.failing.as_ref()?;
         let failing_for = self.now.since(failing.since);
         let exists = self.machine.state != MachineState::Requested;
-        let never_ready = exists && self.machine.memory.ready_since.is_none();
-        let idle = never_ready && self.jobs() == 0 && self.may_be_builder.is_none();
+        let not_ready = exists && self.machine.memory.ready_since.is_none();
+        let idle = not_ready && self.jobs() == 0 && self.may_be_builder.is_none();
         (idle && failing_for >= pool.give_up_after).then_some(failing_for)
     }
 
@@ -119,7 +120,7 @@ impl Observed<'_> {
             && (self.paused.is_none() || self.is_running())
     }
 
-    /// The order that it gets no more builds.
+    /// The order that it gets no more builds (with `Drain` it then stays).
     pub(crate) fn ordered_to_leave(&self) -> Option<&'_ Order> {
         self.order.filter(|order| {
             matches!(order.kind, OrderKind::Drain(_) | OrderKind::Release(_) | OrderKind::Forget(_))
@@ -157,7 +158,7 @@ impl Observed<'_> {
         memory.under_way.is_none() && failing.is_none_or(|failing| failing.retry_at <= self.now)
     }
 
-    /// Whether it is being created or boots for the first time.
+    /// Whether it is being created, or boots after a creation or a start.
     pub(crate) fn is_being_created(&self) -> bool {
         self.operation() == Some(Operation::Create)
             || matches!(self.machine.state, MachineState::Creating | MachineState::Starting)

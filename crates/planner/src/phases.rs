@@ -21,6 +21,7 @@ pub(crate) fn list_phases(
     snapshot: &Snapshot,
 ) -> Option<Timestamp> {
     let mut wake_at = None;
+    // Both are sorted by name, and each machine has one verdict.
     for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
         if observed.in_queue.is_some() && !observed.machine.memory.was_in_queue_status {
             plan.recognized.insert(name.clone());
@@ -60,9 +61,9 @@ pub(crate) fn list_phases(
     wake_at
 }
 
-/// A machine is published from the moment when it is ready until it may get no more builds. Its provider must
-/// list it, because another machine may have its address now. It must answer over ssh, unless most machines
-/// of its type do not: then our own network may be the cause.
+/// A machine is published from the moment when it is ready until it may get no more builds. It must not be missing for longer
+/// than a listing may lag, because another machine may have its address then. It must answer over ssh, unless its type has a
+/// common cause (`common_cause.rs`): then our own network may be the cause.
 fn may_get_builds(observed: &Observed<'_>, verdict: &Verdict) -> bool {
     let accepts = match verdict {
         Verdict::InUse => true,
@@ -122,6 +123,7 @@ fn release_step(observed: &Observed<'_>, snapshot: &Snapshot) -> ReleaseStep {
                 step => step,
             }
         }
+        // Our state cannot be recorded. (Without a queue status there is no release.)
         _ => ReleaseStep::Await(AwaitReason::NewerStatus),
     }
 }

@@ -15,7 +15,8 @@ use crate::sizing::{LimitReached, Outdated, Sizing};
 use crate::snapshot::{AcceptsJobs, DemandKey};
 use crate::time::{Seconds, Timestamp};
 
-/// The result of one planning. The fields from `provision` on are the phases, in the order of execution.
+/// The result of one planning. The fields from `provision` to `release` are the actions. Their order does not matter: a
+/// release waits until a publication has ended, not until this plan's begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -23,7 +24,8 @@ pub struct Plan {
     pub sizing: BTreeMap<MachineType, Sizing>,
     /// One verdict on each machine of the snapshot.
     pub verdicts: BTreeMap<MachineName, Verdict>,
-    /// Machines to create. The intent must be recorded before the provider is called.
+    /// Machines to create. The first plan that names one makes the reconciler record the intent. The next plan, made when the
+    /// intent is on disk, names it again, and only then the provider is called.
     pub provision: Vec<Provision>,
     /// Stopped machines to start again.
     pub start: Vec<MachineName>,
@@ -59,11 +61,11 @@ pub struct Plan {
 pub enum Verdict {
     /// The queue or `minMachines` needs it.
     InUse,
-    /// It is not needed, but it stays.
+    /// It is not used now, but it stays.
     Keep {
         /// Why it stays.
         reason: KeepReason,
-        /// Whether it may get new builds meanwhile.
+        /// Whether it may get new builds meanwhile. `Yes` also ends a release that has begun.
         accepts_jobs: AcceptsJobs,
     },
     /// It is released, once it is drained.
@@ -82,7 +84,7 @@ pub enum Verdict {
     },
 }
 
-/// Why a machine that is not needed stays.
+/// Why a machine that is not used now stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KeepReason {
@@ -100,8 +102,8 @@ pub enum KeepReason {
     },
     /// Another machine has the same name: a release by name could hit the wrong one.
     DuplicateName,
-    /// The queue runner does not list it by any name that we know, and shows a busy builder that is neither
-    /// ours nor in `otherMachines`.
+    /// The queue runner does not list it by any name that we know, and shows a builder that is neither ours nor in
+    /// `otherMachines`: a busy one, or (REST, after a failed stop of its builder) any.
     MayBeBuilder {
         /// The queue runner's name for that builder.
         builder: Host,
@@ -194,7 +196,7 @@ pub enum ReleaseReason {
     TypeNotConfigured,
     /// The provider reports that it has failed permanently.
     Failed,
-    /// Its deployments keep failing, and it builds nothing.
+    /// It is not ready, its operations keep failing, and it builds nothing.
     NeverReady {
         /// For how long.
         failing_for: Seconds,

@@ -127,7 +127,7 @@ fn machines_by_type<'a>(
     by_type
 }
 
-/// One more machine must wait because of a limit.
+/// One more machine may not be used because of a limit.
 fn defer(sizing: &mut Sizing, reached: LimitReached) {
     let earlier = sizing.deferred.as_ref().map_or(0, |deferred| deferred.machines);
     let machines = earlier.saturating_add(1);
@@ -235,11 +235,12 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Creates `number` new machines in addition to `present` existing ones.
+    /// Creates `number` machines. `chosen` others are used: the first new one is the type's `chosen`th, from 0
+    /// (`minMachines`).
     fn create(
         &mut self,
         machine_type: &MachineType,
-        present: u32,
+        chosen: u32,
         number: u32,
         sizing: &mut Sizing,
     ) {
@@ -247,7 +248,7 @@ impl<'a> Planning<'a> {
             sizing.deferred = Some(Deferred { machines: number, reason: Deferral::NoStorage });
             return;
         }
-        for nth in present..present.saturating_add(number) {
+        for nth in chosen..chosen.saturating_add(number) {
             if let Err(reached) = self.limits.begin(machine_type, nth) {
                 defer(sizing, reached);
             } else if self.admit(machine_type, &mut sizing.no_room) {

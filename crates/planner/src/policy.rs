@@ -133,7 +133,8 @@ pub struct PoolPolicy {
     /// `progressTimeout`: a machine that builds for this long without finishing a step is unhealthy.
     #[serde(default = "defaults::progress_timeout")]
     pub progress_timeout: Seconds,
-    /// How long deployments of an idle machine may keep failing before it is destroyed and replaced.
+    /// `giveUpAfter`: how long the operations of an idle machine may fail, or it may be unhealthy (at least `healthTimeout`),
+    /// before it is destroyed and replaced.
     #[serde(default = "defaults::give_up_after")]
     pub give_up_after: Seconds,
     /// When machines are replaced by new ones.
@@ -148,7 +149,8 @@ pub struct PoolPolicy {
     /// Path of the SSH private key on the queue runner's host (machines file, column 3).
     #[serde(default)]
     pub ssh_key: Option<String>,
-    /// The format of column 1 of the machines file; `None`: `user@host` if that is complete.
+    /// The format of column 1 of the machines file; `None`: `user@host`, or `ssh://user@host:port` if the port is
+    /// not 22.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_uri: Option<StoreUri>,
 }

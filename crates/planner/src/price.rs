@@ -13,16 +13,15 @@ impl Snapshot {
         configured.or_else(|| self.prices.get(machine_type).copied())
     }
 
-    /// The price of a machine: the configured one when it was requested or started, or what its provider reports. `None`: not
-    /// known.
+    /// The price of a machine, the first that is known: configured when it was requested or started; configured for its type now;
+    /// reported for it; the most that a new one of its type costs. `None`: not known.
     pub fn price_of(&self, policy: &Policy, machine: &Machine) -> Option<Money> {
         policy.price_of(machine).or_else(|| self.prices.get(&machine.machine_type).copied())
     }
 }
 
 impl Policy {
-    /// The price of a machine: the configured one when it was requested or started, else that of its type, else the one that its
-    /// provider reports for it.
+    /// The same without a snapshot: the first three of these.
     pub fn price_of(&self, machine: &Machine) -> Option<Money> {
         let begun = machine.memory.paid.and_then(|paid| paid.dollars_per_hour);
         let configured = || self.pools.get(&machine.machine_type)?.dollars_per_hour;

@@ -39,7 +39,8 @@ pub enum ReleaseStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AwaitReason {
-    /// A queue status that was requested after the machine left the machines file or its builder was stopped.
+    /// A queue status that was requested after the machine left the machines file (classic), or after the decision and after its
+    /// builder was stopped (REST).
     NewerStatus,
     /// A queue status that was requested at most 3 s ago, plus the usual time of an answer.
     FreshStatus,

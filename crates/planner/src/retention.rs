@@ -127,7 +127,8 @@ fn ending(observed: &Observed<'_>) -> Option<Judgment> {
         .then(|| keep(KeepReason::Destroyed { at: destroyed_at }, AcceptsJobs::No).until(again_at))
 }
 
-/// The operator's order for the machine, or else for its type.
+/// The operator's order for the machine, or else for its type. With `Drain`, `phases.rs` replaces the last step of the release
+/// by waiting for the next order: nothing is destroyed.
 fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
     if let Some(order) = observed.ordered_to_leave() {
         if observed.jobs() > 0 {
@@ -187,8 +188,8 @@ fn off(context: &Context<'_>) -> Judgment {
     }
 }
 
-/// A machine that runs and costs money. Once it is being released, only new demand brings it back. Otherwise
-/// the rules that keep an idle machine a little longer would apply again in each paid hour, forever.
+/// A machine that runs and costs money. Once it is being released, only new demand brings it back (REST: also a build that
+/// starts). Otherwise the rules that keep an idle machine a little longer would apply again in each paid hour, forever.
 fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgment {
     let left = observed.paid_time_left;
     let leaves = observed.machine.memory.leaving.is_some();
@@ -201,7 +202,7 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
     let enough = setting.max(LEAST_PAID_TIME);
     if left >= enough && !leaves {
         return keep(KeepReason::MuchPaidTimeLeft { left, enough }, accepts_jobs)
-            .until(observed.paid_until(enough));
+            .until(observed.less_paid_time_at(enough));
     }
     if observed.jobs() > 0 {
         // Without an idle timeout it is released as soon as possible: new builds would hold it forever.
@@ -246,7 +247,7 @@ fn idle(
     let enough = setting.max(LEAST_PAID_TIME);
     if left >= enough {
         return keep(KeepReason::SomePaidTimeLeft { left, enough }, AcceptsJobs::No)
-            .until(observed.paid_until(enough));
+            .until(observed.less_paid_time_at(enough));
     }
     release_live(context, idle_for)
 }
@@ -260,9 +261,9 @@ fn last_build(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestam
     if context.demand.running > 0 { Some(observed.now) } else { context.demand.last_active }
 }
 
-/// Since when the machine has been idle: since its last build, but not before it became ready (an earlier build was on
-/// another machine with its name or address). Before it is ready, its start counts. The provider's clock may be wrong, so a
-/// start is never taken as earlier than `known_since` or later than now.
+/// Since when the machine has been idle: the latest of its last build (as the queue runner reports for this machine), when
+/// it became ready (not ready: its start), and when we first knew it. The type's last activity counts only if none of these
+/// is known. A start is by the provider's clock, which may be wrong: it never counts as later than now.
 fn idle_since(observed: &Observed<'_>, context: &Context<'_>) -> Option<Timestamp> {
     let memory = &observed.machine.memory;
     let begin = memory.ready_since.or(observed.machine.started_at).max(memory.known_since);
@@ -286,8 +287,8 @@ fn release_live(context: &Context<'_>, idle_for: Option<Seconds>) -> Judgment {
 }
 
 impl Observed<'_> {
-    /// When `left` of its paid time remains.
-    fn paid_until(&self, left: Seconds) -> Timestamp {
+    /// When less than `left` of its paid time remains.
+    fn less_paid_time_at(&self, left: Seconds) -> Timestamp {
         self.now.after(Seconds(self.paid_time_left.0.saturating_sub(left.0).saturating_add(1)))
     }
 }

@@ -38,7 +38,8 @@ impl Selection<'_> {
     }
 }
 
-/// Chooses among `machines` (all of one type) up to `allowed`, and counts what is to be created.
+/// Chooses among `machines` (all of one type) up to `allowed`, and counts what is to be created. Outdated machines that are in
+/// use until their replacements are ready come in addition.
 pub(crate) fn select<'a>(
     pool: &PoolPolicy,
     allowed: u32,

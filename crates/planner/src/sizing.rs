@@ -28,9 +28,9 @@ pub struct Sizing {
     pub allowed: u32,
     /// What determines `allowed`.
     pub allowed_by: AllowedBy,
-    /// Machines of this type in the snapshot, in any state.
+    /// Machines of this type that exist: without recorded intents and destroyed ones.
     pub present: u32,
-    /// New machines that must wait.
+    /// Allowed machines that may not be used now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
     /// Outdated machines that are in use until their replacements are ready.
@@ -56,7 +56,7 @@ pub struct SlotsWanted {
     pub running: u64,
     /// Average duration of such steps.
     pub step_time: Seconds,
-    /// `targetWait`.
+    /// `targetWait`, or the time until a new machine is ready if that is longer.
     pub target: Seconds,
     /// The number of slots, in tenths; rounded up.
     pub tenths: u64,
@@ -80,7 +80,7 @@ pub enum SlotsBound {
     },
 }
 
-/// New machines that must wait.
+/// Allowed machines that may not be used now: new ones, stopped ones, or running ones beyond a cost limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deferred {
@@ -90,7 +90,7 @@ pub struct Deferred {
     pub reason: Deferral,
 }
 
-/// What a new machine waits for.
+/// Why such a machine may not be used now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Deferral {
@@ -132,7 +132,7 @@ pub struct LimitReached {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LimitName {
-    /// Of the farm: this many machines run or are being created.
+    /// `maxMachines`, of the farm or of the type.
     MaxMachines,
     /// Cost of machines per hour.
     MaxHourlyCost {

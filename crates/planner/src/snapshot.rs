@@ -395,7 +395,7 @@ pub struct QueueMachine {
     /// The port, if the machine's key contains one.
     #[serde(default)]
     pub port: Option<u16>,
-    /// Whether it can get a step now: listed (classic), connected (REST).
+    /// Whether it can get a step now: in the machines file that was read (classic), connected (REST).
     pub accepts_jobs: AcceptsJobs,
     /// Steps that it is building. 1 if the queue runner's count cannot be read: in doubt it is busy.
     pub current_jobs: u64,

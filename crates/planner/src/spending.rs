@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::Money;
 use crate::time::{Seconds, Timestamp};
 
-/// The billed time of a machine, and its price.
+/// Since when a machine is billed, and its configured price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Paid {

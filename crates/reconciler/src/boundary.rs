@@ -184,7 +184,7 @@ pub struct Timing {
     pub list_interval: Seconds,
     /// `keepAliveInterval`: between two touches of `/run/keep-alive`. `None`: it is not touched.
     pub keep_alive_interval: Option<Seconds>,
-    /// `maxStatusAge`: how old a queue status may be.
+    /// `maxStatusAge`: how old a queue status may be, unless its clock is wrong (`questions.rs`).
     pub max_status_age: Seconds,
     /// `createTimeout`: limit of a creation or start.
     pub create_timeout: Seconds,

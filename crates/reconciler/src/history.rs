@@ -49,7 +49,8 @@ pub enum Happening {
     },
     /// It can build.
     Ready {
-        /// The time since it was requested or started, if known.
+        /// The time since its creation or start ended (`Created` and `Started` have the time before that), or since it was found;
+        /// if known.
         after: Option<Seconds>,
     },
     /// It does not answer any more.

@@ -1,5 +1,4 @@
-//! The operator's orders. One-time orders (retry, forget, adopt) are carried out here; the planner applies the
-//! others.
+//! The operator's orders. Retry and forget are carried out here, adopt in `inventory.rs`; the planner applies the others.
 
 use planner::{MachineName, MachineType, Order, OrderKind, QueueStatus, jobs_of};
 

@@ -57,7 +57,7 @@ pub struct Record {
     /// The moment when its last creation or start ended, unless that certainly failed: only a newer listing counts what the
     /// machine uses of its host.
     #[serde(skip)]
-    pub began: Sequence,
+    pub begin_ended: Sequence,
     /// The steps that the queue runner last counted for it, in this run.
     #[serde(skip)]
     pub built: Option<StepsBuilt>,
@@ -110,7 +110,7 @@ impl Record {
             is_published_in_history: false,
             adopted_at: None,
             last_operation_ended: Sequence(0),
-            began: Sequence(0),
+            begin_ended: Sequence(0),
             built: None,
             drains: 0,
         }
@@ -147,7 +147,7 @@ impl Record {
                 .published
                 .extend(self.machine.address.take().map(|host| Endpoint { host, port }));
         }
-        // The queue runner may still know a renamed machine by its previous name.
+        // Every name is kept from its first report on: after a rename the queue runner may still know the previous one.
         let host_name = machine.host_name.clone();
         memory.published.extend(host_name.map(|host| Endpoint { host, port: None }));
         self.machine = Machine { memory, ..machine };

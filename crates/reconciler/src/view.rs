@@ -103,6 +103,6 @@ impl Record {
         let begins = self.machine.memory.under_way.is_some_and(|under_way| {
             matches!(under_way.operation, Operation::Create | Operation::Start)
         });
-        begins || self.began > provider.listed
+        begins || self.begin_ended > provider.listed
     }
 }

@@ -95,7 +95,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         adopted_at: None,
         is_published_in_history: false,
         last_operation_ended: planner::Sequence(0),
-        began: planner::Sequence(0),
+        begin_ended: planner::Sequence(0),
         built: None,
         drains: 0,
     }

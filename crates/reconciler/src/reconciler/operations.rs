@@ -175,7 +175,7 @@ impl Reconciler {
             matches!(&result, Err(error) if error.kind == OperationErrorKind::TimedOut);
         let begins = matches!(running.operation, Operation::Create | Operation::Start);
         if begins && (result.is_ok() || outcome_is_unknown) {
-            record.began = moment;
+            record.begin_ended = moment;
         }
         self.storage.touch(&name);
         self.changed |= running.operation != Operation::KeepAlive || result.is_err();
@@ -427,7 +427,7 @@ impl Reconciler {
             let Some(record) = self.records.get(&name) else { continue };
             let error = record.slow_boot(limit);
             let failures = self.note_failure(&name, Operation::Deploy, &error);
-            let retry_at = self.now;
+            let retry_at = self.next_try(&name);
             let (operation, kind) = (Operation::Deploy, OperationErrorKind::TimedOut);
             self.note_of(&name, Happening::Failed { operation, kind, failures, error, retry_at });
         }

@@ -39,8 +39,8 @@ pub(crate) struct Questions {
     is_answered: bool,
     /// The newest answer.
     newest: Option<AnswerTime>,
-    /// An answer by another clock than that of `newest`: either it is old and came from a cache, or a clock was set. The next
-    /// answer shows which.
+    /// The last answer with a clock offset that contradicts that of `newest` (more than `maxStatusAge`): an old answer from a
+    /// cache, or a clock was set. If the next answer agrees with it and is later, a clock was set, and that one becomes `newest`.
     suspect: Option<AnswerTime>,
     /// Whether the time in the answers has advanced since the first one. Then the queue runner's clock may be wrong, but its
     /// answers are live.

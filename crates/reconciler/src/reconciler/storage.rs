@@ -122,7 +122,7 @@ fn push(entries: &mut VecDeque<HistoryEntry>, entry: HistoryEntry) {
 }
 
 impl Reconciler {
-    /// Returns all changes since the last call.
+    /// Begins to record all changes since the last call.
     pub(crate) fn record_changes(&mut self) {
         let storage = &mut self.storage;
         if storage.failed.as_ref().is_some_and(|(_, at)| self.now < *at) {

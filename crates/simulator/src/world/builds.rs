@@ -182,7 +182,7 @@ impl SimWorld {
     fn disable(&mut self, host: Host) {
         if self.farm.queue_runner.protocol == Protocol::Classic {
             let now = self.now();
-            let rng = &mut self.queue_runner_dice;
+            let rng = &mut self.queue_runner_rng;
             if let Some(until) = self.queue_runner.connection_failed(host, now, rng) {
                 self.engine.schedule(until, Event::Dispatch);
             }
@@ -192,7 +192,7 @@ impl SimWorld {
     fn abort_build(&mut self, start: Start) {
         self.leave_machine(start);
         let now = self.now();
-        let rng = &mut self.queue_runner_dice;
+        let rng = &mut self.queue_runner_rng;
         if let Some(at) = self.queue_runner.aborted(start, now, rng) {
             self.engine.schedule(at, Event::Retry(start.step));
         }
@@ -325,7 +325,7 @@ impl SimWorld {
         if chance == 0 || !self.in_trouble() {
             return;
         }
-        let rng = &mut self.queue_runner_dice;
+        let rng = &mut self.queue_runner_rng;
         let mut hours = 0;
         while !rng.chance(chance) && hours < 10_000 {
             hours += 1;

@@ -110,13 +110,13 @@ impl SimWorld {
         }
         let gone: Vec<_> =
             self.file.keys().filter(|host| !lines.contains_key(host)).copied().collect();
-        self.note_unlisted(gone);
+        self.note_unpublished(gone);
         self.file = lines;
         self.expect_reading();
         Ok(Published::Changed)
     }
 
-    /// A machine that disappeared since may be listed; one that never existed, or is not ready, may not.
+    /// A machine that disappeared since may be in the machines file; one that never existed, or is not ready, may not.
     fn check_entries(&mut self, entries: &[MachinesFileEntry]) {
         let now = self.engine.now();
         for entry in entries {

@@ -61,7 +61,7 @@ pub struct CycleTiming {
 pub struct Limits {
     /// Time limit of a machine's creation or start.
     pub create_timeout: Millis,
-    /// Time limit of a machine's deployment, including the wait until it is up.
+    /// Time limit of a machine's boot, and once more of its deployment.
     pub deploy_timeout: Millis,
     /// Time limit of a drain, stop or destruction.
     pub release_timeout: Millis,

@@ -60,11 +60,11 @@ pub struct SimWorld {
     /// Steps before this index are in the queue.
     submitted: usize,
     queue_runner: QueueRunner,
-    queue_runner_dice: Random,
+    queue_runner_rng: Random,
     queue_runner_is_up: bool,
     clocks: Clocks,
     stored: StoredAnswer,
-    /// The classic queue runner's next check of the machines file, if the file has changed.
+    /// Whether the classic queue runner's next check of the changed machines file is scheduled.
     reading: bool,
     /// Reused for every dispatch.
     starts: Vec<Start>,
@@ -105,7 +105,7 @@ impl SimWorld {
             seed,
             submitted: 0,
             queue_runner: QueueRunner::new(farm.queue_runner, Arc::clone(&workload)),
-            queue_runner_dice: seed.stream(Purpose::QueueRunner, 0),
+            queue_runner_rng: seed.stream(Purpose::QueueRunner, 0),
             queue_runner_is_up: true,
             clocks: Clocks::default(),
             stored: StoredAnswer::default(),

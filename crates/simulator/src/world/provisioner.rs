@@ -154,7 +154,7 @@ impl Provisioner {
     }
 
     /// Whether its current status was requested after `host` left the machines file.
-    pub(super) fn has_asked_since_unlisted(&self, host: Host) -> bool {
+    pub(super) fn has_asked_since_unpublished(&self, host: Host) -> bool {
         let status = self.status_asked.map(|asked| asked.moment);
         self.unpublished.get(&host).is_none_or(|at| status > Some(*at))
     }
@@ -473,7 +473,7 @@ impl SimWorld {
     }
 
     /// The machines file was replaced: these hosts are no longer in it.
-    pub(super) fn note_unlisted(&mut self, hosts: impl IntoIterator<Item = Host>) {
+    pub(super) fn note_unpublished(&mut self, hosts: impl IntoIterator<Item = Host>) {
         let moment = self.provisioner.next_moment();
         for host in hosts {
             self.provisioner.unpublished.insert(host, moment);

@@ -211,7 +211,7 @@ impl SimWorld {
         });
         let Some(id) = self.find(machine) else { return };
         let host = self.cloud.get(id).host;
-        let newer = self.provisioner.has_asked_since_unlisted(host);
+        let newer = self.provisioner.has_asked_since_unpublished(host);
         self.checker.expect(now, newer, Rule::PublishBeforeRelease, || {
             format!(
                 "{operation} {name} on a status that was asked for before it left the machines file"

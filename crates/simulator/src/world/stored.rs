@@ -8,7 +8,7 @@ use crate::engine::Millis;
 
 /// Chance, in millionths, that an answer is stored and may be given again.
 const STORED: u32 = 100_000;
-/// An answer with a time that differs by less from that of a live one is not told from it (`maxStatusAge` and a margin).
+/// A stored answer with a time that differs by less than this from a live one's looks live too (`maxStatusAge` and a margin).
 const LIVE: Millis = Millis::from_minutes(4);
 /// How long all answers may stay the same.
 const FROZEN_FOR: Millis = Millis::from_minutes(10);
