@@ -150,7 +150,7 @@ fn severity(warning: &Warning) -> NeedSeverity {
 fn remedy(warning: &Warning) -> Option<String> {
     let remedy = match warning {
         Warning::NoPoolFor { kind, .. } => pool_for(kind),
-        Warning::Unhealthy { name, what: Unhealthy::Disabled { .. } } => format!(
+        Warning::Unhealthy { name, what: Unhealthy::Avoided { .. } } => format!(
             "look at its failed builds in Hydra; it is replaced after giveUpAfter, or now with: hydra-provisioner release {name}"
         ),
         Warning::Unhealthy { name, .. } => {

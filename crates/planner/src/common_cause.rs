@@ -60,7 +60,7 @@ impl Observed<'_> {
 
 fn kind(unhealthy: &Unhealthy) -> u8 {
     match unhealthy {
-        Unhealthy::Disabled { .. } => 0,
+        Unhealthy::Avoided { .. } => 0,
         Unhealthy::Unregistered => 1,
         Unhealthy::Unreachable => 2,
         Unhealthy::Stalled { .. } => 3,

@@ -286,8 +286,8 @@ fn host_and_port(place: &str) -> Result<Endpoint, EndpointError> {
     Ok(Endpoint { port: port.transpose()?, host: host.parse()? })
 }
 
-/// `user@host` if that is complete (Nix 2.8 and ssh accept IPv6 addresses this way, newer Nix too), otherwise
-/// a URI.
+/// `user@host` if the port is 22 and there is no scheme (Nix 2.8 and ssh accept IPv6 addresses this way, newer Nix too),
+/// otherwise a URI.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scheme, user, endpoint: Endpoint { host, port }, rest } = self;

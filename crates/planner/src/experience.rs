@@ -12,7 +12,7 @@ use crate::time::Seconds;
 pub struct Experience {
     /// From the request for a machine, or for its start, until it is ready: time that is paid for.
     pub start_time: Average,
-    /// The cost of machines that no longer cost anything.
+    /// The cost of machines that no longer cost anything: part of `maxDailyCost` and `maxMonthlyCost`.
     pub spent: Spent,
     /// The duration of steps built on them, copying included.
     pub step_time: Average,
@@ -52,7 +52,7 @@ pub(crate) struct Prior {
     pub(crate) value: Seconds,
     /// The number of measurements that it counts as.
     pub(crate) weight: u64,
-    /// How many measurements are remembered.
+    /// How many measurements all real ones together count as, at most.
     pub(crate) most: u64,
 }
 

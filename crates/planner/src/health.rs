@@ -1,7 +1,7 @@
 //! What is wrong with a ready machine that is not healthy.
 //!
 //! An unhealthy machine causes a warning at once, does not count as capacity after `healthTimeout`, and is
-//! replaced after `giveUpAfter` when idle: `common_cause.rs`.
+//! replaced after `giveUpAfter` (but not before `healthTimeout`) when idle: `common_cause.rs`.
 
 use std::fmt;
 
@@ -21,8 +21,9 @@ pub(crate) const REGISTRATION_TIMEOUT: Seconds = Seconds(120);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Unhealthy {
-    /// The queue runner gives it no builds after failures on it.
-    Disabled {
+    /// The queue runner gives it no builds after failures on it. Not the same as *disabled*, the confirmation of a release.
+    #[serde(rename = "disabled")]
+    Avoided {
         /// Until this time.
         until: Timestamp,
     },
@@ -69,7 +70,7 @@ pub(crate) fn diagnose(
     if let Some(until) = seen.and_then(|seen| seen.disabled_until)
         && until > snapshot.taken_at
     {
-        return Some(Unhealthy::Disabled { until });
+        return Some(Unhealthy::Avoided { until });
     }
     if seen.is_none() && ready_for >= REGISTRATION_TIMEOUT {
         return Some(Unhealthy::Unregistered);
@@ -92,7 +93,7 @@ pub(crate) fn stalls_at(
 impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disabled { .. } => {
+            Self::Avoided { .. } => {
                 f.write_str("the queue runner gives it no builds for some time, because builds on it failed")
             }
             Self::Unregistered => f.write_str(

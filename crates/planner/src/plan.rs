@@ -274,13 +274,13 @@ pub struct Provision {
     pub attempt: Attempt,
 }
 
-/// Whether a machine is requested for the first time.
+/// Whether an operation on the machine to create has failed before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Attempt {
-    /// For the first time.
+    /// No: it is new, its intent was just recorded, or a crash hides how its creation ended.
     First,
-    /// Its creation has failed, or the provider's answer was lost.
+    /// Yes: its creation has failed or exceeded its time limit.
     Again,
 }
 

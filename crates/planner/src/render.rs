@@ -279,7 +279,7 @@ impl Display for MayBe<'_> {
         let builder = self.0.to_string();
         write!(
             f,
-            "it may be {}, which is building and unknown here (if it is yours, add it to otherMachines)",
+            "it may be {}, a builder that is unknown here (if it is yours, add it to otherMachines)",
             escape(&builder)
         )
     }

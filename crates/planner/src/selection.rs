@@ -27,7 +27,7 @@ pub(crate) struct Selection<'a> {
     pub(crate) starts: u32,
     /// How many new ones to create now.
     pub(crate) create: u32,
-    /// How many new ones must wait, and why.
+    /// How many new ones may not be created yet, and why.
     pub(crate) deferred: Option<Deferred>,
 }
 

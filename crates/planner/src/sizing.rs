@@ -234,10 +234,10 @@ impl fmt::Display for Outdated {
     }
 }
 
-/// Reasons why a type gets no new machines.
+/// Reasons why a type gets no new machines, or one at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Blockers<'a> {
-    /// Creations failed.
+    /// Creations failed, and none has succeeded since. After its end one machine at a time is tried.
     pub(crate) back_off: Option<&'a BackOff>,
     /// The operator has paused it.
     pub(crate) paused: Option<&'a Order>,

@@ -71,8 +71,8 @@ impl Reconciler {
         }
     }
 
-    /// Records intents, and begins the creations with recorded intents. After a crash in between, only a
-    /// name is left to resolve, not an unknown machine.
+    /// Records intents, and begins the creations with recorded intents (`Recorded` makes a new plan, which names the machine
+    /// again). After a crash in between, only a name is left to resolve, not an unknown machine.
     pub(crate) fn create(&mut self, plan: &Plan) {
         for provision in &plan.provision {
             let name = &provision.name;

@@ -154,7 +154,7 @@ pub enum Happening {
         /// Who revoked it.
         by: String,
     },
-    /// An order is not in force any more: it has expired, or its machine is gone.
+    /// An order is not in force any more: it has expired, its machine is gone, or the machine to adopt was found.
     OrderOver {
         /// The order.
         order: Order,

@@ -33,7 +33,7 @@ impl Reconciler {
         }
     }
 
-    /// Carries out one-time orders, and removes orders that are no longer in force.
+    /// Carries out `retry` and `forget`, and removes orders that are no longer in force.
     pub(crate) fn apply_orders(&mut self) {
         let (over, stay) = std::mem::take(&mut self.orders).into_iter().partition(|order| {
             let machine = order.kind.machine();
@@ -43,7 +43,7 @@ impl Reconciler {
                 OrderKind::Adopt(_) => is_known,
                 _ => !is_known,
             };
-            is_over || is_one_time(&order.kind) || !order.is_in_force(self.now)
+            is_over || is_carried_out_here(&order.kind) || !order.is_in_force(self.now)
         });
         self.orders = stay;
         let over: Vec<Order> = over;
@@ -108,6 +108,7 @@ impl Reconciler {
     }
 }
 
-fn is_one_time(kind: &OrderKind) -> bool {
+/// Whether it is carried out here, once.
+fn is_carried_out_here(kind: &OrderKind) -> bool {
     matches!(kind, OrderKind::Retry(_) | OrderKind::Forget(_))
 }

@@ -17,7 +17,7 @@ fn a_machine_is_disabled_until_the_time_that_the_queue_runner_says() {
     for (until, is_unhealthy) in [(NOW, false), (later(1), true)] {
         let farm = Farm::new(pool(), 1, &[up(0)]).with_queue(&[disabled(0, until)]);
         let unhealthy = farm.plan().unhealthy.get(&name(0)).cloned();
-        assert_eq!(unhealthy, is_unhealthy.then_some(Unhealthy::Disabled { until }));
+        assert_eq!(unhealthy, is_unhealthy.then_some(Unhealthy::Avoided { until }));
     }
 }
 

@@ -414,7 +414,7 @@ impl Reconciler {
         Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") }
     }
 
-    /// Machines that exceed the time limit of a boot count as failing.
+    /// Machines that exceed the time limit of a boot count as failing, as if their deployment had failed: `giveUpAfter` applies.
     pub(crate) fn fail_slow_boots(&mut self) {
         let limit = self.configuration.timing.deploy_timeout;
         let slow: Vec<_> = self

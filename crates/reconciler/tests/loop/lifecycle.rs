@@ -147,6 +147,8 @@ fn a_boot_that_takes_too_long_is_a_failure_and_is_not_waited_for() {
         failing.error,
         "it was not up within 30m00s (its state is starting); see deployTimeout"
     );
+    let retries = |(_, what): &(_, Happening)| matches!(what, Happening::Failed { retry_at, .. } if *retry_at == failing.retry_at);
+    assert!(harness.disk.history.iter().any(retries), "{:?}", harness.disk.history);
     assert_eq!(harness.listings.len(), 0);
     harness.pass(3);
     assert!(harness.listings.is_empty(), "the usual interval is enough");
