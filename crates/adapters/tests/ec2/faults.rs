@@ -74,6 +74,19 @@ fn a_creation_that_is_repeated_after_a_crash_creates_one_instance() {
     }
 }
 
+/// With an endpoint that ignores client tokens a repeated request would create another instance.
+#[test]
+fn an_instance_is_looked_for_before_its_creation_is_repeated() {
+    let Some(account) = Account::new() else { return };
+    for lost in [json!({ "abort_bytes": 20 }), json!({ "truncate_frac": 0.5 })] {
+        account.fault("RunInstances", 1, &json!({ "response": lost }));
+        account.emulator_is(&json!({ "tokens": false }));
+        let made = account.provider().create(&name(0), &x86(), "t", LIMIT).unwrap();
+        assert_eq!((account.instances().len(), account.calls("RunInstances")), (1, 1));
+        account.provider().destroy(&made, LIMIT).unwrap();
+    }
+}
+
 #[test]
 fn a_permanent_error_is_one_clear_line_at_once() {
     let Some(account) = Account::new() else { return };

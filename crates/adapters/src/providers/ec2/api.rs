@@ -206,6 +206,19 @@ impl Client {
         call: &Call,
         retries: &mut RetryBudget,
     ) -> Result<T, Refused> {
+        self.call_or_find(call, retries, |_| None)
+    }
+
+    /// As [`call`](Self::call), but looks for the effect before a request that may have had it is repeated.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    pub(super) fn call_or_find<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        retries: &mut RetryBudget,
+        mut find: impl FnMut(&mut RetryBudget) -> Option<T>,
+    ) -> Result<T, Refused> {
         let mut has_new_credentials = false;
         loop {
             let (meaning, message) = match self.send(call, retries)? {
@@ -223,6 +236,12 @@ impl Client {
                 Meaning::Again(at_least) => {
                     tracing::debug!("{message}");
                     retries.pause(at_least, &message)?;
+                    // A throttled request had none.
+                    if at_least.is_zero()
+                        && let Some(found) = find(retries)
+                    {
+                        return Ok(found);
+                    }
                 }
                 Meaning::Credentials if !has_new_credentials => {
                     has_new_credentials = true;

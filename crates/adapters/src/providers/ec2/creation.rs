@@ -76,7 +76,12 @@ impl Ec2Provider {
             self.attempts.record(name, &attempt)?;
             let token = attempt.client_token(&self.tag, name);
             let call = call.clone().with("ClientToken", &token);
-            let made = match self.client.call::<wire::Reservation>(&call, retries) {
+            // EC2 itself returns the same instance for the same token; other endpoints may ignore tokens.
+            let find = |retries: &mut RetryBudget| {
+                let found = self.of_name(name, &mut retries.aside()).ok()?.pop()?.0;
+                Some(wire::Reservation { instances_set: wire::Items { item: vec![found] } })
+            };
+            let made = match self.client.call_or_find(&call, retries, find) {
                 Ok(reservation) => reservation.instances_set.item.into_iter().next(),
                 Err(Refused { meaning: Meaning::Unavailable(scope), error }) => {
                     self.set_aside_alike(scope, &attempt.offer, offers, &error.message);
