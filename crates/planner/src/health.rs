@@ -52,8 +52,8 @@ pub(crate) enum Health {
     },
 }
 
-/// What is wrong with `machine`, if it is ready. `seen` is the queue runner's entry for it. `None` also while the queue status
-/// is unavailable: nothing is decided then, and the time for which it has been unhealthy counts from zero afterward.
+/// What is wrong with `machine`, if it is ready. `seen` is the queue runner's entry for it. Without a queue status only
+/// [`Unhealthy::Unreachable`] is known.
 pub(crate) fn diagnose(
     machine: &Machine,
     seen: Option<SeenInQueue>,
@@ -62,11 +62,11 @@ pub(crate) fn diagnose(
     snapshot: &Snapshot,
 ) -> Option<Unhealthy> {
     let ready_for = snapshot.taken_at.since(machine.memory.ready_since?);
-    let QueueStatus::Up(_) = &snapshot.queue else { return None };
     // First, because the queue runner disables what does not answer.
     if machine.memory.unreachable_since.is_some() {
         return Some(Unhealthy::Unreachable);
     }
+    let QueueStatus::Up(_) = &snapshot.queue else { return None };
     if let Some(until) = seen.and_then(|seen| seen.disabled_until)
         && until > snapshot.taken_at
     {

@@ -1,8 +1,8 @@
 //! Carries a plan out. Nothing is decided here.
 
 use planner::{
-    AcceptsJobs, Attempt, InMachinesFile, Leaving, MachineName, Operation, Plan, ReleaseHow,
-    ReleaseStep, Seconds, StepsBuilt, Verdict,
+    AcceptsJobs, Attempt, InMachinesFile, Leaving, MachineName, Operation, Plan, QueueStatus,
+    ReleaseHow, ReleaseStep, Seconds, StepsBuilt, Verdict,
 };
 
 use crate::history::Happening;
@@ -12,6 +12,8 @@ use crate::record::Record;
 impl Reconciler {
     /// Records since when machines are being released or unhealthy.
     pub(crate) fn remember_verdicts(&mut self, plan: &Plan) {
+        let seen = self.seen.as_ref();
+        let queue_is_up = seen.is_some_and(|seen| matches!(seen.queue, QueueStatus::Up(_)));
         for (name, verdict) in &plan.verdicts {
             self.learn_of_steps(name, plan.built.get(name).copied());
             let Some(record) = self.records.get_mut(name) else { continue };
@@ -21,7 +23,8 @@ impl Reconciler {
                 self.storage.touch(name);
             }
             let is_unhealthy = plan.unhealthy.contains_key(name);
-            if is_unhealthy != memory.unhealthy_since.is_some() {
+            // A missed status is no sign of health.
+            if is_unhealthy != memory.unhealthy_since.is_some() && (is_unhealthy || queue_is_up) {
                 memory.unhealthy_since = is_unhealthy.then_some(self.now);
                 self.storage.touch(name);
             }

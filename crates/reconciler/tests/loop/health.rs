@@ -1,6 +1,6 @@
 //! Machines that are ready but unhealthy.
 
-use planner::{QueueMachine, Seconds, Timestamp};
+use planner::{QueueMachine, QueueStatus, Seconds, Timestamp};
 use reconciler::{OperationErrorKind, State, Timing};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
@@ -47,6 +47,35 @@ fn one_that_hydra_has_disabled_is_warned_of_then_replaced_and_given_up() {
     harness.queue(1, &gone);
     harness.queue(1, &gone);
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+#[test]
+fn a_missed_status_does_not_begin_the_time_anew() {
+    let mut pool = pool();
+    pool.max_machines = 2;
+    let mut harness = Harness::with_ready_machine(pool);
+    let since = harness.now;
+    let hours_ahead = harness.now + 9000;
+    while harness.now < since + 590 {
+        harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
+    }
+    harness.queue_is(&QueueStatus::Unavailable("restarts".to_owned()));
+    while harness.now < since + 620 {
+        harness.queue(1, &[disabled_by_hydra(0, hours_ahead)]);
+    }
+    assert_eq!(harness.under_way(), ["create farm-1"]);
+}
+
+#[test]
+fn one_that_does_not_answer_is_not_published_when_the_status_is_missed() {
+    let mut harness = Harness::with_ready_machine(pool());
+    let paused = planner::Machine { state: planner::MachineState::Unreachable, ..up(0) };
+    harness.pass(60);
+    harness.list(std::slice::from_ref(&paused));
+    assert_eq!(harness.file, [""; 0]);
+    harness.queue_is(&QueueStatus::Unavailable("restarts".to_owned()));
+    assert_eq!(harness.file, [""; 0]);
+    assert_eq!(harness.under_way(), ["deploy farm-0"]);
 }
 
 #[test]
