@@ -50,6 +50,9 @@ pub struct Memory {
     /// Set while it is being released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// Whether the latest plan gave it no new builds, although it stays. Without a queue status it gets none either.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_builds: bool,
     /// Its provider does not list it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
@@ -106,6 +109,7 @@ impl Memory {
             steps_built: _,
             made_from: _,
             leaving: _,
+            without_builds: _,
             missing,
             destroyed_at,
             unhealthy_since,

@@ -8,7 +8,7 @@ use crate::orders::{Order, OrderKind};
 use crate::policy::Policy;
 use crate::policy::PoolPolicy;
 use crate::progress::progress;
-use crate::snapshot::{Machine, MachineState, Snapshot};
+use crate::snapshot::{Machine, MachineState, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
 /// A machine as the rules see it.
@@ -22,6 +22,8 @@ pub(crate) struct Observed<'a> {
     /// builder) any.
     pub(crate) may_be_builder: Option<&'a Host>,
     pub(crate) paid_time_left: Seconds,
+    /// It got no new builds before the queue status became unavailable.
+    pub(crate) stays_without_builds: bool,
     pub(crate) name_is: NameIs,
     pub(crate) progress: Option<Progress>,
     pub(crate) unhealthy: Option<Unhealthy>,
@@ -47,6 +49,7 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
     let queue =
         QueueMachines::of_status(&snapshot.queue, &snapshot.machines, &policy.other_machines);
     let orders: Vec<_> = snapshot.orders_in_force().collect();
+    let is_unavailable = matches!(snapshot.queue, QueueStatus::Unavailable(_));
     let mut sorted: Vec<_> = snapshot.machines.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     sorted
@@ -63,6 +66,7 @@ pub(crate) fn observe<'a>(policy: &Policy, snapshot: &'a Snapshot) -> Vec<Observ
                 in_queue,
                 may_be_builder: queue.may_be_builder(machine, in_queue, snapshot.taken_at),
                 paid_time_left: machine.paid_time_left(snapshot.taken_at),
+                stays_without_builds: is_unavailable && machine.memory.without_builds,
                 name_is: if namesakes.len() == 1 { NameIs::Unique } else { NameIs::Duplicate },
                 progress,
                 unhealthy: diagnose(machine, in_queue, progress, policy, snapshot),

@@ -70,7 +70,7 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         return judgment;
     }
     let QueueStatus::Up(queue) = context.queue else {
-        return keep(KeepReason::QueueUnavailable, unless_leaving(observed));
+        return keep(KeepReason::QueueUnavailable, unless_held_back(observed));
     };
     if observed.name_is == NameIs::Duplicate {
         return keep(KeepReason::DuplicateName, AcceptsJobs::No);
@@ -82,7 +82,7 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
             None => KeepReason::MayBeBuilder { builder },
             Some(_) => KeepReason::UnconfirmedName { builder },
         };
-        return keep(reason, unless_leaving(observed));
+        return keep(reason, unless_held_back(observed));
     }
     if observed.jobs() > 0 && !observed.machine.state.is_live() {
         // The queue runner's report overrides the provider's: a building machine is never released.
@@ -141,7 +141,7 @@ fn ordered(observed: &Observed<'_>) -> Option<Judgment> {
         None => (observed.paused?, KeepReason::Paused),
     };
     let accepts_jobs =
-        if observed.machine.state.is_live() { unless_leaving(observed) } else { AcceptsJobs::No };
+        if observed.machine.state.is_live() { unless_held_back(observed) } else { AcceptsJobs::No };
     Some(keep(reason(order.clone()), accepts_jobs))
 }
 
@@ -293,9 +293,13 @@ impl Observed<'_> {
     }
 }
 
-/// It gets builds unless it is being released.
-fn unless_leaving(observed: &Observed<'_>) -> AcceptsJobs {
-    if observed.machine.memory.leaving.is_some() { AcceptsJobs::No } else { AcceptsJobs::Yes }
+/// While no decision is possible, a machine that got builds still does, unless it is ordered to leave or about to be
+/// interrupted: that needs no answer.
+fn unless_held_back(observed: &Observed<'_>) -> AcceptsJobs {
+    let memory = &observed.machine.memory;
+    let got_none = memory.leaving.is_some() || memory.without_builds;
+    let must_get_none = observed.ordered_to_leave().is_some() || memory.interrupted_at.is_some();
+    if got_none || must_get_none { AcceptsJobs::No } else { AcceptsJobs::Yes }
 }
 
 impl Judgment {
@@ -323,7 +327,7 @@ pub(crate) fn keep_of_unlistable(observed: &Observed<'_>) -> Verdict {
         _ if observed.machine.memory.destroyed_at.is_some() => {
             keep(KeepReason::ProviderUnavailable, AcceptsJobs::No).verdict
         }
-        _ => keep(KeepReason::ProviderUnavailable, unless_leaving(observed)).verdict,
+        _ => keep(KeepReason::ProviderUnavailable, unless_held_back(observed)).verdict,
     }
 }
 

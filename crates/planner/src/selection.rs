@@ -130,7 +130,7 @@ pub(crate) fn preference<'a>(
         MachineState::Requested => 6,
         MachineState::Failed => 7,
     };
-    let is_leaving = observed.machine.memory.leaving.is_some();
+    let is_leaving = observed.machine.memory.leaving.is_some() || observed.stays_without_builds;
     let paid_time_left = Reverse(observed.paid_time_left);
     (readiness, Reverse(observed.jobs()), is_leaving, paid_time_left, &observed.machine.name)
 }

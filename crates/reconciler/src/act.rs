@@ -10,7 +10,7 @@ use crate::reconciler::Reconciler;
 use crate::record::Record;
 
 impl Reconciler {
-    /// Records since when machines are being released or unhealthy.
+    /// Records which machines are being released, unhealthy, or kept without new builds.
     pub(crate) fn remember_verdicts(&mut self, plan: &Plan) {
         let seen = self.seen.as_ref();
         let queue_is_up = seen.is_some_and(|seen| matches!(seen.queue, QueueStatus::Up(_)));
@@ -30,6 +30,12 @@ impl Reconciler {
             }
             // Written with the next change of the record: steps end too often for writing each time.
             memory.progress = plan.progress.get(name).copied();
+            let without_builds =
+                matches!(verdict, Verdict::Keep { accepts_jobs: AcceptsJobs::No, .. });
+            if without_builds != memory.without_builds {
+                memory.without_builds = without_builds;
+                self.storage.touch(name);
+            }
             match verdict {
                 Verdict::InUse | Verdict::Keep { accepts_jobs: AcceptsJobs::Yes, .. }
                     if memory.leaving.take().is_some() =>

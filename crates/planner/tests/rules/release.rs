@@ -3,7 +3,7 @@
 use planner::{
     AcceptsJobs, AwaitReason, IdleAction, IdleTimeout, InMachinesFile, KeepReason, Leaving,
     Machine, MachineKeys, MachineState, MachineType, Missing, Operation, OrderKind, QueueMachine,
-    ReleaseStep, Seconds, Sequence, UnderWay, Verdict,
+    QueueStatus, ReleaseStep, Seconds, Sequence, UnderWay, Verdict,
 };
 
 use crate::farm::{
@@ -68,6 +68,43 @@ fn machines_of_a_provider_that_cannot_list_stay_as_they_are() {
         farm.snapshot.unlistable.insert(MachineType::new(TYPE), "no answer".to_owned());
         assert_eq!(farm.plan().verdicts[&name(0)], expected, "{what}");
     }
+}
+
+/// A machine that gets no new builds gets none while the queue status or a listing is missing, either; nor does one that
+/// is ordered to leave, or about to be interrupted, meanwhile.
+#[test]
+fn no_builds_begin_again_because_a_question_failed() {
+    let held_back = remembers(up(0), |memory| memory.without_builds = true);
+    let interrupted = remembers(up(0), |memory| memory.interrupted_at = Some(ago(5)));
+    let cases = [
+        ("it got builds", Farm::new(pool(), 0, &[up(0)]), true),
+        ("it got none", Farm::new(pool(), 0, &[held_back]), false),
+        ("interrupted", Farm::new(pool(), 0, &[interrupted]), false),
+        (
+            "ordered to drain",
+            Farm::new(pool(), 0, &[up(0)]).with_order(OrderKind::Drain(name(0))),
+            false,
+        ),
+    ];
+    for (what, mut farm, gets_builds) in cases {
+        let machine_type = MachineType::new(TYPE);
+        farm.snapshot.unlisted.insert(machine_type.clone(), "no answer".to_owned());
+        assert_eq!(farm.plan().publish.len(), usize::from(gets_builds), "{what}, not listed");
+        farm.snapshot.unlisted.clear();
+        farm.snapshot.queue = QueueStatus::Unavailable("no answer".to_owned());
+        assert_eq!(farm.plan().publish.len(), usize::from(gets_builds), "{what}, no status");
+    }
+}
+
+/// Without a status, `minMachines` are those that got builds before.
+#[test]
+fn without_a_status_min_machines_are_those_in_use() {
+    let held_back = remembers(up(0), |memory| memory.without_builds = true);
+    let policy = planner::PoolPolicy { min_machines: 1, ..pool() };
+    let mut farm = Farm::new(policy, 0, &[held_back, up(1)]);
+    farm.snapshot.queue = QueueStatus::Unavailable("no answer".to_owned());
+    let plan = farm.plan();
+    assert_eq!((plan.publish, &plan.verdicts[&name(1)]), (vec![name(1)], &Verdict::InUse));
 }
 
 /// Once it is being released, it gets no new builds, even if its type has a grace period.

@@ -3,7 +3,7 @@
 use planner::{Queue, QueueMachine, QueueStatus, Timestamp};
 use reconciler::Event;
 
-use crate::harness::{Harness, pool, two_providers};
+use crate::harness::{Harness, TYPE, configuration, pool, two_providers, up};
 
 /// A status that says it is from `time` by a clock that is `offset` seconds ahead of ours.
 fn status(harness: &Harness, runnable: u64, time: u64, offset: i64) -> QueueStatus {
@@ -149,7 +149,7 @@ fn a_quiet_farm_is_not_planned_again() {
             queue.uptime.0 += second;
         }
         harness.queue_is(&status);
-        harness.list(&[crate::harness::up(0)]);
+        harness.list(&[up(0)]);
     }
     assert_eq!(harness.disk.history.len(), written, "nothing happened");
 }
@@ -293,4 +293,27 @@ fn a_new_provider_delays_no_plan() {
     assert!(harness.now < 1_000_030);
     let plan = harness.reconciler.plan().to_string();
     assert!(harness.file.is_empty(), "the new provider has not answered: {plan}");
+}
+
+/// A machine that finishes its builds and gets no others gets none when the queue runner does not answer, nor after a
+/// restart.
+#[test]
+fn a_lost_status_brings_no_builds_back() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.queue(1, &[Harness::listed(0, 1)]);
+    assert_eq!(harness.file.len(), 1);
+    harness.pass(10);
+    harness.queue(0, &[Harness::listed(0, 1)]);
+    assert!(harness.file.is_empty(), "it gets no more builds");
+    harness.pass(10);
+    let down = QueueStatus::Unavailable("down".to_owned());
+    harness.queue_is(&down);
+    assert!(harness.file.is_empty(), "as before");
+    let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
+    harness.list(&[up(0)]);
+    harness.queue_is(&down);
+    assert!(harness.file.is_empty(), "as before the restart");
+    harness.pass(10);
+    harness.queue(1, &[Harness::disabled(0, 1)]);
+    assert_eq!(harness.file.len(), 1, "it is needed again");
 }
