@@ -13,12 +13,24 @@ impl<'a> Admission<'a> {
         Self { left: resources.iter().map(|resource| (resource, resource.free)).collect() }
     }
 
+    /// Whether there is room for one more machine.
+    pub(crate) fn has_room(&self, machine_type: &MachineType) -> bool {
+        self.short_of(machine_type).is_none()
+    }
+
+    /// The resource that one more machine would exceed.
+    fn short_of(&self, machine_type: &MachineType) -> Option<&'a Resource> {
+        let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
+        let short = self.left.iter().find(|(resource, left)| need(resource) > *left);
+        short.map(|(resource, _)| *resource)
+    }
+
     /// Takes the needs of one more machine, of all resources or of none. `Err` is the resource that is short.
     pub(crate) fn take(&mut self, machine_type: &MachineType) -> Result<(), &'a Resource> {
-        let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
-        if let Some((short, _)) = self.left.iter().find(|(resource, left)| need(resource) > *left) {
+        if let Some(short) = self.short_of(machine_type) {
             return Err(short);
         }
+        let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
         for (resource, left) in &mut self.left {
             *left -= need(resource);
         }

@@ -12,7 +12,8 @@
 //! Machines in use are counted one after the other, in the order of their selection. A machine stays in use if all
 //! limits hold with it and those counted before it. Otherwise it gets no new builds, has that hour to finish its
 //! builds, and is released when it is idle. `minMachines`
-//! machines of each type are counted, but not limited. The price of a machine: `price.rs`.
+//! machines of each type are counted, but not limited, and `maxMachines` of the farm keeps places for them. Prices are
+//! the machines' prices per hour when they were requested or started.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,8 @@ pub(crate) struct Limits<'a> {
     types: BTreeMap<&'a MachineType, Account>,
     /// Machines that run or are being created.
     machines: u32,
+    /// By type, how many of `minMachines` neither run nor are being created: places of the farm that no other type gets.
+    reserved: BTreeMap<&'a MachineType, u32>,
 }
 
 /// The values that are compared with the limits.
@@ -74,14 +77,20 @@ impl<'a> Limits<'a> {
                 .map(|(name, pool)| (name, account(pool.cost_limits)))
                 .collect(),
             machines: 0,
+            reserved: policy.pools.iter().map(|(name, pool)| (name, pool.min_machines)).collect(),
         };
         for (machine_type, known) in &snapshot.experience {
             limits.each_account(machine_type, |account| {
                 account.spent = account.spent.plus(known.spent.at(now));
             });
         }
-        for observed in machines.iter().filter(|observed| may_cost(observed)) {
-            limits.machines = limits.machines.saturating_add(1);
+        for observed in machines.iter().filter(|observed| may_cost(observed) || has_cost(observed))
+        {
+            let is_running = may_cost(observed);
+            if is_running {
+                limits.machines = limits.machines.saturating_add(1);
+                limits.takes_a_place(&observed.machine.machine_type);
+            }
             let price = limits.price(observed);
             let machine = observed.machine;
             let since = machine.memory.paid.map(|paid| paid.since).or(machine.started_at);
@@ -89,10 +98,32 @@ impl<'a> Limits<'a> {
             let until = machine.paid_until(now);
             limits.each_account(&machine.machine_type, |account| {
                 account.spent = account.spent.with((since, until), price, now);
-                account.running = account.running.plus(price);
+                account.running = account.running.plus(if is_running { price } else { Money(0) });
             });
         }
         limits
+    }
+
+    /// One of the type's `minMachines` places is taken, if one is free.
+    fn takes_a_place(&mut self, machine_type: &MachineType) {
+        if let Some(places) = self.reserved.get_mut(machine_type) {
+            *places = places.saturating_sub(1);
+        }
+    }
+
+    /// Whether the farm has as many machines as it may have, for one more of a type.
+    fn is_full(&self, machine_type: &MachineType, is_within_min: bool) -> bool {
+        let of_others = self.reserved.iter().filter(|(other, _)| **other != machine_type);
+        let reserved = if is_within_min { 0 } else { of_others.map(|(_, places)| *places).sum() };
+        let taken = self.machines.saturating_add(reserved);
+        self.policy.max_machines.is_some_and(|most| taken >= most)
+    }
+
+    /// Whether one more machine of a type could begin, beyond `minMachines`.
+    pub(crate) fn have_room(&self, machine_type: &MachineType) -> bool {
+        let price = self.price_of(machine_type);
+        !self.is_full(machine_type, false)
+            && self.check(machine_type, |account| account.running.plus(price)).is_ok()
     }
 
     fn each_account(&mut self, machine_type: &MachineType, change: impl Fn(&mut Account)) {
@@ -118,14 +149,16 @@ impl<'a> Limits<'a> {
         machine_type: &MachineType,
         number: u32,
     ) -> Result<(), LimitReached> {
-        if self.policy.max_machines.is_some_and(|most| self.machines >= most) {
+        let is_within_min = self.is_within_min_machines(machine_type, number);
+        if self.is_full(machine_type, is_within_min) {
             return Err(TOO_MANY_MACHINES);
         }
-        let price = self.price_of_type(machine_type);
-        if !self.is_within_min_machines(machine_type, number) {
+        let price = self.price_of(machine_type);
+        if !is_within_min {
             self.check(machine_type, |account| account.running.plus(price))?;
         }
         self.machines = self.machines.saturating_add(1);
+        self.takes_a_place(machine_type);
         self.each_account(machine_type, |account| {
             account.running = account.running.plus(price);
             account.used = account.used.plus(price);
@@ -209,6 +242,12 @@ pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
     let memory = &observed.machine.memory;
     let may_be_there = observed.machine.state == MachineState::Requested && memory.paid.is_some();
     memory.destroyed_at.is_none() && (observed.is_running() || may_be_there)
+}
+
+/// It no longer costs anything more, and what it has cost is not booked yet: it failed and was not destroyed.
+fn has_cost(observed: &Observed<'_>) -> bool {
+    let memory = &observed.machine.memory;
+    memory.destroyed_at.is_none() && memory.paid.is_some()
 }
 
 impl Account {

@@ -72,7 +72,9 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
             };
-            rotation = Rotation::of(pool, sizing.allowed, &machines, &blockers);
+            let has_room = planning.admission.has_room(machine_type)
+                && planning.limits.have_room(machine_type);
+            rotation = Rotation::of(pool, sizing.allowed, &machines, &blockers, has_room);
             sizing.replacing = rotation.replacing();
             let selection =
                 select(pool, sizing.allowed, &machines, &blockers, &rotation, snapshot.taken_at);

@@ -1,11 +1,12 @@
 //! Rotation: machines that are too old, have built enough, or were made from other settings are replaced, a few at a
 //! time.
 //!
-//! A machine stays in use until its replacement is ready, if the queue needs it. If `maxMachines` leaves no room for one
-//! more, it leaves first.
+//! A machine stays in use until its replacement is ready, if the queue needs it. If a limit or the host leaves no room for
+//! one more, it leaves first. One that is off is destroyed.
 
 use std::collections::BTreeMap;
 
+use crate::memory::Operation;
 use crate::names::MachineName;
 use crate::observed::Observed;
 use crate::policy::{PoolPolicy, RotationPolicy};
@@ -65,53 +66,67 @@ impl<'a> Rotation<'a> {
         self.in_use.iter().map(|(why, one)| (one.machine.name.clone(), *why)).collect()
     }
 
-    /// Chooses among `machines` (all of one type), of which `allowed` are wanted.
+    /// Chooses among `machines` (all of one type), of which `allowed` are wanted. `has_room`: limits and hosts allow one
+    /// more.
     pub(crate) fn of(
         pool: &PoolPolicy,
         allowed: u32,
         machines: &[&'a Observed<'a>],
         blockers: &Blockers<'_>,
+        has_room: bool,
     ) -> Self {
-        let turn = in_turn(pool, machines);
-        if turn.is_empty() {
+        let is_blocked = blockers.back_off.is_some() || blockers.paused.is_some();
+        let most = size(pool.rotation.max_unavailable.unwrap_or(1).max(1));
+        let most = most.saturating_sub(count_ending(pool, machines));
+        // While no replacement could be created, one that is drained or off may be used again.
+        let at_least = if is_blocked { size(allowed) } else { 0 };
+        let mut gone = drained(pool, machines, at_least);
+        gone.truncate(most);
+        let turn = in_turn(pool, machines, most - gone.len());
+        if !is_blocked {
+            gone.extend(off(pool, machines));
+        }
+        if turn.is_empty() && gone.is_empty() {
             return Self::default();
         }
-        let is_in_turn =
-            |one: &Observed<'_>| turn.iter().any(|(_, other)| other.index == one.index);
+        let is_in_turn = |one: &Observed<'_>| {
+            turn.iter().chain(&gone).any(|(_, other)| other.index == one.index)
+        };
         let (ready, coming): (Vec<&Observed<'_>>, Vec<_>) = machines
             .iter()
             .filter(|one| one.is_usable(pool) && one.is_running() && !is_in_turn(one))
             .partition(|one| is_ready(one));
         let running = machines.iter().filter(|one| one.is_running()).count();
-        let has_room = running < size(pool.max_machines);
+        let has_room = has_room && running < size(pool.max_machines);
         // Without room a machine leaves first, unless no replacement could be created.
-        let stays_first = has_room
-            || !coming.is_empty()
-            || blockers.back_off.is_some()
-            || blockers.paused.is_some();
+        let stays_first = has_room || !coming.is_empty() || is_blocked;
         let wanted = if stays_first { size(allowed).saturating_sub(ready.len()) } else { 0 };
         let (leaving, in_use) = turn.split_at(turn.len().saturating_sub(wanted));
         Self {
             in_use: in_use.to_vec(),
-            leaving: leaving.iter().map(|(why, one)| (one.index, *why)).collect(),
+            leaving: leaving.iter().chain(&gone).map(|(why, one)| (one.index, *why)).collect(),
         }
     }
 }
 
-/// The outdated machines that may be on their way at once: those that already leave, then those that must, the oldest
+/// How many outdated machines are being drained or ended.
+fn count_ending(pool: &PoolPolicy, machines: &[&Observed<'_>]) -> usize {
+    let ending = machines.iter().filter(|one| {
+        let is_ending = one.is_ending() || one.operation() == Some(Operation::Drain);
+        is_ending && outdated(one, pool).is_some()
+    });
+    ending.count()
+}
+
+/// Up to `most` outdated machines that are replaced now: those that already leave, then those that must, the oldest
 /// first.
 fn in_turn<'a>(
     pool: &PoolPolicy,
     machines: &[&'a Observed<'a>],
+    most: usize,
 ) -> Vec<(Outdated, &'a Observed<'a>)> {
-    let most = size(pool.rotation.max_unavailable.unwrap_or(1).max(1));
-    let ending = machines.iter().filter(|one| one.is_ending() && outdated(one, pool).is_some());
-    let most = most.saturating_sub(ending.count());
-    let mut turn: Vec<_> = machines
-        .iter()
-        .filter(|one| one.is_usable(pool) && one.ordered_to_stay().is_none())
-        .filter(|one| is_ready(one) || one.machine.state == MachineState::Stopped)
-        .filter_map(|one| Some((outdated(one, pool)?, *one)))
+    let mut turn: Vec<_> = replaceable(pool, machines)
+        .filter(|(_, one)| is_ready(one))
         .filter(|(outdated, one)| outdated.is_strict() || one.jobs() == 0)
         .collect();
     turn.sort_by_key(|(outdated, one)| {
@@ -120,6 +135,44 @@ fn in_turn<'a>(
     });
     turn.truncate(most);
     turn
+}
+
+/// The outdated machines that were drained to be replaced: they keep their turn, as long as `at_least` others run.
+fn drained<'a>(
+    pool: &PoolPolicy,
+    machines: &[&'a Observed<'a>],
+    at_least: usize,
+) -> Vec<(Outdated, &'a Observed<'a>)> {
+    let mut drained: Vec<_> = replaceable(pool, machines)
+        .filter(|(_, one)| {
+            let memory = &one.machine.memory;
+            one.is_running() && memory.leaving.is_some() && memory.ready_since.is_none()
+        })
+        .collect();
+    let running = machines.iter().filter(|one| one.is_usable(pool) && one.is_running());
+    let others = running.count().saturating_sub(drained.len());
+    let used_again = at_least.saturating_sub(others);
+    drained.truncate(drained.len().saturating_sub(used_again));
+    drained
+}
+
+/// The outdated machines that are off.
+fn off<'a>(
+    pool: &PoolPolicy,
+    machines: &[&'a Observed<'a>],
+) -> impl Iterator<Item = (Outdated, &'a Observed<'a>)> {
+    replaceable(pool, machines)
+        .filter(|(_, one)| one.machine.state == MachineState::Stopped && !one.is_running())
+}
+
+/// The outdated machines that nothing else keeps or ends.
+fn replaceable<'a>(
+    pool: &PoolPolicy,
+    machines: &[&'a Observed<'a>],
+) -> impl Iterator<Item = (Outdated, &'a Observed<'a>)> {
+    let usable = machines.iter().filter(|one| one.is_usable(pool));
+    let free = usable.filter(|one| one.ordered_to_stay().is_none());
+    free.filter_map(|one| Some((outdated(one, pool)?, *one)))
 }
 
 fn is_ready(observed: &Observed<'_>) -> bool {

@@ -150,7 +150,11 @@ impl Record {
         // Every name is kept from its first report on: after a rename the queue runner may still know the previous one.
         let host_name = machine.host_name.clone();
         memory.published.extend(host_name.map(|host| Endpoint { host, port: None }));
-        self.machine = Machine { memory, ..machine };
+        // A machine that has failed or is off is no longer charged; what was paid in advance stays paid.
+        let paid_until = self.machine.next_charge_at;
+        let is_paid = memory.paid.is_some() && !machine.state.is_live();
+        let next_charge_at = machine.next_charge_at.or(paid_until.filter(|_| is_paid));
+        self.machine = Machine { memory, next_charge_at, ..machine };
     }
 
     /// It can build now. Returns a history entry if it was not ready before.

@@ -88,9 +88,9 @@ fn no_builds_begin_again_because_a_question_failed() {
     ];
     for (what, mut farm, gets_builds) in cases {
         let machine_type = MachineType::new(TYPE);
-        farm.snapshot.unlisted.insert(machine_type.clone(), "no answer".to_owned());
+        farm.snapshot.unlistable.insert(machine_type.clone(), "no answer".to_owned());
         assert_eq!(farm.plan().publish.len(), usize::from(gets_builds), "{what}, not listed");
-        farm.snapshot.unlisted.clear();
+        farm.snapshot.unlistable.clear();
         farm.snapshot.queue = QueueStatus::Unavailable("no answer".to_owned());
         assert_eq!(farm.plan().publish.len(), usize::from(gets_builds), "{what}, no status");
     }
