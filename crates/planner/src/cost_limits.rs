@@ -121,7 +121,7 @@ impl<'a> Limits<'a> {
 
     /// Whether one more machine of a type could begin, beyond `minMachines`.
     pub(crate) fn have_room(&self, machine_type: &MachineType) -> bool {
-        let price = self.price_of(machine_type);
+        let price = self.price_of_type(machine_type);
         !self.is_full(machine_type, false)
             && self.check(machine_type, |account| account.running.plus(price)).is_ok()
     }
@@ -153,7 +153,7 @@ impl<'a> Limits<'a> {
         if self.is_full(machine_type, is_within_min) {
             return Err(TOO_MANY_MACHINES);
         }
-        let price = self.price_of(machine_type);
+        let price = self.price_of_type(machine_type);
         if !is_within_min {
             self.check(machine_type, |account| account.running.plus(price))?;
         }
@@ -237,10 +237,12 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// Whether a machine may cost money now: it runs, or it was requested and the answer was lost, so that it may exist.
+/// Whether a machine may cost money now: it runs, or its request or start got no answer, so that it may run.
 pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
     let memory = &observed.machine.memory;
-    let may_be_there = observed.machine.state == MachineState::Requested && memory.paid.is_some();
+    let may_be_there =
+        matches!(observed.machine.state, MachineState::Requested | MachineState::Stopped)
+            && memory.paid.is_some();
     memory.destroyed_at.is_none() && (observed.is_running() || may_be_there)
 }
 

@@ -75,7 +75,13 @@ impl<'a> Rotation<'a> {
         blockers: &Blockers<'_>,
         has_room: bool,
     ) -> Self {
-        let is_blocked = blockers.back_off.is_some() || blockers.paused.is_some();
+        let running = machines.iter().filter(|one| one.is_running()).count();
+        let has_room = has_room && running < size(pool.max_machines);
+        // After a back-off one creation is tried: without room for it, an outdated machine goes first.
+        let is_backed_off = blockers.back_off.is_some_and(|back_off| {
+            has_room || machines.iter().any(|one| one.now < back_off.until)
+        });
+        let is_blocked = is_backed_off || blockers.paused.is_some();
         let most = size(pool.rotation.max_unavailable.unwrap_or(1).max(1));
         let most = most.saturating_sub(count_ending(pool, machines));
         // While no replacement could be created, one that is drained or off may be used again.
@@ -96,14 +102,13 @@ impl<'a> Rotation<'a> {
             .iter()
             .filter(|one| one.is_usable(pool) && one.is_running() && !is_in_turn(one))
             .partition(|one| is_ready(one));
-        let running = machines.iter().filter(|one| one.is_running()).count();
-        let has_room = has_room && running < size(pool.max_machines);
         // Without room a machine leaves first, unless no replacement could be created.
         let stays_first = has_room || !coming.is_empty() || is_blocked;
         let wanted = if stays_first { size(allowed).saturating_sub(ready.len()) } else { 0 };
         let (leaving, in_use) = turn.split_at(turn.len().saturating_sub(wanted));
         Self {
-            in_use: in_use.to_vec(),
+            // The first to leave come last: where a limit allows only some of them, those that already leave still do.
+            in_use: in_use.iter().rev().copied().collect(),
             leaving: leaving.iter().chain(&gone).map(|(why, one)| (one.index, *why)).collect(),
         }
     }

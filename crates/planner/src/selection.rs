@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
+use crate::cost_limits::may_cost;
 use crate::memory::Operation;
 use crate::names::{MachineName, Tag};
 use crate::observed::Observed;
@@ -51,9 +52,9 @@ pub(crate) fn select<'a>(
     let (usable, unusable): (Vec<&Observed<'_>>, Vec<_>) =
         machines.iter().partition(|machine| machine.is_usable(pool) && !rotation.includes(machine));
     // A machine being released makes room for another only when it is gone: until then it counts.
-    let going = count(unusable.iter().filter(|machine| machine.is_running()));
+    let going = count(unusable.iter().filter(|machine| may_run(machine)));
     let allowed = allowed.min(pool.max_machines.saturating_sub(going));
-    let running = count(machines.iter().filter(|machine| machine.is_running()));
+    let running = count(machines.iter().filter(|machine| may_run(machine)));
     let starts = pool.max_machines.saturating_sub(running);
     let mut usable = usable;
     usable.sort_by_key(|machine| preference(machine));
@@ -69,6 +70,11 @@ pub(crate) fn select<'a>(
         .map(|reason| Deferred { machines: missing - create, reason });
     chosen.extend(rotation.in_use.iter().map(|(_, observed)| *observed));
     Selection { chosen, starts, create, deferred }
+}
+
+/// Whether it runs, or may run: its creation has an unknown outcome.
+fn may_run(observed: &Observed<'_>) -> bool {
+    observed.is_running() || may_cost(observed)
 }
 
 /// How many machines may be created now, and what the next one waits for.

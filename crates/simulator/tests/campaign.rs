@@ -39,12 +39,12 @@ fn a_thousand_seeds_break_no_rule() {
     assert!(created > 10_000, "{created}");
 }
 
-/// The first of two hundred seeds that finds a planted bug; the seed alone reproduces it.
+/// The first of a thousand seeds that finds a planted bug; the seed alone reproduces it.
 #[track_caller]
 fn expect_bug_found(planted: Planted, rule: Rule) {
     let breaks = |trial: &Trial| trial.violations.iter().any(|violation| violation.rule == rule);
-    let found = (0..200).step_by(20).flat_map(|n| trials(n..n + 20, planted)).find(breaks);
-    let found = found.expect("one of two hundred seeds finds it");
+    let found = (0..1000).step_by(20).flat_map(|n| trials(n..n + 20, planted)).find(breaks);
+    let found = found.expect("one of a thousand seeds finds it");
     let reported = found.to_string();
     assert!(reported.contains(&format!("sim campaign --seed {}", found.knobs.seed)), "{reported}");
     let again = trial_with(Seed(found.knobs.seed), planted);
@@ -361,7 +361,7 @@ fn a_planner_that_knows_no_limits_is_found() {
         };
         planner::plan(&policy, snapshot)
     }
-    expect_found(spends, Rule::FarmLimits);
+    expect_found(spends, Rule::Limits);
 }
 
 /// A type with `minMachines` has no limit on its cost.
@@ -381,7 +381,7 @@ fn a_planner_that_exempts_types_with_min_machines_is_found() {
         }
         planner::plan(&policy, &snapshot)
     }
-    expect_found(exempts, Rule::FarmLimits);
+    expect_found(exempts, Rule::Limits);
 }
 
 /// A machine being created does not count against the farm's `maxMachines`.
@@ -396,5 +396,5 @@ fn a_planner_that_counts_only_what_runs_is_found() {
         let max_machines = policy.max_machines.map(|most| most + more);
         planner::plan(&Policy { max_machines, ..policy.clone() }, snapshot)
     }
-    expect_found(overlooks, Rule::FarmLimits);
+    expect_found(overlooks, Rule::Limits);
 }

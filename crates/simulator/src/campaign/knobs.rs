@@ -1,15 +1,14 @@
 //! What is drawn from a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use planner::{
-    DemandKey, Feature, IdleAction, IdleTimeout, MachineType, Money, Policy, PoolPolicy, Seconds,
-    System, Tag,
-};
+use planner::{DemandKey, Feature, MachineType, Policy, PoolPolicy, System, Tag, Timestamp};
 use serde::Serialize;
 
+use super::policies::{
+    draw_limits, draw_numbers, draw_policies, draw_prices, draw_schedule, lift_limits,
+};
 use crate::cloud::{BillingModel, MachineModel, Spot, Tariff};
 use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
 use crate::queue_runner::Settings;
@@ -19,6 +18,9 @@ use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, No
 
 /// Worst case: one machine of half the usual speed does all work, loses it, and does it again.
 const TIMES_THE_WORK: u64 = 4;
+
+/// Days from the beginning of 2024 to that of later months.
+const FIRST_DAYS: [u64; 5] = [31, 60, 91, 182, 335];
 
 /// Time between two cancellations of builds.
 const CANCELLATION_INTERVAL: Millis = Millis::from_minutes(10);
@@ -31,6 +33,8 @@ const CANCELLATION_OFFSET: Millis = Millis::from_seconds(17);
 pub struct Knobs {
     /// The seed.
     pub seed: u64,
+    /// Virtual time zero.
+    pub begin: Timestamp,
     /// The policy.
     pub policy: Policy,
     /// The environment, including its faults.
@@ -57,15 +61,23 @@ impl Knobs {
         let mut rng = seed.stream(Purpose::Knobs, 0);
         let mut policy = draw_policy(&mut rng);
         let mut farm = draw_farm(&mut rng, &policy);
-        draw_limits(&mut seed.stream(Purpose::Knobs, 2), &mut policy);
+        let mut policies = seed.stream(Purpose::Knobs, 2);
+        draw_prices(&mut policies, &mut policy, &mut farm);
+        draw_policies(&mut policies, &mut policy);
+        draw_limits(&mut policies, &mut policy, &farm);
         let mut clocks = seed.stream(Purpose::Knobs, 3);
         farm.faults.clock_steps = rare_chance(&mut clocks, 300_000);
         let mut more = seed.stream(Purpose::Knobs, 4);
         draw_answer_faults(&mut more, &mut farm.faults);
-        let changes = draw_changes(&mut more, farm.faults.until, &policy);
+        let mut changes = draw_changes(&mut more, &farm, &policy);
+        if changes.is_empty() {
+            changes = draw_schedule(&mut policies, farm.faults.until, &policy);
+        }
+        lift_limits(&mut policies, farm.faults.until, &policy, &mut changes);
         draw_rooms(&mut seed.stream(Purpose::Knobs, 5), &policy, &mut farm);
         Self {
             seed: seed.0,
+            begin: draw_begin(&mut policies),
             policy,
             farm,
             changes,
@@ -184,40 +196,24 @@ fn draw_policy(rng: &mut Random) -> Policy {
 }
 
 fn draw_pool(rng: &mut Random, systems: Vec<System>, mandatory: BTreeSet<Feature>) -> PoolPolicy {
-    let mut small = |most: u64| u32::try_from(rng.below(most + 1)).unwrap_or(0);
-    let max_machines = 1 + small(7);
     let mut pool = PoolPolicy::new(systems);
-    pool.min_machines = small(2).min(max_machines);
-    pool.max_machines = max_machines;
-    pool.runnables_per_machine = NonZeroU32::MIN.saturating_add(small(12));
-    pool.max_creating = 1 + small(4);
-    pool.idle_timeout = IdleTimeout::After(Seconds(u64::from(small(3)) * 600));
-    pool.max_jobs = 1 + small(3);
-    pool.speed_factor.thousandths = 500 * (1 + small(3));
-    pool.idle_action = if small(1) == 0 { IdleAction::Stop } else { IdleAction::Destroy };
+    draw_numbers(rng, &mut pool);
     pool.mandatory_features = mandatory;
-    if small(1) == 0 {
+    if rng.chance(500_000) {
         pool.supported_features.insert(Feature::new("benchmark"));
     }
     pool
 }
 
-/// Limits of the farm, set in some cases, and larger than `minMachines` plus one machine; otherwise the farm may never
-/// come to rest.
-fn draw_limits(rng: &mut Random, policy: &mut Policy) {
-    let price = Money(100_000);
-    let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
-    let most: u32 = policy.pools.values().map(|pool| pool.max_machines).sum();
-    for pool in policy.pools.values_mut() {
-        pool.dollars_per_hour = Some(price);
+/// In half of the cases, some hours before the end of a month; otherwise at any hour of a day.
+fn draw_begin(rng: &mut Random) -> Timestamp {
+    let Timestamp(year) = Farm::EPOCH.0;
+    if rng.chance(500_000) {
+        return Timestamp(year + rng.below(Millis::from_hours(24).whole_seconds()));
     }
-    let mut some = || {
-        let number = u64::from(least) + 1 + rng.below(u64::from(most));
-        rng.chance(300_000).then_some(number)
-    };
-    policy.max_machines = some().and_then(|number| u32::try_from(number).ok());
-    policy.cost_limits.hourly = some().map(|number| price.times(number));
-    policy.cost_limits.daily = some().map(|number| price.times(24 * number));
+    let days = rng.pick(&FIRST_DAYS).copied().unwrap_or(0) * 24;
+    let hours = days.saturating_sub(rng.below(30));
+    Timestamp(year + Millis::from_hours(hours).whole_seconds())
 }
 
 fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
@@ -298,27 +294,25 @@ fn draw_answer_faults(rng: &mut Random, faults: &mut Faults) {
 
 /// In a third of the cases the configuration changes twice: a machine type may be gone for a while, and is there again in
 /// the end.
-fn draw_changes(rng: &mut Random, until: Millis, policy: &Policy) -> Vec<(Millis, Policy)> {
+fn draw_changes(rng: &mut Random, farm: &Farm, policy: &Policy) -> Vec<(Millis, Policy)> {
+    let until = farm.faults.until;
     let mut times = [rng.below(until.0), rng.below(until.0)];
     times.sort_unstable();
-    let mut first = another(policy, rng);
+    let mut first = another(policy, farm, rng);
     if first.pools.len() > 1 && rng.chance(500_000) {
         first.pools.pop_last();
     }
-    let last = another(policy, rng);
+    let last = another(policy, farm, rng);
     let changes = times.map(Millis).into_iter().zip([first, last]).collect();
     if rng.chance(333_333) { changes } else { Vec::new() }
 }
 
 /// The same machine types with other numbers. What they build stays the same: steps are drawn by it.
-fn another(policy: &Policy, rng: &mut Random) -> Policy {
+fn another(policy: &Policy, farm: &Farm, rng: &mut Random) -> Policy {
     let mut another = policy.clone();
-    for pool in another.pools.values_mut() {
-        let (systems, mandatory) = (pool.systems.clone(), pool.mandatory_features.clone());
-        let supported_features = std::mem::take(&mut pool.supported_features);
-        *pool = PoolPolicy { supported_features, ..draw_pool(rng, systems, mandatory) };
-    }
-    draw_limits(rng, &mut another);
+    another.pools.values_mut().for_each(|pool| draw_numbers(rng, pool));
+    draw_policies(rng, &mut another);
+    draw_limits(rng, &mut another, farm);
     another
 }
 

@@ -1,6 +1,7 @@
 //! The fault campaign: farms, work and faults are drawn from one seed, and all rules are checked throughout.
 
 mod knobs;
+mod policies;
 mod shrink;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 use reconciler::Planner;
 
 use crate::engine::{Millis, Seed};
+use crate::queue_runner::Epoch;
 use crate::simulation::Simulation;
 use crate::world::{Planted, Rule, SimWorld, Violation};
 pub use knobs::Knobs;
@@ -45,13 +47,14 @@ pub fn trial_with(seed: Seed, planted: Planted) -> Trial {
 /// Runs the trial of `knobs` with a planted bug.
 pub fn run(knobs: Knobs, planted: Planted) -> Trial {
     let mut simulation = Simulation::new(knobs.setup()).with(planted);
+    simulation.world_mut().begin_at(Epoch(knobs.begin));
     for (at, policy) in &knobs.changes {
         simulation.world_mut().reconfigure_at(*at, policy.clone());
     }
     let trouble_ends = knobs.farm.faults.until;
     simulation.advance(trouble_ends);
     let limit = trouble_ends.max(knobs.submitted_within) + REST_WITHIN + knobs.longest_work();
-    if !simulation.run_until_with(limit, SimWorld::check_idle_machines) {
+    if !simulation.run_until_with(limit, SimWorld::check_machines) {
         let plan = simulation.world().reconciler().map(|it| it.plan().to_string());
         let plan = plan.unwrap_or_default();
         let what = format!("still waits for: {}\n{plan}", simulation.what_it_waits_for());

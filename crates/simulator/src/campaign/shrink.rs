@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use planner::{CostLimits, IdleTimeout, Policy, PoolPolicy, RotationPolicy, Seconds};
 use serde_json::{Map, Value};
 
 use super::{Knobs, Trial, run};
-use crate::world::{Faults, Planted, Rule};
+use crate::world::{Farm, Faults, Planted, Rule};
 
 /// Maximum number of trials per seed.
 const MOST_TRIALS: u32 = 2000;
@@ -31,6 +32,24 @@ pub fn shrink(knobs: Knobs, planted: Planted) -> Option<Shrunk> {
     // Something that could not be removed at first may be removable later.
     while shrinking.remove_settings() | shrinking.remove_steps() {}
     Some(shrinking.shrunk)
+}
+
+/// Simpler policies.
+const SIMPLER: [fn(&mut Policy); 10] = [
+    |policy| policy.max_machines = None,
+    |policy| policy.cost_limits = CostLimits::default(),
+    |policy| each_pool(policy, |pool| pool.cost_limits = CostLimits::default()),
+    |policy| each_pool(policy, |pool| pool.rotation = RotationPolicy::default()),
+    |policy| each_pool(policy, |pool| pool.fallback = Some(Vec::new())),
+    |policy| each_pool(policy, |pool| pool.target_wait = None),
+    |policy| each_pool(policy, |pool| pool.idle_timeout = IdleTimeout::default()),
+    |policy| each_pool(policy, |pool| pool.keep_last = Seconds(0)),
+    |policy| each_pool(policy, |pool| pool.creates_per_5_minutes = None),
+    |policy| each_pool(policy, |pool| pool.min_machines = 0),
+];
+
+fn each_pool(policy: &mut Policy, change: fn(&mut PoolPolicy)) {
+    policy.pools.values_mut().for_each(change);
 }
 
 struct Shrinking {
@@ -88,15 +107,20 @@ impl Shrinking {
                 }
             });
         }
-        let changes: [fn(&mut Knobs); 5] = [
+        let changes: [fn(&mut Knobs); 4] = [
+            |knobs| knobs.begin = Farm::EPOCH.0,
             |knobs| knobs.farm.machines.values_mut().for_each(|model| model.room = None),
-            |knobs| knobs.policy.max_machines = None,
-            |knobs| knobs.policy.cost_limits = planner::CostLimits::default(),
             |knobs| knobs.canceled = 0,
             |knobs| knobs.dependencies = 0,
         ];
         for change in changes {
             has_removed |= self.try_change(change);
+        }
+        for change in SIMPLER {
+            has_removed |= self.try_change(|knobs| {
+                change(&mut knobs.policy);
+                knobs.changes.iter_mut().for_each(|(_, policy)| change(policy));
+            });
         }
         has_removed
     }

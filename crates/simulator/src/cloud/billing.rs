@@ -184,6 +184,15 @@ impl Tariff {
         }
     }
 
+    /// When the time ends that is paid for a machine that runs from `start` to `end`, without a minimum charge.
+    pub fn paid_until(&self, start: Millis, end: Millis) -> Millis {
+        let hours = end.since(start).0.div_ceil(HOUR.0).max(1);
+        match self.billing {
+            BillingModel::PerSecond { minimum_seconds: _ } => end,
+            BillingModel::PerStartedHour => start + Millis::from_hours(hours),
+        }
+    }
+
     /// The cost of being stopped from `start` to `end`, billed by the second.
     pub fn stopped(&self, start: Millis, end: Millis) -> Cost {
         Cost::of(self.stopped_micro_dollars_per_hour, end.since(start).0.div_ceil(1000))

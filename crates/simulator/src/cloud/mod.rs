@@ -24,6 +24,26 @@ const ADDRESS_QUARANTINE: Millis = Millis::from_minutes(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MachineId(u32);
 
+/// A machine ran from `start` to `end`, and was paid `ahead` of its end.
+#[derive(Clone, Copy, Debug)]
+struct PaidTime {
+    start: Millis,
+    end: Millis,
+    ahead: Millis,
+}
+
+impl PaidTime {
+    fn new(model: &MachineModel, start: Millis, end: Millis) -> Self {
+        Self { start, end, ahead: model.tariff.paid_until(start, end).since(end) }
+    }
+
+    fn between(self, from: Millis, to: Millis) -> Millis {
+        let ran = self.end.min(to).since(self.start.max(from));
+        let is_last_period = from <= self.end && self.end < to;
+        if is_last_period { ran + self.ahead } else { ran }
+    }
+}
+
 /// All machines, including destroyed ones.
 #[derive(Clone, Debug)]
 pub struct Cloud {
@@ -36,6 +56,8 @@ pub struct Cloud {
     hosts_used: u32,
     hosts_free: VecDeque<(Millis, Host)>,
     usage: BTreeMap<MachineType, Usage>,
+    /// Past times of machines that were paid.
+    paid: Vec<(MachineType, PaidTime)>,
 }
 
 impl Cloud {
@@ -50,6 +72,7 @@ impl Cloud {
             hosts_used: 0,
             hosts_free: VecDeque::new(),
             usage: BTreeMap::new(),
+            paid: Vec::new(),
         }
     }
 
@@ -77,7 +100,14 @@ impl Cloud {
     pub fn set_lifecycle(&mut self, id: MachineId, lifecycle: Lifecycle, now: Millis) {
         let machine = &mut self.machines[id.0 as usize];
         let usage = self.usage.entry(machine.kind.clone()).or_default();
+        let paid_since = machine.paid_since();
         machine.enter(lifecycle, now, usage);
+        if let Some(since) = paid_since.filter(|_| machine.paid_since().is_none()) {
+            self.paid.push((
+                machine.kind.clone(),
+                PaidTime { start: since, end: now, ahead: Millis::ZERO },
+            ));
+        }
         if lifecycle == Lifecycle::Gone {
             let (name, host) = (machine.name.clone(), machine.host);
             if self.by_name.get(&name) == Some(&id) {
@@ -165,6 +195,22 @@ impl Cloud {
             machine.clone().settle(now, entry);
         }
         usage
+    }
+
+    /// For how long machines of a type were paid between `from` and `to`, as of `now`. Time that is paid in advance counts for
+    /// machines that run: what a machine that soon ended had paid in advance may never be known.
+    pub fn paid_between(
+        &self,
+        kind: &MachineType,
+        (from, to): (Millis, Millis),
+        now: Millis,
+    ) -> Millis {
+        let past = self.paid.iter().filter(|(other, _)| other == kind).map(|(_, paid)| *paid);
+        let current = self.existing().filter(|(_, machine)| machine.kind == *kind);
+        let current = current.filter_map(|(_, machine)| {
+            Some(PaidTime::new(&machine.model, machine.paid_since()?, now))
+        });
+        Millis(past.chain(current).map(|paid| paid.between(from, to).0).sum())
     }
 
     /// The machine as its provider describes it.

@@ -35,8 +35,10 @@ pub enum Rule {
     BackOff,
     /// No machine is created or started for which its host has no room, as far as listings can show it.
     HostRoom,
-    /// `maxMachines` of the farm, `maxHourlyCost`, `maxDailyCost`.
-    FarmLimits,
+    /// `maxMachines` of the farm; `maxHourlyCost`, `maxDailyCost` and `maxMonthlyCost` of the farm and of a type.
+    Limits,
+    /// `minMachines` exist, whatever the limits.
+    MinMachines,
     /// A machine is published only once it is ready.
     PublishOnlyReady,
     /// At most one operation per machine.
@@ -150,7 +152,8 @@ impl fmt::Display for Rule {
             Self::MaxCreating => "maxCreating",
             Self::BackOff => "wait after a creation that failed",
             Self::HostRoom => "keep to the room of hosts",
-            Self::FarmLimits => "limits of the farm",
+            Self::Limits => "limits",
+            Self::MinMachines => "minMachines",
             Self::PublishOnlyReady => "publish only ready machines",
             Self::OneOperationAtATime => "one operation at a time",
             Self::PublishOnlyKnown => "publish only machines that exist",

@@ -15,15 +15,33 @@ const CLOCK_INTERVAL: Millis = Millis::from_minutes(5);
 const MOST_SECONDS: u64 = 3600;
 
 /// The errors of the clocks, in seconds: positive if ahead.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Clocks {
+    /// Virtual time zero.
+    begin: Epoch,
     provisioner: i64,
     queue_runner: i64,
     /// Whether the provisioner's was ever set.
     pub(super) was_set: bool,
 }
 
+impl Default for Clocks {
+    fn default() -> Self {
+        Self { begin: Farm::EPOCH, provisioner: 0, queue_runner: 0, was_set: false }
+    }
+}
+
 impl SimWorld {
+    /// Virtual time zero is `begin`: to be called before anything happens.
+    pub fn begin_at(&mut self, begin: Epoch) {
+        self.clocks.begin = begin;
+    }
+
+    /// Virtual time zero.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.clocks.begin
+    }
+
     /// The time by the provisioner's clock.
     pub(super) fn timestamp(&self) -> Timestamp {
         self.provisioner_epoch().at(self.now())
@@ -31,12 +49,12 @@ impl SimWorld {
 
     /// The time by the queue runner's clock.
     pub(super) fn queue_runner_time(&self) -> Timestamp {
-        Farm::EPOCH.at(self.now()).shifted(self.clocks.queue_runner)
+        self.epoch().at(self.now()).shifted(self.clocks.queue_runner)
     }
 
     /// Virtual time zero by the provisioner's clock.
     pub(super) fn provisioner_epoch(&self) -> Epoch {
-        Epoch(Farm::EPOCH.0.shifted(self.clocks.provisioner))
+        Epoch(self.epoch().0.shifted(self.clocks.provisioner))
     }
 
     pub(super) fn expect_clock_steps(&mut self) {

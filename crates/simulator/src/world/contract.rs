@@ -8,9 +8,9 @@ use planner::{
 };
 use reconciler::{Listing, ProviderId, Published};
 
+use super::SimWorld;
 use super::checker::{LogEntry, Rule};
 use super::provisioner::provider_of;
-use super::{Farm, SimWorld};
 use crate::queue_runner::{Host, Offer};
 
 /// Machines of others, with the tag that the provider reports.
@@ -50,7 +50,7 @@ impl SimWorld {
             machine.visible_from <= now && provider_of(&machine.kind) == *provider
         });
         let mut machines: Vec<_> =
-            visible.map(|(id, _)| self.cloud.describe(id, now, Farm::EPOCH)).collect();
+            visible.map(|(id, _)| self.cloud.describe(id, now, self.epoch())).collect();
         let addresses = machines.iter().filter_map(|machine| machine.address.as_ref());
         self.provisioner.hosts.extend(addresses.filter_map(Host::at));
         self.make_listing_wrong(provider, &mut machines);

@@ -107,7 +107,7 @@ impl Default for Limits {
 }
 
 impl Farm {
-    /// Virtual time zero: midnight of Monday 2024-01-01, UTC, so that weekly patterns begin with a week.
+    /// Virtual time zero by default: midnight of Monday 2024-01-01, UTC, so that weekly patterns begin with a week.
     pub const EPOCH: Epoch = Epoch(Timestamp(1_704_067_200));
 
     /// Whether nothing in it is random: the same work has the same result with every seed.

@@ -10,13 +10,13 @@ mod farm;
 mod faults;
 mod incident;
 mod lifecycle;
+mod limit_rules;
 mod original;
 mod planted;
 mod probe;
 mod provider;
 mod provisioner;
 mod rules;
-mod spending_rules;
 mod stored;
 mod tasks;
 
@@ -41,7 +41,6 @@ pub use planted::Planted;
 use probe::Probe;
 pub use probe::Provisioning;
 use provisioner::Provisioner;
-use spending_rules::DayBegin;
 use stored::StoredAnswer;
 use tasks::Tasks;
 
@@ -85,8 +84,8 @@ pub struct SimWorld {
     serial: u32,
     checker: Checker,
     probe: Probe,
-    /// For the limit on the farm's daily cost.
-    day_begin: DayBegin,
+    /// Since when types have had fewer machines than `minMachines`.
+    too_few_since: BTreeMap<MachineType, Millis>,
     /// Configurations that will be loaded.
     next_policies: VecDeque<Policy>,
 }
@@ -123,7 +122,7 @@ impl SimWorld {
             serial: 0,
             checker: Checker::default(),
             probe: Probe::new(&policy, &workload),
-            day_begin: DayBegin::default(),
+            too_few_since: BTreeMap::new(),
             next_policies: VecDeque::new(),
             policy,
             limits,

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, VecDeque};
 use planner::{Machine, MachineName, MachineState, MachineType, Operation, Seconds};
 use reconciler::{Event as LoopEvent, OperationId, Task};
 
+use super::SimWorld;
 use super::event::Event;
 use super::probe::offer;
 use super::provisioner::provider_of;
-use super::{Farm, SimWorld};
 use crate::cloud::Lifecycle;
 use crate::comparators::Comparator;
 use crate::comparators::original::{Cycle, count_hours, cycle};
@@ -60,15 +60,15 @@ impl SimWorld {
         let status = self.queue_status();
         let machines = self.cloud.existing();
         let mut machines: Vec<_> =
-            machines.map(|(id, _)| self.cloud.describe(id, now, Farm::EPOCH)).collect();
+            machines.map(|(id, _)| self.cloud.describe(id, now, self.epoch())).collect();
         if self.original.as_ref().is_some_and(|original| original.counts_hours) {
-            let now = Farm::EPOCH.at(now);
+            let now = self.epoch().at(now);
             for machine in &mut machines {
                 count_hours(machine, now);
             }
         }
         let Cycle { create, deploy, unusable, release } =
-            cycle(&self.policy, &status, &machines, Farm::EPOCH.at(now));
+            cycle(&self.policy, &status, &machines, self.epoch().at(now));
         let create = create.into_iter().map(|(name, kind)| Work::Create(name, kind));
         let deploy = deploy.into_iter().map(Work::Bring);
         let release = release.into_iter().map(|(name, how)| Work::Release(name, how));
@@ -148,7 +148,7 @@ impl SimWorld {
 
     fn described(&self, name: &MachineName) -> Option<Machine> {
         let id = self.cloud.find(name)?;
-        Some(self.cloud.describe(id, self.now(), Farm::EPOCH))
+        Some(self.cloud.describe(id, self.now(), self.epoch()))
     }
 
     /// Writes the machines file: deployed machines that are not left out.

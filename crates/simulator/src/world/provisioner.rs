@@ -435,7 +435,6 @@ impl SimWorld {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::AskQueue(question) => {
-                self.note_day();
                 let asked = Asked { moment: self.provisioner.next_moment(), at: self.now() };
                 self.provisioner.asked.insert(question.0, asked);
                 let status = self.queue_status();

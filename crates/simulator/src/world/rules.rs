@@ -36,10 +36,14 @@ impl SimWorld {
         let Some(run) = self.tasks.get(&task) else { return };
         let (operation, machine) = (run.operation, run.machine.clone());
         match operation {
-            Operation::Create => self.check_create(&machine),
+            Operation::Create => {
+                self.check_create(&machine);
+                self.check_limits(&machine);
+            }
+            Operation::Start => self.check_limits(&machine),
             Operation::Drain if self.farm.is_rest() => self.check_drain(&machine),
             Operation::Stop | Operation::Destroy => self.check_release(&machine, operation),
-            Operation::Drain | Operation::Start | Operation::Deploy | Operation::KeepAlive => {}
+            Operation::Drain | Operation::Deploy | Operation::KeepAlive => {}
         }
         self.check_one_at_a_time(task, &machine);
         let now = self.now();
@@ -48,10 +52,16 @@ impl SimWorld {
         });
     }
 
+    /// What must be true of the machines that exist, whatever the provisioner does. Only for our own planner: comparators
+    /// keep idle machines on purpose.
+    pub(crate) fn check_machines(&mut self) {
+        self.check_idle_machines();
+        self.check_min_machines();
+    }
+
     /// Idle machines that nothing keeps are released within the longest idle timeout, the queue runner's warm-up, a paid
-    /// hour, the time limits of a release, and some polls. Faults must be over. Only for our own planner:
-    /// comparators keep idle machines on purpose.
-    pub(crate) fn check_idle_machines(&mut self) {
+    /// hour, the time limits of a release, and some polls. Faults must be over.
+    fn check_idle_machines(&mut self) {
         let now = self.now();
         if self.in_trouble() || !self.queue_runner_is_up {
             return;
@@ -135,7 +145,6 @@ impl SimWorld {
 
     fn check_create(&mut self, machine: &Machine) {
         self.check_back_off(machine);
-        self.check_farm_limits(machine);
         let now = self.now();
         let (name, kind) = (&machine.name, &machine.machine_type);
         let recorded = self.provisioner.records().iter().any(|record| record.machine.name == *name);

@@ -156,7 +156,7 @@ impl SimWorld {
         let mut machine = run.machine;
         if let Some(id) = self.find(&machine) {
             self.provisioner.hosts.insert(self.cloud.get(id).host);
-            machine = self.cloud.describe(id, now, Farm::EPOCH);
+            machine = self.cloud.describe(id, now, self.epoch());
         }
         self.end_operation(
             id,
