@@ -12,6 +12,7 @@ use crate::time::{Seconds, Timestamp};
 /// The memory of one machine. A machine that was just found has the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one machine")]
 pub struct Memory {
     /// Since when we know it: when it was requested, or first listed.
     #[serde(skip_serializing_if = "Option::is_none")]
