@@ -39,12 +39,12 @@ fn a_thousand_seeds_break_no_rule() {
     assert!(created > 10_000, "{created}");
 }
 
-/// The first of a thousand seeds that finds a planted bug; the seed alone reproduces it.
+/// The first of four thousand seeds that finds a planted bug; the seed alone reproduces it.
 #[track_caller]
 fn expect_bug_found(planted: Planted, rule: Rule) {
     let breaks = |trial: &Trial| trial.violations.iter().any(|violation| violation.rule == rule);
-    let found = (0..1000).step_by(20).flat_map(|n| trials(n..n + 20, planted)).find(breaks);
-    let found = found.expect("one of a thousand seeds finds it");
+    let found = (0..4000).step_by(20).flat_map(|n| trials(n..n + 20, planted)).find(breaks);
+    let found = found.expect("one of four thousand seeds finds it");
     let reported = found.to_string();
     assert!(reported.contains(&format!("sim campaign --seed {}", found.knobs.seed)), "{reported}");
     let again = trial_with(Seed(found.knobs.seed), planted);
