@@ -21,6 +21,7 @@ use crate::money::Money;
 use crate::names::MachineType;
 use crate::observed::Observed;
 use crate::policy::{CostLimits, Policy};
+use crate::retention::DESTRUCTION_TIMEOUT;
 use crate::sizing::{LimitName, LimitReached};
 use crate::snapshot::{MachineState, Snapshot};
 use crate::spending::Spent;
@@ -86,15 +87,23 @@ impl<'a> Limits<'a> {
         }
         for observed in machines.iter().filter(|observed| may_cost(observed) || has_cost(observed))
         {
+            let machine = observed.machine;
+            if machine.memory.destroyed_at.is_some()
+                && snapshot.unlistable.contains_key(&machine.machine_type)
+            {
+                // Nothing says that it is still there.
+                continue;
+            }
             let is_running = may_cost(observed);
             if is_running {
                 limits.machines = limits.machines.saturating_add(1);
                 limits.takes_a_place(&observed.machine.machine_type);
             }
             let price = limits.price(observed);
-            let machine = observed.machine;
-            let since = machine.memory.paid.map(|paid| paid.since).or(machine.started_at);
-            let since = since.or(machine.memory.known_since).unwrap_or(now);
+            let memory = &machine.memory;
+            // What it cost before it was destroyed is counted already.
+            let since = memory.destroyed_at.or(memory.paid.map(|paid| paid.since));
+            let since = since.or(machine.started_at).or(memory.known_since).unwrap_or(now);
             let until = machine.paid_until(now);
             limits.each_account(&machine.machine_type, |account| {
                 account.spent = account.spent.with((since, until), price, now);
@@ -237,13 +246,16 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// Whether a machine may cost money now: it runs, or its request or start got no answer, so that it may run.
+/// Whether a machine may cost money now: it runs, or its request or start got no answer, so that it may run. One that is still
+/// listed some time after it was destroyed runs, too.
 pub(crate) fn may_cost(observed: &Observed<'_>) -> bool {
     let memory = &observed.machine.memory;
     let may_be_there =
         matches!(observed.machine.state, MachineState::Requested | MachineState::Stopped)
             && memory.paid.is_some();
-    memory.destroyed_at.is_none() && (observed.is_running() || may_be_there)
+    let is_gone =
+        memory.destroyed_at.is_some_and(|at| observed.now < at.after(DESTRUCTION_TIMEOUT));
+    !is_gone && (observed.is_running() || may_be_there)
 }
 
 /// It no longer costs anything more, and what it has cost is not booked yet: it failed and was not destroyed.

@@ -17,7 +17,7 @@ const LEAST_PAID_TIME: Seconds = Seconds(1);
 const QUEUE_RUNNER_WARM_UP: Seconds = Seconds::from_minutes(30);
 /// If a provider still lists a destroyed machine after this long, the destruction is repeated: a listing lags by seconds,
 /// and a destruction that did not find its machine yet had no effect.
-const DESTRUCTION_TIMEOUT: Seconds = Seconds::from_minutes(2);
+pub(crate) const DESTRUCTION_TIMEOUT: Seconds = Seconds::from_minutes(2);
 
 /// The input of the rules besides the machine.
 pub(crate) struct Context<'a> {

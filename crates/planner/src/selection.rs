@@ -118,23 +118,25 @@ fn creations_allowed(
 
 /// Lower is better.
 ///
-/// By state first. In the same state, busy ones come first (they stay anyway), then those that are not being released,
+/// By state first, ready ones before those that are up and not deployed yet: rotation counts on it. In the same state, busy ones come first (they stay anyway), then those that are not being released,
 /// then those with the most paid time left. The name makes the order total. A machine being released is used again
 /// before another is started, but never replaces one that is in use: otherwise two machines that are charged by the hour
 /// would alternate each hour, and both would stay.
 pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
 ) -> (u8, Reverse<u64>, bool, Reverse<Seconds>, &'a MachineName) {
+    let may_build = observed.machine.memory.ready_since.is_some() || observed.jobs() > 0;
     let readiness = match observed.machine.state {
-        MachineState::Up => 0,
-        MachineState::Starting => 1,
-        MachineState::Creating => 2,
-        _ if matches!(observed.operation(), Some(Operation::Create | Operation::Start)) => 2,
-        MachineState::Stopped => 3,
-        MachineState::Stopping => 4,
-        MachineState::Unreachable => 5,
-        MachineState::Requested => 6,
-        MachineState::Failed => 7,
+        MachineState::Up if may_build => 0,
+        MachineState::Up => 1,
+        MachineState::Starting => 2,
+        MachineState::Creating => 3,
+        _ if matches!(observed.operation(), Some(Operation::Create | Operation::Start)) => 3,
+        MachineState::Stopped => 4,
+        MachineState::Stopping => 5,
+        MachineState::Unreachable => 6,
+        MachineState::Requested => 7,
+        MachineState::Failed => 8,
     };
     let is_leaving = observed.machine.memory.leaving.is_some() || observed.stays_without_builds;
     let paid_time_left = Reverse(observed.paid_time_left);

@@ -5,7 +5,9 @@ use planner::{
     PoolPolicy, QueueMachine, System,
 };
 
-use crate::farm::{Farm, NOW, TYPE, ago, failing, later, name, pool, remembers, up};
+use crate::farm::{
+    Farm, HOUR, NOW, TYPE, ago, failing, is_released, later, name, pool, remembers, up,
+};
 
 fn back_off(kind: BackOffKind, until: planner::Timestamp) -> BackOff {
     BackOff { kind, failures: 2, until, error: "no".to_owned() }
@@ -30,6 +32,34 @@ fn creations_count_for_five_minutes() {
         farm.pool().creates_per_5_minutes = Some(1);
         assert_eq!(farm.created(), created, "{seconds}");
     }
+}
+
+/// Two machines are not deployed yet, two are ready and too old. The plan after a plan is the same, whichever of the two the
+/// first one released.
+#[test]
+fn what_is_replaced_does_not_change_with_each_plan() {
+    let fresh = |number| {
+        remembers(up(number), |memory| {
+            (memory.known_since, memory.requested_at) = (Some(ago(60)), Some(ago(60)));
+            memory.ready_since = None;
+            memory.in_machines_file = planner::InMachinesFile::Never;
+        })
+    };
+    let machines = [fresh(0), fresh(1), up(2), up(3)];
+    let mut farm =
+        Farm::new(PoolPolicy { min_machines: 2, max_machines: 6, ..pool() }, 0, &machines);
+    farm.pool().rotation.max_age = Some(planner::Seconds(HOUR));
+    let mut released = Vec::new();
+    for _ in 0..3 {
+        let plan = farm.plan();
+        for machine in &mut farm.snapshot.machines {
+            let leaves = is_released(&plan.verdicts[&machine.name]);
+            machine.memory.leaving = leaves.then(crate::farm::leaving);
+        }
+        released.push(plan.release.iter().map(|release| release.name.clone()).collect::<Vec<_>>());
+    }
+    assert_eq!(released[1], released[0], "{}", farm.plan());
+    assert_eq!(released[2], released[0], "{}", farm.plan());
 }
 
 /// Nothing is created that could not be written down, and the plan says so.

@@ -25,6 +25,11 @@ fn what_runs_or_may_run_counts_against_the_hourly_limit() {
         ("it runs", paid(is(MachineState::Unreachable)), 1),
         ("it is off", is(MachineState::Stopped), 2),
         ("it was destroyed", remembers(paid(up(0)), |it| it.destroyed_at = Some(ago(60))), 2),
+        (
+            "it is listed after that",
+            remembers(paid(up(0)), |it| it.destroyed_at = Some(ago(300))),
+            1,
+        ),
         ("it was requested, and the answer was lost", paid(is(MachineState::Requested)), 1),
         ("it is only requested", is(MachineState::Requested), 2),
     ];

@@ -134,10 +134,16 @@ impl Provisioner {
         self.has_forgotten = true;
     }
 
-    /// These machines are listed.
+    /// These machines are listed. One whose name was given again, to a machine of another type, stays unknown: the operation
+    /// on the other one counts.
     pub(super) fn are_known(&mut self, listed: &[Machine]) {
-        if !self.forgotten.is_empty() {
-            for machine in listed {
+        if self.forgotten.is_empty() {
+            return;
+        }
+        for machine in listed {
+            let records = self.durable.records.iter().map(|record| &record.machine);
+            let mut of_name = records.filter(|known| known.name == machine.name);
+            if of_name.all(|known| known.machine_type == machine.machine_type) {
                 self.forgotten.remove(&machine.name);
             }
         }
