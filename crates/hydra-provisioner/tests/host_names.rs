@@ -111,7 +111,7 @@ fn a_machine_that_was_renamed_stays_while_its_new_name_builds() {
     for _ in 0..2 {
         *cell.lock().unwrap() = status(0, &builder(1));
         let busy = stdout(&run(&farm));
-        assert!(busy.contains("it may be its-own-name, which is building"), "{busy}");
+        assert!(busy.contains("it may be its-own-name, a builder that is unknown here"), "{busy}");
         assert_eq!(farm.machines().len(), 1);
     }
 }
@@ -129,7 +129,7 @@ fn a_machine_whose_name_nobody_tells_is_kept_and_says_why() {
 
     *cell.lock().unwrap() = status(0, &builder(1));
     let kept = stdout(&run(&farm));
-    assert!(kept.contains("it may be its-own-name, which is building"), "{kept}");
+    assert!(kept.contains("it may be its-own-name, a builder that is unknown here"), "{kept}");
 }
 
 /// A wrong report of a provider is ignored: the machine's own answer counts, with a warning.

@@ -184,7 +184,9 @@ impl<'a> Planning<'a> {
                     state,
                     MachineState::Requested | MachineState::Stopped | MachineState::Stopping
                 );
-            if comes_up && starts == 0 {
+            // One whose request or start got no answer is counted as running already: it is only asked for again.
+            let takes_a_start = comes_up && !cost_limits::may_cost(observed);
+            if takes_a_start && starts == 0 {
                 self.verdicts[observed.index] = Some(retention::keep_for_limit(TYPE_IS_FULL));
                 defer(&mut sizing, TYPE_IS_FULL);
                 continue;
@@ -204,7 +206,7 @@ impl<'a> Planning<'a> {
                 continue;
             }
             self.verdicts[observed.index] = Some(Verdict::InUse);
-            starts -= u32::from(comes_up);
+            starts -= u32::from(takes_a_start);
             if state == MachineState::Requested && self.may_ask_provider(observed, machine_type) {
                 let attempt = match observed.machine.memory.failing {
                     Some(_) => Attempt::Again,

@@ -62,6 +62,21 @@ fn what_is_replaced_does_not_change_with_each_plan() {
     assert_eq!(released[2], released[0], "{}", farm.plan());
 }
 
+/// The only machine that a type may have was asked for, and the answer was lost: it is asked for again.
+#[test]
+fn a_request_without_an_answer_takes_no_place_from_itself() {
+    let paid = planner::Paid { since: ago(60), dollars_per_hour: None };
+    let lost = Machine { state: MachineState::Requested, address: None, ..up(0) };
+    let lost = remembers(lost, |memory| {
+        memory.paid = Some(paid);
+        memory.ready_since = None;
+    });
+    let mut farm = Farm::new(PoolPolicy { max_machines: 1, ..pool() }, 5, &[lost]);
+    assert_eq!(farm.created(), 1, "{}", farm.plan());
+    farm.snapshot.machines.push(Machine { state: MachineState::Requested, ..up(1) });
+    assert_eq!(farm.created(), 1, "{}", farm.plan());
+}
+
 /// Nothing is created that could not be written down, and the plan says so.
 #[test]
 fn without_a_place_for_its_state_nothing_is_created() {
