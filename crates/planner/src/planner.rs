@@ -184,7 +184,7 @@ impl<'a> Planning<'a> {
                     state,
                     MachineState::Requested | MachineState::Stopped | MachineState::Stopping
                 );
-            // One whose request or start got no answer is counted as running already: it is only asked for again.
+            // A request or start without an answer is counted as running already: it is only repeated.
             let takes_a_start = comes_up && !cost_limits::may_cost(observed);
             if takes_a_start && starts == 0 {
                 self.verdicts[observed.index] = Some(retention::keep_for_limit(TYPE_IS_FULL));

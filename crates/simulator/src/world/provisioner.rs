@@ -134,8 +134,8 @@ impl Provisioner {
         self.has_forgotten = true;
     }
 
-    /// These machines are listed. One whose name was given again, to a machine of another type, stays unknown: the operation
-    /// on the other one counts.
+    /// These machines are listed. If the name was given again, to a machine of another type, the old one stays unknown: the
+    /// operation on the other one counts.
     pub(super) fn are_known(&mut self, listed: &[Machine]) {
         if self.forgotten.is_empty() {
             return;
