@@ -137,16 +137,13 @@ impl Provisioner {
     /// These machines are listed. If the name was given again, to a machine of another type, the old one stays unknown: the
     /// operation on the other one counts.
     pub(super) fn are_known(&mut self, listed: &[Machine]) {
-        if self.forgotten.is_empty() {
-            return;
-        }
-        for machine in listed {
-            let records = self.durable.records.iter().map(|record| &record.machine);
-            let mut of_name = records.filter(|known| known.name == machine.name);
-            if of_name.all(|known| known.machine_type == machine.machine_type) {
-                self.forgotten.remove(&machine.name);
-            }
-        }
+        let records = &self.durable.records;
+        let is_reused = |machine: &Machine| {
+            let mut known = records.iter().map(|record| &record.machine);
+            known.any(|it| it.name == machine.name && it.machine_type != machine.machine_type)
+        };
+        let shown = |name: &MachineName| listed.iter().any(|it| it.name == *name && !is_reused(it));
+        self.forgotten.retain(|name| !shown(name));
     }
 
     /// Whether it can know the state of a machine.
