@@ -273,9 +273,15 @@ fn a_loop_that_takes_all_machines_for_its_own_is_found() {
 #[test]
 fn a_planner_that_ignores_machines_without_a_record_is_found() {
     fn ignores(policy: &Policy, snapshot: &Snapshot) -> Plan {
-        let mut snapshot = snapshot.clone();
-        snapshot.machines.retain(|machine| machine.memory.requested_at.is_some());
-        planner::plan(policy, &snapshot)
+        let mut known = snapshot.clone();
+        known.machines.retain(|machine| machine.memory.requested_at.is_some());
+        let mut plan = planner::plan(policy, &known);
+        // Their names are taken: the loop would record the creation of one without end.
+        let has = |snapshot: &Snapshot, new: &Provision| {
+            snapshot.machines.iter().any(|machine| machine.name == new.name)
+        };
+        plan.provision.retain(|new| has(&known, new) || !has(snapshot, new));
+        plan
     }
     expect_found(ignores, Rule::Converge);
 }
