@@ -20,8 +20,8 @@ impl<'a> Admission<'a> {
 
     /// The resource that one more machine would exceed.
     fn short_of(&self, machine_type: &MachineType) -> Option<&'a Resource> {
-        let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
-        let short = self.left.iter().find(|(resource, left)| need(resource) > *left);
+        let short =
+            self.left.iter().find(|(resource, left)| resource.need_of(machine_type) > *left);
         short.map(|(resource, _)| *resource)
     }
 
@@ -30,9 +30,8 @@ impl<'a> Admission<'a> {
         if let Some(short) = self.short_of(machine_type) {
             return Err(short);
         }
-        let need = |resource: &Resource| resource.needs.get(machine_type).copied().unwrap_or(0);
         for (resource, left) in &mut self.left {
-            *left -= need(resource);
+            *left -= resource.need_of(machine_type);
         }
         Ok(())
     }

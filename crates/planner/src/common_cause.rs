@@ -1,8 +1,8 @@
 //! When unhealthy machines stop counting as capacity and are replaced.
 //!
 //! If most ready machines of a type are unhealthy in the same way, the cause is the queue runner or the network: then
-//! every machine of the type still counts as capacity, also one with another problem, and none is replaced. A machine that its own provider calls unreachable is
-//! judged alone.
+//! every machine of the type still counts as capacity, also one with another problem, and none is replaced. A machine that
+//! its own provider calls unreachable is judged alone.
 
 use std::collections::BTreeMap;
 

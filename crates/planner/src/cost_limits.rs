@@ -85,19 +85,17 @@ impl<'a> Limits<'a> {
                 account.spent = account.spent.plus(known.spent.at(now));
             });
         }
-        for observed in machines.iter().filter(|observed| may_cost(observed) || has_cost(observed))
-        {
+        for observed in machines {
             let machine = observed.machine;
-            if machine.memory.destroyed_at.is_some()
-                && snapshot.unlistable.contains_key(&machine.machine_type)
-            {
-                // Nothing says that it is still there.
-                continue;
-            }
-            let is_running = may_cost(observed);
+            // Without a listing, nothing says that a destroyed machine is still there.
+            let is_out_of_sight = machine.memory.destroyed_at.is_some()
+                && snapshot.unlistable.contains_key(&machine.machine_type);
+            let is_running = may_cost(observed) && !is_out_of_sight;
             if is_running {
                 limits.machines = limits.machines.saturating_add(1);
-                limits.takes_a_place(&observed.machine.machine_type);
+                limits.takes_a_place(&machine.machine_type);
+            } else if !has_cost(observed) {
+                continue;
             }
             let price = limits.price(observed);
             let memory = &machine.memory;

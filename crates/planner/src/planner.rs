@@ -74,10 +74,10 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
             };
             let has_room = planning.admission.has_room(machine_type)
                 && planning.limits.have_room(machine_type);
-            rotation = Rotation::of(pool, sizing.allowed, &machines, &blockers, has_room);
+            let now = snapshot.taken_at;
+            rotation = Rotation::of(pool, sizing.allowed, &machines, &blockers, has_room, now);
             sizing.replacing = rotation.replacing();
-            let selection =
-                select(pool, sizing.allowed, &machines, &blockers, &rotation, snapshot.taken_at);
+            let selection = select(pool, sizing.allowed, &machines, &blockers, &rotation, now);
             used = selection.size();
             planning.use_machines(machine_type, sizing, &selection);
         }
@@ -140,16 +140,23 @@ fn defer(sizing: &mut Sizing, reached: LimitReached) {
 const TYPE_IS_FULL: LimitReached =
     LimitReached { limit: LimitName::MaxMachines, by_type: true, until: None };
 
-/// The machines that could be used and are not being released, the best first.
-fn staying<'a>(pool: &PoolPolicy, machines: &[&&'a Observed<'a>]) -> Vec<&'a Observed<'a>> {
-    let staying = machines.iter().filter(|observed| {
+/// The machines that could be used and are not being released.
+fn staying<'a>(
+    pool: &PoolPolicy,
+    machines: &[&&'a Observed<'a>],
+) -> impl Iterator<Item = &'a Observed<'a>> {
+    let live = machines.iter().map(|observed| **observed);
+    live.filter(|observed| {
         observed.machine.state.is_live()
             && observed.is_usable(pool)
             && observed.machine.memory.leaving.is_none()
-    });
-    let mut staying: Vec<_> = staying.map(|observed| **observed).collect();
-    staying.sort_by_key(|observed| preference(observed));
-    staying
+    })
+}
+
+/// The machine of a type of which none is in use that stays when all others have gone.
+fn last_machine(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize> {
+    let best = staying(pool, machines).min_by_key(|observed| preference(observed));
+    best.map(|observed| observed.index)
 }
 
 fn count_existing(machines: &[&Observed<'_>]) -> u32 {
@@ -282,7 +289,7 @@ impl<'a> Planning<'a> {
             machines: 0,
             resource: short.name.clone(),
             free: short.free,
-            needs: short.needs.get(machine_type).copied().unwrap_or(0),
+            needs: short.need_of(machine_type),
         });
         no_room.machines = no_room.machines.saturating_add(1);
         false
@@ -321,10 +328,10 @@ impl<'a> Planning<'a> {
         let mut rest: Vec<_> =
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
-        let staying = pool.map_or_else(Vec::new, |pool| staying(pool, &rest));
-        let last = staying.first().filter(|_| used == 0).map(|observed| observed.index);
+        let last = pool.filter(|_| used == 0).and_then(|pool| last_machine(pool, &rest));
         let running = machines.iter().map(|observed| observed.jobs()).sum();
-        let surplus = pool.map(|pool| surplus(pool, &staying, running, used)).unwrap_or_default();
+        let surplus =
+            pool.map(|pool| surplus(pool, staying(pool, &rest), running, used)).unwrap_or_default();
         for observed in rest {
             let judgment = retention::judge(
                 observed,

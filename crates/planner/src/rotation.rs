@@ -40,11 +40,14 @@ pub(crate) fn ages_at(observed: &Observed<'_>, pool: &PoolPolicy) -> Option<Time
     Some(memory.requested_at.or(memory.known_since)?.after(pool.rotation.max_age?))
 }
 
+/// An outdated machine, and why it is outdated.
+type Candidate<'a> = (Outdated, &'a Observed<'a>);
+
 /// The outdated machines of a type that are replaced now.
 #[derive(Default)]
 pub(crate) struct Rotation<'a> {
     /// In use until their replacements are ready.
-    pub(crate) in_use: Vec<(Outdated, &'a Observed<'a>)>,
+    pub(crate) in_use: Vec<Candidate<'a>>,
     /// The indices of those that leave now, and why.
     leaving: Vec<(usize, Outdated)>,
 }
@@ -74,26 +77,28 @@ impl<'a> Rotation<'a> {
         machines: &[&'a Observed<'a>],
         blockers: &Blockers<'_>,
         has_room: bool,
+        now: Timestamp,
     ) -> Self {
+        let outdated: Vec<_> = replaceable(pool, machines).collect();
+        if outdated.is_empty() {
+            return Self::default();
+        }
         let running = machines.iter().filter(|one| one.is_running()).count();
         let has_room = has_room && running < size(pool.max_machines);
         // After a back-off one creation is tried: without room for it, an outdated machine goes first.
-        let is_backed_off = blockers.back_off.is_some_and(|back_off| {
-            has_room || machines.iter().any(|one| one.now < back_off.until)
-        });
+        let is_backed_off =
+            blockers.back_off.is_some_and(|back_off| has_room || now < back_off.until);
         let is_blocked = is_backed_off || blockers.paused.is_some();
         let most = size(pool.rotation.max_unavailable.unwrap_or(1).max(1));
         let most = most.saturating_sub(count_ending(pool, machines));
         // While no replacement could be created, one that is drained or off may be used again.
         let at_least = if is_blocked { size(allowed) } else { 0 };
-        let mut gone = drained(pool, machines, at_least);
+        let usable = machines.iter().filter(|one| one.is_usable(pool) && one.is_running()).count();
+        let mut gone = drained(&outdated, usable, at_least);
         gone.truncate(most);
-        let turn = in_turn(pool, machines, most - gone.len());
+        let turn = in_turn(&outdated, most - gone.len());
         if !is_blocked {
-            gone.extend(off(pool, machines));
-        }
-        if turn.is_empty() && gone.is_empty() {
-            return Self::default();
+            gone.extend(outdated.into_iter().filter(|(_, one)| is_off(one)));
         }
         let is_in_turn = |one: &Observed<'_>| {
             turn.iter().chain(&gone).any(|(_, other)| other.index == one.index)
@@ -123,58 +128,43 @@ fn count_ending(pool: &PoolPolicy, machines: &[&Observed<'_>]) -> usize {
     ending.count()
 }
 
-/// Up to `most` outdated machines that are replaced now: those that already leave, then those that must, the oldest
-/// first.
-fn in_turn<'a>(
-    pool: &PoolPolicy,
-    machines: &[&'a Observed<'a>],
-    most: usize,
-) -> Vec<(Outdated, &'a Observed<'a>)> {
-    let mut turn: Vec<_> = replaceable(pool, machines)
-        .filter(|(_, one)| is_ready(one))
-        .filter(|(outdated, one)| outdated.is_strict() || one.jobs() == 0)
-        .collect();
-    turn.sort_by_key(|(outdated, one)| {
+/// Up to `most` of the `outdated` machines, which are replaced now: those that already leave, then those that must, the
+/// oldest first.
+fn in_turn<'a>(outdated: &[Candidate<'a>], most: usize) -> Vec<Candidate<'a>> {
+    let ready = outdated.iter().filter(|(_, one)| is_ready(one));
+    let mut turn: Vec<_> =
+        ready.filter(|(why, one)| why.is_strict() || one.jobs() == 0).copied().collect();
+    turn.sort_by_key(|(why, one)| {
         let memory = &one.machine.memory;
-        (memory.leaving.is_none(), *outdated, memory.known_since, &one.machine.name)
+        (memory.leaving.is_none(), *why, memory.known_since, &one.machine.name)
     });
     turn.truncate(most);
     turn
 }
 
-/// The outdated machines that were drained to be replaced: they keep their turn, as long as `at_least` others run.
-fn drained<'a>(
-    pool: &PoolPolicy,
-    machines: &[&'a Observed<'a>],
-    at_least: usize,
-) -> Vec<(Outdated, &'a Observed<'a>)> {
-    let mut drained: Vec<_> = replaceable(pool, machines)
-        .filter(|(_, one)| {
-            let memory = &one.machine.memory;
-            one.is_running() && memory.leaving.is_some() && memory.ready_since.is_none()
-        })
-        .collect();
-    let running = machines.iter().filter(|one| one.is_usable(pool) && one.is_running());
-    let others = running.count().saturating_sub(drained.len());
+/// Those of the `outdated` machines that were drained to be replaced: they keep their turn, as long as `at_least` others of
+/// the `usable` ones run.
+fn drained<'a>(outdated: &[Candidate<'a>], usable: usize, at_least: usize) -> Vec<Candidate<'a>> {
+    let is_drained = |one: &Observed<'_>| {
+        let memory = &one.machine.memory;
+        one.is_running() && memory.leaving.is_some() && memory.ready_since.is_none()
+    };
+    let mut drained: Vec<_> = outdated.iter().filter(|(_, one)| is_drained(one)).copied().collect();
+    let others = usable.saturating_sub(drained.len());
     let used_again = at_least.saturating_sub(others);
     drained.truncate(drained.len().saturating_sub(used_again));
     drained
 }
 
-/// The outdated machines that are off.
-fn off<'a>(
-    pool: &PoolPolicy,
-    machines: &[&'a Observed<'a>],
-) -> impl Iterator<Item = (Outdated, &'a Observed<'a>)> {
-    replaceable(pool, machines)
-        .filter(|(_, one)| one.machine.state == MachineState::Stopped && !one.is_running())
+fn is_off(observed: &Observed<'_>) -> bool {
+    observed.machine.state == MachineState::Stopped && !observed.is_running()
 }
 
 /// The outdated machines that nothing else keeps or ends.
 fn replaceable<'a>(
     pool: &PoolPolicy,
     machines: &[&'a Observed<'a>],
-) -> impl Iterator<Item = (Outdated, &'a Observed<'a>)> {
+) -> impl Iterator<Item = Candidate<'a>> {
     let usable = machines.iter().filter(|one| one.is_usable(pool));
     let free = usable.filter(|one| one.ordered_to_stay().is_none());
     free.filter_map(|one| Some((outdated(one, pool)?, *one)))

@@ -118,10 +118,10 @@ fn creations_allowed(
 
 /// Lower is better.
 ///
-/// By state first, ready ones before those that are up and not deployed yet: rotation counts on it. In the same state, busy ones come first (they stay anyway), then those that are not being released,
-/// then those with the most paid time left. The name makes the order total. A machine being released is used again
-/// before another is started, but never replaces one that is in use: otherwise two machines that are charged by the hour
-/// would alternate each hour, and both would stay.
+/// By state first, ready ones before those that are up and not deployed yet: rotation counts on it. In the same state, busy
+/// ones come first (they stay anyway), then those that are not being released, then those with the most paid time left. The
+/// name makes the order total. A machine being released is used again before another is started, but never replaces one that
+/// is in use: otherwise two machines that are charged by the hour would alternate each hour, and both would stay.
 pub(crate) fn preference<'a>(
     observed: &Observed<'a>,
 ) -> (u8, Reverse<u64>, bool, Reverse<Seconds>, &'a MachineName) {

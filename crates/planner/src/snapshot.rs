@@ -105,6 +105,13 @@ pub struct Resource {
     pub needs: BTreeMap<MachineType, u64>,
 }
 
+impl Resource {
+    /// What one more machine of a type needs.
+    pub(crate) fn need_of(&self, machine_type: &MachineType) -> u64 {
+        self.needs.get(machine_type).copied().unwrap_or(0)
+    }
+}
+
 /// A build machine as its provider describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

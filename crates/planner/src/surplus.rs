@@ -16,12 +16,13 @@ use std::collections::BTreeSet;
 
 use crate::observed::Observed;
 use crate::policy::{IdleTimeout, PoolPolicy};
+use crate::selection::preference;
 
-/// The indices of surplus machines. `staying`: the machines of the type that are neither used nor released, the best first.
-/// `running`: steps that run on machines of the type.
-pub(crate) fn surplus(
+/// The indices of surplus machines. `staying`: the machines of the type that are neither used nor released. `running`: steps
+/// that run on machines of the type.
+pub(crate) fn surplus<'a>(
     pool: &PoolPolicy,
-    staying: &[&Observed<'_>],
+    staying: impl Iterator<Item = &'a Observed<'a>>,
     running: u64,
     used: u32,
 ) -> BTreeSet<usize> {
@@ -31,5 +32,7 @@ pub(crate) fn surplus(
     let for_running = running.div_ceil(u64::from(pool.max_jobs.max(1)));
     let needed = for_running.max(u64::from(used)).max(1) - u64::from(used);
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);
-    staying.iter().skip(needed).map(|observed| observed.index).collect()
+    let mut staying: Vec<_> = staying.collect();
+    staying.sort_by_key(|observed| preference(observed));
+    staying.into_iter().skip(needed).map(|observed| observed.index).collect()
 }

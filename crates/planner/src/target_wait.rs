@@ -50,12 +50,11 @@ pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, Sl
     let max_jobs = u128::from(pool.max_jobs.max(1));
     let for_target = work.div_ceil(target_seconds * max_jobs);
     let for_all = u128::from(all).div_ceil(max_jobs);
-    let tenths_of_waiting =
-        work.saturating_mul(10).div_ceil(target_seconds).min(u128::from(waiting) * 10);
     let late_by = mean_wait.filter(|mean_wait| waiting > 0 && *mean_wait > target);
     let (machines, tenths, bound) = match late_by {
         Some(mean_wait) => {
-            let tenths = u128::from(running) * 10 + tenths_of_waiting;
+            let of_waiting = work.saturating_mul(10).div_ceil(target_seconds);
+            let tenths = u128::from(running) * 10 + of_waiting.min(u128::from(waiting) * 10);
             (tenths.div_ceil(10 * max_jobs), tenths, SlotsBound::Late { mean_wait })
         }
         None if work > u128::from(all) * target_seconds => {
