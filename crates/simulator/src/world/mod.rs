@@ -19,6 +19,7 @@ mod provisioner;
 mod rules;
 mod stored;
 mod tasks;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

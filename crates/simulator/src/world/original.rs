@@ -77,7 +77,7 @@ impl SimWorld {
         original.deployed.clear();
         original.unusable = unusable;
         original.work = create.chain(deploy).chain([Work::Publish]).chain(release).collect();
-        self.provisioner.count_turn();
+        self.provisioner.turns.count(now);
         self.do_next();
     }
 

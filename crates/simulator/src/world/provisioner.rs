@@ -10,6 +10,7 @@ use reconciler::{
 
 use super::checker::{LogEntry, Rule};
 use super::event::Event;
+use super::turns::Turns;
 use super::{Planted, SimWorld};
 use crate::engine::{Millis, Purpose, Random, Seed};
 use crate::queue_runner::Host;
@@ -22,8 +23,6 @@ const KILL_INTERVAL: Millis = Millis::from_minutes(5);
 const WRITTEN_WITHIN: Millis = Millis::from_seconds(30);
 /// Maximum delay of an answer.
 const LATEST_ANSWER: Millis = Millis::from_minutes(2);
-/// Cycles of the loop at one moment; more than this is an endless loop.
-const MOST_TURNS: u32 = 1000;
 
 /// The provisioner, and what survives its restart.
 #[derive(Clone, Debug)]
@@ -68,8 +67,7 @@ pub(super) struct Provisioner {
     forgotten: BTreeSet<MachineName>,
     /// Whether records were ever lost.
     pub(super) has_forgotten: bool,
-    /// Cycles of its loop in which it could make a plan.
-    turns: u64,
+    pub(super) turns: Turns,
 }
 
 /// When the queue status was requested.
@@ -104,18 +102,13 @@ impl Provisioner {
             earlier: VecDeque::new(),
             forgotten: BTreeSet::new(),
             has_forgotten: false,
-            turns: 0,
+            turns: Turns::default(),
         }
     }
 
     /// The records on disk.
     pub(super) fn records(&self) -> &[Record] {
         &self.durable.records
-    }
-
-    /// Counts a cycle.
-    pub(super) fn count_turn(&mut self) {
-        self.turns += 1;
     }
 
     /// Remembers the state before a transaction.
@@ -201,7 +194,7 @@ impl SimWorld {
 
     /// Number of cycles of the provisioner's loop.
     pub fn turns(&self) -> u64 {
-        self.provisioner.turns
+        self.provisioner.turns.total()
     }
 
     /// Names of machines that were requested and are not known to exist.
@@ -316,15 +309,21 @@ impl SimWorld {
         if self.original.is_some() {
             return self.run_original();
         }
-        for _ in 0..MOST_TURNS {
-            let now = self.timestamp();
+        loop {
+            let (moment, now) = (self.now(), self.timestamp());
             let inbox = std::mem::take(&mut self.provisioner.inbox);
-            let Some(reconciler) = &mut self.provisioner.reconciler else { return };
             let is_due = self.provisioner.wakes_at.is_some_and(|at| at <= now);
-            if inbox.is_empty() && !is_due {
+            if self.provisioner.reconciler.is_none() || (inbox.is_empty() && !is_due) {
                 return;
             }
-            self.provisioner.turns += 1;
+            if self.provisioner.turns.count(moment) {
+                let what = "the loop turns without end".to_owned();
+                self.checker.violated(moment, Rule::Converge, what);
+                self.provisioner.reconciler = None;
+                self.provisioner.wakes_at = None;
+                return;
+            }
+            let Some(reconciler) = &mut self.provisioner.reconciler else { return };
             for event in inbox {
                 reconciler.handle(now, event);
             }
@@ -341,10 +340,6 @@ impl SimWorld {
                 }
             }
         }
-        let now = self.now();
-        self.checker.violated(now, Rule::Converge, "the loop turns without end".to_owned());
-        self.provisioner.reconciler = None;
-        self.provisioner.wakes_at = None;
     }
 
     fn lives_for_one_more(&mut self) -> bool {
