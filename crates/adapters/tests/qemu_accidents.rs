@@ -42,6 +42,10 @@ impl Host {
     }
 
     fn provider(&self, tag: &str) -> Direct {
+        self.provider_with_key(tag, "ssh-ed25519 AAAA")
+    }
+
+    fn provider_with_key(&self, tag: &str, authorized_key: &str) -> Direct {
         let config = json!({
             "tag": tag,
             "stateDir": self.path(tag),
@@ -54,7 +58,7 @@ impl Host {
                 "hostMemory": 32,
                 "hostCores": 2,
                 "sshPort": self.port,
-                "authorizedKeys": ["ssh-ed25519 AAAA"],
+                "authorizedKeys": [authorized_key],
             } } } },
         });
         fs::create_dir_all(self.path(tag)).unwrap();
@@ -186,4 +190,26 @@ fn two_provisioners_share_a_host_and_not_each_others_machines() {
         }
         assert_eq!(states(provider), []);
     }
+}
+
+/// The queue runner has a new key, or another checkout's machines are found: a machine must not be published that
+/// lets nobody in.
+#[test]
+fn a_new_ssh_key_reaches_machines_at_their_next_start() {
+    let host = Host::new();
+    perform(&host.provider("t"), "t-0", Operation::Create).unwrap();
+    let host_key = fs::read(host.machine_file("t-0", "host_key")).unwrap();
+    let provider = host.provider_with_key("t", "ssh-ed25519 BBBB");
+    let problems = |provider: &Direct| provider.machines()[0].problems.clone();
+    assert_eq!(problems(&host.provider("t")), [""; 0]);
+    assert!(problems(&provider)[0].contains("before the present ssh keys"), "it runs with the old one");
+    host.kill("t-0");
+    assert_eq!(problems(&provider), [""; 0], "it does not run");
+    perform(&provider, "t-0", Operation::Start).unwrap();
+    assert_eq!(problems(&provider), [""; 0]);
+    let document = fs::read_to_string(host.machine_file("t-0", "identity")).unwrap();
+    assert!(document.contains("authorized-key ssh-ed25519 BBBB\n"), "{document}");
+    assert!(!document.contains("AAAA\n"), "{document}");
+    assert_eq!(fs::read(host.machine_file("t-0", "host_key")).unwrap(), host_key, "ssh knows it");
+    perform(&provider, "t-0", Operation::Destroy).unwrap();
 }

@@ -30,7 +30,8 @@ const CONSOLE_TAIL_LINES: usize = 8;
 /// Only this much of the console's end is read.
 const CONSOLE_TAIL_BYTES: u64 = 16 << 10;
 
-/// The settings of a machine, fixed from its creation until it is destroyed.
+/// The settings of a machine, fixed from its creation until it is destroyed; only the keys that may log in are read anew at
+/// each start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Spec {

@@ -123,6 +123,24 @@ impl QemuProvider {
         folder.hold()
     }
 
+    /// The keys that may log in now, not those of the machine's creation: the queue runner may have another key since.
+    fn authorized_keys(&self, spec: &Spec) -> Result<Vec<String>, ProviderError> {
+        self.types.get(&spec.machine_type).unwrap_or(&spec.settings).all_authorized_keys()
+    }
+
+    /// The machine, with a problem if it runs without a key that is configured now.
+    fn listed(&self, folder: &Folder, spec: &Spec) -> Machine {
+        let mut machine = machine(folder, spec, state(folder, spec));
+        let keys = self.authorized_keys(spec).unwrap_or_default();
+        if machine.state.is_live() && identity::lacks_key(folder, &keys) {
+            machine.problems.push(
+                "it was started before the present ssh keys were configured (sshKey, provider.qemu.authorizedKeys), and does not accept all of them until its next start"
+                    .to_owned(),
+            );
+        }
+        machine
+    }
+
     /// Boots the machine. Creates missing files first.
     fn boot(&self, folder: &Folder, spec: &Spec, limit: Duration) -> Result<(), ProviderError> {
         let source = spec.settings.boot_source()?;
@@ -141,7 +159,7 @@ impl QemuProvider {
                 source.disk.display()
             )));
         }
-        identity::prepare(folder, spec)?;
+        identity::prepare(folder, spec, &self.authorized_keys(spec)?)?;
         if from == Start::Cold {
             return launch::start(folder, spec, &source, accelerator, from, limit);
         }
@@ -343,7 +361,7 @@ impl Provider for QemuProvider {
         Ok(thread::scope(|scope| {
             let looks: Vec<_> = ours
                 .iter()
-                .map(|(folder, spec)| scope.spawn(|| machine(folder, spec, state(folder, spec))))
+                .map(|(folder, spec)| scope.spawn(|| self.listed(folder, spec)))
                 .collect();
             looks.into_iter().filter_map(|look| look.join().ok()).collect()
         }))

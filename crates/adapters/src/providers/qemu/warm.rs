@@ -208,7 +208,8 @@ fn make(
     );
     template.create(&spec)?;
     launch::make_overlay(template, &source.disk, &source.format)?;
-    identity::prepare(template, &spec)?;
+    // A machine that resumes from it gets its own.
+    identity::prepare(template, &spec, &spec.settings.all_authorized_keys()?)?;
     launch::start(template, &spec, source, accelerator, Start::Template, limit)?;
     let process = wait_for_ssh(template, &spec, limit)?;
     exchange(template, "hello\n", "waiting\n", READY_LIMIT).map_err(|error| {
