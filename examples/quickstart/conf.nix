@@ -23,7 +23,7 @@ in
     ];
     maxMachines = 4;
     runnablesPerMachine = 10;
-    # The default is 1, which limits how fast a misconfiguration can spend money.
+    # At most 3 new machines within 5 minutes: limits how fast a misconfiguration can spend money. Unset by default.
     maxCreatesPerCycle = 3;
     maxJobs = 2;
   };

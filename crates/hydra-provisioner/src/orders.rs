@@ -71,7 +71,7 @@ pub(crate) struct Drain {
 pub(crate) struct Forget {
     #[command(flatten)]
     pub(crate) machine: OfMachine,
-    /// Also if its provider may still list it. Without this option, shows what may be lost and asks
+    /// Also if it was not seen to be missing: show what may be lost, and ask on a terminal. Without this option it is refused then
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -84,7 +84,7 @@ pub(crate) struct Adopt {
     /// How long to wait until its provider lists it: 90s, 10m, 2h, 1d
     #[arg(long = "for", value_name = "LENGTH", default_value = ADOPT_FOR, value_parser = length)]
     pub(crate) length: u64,
-    /// Do not ask. Without this option, shows what may be lost and asks on a terminal
+    /// Show what may be lost, ask on a terminal, then adopt it. Without this option it is refused
     #[arg(long)]
     pub(crate) force: bool,
 }
