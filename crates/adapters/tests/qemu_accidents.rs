@@ -202,7 +202,10 @@ fn a_new_ssh_key_reaches_machines_at_their_next_start() {
     let provider = host.provider_with_key("t", "ssh-ed25519 BBBB");
     let problems = |provider: &Direct| provider.machines()[0].problems.clone();
     assert_eq!(problems(&host.provider("t")), [""; 0]);
-    assert!(problems(&provider)[0].contains("before the present ssh keys"), "it runs with the old one");
+    assert!(
+        problems(&provider)[0].contains("before the present ssh keys"),
+        "it runs with the old one"
+    );
     host.kill("t-0");
     assert_eq!(problems(&provider), [""; 0], "it does not run");
     perform(&provider, "t-0", Operation::Start).unwrap();
