@@ -60,7 +60,7 @@ in
     credentials = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether the machine takes its identity from the systemd credential `hydra-provisioner.identity`, which the hypervisor passes in: host name, host key, additional authorized keys and the idle timeout (docs/qemu.md, \"Identity\"). Without it the machine generates its own host key.";
+      description = "Whether the machine takes an identity: host name, host key, additional authorized keys and the idle timeout (docs/qemu.md, \"Identity\"). Where from: `metadata`. Leave it on with `provider.ec2`, `provider.hcloud` and `provider.qemu`. With `false` the machine generates its own host key.";
     };
 
     metadata = mkOption {
@@ -71,7 +71,7 @@ in
         ]
       );
       default = null;
-      description = "Where this machine reads its identity: `\"ec2\"` or `\"hetzner\"` for machines of `provider.ec2` or `provider.hcloud` (from the metadata service of the cloud), `null` for `provider.qemu` (from a systemd credential). After it has read it, only root may reach the metadata service, because the identity contains the private host key.";
+      description = "Where this machine reads its identity: `\"ec2\"` or `\"hetzner\"` for machines of `provider.ec2` or `provider.hcloud` (from the metadata service of the cloud), `null` for `provider.qemu` (from the systemd credential `hydra-provisioner.identity`, which QEMU passes in). After it has read it, only root may reach the metadata service, because the identity contains the private host key.";
     };
 
     keyOptions = mkOption {
