@@ -189,7 +189,7 @@ pub(crate) enum Command {
     Adopt(orders::Adopt),
     /// Create, start and release no machines of a type, or of all types (all)
     Pause(orders::Pause),
-    /// Cancel the orders (keep, drain, release, pause) for a machine, a type, or all
+    /// Cancel the order (keep, drain, release, pause) for a machine or a type; `all` cancels only `pause all`
     Resume(orders::Resume),
     /// End the back-off of a type: try to create machines now
     Retry(orders::Retry),
