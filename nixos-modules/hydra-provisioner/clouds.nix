@@ -26,11 +26,11 @@ let
   imageFilter.options = described "${provider}ec2.imageFilter." {
     owner = mkOption {
       type = types.nonEmptyStr;
-      example = "427812963091";
+      example = "self";
     };
     name = mkOption {
       type = types.nonEmptyStr;
-      example = "nixos/25.11*";
+      example = "hydra-builder-*";
     };
     architecture = optional architecture;
   };
