@@ -216,6 +216,19 @@ fn problems_of_a_type() {
         ),
         (with_type_named("a,a:k,k"), &[]),
         (
+            with_type_named("builtin"),
+            &[
+                "systemTypes.builtin: no steps would count for it: downloads by Nix itself (system builtin) are built by machines of the queue runner's own system; remove it",
+            ],
+        ),
+        (
+            with_type_named("local:kvm"),
+            &[
+                "systemTypes.\"local:kvm\": no steps would count for it: steps that prefer a local build (preferLocalBuild) are built by any machine of their system; remove it",
+            ],
+        ),
+        (with_type_named("a:local"), &[]),
+        (
             json!({ "systemTypes": {
                 "a:k,l": { "nixopsExpr": "/d.nix" }, "a:l,k": { "nixopsExpr": "/d.nix" },
             } }),

@@ -177,13 +177,20 @@ fn remedy(warning: &Warning) -> Option<String> {
 }
 
 fn pool_for(kind: &DemandKey) -> String {
-    let features: Vec<_> = kind.features.iter().map(ToString::to_string).collect();
+    // `local` (preferLocalBuild) is no feature that a machine needs; a type that names it builds nothing else.
+    let required = kind.features.iter().filter(|feature| !planner::prefers_local_build(feature));
+    let features: Vec<_> = required.map(ToString::to_string).collect();
     let system = &kind.system;
     if features.is_empty() {
-        return format!("add a type for {system} to systemTypes");
+        return format!(
+            "add the type {system} to systemTypes; one with features in its name builds only what requires them"
+        );
     }
+    let name = features.join(",");
     let features = features.join(", ");
-    format!("add {features} to supportedFeatures of a type for {system}, or add a type that has it")
+    format!(
+        "add {features} to supportedFeatures of the type {system}, or add the type {system}:{name}"
+    )
 }
 
 #[cfg(test)]
@@ -202,6 +209,25 @@ mod tests {
             error: error.to_owned(),
         });
         machine
+    }
+
+    /// A type with the feature `local` would build nothing but steps with `preferLocalBuild`.
+    #[test]
+    fn the_remedy_for_steps_without_a_type_makes_them_count() {
+        for (features, remedy) in [
+            (
+                &["local"][..],
+                "add the type s to systemTypes; one with features in its name builds only what requires them",
+            ),
+            (
+                &["kvm", "local", "big"],
+                "add big, kvm to supportedFeatures of the type s, or add the type s:big,kvm",
+            ),
+        ] {
+            let features = features.iter().map(planner::Feature::new).collect();
+            let kind = DemandKey { system: planner::System::new("s"), features };
+            assert_eq!(pool_for(&kind), remedy);
+        }
     }
 
     #[test]

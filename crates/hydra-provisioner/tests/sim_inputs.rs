@@ -136,6 +136,86 @@ fn processors_of_a_log_are_work() {
     }
 }
 
+/// Numbers of nothing look like results: a wait of 0 is the best one.
+#[test]
+fn what_leaves_nothing_to_count_is_refused() {
+    let nothing = r#"{"description":"","work":[{"jobset":"p:j",
+        "arrivals":{"flapping":{"to":86400000,"on":0,"off":60000,"meanGap":1000}},
+        "shape":{"layers":[{"steps":1,"duration":{"fixed":1000},"kinds":[{"system":"x86_64-linux"}]}]}}]}"#;
+    let endless = nothing.replace("86400000", "18446744073709551615").replace("1000}}", "1}}");
+    let riscv = TWO_STEPS.replace("x86_64", "riscv64");
+    let (folder, [nothing, endless, trace, riscv]) = files([
+        ("nothing.json", nothing),
+        ("endless.json", &endless),
+        ("work.jsonl", TWO_STEPS),
+        ("riscv.jsonl", &riscv),
+    ]);
+    let output = folder.path().join("out.jsonl");
+    for (args, message) in [
+        (vec!["run", CONF, &nothing], "has no step: there is nothing to simulate"),
+        (
+            vec!["generate", &nothing, "--output", output.to_str().unwrap()],
+            "has no step: there is nothing to simulate",
+        ),
+        (
+            vec!["run", CONF, &endless],
+            "work: it may be 18446744073709551615 steps, more than 50000000",
+        ),
+        (
+            vec!["run", CONF, &trace, "--warm-up", "1"],
+            "its last step is submitted at 0.000s, so --warm-up 1 excludes all steps",
+        ),
+        (
+            vec!["run", CONF, &trace, "--seed", "18446744073709551615", "--seeds", "2"],
+            "--seed 18446744073709551615 leaves no 2 seeds",
+        ),
+        (vec!["run", CONF, &trace, "--threads", "99999999"], "must be a number from 0"),
+        (vec!["bound", CONF, &riscv], "no machine type builds any of its steps"),
+        (vec!["bound", CONF, &trace, "--wait", "18446744073709551615"], "is not in"),
+    ] {
+        let (_, errors) = expect(&args, 2);
+        assert!(errors.contains(message), "{args:?}: {errors}");
+    }
+}
+
+/// Without it, "no candidate keeps the wait limit" would be all that is said.
+#[test]
+fn a_search_with_steps_that_nothing_builds_is_warned_of() {
+    let (_folder, [trace]) = files([("riscv.jsonl", &TWO_STEPS.replace("x86_64", "riscv64"))]);
+    let search = ["--candidates", "7", "--seeds", "1", "--held-out-seeds", "1"];
+    let (_, errors) = expect(&[&["tune", CONF, &trace][..], &search].concat(), 0);
+    let warning = "no machine type builds its steps of riscv64-linux, with any settings";
+    assert_eq!(errors.matches(warning).count(), 1, "{errors}");
+}
+
+/// What a farm file sets applies, also if it is the default; what it does not set is the configuration's.
+#[test]
+fn a_farm_file_and_a_configuration_complete_each_other() {
+    let conf = r#"{"tag":"t","statusCommand":["false"],"pollInterval":600,"systemTypes":{"x86_64-linux":{
+        "provider":{"command":{"program":["false"]}},"runnablesPerMachine":1,"dollarsPerHour":2}}}"#;
+    let farm = |model: &str, cycle: &str| {
+        format!(r#"{{"machines":{{"x86_64-linux":{{"tariff":{{{model}}}}}}},"cycle":{{{cycle}}}}}"#)
+    };
+    let by_the_hour = farm(r#""billing":"perStartedHour""#, "");
+    let usual = farm(r#""price":[[0,100000]]"#, r#""poll":10000"#);
+    let (_folder, [trace, conf, by_the_hour, usual]) = files([
+        ("work.jsonl", TWO_STEPS),
+        ("conf.json", conf),
+        ("by-the-hour.json", &by_the_hour),
+        ("usual.json", &usual),
+    ]);
+    let run = |farm| {
+        let (text, _) = expect(&["run", &conf, &trace, "--farm", farm, "--format", "json"], 0);
+        let runs: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let total = &runs[0]["results"]["total"];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap();
+        (number(&total["costMicroDollars"]), number(&runs[0]["results"]["turns"]))
+    };
+    let ((hours, few), (seconds, many)) = (run(&by_the_hour), run(&usual));
+    assert!(hours >= 2_000_000 && hours % 2_000_000 == 0, "{hours}");
+    assert!(seconds < 100_000 && many > 2 * few, "{seconds} {many} {few}");
+}
+
 /// A farm that waits for something that never happens is not a result: the message shows what waits, and why.
 #[test]
 fn what_never_comes_to_rest_is_told() {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::experience::Experience;
-use crate::names::{MachineType, System};
+use crate::names::{Feature, MachineType, System};
 use crate::plan::Warning;
 use crate::policy::{Policy, PoolPolicy};
 use crate::sizing::{AllowedBy, Sizing};
@@ -19,6 +19,11 @@ use crate::time::{Seconds, Timestamp};
 /// `recursive-nix`, `uid-range`, `ca-derivations`). (Only the classic one requires `ca-derivations` on its
 /// own, where output paths are not known beforehand.)
 const PREFERS_LOCAL_BUILD: &str = "local";
+
+/// Whether `feature` is the queue runner's word for `preferLocalBuild`: no feature that a machine must have.
+pub fn prefers_local_build(feature: &Feature) -> bool {
+    feature.as_str() == PREFERS_LOCAL_BUILD
+}
 
 /// The steps that one pool serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,7 +104,7 @@ fn affinity(pool: &PoolPolicy, kind: &DemandKey) -> Option<(SystemMatch, Reverse
     let system = system_match(pool, &kind.system)?;
     let mandatory_met = pool.mandatory_features.is_subset(&kind.features);
     let offered = kind.features.iter().all(|feature| {
-        feature.as_str() == PREFERS_LOCAL_BUILD
+        prefers_local_build(feature)
             || pool.mandatory_features.contains(feature)
             || pool.supported_features.contains(feature)
     });

@@ -46,7 +46,7 @@ mod target_wait;
 mod time;
 mod warnings;
 
-pub use demand::pool_for;
+pub use demand::{pool_for, prefers_local_build};
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
 pub use escape::{escape, escape_within_lines};
 pub use experience::{Average, Experience};

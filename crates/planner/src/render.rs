@@ -363,9 +363,14 @@ impl Display for Warning {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPoolFor { kind, runnable } => {
+                let text = kind.to_string();
+                // Another spelling than the queue runner's own is not hidden by the sentence around it.
+                let is_plain = kind.system.as_str() != "" && !text.contains(char::is_whitespace);
+                let text = if is_plain { text } else { format!("\"{text}\"") };
+                let steps = if *runnable == 1 { "step" } else { "steps" };
                 write!(
                     f,
-                    "cannot provision machines for {kind}: no type in systemTypes builds its {runnable} runnable steps"
+                    "cannot provision machines for {text}: no type in systemTypes builds its {runnable} runnable {steps}"
                 )
             }
             Self::Missing { name, missing_for } => {

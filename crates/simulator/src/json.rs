@@ -21,6 +21,7 @@ impl From<serde_json::Error> for Mistake {
         let place = format!(" at line {} column {}", error.line(), error.column());
         let message = error.to_string();
         let message = message.strip_suffix(&place).unwrap_or(&message);
+        let message = &in_words(message);
         let hint =
             meant(message).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         Self { line: error.line(), column: error.column(), message: format!("{message}{hint}") }
@@ -33,6 +34,23 @@ pub(crate) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Strin
         let Mistake { line, column, message } = error.into();
         format!("line {line}, column {column}: {message}")
     })
+}
+
+/// Replaces serde's names of number types.
+fn in_words(message: &str) -> String {
+    const WORDS: [(&str, &str); 6] = [
+        ("u8", "a whole number from 0 to 255"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("u32", "a whole number from 0 to 4294967295"),
+        ("i32", "a whole number from -2147483648 to 2147483647"),
+        ("u64", "a whole number, 0 or more"),
+        ("i64", "a whole number"),
+    ];
+    let words = WORDS.into_iter().find_map(|(name, words)| {
+        let before = message.strip_suffix(name)?;
+        before.ends_with(", expected ").then(|| format!("{before}{words}"))
+    });
+    words.unwrap_or_else(|| message.to_owned())
 }
 
 /// The name that was probably meant, from an error of serde: the unknown name is first in it, then the expected ones.
@@ -78,6 +96,14 @@ mod tests {
                  `logNormal`, `pareto`, `recorded`, `inOrder`; did you mean `uniform`?",
             ),
             ("{", "line 1, column 1: EOF while parsing an object"),
+            (
+                r#"{ "machines": { "s": { "cores": -1 } } }"#,
+                "line 1, column 34: invalid value: integer `-1`, expected a whole number from 0 to 4294967295",
+            ),
+            (
+                r#"{ "machines": { "s": { "boot": { "fixed": 0.5 } } } }"#,
+                "line 1, column 45: invalid type: floating point `0.5`, expected a whole number, 0 or more",
+            ),
         ] {
             assert_eq!(parse::<Farm>(text).unwrap_err(), message);
         }

@@ -38,7 +38,8 @@ pub(super) struct SystemType {
 /// Reads one type.
 pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemType {
     let (systems, features) = name.split_once(':').unwrap_or((name, ""));
-    let systems = names(attrs, "system", systems).into_iter().map(System::new).collect();
+    let systems: Vec<_> = names(attrs, "system", systems).into_iter().map(System::new).collect();
+    refuse_words_that_are_no_systems(attrs, &systems);
     let features = if name.contains(':') { names(attrs, "feature", features) } else { Vec::new() };
     let mut pool = PoolPolicy::new(systems);
     pool.mandatory_features = features.into_iter().map(Feature::new).collect();
@@ -62,6 +63,21 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
         provider.iter_mut().for_each(ProviderSettings::watch_image);
     }
     SystemType { pool, provider, schedule }
+}
+
+/// Words that stand where a system or a feature stands in a status. No step ever counts for a type of them alone.
+fn refuse_words_that_are_no_systems(attrs: &Attrs<'_>, systems: &[System]) {
+    let [system] = systems else { return };
+    let instead = match system.as_str() {
+        "builtin" => {
+            "downloads by Nix itself (system builtin) are built by machines of the queue runner's own system"
+        }
+        "local" => {
+            "steps that prefer a local build (preferLocalBuild) are built by any machine of their system"
+        }
+        _ => return,
+    };
+    attrs.own_problem(format!("no steps would count for it: {instead}; remove it"));
 }
 
 fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPolicy) {

@@ -76,6 +76,8 @@ fn no_machines_is_accepted_only_while_nothing_is_active() {
         (r#""nrActiveSteps":"?","machineTypes":{}"#, false),
         (r#""nrActiveSteps":-1"#, false),
         (r#""nrActiveSteps":0,"nrStepsBuilding":1"#, false),
+        (r#""nrActiveSteps":0,"nrStepsCopyingFrom":1"#, false),
+        (r#""machineTypes":{},"nrStepsCopyingTo":1"#, false),
         (r#""nrActiveSteps":0,"machineTypes":{"a":{"running":1}}"#, false),
         (r#""uptime":5"#, false),
         (r#""machines":[],"nrActiveSteps":0"#, false),

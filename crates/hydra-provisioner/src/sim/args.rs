@@ -46,7 +46,8 @@ pub(crate) enum Sim {
         #[arg(required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
         /// Allowed 95th percentile of the wait, in seconds; separate several by commas
-        #[arg(long, value_delimiter = ',', default_values_t = [0, 60, 300, 900, 3600])]
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 60, 300, 900, 3600],
+              value_parser = clap::value_parser!(u64).range(..=31_536_000))]
         wait: Vec<u64>,
         #[command(flatten)]
         options: Options,
@@ -255,7 +256,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) bound: bool,
     /// Number of threads; results do not depend on it
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub(crate) threads: usize,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
@@ -267,6 +268,14 @@ impl Options {
     pub(super) fn with_farm(farm: Option<PathBuf>) -> Self {
         Self { farm, ..Self::default() }
     }
+}
+
+/// A thread costs memory: more than these are a mistake.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().ok().filter(|threads| *threads <= 1024);
+    threads.ok_or_else(|| {
+        "must be a number from 0 (as many as there are processors) to 1024".to_owned()
+    })
 }
 
 fn warm_up(text: &str) -> Result<WarmUp, String> {

@@ -8,7 +8,7 @@ use simulator::engine::Millis;
 use super::args::{Format, Options};
 use super::conf::Conf;
 use super::conf_arg::ConfArg;
-use super::input::Trace;
+use super::input::{Trace, bad};
 use super::layout::{Grid, wrapped};
 use super::prices;
 use crate::console::{print, print_json};
@@ -30,6 +30,10 @@ pub(super) fn bound(
         let setup = conf.setup(&trace, trace.first_seed(options.seed))?;
         let brackets: Vec<_> =
             waits.iter().map(|wait| bracket(&setup, Millis::from_seconds(*wait))).collect();
+        let left_out = brackets.first().map_or(0, |bracket| bracket.left_out);
+        if left_out == setup.workload.steps().len() as u64 {
+            return Err(bad(&trace.name, &"no machine type builds any of its steps"));
+        }
         if options.format == Format::Json {
             values.push(serde_json::json!({ "trace": trace.name, "bounds": brackets }));
             continue;
@@ -42,7 +46,6 @@ pub(super) fn bound(
         }
         let mut text = format!("{}: seed {}\n{}", trace.name, setup.seed.0, grid.to_text());
         text += &wrapped(NOTE);
-        let left_out = brackets.first().map_or(0, |bracket| bracket.left_out);
         if left_out > 0 {
             text += &wrapped(&format!("Left out: {left_out} steps that no machine type builds."));
         }

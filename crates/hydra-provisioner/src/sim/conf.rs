@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use adapters::config::{Config, QueueSettings, nearest};
 use planner::MachineType;
-use simulator::cloud::{PriceSeries, Tariff};
+use simulator::cloud::PriceSeries;
 use simulator::comparators::Comparator;
 use simulator::engine::{Millis, Seed};
 use simulator::queue_runner::Settings;
 use simulator::simulation::{Setup, Simulation};
-use simulator::world::{CycleTiming, Farm, Limits};
+use simulator::world::{Farm, Limits};
 
 use super::args::Options;
 use super::conf_arg::ConfArg;
@@ -128,15 +128,15 @@ impl Conf {
         for (name, pool) in &self.config.policy.pools {
             let Some(price) = pool.dollars_per_hour else { continue };
             let model = farm.machines.entry(name.clone()).or_default();
-            if model.tariff == Tariff::default() {
+            if !farm.given.prices.contains(name) {
                 model.tariff.price = PriceSeries::constant(price.0);
             }
         }
-        let (usual, timing) = (CycleTiming::default(), self.config.timing);
-        if farm.cycle.interval == usual.interval {
+        let timing = self.config.timing;
+        if !farm.given.poll {
             farm.cycle.interval = millis(timing.poll_interval);
         }
-        if farm.cycle.list_interval == usual.list_interval {
+        if !farm.given.list_interval {
             farm.cycle.list_interval = millis(timing.list_interval);
         }
         let given = self.interval.map(Millis::from_seconds);

@@ -36,7 +36,12 @@ impl FromStr for ConfArg {
             farm: None,
         };
         let mut rest = text;
+        let mut seen = Vec::new();
         while let Some((before, name, value)) = last_setting(rest) {
+            if seen.contains(&name) {
+                return Err(format!("{name} is given twice"));
+            }
+            seen.push(name);
             match name {
                 "interval" => conf.interval = Some(seconds(value)?),
                 "farm" if !value.is_empty() => conf.farm = Some(value.into()),
@@ -118,6 +123,7 @@ mod tests {
         for (text, message) in [
             ("c.nix,interval=0", "interval is \"0\", must be a number of seconds from 1 to 86400"),
             ("c.nix,farm=", "farm: a file is missing"),
+            ("c.nix,interval=5,farm=x,interval=6", "interval is given twice"),
             ("c.nix,poll=3", "unknown setting `poll`; there are interval, farm and policy"),
             (
                 "c.nix,policy=best",

@@ -67,7 +67,9 @@ fn drv_files(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "drv") {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.push((name, std::fs::read_to_string(&path)?));
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| std::io::Error::new(error.kind(), format!("{name}: {error}")))?;
+            files.push((name, text));
         }
     }
     files.sort();

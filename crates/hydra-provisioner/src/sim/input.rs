@@ -21,6 +21,9 @@ pub(super) enum Work {
     Scenario(Box<Scenario>),
 }
 
+/// The problem with work that is empty.
+pub(super) const NO_STEP: &str = "has no step: there is nothing to simulate";
+
 /// A trace with its name.
 pub(super) struct Trace {
     pub(super) name: String,
@@ -41,7 +44,7 @@ impl Trace {
                 let workload = read_workload(&name, open(path)?);
                 let workload = workload.map_err(|error| fail(Exit::BadConfig, &error))?;
                 if workload.steps().is_empty() {
-                    return Err(bad(&name, &"has no step: there is nothing to simulate"));
+                    return Err(bad(&name, &NO_STEP));
                 }
                 Work::Recorded(Arc::new(workload))
             }
@@ -63,6 +66,9 @@ impl Trace {
             Work::Scenario(scenario) => {
                 let workload = scenario.workload(Seed(seed));
                 let workload = workload.map_err(|error| bad(&self.name, &error))?;
+                if workload.steps().is_empty() {
+                    return Err(bad(&self.name, &NO_STEP));
+                }
                 Ok((Arc::new(workload), Some(scenario.farm.queue_runner)))
             }
         }

@@ -126,7 +126,8 @@ fn warn_of_unsupported(runs: &[Run]) {
         if let (Some(run), 1..) = (runs.first(), steps) {
             tracing::warn!(
                 "{} on {}: {steps} steps were given up since no machine supported them in time; if your queue runner \
-                 waits longer (maxUnsupportedTimeInS), say so: queueRunner.maxUnsupported of the farm, in milliseconds",
+                 waits longer (classic: max_unsupported_time, REST: maxUnsupportedTimeInS), set queueRunner.maxUnsupported of \
+                 the farm, in milliseconds",
                 run.conf,
                 run.trace
             );
@@ -184,9 +185,13 @@ fn generate(scenario: &Path, seed: Option<u64>, output: &Path) -> Result<Exit, E
     let mut text = String::new();
     std::io::Read::read_to_string(&mut input::open(scenario)?, &mut text)
         .map_err(|error| input::unreadable(scenario, &error))?;
+    let name = scenario.display();
     let scenario = input::scenario(scenario, &text)?;
     let seed = seed.unwrap_or(scenario.seed);
-    let workload = scenario.workload(Seed(seed)).map_err(|error| fail(Exit::BadConfig, &error))?;
+    let workload = scenario.workload(Seed(seed)).map_err(|error| input::bad(&name, &error))?;
+    if workload.steps().is_empty() {
+        return Err(input::bad(&name, &input::NO_STEP));
+    }
     let description = format!("{} (seed {seed})", scenario.description);
     input::write(output, |out| write_workload(&workload, &description, out))?;
     Ok(Exit::Done)

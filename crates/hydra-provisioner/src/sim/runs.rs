@@ -11,12 +11,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use simulator::bound::{Bracket, bracket};
 use simulator::detail::{Detail, Recorder};
 use simulator::engine::Millis;
-use simulator::results::Results;
+use simulator::results::{Results, WarmUp};
 use simulator::waiting::what_waits;
 use simulator::world::Farm;
 
 use super::conf::{Begun, Conf};
-use super::input::Trace;
+use super::input::{Trace, bad};
 use crate::console::fail;
 use crate::exit::Exit;
 use crate::sim::args::Options;
@@ -63,7 +63,7 @@ pub(super) fn run_all(
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {
-            for seed in (trace.first_seed(options.seed)..).take(to_usize(options.seeds)) {
+            for seed in seeds(trace.first_seed(options.seed), options.seeds)? {
                 jobs.extend((0..options.phases.max(1)).map(|phase| (conf, trace, seed, phase)));
             }
         }
@@ -76,6 +76,7 @@ pub(super) fn run_all(
         jobs.into_par_iter()
             .map(|(conf, trace, seed, phase)| {
                 let mut setup = conf.setup(trace, seed)?;
+                check_warm_up(options.warm_up, &trace.name, setup.workload.last_submission())?;
                 shift(&mut setup.farm, phase, options.phases.max(1));
                 let mut run = simulate(conf.begin(setup.clone()), options, &stop, &progress);
                 if let (true, Some(results)) = (options.bound, &run.results) {
@@ -89,6 +90,29 @@ pub(super) fn run_all(
     });
     progress.finish_and_clear();
     runs
+}
+
+/// Several seeds, counted up from the first.
+fn seeds(first: u64, count: u64) -> Result<std::ops::RangeInclusive<u64>, Exit> {
+    let last = first.checked_add(count.saturating_sub(1));
+    let problem = || {
+        fail(Exit::BadConfig, &format!("--seed {first} leaves no {count} seeds up to {}", u64::MAX))
+    };
+    last.map(|last| first..=last).ok_or_else(problem)
+}
+
+/// Without any step, waits would be shown as 0.
+fn check_warm_up(warm_up: WarmUp, trace: &str, last: Millis) -> Result<(), Exit> {
+    match warm_up {
+        WarmUp::Until(time) if time > last => Err(bad(
+            trace,
+            &format!(
+                "its last step is submitted at {last}, so --warm-up {} excludes all steps",
+                time.whole_seconds()
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The times of the provisioner's polls and of the queue runner's checks, as they are in one of several phases. The
@@ -189,8 +213,4 @@ pub(super) fn progress_bar(length: u64, sure: &str) -> ProgressBar {
     let template = format!("{{bar:40}} {{percent}}% {{elapsed}} ({sure} {{eta}} to go)");
     let style = ProgressStyle::with_template(&template);
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn to_usize(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -61,7 +61,8 @@ pub fn bracket(setup: &Setup, wait: Millis) -> Bracket {
         relaxed.max(chain(group))
     });
     let clairvoyant = clairvoyant::cost(setup, &groups, wait_seconds);
-    Bracket { wait, least: least.sum(), clairvoyant, left_out }
+    // The sum of nothing is -0.
+    Bracket { wait, least: least.sum::<f64>() + 0.0, clairvoyant: clairvoyant + 0.0, left_out }
 }
 
 /// How many of `steps` may wait longer: percentiles are by nearest rank.

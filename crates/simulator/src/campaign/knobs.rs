@@ -14,7 +14,7 @@ use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
 use crate::queue_runner::Settings;
 use crate::simulation::Setup;
 use crate::workload::{NewStep, Workload, WorkloadBuilder};
-use crate::world::{CycleTiming, Farm, Faults, Incident, IncidentKind, Limits, Notices};
+use crate::world::{CycleTiming, Farm, Faults, Given, Incident, IncidentKind, Limits, Notices};
 
 /// Worst case: one machine of half the usual speed does all work, loses it, and does it again.
 const TIMES_THE_WORK: u64 = 4;
@@ -228,6 +228,7 @@ fn draw_farm(rng: &mut Random, policy: &Policy) -> Farm {
     // The default of two minutes does not allow to scale from zero; it has its own tests.
     let rest = Settings { max_unsupported: None, ..Settings::REST };
     Farm {
+        given: Given::default(),
         notices: Notices::default(),
         machines,
         queue_runner: if classic { Settings::CLASSIC } else { rest },

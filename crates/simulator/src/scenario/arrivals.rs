@@ -88,7 +88,7 @@ impl Arrivals {
             Self::At(times) => times.len() as u64,
             Self::Poisson { from, to, mean_gap, .. }
             | Self::Flapping { from, to, mean_gap, .. } => {
-                to.since(*from).0 / mean_gap.0.max(1) + 1
+                (to.since(*from).0 / mean_gap.0.max(1)).saturating_add(1)
             }
         }
     }

@@ -10,13 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Millis, Purpose, Seed};
 use crate::json;
 pub use crate::json::ScenarioError;
-use crate::workload::{Workload, WorkloadBuilder};
-use crate::world::Farm;
+use crate::workload::{MOST_DEPENDENCIES, MOST_STEPS, Workload, WorkloadBuilder};
+use crate::world::{Farm, Given};
 pub use arrivals::{Arrivals, Rhythm};
 pub use shape::{Layer, Shape, WeightedKind};
-
-/// More steps than this are a mistake: Hydra's largest farms build about ten million per year.
-const MOST_STEPS: u64 = 50_000_000;
 
 /// A scenario. Its seed may be overridden; everything else is in the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +55,9 @@ impl Scenario {
     /// # Errors
     /// If it is not JSON of this form (with line and column), or contains invalid values (all of them).
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
+        let mut scenario: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
+        let file = json::parse::<serde_json::Value>(text).unwrap_or_default();
+        scenario.farm.given = file.get("farm").map(Given::of).unwrap_or_default();
         let problems = scenario.problems();
         if problems.is_empty() { Ok(scenario) } else { Err(ScenarioError(problems)) }
     }
@@ -67,7 +66,7 @@ impl Scenario {
     pub fn problems(&self) -> Vec<String> {
         let farm = self.farm.problems().into_iter().map(|problem| format!("farm.{problem}"));
         let mut problems: Vec<_> = farm.collect();
-        let mut steps = 0_u64;
+        let (mut steps, mut dependencies) = (0_u64, 0_u64);
         for (at, work) in self.work.iter().enumerate() {
             let of_work = work.arrivals.problems().into_iter().map(|p| format!("arrivals.{p}"));
             let of_work =
@@ -75,9 +74,16 @@ impl Scenario {
             problems.extend(of_work.map(|problem| format!("work[{at}].{problem}")));
             let arrivals = work.arrivals.most();
             steps = steps.saturating_add(arrivals.saturating_mul(work.shape.steps()));
+            let of_work = arrivals.saturating_mul(work.shape.most_dependencies());
+            dependencies = dependencies.saturating_add(of_work);
         }
         if steps > MOST_STEPS {
             problems.push(format!("work: it may be {steps} steps, more than {MOST_STEPS}"));
+        }
+        if dependencies > MOST_DEPENDENCIES {
+            problems.push(format!(
+                "work: it may have {dependencies} dependencies, more than {MOST_DEPENDENCIES}; lower shape.needs"
+            ));
         }
         problems
     }

@@ -77,6 +77,12 @@ impl Shape {
         self.layers.iter().map(|layer| u64::from(layer.steps)).sum()
     }
 
+    /// Maximum number of dependencies per submission.
+    pub(super) fn most_dependencies(&self) -> u64 {
+        let above_another = self.layers.iter().skip(1).map(|layer| u64::from(layer.steps));
+        above_another.sum::<u64>().saturating_mul(u64::from(self.needs))
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (at, layer) in self.layers.iter().enumerate() {
@@ -85,6 +91,18 @@ impl Shape {
             }
             if layer.kinds.iter().all(|kind| kind.weight == 0) {
                 problems.push(format!("layers[{at}].kinds: none has a weight above 0"));
+            }
+        }
+        let kinds = self.layers.iter().enumerate().flat_map(|(at, layer)| {
+            layer.kinds.iter().enumerate().map(move |(kind_at, kind)| (at, kind_at, kind))
+        });
+        for (at, kind_at, kind) in kinds {
+            let place = format!("layers[{at}].kinds[{kind_at}]");
+            if kind.cores == Some(0) {
+                problems.push(format!("{place}.cores: must be at least 1"));
+            }
+            if kind.system.as_str().is_empty() {
+                problems.push(format!("{place}.system: is empty"));
             }
         }
         if self.steps() == 0 {
@@ -208,6 +226,18 @@ mod tests {
             )
             .replace(r#"{ "fixed": 1000 }"#, r#"{ "uniform": { "min": 2, "max": 1 } }"#)
             .replace(r#"{ "system": "a" }"#, r#"{ "system": "a", "weight": 0 }"#);
+        let odd = SCENARIO.replace(r#"{ "system": "a" }"#, r#"{ "system": "", "cores": 0 }"#);
+        assert_eq!(
+            Scenario::parse(&odd).unwrap_err().to_string(),
+            "work[0].shape.layers[0].kinds[0].cores: must be at least 1\n\
+             work[0].shape.layers[0].kinds[0].system: is empty"
+        );
+        // Four billion draws for each step would fill the memory.
+        let greedy = SCENARIO.replace(r#""needs": 3"#, r#""needs": 4294967295"#);
+        assert_eq!(
+            Scenario::parse(&greedy).unwrap_err().to_string(),
+            "work: it may have 51539607540 dependencies, more than 200000000; lower shape.needs"
+        );
         assert_eq!(
             Scenario::parse(&broken).unwrap_err().to_string(),
             "work[0].arrivals.meanGap: must be at least 1 ms\n\

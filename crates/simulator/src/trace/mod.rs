@@ -74,6 +74,7 @@ impl<R: BufRead> Lines<R> {
             length if length as u64 > LINE_LIMIT => {
                 Err(self.error(format!("is longer than {LINE_LIMIT} bytes; is this a trace?")))
             }
+            _ if self.buffer.trim().is_empty() => Err(self.error("the line is empty; remove it")),
             _ => serde_json::from_str(&self.buffer).map(Some).map_err(|error| {
                 let ends = if error.is_eof() { "; is the file cut off here?" } else { "" };
                 // The header is always the first line.

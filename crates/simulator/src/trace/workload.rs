@@ -49,7 +49,7 @@ struct Step {
     #[serde(default, skip_serializing_if = "is_zero")]
     local_priority: i32,
     /// Number of cores that it uses. Default: one, or all of the machine with `big-parallel`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "cores")]
     cores: Option<u16>,
     /// When its build is canceled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +66,13 @@ fn time<'de, D: Deserializer<'de>>(value: D) -> Result<Millis, D::Error> {
     u64::try_from(time).map(Millis).map_err(|_| {
         serde::de::Error::custom(format!("times are milliseconds from 0 on, this is {time}"))
     })
+}
+
+fn cores<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u16>, D::Error> {
+    match Option::deserialize(value)? {
+        Some(0) => Err(serde::de::Error::custom("cores must be at least 1")),
+        cores => Ok(cores),
+    }
 }
 
 /// Reads a workload from `text`; errors call it `file`.
@@ -85,6 +92,9 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
         if let Some(reported) = header.steps.filter(|reported| *reported == steps) {
             let message = format!("the header says {reported} steps, here is one more");
             return Err(lines.error(format!("{message}; correct \"steps\", or leave it out")));
+        }
+        if step.system.as_str().is_empty() {
+            return Err(lines.error("its system is empty"));
         }
         builder.add(step.into()).map_err(|error| lines.error(error.to_string()))?;
         steps += 1;
@@ -225,6 +235,16 @@ mod tests {
                 format!("{HEADER}\n{}\n", one.replace(":1000", ":-5")),
                 "t:2: column 45: times are milliseconds from 0 on, this is -5",
             ),
+            (
+                format!("{HEADER}\n{}\n", one.replace("1000", "0.5")),
+                "t:2: column 46: invalid type: floating point `0.5`, expected a whole number",
+            ),
+            (
+                format!("{HEADER}\n{}\n", one.replace("1000", "1000,\"cores\":0")),
+                "t:2: column 57: cores must be at least 1",
+            ),
+            (format!("{HEADER}\n{one}\n\n{one}\n"), "t:3: the line is empty; remove it"),
+            (format!("{HEADER}\n{}\n", one.replace("\"a\"", "\"\"")), "t:2: its system is empty"),
             (format!("{HEADER}\n{one}\n{one}\n"), "t:3: step 1 is there twice"),
             (
                 format!("{HEADER}\n{one}\n{}\n", step(2, "[7]")),

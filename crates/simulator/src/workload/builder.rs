@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use planner::{DemandKey, System};
 use thiserror::Error;
 
-use super::{Jobset, StepClass, StepIndex, StepSpec, Workload};
+use super::{Jobset, LATEST_SUBMISSION, StepClass, StepIndex, StepSpec, Workload};
 use crate::engine::Millis;
 
 /// The system of steps that Nix builds by itself (`builtin:fetchurl`).
@@ -80,6 +80,19 @@ pub enum WorkloadError {
         /// The number.
         value: u64,
     },
+    /// A submission long after the start.
+    #[error(
+        "step {id} is submitted {} years after the start, at most 40 are possible; times are milliseconds since the start",
+        .submit.whole_seconds() / (365 * 24 * 3600)
+    )]
+    TooLate {
+        /// The step.
+        index: usize,
+        /// Its id.
+        id: u64,
+        /// When it is submitted.
+        submit: Millis,
+    },
     /// More than there are numbers for.
     #[error("there are too many {what}, at most {limit} are possible")]
     TooMany {
@@ -100,6 +113,7 @@ impl WorkloadError {
             | Self::UnknownDependency { index, .. }
             | Self::Cycle { index, .. }
             | Self::TooLarge { index, .. }
+            | Self::TooLate { index, .. }
             | Self::TooMany { index, .. } => *index,
         }
     }
@@ -142,6 +156,9 @@ impl WorkloadBuilder {
         if u32::try_from(index + 1).is_err() {
             let limit = u64::from(u32::MAX) - 1;
             return Err(WorkloadError::TooMany { index, what: "steps", limit });
+        }
+        if step.submit > LATEST_SUBMISSION {
+            return Err(WorkloadError::TooLate { index, id: step.id, submit: step.submit });
         }
         let class = StepClass {
             kind: self.kind(&step.kind)?,
@@ -423,6 +440,11 @@ mod tests {
             (step(1 << 32, 0, &[]), "its id is 4294967296, at most 4294967295 is possible"),
             (step(1, 0, &[1 << 32]), "step 1 depends on 4294967296, which is unknown"),
             (long, "its duration is 4294967296, at most 4294967295 is possible"),
+            (
+                step(1, 1_795_694_332_000, &[]),
+                "step 1 is submitted 56 years after the start, at most 40 are possible; times are milliseconds since the \
+                 start",
+            ),
             (many, "its build is 4294967296, at most 4294967295 is possible"),
         ] {
             let error = WorkloadBuilder::new().add(step).unwrap_err();

@@ -66,6 +66,16 @@ pub struct Jobset {
 /// No step is longer than 49 days: its duration has 32 bits, like identifiers, because there may be tens of millions.
 pub const LONGEST_STEP: Millis = Millis(u32::MAX as u64);
 
+/// The provisioner asks several times a minute, also while nothing happens: more than these forty years are not
+/// simulated in a reasonable time. Times since 1970 are later.
+pub(crate) const LATEST_SUBMISSION: Millis = Millis::from_hours(40 * 365 * 24);
+
+/// More steps than this are a mistake: Hydra's largest farms build about ten million per year.
+pub(crate) const MOST_STEPS: u64 = 50_000_000;
+
+/// More dependencies than this do not fit into the memory of most computers.
+pub(crate) const MOST_DEPENDENCIES: u64 = 200_000_000;
+
 /// One build step: 20 bytes, because there may be tens of millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepSpec {

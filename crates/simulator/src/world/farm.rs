@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use planner::{MachineType, Timestamp};
 use reconciler::limits;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::faults::Faults;
 use super::incident::{Incident, IncidentKind};
@@ -30,6 +31,34 @@ pub struct Farm {
     pub notices: Notices,
     /// Random faults.
     pub faults: Faults,
+    /// Which of these the file sets. Where it does not, those of a configuration may apply.
+    #[serde(skip)]
+    pub given: Given,
+}
+
+/// Settings of a farm file that a configuration has, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// `cycle.poll`.
+    pub poll: bool,
+    /// `cycle.listInterval`.
+    pub list_interval: bool,
+    /// The types with `tariff.price`.
+    pub prices: BTreeSet<MachineType>,
+}
+
+impl Given {
+    /// Of a farm as it is in its file.
+    pub(crate) fn of(farm: &Value) -> Self {
+        let cycle = |key: &str| farm.get("cycle").is_some_and(|cycle| cycle.get(key).is_some());
+        let machines = farm.get("machines").and_then(Value::as_object).into_iter().flatten();
+        let priced = machines.filter(|(_, model)| model.pointer("/tariff/price").is_some());
+        Self {
+            poll: cycle("poll") || cycle("interval"),
+            list_interval: cycle("listInterval"),
+            prices: priced.map(|(name, _)| MachineType::new(name)).collect(),
+        }
+    }
 }
 
 /// Whether the provisioner receives interruption notices.
@@ -78,6 +107,7 @@ impl Default for Farm {
             incidents: Vec::new(),
             notices: Notices::default(),
             faults: Faults::default(),
+            given: Given::default(),
         }
     }
 }
@@ -122,7 +152,8 @@ impl Farm {
     /// # Errors
     /// If it is not JSON of this form (with line and column), or contains invalid values (all of them).
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let farm: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
+        let mut farm: Self = json::parse(text).map_err(|error| ScenarioError(vec![error]))?;
+        farm.given = json::parse(text).map_or_else(|_| Given::default(), |file| Given::of(&file));
         let problems = farm.problems();
         if problems.is_empty() { Ok(farm) } else { Err(ScenarioError(problems)) }
     }
@@ -173,7 +204,7 @@ impl Farm {
             }
         }
         if self.cycle.interval == Millis::ZERO {
-            problems.push("cycle.interval: must be at least 1 ms".to_owned());
+            problems.push("cycle.poll: must be at least 1 ms".to_owned());
         }
         if self.queue_runner.dispatch_timer == Millis::ZERO {
             problems.push("queueRunner.dispatchTimer: must be at least 1 ms".to_owned());

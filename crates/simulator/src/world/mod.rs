@@ -34,7 +34,7 @@ use checker::Checker;
 pub use checker::{Rule, Violation};
 use clocks::Clocks;
 use event::Event;
-pub use farm::{CycleTiming, Farm, Limits, Notices};
+pub use farm::{CycleTiming, Farm, Given, Limits, Notices};
 pub use faults::Faults;
 pub use incident::{Incident, IncidentKind};
 use original::Original;

@@ -37,9 +37,11 @@ pub(super) fn read(
 fn none_is_listed(status: &Map<String, Value>, demand: &[Demand]) -> Result<(), String> {
     let fields = Fields::new(status, "");
     let is_zero = |key| fields.count(key).map(|count| count.unwrap_or(0) == 0);
-    let idle = is_zero("nrActiveSteps")?
-        && is_zero("nrStepsBuilding")?
-        && demand.iter().all(|demand| demand.running == 0);
+    let mut idle = true;
+    for key in ["nrActiveSteps", "nrStepsBuilding", "nrStepsCopyingTo", "nrStepsCopyingFrom"] {
+        idle &= is_zero(key)?;
+    }
+    let idle = idle && demand.iter().all(|demand| demand.running == 0);
     let types_are_told = status.get("machineTypes").is_some_and(Value::is_object);
     let is_told = types_are_told || status.contains_key("nrActiveSteps");
     if idle && is_told {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use simulator::tuning::group;
 
+use crate::sim::args::threads;
 use crate::sim::conf_arg::ConfArg;
 
 /// What is searched, and where.
@@ -53,7 +54,7 @@ pub(crate) struct Tune {
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Number of threads; results do not depend on it
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub(crate) threads: usize,
 }
 

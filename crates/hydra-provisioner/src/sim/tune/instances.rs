@@ -1,5 +1,6 @@
 //! The instances of a search: traces with seeds, some for the search and some held out.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,6 +92,7 @@ impl Instances {
         let training = instances(&traces, 0, args.seeds)?;
         let mut held_out = instances(&traces, args.seeds, args.held_out_seeds)?;
         held_out.extend(instances(&held_out_traces, 0, args.held_out_seeds)?);
+        warn_of_steps_without_a_type(training.iter().chain(&held_out).flatten());
         let types = conf.policy().pools.keys().map(ToString::to_string).collect();
         Ok(Self { conf: conf.name.clone(), types, is_fixed, training, held_out })
     }
@@ -198,5 +200,18 @@ impl Instance {
         }
         let whole = !stop.load(Ordering::Relaxed);
         whole.then(|| Outcome::from(&Results::of(seed, &simulation)))
+    }
+}
+
+/// Such a trace does not come to rest with any settings, or its steps are aborted.
+fn warn_of_steps_without_a_type<'a>(instances: impl Iterator<Item = &'a Instance>) {
+    let mut found = BTreeSet::new();
+    for Instance { trace, setup } in instances {
+        let kinds = setup.workload.kinds().iter();
+        let without = kinds.filter(|kind| planner::pool_for(&setup.policy, kind).is_none());
+        found.extend(without.map(|kind| (trace, kind.to_string())));
+    }
+    for (trace, kind) in found {
+        tracing::warn!("{trace}: no machine type builds its steps of {kind}, with any settings");
     }
 }

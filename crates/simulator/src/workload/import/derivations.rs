@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use planner::{DemandKey, Feature, System};
 use serde_json::{Map, Value};
 
-use super::{ImportError, Imported, aterm};
+use super::{ImportError, Imported, aterm, circle};
 use crate::engine::{Distribution, Millis, Random};
-use crate::workload::{LONGEST_STEP, NewStep, WorkloadBuilder};
+use crate::workload::{LONGEST_STEP, NewStep, WorkloadBuilder, WorkloadError};
 
 /// The relevant part of a derivation.
 struct Derivation {
@@ -92,7 +92,19 @@ fn steps_of(
         0 => Vec::new(),
         count => vec![format!("{count} inputs that are not in the file, taken for built")],
     };
-    Ok(Imported { workload: builder.finish()?, left_out })
+    let workload = builder.finish().map_err(|error| match error {
+        WorkloadError::Cycle { steps, .. } => of_circle(&steps, derivations),
+        other => other.into(),
+    })?;
+    Ok(Imported { workload, left_out })
+}
+
+/// Steps have numbers that are not in the file.
+fn of_circle(steps: &[u64], derivations: &BTreeMap<String, Derivation>) -> ImportError {
+    let path_of = |id: &u64| derivations.keys().nth(usize::try_from(*id).ok()?.checked_sub(1)?);
+    let paths: Vec<String> = steps.iter().filter_map(path_of).cloned().collect();
+    let path = paths.first().cloned().unwrap_or_default();
+    ImportError::Derivation { path, message: format!("needs itself: {}", circle(paths)) }
 }
 
 /// The build of each derivation: from every root down, the first root by path wins.
@@ -139,7 +151,8 @@ fn parse(text: &[u8]) -> Result<BTreeMap<String, Derivation>, ImportError> {
 }
 
 fn derivation(value: &Value) -> Result<Derivation, String> {
-    let system = value.get("system").and_then(Value::as_str).ok_or("has no system")?;
+    let system = value.get("system").and_then(Value::as_str);
+    let system = system.filter(|system| !system.is_empty()).ok_or("has no system")?;
     let inputs = value
         .get("inputDrvs")
         .or_else(|| value.get("inputs")?.get("drvs"))
@@ -152,8 +165,9 @@ fn derivation(value: &Value) -> Result<Derivation, String> {
 /// Its required features, and `local` if it prefers to be built locally (`preferLocalBuild`), as the classic queue
 /// runner shows it.
 fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
-    let mut features = required_features(value)?;
-    let attributes = [value.get("env"), value.get("structuredAttrs")];
+    let structured = structured_attributes(value)?;
+    let mut features = required_features(value, structured.as_ref());
+    let attributes = [value.get("env"), structured.as_ref()];
     let is_true = |attribute: &Value| *attribute == Value::Bool(true) || *attribute == "1";
     let prefers_local = |of: &Value| of.get("preferLocalBuild").is_some_and(is_true);
     if attributes.into_iter().flatten().any(prefers_local) {
@@ -162,23 +176,25 @@ fn features(value: &Value) -> Result<BTreeSet<Feature>, String> {
     Ok(features)
 }
 
-/// `requiredSystemFeatures`: words in the environment, or a list with structured attributes (inside the JSON text
-/// `__json`, or under `structuredAttrs` since Nix 2.29).
-fn required_features(value: &Value) -> Result<BTreeSet<Feature>, String> {
-    const NAME: &str = "requiredSystemFeatures";
-    let env = value.get("env");
-    let structured = match env.and_then(|env| env.get("__json")).and_then(Value::as_str) {
-        Some(json) => Some(
-            serde_json::from_str::<Value>(json)
-                .map_err(|error| format!("its env.__json is no JSON: {error}"))?,
-        ),
-        None => value.get("structuredAttrs").cloned(),
-    };
-    if let Some(list) = structured.as_ref().and_then(|attrs| attrs.get(NAME)?.as_array()) {
-        return Ok(list.iter().filter_map(Value::as_str).map(Feature::new).collect());
+/// Structured attributes: inside the JSON text `__json`, or under `structuredAttrs` since Nix 2.29.
+fn structured_attributes(value: &Value) -> Result<Option<Value>, String> {
+    match value.get("env").and_then(|env| env.get("__json")).and_then(Value::as_str) {
+        Some(json) => serde_json::from_str(json)
+            .map(Some)
+            .map_err(|error| format!("its env.__json is no JSON: {error}")),
+        None => Ok(value.get("structuredAttrs").cloned()),
     }
+}
+
+/// `requiredSystemFeatures`: words in the environment, or a list with structured attributes.
+fn required_features(value: &Value, structured: Option<&Value>) -> BTreeSet<Feature> {
+    const NAME: &str = "requiredSystemFeatures";
+    if let Some(list) = structured.and_then(|attrs| attrs.get(NAME)?.as_array()) {
+        return list.iter().filter_map(Value::as_str).map(Feature::new).collect();
+    }
+    let env = value.get("env");
     let words = env.and_then(|env| env.get(NAME)).and_then(Value::as_str).unwrap_or("");
-    Ok(words.split_ascii_whitespace().map(Feature::new).collect())
+    words.split_ascii_whitespace().map(Feature::new).collect()
 }
 
 #[cfg(test)]
@@ -217,7 +233,7 @@ mod tests {
       "/nix/store/b-app.drv": { "system": "x86_64-linux", "inputDrvs": { "/nix/store/a-lib.drv": ["out"], "/nix/store/c-src.drv": ["out"] }, "env": {} },
       "/nix/store/c-src.drv": { "system": "builtin", "inputDrvs": {}, "env": {} },
       "/nix/store/d-other.drv": { "system": "aarch64-linux", "inputDrvs": { "/nix/store/c-src.drv": ["out"] },
-        "env": { "__json": "{\"requiredSystemFeatures\":[\"kvm\"]}" } }
+        "env": { "__json": "{\"requiredSystemFeatures\":[\"kvm\"],\"preferLocalBuild\":true}" } }
     }"#;
 
     #[test]
@@ -229,7 +245,7 @@ mod tests {
                 "1 x86_64-linux:big-parallel,kvm 2 -> [2]",
                 "2 x86_64-linux 2 -> []",
                 "3 x86_64-linux 2 -> [2, 4]",
-                "4 aarch64-linux:kvm 4 -> []",
+                "4 aarch64-linux:kvm,local 4 -> []",
                 "5 x86_64-linux:local 5 -> []",
             ]
         );
@@ -263,10 +279,16 @@ mod tests {
         for (text, message) in [
             ("[]", "no JSON object: invalid type: sequence, expected a map at line 1 column 0"),
             (r#"{ "a.drv": {} }"#, "a.drv: has no system"),
+            (r#"{ "a.drv": { "system": "", "inputDrvs": {} } }"#, "a.drv: has no system"),
             (r#"{ "a.drv": { "system": "s" } }"#, "a.drv: has neither inputDrvs nor inputs.drvs"),
             (
                 r#"{ "a.drv": { "system": "s", "inputDrvs": { "a.drv": [] } } }"#,
-                "steps need each other in a circle: 1 -> 1",
+                "a.drv: needs itself: a.drv -> a.drv",
+            ),
+            (
+                r#"{ "a.drv": { "system": "s", "inputDrvs": { "c.drv": [] } }, "b.drv": { "system": "s", "inputDrvs": {} },
+                     "c.drv": { "system": "s", "inputDrvs": { "a.drv": [], "b.drv": [] } } }"#,
+                "c.drv: needs itself: c.drv -> a.drv -> c.drv",
             ),
         ] {
             assert_eq!(import(text).unwrap_err(), message);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImportError, Imported};
 use crate::engine::Millis;
-use crate::workload::{NewStep, WorkloadBuilder};
+use crate::workload::{LONGEST_STEP, NewStep, WorkloadBuilder};
 
 /// `BuildSteps.type` of a build; the other is a substitution.
 const TYPE_BUILD: i32 = 0;
@@ -207,6 +207,9 @@ fn times(row: &HydraStep) -> Result<(u64, u64, u64), &'static str> {
     let time = |time: Option<i32>| time.and_then(|time| u64::try_from(time).ok());
     match (time(Some(row.queued_at)), time(row.started_at), time(row.stopped_at)) {
         (Some(queued), Some(started), Some(stopped)) if started <= stopped => {
+            if stopped - started > LONGEST_STEP.whole_seconds() {
+                return Err("steps of more than 49 days: a clock was wrong");
+            }
             Ok((queued, started, stopped))
         }
         _ => Err("steps without a time of start and end, or with an end before the start"),
@@ -329,7 +332,8 @@ mod tests {
             HydraStep { status: Some(9), ..good.clone() },
             HydraStep { propagated_from: Some(5), status: Some(1), ..good.clone() },
             HydraStep { stopped_at: Some(START - 1), ..good.clone() },
-            HydraStep { queued_at: -1, ..good },
+            HydraStep { queued_at: -1, ..good.clone() },
+            HydraStep { started_at: Some(0), ..good },
         ];
         let imported = import(Order::Certain, &rows);
         assert_eq!(summary(&imported), ["1 1 0+9 -> []"]);
@@ -337,6 +341,7 @@ mod tests {
             imported.left_out,
             [
                 "1 failures of another build's steps",
+                "1 steps of more than 49 days: a clock was wrong",
                 "1 steps that still run",
                 "2 steps that were aborted or never ran",
                 "2 steps without a time of start and end, or with an end before the start",

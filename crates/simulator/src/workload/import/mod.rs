@@ -24,6 +24,16 @@ pub struct Imported {
     pub left_out: Vec<String>,
 }
 
+/// The names of what needs itself in a circle, for a message: the first ones of a long circle, and the first again.
+fn circle(mut names: Vec<String>) -> String {
+    const SHOWN: usize = 12;
+    let (more, first) = (names.len().saturating_sub(SHOWN), names.first().cloned());
+    names.truncate(SHOWN);
+    names.extend((more > 0).then(|| format!("{more} more")));
+    names.extend(first);
+    names.join(" -> ")
+}
+
 /// An invalid file.
 #[derive(Debug, Error)]
 pub enum ImportError {
@@ -49,9 +59,6 @@ pub enum ImportError {
         /// What is wrong with it.
         message: String,
     },
-    /// Two jobs have the same number.
-    #[error("job {0} is there twice")]
-    Twice(u64),
     /// The steps are not a valid workload.
     #[error(transparent)]
     Workload(#[from] WorkloadError),

@@ -16,7 +16,7 @@ use planner::{DemandKey, Host, MachineType, Queue, QueueStatus, Snapshot, Timest
 
 use super::{ImportError, Imported};
 use crate::engine::Millis;
-use crate::workload::{NewStep, WorkloadBuilder};
+use crate::workload::{LONGEST_STEP, NewStep, WorkloadBuilder};
 
 /// Of a step if no machine built one in the recording.
 const UNKNOWN_DURATION: Millis = Millis::from_minutes(2);
@@ -83,7 +83,8 @@ impl Reader {
             let with_built = there.saturating_add(built.get(key).copied().unwrap_or(0));
             let arrived = with_built.saturating_sub(kind.there).min(MOST_NEW);
             kind.arrivals.extend((0..arrived).map(|_| snapshot.taken_at));
-            kind.vanished += kind.there.saturating_sub(with_built);
+            let vanished = kind.there.saturating_sub(with_built);
+            kind.vanished = kind.vanished.saturating_add(vanished);
             (kind.there, kind.running) = (there, running);
         }
     }
@@ -104,7 +105,8 @@ impl Reader {
             for _ in 0..new.min(MOST_NEW) {
                 let Some(key) = self.likely_kind(machine_type, &built) else { break };
                 let kind = self.kinds.entry(key.clone()).or_default();
-                kind.durations.push(Millis(time.saturating_mul(1000) / new));
+                let duration = Millis(time.saturating_mul(1000) / new);
+                kind.durations.push(duration.min(LONGEST_STEP));
                 *built.entry(key).or_default() += 1;
             }
         }
@@ -134,7 +136,8 @@ impl Reader {
         let mut builder = WorkloadBuilder::new();
         let mut id = 0;
         let begin = self.first.unwrap_or_default();
-        let vanished: u64 = self.kinds.values().map(|kind| kind.vanished).sum();
+        let vanished = self.kinds.values().map(|kind| kind.vanished);
+        let vanished = vanished.fold(0, u64::saturating_add);
         for (key, kind) in self.kinds {
             let mean = kind.mean();
             let durations = kind.durations.into_iter().chain(std::iter::repeat(mean));
