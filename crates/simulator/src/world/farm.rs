@@ -203,6 +203,7 @@ impl Farm {
                 | IncidentKind::CapacityDrought => {}
             }
         }
+        problems.extend(self.faults.problems());
         if self.cycle.interval == Millis::ZERO {
             problems.push("cycle.poll: must be at least 1 ms".to_owned());
         }
@@ -210,5 +211,21 @@ impl Farm {
             problems.push("queueRunner.dispatchTimer: must be at least 1 ms".to_owned());
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_that_make_no_sense_are_refused() {
+        let farm = r#"{"faults":{"until":9000000,"stepFails":1000001,"listedAfter":{"recorded":[]}},"cycle":{"poll":0}}"#;
+        assert_eq!(
+            Farm::parse(farm).unwrap_err().to_string(),
+            "faults.listedAfter: there are no values, at least one is needed\n\
+             faults.stepFails: is 1000001, at most 1000000 (per million)\n\
+             cycle.poll: must be at least 1 ms"
+        );
     }
 }

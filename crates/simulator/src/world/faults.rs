@@ -106,3 +106,28 @@ impl Default for Faults {
         }
     }
 }
+
+impl Faults {
+    /// All invalid values, each with its path.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let Self { listed_after, broken_for, queue_runner_down_for, .. } = self;
+        let lengths = [
+            ("listedAfter", listed_after),
+            ("brokenFor", broken_for),
+            ("queueRunnerDownFor", queue_runner_down_for),
+        ];
+        let lengths = lengths.into_iter().filter_map(|(name, length)| {
+            let error = length.check().err()?;
+            Some(format!("faults.{name}: {error}"))
+        });
+        // Every other number than the time is a probability.
+        let in_file = serde_json::to_value(self).unwrap_or_default();
+        let all = in_file.as_object().into_iter().flatten().filter(|(name, _)| *name != "until");
+        let above =
+            all.filter(|(_, value)| value.as_u64().is_some_and(|chance| chance > 1_000_000));
+        let above = above.map(|(name, value)| {
+            format!("faults.{name}: is {value}, at most 1000000 (per million)")
+        });
+        lengths.chain(above).collect()
+    }
+}
