@@ -60,6 +60,7 @@ pub(super) fn run_all(
     options: &Options,
 ) -> Result<Vec<Run>, Exit> {
     warn_of_unknown_types(confs, traces);
+    check_warm_up(traces, options)?;
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {
@@ -76,7 +77,6 @@ pub(super) fn run_all(
         jobs.into_par_iter()
             .map(|(conf, trace, seed, phase)| {
                 let mut setup = conf.setup(trace, seed)?;
-                check_warm_up(options.warm_up, &trace.name, setup.workload.last_submission())?;
                 shift(&mut setup.farm, phase, options.phases.max(1));
                 let mut run = simulate(conf.begin(setup.clone()), options, &stop, &progress);
                 if let (true, Some(results)) = (options.bound, &run.results) {
@@ -101,18 +101,21 @@ fn seeds(first: u64, count: u64) -> Result<std::ops::RangeInclusive<u64>, Exit> 
     last.map(|last| first..=last).ok_or_else(problem)
 }
 
-/// Without any step, waits would be shown as 0.
-fn check_warm_up(warm_up: WarmUp, trace: &str, last: Millis) -> Result<(), Exit> {
-    match warm_up {
-        WarmUp::Until(time) if time > last => Err(bad(
-            trace,
-            &format!(
-                "its last step is submitted at {last}, so --warm-up {} excludes all steps",
-                time.whole_seconds()
-            ),
-        )),
-        _ => Ok(()),
+/// Refuses a warm-up that is longer than a trace: without any step, waits would be shown as 0.
+fn check_warm_up(traces: &[Trace], options: &Options) -> Result<(), Exit> {
+    let WarmUp::Until(time) = options.warm_up else { return Ok(()) };
+    for trace in traces {
+        let (workload, _) = trace.work(trace.first_seed(options.seed))?;
+        let last = workload.last_submission();
+        if time > last {
+            let time = time.whole_seconds();
+            let problem = format!(
+                "its last step is submitted at {last}, so --warm-up {time} excludes all steps"
+            );
+            return Err(bad(&trace.name, &problem));
+        }
     }
+    Ok(())
 }
 
 /// The times of the provisioner's polls and of the queue runner's checks, as they are in one of several phases. The
