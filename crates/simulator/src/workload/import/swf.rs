@@ -141,9 +141,9 @@ fn left_out(log: &Log, processors: Processors) -> Vec<String> {
     if log.parts > 0 {
         left_out.push(format!("{} rows of parts of jobs: a job counts once", log.parts));
     }
-    let long = log.jobs.iter().filter(|job| job.duration() > LONGEST_STEP).count();
-    if long > 0 {
-        left_out.push(format!("what {long} jobs ran beyond 49 days"));
+    let cut = log.jobs.iter().filter(|job| job.duration() > LONGEST_STEP).count();
+    if cut > 0 {
+        left_out.push(format!("what {cut} jobs ran beyond 49 days"));
     }
     let wide = log.jobs.iter().filter(|job| job.processors > 1).count();
     match processors {
@@ -184,7 +184,7 @@ fn read(text: impl BufRead) -> Result<Log, ImportError> {
                 parts
                     .entry(job.id)
                     .and_modify(|whole| {
-                        whole.run_time = whole.run_time.saturating_add(job.run_time)
+                        whole.run_time = whole.run_time.saturating_add(job.run_time);
                     })
                     .or_insert(job);
             }
