@@ -1,6 +1,8 @@
 //! `systemTypes.<T>.provider.ec2`.
 
-use planner::{IdleAction, PoolPolicy};
+use std::collections::BTreeMap;
+
+use planner::{IdleAction, MachineType, PoolPolicy};
 
 use super::cloud;
 use super::reader::Attrs;
@@ -46,7 +48,7 @@ pub(super) fn read(provider: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSe
         nested_virtualization: attrs.flag("nestedVirtualization").unwrap_or(false),
         hibernate: attrs.flag("hibernate").unwrap_or(false),
         address: address(&attrs),
-        tags: cloud::tags(&attrs, "tags", OUR_TAGS),
+        tags: tags(&attrs),
     };
     check_nesting(&attrs, &settings);
     check_hibernation(&attrs, &settings, pool.idle_action);
@@ -208,6 +210,18 @@ fn check_hibernation(attrs: &Attrs<'_>, settings: &ec2::Settings, idle_action: I
             "needs rootVolume, encrypted and with room for the memory, which is written there",
         );
     }
+    let memory = settings.requirements.as_ref().map_or(0, |wanted| wanted.memory);
+    if let Some(volume) = &settings.root_volume
+        && u64::from(volume.size) * 1024 <= memory
+    {
+        attrs.problem(
+            "hibernate",
+            format!(
+                "writes the memory to rootVolume: its size, {} GiB, must be more than instanceRequirements.memory, {memory} MiB",
+                volume.size
+            ),
+        );
+    }
     let metal = settings.instance_types.iter().find(|name| name.contains(".metal"));
     if let Some(name) = metal {
         attrs.problem("hibernate", format!("is not possible for bare metal, such as {name}"));
@@ -221,6 +235,36 @@ fn spot_queue(attrs: &Attrs<'_>) -> Option<String> {
     }
     attrs.problem("spotQueue", format!("must be a queue's address, https://sqs..., is {url:?}"));
     None
+}
+
+/// Types that share a provider share one queue: the first one that is set.
+pub(super) fn check_spot_queue(
+    machine_type: &MachineType,
+    attrs: &Attrs<'_>,
+    providers: &BTreeMap<MachineType, ProviderSettings>,
+) {
+    let own = providers.get(machine_type).and_then(queue_of);
+    let Some((identity, queue)) = own else { return };
+    let earlier = providers.iter().take_while(|(other, _)| *other != machine_type);
+    let mut queues = earlier.filter_map(|(other, settings)| Some((other, queue_of(settings)?)));
+    let differs = queues.find(|(_, (its, other))| *its == identity && *other != queue);
+    if let Some((other, (_, other_queue))) = differs
+        && let Some(ec2) = attrs.attrs("provider").and_then(|provider| provider.attrs("ec2"))
+    {
+        ec2.problem(
+            "spotQueue",
+            format!(
+                "is {queue:?}, but {other_queue:?} in {other}: types with the same region, profile and credentialsFile share one \
+                 queue; set the same one"
+            ),
+        );
+    }
+}
+
+/// The provider's identity and its queue.
+fn queue_of(settings: &ProviderSettings) -> Option<(String, &str)> {
+    let ProviderSettings::Ec2(settings) = settings else { return None };
+    Some((settings.identity(), settings.spot_queue.as_deref()?))
 }
 
 fn root_volume(attrs: &Attrs<'_>) -> Option<ec2::RootVolume> {
@@ -237,6 +281,15 @@ fn root_volume(attrs: &Attrs<'_>) -> Option<ec2::RootVolume> {
     };
     volume.finish();
     Some(settings)
+}
+
+/// EC2 refuses a request that has one tag twice.
+fn tags(attrs: &Attrs<'_>) -> BTreeMap<String, String> {
+    let mut tags = cloud::tags(attrs, "tags", OUR_TAGS);
+    if tags.remove("Name").is_some() {
+        attrs.problem("tags", "\"Name\" is set by the provisioner: it is the machine's name");
+    }
+    tags
 }
 
 fn address(attrs: &Attrs<'_>) -> ec2::Address {
@@ -291,6 +344,47 @@ mod tests {
     }
 
     #[test]
+    fn types_that_share_a_provider_share_a_queue() {
+        let settings = |region: &str, queue: Option<&str>| {
+            json!({ "provider": { "ec2": {
+                "region": region, "image": "ami-1", "instanceTypes": ["c8i.large"], "keyName": "k", "spotQueue": queue,
+            } } })
+        };
+        let (first, second) = ("https://sqs/first", "https://sqs/second");
+        let problems = |second_region: &str, second_queue: Option<&str>| {
+            let types = json!({
+                "a": settings("eu", Some(first)), "b": settings("eu", None),
+                "c": settings(second_region, second_queue),
+            });
+            let problems = parse(&json!({ "systemTypes": types })).err().unwrap_or_default();
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(problems("eu", Some(first)), [""; 0]);
+        assert_eq!(problems("eu", None), [""; 0]);
+        assert_eq!(problems("us", Some(second)), [""; 0]);
+        let found = problems("eu", Some(second));
+        let expected = "systemTypes.c.provider.ec2.spotQueue: is \"https://sqs/second\", but \"https://sqs/first\" in a: ";
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+    }
+
+    #[test]
+    fn hibernation_needs_room_for_the_memory() {
+        let with_size = |gib: u32| {
+            let wanted = json!({ "memory": "32G", "architecture": "arm64" });
+            let settings = json!({
+                "region": "eu", "image": "ami-1", "keyName": "k", "hibernate": true, "instanceRequirements": wanted,
+                "rootVolume": { "size": gib },
+            });
+            let pool = json!({ "stopOnIdle": true, "provider": { "ec2": settings } });
+            let problems = parse(&json!({ "systemTypes": { "a": pool } })).err();
+            problems.map(|problems| problems[0].to_string())
+        };
+        assert_eq!(with_size(33), None);
+        let problem = with_size(32).unwrap();
+        assert!(problem.contains("its size, 32 GiB, must be more than instanceReq"), "{problem}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (changes, problem) in [
             (
@@ -313,6 +407,11 @@ mod tests {
                 "is possible only on c8i, m8i, r8i and their flex types, not on c7i.large",
             ),
             (json!({ "pricingEndpoint": "x" }), "pricingEndpoint: must start with https://"),
+            (
+                json!({ "tags": { "team": "a", "Name": "b" } }),
+                "tags: \"Name\" is set by the provisioner",
+            ),
+            (json!({ "tags": { "hydra-provisioner:x": "b" } }), "are reserved"),
             (
                 json!({ "hibernate": true, "rootVolume": { "size": 1 } }),
                 "hibernate: is for machines that are stopped: set stopOnIdle, too",

@@ -11,7 +11,7 @@ use super::reader::{Attrs, Findings, Problem};
 use super::schedule::ScheduleEntry;
 use super::settings::{Config, Limits, QueueSettings, SshSettings, Timing};
 use super::system_type::{self, Defaults};
-use super::{lease, machines_file, notify};
+use super::{ec2, lease, machines_file, notify};
 use crate::providers::ProviderSettings;
 use crate::queue::without_login;
 
@@ -115,6 +115,7 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
     }
     for (machine_type, attrs) in read {
         check_against_the_farm(&machine_type, &attrs, &types.pools, farm_limits);
+        ec2::check_spot_queue(&machine_type, &attrs, &types.providers);
         attrs.finish();
     }
     types

@@ -144,6 +144,32 @@ fn a_trial_changes_nothing_and_names_each_missing_permission() {
     assert_eq!(account.instances(), before);
 }
 
+#[test]
+fn a_refused_image_parameter_is_named_and_what_is_not_tried_too() {
+    let Some(account) = Account::new() else { return };
+    let queue = account.queue("notices");
+    let settings = json!({ "image": null, "imageParameter": "/images/builder", "spotQueue": queue, "purchase": ["spot"] });
+    let mut config = account.config(&settings);
+    config["systemTypes"]["x86_64-linux"]["replaceOnChange"] = json!(true);
+    let denied = json!({ "code": "AccessDeniedException", "status": 400, "message": "refused" });
+    account.faults(
+        &json!([{ "service": "ssm", "operation": "GetParameters", "times": 9, "error": denied }]),
+    );
+    let tried = account.provider_of(&config).try_calls(LIMIT);
+    let refused = refused(&tried);
+    assert_eq!(refused.len(), 1, "{tried:?}");
+    assert!(refused[0].starts_with("GetParameters for x86_64-linux: "), "{refused:?}");
+    assert!(refused[0].contains("AccessDenied"), "{refused:?}");
+    let skipped = tried.iter().filter(|one| matches!(one.outcome, Outcome::Skipped(_)));
+    let skipped: Vec<_> = skipped.map(|one| one.what.as_str()).collect();
+    assert!(skipped.contains(&"DeleteMessage from spotQueue"), "{skipped:?}");
+    account.set_parameter("/images/builder", "ami-11111111");
+    account.faults(&json!([]));
+    let tried = account.provider_of(&config).try_calls(LIMIT);
+    assert!(tried.iter().any(|one| one.what == "GetParameters for x86_64-linux"), "{tried:?}");
+    assert!(tried.iter().any(|one| one.what.starts_with("RunInstances")), "{tried:?}");
+}
+
 /// botocore's own calculation of the signature, over the bytes that arrive.
 #[test]
 fn requests_are_signed_as_aws_does() {

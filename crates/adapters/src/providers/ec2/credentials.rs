@@ -1,18 +1,16 @@
-//! Signs requests with the credentials that AWS' own programs would use: from the environment, a profile,
-//! SSO, a process, a web identity, a container, or the metadata of this instance. `reqsign` implements this
-//! asynchronously; we give it blocking access to files, HTTP and programs.
+//! Signs requests. `reqsign` implements this asynchronously; we give it blocking access to files, HTTP and programs.
+//! `profile.rs` decides which credentials are used.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqsign_aws_v4::{
-    Credential, DefaultCredentialProvider, ProfileCredentialProvider, RequestSigner,
-};
+use reqsign_aws_v4::{Credential, RequestSigner};
 use reqsign_core::{
     CommandExecute, CommandOutput, Context, Error, FileRead, HttpSend, OsEnv, Result, Signer,
 };
 use ureq::http::{Request, Response, StatusCode};
 
+use super::profile::Sources;
 use super::settings::Settings;
 use crate::command::Invocation;
 use crate::digest::sha256;
@@ -38,20 +36,8 @@ impl Credentials {
             .with_file_read(Files)
             .with_http_send(Http)
             .with_command_execute(Programs);
-        let mut chain = DefaultCredentialProvider::builder();
-        if let Some(profile) = &settings.profile {
-            chain = chain.with_profile(profile);
-        }
-        if let Some(file) = &settings.credentials_file {
-            let mut provider =
-                ProfileCredentialProvider::new().with_credentials_file(file.display().to_string());
-            if let Some(profile) = &settings.profile {
-                provider = provider.with_profile(profile);
-            }
-            // Settings in conf.nix take precedence over the environment.
-            chain = chain.no_env().profile(provider);
-        }
-        let signer = Signer::new(context, chain.build(), RequestSigner::new(service, region));
+        let signer =
+            Signer::new(context, Sources::new(settings), RequestSigner::new(service, region));
         Self { signer }
     }
 

@@ -14,6 +14,7 @@ mod mix;
 mod notices;
 mod online;
 mod prices;
+mod profile;
 mod request;
 mod settings;
 mod wire;

@@ -28,6 +28,10 @@ impl Ec2Provider {
         if let Some(queue) = &self.notice_queue {
             let received = queue.look(&mut RetryBudget::new(limit));
             tried.push(Tried::new("ReceiveMessage from spotQueue", received));
+            tried.push(Tried::skipped(
+                "DeleteMessage from spotQueue",
+                "would delete a notice; check that sqs:DeleteMessage is allowed",
+            ));
         }
         for (name, settings) in &self.types {
             tried.extend(self.try_type(name, settings, limit));
@@ -53,9 +57,14 @@ impl Ec2Provider {
         let mut tried = Vec::new();
         let mut retries = RetryBudget::new(limit);
         let image = self.lookups.image(&self.client, settings, &mut retries);
-        if matches!(settings.image, Image::Newest { .. }) {
+        let image_call = match settings.image {
+            Image::Newest { .. } => Some("DescribeImages"),
+            Image::Parameter(_) if settings.watches_image => Some("GetParameters"),
+            Image::Parameter(_) | Image::Id(_) => None,
+        };
+        if let Some(call) = image_call {
             tried.push(Tried::new(
-                format!("DescribeImages for {name}"),
+                format!("{call} for {name}"),
                 image.as_ref().map(|_| ()).map_err(Clone::clone),
             ));
         }
