@@ -170,7 +170,8 @@ fn kvm_pool() -> PoolPolicy {
             daily: Some(Money(2_000_000)),
             monthly: Some(Money(3_000_000)),
         },
-        target_wait: Some(Seconds(240)),
+        // `runnablesPerMachine` is set.
+        target_wait: None,
         idle_action: IdleAction::Stop,
         idle_timeout: IdleTimeout::After(Seconds(600)),
         keep_last: Seconds(86_400),
@@ -277,6 +278,12 @@ fn everything() -> Config {
         source: Value::Null,
         notify: Vec::new(),
         warnings: vec![
+            "systemTypes.\"x86_64-linux,i686-linux:kvm,benchmark\".targetWait: is not used, because \
+             runnablesPerMachine is set; remove one of them"
+                .to_owned(),
+            "systemTypes.\"x86_64-linux,i686-linux:kvm,benchmark\".schedule[1].targetWait: is not used, \
+             because runnablesPerMachine is set; remove one of them"
+                .to_owned(),
             "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \
              this machines file, and older ones (2.8) refuse all of it; newer ones and Hydra take it"
                 .to_owned(),
@@ -303,7 +310,6 @@ fn a_schedule_replaces_a_type_s_settings() {
     let mut expected = config.policy.clone();
     let pool = expected.pools.values_mut().find(|pool| pool.max_jobs == 4).unwrap();
     (pool.min_machines, pool.max_machines) = (2, 12);
-    pool.target_wait = Some(Seconds(60));
     pool.idle_timeout = IdleTimeout::Auto;
     assert_eq!((night.policy, night.until), (expected, Some(SIX_IN_THE_MORNING)));
 }

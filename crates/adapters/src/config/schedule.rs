@@ -7,6 +7,7 @@ use planner::{IdleTimeout, PoolPolicy, Seconds, Timestamp};
 
 use super::quantities::LONGEST_SECONDS;
 use super::reader::Attrs;
+use super::system_type::TARGET_WAIT_IS_UNUSED;
 
 const MINUTES_OF_DAY: u16 = 24 * 60;
 const WEEK: [(&str, Weekday); 7] = [
@@ -112,9 +113,14 @@ fn read_entry(attrs: Attrs<'_>, pool: &PoolPolicy) -> ScheduleEntry {
         target_wait: attrs.seconds("targetWait", 1..=LONGEST_SECONDS),
         idle_timeout: attrs.idle_timeout("idleTimeout"),
     };
+    let without_target = ScheduleEntry { target_wait: None, ..entry.clone() };
+    let uses_target = pool.target_wait.is_some();
+    if !uses_target && entry.target_wait.is_some() {
+        attrs.warning("targetWait", TARGET_WAIT_IS_UNUSED);
+    }
     check(&attrs, &entry, pool);
     attrs.finish();
-    entry
+    if uses_target { entry } else { without_target }
 }
 
 /// Parses a text with `parse`; reports a problem if that fails.

@@ -18,6 +18,10 @@ use crate::providers::ProviderSettings;
 /// `targetWait` of a type without the original's options for the number of machines.
 const DEFAULT_TARGET_WAIT: Seconds = Seconds::from_minutes(5);
 
+/// The warning where both rules for the number of machines are set.
+pub(super) const TARGET_WAIT_IS_UNUSED: &str =
+    "is not used, because runnablesPerMachine is set; remove one of them";
+
 /// The farm's defaults for all of its types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults {
@@ -103,8 +107,14 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     }
     pool.idle_timeout = idle_timeout.or(grace_period).unwrap_or_default();
     let target_wait = attrs.seconds("targetWait", 1..=LONGEST_SECONDS);
-    let is_original = attrs.get("runnablesPerMachine").is_some();
-    pool.target_wait = target_wait.or((!is_original).then_some(DEFAULT_TARGET_WAIT));
+    pool.target_wait = if attrs.get("runnablesPerMachine").is_none() {
+        target_wait.or(Some(DEFAULT_TARGET_WAIT))
+    } else {
+        if target_wait.is_some() {
+            attrs.warning("targetWait", TARGET_WAIT_IS_UNUSED);
+        }
+        None
+    };
 }
 
 fn read_rotation(attrs: &Attrs<'_>, rotation: &mut RotationPolicy) {
