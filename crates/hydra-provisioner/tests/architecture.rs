@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -15,8 +17,24 @@ const ALLOWED: [(&str, &[&str]); 5] = [
     ("simulator", &["planner", "reconciler"]),
     ("hydra-provisioner", &["planner", "reconciler", "adapters", "simulator"]),
 ];
-/// The external crates that the planner may use: it decides and does nothing else.
-const PLANNER_MAY_USE: [&str; 1] = ["serde"];
+/// The external crates that planner and reconciler may use: nothing that reads, writes, logs or draws random numbers.
+const CORE_MAY_USE: [(&str, &[&str]); 2] =
+    [("planner", &["serde"]), ("reconciler", &["serde", "thiserror"])];
+/// What their `clippy.toml` forbids.
+const CORE_MUST_NOT: [&str; 12] = [
+    "std::collections::HashMap",
+    "std::collections::HashSet",
+    "std::time::SystemTime",
+    "std::time::Instant",
+    "std::process::Command",
+    "std::fs::File",
+    "std::fs::read_to_string",
+    "std::fs::write",
+    "std::env::var",
+    "std::thread::sleep",
+    "std::thread::spawn",
+    "std::println",
+];
 
 #[test]
 fn crates_depend_only_on_what_they_may() {
@@ -33,10 +51,25 @@ fn crates_depend_only_on_what_they_may() {
             let is_ours = allowed.contains_key(uses);
             assert!(!is_ours || may_use.contains(uses), "{name} must not depend on {uses}");
             let is_for_tests = dependency["kind"] == "dev";
-            if name == "planner" && !is_for_tests {
-                assert!(PLANNER_MAY_USE.contains(&uses), "the planner must not depend on {uses}");
+            let core = CORE_MAY_USE.iter().find(|(core, _)| *core == name && !is_for_tests);
+            if let Some((_, may_use)) = core {
+                assert!(is_ours || may_use.contains(&uses), "{name} must not depend on {uses}");
             }
         }
+    }
+}
+
+/// "No I/O, clock, randomness, logging, floats or hash order": clippy keeps what the dependencies do not.
+#[test]
+fn planner_and_reconciler_are_kept_pure() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (name, _) in CORE_MAY_USE {
+        let lints = fs::read_to_string(crates.join(name).join("clippy.toml")).unwrap_or_default();
+        for path in CORE_MUST_NOT {
+            assert!(lints.contains(&format!("path = \"{path}\"")), "{name} may use {path}");
+        }
+        let root = fs::read_to_string(crates.join(name).join("src/lib.rs")).unwrap();
+        assert!(root.contains("#![warn(clippy::float_arithmetic)]"), "{name} may use floats");
     }
 }
 

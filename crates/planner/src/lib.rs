@@ -6,6 +6,9 @@
 //!
 //! Unexpected input never fails: it becomes a line in [`Plan::warnings`], and in doubt a machine is kept.
 
+// The same result on every machine.
+#![warn(clippy::float_arithmetic)]
+
 mod admission;
 mod common_cause;
 mod copying;

@@ -4,6 +4,9 @@
 //! returns the effects, which the driver (adapters) and the simulator carry out in order. Time is a parameter. Nothing
 //! here blocks, sleeps, spawns, reads or writes.
 
+// The same result on every machine.
+#![warn(clippy::float_arithmetic)]
+
 mod act;
 mod back_off;
 mod boundary;
