@@ -131,3 +131,17 @@ impl Faults {
         lengths.chain(above).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_is_documented() {
+        let page = include_str!("../../../../docs/simulator.md");
+        let keys = serde_json::to_value(Faults::default()).unwrap();
+        for key in keys.as_object().unwrap().keys() {
+            assert!(page.contains(&format!("`{key}`")), "{key} is not in docs/simulator.md");
+        }
+    }
+}
