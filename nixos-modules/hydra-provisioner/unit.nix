@@ -165,6 +165,9 @@ in
         StateDirectory = stateDirectories;
         # The queue runner runs as another user and reads the machines file. Secret files have their own mode.
         StateDirectoryMode = "0755";
+        # For `metricsAddress = "unix:/run/hydra-provisioner/http.sock"`.
+        RuntimeDirectory = "hydra-provisioner";
+        RuntimeDirectoryMode = "0750";
         WorkingDirectory = home;
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") credentials;
         ReadWritePaths = writtenElsewhere;

@@ -26,6 +26,10 @@ wait_for has_tried
 is_up() { metrics | grep -x 'hydra_provisioner_queue_up 1' >/dev/null; }
 wait_for is_up
 
+# For a socket: `--listen unix:/run/hydra-provisioner/http.sock`.
+folder=$(stat -c '%U %a' /run/hydra-provisioner)
+[ "$folder" = "hydra-provisioner 750" ] || fail "/run/hydra-provisioner: $folder"
+
 # Longer than the watchdog interval: the service must report that it is alive.
 sleep 5
 [ "$(show NRestarts)" = 0 ] || fail "restarted though it lives"
