@@ -219,17 +219,21 @@ impl Record {
         }
     }
 
-    /// When to touch `/run/keep-alive` on it.
+    /// When to touch `/run/keep-alive` on it. One that is being released was deployed; with REST it is not ready once it is
+    /// drained, but by an order to drain it stays, and must not power itself off.
     pub(crate) fn keep_alive_due(&self, interval: Seconds) -> Option<Timestamp> {
         let memory = &self.machine.memory;
-        let is_ready = memory.ready_since.is_some()
+        let may_be_ending =
+            memory.failing.as_ref().is_some_and(|failing| failing.operation.ends_the_machine());
+        let is_leaving = memory.leaving.is_some() && !may_be_ending;
+        let is_served = memory.ready_since.is_some() && memory.unreachable_since.is_none();
+        let is_touched = (is_served || is_leaving)
             && self.machine.state == MachineState::Up
             && memory.under_way.is_none()
             && memory.missing.is_none()
-            && memory.destroyed_at.is_none()
-            && memory.unreachable_since.is_none();
+            && memory.destroyed_at.is_none();
         let last = self.kept_alive_at.or(memory.ready_since)?;
-        is_ready.then(|| last.after(interval))
+        is_touched.then(|| last.after(interval))
     }
 
     /// Shifts all remembered times, because the clock was set.

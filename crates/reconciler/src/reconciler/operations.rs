@@ -290,8 +290,9 @@ impl Reconciler {
         let OperationError { kind, message } = error;
         let Some(record) = self.records.get_mut(&running.name) else { return };
         if running.operation == Operation::KeepAlive {
-            let text = self.keep_alive_failed(&running.name, kind, message);
-            self.note_of(&running.name, text);
+            if let Some(happening) = self.keep_alive_failed(&running.name, kind, message) {
+                self.note_of(&running.name, happening);
+            }
             return;
         }
         match running.operation {
@@ -402,16 +403,18 @@ impl Reconciler {
         name: &MachineName,
         kind: OperationErrorKind,
         message: String,
-    ) -> Happening {
+    ) -> Option<Happening> {
         let now = self.now;
         if let Some(record) = self.records.get_mut(name) {
             record.kept_alive_at = Some(now);
             if kind == OperationErrorKind::Unreachable {
+                // One that is being released is tried again and again: said once.
+                let is_known = record.machine.memory.unreachable_since.is_some();
                 record.machine.memory.unreachable_since.get_or_insert(now);
-                return Happening::Unreachable { error: message };
+                return (!is_known).then_some(Happening::Unreachable { error: message });
             }
         }
-        Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") }
+        Some(Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") })
     }
 
     /// Machines that exceed the time limit of a boot count as failing, as if their deployment had failed: `giveUpAfter` applies.

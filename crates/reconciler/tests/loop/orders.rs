@@ -1,7 +1,10 @@
 //! The operator's orders.
 
-use planner::{MachineName, MachineType, Operation, Order, OrderKind, PoolPolicy, Timestamp};
-use reconciler::{Event, OperationErrorKind};
+use planner::{
+    Host, Machine, MachineKeys, MachineName, MachineType, Operation, Order, OrderKind, PoolPolicy,
+    QueueMachine, Timestamp,
+};
+use reconciler::{Event, OperationErrorKind, State, Timing};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 
@@ -174,4 +177,70 @@ fn a_machine_is_adopted_when_it_is_listed() {
     harness.pass(60);
     harness.list(&[called("pet")]);
     assert!(harness.disk.records[&MachineName::new("pet")].exists, "it stays ours");
+}
+
+/// It stays, so it must not power itself off, although its builder is stopped (REST).
+#[test]
+fn keep_alive_is_touched_on_a_drained_machine_that_stays() {
+    let mut configuration = configuration(&[(TYPE, only_one())]);
+    configuration.timing = Timing::default();
+    let mut harness = Harness::of(configuration, State::default());
+    harness.keys = MachineKeys::HostName;
+    let builder = Machine { host_name: Some(Host::new("builder")), ..up(0) };
+    let seen = QueueMachine::new(Host::new("builder"));
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Ok(builder.clone()));
+    harness.list(std::slice::from_ref(&builder));
+    harness.end(Operation::Deploy, 0, Ok(builder.clone()));
+    harness.queue(0, std::slice::from_ref(&seen));
+    harness.order(&[order(OrderKind::Drain(name(0)))]);
+    while harness.under_way() != ["drain farm-0"] {
+        harness.queue(0, std::slice::from_ref(&seen));
+    }
+    harness.end(Operation::Drain, 0, Ok(builder.clone()));
+    assert!(harness.disk.records[&name(0)].machine.memory.ready_since.is_none());
+    let touched_within = |harness: &mut Harness, seconds: u64| {
+        let end = harness.now + seconds;
+        while harness.now < end {
+            harness.list(std::slice::from_ref(&builder));
+            harness.queue(0, &[]);
+            harness.pass(1);
+            if harness.under_way() == ["keep-alive farm-0"] {
+                return true;
+            }
+            assert!(harness.operations.is_empty(), "it stays: {:?}", harness.under_way());
+        }
+        false
+    };
+    assert!(touched_within(&mut harness, 330));
+    // Also when it does not answer for a while, which is said once.
+    for _ in 0..2 {
+        let refused = error(OperationErrorKind::Unreachable, "refused");
+        harness.end(Operation::KeepAlive, 0, Err(refused));
+        assert!(touched_within(&mut harness, 330));
+    }
+    let said = harness.happened(0).into_iter().filter(|line| line.contains("refused")).count();
+    assert_eq!(said, 1, "{:?}", harness.happened(0));
+    harness.end(Operation::KeepAlive, 0, Ok(builder.clone()));
+    assert!(touched_within(&mut harness, 330));
+    // Nothing prevents it from ending by itself when we could not end it.
+    harness.end(Operation::KeepAlive, 0, Ok(builder.clone()));
+    harness.order(&[order(OrderKind::Release(name(0)))]);
+    while harness.under_way() != ["destroy farm-0"] {
+        if harness.under_way() == ["drain farm-0"] {
+            harness.end(Operation::Drain, 0, Ok(builder.clone()));
+        }
+        harness.queue(0, &[]);
+    }
+    harness.end(Operation::Destroy, 0, Err(error(OperationErrorKind::Failed, "no permission")));
+    for _ in 0..700 {
+        harness.pass(1);
+        harness.list(std::slice::from_ref(&builder));
+        assert!(!harness.under_way().contains(&"keep-alive farm-0".to_owned()));
+        if harness.under_way() == ["destroy farm-0"] {
+            let refused = error(OperationErrorKind::Failed, "no permission");
+            harness.end(Operation::Destroy, 0, Err(refused));
+        }
+    }
 }
