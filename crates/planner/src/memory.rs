@@ -69,6 +69,9 @@ pub struct Memory {
     /// Since when it has not answered over ssh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreachable_since: Option<Timestamp>,
+    /// It booted, was not ready since, and does not answer over ssh yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaits_ssh: Option<AwaitsSsh>,
     /// Further endpoints that may identify it in the queue runner: each that was ever published for it
     /// (classic), each host name that it ever had (REST).
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -116,6 +119,7 @@ impl Memory {
             unhealthy_since,
             progress,
             unreachable_since,
+            awaits_ssh,
             published: _,
             was_in_queue_status: _,
             name_is_unconfirmed: _,
@@ -134,6 +138,7 @@ impl Memory {
             unhealthy_since.as_mut(),
             progress.as_mut().map(|progress| &mut progress.since),
             unreachable_since.as_mut(),
+            awaits_ssh.as_mut().map(|awaits_ssh| &mut awaits_ssh.since),
         ];
         for time in times.into_iter().flatten() {
             *time = time.shifted(seconds);
@@ -141,6 +146,9 @@ impl Memory {
         if let Some(charged) = charged {
             charged.after = charged.after.shifted(seconds);
             charged.by = charged.by.shifted(seconds);
+        }
+        if let Some(awaits_ssh) = awaits_ssh {
+            awaits_ssh.retry_at = awaits_ssh.retry_at.shifted(seconds);
         }
         if let Some(failing) = failing {
             failing.retry_at = failing.retry_at.shifted(seconds);
@@ -218,6 +226,16 @@ impl Failing {
         let back_off = back_off.filter(|_| self.operation == Operation::Create);
         back_off.map_or(self.retry_at, |back_off| self.retry_at.max(back_off.until))
     }
+}
+
+/// The wait for the sshd of a machine. It is no failure until `deployTimeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AwaitsSsh {
+    /// When its first deployment began.
+    pub since: Timestamp,
+    /// No attempt before this time.
+    pub retry_at: Timestamp,
 }
 
 /// An operation that has begun and not ended.

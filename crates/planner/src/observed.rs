@@ -148,8 +148,12 @@ impl Observed<'_> {
     /// Whether no operation is under way on it and it is not in back-off.
     pub(crate) fn may_be_operated(&self) -> bool {
         let memory = &self.machine.memory;
-        let retry_at = memory.failing.as_ref().map_or(Timestamp(0), |failing| failing.retry_at);
-        memory.under_way.is_none() && retry_at <= self.now
+        let retries = [
+            memory.failing.as_ref().map(|failing| failing.retry_at),
+            memory.awaits_ssh.map(|awaits_ssh| awaits_ssh.retry_at),
+        ];
+        let is_too_early = retries.into_iter().flatten().any(|retry_at| retry_at > self.now);
+        memory.under_way.is_none() && !is_too_early
     }
 
     /// As [`Self::may_be_operated`], for its release: the back-off of earlier creations and deployments does

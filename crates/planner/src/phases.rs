@@ -140,6 +140,7 @@ fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
     let unregistered = memory.ready_since.filter(|_| observed.in_queue.is_none());
     [
         failing.map(|failing| failing.retry_at),
+        memory.awaits_ssh.map(|awaits_ssh| awaits_ssh.retry_at),
         pool.and_then(|pool| ages_at(observed, pool)),
         failing.zip(pool).map(|(failing, pool)| failing.since.after(pool.give_up_after)),
         failing.map(|failing| failing.since.after(REREGISTRATION_TIMEOUT)),

@@ -32,6 +32,12 @@ pub(crate) fn after_operation(seed: u64, name: &MachineName, failures: u32) -> S
     wait(&MACHINE, seed, name.as_str(), failures)
 }
 
+/// The wait until the next attempt to connect to a machine that has been awaited for this `long`: at most a tenth later than
+/// it could be, and not too often (a deployment with NixOps takes long).
+pub(crate) fn while_it_boots(long: Seconds) -> Seconds {
+    Seconds((long.0 / 10).clamp(10, 60))
+}
+
 /// Doubles with every failure and varies by 10 % to either side, so that retries do not coincide.
 fn wait(scale: &Scale, seed: u64, subject: &str, failures: u32) -> Seconds {
     let doublings = failures.saturating_sub(1).min(20);

@@ -78,6 +78,10 @@ impl Reconciler {
                 failing.retry_at = self.now;
                 self.storage.touch(&record.machine.name);
             }
+            if let Some(awaits_ssh) = &mut record.machine.memory.awaits_ssh {
+                awaits_ssh.retry_at = self.now;
+                self.storage.touch(&record.machine.name);
+            }
         }
     }
 

@@ -164,6 +164,7 @@ impl Record {
         memory.ready_since.get_or_insert(now);
         memory.restored = false;
         memory.unreachable_since = None;
+        memory.awaits_ssh = None;
         self.kept_alive_at = Some(now);
         let after = self.booting_since.take().map(|since| now.since(since));
         (!was_ready).then_some(Happening::Ready { after })
@@ -185,6 +186,7 @@ impl Record {
         let memory = &mut self.machine.memory;
         memory.ready_since = None;
         memory.unreachable_since = None;
+        memory.awaits_ssh = None;
         memory.unhealthy_since = None;
         memory.leaving = None;
         memory.interrupted_at = None;

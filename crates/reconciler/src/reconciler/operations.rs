@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, BackOffKind, Experience, Failing, Machine, MachineName, MachineState, MachineType,
-    Operation, Seconds, Timestamp, UnderWay,
+    AwaitsSsh, BackOff, BackOffKind, Experience, Failing, Machine, MachineName, MachineState,
+    MachineType, Operation, Seconds, Timestamp, UnderWay,
 };
 
 use super::Reconciler;
@@ -147,8 +147,7 @@ impl Reconciler {
         }
     }
 
-    /// Ends the deployment of a machine that is being released. It may wait for as long as `deployTimeout` for a
-    /// machine that does not answer.
+    /// Ends the deployment of a machine that is being released. It may take as long as `deployTimeout`.
     pub(crate) fn end_deployment(&mut self, name: &MachineName) {
         let running = self.operations.under_way.iter_mut().find(|(_, running)| {
             running.name == *name && running.operation == Operation::Deploy && !running.is_abandoned
@@ -222,6 +221,7 @@ impl Reconciler {
                 record.booting_since = Some(now);
                 record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
+                record.machine.memory.awaits_ssh = None;
                 record.machine.memory.was_in_queue_status = false;
                 Some(Happening::Created { took })
             }
@@ -230,6 +230,7 @@ impl Reconciler {
                 record.booting_since = Some(now);
                 record.made_in = Some(took);
                 record.machine.memory.ready_since = None;
+                record.machine.memory.awaits_ssh = None;
                 record.machine.memory.was_in_queue_status = false;
                 Some(Happening::Started { took })
             }
@@ -288,13 +289,19 @@ impl Reconciler {
 
     fn failed(&mut self, running: &Running, error: OperationError) {
         let OperationError { kind, message } = error;
-        let Some(record) = self.records.get_mut(&running.name) else { return };
         if running.operation == Operation::KeepAlive {
             if let Some(happening) = self.keep_alive_failed(&running.name, kind, message) {
                 self.note_of(&running.name, happening);
             }
             return;
         }
+        if running.operation == Operation::Deploy
+            && kind == OperationErrorKind::Unreachable
+            && self.awaits_ssh(running, &message)
+        {
+            return;
+        }
+        let Some(record) = self.records.get_mut(&running.name) else { return };
         match running.operation {
             Operation::Create if kind == OperationErrorKind::TimedOut => {
                 record.unknown_since = Some(self.now);
@@ -324,6 +331,34 @@ impl Reconciler {
         );
     }
 
+    /// Whether the machine of a deployment that could not connect may still boot: its provider may report it as up long before
+    /// its sshd answers. No operation is under way between two attempts, so that nothing waits for them.
+    fn awaits_ssh(&mut self, running: &Running, error: &str) -> bool {
+        let limit = self.configuration.timing.deploy_timeout;
+        let Some(record) = self.records.get_mut(&running.name) else { return false };
+        let memory = &mut record.machine.memory;
+        if memory.ready_since.is_some() || record.booting_since.is_none() {
+            return false;
+        }
+        let earlier = memory.awaits_ssh;
+        let since = earlier.map_or(running.began, |earlier| earlier.since);
+        let until = since.after(limit);
+        if until <= self.now {
+            return false;
+        }
+        let retry_at = self.now.after(back_off::while_it_boots(self.now.since(since))).min(until);
+        memory.awaits_ssh = Some(AwaitsSsh { since, retry_at });
+        self.storage.touch(&running.name);
+        self.changed = true;
+        if earlier.is_none() {
+            let text = format!(
+                "it does not answer over ssh yet; it is tried until {until} (deployTimeout): {error}"
+            );
+            self.note_of(&running.name, Happening::Warning { text });
+        }
+        true
+    }
+
     /// When what failed on a machine is tried again.
     fn next_try(&self, name: &MachineName) -> Timestamp {
         let machine = self.records.get(name).map(|record| &record.machine);
@@ -345,8 +380,11 @@ impl Reconciler {
         let earlier = record.machine.memory.failing.take();
         let failures = earlier.as_ref().map_or(0, |failing| failing.failures).saturating_add(1);
         let wait = back_off::after_operation(self.seed, name, failures);
+        // The wait for its sshd counts for `giveUpAfter`.
+        let awaited = record.machine.memory.awaits_ssh.filter(|_| operation == Operation::Deploy);
+        let since = awaited.map_or(self.now, |awaited| awaited.since);
         record.machine.memory.failing = Some(Failing {
-            since: earlier.map_or(self.now, |failing| failing.since),
+            since: earlier.map_or(since, |failing| failing.since),
             failures,
             retry_at: self.now.after(wait),
             operation,
@@ -414,7 +452,7 @@ impl Reconciler {
                 return (!is_known).then_some(Happening::Unreachable { error: message });
             }
         }
-        Some(Happening::Warning { text: format!("/run/keep-alive cannot be touched: {message}") })
+        Some(Happening::Warning { text: format!("keep-alive: {message}") })
     }
 
     /// Machines that exceed the time limit of a boot count as failing, as if their deployment had failed: `giveUpAfter` applies.

@@ -6,6 +6,7 @@ mod experience;
 mod fallback;
 mod harness;
 mod health;
+mod late_sshd;
 mod lifecycle;
 mod limits;
 mod listing;

@@ -137,7 +137,7 @@ fn failures_of_one_machine_are_remembered() {
     harness.list(&[]);
     harness.queue(1, &[]);
     harness.end(Operation::Create, 0, Ok(up(0)));
-    harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::Unreachable, "refused")));
+    harness.end(Operation::Deploy, 0, Err(error(OperationErrorKind::Failed, "refused")));
     assert!(harness.file.is_empty(), "a machine that does not answer over ssh is not ready");
     let failing = harness.disk.records[&name(0)].machine.memory.failing.clone().unwrap();
     let mut harness = harness.restarted(configuration(&[(TYPE, pool())]));
