@@ -32,6 +32,7 @@ in
             "/var/lib/test/status.json"
           ];
           touchKeepAlive = false;
+          checkSsh = false;
           maxCreatesPerCycle = 3;
           # One at a time, so that the machine that a test delays is the first.
           parallelism = lib.mkDefault 1;

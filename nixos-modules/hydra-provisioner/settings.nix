@@ -117,6 +117,11 @@ in
         default = true;
       };
 
+      checkSsh = mkOption {
+        type = types.bool;
+        default = true;
+      };
+
       drainCommand = noted "The module sets it to `systemctl stop` of `builderUnit`." (optional command);
 
       resumeCommand = noted "The module sets it to `systemctl start` of `builderUnit`." (

@@ -25,17 +25,48 @@ pub struct Ssh {
 /// A command on a machine failed.
 #[derive(Debug, Error)]
 pub enum SshError {
-    /// The machine does not answer over ssh, or refuses the login.
+    /// There is no ssh connection to the machine.
     #[error("ssh to {}: {}", escape(place), escape(message))]
     NotConnected {
+        /// Whether its sshd answered.
+        what: NotConnected,
         /// `user@address:port`.
         place: String,
         /// The output of ssh.
         message: String,
     },
-    /// It answers, but the command failed, or something on this host failed.
+    /// It answers, but the command failed.
+    #[error("{}", escape(.0))]
+    CommandFailed(String),
+    /// Something on this host failed.
     #[error("{}", escape(.0))]
     Failed(String),
+}
+
+/// Why there is no ssh connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotConnected {
+    /// There was no answer of an sshd.
+    NoAnswer,
+    /// The host key is not the expected one.
+    WrongHostKey,
+    /// The sshd has the right host key and refuses the login.
+    LoginRefused,
+}
+
+impl NotConnected {
+    /// From what ssh(1) printed; OpenSSH does not translate its messages.
+    fn parse(message: &str) -> Self {
+        if message.contains("Host key verification failed") {
+            Self::WrongHostKey
+        } else if message.contains("Permission denied (")
+            || message.contains("Too many authentication failures")
+        {
+            Self::LoginRefused
+        } else {
+            Self::NoAnswer
+        }
+    }
 }
 
 impl Ssh {
@@ -91,10 +122,11 @@ impl Ssh {
         match output.code {
             0 => Ok(output.stdout),
             CONNECTION_FAILED => Err(SshError::NotConnected {
+                what: NotConnected::parse(&String::from_utf8_lossy(&output.stderr)),
                 place: format!("{}@{address}:{}", machine.ssh_user, machine.ssh_port),
                 message: output.stderr_tail(),
             }),
-            code => Err(SshError::Failed(format!(
+            code => Err(SshError::CommandFailed(format!(
                 "`{remote_line}` on it ended with exit code {code}: {}",
                 output.stderr_tail()
             ))),
@@ -160,6 +192,26 @@ mod tests {
             ("é", "+e9"),
         ] {
             assert_eq!(plain(&MachineName::new(name)), expected);
+        }
+    }
+
+    #[test]
+    fn refusals_are_answers() {
+        for (message, expected) in [
+            ("ssh: connect to host 10.0.0.1 port 22: Connection refused", NotConnected::NoAnswer),
+            ("kex_exchange_identification: read: Connection reset by peer", NotConnected::NoAnswer),
+            ("root@10.0.0.1: Permission denied (publickey).", NotConnected::LoginRefused),
+            (
+                "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures",
+                NotConnected::LoginRefused,
+            ),
+            (
+                "No ED25519 host key is known for m and you have requested strict checking.\r\nHost key verification failed.",
+                NotConnected::WrongHostKey,
+            ),
+            ("", NotConnected::NoAnswer),
+        ] {
+            assert_eq!(NotConnected::parse(message), expected, "{message}");
         }
     }
 

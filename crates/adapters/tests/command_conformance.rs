@@ -21,6 +21,7 @@ fn the_example_program_passes_the_conformance_suite() {
         "tag": "farm",
         "stateDir": folder.path().join("state"),
         "touchKeepAlive": false,
+        "checkSsh": false,
         "systemTypes": { "x86_64-linux": {
             "provider": { "command": { "program": [program, folder.path().join("machines")] } },
         } },

@@ -37,6 +37,7 @@ fn words(words: &[&str]) -> Vec<String> {
 fn classic_ssh() -> SshSettings {
     SshSettings {
         touch_keep_alive: true,
+        check_ssh: true,
         drain_command: None,
         resume_command: None,
         options: Vec::new(),
@@ -256,6 +257,7 @@ fn everything() -> Config {
         state_dir: "/srv/provisioner".into(),
         ssh: SshSettings {
             touch_keep_alive: false,
+            check_ssh: false,
             drain_command: Some(words(&["halt-builder", "now"])),
             resume_command: Some(words(&["wake-builder"])),
             options: words(&["-F", "/srv/ssh config"]),

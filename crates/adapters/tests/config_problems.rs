@@ -130,6 +130,10 @@ fn problems_at_the_top() {
             json!({ "touchKeepAlive": 1 }),
             &["touchKeepAlive: must be true or false, is the number 1"],
         ),
+        (
+            json!({ "checkSsh": false }),
+            &["checkSsh: is false, but touchKeepAlive needs ssh: set that to false, too"],
+        ),
         (json!({ "parallelism": 0 }), &["parallelism: must be from 1 to 1024, is 0"]),
         (
             json!({ "createTimeout": 0.5 }),
@@ -409,13 +413,18 @@ fn only_one_rule_decides_how_many_machines() {
         let mut settings = json!({ "nixopsExpr": "/d.nix", "schedule": [{ "hours": "07:00-19:00", "targetWait": 60 }] });
         settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let config = parse(&json!({ "systemTypes": { "a": settings } })).unwrap();
-        let target = |at| config.policy_at(Timestamp(at)).policy.pools.values().next().unwrap().target_wait;
+        let target =
+            |at| config.policy_at(Timestamp(at)).policy.pools.values().next().unwrap().target_wait;
         (target(0), target(12 * 3600), config.warnings)
     };
     let seconds = |number| Some(Seconds(number));
     assert_eq!(read(json!({})), (seconds(300), seconds(60), vec![]));
     assert_eq!(read(json!({ "targetWait": "4m" })), (seconds(240), seconds(60), vec![]));
-    let place = |at: &str| format!("systemTypes.a.{at}: is not used, because runnablesPerMachine is set; remove one of them");
+    let place = |at: &str| {
+        format!(
+            "systemTypes.a.{at}: is not used, because runnablesPerMachine is set; remove one of them"
+        )
+    };
     let (own, scheduled) = (place("targetWait"), place("schedule[1].targetWait"));
     let by_number = json!({ "runnablesPerMachine": 4 });
     assert_eq!(read(by_number), (None, None, vec![scheduled.clone()]));

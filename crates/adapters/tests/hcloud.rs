@@ -56,6 +56,7 @@ impl Project {
             "tag": "farm",
             "stateDir": self.path("state"),
             "touchKeepAlive": false,
+            "checkSsh": false,
             "systemTypes": types,
         })
     }

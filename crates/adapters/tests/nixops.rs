@@ -38,6 +38,7 @@ impl Nixops {
             "tag": "farm",
             "stateDir": self.path("state"),
             "touchKeepAlive": false,
+            "checkSsh": false,
             "deployTimeout": self.deploy_timeout,
             "systemTypes": { TYPE: { "provider": { "nixops": self.settings } } },
         });
@@ -128,6 +129,7 @@ fn a_type_with_special_characters_is_kept() {
             "tag": "farm",
             "stateDir": nixops.path("state"),
             "touchKeepAlive": false,
+            "checkSsh": false,
             "systemTypes": { odd: { "provider": { "nixops": nixops.settings } } },
         });
         fs::create_dir_all(nixops.path("state")).unwrap();

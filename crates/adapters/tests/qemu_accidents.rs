@@ -50,6 +50,7 @@ impl Host {
             "tag": tag,
             "stateDir": self.path(tag),
             "touchKeepAlive": false,
+            "checkSsh": false,
             "systemTypes": { TYPE: { "provider": { "qemu": {
                 "image": self.path("empty.raw"),
                 "stateDir": self.path("qemu"),

@@ -47,6 +47,7 @@ fn fifty_rounds_leave_nothing_behind() {
         "tag": "t",
         "stateDir": folder.path().join("state"),
         "touchKeepAlive": false,
+        "checkSsh": false,
         "systemTypes": { TYPE: { "provider": { "qemu": {
             "image": folder.path().join("empty.raw"),
             "stateDir": state,

@@ -28,8 +28,9 @@ case $verb in
 esac
 "#;
 
-/// Answers if `ssh-works` exists.
-const SSH: &str = "#!/bin/sh\n[ -e DIR/ssh-works ] || { echo no answer >&2; exit 255; }\n";
+/// Answers if `ssh-works` exists, and refuses logins if `ssh-refuses` does.
+const SSH: &str = "#!/bin/sh\n[ ! -e DIR/ssh-refuses ] || { echo 'Permission denied (publickey).' >&2; exit 255; }\n\
+                   [ -e DIR/ssh-works ] || { echo no answer >&2; exit 255; }\n";
 
 const CREATED: &str =
     r#"{"machine":{"name":"NAME","type":"x86_64-linux","state":"up","address":"10.9.0.NUMBER"}}"#;
@@ -294,6 +295,26 @@ fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
     fs::remove_file(farm.path("ssh-works")).unwrap();
     until(&farm, "unpublished", || farm.machines_file().is_empty());
     kill(child);
+}
+
+/// Also without the touch of `/run/keep-alive`. That the sshd answers is enough, if the key is only on the queue runner's host.
+#[test]
+fn an_answer_over_ssh_is_asked_for_without_keep_alive_too() {
+    let options = json!({ "checkSsh": true, "keepAliveInterval": 1, "deployTimeout": 3 });
+    let farm = farm(&options, &[machine(0, 10)]);
+    let types = json!({ "x86_64-linux": { "runnable": 1, "running": 0 } });
+    for file in ["ssh-works", "ssh-refuses"] {
+        farm.set_queue(&types, &json!({}));
+        let child = watch(&farm);
+        until(&farm, "tried", || stdout(&farm.run(&["history"])).contains("no answer"));
+        assert_eq!(farm.machines_file(), [""; 0]);
+        fs::write(farm.path(file), "").unwrap();
+        until(&farm, "published", || farm.machines_file().len() == 1);
+        farm.set_queue(&types, &json!({ "root@10.9.0.0": idle_since(5) }));
+        fs::remove_file(farm.path(file)).unwrap();
+        until(&farm, "unpublished", || farm.machines_file().is_empty());
+        kill(child);
+    }
 }
 
 /// Kind 21: x86_64-linux machines build i686-linux steps in the simulator too, with both queue runners.

@@ -248,8 +248,14 @@ fn ssh(root: &Attrs<'_>, queue: &QueueSettings) -> SshSettings {
             }
         }
     };
+    let touch_keep_alive = root.flag("touchKeepAlive").unwrap_or(true);
+    let check_ssh = root.flag("checkSsh").unwrap_or(true);
+    if touch_keep_alive && !check_ssh {
+        root.problem("checkSsh", "is false, but touchKeepAlive needs ssh: set that to false, too");
+    }
     SshSettings {
-        touch_keep_alive: root.flag("touchKeepAlive").unwrap_or(true),
+        touch_keep_alive,
+        check_ssh,
         drain_command: builder_command("drainCommand", "stop"),
         resume_command: builder_command("resumeCommand", "start"),
         options: root.texts("sshOptions").unwrap_or_default(),

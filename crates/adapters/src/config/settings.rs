@@ -128,6 +128,8 @@ pub enum MachinesFileMode {
 pub struct SshSettings {
     /// `touchKeepAlive` (default true): touch `/run/keep-alive` after each deployment.
     pub touch_keep_alive: bool,
+    /// `checkSsh` (default true): a machine must answer over ssh, also without that touch.
+    pub check_ssh: bool,
     /// `drainCommand`: run on a REST builder before it is released. `None` with a classic queue.
     pub drain_command: Option<Vec<String>>,
     /// `resumeCommand`: run on a REST builder when it is deployed, because it may have been drained.

@@ -445,7 +445,8 @@ fn configuration(
         timing: Timing {
             poll_interval: seconds(timing.poll_interval),
             list_interval: seconds(timing.list_interval),
-            keep_alive_interval: (mode == Mode::Act && config.ssh.touch_keep_alive)
+            keep_alive_interval: (mode == Mode::Act
+                && (config.ssh.touch_keep_alive || config.ssh.check_ssh))
                 .then(|| seconds(timing.keep_alive_interval)),
             max_status_age: seconds(timing.max_status_age),
             create_timeout: seconds(limits.create_timeout),

@@ -11,9 +11,10 @@ use crate::command::CancelToken;
 use crate::config::{Config, SshSettings};
 use crate::host_name::{ASK_HOST_NAME, OwnName, own_name};
 use crate::providers::{Provider, ProviderError};
-use crate::ssh::{Ssh, SshError};
+use crate::ssh::{NotConnected, Ssh, SshError};
 
-/// How long the sshd of a machine that was never ready may take to answer after its provider reports it up.
+/// How long the first deployment of a machine tries to connect: most sshds answer within a minute after their provider reports
+/// the machine as up. After that the reconciler orders single attempts, until `deployTimeout`.
 const SSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The interval between attempts.
 const SSH_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,8 +57,13 @@ impl Operations {
             Operation::Start => provider.start(machine, limit).map(|()| done(machine.clone())),
             Operation::Deploy => return self.deploy(machine, provider, limit),
             Operation::KeepAlive => {
-                let touched = self.touch(machine, Instant::now());
-                return touched.map(|()| done(machine.clone())).map_err(OperationError::from);
+                let now = Instant::now();
+                let result = if self.settings.touch_keep_alive {
+                    self.touch(machine, now)
+                } else {
+                    self.check(machine, now)
+                };
+                return result.map(|()| done(machine.clone())).map_err(OperationError::from);
             }
             Operation::Drain => return self.drain(machine, limit),
             Operation::Stop => provider.stop(machine, limit).map(|()| done(machine.clone())),
@@ -77,29 +83,49 @@ impl Operations {
         limit: Duration,
     ) -> Result<Done, OperationError> {
         let deadline = Instant::now() + limit;
-        let was_ready = machine.memory.ready_since.is_some();
+        let memory = &machine.memory;
+        let one_try = memory.ready_since.is_some() || memory.awaits_ssh.is_some();
         let deployed = provider.deploy(machine, limit).map_err(OperationError::from)?;
-        let mut done = done(Machine { memory: machine.memory.clone(), ..deployed });
-        let patience = if was_ready { Duration::ZERO } else { SSH_TIMEOUT };
+        let mut done = done(Machine { memory: memory.clone(), ..deployed });
+        let patience = if one_try { Duration::ZERO } else { SSH_TIMEOUT };
         let deadline = deadline.min(Instant::now() + patience);
+        self.make_usable(&mut done, provider, deadline)?;
+        Ok(done)
+    }
+
+    /// The part of a deployment that is done over ssh.
+    fn make_usable(
+        &self,
+        done: &mut Done,
+        provider: &dyn Provider,
+        deadline: Instant,
+    ) -> Result<(), OperationError> {
         if let Some(resume) = &self.settings.resume_command {
-            self.ssh_until(&done.machine, resume, deadline).map_err(|error| {
-                let OperationError { kind, message } = error.into();
+            self.ssh_until(&done.machine, resume, deadline, is_not_connected).map_err(|error| {
+                let OperationError { kind, message } = of_deployment(error);
                 let message = format!("its builder cannot be started: {message}");
                 OperationError { kind, message }
             })?;
-            self.learn_host_name(&mut done, deadline)?;
+            self.learn_host_name(done, deadline)?;
         }
-        if self.settings.touch_keep_alive && !provider.boots_with_keep_alive() {
-            match self.touch(&done.machine, deadline) {
-                Err(error @ SshError::NotConnected { .. }) => return Err(error.into()),
-                Err(error) => done.warnings.push(format!(
-                    "cannot touch /run/keep-alive, so the machine may shut itself down: {error} (see touchKeepAlive)"
-                )),
-                Ok(()) => {}
-            }
+        // Its provider has waited for its sshd.
+        if provider.boots_with_keep_alive() {
+            return Ok(());
         }
-        Ok(done)
+        if !self.settings.touch_keep_alive {
+            return self.check(&done.machine, deadline).map_err(|error| {
+                let OperationError { kind, message } = of_deployment(error);
+                OperationError { kind, message: format!("{message} (see checkSsh)") }
+            });
+        }
+        match self.touch(&done.machine, deadline) {
+            Err(error @ SshError::NotConnected { .. }) => return Err(of_deployment(error)),
+            Err(error) => done.warnings.push(format!(
+                "cannot touch /run/keep-alive, so the machine may shut itself down: {error} (see touchKeepAlive)"
+            )),
+            Ok(()) => {}
+        }
+        Ok(())
     }
 
     /// The REST queue runner identifies builders by the result of `gethostname`, which providers may not
@@ -107,9 +133,10 @@ impl Operations {
     /// later. A name that only its provider reports can be that of another builder.
     fn learn_host_name(&self, done: &mut Done, deadline: Instant) -> Result<(), OperationError> {
         let machine = &mut done.machine;
-        let asked = self.ssh_until(machine, &ASK_HOST_NAME.map(str::to_owned), deadline);
+        let ask = ASK_HOST_NAME.map(str::to_owned);
+        let asked = self.ssh_until(machine, &ask, deadline, is_not_connected);
         if let Err(error @ SshError::NotConnected { .. }) = asked {
-            return Err(error.into());
+            return Err(of_deployment(error));
         }
         let printed = asked.map_err(|error| error.to_string());
         match printed.and_then(|printed| own_name(&printed, machine.host_name.as_ref())) {
@@ -139,24 +166,47 @@ impl Operations {
     }
 
     fn touch(&self, machine: &Machine, deadline: Instant) -> Result<(), SshError> {
-        self.ssh_until(machine, &TOUCH_KEEP_ALIVE.map(str::to_owned), deadline).map(|_| ())
+        let touch = TOUCH_KEEP_ALIVE.map(str::to_owned);
+        self.ssh_until(machine, &touch, deadline, is_not_connected).map(|_| ())
+    }
+
+    /// Whether it answers over ssh with its host key. That is enough: the key for its login may be only on the queue runner's
+    /// host, and a restricted key may not permit the command.
+    fn check(&self, machine: &Machine, deadline: Instant) -> Result<(), SshError> {
+        if !self.settings.check_ssh {
+            return Ok(());
+        }
+        let answers = |error: &SshError| match error {
+            SshError::NotConnected { what, .. } => *what == NotConnected::LoginRefused,
+            SshError::CommandFailed(_) => true,
+            SshError::Failed(_) => false,
+        };
+        let command = ASK_HOST_NAME.map(str::to_owned);
+        let is_retried = |error: &SshError| is_not_connected(error) && !answers(error);
+        match self.ssh_until(machine, &command, deadline, is_retried) {
+            Err(error) if !answers(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn key(&self, machine: &Machine) -> Option<&str> {
         self.keys.get(&machine.machine_type).map(String::as_str)
     }
 
-    /// Retries until `deadline`, but at least once, to reach a machine that may still be booting.
+    /// Tries at least once, and until `deadline` again after errors that `is_retried`: the machine may still be booting.
     fn ssh_until(
         &self,
         machine: &Machine,
         remote: &[String],
         deadline: Instant,
+        is_retried: impl Fn(&SshError) -> bool,
     ) -> Result<Vec<u8>, SshError> {
         loop {
             match self.ssh.run(machine, self.key(machine), remote, self.command_limit) {
-                Err(SshError::NotConnected { .. })
-                    if Instant::now() + SSH_RETRY_INTERVAL < deadline && !is_canceled() =>
+                Err(error)
+                    if is_retried(&error)
+                        && Instant::now() + SSH_RETRY_INTERVAL < deadline
+                        && !is_canceled() =>
                 {
                     thread::sleep(SSH_RETRY_INTERVAL);
                 }
@@ -168,6 +218,23 @@ impl Operations {
 
 fn is_canceled() -> bool {
     CancelToken::current().is_some_and(|token| token.is_canceled())
+}
+
+fn is_not_connected(error: &SshError) -> bool {
+    matches!(error, SshError::NotConnected { .. })
+}
+
+/// The failure of a deployment. A machine that refuses us will do so later, too: it is not waited for.
+fn of_deployment(error: SshError) -> OperationError {
+    let is_refused = matches!(
+        error,
+        SshError::NotConnected {
+            what: NotConnected::WrongHostKey | NotConnected::LoginRefused,
+            ..
+        }
+    );
+    let OperationError { kind, message } = error.into();
+    OperationError { kind: if is_refused { OperationErrorKind::Failed } else { kind }, message }
 }
 
 fn done(machine: Machine) -> Done {
@@ -184,7 +251,7 @@ impl From<SshError> for OperationError {
     fn from(error: SshError) -> Self {
         let kind = match error {
             SshError::NotConnected { .. } => OperationErrorKind::Unreachable,
-            SshError::Failed(_) => OperationErrorKind::Failed,
+            SshError::CommandFailed(_) | SshError::Failed(_) => OperationErrorKind::Failed,
         };
         Self { kind, message: error.to_string() }
     }

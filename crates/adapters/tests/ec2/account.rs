@@ -51,6 +51,7 @@ impl Account {
             "tag": "farm",
             "stateDir": self.path("state"),
             "touchKeepAlive": false,
+            "checkSsh": false,
             "systemTypes": { "x86_64-linux": { "provider": { "ec2": settings } } },
         })
     }

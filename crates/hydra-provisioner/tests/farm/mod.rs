@@ -55,6 +55,7 @@ impl Farm {
             "machinesFile": farm.path("machines-file"),
             "stateDir": farm.path("state"),
             "touchKeepAlive": false,
+            "checkSsh": false,
             "systemTypes": { "x86_64-linux": {
                 "provider": { "command": { "program": ["sh", farm.path("provider"), farm.path("")] } },
                 "runnablesPerMachine": 1, "maxMachines": 30, "maxCreatesPerCycle": 30, "maxCreating": 30,

@@ -26,6 +26,7 @@
     "/srv/ssh config"
   ];
   touchKeepAlive = false;
+  checkSsh = false;
   maxCreatesPerCycle = 7;
   otherMachines = [ "mac-*" ];
   maxCreating = 8;
