@@ -154,7 +154,7 @@ fn a_machine_whose_order_to_drain_ends_is_judged_again() {
 /// Its provider lists it, but neither its name nor a tag says that it is ours.
 #[test]
 fn a_machine_is_adopted_when_it_is_listed() {
-    let called = |it: &str| planner::Machine { name: MachineName::new(it), ..up(7) };
+    let called = |it: &str| Machine { name: MachineName::new(it), ..up(7) };
     let mut harness = Harness::new(PoolPolicy { min_machines: 3, ..pool() });
     harness.list(&[]);
     harness.queue(0, &[]);
