@@ -278,7 +278,9 @@ fn a_machine_that_drains_goes_on_draining_in_its_next_paid_hour() {
 /// stops answering gets no more builds.
 #[test]
 fn a_machine_that_does_not_answer_to_ssh_is_not_ready() {
-    let options = json!({ "touchKeepAlive": true, "keepAliveInterval": 1, "deployTimeout": 3 });
+    let options = json!({
+        "touchKeepAlive": true, "checkSsh": true, "keepAliveInterval": 1, "deployTimeout": 3,
+    });
     let farm = farm(&options, &[machine(0, 10)]);
     let types = json!({ "x86_64-linux": { "runnable": 1, "running": 0 } });
     farm.set_queue(&types, &json!({}));

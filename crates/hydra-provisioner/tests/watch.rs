@@ -381,7 +381,7 @@ fn it_ends_at_any_moment() {
         ("destroy", "destroy,", json!({})),
         ("queue", "nothing", json!({ "statusCommand": ["sh", "-c", deaf] })),
         ("publish", "nothing", json!({ "updateCommand": ["sh", "-c", deaf] })),
-        ("deploy", "nothing", json!({ "touchKeepAlive": true })),
+        ("deploy", "nothing", json!({ "touchKeepAlive": true, "checkSsh": true })),
     ];
     for (moment, hang_at, options) in moments {
         let farm = Farm::new(&json!({}));
