@@ -6,7 +6,7 @@ use reconciler::OperationErrorKind;
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
 use crate::orders::order;
 
-/// A machine whose provider reports it as up, with an sshd that does not answer yet.
+/// A machine that its provider reports as up, with an sshd that does not answer yet.
 fn without_sshd() -> Harness {
     let mut harness = Harness::new(pool());
     harness.list(&[]);
