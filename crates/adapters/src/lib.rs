@@ -7,6 +7,7 @@ pub mod config;
 mod digest;
 pub mod driver;
 mod host_name;
+mod json;
 #[cfg_attr(not(feature = "lease"), allow(dead_code, reason = "without leases no session uses it"))]
 pub mod lease;
 pub mod lock;

@@ -1,7 +1,7 @@
 //! Writes the machines file (`parseMachines` in Nix's `machines.cc`; `parse_machines` in Hydra's C++ queue runner).
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::{Feature, MachinesFile};
 use reconciler::Published;
+use rustix::fs::{Access, access};
 
 use crate::atomic_file;
 use crate::command::Invocation;
@@ -62,8 +63,34 @@ impl Sink {
     }
 }
 
+/// Why the file at `path` may not or cannot be replaced, as far as can be seen without writing.
+pub fn cannot_replace(path: &Path, mode: MachinesFileMode) -> Option<String> {
+    match target(path, mode) {
+        Err(problem) => Some(problem),
+        Ok((path, _)) => {
+            let folder = path.parent().filter(|folder| folder.exists())?;
+            let error = access(folder, Access::WRITE_OK).err()?;
+            Some(format!("cannot write into {}: {}", folder.display(), io::Error::from(error)))
+        }
+    }
+}
+
 /// Replaces the file at `path`, or the target of a symlink there, unless another program wrote it.
 fn replace(path: &Path, text: &str, mode: MachinesFileMode) -> Result<Published, String> {
+    let see = |error: io::Error| format!("{error}; see machinesFile");
+    let (path, old) = target(path, mode)?;
+    if old == text.as_bytes() {
+        return Ok(Published::Unchanged);
+    }
+    atomic_file::write(&path, text.as_bytes(), 0o644).map_err(see)?;
+    Ok(Published::Changed)
+}
+
+/// The file that is replaced, and its content.
+///
+/// # Errors
+/// When it may not be replaced.
+fn target(path: &Path, mode: MachinesFileMode) -> Result<(PathBuf, Vec<u8>), String> {
     let see = |error: io::Error| format!("{error}; see machinesFile");
     let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
     let path = if is_link {
@@ -80,16 +107,12 @@ fn replace(path: &Path, text: &str, mode: MachinesFileMode) -> Result<Published,
         }
         _ => fs::read(&path).map_err(see)?,
     };
-    if old == text.as_bytes() {
-        return Ok(Published::Unchanged);
-    }
     if mode == MachinesFileMode::Own && !is_ours(&old) {
         return Err("it was not written by hydra-provisioner, and would be lost; move its machines to \
                     staticMachines and set machinesFileMode to \"takeover\", or name another machinesFile"
             .to_owned());
     }
-    atomic_file::write(&path, text.as_bytes(), 0o644).map_err(see)?;
-    Ok(Published::Changed)
+    Ok((path, old))
 }
 
 /// Whether we wrote a file, or it is empty.

@@ -24,10 +24,10 @@ fn data(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(file)
 }
 
-/// The configuration, without the text that it was read from.
+/// The configuration, without the text and the path that it was read from.
 fn loaded(file: &str) -> Config {
     let config = load(&data(file)).unwrap_or_else(|error| panic!("{error}"));
-    Config { source: Value::Null, ..config }
+    Config { source: Value::Null, path: None, ..config }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -65,6 +65,7 @@ fn one_type(tag: &str, pool: PoolPolicy, expr: &str, nix_path: &[&str]) -> Confi
         schedules: BTreeMap::new(),
         lease: None,
         source: Value::Null,
+        path: None,
         notify: Vec::new(),
         warnings: Vec::new(),
     }
@@ -278,6 +279,7 @@ fn everything() -> Config {
         schedules: BTreeMap::new(),
         lease: None,
         source: Value::Null,
+        path: None,
         notify: Vec::new(),
         warnings: vec![
             "systemTypes.\"x86_64-linux,i686-linux:kvm,benchmark\".targetWait: is not used, because \

@@ -1,10 +1,13 @@
 //! The output of `check` for a valid configuration, and the trial of its providers' calls.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::{env, fs};
 
-use adapters::config::Config;
-use adapters::providers::{self, Outcome, ProviderContext};
+use adapters::config::{Config, MachinesFileTarget, QueueSettings};
+use adapters::providers::{self, Outcome, ProviderContext, ProviderSettings};
+use adapters::{machines_file, state};
 use planner::MachineType;
 
 use crate::console::print;
@@ -33,6 +36,48 @@ pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
         text.push_str(&requests(name, &provider.offers()));
     }
     text
+}
+
+/// What `run` would fail with on this host. The configuration may be for another one, so these are no errors.
+pub(crate) fn problems_here(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, provider) in &config.providers {
+        if let ProviderSettings::Command(settings) = provider {
+            let option = format!("systemTypes.{name}.provider.command.program");
+            problems.extend(cannot_run(&option, &settings.program));
+        }
+    }
+    if let QueueSettings::Classic { command } = &config.queue {
+        problems.extend(cannot_run("statusCommand", command));
+    }
+    match &config.machines_file.target {
+        MachinesFileTarget::Command(words) => problems.extend(cannot_run("updateCommand", words)),
+        MachinesFileTarget::File(path) => {
+            let problem = machines_file::cannot_replace(path, config.machines_file.mode);
+            problems.extend(
+                problem.map(|problem| format!("machinesFile {}: {problem}", path.display())),
+            );
+        }
+        MachinesFileTarget::NotWanted => {}
+    }
+    problems
+        .extend(state::cannot_use(&config.state_dir).map(|problem| format!("stateDir: {problem}")));
+    problems
+}
+
+/// The problem if the program of `words` is not there, or is not a program.
+fn cannot_run(option: &str, words: &[String]) -> Option<String> {
+    let program = words.first()?;
+    let is_program = |path: &Path| {
+        fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    let is_there = if program.contains('/') {
+        is_program(Path::new(program))
+    } else {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
+    };
+    (!is_there).then(|| format!("{option}: cannot run {program}: it is no executable file"))
 }
 
 /// What a new machine of the type `name` is requested as, if there is a choice.

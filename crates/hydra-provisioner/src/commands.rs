@@ -138,8 +138,10 @@ fn in_force(config: &Config) -> Result<Config, Exit> {
 
 fn check(conf: &Path, online: bool) -> Ended {
     let config = load(conf)?;
-    adapters::state::check_state_dir(&config.state_dir, &config.policy)
-        .map_err(|error| fail(Exit::BadConfig, &error))?;
+    adapters::state::check_state_dir(&config).map_err(|error| fail(Exit::BadConfig, &error))?;
+    for problem in check::problems_here(&config) {
+        tracing::warn!("{}: on this host {problem}", conf.display());
+    }
     print(check::verdict(conf, &config))?;
     if online { check::online(&config) } else { Ok(Exit::Done) }
 }

@@ -53,7 +53,10 @@ pub(crate) fn print(data: impl Display) -> Result<(), Exit> {
     stdout
         .write_all(planner::escape_within_lines(&text).as_bytes())
         .and_then(|()| stdout.flush())
-        .map_err(|_| Exit::Unexpected)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Exit::Unexpected,
+            _ => fail(Exit::Unexpected, &format!("cannot write to standard output: {error}")),
+        })
 }
 
 pub(crate) fn print_json(data: &impl serde::Serialize) -> Result<(), Exit> {

@@ -18,6 +18,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) json: bool,
 }
 
+/// As in the configuration.
+const LONGEST_SECONDS: u64 = 3650 * 86_400;
+
 /// Parses a duration as in options: `90s`, `10m`, `2h`, `1d`, or seconds.
 pub(crate) fn length(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
@@ -34,7 +37,10 @@ pub(crate) fn length(text: &str) -> Result<u64, String> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(seconds))
-        .ok_or_else(|| "must be a duration such as 90s, 10m, 2h or 1d".to_owned())
+        .filter(|length| *length <= LONGEST_SECONDS)
+        .ok_or_else(|| {
+            "must be a duration such as 90s, 10m, 2h or 1d, at most ten years".to_owned()
+        })
 }
 
 pub(crate) fn history(conf: &Path, wanted: &Wanted<'_>) -> Result<Exit, Exit> {

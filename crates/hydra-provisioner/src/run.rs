@@ -152,11 +152,11 @@ impl Account {
             self.print("  machines file: not published\n");
             return true;
         };
-        let machines = file.entries.len();
+        let machines = planner::counted(file.entries.len() as u64, "machine");
         let text = match published {
             Published::NotWanted => "not wanted, builders register themselves".to_owned(),
-            _ if self.has_published => format!("published, {machines} machines"),
-            _ => format!("unchanged, {machines} machines"),
+            _ if self.has_published => format!("published, {machines}"),
+            _ => format!("unchanged, {machines}"),
         };
         self.print(&format!("  machines file: {text}\n"));
         for line in &file.left_out {

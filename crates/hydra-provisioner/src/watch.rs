@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use adapters::config::ConfigError;
 use adapters::driver::{Handle, Step};
-use planner::QueueStatus;
+use planner::{QueueStatus, counted};
 use reconciler::{HistoryEntry, Severity};
 use sd_notify::NotifyState;
 
@@ -150,13 +150,13 @@ fn log(entry: &HistoryEntry) {
 
 /// One sentence for `systemctl status`, whenever it changes.
 fn tell_status(step: &Step<'_>, last: &mut String) {
-    let under_way = step.reconciler.operations().count();
+    let under_way = counted(step.reconciler.operations().count() as u64, "operation");
     let queue = match step.reconciler.queue() {
         QueueStatus::Up(_) => "queue up",
         QueueStatus::Unavailable(_) => "queue status unavailable",
     };
-    let machines = step.reconciler.records().count();
-    let mut status = format!("{machines} machines, {under_way} operations under way, {queue}");
+    let machines = counted(step.reconciler.records().count() as u64, "machine");
+    let mut status = format!("{machines}, {under_way} under way, {queue}");
     if step.refused.is_some() {
         status.push_str("; configuration NOT reloaded, the old one stays active (see `status`)");
     }

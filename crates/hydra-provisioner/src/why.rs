@@ -92,7 +92,8 @@ fn inputs(policy: &Policy, snapshot: &Snapshot, plan: &Plan, machine: &Machine) 
         memory.failing.as_ref().map(|failing| {
             let (number, error) = (failing.failures, planner::escape(&failing.error));
             let at = failing.next_try(snapshot.back_off.get(&machine.machine_type));
-            format!("{} failed {number} times, next try at {at}: {error}", failing.operation)
+            let times = if number == 1 { "once".to_owned() } else { format!("{number} times") };
+            format!("{} failed {times}, next try at {at}: {error}", failing.operation)
         }),
         ago("its provider has not listed it", memory.missing.map(|missing| missing.since)),
         ago("it has been unhealthy", memory.unhealthy_since),
@@ -126,7 +127,8 @@ fn of_type(
                 sizing.wanted
             );
             let more = sizing.wanted.saturating_mul(each).saturating_add(ignored + 1);
-            let _ = writeln!(text, "  one more from {more} runnable steps on");
+            let more = planner::counted(more, "runnable step");
+            let _ = writeln!(text, "  one more from {more} on");
         }
         let _ = writeln!(
             text,

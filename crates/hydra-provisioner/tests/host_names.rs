@@ -206,3 +206,33 @@ fn the_reported_name_of_an_idle_builder_does_not_release_a_machine() {
         assert!(!farm.path("stopped").exists(), "{answer}");
     }
 }
+
+/// A provider mixes up the names of two machines: the builder of the one that counts as idle is not stopped before the
+/// machines themselves have been asked.
+#[test]
+fn swapped_names_do_not_stop_a_busy_builder() {
+    let busy = json!({ "stats": { "currentJobs": 1, "idleSince": 0 } });
+    let idle = json!({ "stats": { "currentJobs": 0, "idleSince": 1 } });
+    let builders = json!({ "m-0": idle, "m-1": busy });
+    let cell = Arc::new(Mutex::new(status(0, &builders)));
+    let farm = silent_farm(&cell);
+    let machine = |number: u32, told: &str| {
+        json!({
+            "name": format!("hydra-provisioned-{number}"), "type": "x86_64-linux", "state": "up",
+            "address": format!("10.0.0.{number}"), "host_name": told,
+        })
+    };
+    let list = json!({ "machines": [machine(0, "m-1"), machine(1, "m-0")] });
+    script(&farm, "silent-provider", &format!("cat >/dev/null; echo '{list}'"));
+    script(
+        &farm,
+        "ssh",
+        "case \"$*\" in *10.0.0.0*uname*) echo m-0 ;; *10.0.0.1*uname*) echo m-1 ;;
+         *stop*) echo \"$*\" >>\"$(dirname \"$0\")/stopped\" ;; esac",
+    );
+    for _ in 0..3 {
+        run(&farm);
+    }
+    let stopped = fs::read_to_string(farm.path("stopped")).unwrap();
+    assert!(stopped.contains("10.0.0.0") && !stopped.contains("10.0.0.1"), "{stopped}");
+}

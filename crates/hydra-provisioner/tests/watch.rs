@@ -187,7 +187,7 @@ fn it_ends_at_once_while_a_creation_hangs_and_the_next_run_resolves_what_came_of
     farm.set_runnable(1);
     let manager = Manager::new(&farm);
     let mut child = watch(&farm, &["--interval", "1"], &[("HANG_AT", "create,")]);
-    manager.expect_status("1 operations under way");
+    manager.expect_status("1 operation under way");
     assert_eq!(terminate(&mut child), Some(0));
     assert_eq!(farm.machines(), [""; 0]);
     assert_eq!(farm.run(&["run"]).status.code(), Some(0));
@@ -207,7 +207,7 @@ fn a_creation_that_hangs_delays_no_other_type() {
     let manager = Manager::new(&farm);
     let hangs = [("HANG_AT", "\"type\":\"aarch64-linux\"")];
     let mut child = watch(&farm, &["--interval", "1"], &hangs);
-    manager.expect_status("1 operations under way");
+    manager.expect_status("1 operation under way");
 
     let began = Instant::now();
     farm.set_queue(&json!({ "aarch64-linux": step, "x86_64-linux": step }), &json!({}));
@@ -230,7 +230,7 @@ fn a_reload_takes_the_configuration_as_it_is_then() {
     reconfigure(&farm, most(1));
     let manager = Manager::new(&farm);
     let mut child = watch(&farm, &["--interval", "3600"], &[]);
-    manager.expect_status("1 machines, 0 operations under way");
+    manager.expect_status("1 machine, 0 operations under way");
     reconfigure(&farm, most(2));
     signal(&child, "-HUP");
     let reported = manager.expect("RELOADING=1");
@@ -309,7 +309,7 @@ fn others_see_what_it_has_under_way() {
     farm.set_runnable(1);
     let manager = Manager::new(&farm);
     let mut child = watch(&farm, &["--interval", "1"], &[("HANG_AT", "create,")]);
-    manager.expect_status("1 operations under way");
+    manager.expect_status("1 operation under way");
     until("under way", || stdout(&farm.run(&["status"])).contains("requested (create)"));
     for command in ["status", "plan"] {
         let said = stdout(&farm.run(&[command]));

@@ -61,7 +61,7 @@ impl Observed<'_> {
 fn kind(unhealthy: &Unhealthy) -> u8 {
     match unhealthy {
         Unhealthy::Avoided { .. } => 0,
-        Unhealthy::Unregistered => 1,
+        Unhealthy::Unregistered | Unhealthy::NotRead => 1,
         Unhealthy::Unreachable => 2,
         Unhealthy::Stalled { .. } => 3,
     }

@@ -34,7 +34,7 @@ fn is_dangerous(c: char) -> bool {
     let turns = '\u{202a}'..='\u{202e}';
     let isolates = '\u{2066}'..='\u{2069}';
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
         || turns.contains(&c)
         || isolates.contains(&c)
 }

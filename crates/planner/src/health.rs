@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::matching::SeenInQueue;
+use crate::matching::{SeenInQueue, is_disabled_though_published};
 use crate::memory::Progress;
 use crate::policy::Policy;
 use crate::snapshot::{Machine, QueueStatus, Snapshot};
@@ -29,6 +29,8 @@ pub enum Unhealthy {
     },
     /// The queue runner does not know it.
     Unregistered,
+    /// The queue runner lists it as disabled, although the machines file names it.
+    NotRead,
     /// It does not answer over ssh.
     Unreachable,
     /// It builds, and has finished no step for `progressTimeout`.
@@ -75,6 +77,12 @@ pub(crate) fn diagnose(
     if seen.is_none() && ready_for >= REGISTRATION_TIMEOUT {
         return Some(Unhealthy::Unregistered);
     }
+    let published_for = |since: Timestamp| snapshot.taken_at.since(since);
+    if is_disabled_though_published(&machine.memory, seen)
+        && machine.memory.published_since.map(published_for) >= Some(REGISTRATION_TIMEOUT)
+    {
+        return Some(Unhealthy::NotRead);
+    }
     let since = progress?.since;
     let stalls_at = stalls_at(machine, progress, policy)?;
     (stalls_at <= snapshot.taken_at).then_some(Unhealthy::Stalled { since })
@@ -98,6 +106,10 @@ impl fmt::Display for Unhealthy {
             }
             Self::Unregistered => f.write_str(
                 "the queue runner does not know it (check that it reads our machines file, or that the builder runs)",
+            ),
+            Self::NotRead => f.write_str(
+                "the queue runner lists it as disabled, although the machines file names it (check that it still reads \
+                 our machines file, and under which name it knows the machine)",
             ),
             Self::Unreachable => f.write_str("it does not answer over ssh"),
             Self::Stalled { since } => write!(

@@ -48,6 +48,7 @@ mod surplus;
 mod target_wait;
 mod time;
 mod warnings;
+mod wording;
 
 pub use demand::{pool_for, prefers_local_build};
 pub use endpoint::{Destination, Endpoint, EndpointError, Host, SSH_PORT};
@@ -84,3 +85,4 @@ pub use snapshot::{
 pub use spending::{Charged, Paid, Spent};
 pub use store_uri::StoreUri;
 pub use time::{Seconds, Timestamp, earliest};
+pub use wording::counted;

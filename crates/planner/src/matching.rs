@@ -1,12 +1,13 @@
 //! Which machine in the queue status is which of ours. The queue runner knows machines by address (classic) or by host name
 //! (REST), not by our names.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use crate::copying::jobs;
 use crate::endpoint::{Host, ports_fit};
 use crate::host_pattern::HostPattern;
-use crate::memory::{Memory, StepsBuilt};
+use crate::memory::{InMachinesFile, Memory, StepsBuilt};
 use crate::snapshot::{
     AcceptsJobs, Machine, MachineKeys, MachineState, Queue, QueueMachine, QueueStatus,
 };
@@ -67,6 +68,9 @@ impl Addresses {
 pub(crate) struct UnknownBuilders<'a> {
     /// The first busy one by name.
     busy: Option<&'a Host>,
+    /// REST: the first busy builder that is one of ours only by the word of a provider, because the machine itself has not been
+    /// asked for its host name yet.
+    unasked: Option<&'a Host>,
     /// The first of all unknown builders, including idle ones.
     any: Option<&'a Host>,
     /// How the queue runner identifies machines.
@@ -80,22 +84,37 @@ impl<'a> UnknownBuilders<'a> {
         ours: impl IntoIterator<Item = &'m Machine>,
         others: &[HostPattern],
     ) -> Self {
-        let mut endpoints: Vec<_> = ours.into_iter().flat_map(endpoints).collect();
-        endpoints.sort_unstable();
-        let is_ours = |entry: &QueueMachine| {
-            let first = endpoints.partition_point(|(host, _)| **host < entry.host);
-            let with_its_host =
-                endpoints[first..].iter().take_while(|(host, _)| **host == entry.host);
-            with_its_host.into_iter().any(|(_, port)| ports_fit(*port, entry.port))
+        let ours: Vec<_> = ours.into_iter().collect();
+        let names = OnceCell::new();
+        let names = || -> &BTreeSet<Host> {
+            names.get_or_init(|| ours.iter().map(|m| Host::new(m.name.as_str())).collect())
         };
+        let known = Endpoints::of(ours.iter().copied());
+        let is_ours = |entry: &QueueMachine| known.contain(entry);
         let local = Host::new(LOCAL_HOST);
-        let is_other =
-            |host: &Host| *host == local || others.iter().any(|other| other.matches(host));
+        // An `updateCommand` may name a machine by its name: it is ours, whatever pattern matches it.
+        let has_our_name = |host: &Host| {
+            let text = host.to_string();
+            let label = text.split('.').next().unwrap_or_default();
+            names().contains(host) || names().contains(&Host::new(label))
+        };
+        let is_other = |host: &Host| {
+            *host == local || others.iter().any(|other| other.matches(host)) && !has_our_name(host)
+        };
         let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
         let unknown: Vec<_> = queue.machines.iter().filter(unknown).collect();
         let busy = unknown.iter().filter(|entry| jobs(queue, entry) > 0);
         let busy = busy.map(|entry| &entry.host).min();
-        Self { busy, any: unknown.iter().map(|entry| &entry.host).min(), keys: queue.keys }
+        // Two providers' words may be mixed up: without the machines' own, either may be the busy one.
+        let asked = ours.iter().copied().filter(|machine| machine.memory.ready_since.is_some());
+        let asked = Endpoints::of(asked);
+        let is_unasked = |entry: &&QueueMachine| {
+            queue.keys == MachineKeys::HostName && is_ours(entry) && !asked.contain(entry)
+        };
+        let unasked = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
+        let unasked = unasked.filter(is_unasked).map(|entry| &entry.host).min();
+        let any = unknown.iter().map(|entry| &entry.host).min();
+        Self { busy, unasked, any, keys: queue.keys }
     }
 
     /// The unknown builder that `machine` may be. `found` is the entry of `machine` under its known names.
@@ -114,21 +133,51 @@ impl<'a> UnknownBuilders<'a> {
         }
         // The unknown builder is another machine if ours has been identified. REST: only once its builder was asked to stop;
         // until then it may register again under another name.
+        // A line that the queue runner does not use says nothing: it may know the machine by another name.
+        let is_used =
+            !memory.disabled_though_published && !is_disabled_though_published(memory, found);
         let is_known = memory.was_in_queue_status
             && match self.keys {
-                MachineKeys::Address => true,
+                MachineKeys::Address => is_used,
                 MachineKeys::HostName => memory.leaving.is_some_and(|it| it.drained.is_some()),
             };
         // Until the machine confirms its host name, that may be the name of another, idle builder.
         let is_confirmed = match self.keys {
-            MachineKeys::Address => true,
+            MachineKeys::Address => is_used || found.is_some_and(SeenInQueue::is_in_use),
             MachineKeys::HostName => memory.ready_since.is_some() && !memory.name_is_unconfirmed,
         };
         // A machine that builds under a known name is not the unknown builder as well.
         let unknown_is_another =
             is_known || found.is_some_and(|seen| seen.jobs > 0 || is_confirmed);
-        self.busy.filter(|_| may_build(machine.state) && !unknown_is_another)
+        let unasked = self.unasked.filter(|_| found.is_some() && memory.ready_since.is_none());
+        let busy = self.busy.or(unasked);
+        busy.filter(|_| may_build(machine.state) && !unknown_is_another)
     }
+}
+
+/// The endpoints of some machines, sorted.
+struct Endpoints<'a>(Vec<(&'a Host, Option<u16>)>);
+
+impl<'a> Endpoints<'a> {
+    fn of(machines: impl Iterator<Item = &'a Machine>) -> Self {
+        let mut all: Vec<_> = machines.flat_map(endpoints).collect();
+        all.sort_unstable();
+        Self(all)
+    }
+
+    /// Whether one of them is that of `entry`.
+    fn contain(&self, entry: &QueueMachine) -> bool {
+        let first = self.0.partition_point(|(host, _)| **host < entry.host);
+        let with_its_host = self.0[first..].iter().take_while(|(host, _)| **host == entry.host);
+        with_its_host.into_iter().any(|(_, port)| ports_fit(*port, entry.port))
+    }
+}
+
+/// Whether the queue runner lists a machine as disabled and idle although the machines file names it (classic).
+pub(crate) fn is_disabled_though_published(memory: &Memory, seen: Option<SeenInQueue>) -> bool {
+    memory.published_since.is_some()
+        && memory.in_machines_file == InMachinesFile::Now
+        && seen.is_some_and(|seen| !seen.is_in_use())
 }
 
 /// Whether a builder that was to be stopped may have registered again under another name, and may build soon.
@@ -250,6 +299,11 @@ fn steps_built(entry: &QueueMachine) -> Option<StepsBuilt> {
 }
 
 impl SeenInQueue {
+    /// Whether it builds, or may get builds.
+    pub(crate) fn is_in_use(self) -> bool {
+        self.jobs > 0 || self.accepts_jobs == AcceptsJobs::Yes
+    }
+
     fn and(self, other: Self) -> Self {
         Self {
             jobs: self.jobs.saturating_add(other.jobs),

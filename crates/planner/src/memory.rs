@@ -39,6 +39,13 @@ pub struct Memory {
     /// Whether the machines file names it.
     #[serde(alias = "listed", skip_serializing_if = "InMachinesFile::is_never")]
     pub in_machines_file: InMachinesFile,
+    /// Since when the machines file has named it without a break, if it does and this is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_since: Option<Timestamp>,
+    /// Whether the queue runner last listed it as disabled although the machines file named it: it may not read that file
+    /// any more, or know the machine by another name (`updateCommand`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled_though_published: bool,
     /// When its provider announced an interruption.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
@@ -109,6 +116,8 @@ impl Memory {
             failing,
             under_way,
             in_machines_file: _,
+            published_since,
+            disabled_though_published: _,
             interrupted_at,
             steps_built: _,
             made_from: _,
@@ -134,6 +143,7 @@ impl Memory {
             under_way.as_mut().map(|under_way| &mut under_way.since),
             missing.as_mut().map(|missing| &mut missing.since),
             destroyed_at.as_mut(),
+            published_since.as_mut(),
             interrupted_at.as_mut(),
             unhealthy_since.as_mut(),
             progress.as_mut().map(|progress| &mut progress.since),

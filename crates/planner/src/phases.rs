@@ -1,7 +1,7 @@
 //! Turns verdicts into the actions that are due now. The reconciler has nothing to decide.
 
 use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy, stalls_at};
-use crate::matching::REREGISTRATION_TIMEOUT;
+use crate::matching::{REREGISTRATION_TIMEOUT, is_disabled_though_published};
 use crate::memory::Operation;
 use crate::names::MachineName;
 use crate::observed::Observed;
@@ -23,7 +23,12 @@ pub(crate) fn list_phases(
     let mut wake_at = None;
     // Both are sorted by name, and each machine has one verdict.
     for (observed, (name, verdict)) in machines.iter().zip(&plan.verdicts) {
-        if observed.in_queue.is_some() && !observed.machine.memory.was_in_queue_status {
+        let memory = &observed.machine.memory;
+        if is_disabled_though_published(memory, observed.in_queue) {
+            plan.disabled_though_published.insert(name.clone());
+        } else if let Some(seen) = observed.in_queue
+            && (!memory.was_in_queue_status || memory.disabled_though_published && seen.is_in_use())
+        {
             plan.recognized.insert(name.clone());
         }
         if let Some(built) = observed.in_queue.and_then(|seen| seen.built) {

@@ -38,6 +38,9 @@ pub struct Plan {
     /// Machines that a queue status shows for the first time since they were created or started.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub recognized: BTreeSet<MachineName>,
+    /// Machines that the queue runner lists as disabled although the machines file names them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub disabled_though_published: BTreeSet<MachineName>,
     /// The queue runner's counts of the machines' steps.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub built: BTreeMap<MachineName, StepsBuilt>,
@@ -111,6 +114,12 @@ pub enum KeepReason {
     /// REST: it is listed only under a host name that the machine itself has not confirmed (its deployment
     /// asks for it), and may be this busy builder.
     UnconfirmedName {
+        /// The builder's host.
+        builder: Host,
+    },
+    /// Classic: the queue runner lists it only as disabled although the machines file named it, so it may know it by
+    /// another name, that of this busy builder.
+    MayBeRenamed {
         /// The builder's host.
         builder: Host,
     },

@@ -14,6 +14,7 @@ use crate::sizing::{
     AllowedBy, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing, SlotsBound, SlotsWanted,
 };
 use crate::snapshot::AcceptsJobs;
+use crate::wording::counted;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -26,6 +27,7 @@ impl Display for Plan {
             publish: _,
             release,
             recognized: _,
+            disabled_though_published: _,
             built: _,
             // The warnings include it.
             progress: _,
@@ -234,6 +236,13 @@ impl Display for KeepReason {
             Self::UnconfirmedName { builder } => {
                 write!(f, "the machine has not confirmed its host name yet, and {}", MayBe(builder))
             }
+            Self::MayBeRenamed { builder } => {
+                write!(
+                    f,
+                    "the queue runner lists it as disabled although the machines file named it, and {}",
+                    MayBe(builder)
+                )
+            }
             Self::Destroyed { at } => {
                 write!(f, "destroyed at {at}, but its provider still lists it")
             }
@@ -367,10 +376,10 @@ impl Display for Warning {
                 // Another spelling than the queue runner's own is not hidden by the sentence around it.
                 let is_plain = kind.system.as_str() != "" && !text.contains(char::is_whitespace);
                 let text = if is_plain { text } else { format!("\"{text}\"") };
-                let steps = if *runnable == 1 { "step" } else { "steps" };
                 write!(
                     f,
-                    "cannot provision machines for {text}: no type in systemTypes builds its {runnable} runnable {steps}"
+                    "cannot provision machines for {text}: no type in systemTypes builds its {}",
+                    counted(*runnable, "runnable step")
                 )
             }
             Self::Missing { name, missing_for } => {

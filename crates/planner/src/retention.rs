@@ -80,6 +80,7 @@ fn first_rule(observed: &Observed<'_>, context: &Context<'_>) -> Judgment {
         let builder = builder.clone();
         let reason = match observed.in_queue {
             None => KeepReason::MayBeBuilder { builder },
+            Some(_) if queue.keys == MachineKeys::Address => KeepReason::MayBeRenamed { builder },
             Some(_) => KeepReason::UnconfirmedName { builder },
         };
         return keep(reason, unless_held_back(observed));

@@ -20,6 +20,11 @@ impl Reconciler {
             let memory = &mut record.machine.memory;
             if plan.recognized.contains(name) {
                 memory.was_in_queue_status = true;
+                memory.disabled_though_published = false;
+                self.storage.touch(name);
+            }
+            if plan.disabled_though_published.contains(name) && !memory.disabled_though_published {
+                memory.disabled_though_published = true;
                 self.storage.touch(name);
             }
             let is_unhealthy = plan.unhealthy.contains_key(name);

@@ -186,6 +186,9 @@ pub struct Timing {
     pub keep_alive_interval: Option<Seconds>,
     /// `maxStatusAge`: how old a queue status may be, unless its clock is wrong (`questions.rs`).
     pub max_status_age: Seconds,
+    /// How often the machines file is compared with what it should be, so that one that was deleted or changed by hand is
+    /// noticed. `None`: never; an `updateCommand` runs only for changes.
+    pub verify_interval: Option<Seconds>,
     /// `createTimeout`: limit of a creation or start.
     pub create_timeout: Seconds,
     /// `deployTimeout`: limit of a boot, and of a deployment.
@@ -217,6 +220,7 @@ impl Default for Timing {
             list_interval: Seconds(60),
             keep_alive_interval: Some(Seconds(300)),
             max_status_age: Seconds(120),
+            verify_interval: None,
             create_timeout: Seconds(limits::CREATE_TIMEOUT.as_secs()),
             deploy_timeout: Seconds(limits::DEPLOY_TIMEOUT.as_secs()),
             release_timeout: Seconds(limits::RELEASE_TIMEOUT.as_secs()),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{
-    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag, Timestamp,
-    is_ours,
+    Endpoint, Host, Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag,
+    Timestamp, is_ours,
 };
 
 use crate::boundary::{Effect, Listing};
@@ -152,6 +152,18 @@ impl Reconciler {
         }
         self.note_missing(id, &listed, asked);
         self.note_never_created(id, asked);
+        // A release by name could hit the other one, also when it is not listed for a while: its builds count too.
+        for (name, other) in &duplicates {
+            let Some(record) = self.records.get_mut(name) else { continue };
+            let endpoint = |host: &Host, port| Endpoint { host: host.clone(), port };
+            let known = &mut record.machine.memory.published;
+            let before = known.len();
+            known.extend(other.address.iter().map(|host| endpoint(host, Some(other.ssh_port))));
+            known.extend(other.host_name.iter().map(|host| endpoint(host, None)));
+            if known.len() != before {
+                self.storage.touch(name);
+            }
+        }
         if let Some(provider) = self.providers.get_mut(id) {
             self.changed |= provider.duplicates != duplicates || provider.not_ours != not_ours;
             provider.charges = charges;
@@ -213,12 +225,15 @@ impl Reconciler {
     }
 
     /// A machine with a record is listed.
-    fn update(&mut self, id: &ProviderId, machine: Machine, asked: Sequence) {
+    fn update(&mut self, id: &ProviderId, mut machine: Machine, asked: Sequence) {
         let name = machine.name.clone();
         let now = self.now;
         let Some(record) = self.records.get_mut(&name) else { return };
         if record.is_ahead_of(asked) {
             return;
+        }
+        if !self.configuration.policy.pools.contains_key(&machine.machine_type) {
+            record.keep_type(&mut machine);
         }
         let before = record.clone();
         record.provider = id.clone();
@@ -267,6 +282,9 @@ impl Reconciler {
         }
         if is_interrupted {
             self.interrupted(id, &name);
+        }
+        if before.machine.state != MachineState::Failed {
+            self.note_failed_boot(&name);
         }
     }
 
@@ -337,6 +355,20 @@ impl Reconciler {
 }
 
 impl Record {
+    /// A machine that we created has the type that we requested it with. With one that is not configured it would be released
+    /// and created again, endlessly.
+    fn keep_type(&self, machine: &mut Machine) {
+        let known = &self.machine.machine_type;
+        let is_created = self.exists && self.machine.memory.requested_at.is_some();
+        if !is_created || machine.machine_type == *known {
+            return;
+        }
+        let reported = std::mem::replace(&mut machine.machine_type, known.clone());
+        machine.problems.push(format!(
+            "its provider reports the type {reported}; it was requested with the type {known}, which is used"
+        ));
+    }
+
     /// Whether we know more of it than a listing requested at the moment `asked` can report.
     fn is_ahead_of(&self, asked: Sequence) -> bool {
         let under_way = self.machine.memory.under_way.map(|under_way| under_way.operation);

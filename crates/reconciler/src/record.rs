@@ -212,6 +212,10 @@ impl Record {
     /// The error message of a boot that exceeds the time limit.
     pub(crate) fn slow_boot(&self, limit: Seconds) -> String {
         match (self.machine.state, &self.machine.address) {
+            // The address may be one that cannot be used.
+            (MachineState::Up, None) if !self.machine.problems.is_empty() => {
+                self.machine.problems.join("; ")
+            }
             (MachineState::Up, None) => {
                 format!("it has been up for {limit}, but its provider reports no address for it")
             }

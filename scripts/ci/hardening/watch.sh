@@ -20,7 +20,7 @@ systemctl start $unit
 after_a_look() { show StatusText | grep -q "queue up"; }
 wait_for after_a_look
 say "after the first look" "$(show StatusText); $(cat /var/lib/hydra-provisioner/machines)"
-has_tried() { [ -s /var/lib/hydra-provisioner/attempts ] && [ "$(show StatusText)" = "1 machines, 0 operations under way, queue up" ]; }
+has_tried() { [ -s /var/lib/hydra-provisioner/attempts ] && [ "$(show StatusText)" = "1 machine, 0 operations under way, queue up" ]; }
 wait_for has_tried
 ! grep -v '^refused' /var/lib/hydra-provisioner/attempts || fail "not refused"
 is_up() { metrics | grep -x 'hydra_provisioner_queue_up 1' >/dev/null; }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use crate::command::{CommandError, Invocation, Output};
-use crate::nix;
+use crate::{json, nix};
 
 /// A configuration may fetch something, which takes time.
 const EVALUATION_LIMIT: Duration = Duration::from_secs(300);
@@ -21,8 +21,7 @@ pub(super) fn evaluate(path: &Path) -> Result<Value, ConfigError> {
     } else {
         instantiate(path)?
     };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| unusable(path, &format!("it is not valid JSON: {error}")))
+    json::parse(&bytes).map_err(|error| unusable(path, &format!("it is not valid JSON: {error}")))
 }
 
 fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {

@@ -60,7 +60,7 @@ pub enum ConfigError {
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let source = evaluate::evaluate(path)?;
     match parse(&source) {
-        Ok(config) => Ok(Config { source, ..config }),
+        Ok(config) => Ok(Config { source, path: std::path::absolute(path).ok(), ..config }),
         Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), problems }),
     }
 }

@@ -78,6 +78,7 @@ fn read(root: &Attrs<'_>) -> Config {
         notify: notify::read(root),
         queue,
         source: Value::Null,
+        path: None,
         warnings: Vec::new(),
     }
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub notify: Vec<NotifySettings>,
     /// The value that it was read from; may contain secrets. `Null` if it was not loaded from a file.
     pub source: Value,
+    /// The absolute path of its file, if it is from one.
+    pub path: Option<PathBuf>,
     /// What the operator should know but does not need to fix (an option under its old name).
     pub warnings: Vec<String>,
 }

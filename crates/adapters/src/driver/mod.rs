@@ -20,7 +20,7 @@ use reconciler::{
 
 use crate::clock::Clock;
 use crate::command::CancelToken;
-use crate::config::{Config, ScheduledPolicy};
+use crate::config::{Config, MachinesFileTarget, ScheduledPolicy};
 pub use crate::host_name::ASK_HOST_NAME;
 use crate::lock::{self, Access};
 use crate::machines_file::Sink;
@@ -72,6 +72,9 @@ impl Driver {
         let clock = Clock::start();
         let (mut store, state, remembered) =
             Store::open(&config.state_dir, &config.policy, access)?;
+        if access == Access::ReadWrite {
+            store.take_configuration(&config, &state.records)?;
+        }
         let providers = Providers::new(&config, remembered);
         let remembered = store.remember_providers(providers.settings());
         if let Err(error) = remembered.and_then(|()| store.note_configuration(&config.source)) {
@@ -449,6 +452,8 @@ fn configuration(
                 && (config.ssh.touch_keep_alive || config.ssh.check_ssh))
                 .then(|| seconds(timing.keep_alive_interval)),
             max_status_age: seconds(timing.max_status_age),
+            verify_interval: matches!(config.machines_file.target, MachinesFileTarget::File(_))
+                .then(|| seconds(timing.list_interval)),
             create_timeout: seconds(limits.create_timeout),
             deploy_timeout: seconds(limits.deploy_timeout),
             release_timeout: seconds(limits.release_timeout),

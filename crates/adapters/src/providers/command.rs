@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Provider, ProviderContext, ProviderError, wait_until_up, wire};
 use crate::clock::now;
-use crate::command::{CommandError, Invocation};
+use crate::command::{CommandError, Invocation, Output};
 
 /// The exit code for "no capacity now".
 const CAPACITY_EXIT_CODE: i32 = 3;
@@ -63,11 +63,11 @@ impl CommandProvider {
             }),
             CAPACITY_EXIT_CODE => Err(ProviderError {
                 kind: OperationErrorKind::Capacity,
-                message: format!("{command}: no capacity now: {}", output.stderr_tail()),
+                message: format!("{command}: no capacity now: {}", said(&output)),
             }),
             code => Err(ProviderError::failed(format!(
                 "{command} ended with exit code {code}: {}",
-                output.stderr_tail()
+                said(&output)
             ))),
         }
     }
@@ -76,6 +76,12 @@ impl CommandProvider {
         let request = json!({ "protocol": 1, "tag": self.tag, "name": machine.name });
         self.call(verb, &request, limit, wire::done)
     }
+}
+
+/// The end of what it wrote to standard error.
+fn said(output: &Output) -> String {
+    let tail = output.stderr_tail();
+    if tail.is_empty() { "it printed no message".to_owned() } else { tail }
 }
 
 impl From<CommandError> for ProviderError {

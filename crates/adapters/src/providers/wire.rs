@@ -9,6 +9,7 @@ use planner::{
 use serde_json::{Map, Value};
 
 use super::ssh_access::SshAccess;
+use crate::json;
 
 /// Maximum length of a program's output in a message, in characters.
 const MAX_SHOWN_CHARS: usize = 300;
@@ -59,7 +60,7 @@ pub(super) fn done(stdout: &[u8]) -> Result<(), String> {
 }
 
 fn object(stdout: &[u8]) -> Result<Map<String, Value>, String> {
-    serde_json::from_slice(stdout)
+    json::object(stdout)
         .map_err(|error| format!("it is not a JSON object: {error}; it printed {}", shown(stdout)))
 }
 
@@ -86,7 +87,7 @@ fn machine(value: &Value, now: Timestamp) -> Result<Machine, String> {
         _ => Err(wrong(format!(" has no {key}"))),
     };
     let mut machine =
-        Machine::requested(MachineName::new(text("name")?), MachineType::new(text("type")?));
+        Machine::requested(MachineName::new(text("name")?), MachineType::new(text("type")?.trim()));
     let reported_state = text("state")?;
     machine.state = state(reported_state).ok_or_else(|| {
         wrong(format!(".state \"{}\" is not a state of protocol 1", escape(reported_state)))
@@ -141,9 +142,10 @@ struct Problem {
 }
 
 impl Details<'_> {
-    /// A field; `null` and an empty string count as absent.
+    /// A field; `null` and a blank string count as absent.
     fn get(&self, key: &str) -> Option<&Value> {
-        self.fields.get(key).filter(|value| !value.is_null() && value.as_str() != Some(""))
+        let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+        self.fields.get(key).filter(|value| !value.is_null() && !is_blank(value))
     }
 
     fn refuse<T>(&mut self, key: &str, why: &str) -> Option<T> {
@@ -161,7 +163,8 @@ impl Details<'_> {
 
     fn text(&mut self, key: &str) -> Option<String> {
         match self.get(key)? {
-            Value::String(text) => Some(text.clone()),
+            // A shell's `echo` ends its text with a line break.
+            Value::String(text) => Some(text.trim().to_owned()),
             _ => self.refuse(key, "is not a string"),
         }
     }
@@ -172,7 +175,8 @@ impl Details<'_> {
 
     /// An invalid tag is not ours.
     fn tag(&self) -> Option<Tag> {
-        self.get("tag").map(|value| match value {
+        let value = self.fields.get("tag").filter(|tag| !tag.is_null() && tag.as_str() != Some(""));
+        value.map(|value| match value {
             Value::String(text) => Tag::new(text.as_str()),
             other => Tag::new(other.to_string()),
         })

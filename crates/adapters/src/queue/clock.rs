@@ -44,6 +44,8 @@ pub(super) struct Clock {
     pub(super) time: Option<Timestamp>,
     /// Seconds that it is ahead of ours; 0 if not known.
     pub(super) offset_seconds: i64,
+    /// Something that has happened, by the queue runner's clock, happened before this.
+    latest: Timestamp,
 }
 
 impl Clock {
@@ -59,7 +61,13 @@ impl Clock {
                  taken by its clock"
             ));
         }
-        Self { time, offset_seconds }
+        let latest = time.unwrap_or(asked.to).after(Seconds(MAX_OFFSET_SECONDS));
+        Self { time, offset_seconds, latest }
+    }
+
+    /// Whether `theirs` is later than the answer itself.
+    pub(super) fn is_ahead(self, theirs: Timestamp) -> bool {
+        theirs > self.latest
     }
 
     /// A time of the answer by our clock; `None` for none, or before 1970.

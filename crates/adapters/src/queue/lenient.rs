@@ -4,6 +4,8 @@
 use planner::{Seconds, Timestamp};
 use serde_json::{Map, Value};
 
+use super::clock::Clock;
+
 /// Warnings shown in full; the warnings of a faulty farm must not hide the plan.
 const MAX_WARNINGS: usize = 20;
 /// Maximum length of a foreign name or value in a message, in characters.
@@ -58,7 +60,7 @@ pub(super) fn not_a_time(place: &str, key: &str, value: &Value) -> String {
 /// # Errors
 /// When it is not an object, with its beginning.
 pub(super) fn object(bytes: &[u8], what: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    crate::json::object(bytes).map_err(|error| {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * MAX_QUOTED_CHARS)]);
         let start =
             if start.trim().is_empty() { "nothing".to_owned() } else { quoted(start.trim()) };
@@ -124,6 +126,25 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// When something happened, by our clock. As [`Fields::time`]; a time later than the answer itself is also `None`, with
+    /// a warning: a machine idle since next year would never be idle for long enough.
+    pub(super) fn past(
+        &self,
+        key: &str,
+        clock: Clock,
+        warnings: &mut Warnings,
+    ) -> Option<Timestamp> {
+        let time = self.time(key, warnings)?;
+        if clock.is_ahead(time) {
+            let place = self.place;
+            warnings.add(format!(
+                "queue status: {place}{key} is {time}, later than the answer itself; it is ignored"
+            ));
+            return None;
+        }
+        clock.ours(Some(time))
     }
 
     /// When the answer was created, by the writer's clock; `None` if it has no such field.

@@ -11,13 +11,15 @@ pub use orders::{machines, orders, recent, record_order, revoke_order};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use planner::{BackOff, Experience, MachineType, Policy, Tag, Timestamp, is_ours};
+use planner::{BackOff, Experience, Machine, MachineType, Policy, Tag, Timestamp, is_ours};
 use reconciler::{Change, HistoryEntry, ProviderId, Record, State};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::config::Config;
 use crate::lock::Access;
 use crate::providers::ProviderSettings;
 use database::{DatabaseError, apply, from_json, rows, set_meta, to_json, trim};
@@ -29,6 +31,8 @@ const TRIM_EVERY: u64 = 1000;
 const REFUSED: &str = "refused";
 /// The configuration in force.
 const CONFIGURATION: &str = "configuration";
+/// The path of its file.
+const CONFIGURATION_PATH: &str = "configurationPath";
 
 /// The types and settings that machines were created with, by provider.
 pub(crate) type Remembered = BTreeMap<ProviderId, BTreeMap<MachineType, ProviderSettings>>;
@@ -188,6 +192,26 @@ impl Store {
         written.map_err(|error| self.explain(&error).to_string())
     }
 
+    /// Whether the machines of another configuration would be destroyed with `config`; if not, `config` is recorded as the
+    /// one that uses this state.
+    ///
+    /// # Errors
+    /// When the state is used with another file, and machines are of types that only that one has.
+    pub(crate) fn take_configuration(
+        &mut self,
+        config: &Config,
+        records: &[Record],
+    ) -> Result<(), StateError> {
+        let read = |c: &mut Connection| Ok(database::meta(c, CONFIGURATION_PATH)?);
+        let other = self.connect().and_then(read).map_err(|error| self.explain(&error))?;
+        check_configuration(&self.path, config, other.as_deref(), records)?;
+        let Some(path) = config.path.as_ref().map(|path| path.to_string_lossy()) else {
+            return Ok(());
+        };
+        let set = |c: &mut Connection| Ok(set_meta(c, CONFIGURATION_PATH, Some(&path))?);
+        self.connect().and_then(set).map_err(|error| self.explain(&error))
+    }
+
     /// Records the configuration in force.
     pub(crate) fn note_configuration(&mut self, source: &Value) -> Result<(), String> {
         if self.access == Access::ReadOnly {
@@ -258,13 +282,80 @@ fn check_owner(path: &Path, policy: &Policy, records: &[Record]) -> Result<(), S
     })
 }
 
+/// Whether machines are of types that only another file has, which was used with this state and is still there. With
+/// `config` they would be destroyed. In the Nix store earlier versions of a file stay: there, another path means nothing.
+fn check_configuration(
+    state: &Path,
+    config: &Config,
+    other: Option<&str>,
+    records: &[Record],
+) -> Result<(), StateError> {
+    let (Some(other), Some(path)) = (other.map(Path::new), &config.path) else { return Ok(()) };
+    let is_in_store = |path: &Path| path.starts_with("/nix/store");
+    let (Ok(there), Ok(here)) = (other.canonicalize(), path.canonicalize()) else { return Ok(()) };
+    if there == here || is_in_store(other) || is_in_store(path) {
+        return Ok(());
+    }
+    let is_lost = |machine: &&Machine| {
+        machine.memory.destroyed_at.is_none()
+            && !config.policy.pools.contains_key(&machine.machine_type)
+    };
+    let lost = records.iter().map(|record| &record.machine).filter(is_lost);
+    let names: Vec<_> = lost.map(|m| format!("{} ({})", m.name, m.machine_type)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(StateError {
+        reason: format!(
+            "{} is used with {}, and machines are of types that {} does not have; they would be destroyed: {}; set another \
+             stateDir and tag in one of the two, or, if it replaces {}, remove that file",
+            state.display(),
+            other.display(),
+            path.display(),
+            names.join(", "),
+            other.display()
+        ),
+    })
+}
+
 /// Whether `state_dir` belongs to another provisioner, for read-only commands. Unreadable state belongs to nobody.
 ///
 /// # Errors
 /// A message for the operator.
-pub fn check_state_dir(state_dir: &Path, policy: &Policy) -> Result<(), StateError> {
-    let Ok(records) = machines(state_dir) else { return Ok(()) };
-    check_owner(&path(state_dir), policy, &records)
+pub fn check_state_dir(config: &Config) -> Result<(), StateError> {
+    let Ok(records) = machines(&config.state_dir) else { return Ok(()) };
+    let state = path(&config.state_dir);
+    check_owner(&state, &config.policy, &records)?;
+    let other =
+        database::open_to_read(&state).and_then(|c| Ok(database::meta(&c, CONFIGURATION_PATH)?));
+    check_configuration(&state, config, other.ok().flatten().as_deref(), &records)
+}
+
+/// Why nothing could be recorded in `state_dir`, as far as can be seen without writing.
+pub fn cannot_use(state_dir: &Path) -> Option<String> {
+    let kind = fs::metadata(state_dir);
+    match kind {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(format!("{}: {error}", state_dir.display())),
+        Ok(metadata) if !metadata.is_dir() => {
+            return Some(format!("{} is not a folder", state_dir.display()));
+        }
+        Ok(_) => {}
+    }
+    if let Err(error) = rustix::fs::access(state_dir, rustix::fs::Access::WRITE_OK) {
+        let error = io::Error::from(error);
+        return Some(format!("cannot write into {}: {error}", state_dir.display()));
+    }
+    let lock = state_dir.join("lock");
+    if fs::metadata(&lock).is_ok_and(|metadata| !metadata.is_file()) {
+        return Some(format!("{} is not a regular file", lock.display()));
+    }
+    let path = path(state_dir);
+    if !path.exists() {
+        return None;
+    }
+    let opened = database::open_to_read(&path).and_then(|c| Ok(database::meta(&c, REFUSED)?));
+    opened.err().map(|error| format!("cannot use {}: {error}", path.display()))
 }
 
 /// Why the service with this `state_dir` rejected its configuration when it last read it.

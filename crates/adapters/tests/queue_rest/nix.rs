@@ -34,7 +34,7 @@ fn one_missing_derivation_does_not_lose_the_others() {
     assert!(demand(&queue).contains(&"x86_64-linux:kvm 1+0".to_owned()));
     assert_eq!(queue.warnings.len(), 1);
     let warning = &queue.warnings[0];
-    assert!(warning.starts_with("the features that 1 waiting steps require"), "{warning}");
+    assert!(warning.starts_with("the features that 1 waiting step requires"), "{warning}");
     assert!(warning.ends_with("error: path base is not valid"), "{warning}");
     let before = calls(scratch.path()).len();
     let queue = up(source.queue_status());

@@ -47,7 +47,8 @@ pub(super) fn bound(
         let mut text = format!("{}: seed {}\n{}", trace.name, setup.seed.0, grid.to_text());
         text += &wrapped(NOTE);
         if left_out > 0 {
-            text += &wrapped(&format!("Left out: {left_out} steps that no machine type builds."));
+            let steps = planner::counted(left_out, "step");
+            text += &wrapped(&format!("Left out: {steps} that no machine type builds."));
         }
         for price in prices::of(&setup) {
             text += &wrapped(&format!("Price of {price}."));

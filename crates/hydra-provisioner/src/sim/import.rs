@@ -94,6 +94,7 @@ fn write(
     }
     let description = format!("imported from {source}");
     input::write(output, |out| write_workload(&imported.workload, &description, out))?;
-    tracing::info!("{} steps written to {}", imported.workload.steps().len(), output.display());
+    let steps = planner::counted(imported.workload.steps().len() as u64, "step");
+    tracing::info!("{steps} written to {}", output.display());
     Ok(Exit::Done)
 }

@@ -74,7 +74,8 @@ pub(super) fn serve(args: &Serve) -> Result<Exit, Exit> {
         sleep(&stop);
     }
     let unfinished = lock(&simulated).queue_runner.unfinished();
-    print(format!("{unfinished} steps have not ended\n"))?;
+    let have = if unfinished == 1 { "has" } else { "have" };
+    print(format!("{} {have} not ended\n", planner::counted(unfinished as u64, "step")))?;
     Ok(Exit::Done)
 }
 

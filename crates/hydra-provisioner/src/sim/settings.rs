@@ -18,8 +18,8 @@ pub(super) fn of(setup: &Setup) -> Vec<String> {
 
 fn of_pool(pool: &PoolPolicy) -> String {
     let most = match (pool.min_machines, pool.max_machines) {
-        (0, most) => format!("at most {most} machines"),
-        (least, most) => format!("{least} to {most} machines"),
+        (0, most) => format!("at most {}", planner::counted(u64::from(most), "machine")),
+        (least, most) => format!("{least} to {}", planner::counted(u64::from(most), "machine")),
     };
     let jobs = match pool.max_jobs {
         0 | 1 => "one step at a time".to_owned(),

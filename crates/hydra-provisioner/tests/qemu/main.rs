@@ -23,10 +23,7 @@ fn work_comes_is_built_on_a_new_machine_and_the_machine_goes() {
     farm.enqueue(&["one", "two"]);
     let began = Instant::now();
     let report = farm.cycle();
-    assert!(
-        report.contains("e2e-0: ready") && report.contains("published, 1 machines"),
-        "{report}"
-    );
+    assert!(report.contains("e2e-0: ready") && report.contains("published, 1 machine"), "{report}");
     println!("cold start to ready: {:.1} s", began.elapsed().as_secs_f32());
 
     let results = farm.build();

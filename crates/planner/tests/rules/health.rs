@@ -82,3 +82,20 @@ fn a_machine_that_was_ready_is_not_given_up_as_never_ready() {
         assert!(is_given_up || *verdict == Verdict::InUse, "{what}: {verdict}");
     }
 }
+
+/// The queue runner has stopped reading our machines file, and keeps the entries.
+#[test]
+fn a_machine_that_stays_disabled_though_published_is_unhealthy() {
+    use planner::AcceptsJobs::{No, Yes};
+    for (accepts_jobs, published_for, unhealthy) in [
+        (No, Some(119), None),
+        (No, Some(120), Some(Unhealthy::NotRead)),
+        (No, None, None),
+        (Yes, Some(HOUR), None),
+    ] {
+        let machine = remembers(up(0), |memory| memory.published_since = published_for.map(ago));
+        let entry = QueueMachine { accepts_jobs, ..listed(0, 0) };
+        let plan = Farm::new(pool(), 1, &[machine]).with_queue(&[entry]).plan();
+        assert_eq!(plan.unhealthy.get(&name(0)).cloned(), unhealthy, "{published_for:?}");
+    }
+}

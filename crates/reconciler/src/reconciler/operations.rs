@@ -17,6 +17,10 @@ use crate::operation_error::{OperationError, OperationErrorKind};
 /// How far the driver may exceed an operation's own time limit before the operation is abandoned.
 const SLACK: Seconds = Seconds(15);
 
+/// The error of a back-off after a machine that failed before it was ready. It ends when a machine is ready, not when one is
+/// created.
+const FAILED_BOOT: &str = "its provider reports that the machine failed before it was ready";
+
 /// The operations that are under way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Operations {
@@ -264,11 +268,10 @@ impl Reconciler {
         {
             let machine_type = record.machine.machine_type.clone();
             self.learn(&machine_type, |known| known.was_ready_after(made_in.plus(booted_in)));
+            self.end_back_off(&machine_type, |back_off| back_off.error == FAILED_BOOT);
         } else if running.operation == Operation::Create {
             let machine_type = record.machine.machine_type.clone();
-            if self.back_off.remove(&machine_type).is_some() {
-                self.storage.touch_back_off(&machine_type);
-            }
+            self.end_back_off(&machine_type, |back_off| back_off.error != FAILED_BOOT);
         }
         if matches!(running.operation, Operation::Create | Operation::Start | Operation::Destroy)
             && let Some(provider) = self.providers.get_mut(&running.provider)
@@ -277,6 +280,30 @@ impl Reconciler {
         }
         if let Some(happening) = happening {
             self.note_of(&running.name, happening);
+        }
+        if running.operation == Operation::Create {
+            self.note_failed_boot(&running.name);
+        }
+    }
+
+    fn end_back_off(&mut self, machine_type: &MachineType, ends: impl FnOnce(&BackOff) -> bool) {
+        if self.back_off.get(machine_type).is_some_and(ends) {
+            self.back_off.remove(machine_type);
+            self.storage.touch_back_off(machine_type);
+        }
+    }
+
+    /// A machine that we requested and that fails before it was ready counts as a failed creation. Otherwise it would be
+    /// replaced at once, again and again, and each one may cost money.
+    pub(crate) fn note_failed_boot(&mut self, name: &MachineName) {
+        let Some(record) = self.records.get(name) else { return };
+        let machine = &record.machine;
+        if machine.state == MachineState::Failed
+            && machine.memory.requested_at.is_some()
+            && record.booting_since.is_some()
+        {
+            self.back_off_type(name, OperationErrorKind::Failed, FAILED_BOOT);
+            self.changed = true;
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Publication {
     by_policy: bool,
     /// The result of that publication.
     outcome: Option<Published>,
+    /// When it ended.
+    ended_at: Option<Timestamp>,
     /// Why publishing failed, and when to retry.
     failed: Option<(String, Timestamp)>,
 }
@@ -54,6 +56,9 @@ impl Publication {
         if let Some((_, at)) = &mut self.failed {
             *at = at.shifted(seconds);
         }
+        if let Some(at) = &mut self.ended_at {
+            *at = at.shifted(seconds);
+        }
     }
 }
 
@@ -76,15 +81,21 @@ impl Reconciler {
         }
         let machines = plan.publish.iter().filter_map(|name| self.records.get(name));
         let machines = machines.map(|record| &record.machine);
+        let interval = self.configuration.timing.verify_interval;
         let publication = &mut self.publication;
-        let current = publication.current.as_ref().filter(|_| publication.by_policy);
+        let is_verified = publication
+            .ended_at
+            .zip(interval)
+            .is_none_or(|(at, interval)| self.now < at.after(interval));
+        let current = publication.current.as_ref().filter(|_| publication.by_policy && is_verified);
         if current.is_some_and(|current| current.is_of(machines.clone())) {
             return;
         }
         publication.by_policy = true;
         let file = machines_file(&self.configuration.policy, machines);
         // After a failure it is not known which file is there, nor which machines may still get builds by it.
-        if publication.failed.is_none() && publication.current.as_ref() == Some(&file) {
+        let is_current = publication.current.as_ref() == Some(&file);
+        if publication.failed.is_none() && is_current && is_verified {
             return;
         }
         for entry in &file.entries {
@@ -112,8 +123,12 @@ impl Reconciler {
         let Some(record) = self.records.get_mut(name) else { return };
         let memory = &mut record.machine.memory;
         let is_new = memory.published.insert(endpoint);
-        if memory.in_machines_file != InMachinesFile::Now || is_new {
+        if memory.in_machines_file != InMachinesFile::Now
+            || is_new
+            || memory.published_since.is_none()
+        {
             memory.in_machines_file = InMachinesFile::Now;
+            memory.published_since.get_or_insert(self.now);
             self.storage.touch(name);
         }
     }
@@ -124,6 +139,7 @@ impl Reconciler {
             return;
         };
         self.changed = true;
+        self.publication.ended_at = Some(self.now);
         match result {
             Ok(published) => {
                 self.publication.failed = None;
@@ -161,6 +177,7 @@ impl Reconciler {
         for name in not_named {
             if let Some(record) = self.records.get_mut(&name) {
                 record.machine.memory.in_machines_file = InMachinesFile::NoMore(moment);
+                record.machine.memory.published_since = None;
             }
             self.storage.touch(&name);
             if is_wanted {

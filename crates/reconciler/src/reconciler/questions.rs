@@ -161,18 +161,19 @@ impl Questions {
             self.suspect = None;
         }
         self.has_advanced |= advanced;
-        let unchanged_for = now.since(self.newest.map_or(now, |newest| newest.seen));
-        if unchanged_for >= max_age {
+        let unchanged_since = self.newest.map_or(now, |newest| newest.seen);
+        if now.since(unchanged_since) >= max_age {
             self.has_advanced = false;
+            // Not for how long: a reason that changes with every answer would fill the log and the history.
             return Freshness::Stale(format!(
-                "its time has been {} for {unchanged_for}: the answer is old",
+                "its time has been {} since {unchanged_since}: the answer is old",
                 newest.time
             ));
         }
         let age = Seconds(queue.clock_offset_seconds.min(0).unsigned_abs());
         if age > max_age && !self.has_advanced {
             return Freshness::Stale(format!(
-                "it is from {time}, {age} ago by our clock (maxStatusAge is {max_age}): set both hosts' clocks (NTP), or, if \
+                "it is from {time}, longer ago by our clock than maxStatusAge ({max_age}): set both hosts' clocks (NTP), or, if \
                  statusCommand prints what was stored before, ask the queue runner itself"
             ));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
-use planner::{DemandKey, Feature, System};
+use planner::{DemandKey, Feature, System, counted};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Format, Lines, TraceError, VERSION};
@@ -90,7 +90,8 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
     let mut steps = 0;
     while let Some(step) = lines.next::<Step>()? {
         if let Some(reported) = header.steps.filter(|reported| *reported == steps) {
-            let message = format!("the header says {reported} steps, here is one more");
+            let message =
+                format!("the header says {}, here is one more", counted(reported, "step"));
             return Err(lines.error(format!("{message}; correct \"steps\", or leave it out")));
         }
         if step.system.as_str().is_empty() {
@@ -101,7 +102,8 @@ pub fn read_workload(file: &str, text: impl BufRead) -> Result<Workload, TraceEr
     }
     if let Some(reported) = header.steps.filter(|reported| *reported != steps) {
         return Err(lines.error(format!(
-            "the file ends after {steps} steps, its header says {reported}; is it cut off?"
+            "the file ends after {}, its header says {reported}; is it cut off?",
+            counted(steps, "step")
         )));
     }
     // The header is line 1, so step 0 is on line 2.
@@ -221,11 +223,11 @@ mod tests {
             ),
             (
                 format!("{}\n{one}\n", HEADER.replace('}', ",\"steps\":2}")),
-                "t:3: the file ends after 1 steps, its header says 2; is it cut off?",
+                "t:3: the file ends after 1 step, its header says 2; is it cut off?",
             ),
             (
                 format!("{}\n{one}\n{one}\n", HEADER.replace('}', ",\"steps\":1}")),
-                "t:3: the header says 1 steps, here is one more; correct \"steps\", or leave it out",
+                "t:3: the header says 1 step, here is one more; correct \"steps\", or leave it out",
             ),
             (
                 format!("{HEADER}\n{}\n", one.replace("id", "no at line 7")),

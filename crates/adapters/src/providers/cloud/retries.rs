@@ -77,9 +77,9 @@ impl RetryBudget {
             return Err(ProviderError {
                 kind: OperationErrorKind::TimedOut,
                 message: format!(
-                    "no usable answer within {} s, after {} attempts; the last error: {reason}{earlier}",
+                    "no usable answer within {} s, after {}; the last error: {reason}{earlier}",
                     self.limit.as_secs(),
-                    self.pauses + 1
+                    planner::counted(u64::from(self.pauses) + 1, "attempt")
                 ),
             });
         }
@@ -119,7 +119,7 @@ mod tests {
         let mut retries = RetryBudget::new(Duration::from_millis(10));
         let error = retries.pause(Duration::from_secs(1), "503").unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::TimedOut);
-        assert!(error.message.ends_with("after 1 attempts; the last error: 503"), "{error}");
+        assert!(error.message.ends_with("after 1 attempt; the last error: 503"), "{error}");
     }
 
     /// The limit cuts the last attempt off, which hides the cause.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{Demand, DemandKey, Feature};
+use planner::{Demand, DemandKey, Feature, counted};
 use serde_json::{Map, Value};
 
 use crate::queue::clock::Clock;
@@ -44,7 +44,7 @@ fn add(
 ) -> Result<(), String> {
     let runnable = entry.count("runnable")?.unwrap_or(0);
     let running = entry.count("running")?.unwrap_or(0);
-    let last_active = clock.ours(entry.time("lastActive", warnings));
+    let last_active = entry.past("lastActive", clock, warnings);
     demand.runnable = demand.runnable.saturating_add(runnable);
     demand.running = demand.running.saturating_add(running);
     demand.last_active = demand.last_active.max(last_active);
@@ -74,8 +74,10 @@ pub(super) fn check_types_are_reported(
 ) -> Result<(), String> {
     match runnable {
         Some(runnable) if runnable > 0 && demand.is_empty() => Err(format!(
-            "{runnable} steps are runnable, but machineTypes of the queue status is empty: the queue runner has \
-             just started, or it is a release of February to June 2023, which never reports types; update Hydra"
+            "{} {} runnable, but machineTypes of the queue status is empty: the queue runner has \
+             just started, or it is a release of February to June 2023, which never reports types; update Hydra",
+            counted(runnable, "step"),
+            if runnable == 1 { "is" } else { "are" }
         )),
         _ => Ok(()),
     }

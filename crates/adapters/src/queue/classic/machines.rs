@@ -65,7 +65,7 @@ fn queue_machine(
     let fields = Fields::new(entry.as_object().unwrap_or(&empty), &place);
     let reported_jobs = jobs(fields, &place, warnings);
     let current_jobs = reported_jobs.unwrap_or(1);
-    let idle_since = clock.ours(fields.time("idleSince", warnings));
+    let idle_since = fields.past("idleSince", clock, warnings);
     let machine = QueueMachine {
         port,
         accepts_jobs: accepts_jobs(fields, &place, warnings),
@@ -73,7 +73,7 @@ fn queue_machine(
         idle_since: idle_since.filter(|_| current_jobs == 0),
         disabled_until: clock.ours(fields.time("disabledUntil", warnings)),
         consecutive_failures: fields.count_or_warn("consecutiveFailures", warnings).unwrap_or(0),
-        last_failure: clock.ours(fields.time("lastFailure", warnings)),
+        last_failure: fields.past("lastFailure", clock, warnings),
         steps_done: fields.count_or_warn("nrStepsDone", warnings),
         total_step_time: fields.seconds("totalStepTime", 1),
         total_build_time: fields.seconds("totalStepBuildTime", 1),

@@ -122,9 +122,19 @@ fn copying_steps(status: Fields<'_>, reported_jobs: u64, warnings: &mut Warnings
 /// aborted ones from the runnable ones.
 fn aborted(unsupported: u64, runnable: Option<u64>) -> Option<String> {
     let gone = unsupported.checked_sub(runnable?).filter(|gone| *gone > 0)?;
+    let what = match unsupported {
+        1 => "1 step had no machine that supports it, and no longer waits: it was".to_owned(),
+        _ => {
+            let gone = if gone == 1 {
+                "1 of them no longer waits: it was".to_owned()
+            } else {
+                format!("{gone} of them no longer wait: they were")
+            };
+            format!("{unsupported} steps had no machine that supports them, and {gone}")
+        }
+    };
     Some(format!(
-        "queue status: {unsupported} steps had no machine that supports them, and {gone} of them no longer wait: \
-         they were canceled, or aborted (status 9, \"unsupported system type\"); max_unsupported_time in \
+        "queue status: {what} canceled, or aborted (status 9, \"unsupported system type\"); max_unsupported_time in \
          hydra.conf (0 by default) must be longer than the creation of a machine takes"
     ))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::{Demand, DemandKey, MachineKeys, Queue, System, Timestamp};
+use planner::{Demand, DemandKey, MachineKeys, Queue, System, Timestamp, counted};
 
 use super::status::{Counts, Status};
 use super::steps::{Phase, Step, Steps};
@@ -120,11 +120,15 @@ impl Tally {
 
     fn warning(&self, problem: Option<&str>) -> Option<String> {
         (self.unknown > 0).then(|| {
+            let (require, they_count) = match self.unknown {
+                1 => ("requires", "it counts"),
+                _ => ("require", "they count"),
+            };
             format!(
-                "the features that {} waiting steps require are not known: they count as requiring none, so \
+                "the features that {} {require} are not known: {they_count} as requiring none, so \
                  machines may be made that cannot build them. queue.nixCommand must read the queue runner's \
                  store: {}",
-                self.unknown,
+                counted(self.unknown, "waiting step"),
                 problem.unwrap_or("nix did not show their derivations")
             )
         })

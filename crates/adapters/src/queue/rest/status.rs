@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System, Timestamp};
+use planner::{AcceptsJobs, Host, QueueMachine, Seconds, System, Timestamp, counted};
 use serde_json::{Map, Value};
 
 use crate::queue::clock::{Asked, Clock};
@@ -93,9 +93,11 @@ pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
 
 /// `State::abort_unsupported` in `state/mod.rs`.
 fn aborted_warning(aborted: u64) -> String {
+    let (were, them) = if aborted == 1 { ("was", "it") } else { ("were", "them") };
+    let steps = counted(aborted, "step");
     format!(
-        "queue status: {aborted} steps were aborted since the queue runner's start because no builder supported \
-         them for maxUnsupportedTimeInS (120 by default); it must be longer than the creation of a machine takes"
+        "queue status: {steps} {were} aborted since the queue runner's start because no builder supported \
+         {them} for maxUnsupportedTimeInS (120 by default); it must be longer than the creation of a machine takes"
     )
 }
 
@@ -125,7 +127,7 @@ fn queue_machine(
     let place = format!("machines.{}.stats.", quoted(host_name));
     let fields = Fields::new(stats, &place);
     let current_jobs = jobs(entry, fields, &place, warnings);
-    let idle_since = clock.ours(fields.time("idleSince", warnings));
+    let idle_since = fields.past("idleSince", clock, warnings);
     // `null` before the first ping.
     let has_pinged = stats.get("sinceLastPing").is_some_and(|value| !value.is_null());
     let silent_for = has_pinged.then(|| fields.count_or_warn("sinceLastPing", warnings)).flatten();
@@ -142,7 +144,7 @@ fn queue_machine(
         idle_since: idle_since.filter(|_| current_jobs == 0),
         disabled_until: clock.ours(fields.time("disabledUntil", warnings)),
         consecutive_failures: fields.count_or_warn("consecutiveFailures", warnings).unwrap_or(0),
-        last_failure: clock.ours(fields.time("lastFailure", warnings)),
+        last_failure: fields.past("lastFailure", clock, warnings),
         steps_done: fields.count_or_warn("nrStepsDone", warnings),
         total_step_time: fields.seconds("totalStepTimeMs", 1000),
         total_build_time: fields.seconds("totalStepBuildTimeMs", 1000),
@@ -152,9 +154,13 @@ fn queue_machine(
 
 /// Seen with a machine that was cut off: the queue runner keeps its steps and reports nothing.
 fn silence(host_name: &str, silent_for: Seconds, jobs: u64) -> String {
+    let (steps, them) = match jobs {
+        1 => ("its step never ends".to_owned(), "it"),
+        _ => (format!("its {jobs} steps never end"), "them"),
+    };
     format!(
-        "builder {} has not pinged the queue runner for {silent_for}: if its machine is lost, its {jobs} steps never \
-         end; restarting the queue runner retries them",
+        "builder {} has not pinged the queue runner for {silent_for}: if its machine is lost, {steps}; \
+         restarting the queue runner retries {them}",
         quoted(host_name)
     )
 }

@@ -115,8 +115,10 @@ fn about(shown: &[Shown<'_>], varies: bool) -> String {
     let results = first.results;
     let days = float(results.total.makespan.whole_seconds()) / 86_400.0;
     let mut text = format!(
-        "A simulation by hydra-provisioner: {} steps of {} builds in {days:.1} days, seed {} (of the random numbers).",
-        results.total.built, results.builds, results.seed
+        "A simulation by hydra-provisioner: {} of {} in {days:.1} days, seed {} (of the random numbers).",
+        planner::counted(results.total.built, "step"),
+        planner::counted(results.builds, "build"),
+        results.seed
     );
     match first.all.len() {
         1 => {}
