@@ -115,15 +115,15 @@ mod tests {
 
     #[test]
     fn a_key_may_appear_once_in_each_object() {
-        for good in [
+        for valid in [
             "{}",
             r#"{"a":[1,-2,2.5,true,null,"x",{"a":{"a":[]}}],"b":18446744073709551615}"#,
             "[]",
             "7",
         ] {
-            let expected: Value = serde_json::from_str(good).unwrap();
-            assert_eq!(parse(good.as_bytes()).unwrap(), expected);
-            assert_eq!(object(good.as_bytes()).is_ok(), expected.is_object());
+            let expected: Value = serde_json::from_str(valid).unwrap();
+            assert_eq!(parse(valid.as_bytes()).unwrap(), expected);
+            assert_eq!(object(valid.as_bytes()).is_ok(), expected.is_object());
         }
         for bad in [r#"{"a":1,"a":1}"#, r#"{"b":[{"x":0,"c":1,"x":2}]}"#] {
             let said = parse(bad.as_bytes()).unwrap_err().to_string();
