@@ -12,7 +12,7 @@ mod machines;
 use std::time::Duration;
 
 use crate::queue::QueueSource;
-use planner::{MachineKeys, Queue, QueueMachine, QueueStatus, Seconds};
+use planner::{MachineKeys, Queue, QueueMachine, QueueStatus, Seconds, counted};
 use serde_json::{Map, Value};
 
 use super::clock::{Asked, Clock};
@@ -122,17 +122,13 @@ fn copying_steps(status: Fields<'_>, reported_jobs: u64, warnings: &mut Warnings
 /// aborted ones from the runnable ones.
 fn aborted(unsupported: u64, runnable: Option<u64>) -> Option<String> {
     let gone = unsupported.checked_sub(runnable?).filter(|gone| *gone > 0)?;
-    let what = match unsupported {
-        1 => "1 step had no machine that supports it, and no longer waits: it was".to_owned(),
-        _ => {
-            let gone = if gone == 1 {
-                "1 of them no longer waits: it was".to_owned()
-            } else {
-                format!("{gone} of them no longer wait: they were")
-            };
-            format!("{unsupported} steps had no machine that supports them, and {gone}")
-        }
+    let (them, gone) = match (unsupported, gone) {
+        (1, _) => ("it", "it no longer waits: it was".to_owned()),
+        (_, 1) => ("them", "1 of them no longer waits: it was".to_owned()),
+        _ => ("them", format!("{gone} of them no longer wait: they were")),
     };
+    let steps = counted(unsupported, "step");
+    let what = format!("{steps} had no machine that supports {them}, and {gone}");
     Some(format!(
         "queue status: {what} canceled, or aborted (status 9, \"unsupported system type\"); max_unsupported_time in \
          hydra.conf (0 by default) must be longer than the creation of a machine takes"
