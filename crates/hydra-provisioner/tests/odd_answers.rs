@@ -73,7 +73,8 @@ fn run(farm: &Farm, times: u32) -> String {
     let mut text = String::new();
     for _ in 0..times {
         let output = farm.run(&["run"]);
-        text += &format!("{}{}", stdout(&output), stderr(&output));
+        text.push_str(&stdout(&output));
+        text.push_str(&stderr(&output));
     }
     assert!(!text.contains("panicked"), "{text}");
     text
