@@ -84,6 +84,10 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(MODE);
         let file = options.open(path)?;
+        // Its mode and content are changed below: not those of a device or a pipe that a link leads to.
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other(format!("{} is not a regular file", path.display())));
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -197,6 +201,19 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let _lock = Lock::acquire(directory.path(), "").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// Run as root, a link to /dev/null would take it from all other programs.
+    #[test]
+    fn what_is_no_regular_file_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fs::set_permissions(&pipe, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&pipe, directory.path().join("lock")).unwrap();
+        let error = Lock::acquire(directory.path(), "").unwrap_err().to_string();
+        assert!(error.contains("lock is not a regular file"), "{error}");
+        assert_eq!(fs::metadata(&pipe).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]

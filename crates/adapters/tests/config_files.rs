@@ -422,7 +422,7 @@ fn digest(kind: &str, settings: &Value) -> String {
 /// No machine is replaced because credentials, prices or the way it is bought have changed.
 #[test]
 fn settings_that_do_not_change_a_machine_do_not_make_it_outdated() {
-    let ec2 = json!({ "region": "r", "image": "ami-1", "instanceTypes": ["a"], "keyName": "k" });
+    let ec2 = json!({ "region": "eu-central-1", "image": "ami-1", "instanceTypes": ["a"], "keyName": "k" });
     let hcloud = json!({
         "tokenFile": "/t", "image": "i", "serverTypes": ["a"], "locations": ["l"], "sshKeys": ["k"],
     });
@@ -437,7 +437,7 @@ fn settings_that_do_not_change_a_machine_do_not_make_it_outdated() {
     });
     let that_matters = json!({
         "ec2": {
-            "image": "ami-2", "instanceTypes": ["b"], "keyName": "l", "zones": ["z"],
+            "image": "ami-2", "instanceTypes": ["b"], "keyName": "l", "zones": ["eu-central-1b"],
             "address": "private", "tags": { "t": "v" }, "userData": "x @identity@",
             "rootVolume": { "size": 9 },
         },

@@ -420,3 +420,23 @@ fn a_server_with_another_image_than_the_newest_is_noticed_where_that_matters() {
     assert_eq!(has_old_image(&*provider), [(name(0), false), (name(1), true)].into());
     assert_eq!(has_old_image(&*indifferent), [(name(0), false), (name(1), false)].into());
 }
+
+/// A server keeps the keys of its creation.
+#[test]
+fn a_server_with_other_ssh_keys_than_new_ones_has_a_warning() {
+    let Some(project) = Project::new() else { return };
+    let mut config = project.config(&["x86_64-linux"]);
+    project.provider_with("farm", &config).create(&name(0), &x86(), "t", LIMIT).unwrap();
+    let listed = |config: &Value| {
+        let listed = project.provider_with("farm", config).list(LIMIT).unwrap().remove(0);
+        (listed.problems, listed.has_old_image)
+    };
+    assert_eq!(listed(&config), (vec![], false));
+    let settings = &mut config["systemTypes"]["x86_64-linux"];
+    settings["provider"]["hcloud"]["authorizedKeys"] = json!(["ssh-ed25519 BBBB hydra"]);
+    let (problems, has_old_image) = listed(&config);
+    assert!(problems[0].contains("(sshKey, provider.hcloud.authorizedKeys)"), "{problems:?}");
+    assert!(!has_old_image);
+    config["systemTypes"]["x86_64-linux"]["replaceOnChange"] = json!(true);
+    assert!(listed(&config).1);
+}

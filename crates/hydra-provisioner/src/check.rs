@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn it_tells_what_would_be_asked_for() {
         let ec2 = json!({
-            "region": "r", "image": "ami-1", "instanceTypes": ["a", "b"], "keyName": "k",
+            "region": "eu-central-1", "image": "ami-1", "instanceTypes": ["a", "b"], "keyName": "k",
             "purchase": ["spot", "on-demand"],
         });
         assert_eq!(

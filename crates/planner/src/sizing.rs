@@ -212,7 +212,7 @@ pub enum Outdated {
     },
     /// New machines are made from other settings.
     Settings,
-    /// New machines are made from another image.
+    /// New machines are made from another image, or with other ssh keys.
     Image,
 }
 
@@ -229,7 +229,9 @@ impl fmt::Display for Outdated {
             Self::Age { limit } => write!(f, "it has reached maxAge ({limit})"),
             Self::Builds { limit } => write!(f, "it has reached maxBuilds ({limit})"),
             Self::Settings => f.write_str("its type's settings have changed"),
-            Self::Image => f.write_str("new machines of its type have another image"),
+            Self::Image => {
+                f.write_str("new machines of its type have another image or other ssh keys")
+            }
         }
     }
 }

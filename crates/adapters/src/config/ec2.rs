@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use planner::{IdleAction, MachineType, PoolPolicy};
+use planner::{MachineType, PoolPolicy};
 
 use super::cloud;
+use super::ec2_checks::{self, TAG_NAMES};
 use super::reader::Attrs;
 use crate::providers::{ProviderSettings, ec2};
 
-/// The prefix of our tags.
-const OUR_TAGS: &str = "hydra-provisioner:";
 /// After so many creations in a row without spot capacity.
 const FALLBACK_AFTER: u32 = 3;
 /// The root volume's name in the images of NixOS and Debian.
@@ -22,14 +21,15 @@ pub(super) fn read(provider: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSe
     if attrs.get("region").is_none() {
         attrs.problem("region", "must be set, such as \"eu-central-1\"");
     }
+    let endpoint = cloud::endpoint(&attrs, "endpoint");
     let key_name = attrs.text("keyName");
     let (purchase, mix) = purchase(&attrs);
     let requirements = requirements(&attrs);
     let settings = ec2::Settings {
         region: region.clone().unwrap_or_default(),
-        endpoint: cloud::endpoint(&attrs, "endpoint"),
+        endpoint,
         profile: attrs.text("profile"),
-        credentials_file: attrs.absolute_path("credentialsFile"),
+        credentials_file: attrs.secret_path("credentialsFile"),
         image: image(&attrs),
         instance_types: instance_types(&attrs, requirements.as_ref()),
         requirements,
@@ -40,18 +40,17 @@ pub(super) fn read(provider: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSe
         fetches_prices: pool.dollars_per_hour.is_none(),
         watches_image: false,
         spot_queue: spot_queue(&attrs),
-        security_groups: attrs.texts("securityGroups").unwrap_or_default(),
-        login: cloud::login(&attrs, pool.ssh_key.as_deref(), key_name.is_some()),
+        security_groups: cloud::names(&attrs, "securityGroups", "ids, sg-...").unwrap_or_default(),
+        login: cloud::login(&attrs, pool.ssh_key.as_deref(), key_name.is_some(), &ec2::USER_DATA),
         key_name,
         instance_profile: attrs.text("instanceProfile"),
         root_volume: root_volume(&attrs),
         nested_virtualization: attrs.flag("nestedVirtualization").unwrap_or(false),
         hibernate: attrs.flag("hibernate").unwrap_or(false),
         address: address(&attrs),
-        tags: tags(&attrs),
+        tags: cloud::tags(&attrs, "tags", &TAG_NAMES, ec2_checks::tag_problem),
     };
-    check_nesting(&attrs, &settings);
-    check_hibernation(&attrs, &settings, pool.idle_action);
+    ec2_checks::check(&attrs, &settings, pool);
     attrs.finish();
     region.map(|_| ProviderSettings::Ec2(Box::new(settings)))
 }
@@ -88,8 +87,9 @@ fn required(attrs: &Attrs<'_>, name: &'static str, what: &str) -> String {
 }
 
 fn places(attrs: &Attrs<'_>) -> Vec<ec2::Place> {
-    let subnets = attrs.texts("subnets").unwrap_or_default();
-    let zones = attrs.texts("zones").unwrap_or_default();
+    let subnets = cloud::names(attrs, "subnets", "ids, subnet-...").unwrap_or_default();
+    let zones =
+        cloud::names(attrs, "zones", "zones, such as \"eu-central-1a\"").unwrap_or_default();
     match (subnets.is_empty(), zones.is_empty()) {
         (false, false) => {
             attrs.problem(
@@ -108,6 +108,9 @@ fn places(attrs: &Attrs<'_>) -> Vec<ec2::Place> {
 fn purchase(attrs: &Attrs<'_>) -> (Vec<ec2::Purchase>, Option<ec2::Mix>) {
     let in_order = purchase_in_order(attrs);
     let Some(mix) = attrs.attrs("purchaseMix") else { return (in_order, None) };
+    if attrs.get("purchase").is_some() {
+        attrs.problem("purchase", "is set together with purchaseMix; remove one");
+    }
     let settings = ec2::Mix {
         base: mix.count("base", 0).unwrap_or(0),
         spot_share: mix
@@ -124,14 +127,21 @@ fn purchase_in_order(attrs: &Attrs<'_>) -> Vec<ec2::Purchase> {
     let Some(words) = attrs.texts("purchase") else { return vec![ec2::Purchase::OnDemand] };
     let mut kinds = Vec::new();
     for word in &words {
-        match word.as_str() {
-            "on-demand" => kinds.push(ec2::Purchase::OnDemand),
-            "spot" => kinds.push(ec2::Purchase::Spot),
-            other => attrs.problem(
-                "purchase",
-                format!("must be a list of \"spot\" and \"on-demand\", has {other:?}"),
-            ),
+        let kind = match word.as_str() {
+            "on-demand" => ec2::Purchase::OnDemand,
+            "spot" => ec2::Purchase::Spot,
+            other => {
+                attrs.problem(
+                    "purchase",
+                    format!("must be a list of \"spot\" and \"on-demand\", has {other:?}"),
+                );
+                continue;
+            }
+        };
+        if kinds.contains(&kind) {
+            attrs.problem("purchase", format!("has {word:?} twice; remove one"));
         }
+        kinds.push(kind);
     }
     if words.is_empty() {
         attrs.problem("purchase", "must not be empty");
@@ -168,69 +178,9 @@ fn requirements(attrs: &Attrs<'_>) -> Option<ec2::Requirements> {
     Some(requirements)
 }
 
-fn check_nesting(attrs: &Attrs<'_>, settings: &ec2::Settings) {
-    if !settings.nested_virtualization {
-        return;
-    }
-    let others = settings.instance_types.iter().filter(|name| !ec2::can_nest(name));
-    let others: Vec<_> = others.map(String::as_str).collect();
-    if !others.is_empty() {
-        attrs.problem(
-            "nestedVirtualization",
-            format!(
-                "is possible only on c8i, m8i, r8i and their flex types, not on {}",
-                others.join(" and ")
-            ),
-        );
-    }
-    if settings.purchase.contains(&ec2::Purchase::Spot) {
-        attrs.warning(
-            "nestedVirtualization",
-            "EC2 is reported to refuse it for spot instances: add \"on-demand\" to purchase",
-        );
-    }
-}
-
-fn check_hibernation(attrs: &Attrs<'_>, settings: &ec2::Settings, idle_action: IdleAction) {
-    if !settings.hibernate {
-        return;
-    }
-    if idle_action != IdleAction::Stop {
-        attrs.problem("hibernate", "is for machines that are stopped: set stopOnIdle, too");
-    }
-    if settings.purchase.contains(&ec2::Purchase::Spot) {
-        attrs.problem(
-            "hibernate",
-            "is not possible for spot instances: remove \"spot\" from purchase",
-        );
-    }
-    if !settings.root_volume.as_ref().is_some_and(|volume| volume.encrypted) {
-        attrs.problem(
-            "hibernate",
-            "needs rootVolume, encrypted and with room for the memory, which is written there",
-        );
-    }
-    let memory = settings.requirements.as_ref().map_or(0, |wanted| wanted.memory);
-    if let Some(volume) = &settings.root_volume
-        && u64::from(volume.size) * 1024 <= memory
-    {
-        attrs.problem(
-            "hibernate",
-            format!(
-                "writes the memory to rootVolume: its size, {} GiB, must be more than instanceRequirements.memory, {memory} MiB",
-                volume.size
-            ),
-        );
-    }
-    let metal = settings.instance_types.iter().find(|name| name.contains(".metal"));
-    if let Some(name) = metal {
-        attrs.problem("hibernate", format!("is not possible for bare metal, such as {name}"));
-    }
-}
-
 fn spot_queue(attrs: &Attrs<'_>) -> Option<String> {
     let url = attrs.text("spotQueue")?;
-    if url.starts_with("https://") || url.starts_with("http://") {
+    if cloud::is_http(&url) && url.parse::<ureq::http::Uri>().is_ok() {
         return Some(url);
     }
     attrs.problem("spotQueue", format!("must be a queue's address, https://sqs..., is {url:?}"));
@@ -279,17 +229,9 @@ fn root_volume(attrs: &Attrs<'_>) -> Option<ec2::RootVolume> {
         volume_type: volume.text("type").unwrap_or_else(|| "gp3".to_owned()),
         encrypted: volume.flag("encrypted").unwrap_or(true),
     };
+    ec2_checks::check_volume(&volume, &settings);
     volume.finish();
     Some(settings)
-}
-
-/// EC2 refuses a request that has one tag twice.
-fn tags(attrs: &Attrs<'_>) -> BTreeMap<String, String> {
-    let mut tags = cloud::tags(attrs, "tags", OUR_TAGS);
-    if tags.remove("Name").is_some() {
-        attrs.problem("tags", "\"Name\" is set by the provisioner: it is the machine's name");
-    }
-    tags
 }
 
 fn address(attrs: &Attrs<'_>) -> ec2::Address {
@@ -353,16 +295,16 @@ mod tests {
         let (first, second) = ("https://sqs/first", "https://sqs/second");
         let problems = |second_region: &str, second_queue: Option<&str>| {
             let types = json!({
-                "a": settings("eu", Some(first)), "b": settings("eu", None),
+                "a": settings("eu-central-1", Some(first)), "b": settings("eu-central-1", None),
                 "c": settings(second_region, second_queue),
             });
             let problems = parse(&json!({ "systemTypes": types })).err().unwrap_or_default();
             problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(problems("eu", Some(first)), [""; 0]);
-        assert_eq!(problems("eu", None), [""; 0]);
-        assert_eq!(problems("us", Some(second)), [""; 0]);
-        let found = problems("eu", Some(second));
+        assert_eq!(problems("eu-central-1", Some(first)), [""; 0]);
+        assert_eq!(problems("eu-central-1", None), [""; 0]);
+        assert_eq!(problems("us-east-1", Some(second)), [""; 0]);
+        let found = problems("eu-central-1", Some(second));
         let expected = "systemTypes.c.provider.ec2.spotQueue: is \"https://sqs/second\", but \"https://sqs/first\" in a: ";
         assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
     }
@@ -372,7 +314,7 @@ mod tests {
         let with_size = |gib: u32| {
             let wanted = json!({ "memory": "32G", "architecture": "arm64" });
             let settings = json!({
-                "region": "eu", "image": "ami-1", "keyName": "k", "hibernate": true, "instanceRequirements": wanted,
+                "region": "eu-central-1", "image": "ami-1", "keyName": "k", "hibernate": true, "instanceRequirements": wanted,
                 "rootVolume": { "size": gib },
             });
             let pool = json!({ "stopOnIdle": true, "provider": { "ec2": settings } });
@@ -409,7 +351,7 @@ mod tests {
             (json!({ "pricingEndpoint": "x" }), "pricingEndpoint: must start with https://"),
             (
                 json!({ "tags": { "team": "a", "Name": "b" } }),
-                "tags: \"Name\" is set by the provisioner",
+                "tags: \"Name\" is the machine's name",
             ),
             (json!({ "tags": { "hydra-provisioner:x": "b" } }), "are reserved"),
             (

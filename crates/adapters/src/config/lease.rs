@@ -30,7 +30,7 @@ pub(super) fn read(root: &Attrs<'_>) -> Option<LeaseSettings> {
         }
         None => {}
     }
-    let password_file = lease.absolute_path("passwordFile");
+    let password_file = lease.secret_path("passwordFile");
     lease.finish();
     Some(LeaseSettings { postgresql: postgresql?, password_file })
 }

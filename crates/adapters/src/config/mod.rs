@@ -3,6 +3,7 @@
 mod cloud;
 mod cost;
 mod ec2;
+mod ec2_checks;
 mod evaluate;
 mod hcloud;
 mod lease;

@@ -84,7 +84,7 @@ fn recipient(item: &Attrs<'_>) -> Option<Recipient> {
     if webhook.as_ref().is_some_and(|url| !is_web(url)) {
         item.problem("webhook", "must start with http:// or https://");
     }
-    let file = item.absolute_path("webhookFile").map(Recipient::WebhookFile);
+    let file = item.secret_path("webhookFile").map(Recipient::WebhookFile);
     let given = ["command", "webhook", "webhookFile"];
     match given.into_iter().filter(|name| item.get(name).is_some()).count() {
         0 => item.own_problem(

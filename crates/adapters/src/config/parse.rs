@@ -38,6 +38,9 @@ pub fn parse(value: &Value) -> Result<Config, Vec<Problem>> {
     }
 }
 
+/// In characters. With a hyphen and ten digits a name has the 63 of a host name.
+const MOST_TAG: usize = 52;
+
 /// All options, as attribute paths. `T` stands for a type's name, `*` for each item of a list.
 pub fn option_names() -> BTreeSet<String> {
     let provider = json!({ "command": {}, "ec2": {
@@ -160,7 +163,9 @@ fn other_machines(root: &Attrs<'_>) -> Vec<HostPattern> {
 /// The tag is the prefix of machine names, which become host names and file names.
 fn tag(root: &Attrs<'_>) -> Tag {
     let tag = root.text("tag").unwrap_or_else(|| DEFAULT_TAG.to_owned());
-    check_tag(root, "tag", &tag);
+    if check_tag(root, "tag", &tag) {
+        check_host_names(root, &tag);
+    }
     Tag::new(tag)
 }
 
@@ -174,12 +179,38 @@ fn former_tags(root: &Attrs<'_>, present: &Tag) -> Vec<Tag> {
     former.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn check_tag(root: &Attrs<'_>, option: &str, tag: &str) {
+fn check_tag(root: &Attrs<'_>, option: &str, tag: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if !tag.chars().all(allowed) || !tag.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    let is_tag = tag.chars().all(allowed) && tag.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !is_tag {
         root.problem(
             option,
             format!("must be letters, digits, '.', '_' and '-' and start with a letter or digit, is {tag:?}"),
+        );
+    }
+    is_tag
+}
+
+/// Clouds refuse names of machines that are no host names.
+fn check_host_names(root: &Attrs<'_>, tag: &str) {
+    let parts: Vec<_> = tag.split('.').collect();
+    let last = parts.len() - 1;
+    let is_label = |(index, part): (usize, &&str)| {
+        !part.is_empty() && !part.starts_with('-') && (index == last || !part.ends_with('-'))
+    };
+    if !parts.iter().enumerate().all(is_label) {
+        root.problem(
+            "tag",
+            format!("{tag}-0 would be no host name: remove dots beside dots or hyphens"),
+        );
+    }
+    if tag.len() > MOST_TAG {
+        let length = tag.len();
+        root.problem(
+            "tag",
+            format!(
+                "has {length} characters; with {MOST_TAG} at most, names of machines are host names"
+            ),
         );
     }
 }

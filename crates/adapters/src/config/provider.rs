@@ -37,7 +37,7 @@ pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Option<ProviderSetti
     let found: Vec<_> = [
         command_provider(&provider),
         ec2::read(&provider, pool),
-        hcloud::read(&provider, ssh_key),
+        hcloud::read(&provider, pool),
         nixops_provider(&provider, expr, nix_path),
         qemu_provider(&provider, ssh_key),
     ]

@@ -7,6 +7,9 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+/// The most characters of a message. A value may be of any length.
+const MOST_SHOWN: usize = 2000;
+
 /// A problem at one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -71,7 +74,11 @@ impl<'a> Attrs<'a> {
 
     /// Reports a problem at the attribute `name` of this set.
     pub(super) fn problem(&self, name: &str, message: impl Into<String>) {
-        let problem = Problem { place: self.place(name), message: message.into() };
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MOST_SHOWN) {
+            message.replace_range(end.., "...");
+        }
+        let problem = Problem { place: self.place(name), message };
         self.findings.problems.borrow_mut().push(problem);
     }
 
@@ -148,6 +155,20 @@ impl<'a> Attrs<'a> {
             format!("must be an absolute path, is {:?}", path.display().to_string()),
         );
         None
+    }
+
+    /// The path of a file with a secret. A wrong value is not shown: it may be the secret itself.
+    pub(super) fn secret_path(&self, name: &'static str) -> Option<std::path::PathBuf> {
+        let value = self.get(name)?;
+        let Some(text) = value.as_str() else { return self.mismatch(name, "a string", value) };
+        let path = Some(std::path::PathBuf::from(text)).filter(|path| path.is_absolute());
+        if path.is_none() {
+            self.problem(
+                name,
+                "must be an absolute path of a file (the value is not shown: it may be a secret)",
+            );
+        }
+        path
     }
 
     pub(super) fn texts(&self, name: &'static str) -> Option<Vec<String>> {

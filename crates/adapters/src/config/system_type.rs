@@ -22,6 +22,9 @@ const DEFAULT_TARGET_WAIT: Seconds = Seconds::from_minutes(5);
 pub(super) const TARGET_WAIT_IS_UNUSED: &str =
     "is not used, because runnablesPerMachine is set; remove one of them";
 
+/// A type's name is a tag of its instances.
+const MOST_EC2_NAME: usize = 256;
+
 /// The farm's defaults for all of its types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults {
@@ -62,6 +65,11 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
     }
     let schedule = schedule::read(attrs, &pool);
     let mut provider = provider::read(attrs, &pool);
+    if matches!(provider, Some(ProviderSettings::Ec2(_))) && name.chars().count() > MOST_EC2_NAME {
+        attrs.own_problem(format!(
+            "its name has more than the {MOST_EC2_NAME} characters that a tag of EC2 can have"
+        ));
+    }
     if attrs.flag("replaceOnChange") == Some(true) {
         pool.rotation.settings = provider.as_ref().map(ProviderSettings::digest);
         provider.iter_mut().for_each(ProviderSettings::watch_image);

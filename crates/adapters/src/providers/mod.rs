@@ -26,6 +26,8 @@ mod wire;
 
 pub(crate) use ssh_access::check_host_key;
 
+pub(crate) use cloud::UserDataRules;
+
 pub use cloud::Login;
 
 /// The interval between two checks of a machine that is not up yet.
@@ -83,16 +85,20 @@ impl ProviderSettings {
     /// A short digest of the settings that a machine is made from: not of those that say how its API is reached, what it
     /// costs, how it is bought, or what all machines share.
     pub(crate) fn digest(&self) -> String {
-        let made_from = match self {
-            Self::Ec2(settings) => Self::Ec2(Box::new(settings.made_from())),
-            Self::Hcloud(settings) => Self::Hcloud(Box::new(settings.made_from())),
-            Self::Qemu(settings) => Self::Qemu(Box::new(settings.made_from())),
-            Self::Command(_) | Self::Nixops(_) => self.clone(),
-        };
-        let mut digest = sha256(serde_json::to_vec(&made_from).unwrap_or_default());
-        digest.truncate(16);
-        digest
+        match self {
+            Self::Ec2(settings) => settings.digest(),
+            Self::Hcloud(settings) => settings.digest(),
+            Self::Qemu(settings) => digest_of(&Self::Qemu(Box::new(settings.made_from()))),
+            Self::Command(_) | Self::Nixops(_) => digest_of(self),
+        }
     }
+}
+
+/// A short digest of settings.
+fn digest_of(made_from: &ProviderSettings) -> String {
+    let mut digest = sha256(serde_json::to_vec(made_from).unwrap_or_default());
+    digest.truncate(16);
+    digest
 }
 
 /// Creates and operates machines. Calls come from several threads at the same time, each for a different

@@ -89,6 +89,10 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, DatabaseError> {
     if let Some(folder) = path.parent() {
         create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
     }
+    // Its mode is changed below: not that of a device or a pipe that a link leads to.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(rusqlite::Error::InvalidPath(path.to_owned()).into());
+    }
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_version(&connection)?;
@@ -209,4 +213,21 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> 
     serde_json::from_str(text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fs::set_permissions(&pipe, fs::Permissions::from_mode(0o644)).unwrap();
+        let link = folder.path().join("state.sqlite");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        assert!(open_to_write(&link).is_err());
+        assert_eq!(fs::metadata(&pipe).unwrap().permissions().mode() & 0o777, 0o644);
+    }
 }

@@ -52,6 +52,54 @@ fn a_machine_with_another_image_than_the_newest_is_noticed_where_that_matters() 
     assert_eq!(account.calls("DescribeImages"), 0);
 }
 
+/// What was found is used for ten minutes, but not after the image is gone.
+#[test]
+fn an_image_that_was_withdrawn_is_not_used_again() {
+    let Some(account) = Account::new() else { return };
+    let changes = json!({ "image": null, "imageFilter": { "owner": "self", "name": "builder-*" } });
+    let provider = account.provider_of(&account.config(&changes));
+    let old = register(&account, "builder-1");
+    provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    account.call(&format!("Action=DeregisterImage&ImageId={old}"));
+    let new = register(&account, "builder-2");
+    // The emulator itself accepts images that do not exist.
+    let gone = json!({ "error": { "code": "InvalidAMIID.NotFound", "status": 400 } });
+    account.fault("RunInstances", 1, &gone);
+    provider.create(&name(1), &x86(), "t", LIMIT).unwrap_err();
+    provider.create(&name(1), &x86(), "t", LIMIT).unwrap();
+    assert!(account.instances().iter().any(|one| one.contains(&format!("<imageId>{new}<"))));
+}
+
+/// A machine keeps the keys of its creation. The content of the key file counts, too.
+#[test]
+fn a_machine_with_other_ssh_keys_than_new_ones_has_a_warning() {
+    let Some(account) = Account::new() else { return };
+    let key = account.path("id");
+    let mut config = account.config(&json!({ "authorizedKeys": ["ssh-ed25519 AAAA hydra"] }));
+    config["systemTypes"]["x86_64-linux"]["sshKey"] = json!(key);
+    let set_file = |text: &str| std::fs::write(key.with_extension("pub"), text).unwrap();
+    let listed = |config: &Value| {
+        let listed = account.provider_of(config).list(LIMIT).unwrap().remove(0);
+        (listed.problems, listed.has_old_image)
+    };
+    set_file("ssh-ed25519 BBBB first\n");
+    let provider = account.provider_of(&config);
+    let made = provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    assert_eq!(listed(&config), (vec![], false));
+    set_file("ssh-ed25519 CCCC second\n");
+    let (problems, has_old_image) = listed(&config);
+    assert!(problems[0].contains("(sshKey, provider.ec2.authorizedKeys)"), "{problems:?}");
+    assert!(!has_old_image);
+    // It can still be deployed to, as far as EC2 is concerned.
+    assert_eq!(provider.deploy(&made, LIMIT).unwrap().problems, [""; 0]);
+    config["systemTypes"]["x86_64-linux"]["replaceOnChange"] = json!(true);
+    assert!(listed(&config).1);
+    // It was created by an earlier program.
+    let id = account.instances()[0].split("<instanceId>").nth(1).unwrap()[..19].to_owned();
+    account.call(&format!("Action=DeleteTags&ResourceId.1={id}&Tag.1.Key=hydra-provisioner:keys"));
+    assert_eq!(listed(&config), (vec![], false));
+}
+
 #[test]
 fn the_image_of_a_parameter_is_compared_as_well() {
     let Some(account) = Account::new() else { return };

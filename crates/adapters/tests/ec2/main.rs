@@ -15,7 +15,7 @@ mod purchase;
 
 use std::collections::BTreeSet;
 
-use planner::{Machine, MachineState};
+use planner::{Machine, MachineName, MachineState, Tag, is_ours};
 use reconciler::conformance;
 use serde_json::json;
 
@@ -121,4 +121,24 @@ fn an_instance_that_ec2_finds_impaired_or_will_retire_is_not_used() {
     account.emulator_is(&json!({ "impaired": [], "ending": [id] }));
     let listed = account.provider().list(LIMIT).unwrap();
     assert_eq!((listed[0].state, listed[0].interrupted), (MachineState::Up, true));
+}
+
+/// Its tags were changed by hand: it is neither ours any more nor forgotten.
+#[test]
+fn an_instance_that_lost_its_name_is_reported_and_left_alone() {
+    let Some(account) = Account::new() else { return };
+    let provider = account.provider();
+    let made = provider.create(&name(0), &x86(), "t", LIMIT).unwrap();
+    let id = account.instances()[0].split("<instanceId>").nth(1).unwrap()[..19].to_owned();
+    account.call(&format!("Action=DeleteTags&ResourceId.1={id}&Tag.1.Key=hydra-provisioner:name"));
+    for provider in [provider, account.provider()] {
+        let listed = provider.list(LIMIT).unwrap();
+        let listed: Vec<_> =
+            listed.iter().map(|one| (one.name.as_str(), one.tag.as_ref())).collect();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].0, id);
+        assert!(!is_ours(&Tag::new("farm"), &MachineName::new(&*id), listed[0].1));
+    }
+    account.provider().destroy(&made, LIMIT).unwrap();
+    assert_eq!(account.instances().len(), 1);
 }

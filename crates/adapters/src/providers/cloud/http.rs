@@ -20,6 +20,11 @@ impl Answer {
     pub(in crate::providers) fn number(&self, header: &str) -> Option<u64> {
         self.headers.get(header)?.to_str().ok()?.trim().parse().ok()
     }
+
+    /// How long the server asks us to wait before the next attempt.
+    pub(in crate::providers) fn retry_after(&self) -> Duration {
+        Duration::from_secs(self.number("retry-after").unwrap_or(0))
+    }
 }
 
 /// An agent that accepts every status as an answer. It uses the environment's proxy, except for URLs without

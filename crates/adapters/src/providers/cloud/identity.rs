@@ -1,5 +1,6 @@
 //! The identity of a new machine: its own host key, created here, and the user data that contains it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use planner::MachineName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::digest::sha256;
 use crate::providers::ProviderError;
 use crate::providers::identity::{
     Identity, authorized_keys, generate_host_key, public_file, without_comment,
@@ -17,6 +19,8 @@ use crate::providers::identity::{
 /// The key type in wire format with its length, then the length of the key (RFC 8709).
 const WIRE_PREFIX: &[u8] = b"\0\0\0\x0bssh-ed25519\0\0\0\x20";
 const KEY_BYTES: usize = 32;
+/// No private ed25519 key in the format of OpenSSH is shorter.
+const LEAST_PRIVATE_KEY_BYTES: usize = 380;
 
 /// Who may log in to new machines, and how they get their identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +55,53 @@ impl Login {
         ["@identity@", "@identityBase64@", "@hostKey@", "@authorizedKeys@", "@name@"];
     /// The user data must contain one of these. Otherwise the machine would not have the expected host key.
     pub const WITH_HOST_KEY: [&str; 3] = ["@identity@", "@identityBase64@", "@hostKey@"];
+
+    /// The user data of a machine in which `keys` may log in.
+    fn fill(&self, host_name: &str, private_key: &str, keys: &[String]) -> String {
+        let identity = Identity {
+            host_name,
+            machine_id: "",
+            host_key: private_key.as_bytes(),
+            authorized_keys: keys,
+            idle_timeout: self.idle_timeout,
+        };
+        let document = identity.document();
+        self.user_data
+            .replace("@identity@", &document)
+            .replace("@identityBase64@", &BASE64.encode(&document))
+            .replace("@hostKey@", &json!(private_key).to_string())
+            .replace("@authorizedKeys@", &json!(keys).to_string())
+            .replace("@name@", host_name)
+    }
+
+    /// The user data has at least so many bytes.
+    pub(crate) fn least_user_data_bytes(&self) -> usize {
+        let private_key = "k".repeat(LEAST_PRIVATE_KEY_BYTES);
+        self.fill("a-0", &private_key, &self.authorized_keys).len()
+    }
+
+    /// A short digest of the keys that may log in now. `None` if they cannot be read.
+    pub(in crate::providers) fn keys_digest(&self) -> Option<String> {
+        let keys =
+            authorized_keys(&self.authorized_keys, self.authorized_key_file.as_deref(), "").ok()?;
+        Some(digest_of(&keys))
+    }
+}
+
+/// The order of keys does not matter.
+fn digest_of(keys: &[String]) -> String {
+    let keys: BTreeSet<_> = keys.iter().map(|key| key.trim()).collect();
+    let mut digest = sha256(keys.into_iter().collect::<Vec<_>>().join("\n"));
+    digest.truncate(16);
+    digest
+}
+
+/// What a cloud accepts as user data.
+#[derive(Debug)]
+pub(crate) struct UserDataRules {
+    /// Its option in `conf.nix`.
+    pub(crate) option: &'static str,
+    pub(crate) most_bytes: usize,
 }
 
 /// The identity of a machine to be created.
@@ -58,39 +109,37 @@ impl Login {
 pub(in crate::providers) struct NewMachine {
     pub(in crate::providers) host_key: HostKey,
     pub(in crate::providers) user_data: String,
+    /// A digest of the keys that may log in.
+    pub(in crate::providers) keys: String,
 }
 
 impl NewMachine {
     /// Creates a host key for `name`; the private half is only in the result.
     ///
     /// # Errors
-    /// When no key may log in, or no key can be created.
+    /// When the keys that may log in cannot be read, no key can be created, or the user data is too large for `rules`.
     pub(in crate::providers) fn new(
         name: &MachineName,
         host_name: &str,
         login: &Login,
         state_dir: &Path,
-        option: &str,
+        rules: &UserDataRules,
     ) -> Result<Self, ProviderError> {
+        let option = format!("{}.authorizedKeys", rules.option);
         let keys =
-            authorized_keys(&login.authorized_keys, login.authorized_key_file.as_deref(), option)?;
+            authorized_keys(&login.authorized_keys, login.authorized_key_file.as_deref(), &option)?;
         let (private_key, host_key) = new_host_key(name, state_dir)?;
-        let identity = Identity {
-            host_name,
-            machine_id: "",
-            host_key: private_key.as_bytes(),
-            authorized_keys: &keys,
-            idle_timeout: login.idle_timeout,
-        };
-        let document = identity.document();
-        let user_data = login
-            .user_data
-            .replace("@identity@", &document)
-            .replace("@identityBase64@", &BASE64.encode(&document))
-            .replace("@hostKey@", &json!(private_key).to_string())
-            .replace("@authorizedKeys@", &json!(keys).to_string())
-            .replace("@name@", host_name);
-        Ok(Self { host_key, user_data })
+        let user_data = login.fill(host_name, &private_key, &keys);
+        if user_data.len() > rules.most_bytes {
+            return Err(ProviderError::failed(format!(
+                "the user data would have {} bytes, of which the cloud allows {}; shorten {}.userData or the list of keys",
+                user_data.len(),
+                rules.most_bytes,
+                rules.option
+            )));
+        }
+        let keys = digest_of(&keys);
+        Ok(Self { host_key, user_data, keys })
     }
 }
 
@@ -128,7 +177,8 @@ fn new_host_key(name: &MachineName, state_dir: &Path) -> Result<(String, HostKey
 pub(in crate::providers) struct HostKey(String);
 
 impl HostKey {
-    fn from_line(line: &str) -> Option<Self> {
+    /// `None` if the line is no ed25519 key.
+    pub(in crate::providers) fn from_line(line: &str) -> Option<Self> {
         let line = without_comment(line)?;
         let wire = BASE64.decode(line.strip_prefix("ssh-ed25519 ")?).ok()?;
         let key = wire.strip_prefix(WIRE_PREFIX)?;
@@ -160,6 +210,8 @@ impl HostKey {
 mod tests {
     use super::*;
 
+    const RULES: UserDataRules = UserDataRules { option: "provider.x", most_bytes: 1000 };
+
     #[test]
     fn user_data_hands_in_the_key_whose_public_half_is_told() {
         let folder = tempfile::tempdir().unwrap();
@@ -170,7 +222,7 @@ mod tests {
             ..Login::default()
         };
         let name = MachineName::new("farm-0");
-        let new = NewMachine::new(&name, "farm-0", &login, folder.path(), "o").unwrap();
+        let new = NewMachine::new(&name, "farm-0", &login, folder.path(), &RULES).unwrap();
         assert!(
             new.user_data.contains(r#"ed25519_private: "-----BEGIN OPENSSH PRIVATE KEY-----\n"#)
         );
@@ -180,6 +232,23 @@ mod tests {
         assert!(label.len() <= 63, "{label}");
         assert_eq!(HostKey::from_label(&label), Some(new.host_key));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of the key");
+        assert!(login.least_user_data_bytes() <= new.user_data.len());
+
+        let large = Login { user_data: format!("@identity@{}", "x".repeat(500)), ..login };
+        let error = NewMachine::new(&name, "farm-0", &large, folder.path(), &RULES).unwrap_err();
+        assert!(
+            error.message.ends_with("shorten provider.x.userData or the list of keys"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn keys_are_the_same_in_another_order() {
+        let of = |keys: &[&str]| {
+            digest_of(&keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["a", "b "]), of(&["b", "a", "a"]));
+        assert_ne!(of(&["a"]), of(&["a", "b"]));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl<K: Ord + Clone, V: Clone> Lookup<K, V> {
         self.lock().found.get(key).map(|(_, value)| value.clone())
     }
 
+    /// Forgets what was found: it proved wrong.
+    pub(in crate::providers) fn forget(&self, key: &K) {
+        self.lock().found.remove(key);
+    }
+
     /// What was found; searches if that was too long ago.
     ///
     /// # Errors
@@ -94,6 +99,8 @@ mod tests {
         assert_eq!(lookup.known(&1), None);
         assert_eq!(lookup.get(&1, || Ok::<_, ()>("a")), Ok("a"));
         assert_eq!(lookup.get(&1, || Ok::<_, ()>("b")), Ok("a"));
+        lookup.forget(&1);
+        assert_eq!(lookup.get(&1, || Ok::<_, ()>("b")), Ok("b"));
         let lookup = Lookup::new(Duration::ZERO);
         assert_eq!(lookup.get(&1, || Ok::<_, ()>("a")), Ok("a"));
         assert_eq!(lookup.get(&1, || Ok::<_, ()>("b")), Ok("b"));

@@ -1,5 +1,6 @@
 //! Calls of AWS' services: sending and retries.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ use serde_json::Value;
 use ureq::http::Request;
 
 use super::credentials::Credentials;
-use super::meanings::{Meaning, refusal};
+use super::meanings::{Meaning, refusal, unreadable};
 use super::settings::Settings;
-use super::wire::{parse, parse_json};
+use super::wire::{parse_answer, parse_json};
 use crate::providers::ProviderError;
 use crate::providers::cloud::RetryBudget;
 use crate::providers::cloud::http::{Answer, agent, send};
@@ -110,7 +111,7 @@ impl Call {
 
     fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, String> {
         match self.content {
-            Content::Form(_) => parse(body),
+            Content::Form(_) => parse_answer(self.action, body),
             Content::Json(_) => parse_json(body),
         }
     }
@@ -221,13 +222,15 @@ impl Client {
     ) -> Result<T, Refused> {
         let mut has_new_credentials = false;
         loop {
-            let (meaning, message) = match self.send(call, retries)? {
+            let service = self.service.name;
+            let answer = self.send(call, retries)?;
+            let wait = answer.as_ref().map_or(Duration::ZERO, Answer::retry_after);
+            let (meaning, message) = match answer {
                 Ok(answer) if answer.status == 200 => match call.parse(&answer.body) {
                     Ok(parsed) => return Ok(parsed),
-                    // Probably truncated on its way.
-                    Err(message) => (Meaning::Again(Duration::ZERO), message),
+                    Err(why) => unreadable(service, call.action, &answer, why),
                 },
-                Ok(answer) => refusal(self.service.name, call.action, &answer),
+                Ok(answer) => refusal(service, call.action, &answer),
                 // Whether it had an effect is not known; the token prevents a second effect.
                 Err(message) => (Meaning::Again(Duration::ZERO), message),
             };
@@ -235,7 +238,7 @@ impl Client {
             match meaning {
                 Meaning::Again(at_least) => {
                     tracing::debug!("{message}");
-                    retries.pause(at_least, &message)?;
+                    retries.pause(at_least.max(wait), &message)?;
                     // A throttled request had none.
                     if at_least.is_zero()
                         && let Some(found) = find(retries)
@@ -268,8 +271,13 @@ impl Client {
         mut take: impl FnMut(T) -> String,
     ) -> Result<(), Refused> {
         let mut next_token = take(self.call(call, retries)?);
+        let mut seen = BTreeSet::new();
         while !next_token.is_empty() {
-            let page = call.clone().with("NextToken", next_token);
+            let page = call.clone().with("NextToken", &next_token);
+            if !seen.insert(next_token) {
+                let message = format!("{}: a page follows itself, without end", call.action);
+                return Err(ProviderError::failed(message).into());
+            }
             next_token = take(self.call(&page, retries)?);
         }
         Ok(())

@@ -68,8 +68,12 @@ impl Conditions {
     ) -> Result<Vec<String>, ProviderError> {
         let marked = ["marked-for-termination"];
         let call = Call::new("DescribeSpotInstanceRequests").filter(1, "status-code", &marked);
-        let answer: wire::DescribeSpotInstanceRequests = client.call(&call, retries)?;
-        Ok(ids(answer.spot_instance_request_set).into_iter().collect())
+        let mut ids = Vec::new();
+        client.pages(&call, retries, |page: wire::DescribeSpotInstanceRequests| {
+            ids.extend(page.spot_instance_request_set.item.into_iter().map(|one| one.instance_id));
+            page.next_token
+        })?;
+        Ok(ids)
     }
 
     pub(super) fn add_notices(&self, ids: impl IntoIterator<Item = String>) {
@@ -102,8 +106,12 @@ impl Conditions {
         let impaired = call.clone().filter(1, "instance-status.status", &["impaired"]);
         let ending = call.filter(1, "event.code", &ENDING_EVENTS);
         let mut statuses = |call: &Call| -> Result<Vec<_>, ProviderError> {
-            let answer: wire::DescribeInstanceStatus = client.call(call, retries)?;
-            Ok(answer.instance_status_set.item)
+            let mut statuses = Vec::new();
+            client.pages(call, retries, |page: wire::DescribeInstanceStatus| {
+                statuses.extend(page.instance_status_set.item);
+                page.next_token
+            })?;
+            Ok(statuses)
         };
         match statuses(&impaired).and_then(|impaired| Ok((impaired, statuses(&ending)?))) {
             Ok((impaired, ending)) => {
@@ -141,8 +149,4 @@ impl Conditions {
         let id = &instance.instance_id;
         state.interrupted.contains(id) && state.reported.insert(id.clone())
     }
-}
-
-fn ids(items: wire::Items<wire::InstanceNumber>) -> BTreeSet<String> {
-    items.item.into_iter().map(|one| one.instance_id).collect()
 }

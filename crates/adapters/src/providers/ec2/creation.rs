@@ -10,8 +10,8 @@ use super::request::{Offer, VALUE_LIMIT, offers, run_instances, tags};
 use super::settings::{Purchase, Settings};
 use super::wire::{self, Instance};
 use super::{LAG_PAUSE, MAX_ATTEMPTS};
+use crate::providers::ProviderError;
 use crate::providers::cloud::{NewMachine, Refusal, RetryBudget};
-use crate::providers::{ProviderError, ProviderSettings};
 
 /// A creation.
 pub(super) struct Creation<'a> {
@@ -33,8 +33,7 @@ impl Ec2Provider {
         let Creation { name, machine_type, settings, new, token } = creation;
         let image = self.lookups.image(&self.client, settings, retries)?;
         let types = self.lookups.instance_types(&self.client, settings, retries)?;
-        let digest = ProviderSettings::Ec2(Box::new(Settings::clone(settings))).digest();
-        let tags = tags(settings, &self.tag, name, machine_type, new, &digest);
+        let tags = tags(settings, &self.tag, name, machine_type, new, &settings.digest());
         check_tags(&tags)?;
         let purchase = match &settings.mix {
             Some(mix) => self.ledger.decide(name, machine_type, mix),
@@ -54,6 +53,9 @@ impl Ec2Provider {
             let call = run_instances(settings, offer, &image, &tags, new);
             self.take(name, &call, attempt, &offers, retries)
         });
+        if obtained.is_err() {
+            self.lookups.forget_image(settings);
+        }
         if settings.mix.is_some() {
             match &obtained {
                 Ok(instance) => self.ledger.bought(name, machine_type, instance.purchase()),

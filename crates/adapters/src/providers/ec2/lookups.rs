@@ -9,10 +9,8 @@ use super::api::{Call, Client, Service};
 use super::settings::{Image, Requirements, Settings};
 use super::wire::{self, InstanceType};
 use crate::providers::ProviderError;
-use crate::providers::cloud::{Lookup, RetryBudget};
+use crate::providers::cloud::{Images, Lookup, RetryBudget};
 
-/// How long a found image is used before the next search.
-const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
 /// New types appear a few times a year.
 const TYPES_VALID_FOR: Duration = Duration::from_secs(12 * 3600);
 /// So many types are tried at most.
@@ -27,7 +25,7 @@ const NESTING_FAMILIES: [&str; 6] = ["c8i", "m8i", "r8i", "c8i-flex", "m8i-flex"
 pub(super) struct Lookups {
     /// The service with parameters.
     parameters: Client,
-    images: Lookup<Image, String>,
+    images: Images<Image, String>,
     types: Lookup<Wanted, Vec<String>>,
 }
 
@@ -55,7 +53,7 @@ impl Lookups {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             parameters: Client::new(settings, Service::ssm(settings)),
-            images: Lookup::new(IMAGE_VALID_FOR),
+            images: Images::new(),
             types: Lookup::new(TYPES_VALID_FOR),
         }
     }
@@ -70,28 +68,34 @@ impl Lookups {
         match &settings.image {
             Image::Id(id) => Ok(id.clone()),
             Image::Parameter(name) if !settings.watches_image => Ok(format!("resolve:ssm:{name}")),
-            image => self.images.get(image, || self.search(client, image, retries)),
+            image => self.images.newest(image, || self.search(client, image, retries)),
         }
     }
 
-    /// Searches for the image of new instances if its last search was some minutes ago.
-    pub(super) fn refresh_image(
+    /// Searches for the images of new instances, where it matters whether instances have them, if the last search was some
+    /// minutes ago.
+    pub(super) fn refresh_images<'a>(
         &self,
         client: &Client,
-        image: &Image,
-        retries: &mut RetryBudget,
-    ) -> Result<(), ProviderError> {
-        if matches!(image, Image::Id(_)) {
-            return Ok(());
+        types: impl Iterator<Item = &'a Settings>,
+        retries: &RetryBudget,
+    ) {
+        let is_searched = |one: &&Settings| one.watches_image && !matches!(one.image, Image::Id(_));
+        for image in types.filter(is_searched).map(|settings| &settings.image) {
+            self.images.refresh(image, || self.search(client, image, &mut retries.aside()));
         }
-        self.images.refresh(image, || self.search(client, image, retries))
     }
 
     /// Whether a new instance would have another image than `id`, as far as that is known.
     pub(super) fn is_old_image(&self, settings: &Settings, id: &str) -> bool {
         settings.watches_image
             && !id.is_empty()
-            && self.images.known(&settings.image).is_some_and(|newest| newest != id)
+            && self.images.is_old(&settings.image, &id.to_owned())
+    }
+
+    /// A creation has failed: the image may have been withdrawn since it was found.
+    pub(super) fn forget_image(&self, settings: &Settings) {
+        self.images.forget(&settings.image);
     }
 
     fn search(

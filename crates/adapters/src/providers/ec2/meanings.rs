@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::providers::cloud::http::Answer;
 
-use super::wire::{self, parse, parse_json};
+use super::wire::{self, parse, parse_json, start_of};
 
 /// After EC2 has throttled a request.
 pub(super) const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(super) enum Scope {
 
 /// The meaning of codes. `InsufficientInstanceCapacity` has status 500. Any code that is not listed and has a
 /// 5xx status is temporary; any other one is a failure with EC2's own message.
-const MEANINGS: [(&str, Meaning); 34] = [
+const MEANINGS: [(&str, Meaning); 39] = [
     ("InsufficientInstanceCapacity", Meaning::Unavailable(Scope::Offer)),
     ("InsufficientHostCapacity", Meaning::Unavailable(Scope::Offer)),
     ("InsufficientReservedInstanceCapacity", Meaning::Unavailable(Scope::Offer)),
@@ -75,17 +75,25 @@ const MEANINGS: [(&str, Meaning); 34] = [
     ("ConcurrentTagAccess", Meaning::Again(Duration::ZERO)),
     ("RequestExpired", Meaning::Credentials),
     ("ExpiredToken", Meaning::Credentials),
+    ("ExpiredTokenException", Meaning::Credentials),
+    // The operator may have replaced the key.
+    ("AuthFailure", Meaning::Credentials),
+    ("InvalidClientTokenId", Meaning::Credentials),
+    ("UnrecognizedClientException", Meaning::Credentials),
+    ("SignatureDoesNotMatch", Meaning::Credentials),
+    ("InvalidSignatureException", Meaning::Credentials),
     ("DryRunOperation", Meaning::WouldSucceed),
     ("UnauthorizedOperation", Meaning::Forbidden),
     ("AccessDenied", Meaning::Forbidden),
     ("AccessDeniedException", Meaning::Forbidden),
-    ("AuthFailure", Meaning::Failed),
     ("OptInRequired", Meaning::Failed),
     ("Blocked", Meaning::Failed),
 ];
 
+const CHECK_CREDENTIALS: &str = "check the credentials and this host's clock";
+
 /// The remedy, where EC2's message does not contain it.
-const ADVICE: [(&str, &str); 7] = [
+const ADVICE: [(&str, &str); 9] = [
     (
         "VcpuLimitExceeded",
         "raise the quota \"Running On-Demand ... instances\" (Service Quotas, EC2)",
@@ -101,7 +109,9 @@ const ADVICE: [(&str, &str); 7] = [
         "create the role once: `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com`",
     ),
     ("RequestExpired", "check this host's clock"),
-    ("AuthFailure", "check the credentials and this host's clock"),
+    ("AuthFailure", CHECK_CREDENTIALS),
+    ("InvalidClientTokenId", CHECK_CREDENTIALS),
+    ("SignatureDoesNotMatch", CHECK_CREDENTIALS),
 ];
 
 /// The permissions that a call may need. EC2's own message may name one more exactly.
@@ -111,6 +121,20 @@ fn permissions(service: &str, action: &str) -> String {
             "ec2:RunInstances and ec2:CreateTags (with instanceProfile also iam:PassRole, with imageParameter also ssm:GetParameters)".to_owned()
         }
         _ => format!("{service}:{action}"),
+    }
+}
+
+/// The meaning of an answer to `action` with the status of a success that could not be read, for the reason `why`. It may be an
+/// error nevertheless, or come from a proxy, or be truncated.
+pub(super) fn unreadable(
+    service: &str,
+    action: &str,
+    answer: &Answer,
+    why: String,
+) -> (Meaning, String) {
+    match problem(&answer.body) {
+        Some(_) => refusal(service, action, answer),
+        None => (Meaning::Again(Duration::ZERO), why),
     }
 }
 
@@ -156,12 +180,6 @@ fn problem(body: &[u8]) -> Option<wire::ProblemText> {
     Some(wire::ProblemText { code, message: problem.message })
 }
 
-/// The first words of an answer that may come from a proxy.
-fn start_of(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(160)]);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +214,22 @@ mod tests {
         assert_eq!(of(400, "InvalidAMIID.NotFound"), Meaning::Failed);
         assert_eq!(of(400, "IdempotentParameterMismatch"), Meaning::Exists);
         assert_eq!(of(412, "DryRunOperation"), Meaning::WouldSucceed);
+        for code in ["AuthFailure", "InvalidClientTokenId", "ExpiredTokenException"] {
+            assert_eq!(of(401, code), Meaning::Credentials, "{code}: the key may be a new one");
+        }
+    }
+
+    #[test]
+    fn an_error_may_have_the_status_of_a_success() {
+        let of =
+            |body: &str| unreadable("ec2", "RunInstances", &answer(200, body), "why".to_owned()).0;
+        let error = |code: &str| {
+            format!("<Response><Errors><Error><Code>{code}</Code></Error></Errors></Response>")
+        };
+        assert_eq!(of(&error("VcpuLimitExceeded")), Meaning::Quota);
+        assert_eq!(of(&error("Unavailable")), Meaning::Again(Duration::ZERO));
+        assert_eq!(of("<html>sign in</html>"), Meaning::Again(Duration::ZERO));
+        assert_eq!(of(""), Meaning::Again(Duration::ZERO));
     }
 
     #[test]

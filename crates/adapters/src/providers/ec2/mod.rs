@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use planner::{Host, Machine, MachineName, MachineState, MachineType, Money, Tag};
 
 pub(crate) use self::lookups::can_nest;
+pub(crate) use self::request::USER_DATA;
 pub(super) use self::request::described_offers;
 pub use self::settings::{
     Address, Image, Mix, Place, Purchase, Requirements, RootVolume, Settings,
@@ -41,9 +42,11 @@ use self::meanings::Meaning;
 use self::mix::Ledger;
 use self::notices::NoticeQueue;
 use self::prices::Prices;
-use self::request::{HOST_KEY, NAME, Offer, SETTINGS, TAG, TYPE};
+use self::request::{HOST_KEY, KEYS, NAME, Offer, SETTINGS, TAG, TYPE};
 use self::wire::Instance;
-use super::cloud::{Known, NewMachine, Presence, RetryBudget, SetAside};
+use super::cloud::{
+    HostKey, Keys, Known, NewMachine, Presence, RetryBudget, SetAside, keys, nameless,
+};
 use super::{Provider, ProviderContext, ProviderError, Tried, wait_until_up};
 
 /// The API's maximum.
@@ -67,6 +70,7 @@ pub struct Ec2Provider {
     known: Known<String>,
     conditions: Conditions,
     lookups: Lookups,
+    keys: Keys,
     ledger: Ledger,
     prices: Prices,
 }
@@ -86,6 +90,7 @@ impl Ec2Provider {
             lookups: Lookups::new(first),
             types,
             set_aside: SetAside::default(),
+            keys: Keys::default(),
             known: Known::default(),
             conditions: Conditions::default(),
             ledger: Ledger::default(),
@@ -135,13 +140,18 @@ impl Ec2Provider {
         let machine_type = MachineType::new(instance.tag(TYPE)?);
         let settings = self.types.get(&machine_type).or_else(|| self.types.values().next());
         let address = settings.map(|settings| settings.address).unwrap_or_default();
+        let has_old_keys = self.keys.differ(&machine_type, instance.tag(KEYS));
         Some(Machine {
+            problems: has_old_keys.then(|| keys::problem(USER_DATA.option)).into_iter().collect(),
             state: self.conditions.state(instance)?,
             interrupted: self.conditions.is_interrupted(instance),
-            has_old_image: self.has_old_image(&machine_type, instance),
+            has_old_image: self.has_old_image(&machine_type, instance)
+                || (has_old_keys && self.replaces_old(&machine_type)),
             address: instance.address(address).map(Host::new),
             host_name: Some(Host::new(name.as_str())),
-            host_key: instance.tag(HOST_KEY).map(str::to_owned),
+            host_key: instance
+                .tag(HOST_KEY)
+                .and_then(|line| Some(HostKey::from_line(line)?.line().to_owned())),
             started_at: instance.started_at(),
             dollars_per_hour: self.prices.of(instance),
             made_from: instance.tag(SETTINGS).map(str::to_owned),
@@ -150,21 +160,22 @@ impl Ec2Provider {
         })
     }
 
+    /// An instance with our tag alone.
+    fn nameless(&self, instance: &Instance) -> Option<Machine> {
+        let has_our_tag = instance.tag(TAG) == Some(self.tag.as_str());
+        let is_complete = instance.tag(NAME).is_some() && instance.tag(TYPE).is_some();
+        let is_nameless = has_our_tag && !is_complete && instance.state().is_some();
+        is_nameless.then(|| nameless(&instance.instance_id))
+    }
+
     fn has_old_image(&self, machine_type: &MachineType, instance: &Instance) -> bool {
         let settings = self.types.get(machine_type);
         settings.is_some_and(|one| self.lookups.is_old_image(one, &instance.image_id))
     }
 
-    /// The images of new instances, where it matters whether instances have them.
-    fn refresh_images(&self, retries: &RetryBudget) {
-        for settings in self.types.values().filter(|settings| settings.watches_image) {
-            let image = &settings.image;
-            if let Err(error) =
-                self.lookups.refresh_image(&self.client, image, &mut retries.aside())
-            {
-                tracing::warn!("whether there is a newer image is not known: {error}");
-            }
-        }
+    /// Whether machines of this type are replaced when new ones would be made from something else.
+    fn replaces_old(&self, machine_type: &MachineType) -> bool {
+        self.types.get(machine_type).is_some_and(|settings| settings.watches_image)
     }
 
     fn look(&self, id: &str, retries: &mut RetryBudget) -> Result<Presence, ProviderError> {
@@ -286,23 +297,29 @@ impl Provider for Ec2Provider {
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let mut retries = RetryBudget::new(limit);
         let began = Instant::now();
+        self.keys.refresh(self.types.iter().map(|(name, one)| (name, &one.login)));
         let call = self.ours().with("MaxResults", PAGE_SIZE);
         let instances = self.describe(&call, &mut retries)?;
         self.conditions.refresh(&self.client, &instances, &retries);
         self.refresh_prices(&instances, &retries);
-        self.refresh_images(&retries);
+        self.lookups.refresh_images(&self.client, self.types.values(), &retries);
         self.note_interruptions(&instances);
         let (mut listed, mut purchases) = (BTreeMap::new(), BTreeMap::new());
+        let mut nameless = Vec::new();
         for instance in instances {
-            let Some(machine) = self.machine(&instance) else { continue };
+            let Some(machine) = self.machine(&instance) else {
+                nameless.extend(self.nameless(&instance));
+                continue;
+            };
             purchases.insert(machine.name.clone(), instance.purchase());
             listed.insert(instance.instance_id, machine);
         }
-        let machines = self.known.complete(began, listed, |id| self.look(id, &mut retries))?;
+        let mut machines = self.known.complete(began, listed, |id| self.look(id, &mut retries))?;
         self.ledger.listed(machines.iter().map(|machine| {
             let purchase = purchases.get(&machine.name).copied();
             (machine.name.clone(), machine.machine_type.clone(), purchase)
         }));
+        machines.extend(nameless);
         Ok(machines)
     }
 
@@ -341,8 +358,8 @@ impl Provider for Ec2Provider {
             self.known.made(instance.instance_id, machine.clone());
             return Ok(machine);
         }
-        let option = "provider.ec2.authorizedKeys";
-        let new = NewMachine::new(name, name.as_str(), &settings.login, &self.state_dir, option)?;
+        let new =
+            NewMachine::new(name, name.as_str(), &settings.login, &self.state_dir, &USER_DATA)?;
         let creation = Creation { name, machine_type, settings, new: &new, token };
         let instance = self.obtain(&creation, &mut retries)?;
         // The answer to a creation may lack the requested tags.
@@ -376,7 +393,9 @@ impl Provider for Ec2Provider {
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
         wait_until_up(machine, limit, |limit| {
             let mut retries = RetryBudget::new(limit);
-            Ok(self.existing(machine, &mut retries)?.1)
+            let found = self.existing(machine, &mut retries)?.1;
+            // They do not keep it from coming up.
+            Ok(Machine { problems: Vec::new(), ..found })
         })
     }
 

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use super::Ec2Provider;
 use super::api::{Call, Refused};
 use super::meanings::Meaning;
-use super::request::{Offer, offers, run_instances, tags};
+use super::request::{Offer, USER_DATA, offers, run_instances, tags};
 use super::settings::{Image, Purchase, Settings};
 use super::wire;
 use crate::providers::Tried;
@@ -122,8 +122,8 @@ impl Ec2Provider {
     ) -> Tried {
         let what = format!(" of {offer} for {machine_type}");
         let name = MachineName::new(format!("{}-check", self.tag));
-        let option = "provider.ec2.authorizedKeys";
-        let new = NewMachine::new(&name, name.as_str(), &settings.login, &self.state_dir, option);
+        let new =
+            NewMachine::new(&name, name.as_str(), &settings.login, &self.state_dir, &USER_DATA);
         match new {
             Ok(new) => {
                 let tags = tags(settings, &self.tag, &name, machine_type, &new, "");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Call;
 use super::settings::{Address, Place, Purchase, Requirements, Settings};
-use crate::providers::cloud::NewMachine;
+use crate::providers::cloud::{NewMachine, UserDataRules};
 
 /// Tags of instances: the owner.
 pub(super) const TAG: &str = "hydra-provisioner:tag";
@@ -19,10 +19,15 @@ pub(super) const NAME: &str = "hydra-provisioner:name";
 pub(super) const TYPE: &str = "hydra-provisioner:type";
 /// The digest of the settings that it was made from.
 pub(super) const SETTINGS: &str = "hydra-provisioner:settings";
+/// The digest of the ssh keys that may log in.
+pub(super) const KEYS: &str = "hydra-provisioner:keys";
 /// Its public host key.
 pub(super) const HOST_KEY: &str = "hydra-provisioner:host-key";
 /// Maximum length of a tag's value, in characters.
 pub(super) const VALUE_LIMIT: usize = 256;
+/// User data is limited before it is encoded in base64.
+pub(crate) const USER_DATA: UserDataRules =
+    UserDataRules { option: "provider.ec2", most_bytes: 16 * 1024 };
 
 /// One way to get an instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -163,6 +168,7 @@ pub(super) fn tags(
         (NAME, name.as_str()),
         (TYPE, machine_type.as_str()),
         (SETTINGS, digest),
+        (KEYS, &new.keys),
         (HOST_KEY, new.host_key.line()),
     ];
     let ours = ours.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::providers::cloud::Login;
+use crate::providers::{ProviderSettings, digest_of};
 
 /// `provider.ec2` in `conf.nix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +85,13 @@ impl Settings {
         given.into_iter().flatten().fold(format!("ec2 {region}"), |text, part| text + " " + &part)
     }
 
+    /// A short digest of what an instance is made from.
+    pub(in crate::providers) fn digest(&self) -> String {
+        digest_of(&ProviderSettings::Ec2(Box::new(self.made_from())))
+    }
+
     /// What an instance is made from.
-    pub(in crate::providers) fn made_from(&self) -> Self {
+    fn made_from(&self) -> Self {
         Self {
             endpoint: None,
             profile: None,

@@ -113,10 +113,12 @@ impl Client {
         retries: &mut RetryBudget,
     ) -> Result<T, Refused> {
         loop {
-            let (meaning, message) = match self.send(method, path, body, retries)? {
+            let answer = self.send(method, path, body, retries)?;
+            let wait = answer.as_ref().map_or(Duration::ZERO, Answer::retry_after);
+            let (meaning, message) = match answer {
                 Ok(answer) if (200..300).contains(&answer.status) => match parse(&answer) {
                     Ok(parsed) => return Ok(parsed),
-                    Err(message) => (Meaning::Failed, message),
+                    Err(refused) => refused,
                 },
                 Ok(answer) => refusal(&answer),
                 // Whether it had an effect is not known; each call may be repeated.
@@ -126,7 +128,7 @@ impl Client {
             match meaning {
                 Meaning::Again(at_least) => {
                     tracing::debug!("{message}");
-                    retries.pause(at_least, &message)?;
+                    retries.pause(at_least.max(wait), &message)?;
                 }
                 Meaning::Unavailable | Meaning::Quota => {
                     let error = ProviderError { kind: OperationErrorKind::Capacity, message };
@@ -224,9 +226,18 @@ impl Client {
     }
 }
 
-fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
+/// Parses a successful answer. What is not even JSON was truncated on its way, or comes from a proxy; an error may have the status
+/// of a success.
+fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, (Meaning, String)> {
     let body = if answer.body.is_empty() { b"null" } else { &answer.body[..] };
-    serde_json::from_slice(body).map_err(|error| format!("the answer is invalid: {error}"))
+    if serde_json::from_slice::<wire::Problem>(body).is_ok() {
+        return Err(refusal(answer));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let meaning =
+            if error.is_data() { Meaning::Failed } else { Meaning::Again(Duration::ZERO) };
+        (meaning, format!("the answer is invalid: {error}"))
+    })
 }
 
 /// The meaning of an unsuccessful answer, and its text, which starts with the code.
@@ -260,6 +271,24 @@ mod tests {
         let answer =
             Answer { status, headers: ureq::http::HeaderMap::default(), body: body.into() };
         refusal(&answer).0
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_not_taken_for_one() {
+        let of = |body: &str| {
+            let answer = Answer {
+                status: 200,
+                headers: ureq::http::HeaderMap::default(),
+                body: body.into(),
+            };
+            parse::<wire::ServerList>(&answer).unwrap_err().0
+        };
+        assert_eq!(of("<html>sign in</html>"), Meaning::Again(Duration::ZERO));
+        assert_eq!(of(r#"{"servers":[],"meta":"#), Meaning::Again(Duration::ZERO));
+        assert_eq!(of(""), Meaning::Failed);
+        assert_eq!(of(r#"{"servers":null}"#), Meaning::Failed);
+        let error = r#"{"error":{"code":"locked","message":"text"}}"#;
+        assert_eq!(of(error), Meaning::Again(LOCK_PAUSE));
     }
 
     #[test]

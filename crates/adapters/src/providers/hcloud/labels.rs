@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use planner::{MachineName, MachineType, Tag};
 
-use crate::providers::cloud::HostKey;
+use crate::providers::cloud::{HostKey, NewMachine};
 
 /// The provisioner that a server belongs to.
 const TAG: &str = "hydra-provisioner/tag";
@@ -19,6 +19,8 @@ const TYPE: &str = "hydra-provisioner/type";
 const HOST_KEY: &str = "hydra-provisioner/host-key";
 /// The digest of the settings that it was made from.
 const SETTINGS: &str = "hydra-provisioner/settings";
+/// The digest of the ssh keys that may log in.
+const KEYS: &str = "hydra-provisioner/keys";
 
 const VALUE_LIMIT: usize = 63;
 
@@ -27,13 +29,14 @@ pub(super) fn labels(
     tag: &Tag,
     name: &MachineName,
     machine_type: &MachineType,
-    host_key: &HostKey,
+    new: &NewMachine,
     digest: &str,
 ) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         (TAG.to_owned(), encode(tag.as_str())),
         (NAME.to_owned(), encode(name.as_str())),
-        (HOST_KEY.to_owned(), host_key.label()),
+        (HOST_KEY.to_owned(), new.host_key.label()),
+        (KEYS.to_owned(), new.keys.clone()),
         (SETTINGS.to_owned(), digest.to_owned()),
     ]);
     for (index, part) in parts(machine_type.as_str()).enumerate() {
@@ -54,6 +57,7 @@ pub(super) struct Labeled {
     pub(super) machine_type: MachineType,
     pub(super) host_key: Option<String>,
     pub(super) settings: Option<String>,
+    pub(super) keys: Option<String>,
 }
 
 /// Parses the labels of one of our servers; `None` for other servers.
@@ -73,7 +77,14 @@ pub(super) fn read(labels: &BTreeMap<String, String>, tag: &Tag) -> Option<Label
             .and_then(|label| HostKey::from_label(label))
             .map(|key| key.line().to_owned()),
         settings: labels.get(SETTINGS).cloned(),
+        keys: labels.get(KEYS).cloned(),
     })
+}
+
+/// Whether the labels have our tag, but not all that we write.
+pub(super) fn is_nameless(labels: &BTreeMap<String, String>, tag: &Tag) -> bool {
+    let is_complete = labels.contains_key(TYPE) && read(labels, tag).is_some();
+    labels.get(TAG) == Some(&encode(tag.as_str())) && !is_complete
 }
 
 fn type_label(index: usize) -> String {
@@ -145,8 +156,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn key() -> HostKey {
-        HostKey::from_label(&format!("k{}k", "A".repeat(43))).unwrap()
+    fn new() -> NewMachine {
+        let host_key = HostKey::from_label(&format!("k{}k", "A".repeat(43))).unwrap();
+        NewMachine { host_key, user_data: String::new(), keys: "e".to_owned() }
     }
 
     fn is_value(text: &str) -> bool {
@@ -161,7 +173,7 @@ mod tests {
     fn a_type_can_be_read_in_the_console() {
         let machine_type = MachineType::new("x86_64-linux:big-parallel,kvm");
         let labels =
-            labels(&Tag::new("farm"), &MachineName::new("farm-0"), &machine_type, &key(), "d");
+            labels(&Tag::new("farm"), &MachineName::new("farm-0"), &machine_type, &new(), "d");
         assert_eq!(labels[TYPE], "x86_64-linuxZ3abig-parallelZ2ckvm");
         assert_eq!(labels[NAME], "farm-0");
     }
@@ -169,10 +181,23 @@ mod tests {
     #[test]
     fn servers_of_others_are_not_read() {
         let name = MachineName::new("farm-0");
-        let ours = labels(&Tag::new("farm"), &name, &MachineType::new("x86_64-linux"), &key(), "d");
+        let ours = labels(&Tag::new("farm"), &name, &MachineType::new("x86_64-linux"), &new(), "d");
         assert!(read(&ours, &Tag::new("farm")).is_some());
         assert!(read(&ours, &Tag::new("far")).is_none());
         assert!(read(&BTreeMap::new(), &Tag::new("farm")).is_none());
+    }
+
+    #[test]
+    fn a_server_that_lost_labels_is_noticed() {
+        let (farm, name) = (Tag::new("farm"), MachineName::new("farm-0"));
+        let ours = labels(&farm, &name, &MachineType::new("x86_64-linux"), &new(), "d");
+        assert!(!is_nameless(&ours, &farm));
+        for lost in [NAME, TYPE] {
+            let mut labels = ours.clone();
+            labels.remove(lost);
+            assert!(is_nameless(&labels, &farm), "{lost}");
+            assert!(!is_nameless(&labels, &Tag::new("other")), "{lost}");
+        }
     }
 
     proptest! {
@@ -183,15 +208,16 @@ mod tests {
         ) {
             let (tag, machine_type) = (Tag::new(tag), MachineType::new(machine_type));
             let name = MachineName::new(format!("{}-0", tag.as_str()));
-            let labels = labels(&tag, &name, &machine_type, &key(), "d");
+            let labels = labels(&tag, &name, &machine_type, &new(), "d");
             for value in labels.values() {
                 prop_assert!(is_value(value), "{value:?}");
             }
             let read = read(&labels, &tag).unwrap();
             prop_assert_eq!(read.name, name);
             prop_assert_eq!(read.machine_type.as_str(), machine_type.as_str());
-            prop_assert_eq!(read.host_key, Some(key().line().to_owned()));
+            prop_assert_eq!(read.host_key, Some(new().host_key.line().to_owned()));
             prop_assert_eq!(read.settings.as_deref(), Some("d"));
+            prop_assert_eq!(read.keys.as_deref(), Some("e"));
         }
     }
 }

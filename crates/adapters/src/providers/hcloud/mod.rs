@@ -5,13 +5,13 @@
 
 mod api;
 mod labels;
+mod offers;
 mod online;
 mod prices;
 mod settings;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,18 @@ use planner::{Host, Machine, MachineName, MachineState, MachineType, Money, Tag,
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+pub(super) use self::offers::described_offers;
 pub use self::settings::{Address, ENDPOINT, Image, Settings};
 
 use self::api::{Client, Meaning, Refused};
+use self::offers::{Offer, offer_of, offers};
 use self::prices::Prices;
 use self::wire::{Server, Status};
-use super::cloud::{Known, Lookup, NewMachine, Presence, Refusal, RetryBudget, SetAside};
-use super::{Provider, ProviderContext, ProviderError, ProviderSettings, Tried, wait_until_up};
+use super::cloud::{
+    Images, Keys, Known, NewMachine, Presence, Refusal, RetryBudget, SetAside, UserDataRules, keys,
+    nameless,
+};
+use super::{Provider, ProviderContext, ProviderError, Tried, wait_until_up};
 
 /// The API's maximum.
 const PAGE_SIZE: u32 = 50;
@@ -34,10 +39,10 @@ const PAGE_SIZE: u32 = 50;
 const BILLED_SECONDS: u64 = 3600;
 /// The interval between two checks of a server that shuts down.
 const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the newest snapshot of a selector is used before the next search.
-const IMAGE_VALID_FOR: Duration = Duration::from_secs(10 * 60);
 /// A server that is off but locked this soon after its creation is about to boot.
 const FIRST_BOOT_SECONDS: u64 = 120;
+pub(crate) const USER_DATA: UserDataRules =
+    UserDataRules { option: "provider.hcloud", most_bytes: 32 * 1024 };
 
 /// Creates servers in one project.
 pub struct HcloudProvider {
@@ -48,20 +53,8 @@ pub struct HcloudProvider {
     set_aside: SetAside<Offer>,
     known: Known<u64>,
     prices: Prices,
-    images: Lookup<String, u64>,
-}
-
-/// One way to get a server.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Offer {
-    server_type: String,
-    location: String,
-}
-
-impl fmt::Display for Offer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.server_type, self.location)
-    }
+    images: Images<String, u64>,
+    keys: Keys,
 }
 
 impl HcloudProvider {
@@ -76,7 +69,8 @@ impl HcloudProvider {
             set_aside: SetAside::default(),
             known: Known::default(),
             prices: Prices::default(),
-            images: Lookup::new(IMAGE_VALID_FOR),
+            images: Images::new(),
+            keys: Keys::default(),
         })
     }
 
@@ -89,11 +83,10 @@ impl HcloudProvider {
         retries: &mut RetryBudget,
     ) -> Result<Value, ProviderError> {
         let server_name = labels::server_name(name);
-        let option = "provider.hcloud.authorizedKeys";
-        let new = NewMachine::new(name, &server_name, &settings.login, &self.state_dir, option)?;
+        let new =
+            NewMachine::new(name, &server_name, &settings.login, &self.state_dir, &USER_DATA)?;
         let mut all_labels = settings.labels.clone();
-        let digest = ProviderSettings::Hcloud(Box::new(settings.clone())).digest();
-        all_labels.extend(labels::labels(&self.tag, name, machine_type, &new.host_key, &digest));
+        all_labels.extend(labels::labels(&self.tag, name, machine_type, &new, &settings.digest()));
         let firewalls: Vec<_> =
             settings.firewalls.iter().map(|number| json!({ "firewall": number })).collect();
         let mut request = json!({
@@ -124,7 +117,7 @@ impl HcloudProvider {
         match &settings.image {
             Image::Name(name) => Ok(json!(name)),
             Image::Newest(selector) => {
-                Ok(json!(self.images.get(selector, || self.newest(selector, retries))?))
+                Ok(json!(self.images.newest(selector, || self.newest(selector, retries))?))
             }
         }
     }
@@ -150,21 +143,17 @@ impl HcloudProvider {
     fn refresh_images(&self, retries: &RetryBudget) {
         for settings in self.types.values().filter(|settings| settings.watches_image) {
             let Image::Newest(selector) = &settings.image else { continue };
-            let search = || self.newest(selector, &mut retries.aside());
-            if let Err(error) = self.images.refresh(selector, search) {
-                tracing::warn!("whether there is a newer image is not known: {error}");
-            }
+            self.images.refresh(selector, || self.newest(selector, &mut retries.aside()));
         }
     }
 
     /// Whether a new server would have another image, as far as that is known.
     fn has_old_image(&self, machine_type: &MachineType, server: &Server) -> bool {
         let settings = self.types.get(machine_type).filter(|settings| settings.watches_image);
-        let newest = settings.and_then(|settings| match &settings.image {
-            Image::Name(_) => None,
-            Image::Newest(selector) => self.images.known(selector),
-        });
-        newest.zip(server.image.as_ref()).is_some_and(|(newest, image)| newest != image.id)
+        settings.zip(server.image.as_ref()).is_some_and(|(settings, image)| match &settings.image {
+            Image::Name(_) => false,
+            Image::Newest(selector) => self.images.is_old(selector, &image.id),
+        })
     }
 
     /// Requests `request` as `offer`. If a server of that name exists and is ours, it is returned.
@@ -236,12 +225,17 @@ impl HcloudProvider {
         let read = labels::read(&server.labels, &self.tag)?;
         let settings = self.types.get(&read.machine_type).or_else(|| self.types.values().next());
         let address = settings.map(|settings| settings.address).unwrap_or_default();
+        let has_old_keys = self.keys.differ(&read.machine_type, read.keys.as_deref());
+        let replaces_old =
+            self.types.get(&read.machine_type).is_some_and(|settings| settings.watches_image);
         let created_at = server.created_at();
         let now = crate::clock::now();
         let billed_hours = (now.0.saturating_sub(created_at.0) / BILLED_SECONDS).saturating_add(1);
         Some(Machine {
             state: state(server, now),
-            has_old_image: self.has_old_image(&read.machine_type, server),
+            problems: has_old_keys.then(|| keys::problem(USER_DATA.option)).into_iter().collect(),
+            has_old_image: self.has_old_image(&read.machine_type, server)
+                || (has_old_keys && replaces_old),
             address: server.address(address).map(Host::new),
             host_name: Some(Host::new(&server.name)),
             host_key: read.host_key,
@@ -279,7 +273,12 @@ impl HcloudProvider {
             servers.extend(list.servers);
             match list.meta.pagination.next_page {
                 Some(next) if next > page => page = next,
-                _ => return Ok(servers),
+                Some(next) => {
+                    return Err(ProviderError::failed(format!(
+                        "GET /servers: page {next} follows page {page}: the listing may be incomplete"
+                    )));
+                }
+                None => return Ok(servers),
             }
         }
     }
@@ -338,15 +337,6 @@ fn state(server: &Server, now: Timestamp) -> MachineState {
     }
 }
 
-/// How a server was obtained.
-fn offer_of(server: &Server) -> Offer {
-    let (server_type, location) = server.place();
-    Offer {
-        server_type: server_type.to_owned(),
-        location: location.unwrap_or("an unknown location").to_owned(),
-    }
-}
-
 /// An amount in another currency, of which one unit costs `rate`.
 fn exchanged(amount: Money, rate: Money) -> Money {
     let micros = u128::from(amount.0) * u128::from(rate.0) / 1_000_000;
@@ -357,33 +347,22 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// The offers as text.
-pub(super) fn described_offers(settings: &Settings) -> Vec<String> {
-    offers(settings).iter().map(ToString::to_string).collect()
-}
-
-/// Every server type in every location; the type takes precedence.
-fn offers(settings: &Settings) -> Vec<Offer> {
-    let of_type = |server_type: &String| {
-        let server_type = server_type.clone();
-        settings.locations.iter().map(move |location| Offer {
-            server_type: server_type.clone(),
-            location: location.clone(),
-        })
-    };
-    settings.server_types.iter().flat_map(of_type).collect()
-}
-
 impl Provider for HcloudProvider {
     fn list(&self, limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let mut retries = RetryBudget::new(limit);
         let began = Instant::now();
+        self.keys.refresh(self.types.iter().map(|(name, one)| (name, &one.login)));
         let servers = self.pages(&mut retries)?;
         self.prices.refresh(&self.client, &mut retries.aside());
         self.refresh_images(&retries);
         let listed =
             servers.iter().filter_map(|server| Some((server.id, self.machine(server)?))).collect();
-        self.known.complete(began, listed, |id| self.look(*id, &mut retries))
+        let mut machines = self.known.complete(began, listed, |id| self.look(*id, &mut retries))?;
+        let is_nameless = |one: &&Server| {
+            one.status != Status::Deleting && labels::is_nameless(&one.labels, &self.tag)
+        };
+        machines.extend(servers.iter().filter(is_nameless).map(|server| nameless(&server.name)));
+        Ok(machines)
     }
 
     fn prices(&self) -> BTreeMap<MachineType, Money> {
@@ -418,7 +397,11 @@ impl Provider for HcloudProvider {
         let request = self.request(name, machine_type, settings, &mut retries)?;
         let server = self.set_aside.first_available(&offers(settings), |offer| {
             self.take(offer, &request, name, &mut retries)
-        })?;
+        });
+        if let (Err(_), Image::Newest(selector)) = (&server, &settings.image) {
+            self.images.forget(selector);
+        }
+        let server = server?;
         let machine = self
             .machine(&server)
             .ok_or_else(|| ProviderError::failed("the API's answer lacks the requested labels"))?;
@@ -444,7 +427,9 @@ impl Provider for HcloudProvider {
     fn deploy(&self, machine: &Machine, limit: Duration) -> Result<Machine, ProviderError> {
         wait_until_up(machine, limit, |limit| {
             let server = self.existing(machine, &mut RetryBudget::new(limit))?;
-            self.machine(&server).ok_or_else(|| ProviderError::failed("it is gone"))
+            let found = self.machine(&server).ok_or_else(|| ProviderError::failed("it is gone"))?;
+            // They do not keep it from coming up.
+            Ok(Machine { problems: Vec::new(), ..found })
         })
     }
 

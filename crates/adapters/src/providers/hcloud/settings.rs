@@ -7,6 +7,7 @@ use planner::Money;
 use serde::{Deserialize, Serialize};
 
 use crate::providers::cloud::Login;
+use crate::providers::{ProviderSettings, digest_of};
 
 /// The URL of Hetzner's API.
 pub const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
@@ -48,8 +49,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A short digest of what a server is made from.
+    pub(in crate::providers) fn digest(&self) -> String {
+        digest_of(&ProviderSettings::Hcloud(Box::new(self.made_from())))
+    }
+
     /// What a server is made from.
-    pub(in crate::providers) fn made_from(&self) -> Self {
+    fn made_from(&self) -> Self {
         Self {
             token_file: PathBuf::new(),
             endpoint: String::new(),
