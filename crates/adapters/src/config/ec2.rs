@@ -108,7 +108,8 @@ fn places(attrs: &Attrs<'_>) -> Vec<ec2::Place> {
 fn purchase(attrs: &Attrs<'_>) -> (Vec<ec2::Purchase>, Option<ec2::Mix>) {
     let in_order = purchase_in_order(attrs);
     let Some(mix) = attrs.attrs("purchaseMix") else { return (in_order, None) };
-    if attrs.get("purchase").is_some() {
+    // The NixOS module always writes the default.
+    if in_order != [ec2::Purchase::OnDemand] {
         attrs.problem("purchase", "is set together with purchaseMix; remove one");
     }
     let settings = ec2::Mix {
