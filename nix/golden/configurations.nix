@@ -69,6 +69,7 @@ in
     settings = {
       statusCommand = [ "/etc/hydra/queue-status" ];
       touchKeepAlive = false;
+      checkSsh = false;
       systemTypes.x86_64-linux = ownProgram // {
         provider.command = ownProgram.provider.command // {
           options = {
@@ -90,6 +91,7 @@ in
       pollInterval = 60;
       statusCommand = [ "/etc/hydra/queue-status" ];
       touchKeepAlive = false;
+      checkSsh = false;
       systemTypes.x86_64-linux = ownProgram;
     };
   };
