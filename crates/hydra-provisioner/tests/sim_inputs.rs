@@ -198,11 +198,13 @@ fn a_farm_file_and_a_configuration_complete_each_other() {
     };
     let by_the_hour = farm(r#""billing":"perStartedHour""#, "");
     let usual = farm(r#""price":[[0,100000]]"#, r#""poll":10000"#);
-    let (_folder, [trace, conf, by_the_hour, usual]) = files([
+    let without_poll = farm(r#""price":[[0,100000]]"#, "");
+    let (_folder, [trace, conf, by_the_hour, usual, without_poll]) = files([
         ("work.jsonl", TWO_STEPS),
         ("conf.json", conf),
         ("by-the-hour.json", &by_the_hour),
         ("usual.json", &usual),
+        ("without-poll.json", &without_poll),
     ]);
     let run = |farm| {
         let (text, _) = expect(&["run", &conf, &trace, "--farm", farm, "--format", "json"], 0);
@@ -211,7 +213,8 @@ fn a_farm_file_and_a_configuration_complete_each_other() {
         let number = |value: &serde_json::Value| value.as_u64().unwrap();
         (number(&total["costMicroDollars"]), number(&runs[0]["results"]["turns"]))
     };
-    let ((hours, few), (seconds, many)) = (run(&by_the_hour), run(&usual));
+    let ((hours, _), (seconds, many), (_, few)) =
+        (run(&by_the_hour), run(&usual), run(&without_poll));
     assert!(hours >= 2_000_000 && hours % 2_000_000 == 0, "{hours}");
     assert!(seconds < 100_000 && many > few, "{seconds} {many} {few}");
 }

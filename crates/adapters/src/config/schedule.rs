@@ -7,7 +7,10 @@ use planner::{IdleTimeout, PoolPolicy, Seconds, Timestamp};
 
 use super::quantities::LONGEST_SECONDS;
 use super::reader::Attrs;
-use super::system_type::TARGET_WAIT_IS_UNUSED;
+
+/// The warning where both rules for the number of machines are set.
+pub(super) const TARGET_WAIT_IS_UNUSED: &str =
+    "is not used, because runnablesPerMachine is set; remove one of them";
 
 const MINUTES_OF_DAY: u16 = 24 * 60;
 const WEEK: [(&str, Weekday); 7] = [

@@ -18,10 +18,6 @@ use crate::providers::ProviderSettings;
 /// `targetWait` of a type without the original's options for the number of machines.
 const DEFAULT_TARGET_WAIT: Seconds = Seconds::from_minutes(5);
 
-/// The warning where both rules for the number of machines are set.
-pub(super) const TARGET_WAIT_IS_UNUSED: &str =
-    "is not used, because runnablesPerMachine is set; remove one of them";
-
 /// A type's name is a tag of its instances.
 const MOST_EC2_NAME: usize = 256;
 
@@ -119,7 +115,7 @@ fn read_times(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
         target_wait.or(Some(DEFAULT_TARGET_WAIT))
     } else {
         if target_wait.is_some() {
-            attrs.warning("targetWait", TARGET_WAIT_IS_UNUSED);
+            attrs.warning("targetWait", schedule::TARGET_WAIT_IS_UNUSED);
         }
         None
     };

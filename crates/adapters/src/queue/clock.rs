@@ -2,7 +2,7 @@
 
 use planner::{Seconds, Timestamp};
 
-use super::lenient::Warnings;
+use super::lenient::{Fields, Warnings};
 
 /// A smaller difference between two clocks is ignored.
 const MAX_OFFSET_SECONDS: u64 = 30;
@@ -73,6 +73,27 @@ impl Clock {
     /// A time of the answer by our clock; `None` for none, or before 1970.
     pub(super) fn ours(self, theirs: Option<Timestamp>) -> Option<Timestamp> {
         theirs?.0.checked_add_signed(self.offset_seconds.checked_neg()?).map(Timestamp)
+    }
+}
+
+impl Fields<'_> {
+    /// When something happened, by our clock. As [`Fields::time`]; a time later than the answer itself is also `None`, with
+    /// a warning: a machine idle since next year would never be idle for long enough.
+    pub(super) fn past(
+        &self,
+        key: &str,
+        clock: Clock,
+        warnings: &mut Warnings,
+    ) -> Option<Timestamp> {
+        let time = self.time(key, warnings)?;
+        if clock.is_ahead(time) {
+            let place = self.place;
+            warnings.add(format!(
+                "queue status: {place}{key} is {time}, later than the answer itself; it is ignored"
+            ));
+            return None;
+        }
+        clock.ours(Some(time))
     }
 }
 

@@ -4,8 +4,6 @@
 use planner::{Seconds, Timestamp};
 use serde_json::{Map, Value};
 
-use super::clock::Clock;
-
 /// Warnings shown in full; the warnings of a faulty farm must not hide the plan.
 const MAX_WARNINGS: usize = 20;
 /// Maximum length of a foreign name or value in a message, in characters.
@@ -83,7 +81,7 @@ fn shown(value: &Value) -> String {
 pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
     /// Such as `machines."root@10.0.0.1".`; empty for the whole answer.
-    place: &'a str,
+    pub(super) place: &'a str,
 }
 
 impl<'a> Fields<'a> {
@@ -126,25 +124,6 @@ impl<'a> Fields<'a> {
                 None
             }
         }
-    }
-
-    /// When something happened, by our clock. As [`Fields::time`]; a time later than the answer itself is also `None`, with
-    /// a warning: a machine idle since next year would never be idle for long enough.
-    pub(super) fn past(
-        &self,
-        key: &str,
-        clock: Clock,
-        warnings: &mut Warnings,
-    ) -> Option<Timestamp> {
-        let time = self.time(key, warnings)?;
-        if clock.is_ahead(time) {
-            let place = self.place;
-            warnings.add(format!(
-                "queue status: {place}{key} is {time}, later than the answer itself; it is ignored"
-            ));
-            return None;
-        }
-        clock.ours(Some(time))
     }
 
     /// When the answer was created, by the writer's clock; `None` if it has no such field.

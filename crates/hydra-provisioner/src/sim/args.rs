@@ -10,6 +10,7 @@ use simulator::results::WarmUp;
 
 use super::conf_arg::ConfArg;
 use super::hydra_database::Database;
+use super::threads::threads;
 use super::tune::Tune;
 
 /// The subcommands of `sim`.
@@ -268,14 +269,6 @@ impl Options {
     pub(super) fn with_farm(farm: Option<PathBuf>) -> Self {
         Self { farm, ..Self::default() }
     }
-}
-
-/// A thread costs memory: more than these are a mistake.
-pub(super) fn threads(text: &str) -> Result<usize, String> {
-    let threads = text.parse::<usize>().ok().filter(|threads| *threads <= 1024);
-    threads.ok_or_else(|| {
-        "must be a number from 0 (as many as there are processors) to 1024".to_owned()
-    })
 }
 
 fn warm_up(text: &str) -> Result<WarmUp, String> {

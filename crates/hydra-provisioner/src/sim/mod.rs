@@ -15,6 +15,7 @@ mod report;
 mod runs;
 mod serve;
 mod settings;
+mod threads;
 mod tune;
 
 use std::collections::BTreeSet;

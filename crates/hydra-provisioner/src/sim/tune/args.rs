@@ -8,8 +8,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use simulator::tuning::group;
 
-use crate::sim::args::threads;
 use crate::sim::conf_arg::ConfArg;
+use crate::sim::threads::threads;
 
 /// What is searched, and where.
 #[derive(Debug, Args)]
