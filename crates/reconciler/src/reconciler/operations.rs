@@ -302,6 +302,11 @@ impl Reconciler {
             && machine.memory.requested_at.is_some()
             && record.booting_since.is_some()
         {
+            // The wait after a failed creation does not end when a machine is ready.
+            let present = self.back_off.get(&machine.machine_type);
+            if present.is_some_and(|it| it.until > self.now && it.error != FAILED_BOOT) {
+                return;
+            }
             self.back_off_type(name, OperationErrorKind::Failed, FAILED_BOOT);
             self.changed = true;
         }
