@@ -195,7 +195,7 @@ fn pool_for(kind: &DemandKey) -> String {
 
 #[cfg(test)]
 mod tests {
-    use planner::{BackOff, BackOffKind, QueueStatus};
+    use planner::{BackOff, BackOffKind, EndsWhen, QueueStatus};
 
     use super::*;
 
@@ -242,6 +242,7 @@ mod tests {
             failures: 2,
             until: Timestamp(400),
             error: error.to_owned(),
+            ends_when: EndsWhen::Created,
         };
         snapshot.back_off.insert(MachineType::new("arm"), back_off("quota"));
         snapshot.back_off.insert(MachineType::new("x86"), back_off("no image"));

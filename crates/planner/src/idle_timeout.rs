@@ -80,6 +80,7 @@ impl IdleTimeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::EndsWhen;
     use crate::names::System;
 
     fn timeouts(idle_timeout: IdleTimeout, replacement: Replacement) -> (u64, u64, u64) {
@@ -104,8 +105,13 @@ mod tests {
 
     #[test]
     fn capacity_counts_as_missing_for_an_hour_after_the_back_off() {
-        let back_off =
-            |kind| BackOff { kind, failures: 1, until: Timestamp(1000), error: String::new() };
+        let back_off = |kind| BackOff {
+            kind,
+            failures: 1,
+            until: Timestamp(1000),
+            error: String::new(),
+            ends_when: EndsWhen::Created,
+        };
         let capacity = back_off(BackOffKind::Capacity);
         let at = |now| Replacement::of(Some(&capacity), Timestamp(now));
         assert_eq!(at(0), Replacement::NoCapacity { until: Timestamp(4600) });

@@ -59,8 +59,8 @@ pub use host_pattern::HostPattern;
 pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
 pub use matching::jobs_of;
 pub use memory::{
-    AwaitsSsh, BackOff, BackOffKind, Failing, InMachinesFile, Leaving, Memory, Missing, Operation,
-    Progress, Sequence, StepsBuilt, UnderWay,
+    AwaitsSsh, BackOff, BackOffKind, EndsWhen, Failing, InMachinesFile, Leaving, Memory, Missing,
+    Operation, Progress, Sequence, StepsBuilt, UnderWay,
 };
 pub use money::Money;
 pub use names::{Feature, MachineName, MachineType, System, Tag};

@@ -323,7 +323,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// The back-off of a type after failed creations. It remains, also after `until`, until a creation succeeds: so long, one
+/// The back-off of a type after failed creations. It remains, also after `until`, until what failed succeeds: so long, one
 /// machine at a time tests whether creation works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -336,6 +336,27 @@ pub struct BackOff {
     pub until: Timestamp,
     /// The last error message of the provider.
     pub error: String,
+    /// What ends it.
+    #[serde(default, skip_serializing_if = "EndsWhen::is_created")]
+    pub ends_when: EndsWhen,
+}
+
+/// What ends the back-off of a type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndsWhen {
+    /// A creation succeeds: the last failure was a creation.
+    #[default]
+    Created,
+    /// A machine is ready: the last failure was one that failed before it was ready.
+    Ready,
+}
+
+impl EndsWhen {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+    fn is_created(&self) -> bool {
+        *self == Self::Created
+    }
 }
 
 /// Why a type is backed off.

@@ -195,7 +195,7 @@ impl Display for LimitReached {
 
 impl Display for BackOff {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { kind, failures, until: _, error } = self;
+        let Self { kind, failures, until: _, error, ends_when: _ } = self;
         match kind {
             BackOffKind::Capacity => f.write_str("no capacity")?,
             BackOffKind::Failure => f.write_str("creation failed")?,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use planner::{
-    AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, Failing, Feature, Host,
-    HostPattern, IdleAction, IdleTimeout, InMachinesFile, Leaving, Machine, MachineKeys,
+    AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, EndsWhen, Failing, Feature,
+    Host, HostPattern, IdleAction, IdleTimeout, InMachinesFile, Leaving, Machine, MachineKeys,
     MachineName, MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy,
     Queue, QueueMachine, QueueStatus, ReleaseStep, Resource, RotationPolicy, Seconds, Sequence,
     Snapshot, System, Tag, Timestamp, UnderWay, Verdict, jobs_of, plan,
@@ -149,6 +149,7 @@ fn back_offs() -> impl Strategy<Value = BackOff> {
         failures,
         until,
         error: "no room".to_owned(),
+        ends_when: EndsWhen::Created,
     })
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::{
-    Endpoint, Host, Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag,
-    Timestamp, is_ours,
+    Machine, MachineName, MachineState, Missing, Operation, Seconds, Sequence, Tag, Timestamp,
+    is_ours,
 };
 
 use crate::boundary::{Effect, Listing};
@@ -154,13 +154,7 @@ impl Reconciler {
         self.note_never_created(id, asked);
         // A release by name could hit the other one, also when it is not listed for a while: its builds count too.
         for (name, other) in &duplicates {
-            let Some(record) = self.records.get_mut(name) else { continue };
-            let endpoint = |host: &Host, port| Endpoint { host: host.clone(), port };
-            let known = &mut record.machine.memory.published;
-            let before = known.len();
-            known.extend(other.address.iter().map(|host| endpoint(host, Some(other.ssh_port))));
-            known.extend(other.host_name.iter().map(|host| endpoint(host, None)));
-            if known.len() != before {
+            if self.records.get_mut(name).is_some_and(|record| record.may_be_at(other)) {
                 self.storage.touch(name);
             }
         }

@@ -1,5 +1,6 @@
 //! The reconciler: observes, plans, acts.
 
+mod failures;
 mod operations;
 mod publication;
 mod questions;

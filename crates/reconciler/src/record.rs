@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    BackOff, Endpoint, Experience, InMachinesFile, Leaving, Machine, MachineName, MachineState,
-    MachineType, Order, Paid, Seconds, Sequence, StepsBuilt, Timestamp,
+    BackOff, Endpoint, Experience, Host, InMachinesFile, Leaving, Machine, MachineName,
+    MachineState, MachineType, Order, Paid, Seconds, Sequence, StepsBuilt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +179,26 @@ impl Record {
             self.drains = if leaving.drained.is_none() { 1 } else { self.drains + 1 };
             leaving.drained = Some(last_operation_ended);
         }
+    }
+
+    /// Its creation or start, which `took` so long, has ended: it boots.
+    pub(crate) fn was_turned_on(&mut self, now: Timestamp, took: Seconds) {
+        self.booting_since = Some(now);
+        self.made_in = Some(took);
+        let memory = &mut self.machine.memory;
+        memory.ready_since = None;
+        memory.awaits_ssh = None;
+        memory.was_in_queue_status = false;
+    }
+
+    /// Remembers where `other` is, which has the same name. Returns whether that is new.
+    pub(crate) fn may_be_at(&mut self, other: &Machine) -> bool {
+        let endpoint = |host: &Host, port| Endpoint { host: host.clone(), port };
+        let known = &mut self.machine.memory.published;
+        let before = known.len();
+        known.extend(other.address.iter().map(|host| endpoint(host, Some(other.ssh_port))));
+        known.extend(other.host_name.iter().map(|host| endpoint(host, None)));
+        known.len() != before
     }
 
     /// It is off.

@@ -1,8 +1,8 @@
 //! How many machines a type gets, and what they wait for.
 
 use planner::{
-    BackOff, BackOffKind, Deferral, DemandKey, Machine, MachineState, MachineType, Operation,
-    PoolPolicy, QueueMachine, System,
+    BackOff, BackOffKind, Deferral, DemandKey, EndsWhen, Machine, MachineState, MachineType,
+    Operation, PoolPolicy, QueueMachine, System,
 };
 
 use crate::farm::{
@@ -10,7 +10,7 @@ use crate::farm::{
 };
 
 fn back_off(kind: BackOffKind, until: planner::Timestamp) -> BackOff {
-    BackOff { kind, failures: 2, until, error: "no".to_owned() }
+    BackOff { kind, failures: 2, until, error: "no".to_owned(), ends_when: EndsWhen::Created }
 }
 
 #[test]

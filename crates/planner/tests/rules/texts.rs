@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use planner::{
-    BackOff, BackOffKind, Destination, Host, HostPattern, OrderKind, ReleaseReason, Seconds,
-    SpeedFactor, StoreUri, Timestamp, Unhealthy,
+    BackOff, BackOffKind, Destination, EndsWhen, Host, HostPattern, OrderKind, ReleaseReason,
+    Seconds, SpeedFactor, StoreUri, Timestamp, Unhealthy,
 };
 
 use crate::farm::{NOW, name, order};
@@ -57,7 +57,14 @@ fn a_host_name_has_a_longest_length() {
 #[test]
 fn how_often_creation_failed_is_said_from_the_second_time_on() {
     let text = |kind, failures| {
-        BackOff { kind, failures, until: NOW, error: "quota".to_owned() }.to_string()
+        BackOff {
+            kind,
+            failures,
+            until: NOW,
+            error: "quota".to_owned(),
+            ends_when: EndsWhen::Created,
+        }
+        .to_string()
     };
     assert_eq!(text(BackOffKind::Capacity, 1), "no capacity: quota");
     assert_eq!(text(BackOffKind::Failure, 2), "creation failed 2 times: quota");

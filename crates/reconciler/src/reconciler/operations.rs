@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    AwaitsSsh, BackOff, BackOffKind, Experience, Failing, Machine, MachineName, MachineState,
-    MachineType, Operation, Seconds, Timestamp, UnderWay,
+    BackOffKind, EndsWhen, Experience, Machine, MachineName, MachineState, MachineType, Operation,
+    Seconds, Timestamp, UnderWay,
 };
 
 use super::Reconciler;
-use crate::back_off;
 use crate::boundary::{Done, Effect, Task};
 use crate::history::Happening;
 use crate::ids::{OperationId, ProviderId};
@@ -16,10 +15,6 @@ use crate::operation_error::{OperationError, OperationErrorKind};
 
 /// How far the driver may exceed an operation's own time limit before the operation is abandoned.
 const SLACK: Seconds = Seconds(15);
-
-/// The error of a back-off after a machine that failed before it was ready. It ends when a machine is ready, not when one is
-/// created.
-const FAILED_BOOT: &str = "its provider reports that the machine failed before it was ready";
 
 /// The operations that are under way.
 #[derive(Clone, Debug, Default)]
@@ -222,20 +217,12 @@ impl Reconciler {
             Operation::Create => {
                 record.describe(machine);
                 record.was_confirmed_to_exist();
-                record.booting_since = Some(now);
-                record.made_in = Some(took);
-                record.machine.memory.ready_since = None;
-                record.machine.memory.awaits_ssh = None;
-                record.machine.memory.was_in_queue_status = false;
+                record.was_turned_on(now, took);
                 Some(Happening::Created { took })
             }
             Operation::Start => {
                 record.machine.state = MachineState::Starting;
-                record.booting_since = Some(now);
-                record.made_in = Some(took);
-                record.machine.memory.ready_since = None;
-                record.machine.memory.awaits_ssh = None;
-                record.machine.memory.was_in_queue_status = false;
+                record.was_turned_on(now, took);
                 Some(Happening::Started { took })
             }
             Operation::Deploy => {
@@ -268,10 +255,10 @@ impl Reconciler {
         {
             let machine_type = record.machine.machine_type.clone();
             self.learn(&machine_type, |known| known.was_ready_after(made_in.plus(booted_in)));
-            self.end_back_off(&machine_type, |back_off| back_off.error == FAILED_BOOT);
+            self.end_back_off(&machine_type, EndsWhen::Ready);
         } else if running.operation == Operation::Create {
             let machine_type = record.machine.machine_type.clone();
-            self.end_back_off(&machine_type, |back_off| back_off.error != FAILED_BOOT);
+            self.end_back_off(&machine_type, EndsWhen::Created);
         }
         if matches!(running.operation, Operation::Create | Operation::Start | Operation::Destroy)
             && let Some(provider) = self.providers.get_mut(&running.provider)
@@ -283,32 +270,6 @@ impl Reconciler {
         }
         if running.operation == Operation::Create {
             self.note_failed_boot(&running.name);
-        }
-    }
-
-    fn end_back_off(&mut self, machine_type: &MachineType, ends: impl FnOnce(&BackOff) -> bool) {
-        if self.back_off.get(machine_type).is_some_and(ends) {
-            self.back_off.remove(machine_type);
-            self.storage.touch_back_off(machine_type);
-        }
-    }
-
-    /// A machine that we requested and that fails before it was ready counts as a failed creation. Otherwise it would be
-    /// replaced at once, again and again, and each one may cost money.
-    pub(crate) fn note_failed_boot(&mut self, name: &MachineName) {
-        let Some(record) = self.records.get(name) else { return };
-        let machine = &record.machine;
-        if machine.state == MachineState::Failed
-            && machine.memory.requested_at.is_some()
-            && record.booting_since.is_some()
-        {
-            // The wait after a failed creation does not end when a machine is ready.
-            let present = self.back_off.get(&machine.machine_type);
-            if present.is_some_and(|it| it.until > self.now && it.error != FAILED_BOOT) {
-                return;
-            }
-            self.back_off_type(name, OperationErrorKind::Failed, FAILED_BOOT);
-            self.changed = true;
         }
     }
 
@@ -329,7 +290,7 @@ impl Reconciler {
         }
         if running.operation == Operation::Deploy
             && kind == OperationErrorKind::Unreachable
-            && self.awaits_ssh(running, &message)
+            && self.awaits_ssh(&running.name, running.began, &message)
         {
             return;
         }
@@ -353,7 +314,11 @@ impl Reconciler {
         }
         let failures = self.note_failure(&running.name, running.operation, &message);
         if running.operation == Operation::Create {
-            self.back_off_type(&running.name, kind, &message);
+            let kind = match kind {
+                OperationErrorKind::Capacity => BackOffKind::Capacity,
+                _ => BackOffKind::Failure,
+            };
+            self.back_off_type(&running.name, kind, EndsWhen::Created, &message);
         }
         let operation = running.operation;
         let retry_at = self.next_try(&running.name);
@@ -361,90 +326,6 @@ impl Reconciler {
             &running.name,
             Happening::Failed { operation, kind, failures, error: message, retry_at },
         );
-    }
-
-    /// Whether the machine of a deployment that could not connect may still boot: its provider may report it as up long before
-    /// its sshd answers. No operation is under way between two attempts, so that nothing waits for them.
-    fn awaits_ssh(&mut self, running: &Running, error: &str) -> bool {
-        let limit = self.configuration.timing.deploy_timeout;
-        let Some(record) = self.records.get_mut(&running.name) else { return false };
-        let memory = &mut record.machine.memory;
-        if memory.ready_since.is_some() || record.booting_since.is_none() {
-            return false;
-        }
-        let earlier = memory.awaits_ssh;
-        let since = earlier.map_or(running.began, |earlier| earlier.since);
-        let until = since.after(limit);
-        if until <= self.now {
-            return false;
-        }
-        let retry_at = self.now.after(back_off::while_it_boots(self.now.since(since))).min(until);
-        memory.awaits_ssh = Some(AwaitsSsh { since, retry_at });
-        self.storage.touch(&running.name);
-        self.changed = true;
-        if earlier.is_none() {
-            let text = format!(
-                "it does not answer over ssh yet; it is tried until {until} (deployTimeout): {error}"
-            );
-            self.note_of(&running.name, Happening::Warning { text });
-        }
-        true
-    }
-
-    /// When what failed on a machine is tried again.
-    fn next_try(&self, name: &MachineName) -> Timestamp {
-        let machine = self.records.get(name).map(|record| &record.machine);
-        let next = machine.and_then(|machine| {
-            let back_off = self.back_off.get(&machine.machine_type);
-            Some(machine.memory.failing.as_ref()?.next_try(back_off))
-        });
-        next.unwrap_or(self.now)
-    }
-
-    /// Records a failure of one machine and when to retry; returns how often it has failed in a row.
-    pub(crate) fn note_failure(
-        &mut self,
-        name: &MachineName,
-        operation: Operation,
-        error: &str,
-    ) -> u32 {
-        let Some(record) = self.records.get_mut(name) else { return 0 };
-        let earlier = record.machine.memory.failing.take();
-        let failures = earlier.as_ref().map_or(0, |failing| failing.failures).saturating_add(1);
-        let wait = back_off::after_operation(self.seed, name, failures);
-        // The wait for its sshd counts for `giveUpAfter`.
-        let awaited = record.machine.memory.awaits_ssh.filter(|_| operation == Operation::Deploy);
-        let since = awaited.map_or(self.now, |awaited| awaited.since);
-        record.machine.memory.failing = Some(Failing {
-            since: earlier.map_or(since, |failing| failing.since),
-            failures,
-            retry_at: self.now.after(wait),
-            operation,
-            error: error.to_owned(),
-        });
-        self.storage.touch(name);
-        self.changed = true;
-        failures
-    }
-
-    /// Records that machines of a type cannot be created now.
-    fn back_off_type(&mut self, name: &MachineName, kind: OperationErrorKind, error: &str) {
-        let Some(record) = self.records.get(name) else { return };
-        let machine_type = record.machine.machine_type.clone();
-        let kind = match kind {
-            OperationErrorKind::Capacity => BackOffKind::Capacity,
-            _ => BackOffKind::Failure,
-        };
-        let earlier = self.back_off.get(&machine_type).filter(|back_off| back_off.kind == kind);
-        let is_over = earlier.is_none_or(|back_off| back_off.until <= self.now);
-        let failures = earlier.map_or(0, |back_off| back_off.failures);
-        // Creations that were requested at the same time fail for one reason: they count once.
-        let failures = if is_over { failures.saturating_add(1) } else { failures.max(1) };
-        let wait = back_off::after_creation(self.seed, &machine_type, kind, failures);
-        let error = error.to_owned();
-        let back_off = BackOff { kind, failures, until: self.now.after(wait), error };
-        self.storage.touch_back_off(&machine_type);
-        self.back_off.insert(machine_type, back_off);
     }
 
     /// Touches `/run/keep-alive` on machines where it is due.
@@ -485,29 +366,5 @@ impl Reconciler {
             }
         }
         Some(Happening::Warning { text: format!("keep-alive: {message}") })
-    }
-
-    /// Machines that exceed the time limit of a boot count as failing, as if their deployment had failed: `giveUpAfter` applies.
-    pub(crate) fn fail_slow_boots(&mut self) {
-        let limit = self.configuration.timing.deploy_timeout;
-        let slow: Vec<_> = self
-            .records
-            .values()
-            .filter(|record| record.boot_timeout(limit).is_some_and(|at| at <= self.now))
-            .map(|record| record.machine.name.clone())
-            .collect();
-        for name in slow {
-            let Some(record) = self.records.get(&name) else { continue };
-            let error = record.slow_boot(limit);
-            let failures = self.note_failure(&name, Operation::Deploy, &error);
-            let retry_at = self.next_try(&name);
-            let (operation, kind) = (Operation::Deploy, OperationErrorKind::TimedOut);
-            self.note_of(&name, Happening::Failed { operation, kind, failures, error, retry_at });
-        }
-    }
-
-    pub(crate) fn next_boot_timeout(&self) -> Option<Timestamp> {
-        let limit = self.configuration.timing.deploy_timeout;
-        self.records.values().filter_map(|record| record.boot_timeout(limit)).min()
     }
 }
