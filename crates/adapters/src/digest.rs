@@ -1,4 +1,4 @@
-//! SHA-256 as used for signatures, tokens and digests of settings.
+//! SHA-256 as used for signatures, tokens and digests of settings and keys.
 
 use std::fmt::Write as _;
 
@@ -11,4 +11,11 @@ pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The first 16 digits of [`sha256`]: enough to tell the settings or keys of machines apart.
+pub(crate) fn short_sha256(bytes: impl AsRef<[u8]>) -> String {
+    let mut digest = sha256(bytes);
+    digest.truncate(16);
+    digest
 }

@@ -455,3 +455,30 @@ fn settings_that_do_not_change_a_machine_do_not_make_it_outdated() {
         }
     }
 }
+
+/// By the docs, `runnablesPerMachine` is used "instead of `targetWait`".
+#[test]
+fn only_one_rule_decides_how_many_machines() {
+    // Targets of the type and at other hours, and the number of warnings.
+    let read = |changes: Value| {
+        let mut settings = json!({ "nixopsExpr": "/d.nix", "schedule": [{ "hours": "07:00-19:00", "targetWait": 60 }] });
+        settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let config = parse(&json!({ "systemTypes": { "a": settings } })).unwrap();
+        let target =
+            |at| config.policy_at(Timestamp(at)).policy.pools.values().next().unwrap().target_wait;
+        (target(0), target(12 * 3600), config.warnings)
+    };
+    let seconds = |number| Some(Seconds(number));
+    assert_eq!(read(json!({})), (seconds(300), seconds(60), vec![]));
+    assert_eq!(read(json!({ "targetWait": "4m" })), (seconds(240), seconds(60), vec![]));
+    let place = |at: &str| {
+        format!(
+            "systemTypes.a.{at}: is not used, because runnablesPerMachine is set; remove one of them"
+        )
+    };
+    let (own, scheduled) = (place("targetWait"), place("schedule[1].targetWait"));
+    let by_number = json!({ "runnablesPerMachine": 4 });
+    assert_eq!(read(by_number), (None, None, vec![scheduled.clone()]));
+    let both = json!({ "runnablesPerMachine": 4, "targetWait": 240 });
+    assert_eq!(read(both), (None, None, vec![own, scheduled]));
+}

@@ -107,7 +107,7 @@ fn read_entry(attrs: Attrs<'_>, pool: &PoolPolicy) -> ScheduleEntry {
         |name| TimeZone::get(name).ok(),
         "a name of the IANA time zone database such as \"Europe/Berlin\" or \"UTC\"",
     );
-    let entry = ScheduleEntry {
+    let mut entry = ScheduleEntry {
         days: days.unwrap_or_else(|| WEEK.map(|(_, day)| day).to_vec()),
         hours: hours.unwrap_or(Hours { start: 0, end: MINUTES_OF_DAY }),
         time_zone: time_zone.unwrap_or(TimeZone::UTC),
@@ -116,14 +116,12 @@ fn read_entry(attrs: Attrs<'_>, pool: &PoolPolicy) -> ScheduleEntry {
         target_wait: attrs.seconds("targetWait", 1..=LONGEST_SECONDS),
         idle_timeout: attrs.idle_timeout("idleTimeout"),
     };
-    let without_target = ScheduleEntry { target_wait: None, ..entry.clone() };
-    let uses_target = pool.target_wait.is_some();
-    if !uses_target && entry.target_wait.is_some() {
+    check(&attrs, &entry, pool);
+    if pool.target_wait.is_none() && entry.target_wait.take().is_some() {
         attrs.warning("targetWait", TARGET_WAIT_IS_UNUSED);
     }
-    check(&attrs, &entry, pool);
     attrs.finish();
-    if uses_target { entry } else { without_target }
+    entry
 }
 
 /// Parses a text with `parse`; reports a problem if that fails.

@@ -9,7 +9,7 @@ use reconciler::OperationErrorKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::digest::sha256;
+use crate::digest::short_sha256;
 
 mod cloud;
 pub mod command;
@@ -96,9 +96,7 @@ impl ProviderSettings {
 
 /// A short digest of settings.
 fn digest_of(made_from: &ProviderSettings) -> String {
-    let mut digest = sha256(serde_json::to_vec(made_from).unwrap_or_default());
-    digest.truncate(16);
-    digest
+    short_sha256(serde_json::to_vec(made_from).unwrap_or_default())
 }
 
 /// Creates and operates machines. Calls come from several threads at the same time, each for a different

@@ -10,7 +10,7 @@ use planner::MachineName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::digest::sha256;
+use crate::digest::short_sha256;
 use crate::providers::ProviderError;
 use crate::providers::identity::{
     Identity, authorized_keys, generate_host_key, public_file, without_comment,
@@ -91,9 +91,7 @@ impl Login {
 /// The order of keys does not matter.
 fn digest_of(keys: &[String]) -> String {
     let keys: BTreeSet<_> = keys.iter().map(|key| key.trim()).collect();
-    let mut digest = sha256(keys.into_iter().collect::<Vec<_>>().join("\n"));
-    digest.truncate(16);
-    digest
+    short_sha256(keys.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
 /// What a cloud accepts as user data.

@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::Request;
 
+use super::answer::{parse_answer, parse_json};
 use super::credentials::Credentials;
 use super::meanings::{Meaning, refusal, unreadable};
 use super::settings::Settings;
-use super::wire::{parse_answer, parse_json};
 use crate::providers::ProviderError;
 use crate::providers::cloud::RetryBudget;
 use crate::providers::cloud::http::{Answer, agent, send};

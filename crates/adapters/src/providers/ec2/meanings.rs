@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::providers::cloud::http::Answer;
 
-use super::wire::{self, parse, parse_json, start_of};
+use super::answer::{parse, parse_json, start_of};
+use super::wire;
 
 /// After EC2 has throttled a request.
 pub(super) const THROTTLED_PAUSE: Duration = Duration::from_secs(1);

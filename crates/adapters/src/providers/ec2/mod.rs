@@ -3,6 +3,7 @@
 //! An instance's tags contain everything about it: its owner, its machine's name and type, its public host
 //! key. With a client token a repeated creation creates only one instance.
 
+mod answer;
 mod api;
 mod attempts;
 mod conditions;
