@@ -8,7 +8,7 @@ use std::{env, fs};
 use adapters::config::{Config, MachinesFileTarget, QueueSettings};
 use adapters::providers::{self, Outcome, ProviderContext, ProviderSettings};
 use adapters::{machines_file, state};
-use planner::MachineType;
+use planner::{MachineType, counted};
 
 use crate::console::print;
 use crate::exit::Exit;
@@ -18,9 +18,8 @@ const MOST_OFFERS: usize = 11;
 
 /// The result for `config`, which was read from `conf`, with its maximum cost.
 pub(crate) fn verdict(conf: &Path, config: &Config) -> String {
-    let types = config.policy.pools.len();
-    let noun = if types == 1 { "machine type" } else { "machine types" };
-    let mut text = format!("{}: good, {types} {noun}\n", conf.display());
+    let types = counted(config.policy.pools.len() as u64, "machine type");
+    let mut text = format!("{}: good, {types}\n", conf.display());
     if let Some(cost) = config.hourly_cost() {
         // Writing to a string cannot fail.
         let _ = write!(text, "at most {} per hour", cost.most);

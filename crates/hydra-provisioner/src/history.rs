@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use adapters::config::LONGEST_SECONDS;
 use adapters::state;
 use planner::Timestamp;
 use reconciler::{HistoryEntry, Severity};
@@ -17,9 +18,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) failed: bool,
     pub(crate) json: bool,
 }
-
-/// As in the configuration.
-const LONGEST_SECONDS: u64 = 3650 * 86_400;
 
 /// Parses a duration as in options: `90s`, `10m`, `2h`, `1d`, or seconds.
 pub(crate) fn length(text: &str) -> Result<u64, String> {

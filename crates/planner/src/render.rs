@@ -97,8 +97,7 @@ impl Display for Sizing {
         }
         match slots {
             Some(slots) if *wanted > 0 => {
-                let machines = if *wanted == 1 { "machine" } else { "machines" };
-                write!(f, ", {slots} -> {wanted} {machines}")?;
+                write!(f, ", {slots} -> {}", counted(*wanted, "machine"))?;
             }
             _ => write!(f, ", {wanted} wanted")?,
         }

@@ -150,8 +150,8 @@ pub struct Machine {
     /// The digest of the settings that it was made from, if its provider reports that.
     #[serde(default, alias = "settings", skip_serializing_if = "Option::is_none")]
     pub made_from: Option<String>,
-    /// Whether its provider would create it from another image or with other ssh keys now. Only reported for types that are watched for that
-    /// (`replaceOnChange`).
+    /// Whether its provider would create it from another image or with other ssh keys now. Only reported for types that are
+    /// watched for that (`replaceOnChange`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub has_old_image: bool,
     /// The tag that the provider reports for it, if any.

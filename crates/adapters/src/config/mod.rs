@@ -20,12 +20,14 @@ mod system_type;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use planner::counted;
 use thiserror::Error;
 
 pub use cost::HourlyCost;
 pub use lease::LeaseSettings;
 pub use notify::{NotifySettings, Occasion, Recipient};
 pub use parse::{option_names, parse};
+pub use quantities::LONGEST_SECONDS;
 pub use reader::{Problem, nearest};
 pub use schedule::ScheduleEntry;
 pub use settings::{
@@ -67,9 +69,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 fn list(path: &Path, problems: &[Problem]) -> String {
-    let count = problems.len();
-    let noun = if count == 1 { "problem" } else { "problems" };
-    let mut text = format!("{}: {count} {noun}", path.display());
+    let mut text = format!("{}: {}", path.display(), counted(problems.len() as u64, "problem"));
     for problem in problems {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n  {problem}");

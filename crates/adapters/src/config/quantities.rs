@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::reader::Attrs;
 
 /// Ten years: longer than any useful limit, and short enough that sums of times do not overflow.
-pub(super) const LONGEST_SECONDS: u64 = 10 * 365 * 86_400;
+pub const LONGEST_SECONDS: u64 = 10 * 365 * 86_400;
 
 impl Attrs<'_> {
     /// A duration: a number of seconds, or a string such as `"90s"`, `"10m"`, `"1h30m"`, `"1d"`.

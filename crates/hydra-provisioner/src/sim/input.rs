@@ -22,7 +22,7 @@ pub(super) enum Work {
 }
 
 /// The problem with work that is empty.
-pub(super) const NO_STEP: &str = "has no step: there is nothing to simulate";
+const NO_STEP: &str = "has no step: there is nothing to simulate";
 
 /// A trace with its name.
 pub(super) struct Trace {
@@ -64,11 +64,7 @@ impl Trace {
         match &self.work {
             Work::Recorded(workload) => Ok((Arc::clone(workload), None)),
             Work::Scenario(scenario) => {
-                let workload = scenario.workload(Seed(seed));
-                let workload = workload.map_err(|error| bad(&self.name, &error))?;
-                if workload.steps().is_empty() {
-                    return Err(bad(&self.name, &NO_STEP));
-                }
+                let workload = generated(&self.name, scenario, seed)?;
                 Ok((Arc::new(workload), Some(scenario.farm.queue_runner)))
             }
         }
@@ -80,6 +76,19 @@ impl Trace {
             Work::Recorded(_) => None,
             Work::Scenario(scenario) => Some(&scenario.farm),
         }
+    }
+}
+
+/// The work of a scenario for `seed`; it has at least one step.
+pub(super) fn generated(
+    name: impl std::fmt::Display,
+    scenario: &Scenario,
+    seed: u64,
+) -> Result<Workload, Exit> {
+    match scenario.workload(Seed(seed)) {
+        Err(error) => Err(bad(name, &error)),
+        Ok(workload) if workload.steps().is_empty() => Err(bad(name, &NO_STEP)),
+        Ok(workload) => Ok(workload),
     }
 }
 

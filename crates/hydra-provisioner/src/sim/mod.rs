@@ -189,10 +189,7 @@ fn generate(scenario: &Path, seed: Option<u64>, output: &Path) -> Result<Exit, E
     let name = scenario.display();
     let scenario = input::scenario(scenario, &text)?;
     let seed = seed.unwrap_or(scenario.seed);
-    let workload = scenario.workload(Seed(seed)).map_err(|error| input::bad(&name, &error))?;
-    if workload.steps().is_empty() {
-        return Err(input::bad(&name, &input::NO_STEP));
-    }
+    let workload = input::generated(name, &scenario, seed)?;
     let description = format!("{} (seed {seed})", scenario.description);
     input::write(output, |out| write_workload(&workload, &description, out))?;
     Ok(Exit::Done)

@@ -97,11 +97,11 @@ fn title(status: &Status) -> String {
 
 fn sentence(status: &Status) -> String {
     let requested = status.machines.iter().filter(|it| it.state == REQUESTED).count();
-    let machines = count((status.machines.len() - requested) as u64, "machine");
+    let machines = planner::counted((status.machines.len() - requested) as u64, "machine");
     let requested =
         if requested == 0 { String::new() } else { format!(" and {requested} requested") };
     let (busy, slots) = (status.busy_slots, status.slots);
-    let steps = count(status.waiting_steps, "step");
+    let steps = planner::counted(status.waiting_steps, "step");
     let queue = match (&status.queue_error, status.wait_seconds.zip(status.wait_kind.as_ref())) {
         (Some(_), _) => "the queue's status is not known".to_owned(),
         (None, Some((wait, kind))) => {
@@ -112,10 +112,6 @@ fn sentence(status: &Status) -> String {
     let age = status.queue_age_seconds.map(|age| format!("; the queue was asked {age} ago"));
     let age = age.unwrap_or_default();
     format!("{machines}{requested}, {busy} of {slots} slots busy, {queue}{age}.")
-}
-
-fn count(number: u64, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 fn needs(status: &Status) -> Markup {
