@@ -9,6 +9,8 @@
 //! maxMonthlyCost >= spent this month + prices of them all * min(1 h, rest of the month)
 //! ```
 //!
+//! Where machines are billed by the hour, the first hour of a new one counts as spent at once.
+//!
 //! Machines in use are counted one after the other, in the order of their selection. A machine stays in use if all
 //! limits hold with it and those counted before it. Otherwise it gets no new builds, has that hour to finish its
 //! builds, and is released when it is idle. `minMachines`
@@ -102,7 +104,7 @@ impl<'a> Limits<'a> {
             // What it cost before it was destroyed is counted already.
             let since = memory.destroyed_at.or(memory.paid.map(|paid| paid.since));
             let since = since.or(machine.started_at).or(memory.known_since).unwrap_or(now);
-            let until = machine.paid_until(now);
+            let until = machine.paid_until(now, limits.is_billed_by_hour(&machine.machine_type));
             limits.each_account(&machine.machine_type, |account| {
                 account.spent = account.spent.with((since, until), price, now);
                 account.running = account.running.plus(if is_running { price } else { Money(0) });
@@ -128,9 +130,25 @@ impl<'a> Limits<'a> {
 
     /// Whether one more machine of a type could begin, beyond `minMachines`.
     pub(crate) fn have_room(&self, machine_type: &MachineType) -> bool {
-        let price = self.price_of_type(machine_type);
         !self.is_full(machine_type, false)
-            && self.check(machine_type, |account| account.running.plus(price)).is_ok()
+            && self.check(machine_type, self.with_new_machine(machine_type)).is_ok()
+    }
+
+    /// Whether machines of a type are billed by the hour, as far as known.
+    fn is_billed_by_hour(&self, machine_type: &MachineType) -> bool {
+        self.snapshot.experience.get(machine_type).is_some_and(|known| known.is_billed_by_hour)
+    }
+
+    /// One more machine that runs. An hour that is billed in advance is spent at once.
+    fn with_new_machine(&self, machine_type: &MachineType) -> impl Fn(Account) -> Account + use<> {
+        let now = self.now;
+        let price = self.price_of_type(machine_type);
+        let paid = if self.is_billed_by_hour(machine_type) { LOOKAHEAD } else { Seconds(0) };
+        move |account| Account {
+            spent: account.spent.with((now, now.after(paid)), price, now),
+            running: account.running.plus(price),
+            ..account
+        }
     }
 
     fn each_account(&mut self, machine_type: &MachineType, change: impl Fn(&mut Account)) {
@@ -160,14 +178,15 @@ impl<'a> Limits<'a> {
         if self.is_full(machine_type, is_within_min) {
             return Err(TOO_MANY_MACHINES);
         }
-        let price = self.price_of_type(machine_type);
+        let with_it = self.with_new_machine(machine_type);
         if !is_within_min {
-            self.check(machine_type, |account| account.running.plus(price))?;
+            self.check(machine_type, &with_it)?;
         }
         self.machines = self.machines.saturating_add(1);
         self.takes_a_place(machine_type);
+        let price = self.price_of_type(machine_type);
         self.each_account(machine_type, |account| {
-            account.running = account.running.plus(price);
+            *account = with_it(*account);
             account.used = account.used.plus(price);
         });
         Ok(())
@@ -188,7 +207,7 @@ impl<'a> Limits<'a> {
             return Err(TOO_MANY_MACHINES);
         }
         if !self.is_within_min_machines(machine_type, number) {
-            self.check(machine_type, |account| account.running)?;
+            self.check(machine_type, |account| account)?;
         }
         let price = self.price(observed);
         self.each_account(machine_type, |account| account.used = account.used.plus(price));
@@ -207,7 +226,8 @@ impl<'a> Limits<'a> {
         let price = self.price(observed);
         let machine_type = &observed.machine.machine_type;
         if !self.is_within_min_machines(machine_type, number) {
-            self.check(machine_type, |account| account.used.plus(price))?;
+            let with_it = |account: Account| account.used.plus(price);
+            self.check(machine_type, |account| Account { running: with_it(account), ..account })?;
         }
         self.each_account(machine_type, |account| account.used = account.used.plus(price));
         Ok(())
@@ -221,11 +241,11 @@ impl<'a> Limits<'a> {
     fn check(
         &self,
         machine_type: &MachineType,
-        dollars_per_hour: impl Fn(&Account) -> Money,
+        change: impl Fn(Account) -> Account,
     ) -> Result<(), LimitReached> {
         let of_type = self.types.get(machine_type).map(|account| (account, true));
         for (account, by_type) in of_type.into_iter().chain([(&self.farm, false)]) {
-            if let Some((limit, until)) = account.exceeded(dollars_per_hour(account), self.now) {
+            if let Some((limit, until)) = change(*account).exceeded(self.now) {
                 return Err(LimitReached { limit, by_type, until });
             }
         }
@@ -234,7 +254,7 @@ impl<'a> Limits<'a> {
 
     /// Whether the running machines of a type would exceed a limit if they continued.
     pub(crate) fn are_exceeded(&self, machine_type: &MachineType) -> bool {
-        self.check(machine_type, |account| account.running).is_err()
+        self.check(machine_type, |account| account).is_err()
     }
 
     /// When the room of the limits changes without an event.
@@ -263,18 +283,14 @@ fn has_cost(observed: &Observed<'_>) -> bool {
 }
 
 impl Account {
-    /// The limit that machines of `dollars_per_hour` together exceed, and when it ends.
-    fn exceeded(
-        &self,
-        dollars_per_hour: Money,
-        now: Timestamp,
-    ) -> Option<(LimitName, Option<Timestamp>)> {
+    /// The limit that the running machines together exceed, and when it ends.
+    fn exceeded(&self, now: Timestamp) -> Option<(LimitName, Option<Timestamp>)> {
         let CostLimits { hourly, daily, monthly } = self.limits;
-        let by = |end: Timestamp| dollars_per_hour.for_time(LOOKAHEAD.min(end.since(now)));
+        let by = |end: Timestamp| self.running.for_time(LOOKAHEAD.min(end.since(now)));
         let (tomorrow, next_month) = (now.start_of_next_day(), now.start_of_next_month());
         let today = self.spent.today.plus(by(tomorrow));
         let this_month = self.spent.this_month.plus(by(next_month));
-        if let Some(limit) = hourly.filter(|limit| dollars_per_hour > *limit) {
+        if let Some(limit) = hourly.filter(|limit| self.running > *limit) {
             Some((LimitName::MaxHourlyCost { limit }, None))
         } else if let Some(limit) = daily.filter(|limit| today > *limit) {
             let spent = self.spent.today;

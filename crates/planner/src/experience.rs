@@ -16,6 +16,10 @@ pub struct Experience {
     pub spent: Spent,
     /// The duration of steps built on them, copying included.
     pub step_time: Average,
+    /// Whether the last listing that showed one of them while it ran showed a next charge: they are billed by the hour, in
+    /// advance.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_billed_by_hour: bool,
 }
 
 impl Experience {

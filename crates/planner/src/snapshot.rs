@@ -13,6 +13,9 @@ use crate::names::{Feature, MachineName, MachineType, System, Tag};
 use crate::orders::Order;
 use crate::time::{Seconds, Timestamp};
 
+/// What one charge pays for.
+const HOUR: Seconds = Seconds::from_minutes(60);
+
 /// All observations for one plan. The single timestamp is read before anything else, so that errors favor
 /// keeping a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,11 +210,14 @@ impl Machine {
     }
 
     /// Until when its time is paid for at `now`. When the last listing is older than its next charge, each started hour
-    /// since then counts as charged.
-    pub fn paid_until(&self, now: Timestamp) -> Timestamp {
-        let Some(at) = self.charge_at() else { return now };
-        let hours = now.since(at).0.div_ceil(Seconds::from_minutes(60).0);
-        at.after(Seconds(hours.saturating_mul(Seconds::from_minutes(60).0)))
+    /// since then counts as charged. When no listing showed it yet, and machines of its type are billed by the hour, its
+    /// hours begin with the request.
+    pub fn paid_until(&self, now: Timestamp, is_billed_by_hour: bool) -> Timestamp {
+        let requested = self.memory.paid.filter(|_| is_billed_by_hour);
+        let first_hour = requested.map(|paid| paid.since.after(HOUR));
+        let Some(at) = self.charge_at().or(first_hour) else { return now };
+        let hours = now.since(at).0.div_ceil(HOUR.0);
+        at.after(Seconds(hours.saturating_mul(HOUR.0)))
     }
 
     /// How much paid time is left at `now`; zero when charged by the second.
@@ -462,6 +468,7 @@ pub enum AcceptsJobs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spending::Paid;
 
     #[test]
     fn each_started_hour_after_the_last_listing_is_paid() {
@@ -478,8 +485,14 @@ mod tests {
             (Some(3600), 7200, 7200),
             (Some(3600), 7201, 10_800),
         ] {
-            let paid_until = machine(charge.map(at)).paid_until(at(now));
+            let paid_until = machine(charge.map(at)).paid_until(at(now), false);
             assert_eq!(paid_until, at(until), "next charge {charge:?}, now {now}");
+        }
+        let mut requested = machine(None);
+        requested.memory.paid = Some(Paid { since: at(0), dollars_per_hour: None });
+        for (now, until) in [(50, 3600), (3601, 7200)] {
+            assert_eq!(requested.paid_until(at(now), true), at(until), "now {now}");
+            assert_eq!(requested.paid_until(at(now), false), at(now), "now {now}");
         }
     }
 }

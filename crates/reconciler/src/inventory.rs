@@ -222,6 +222,7 @@ impl Reconciler {
     fn update(&mut self, id: &ProviderId, mut machine: Machine, asked: Sequence) {
         let name = machine.name.clone();
         let now = self.now;
+        self.learn_billing(&machine);
         let Some(record) = self.records.get_mut(&name) else { return };
         if record.is_ahead_of(asked) {
             return;

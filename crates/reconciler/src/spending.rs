@@ -36,7 +36,9 @@ impl Reconciler {
         let Some(paid) = record.machine.memory.paid.take() else { return };
         self.storage.touch(name);
         let machine_type = record.machine.machine_type.clone();
-        let until = record.machine.paid_until(now);
+        let known = self.experience.get(&record.machine.machine_type);
+        let is_billed_by_hour = known.is_some_and(|known| known.is_billed_by_hour);
+        let until = record.machine.paid_until(now, is_billed_by_hour);
         record.machine.memory.charged = None;
         self.learn(&machine_type, |known| {
             known.spent = known.spent.with((paid.since, until), price.unwrap_or_default(), now);
@@ -53,6 +55,18 @@ impl Reconciler {
                 self.start_billing(name, started_at.min(self.now));
             }
             _ => {}
+        }
+    }
+}
+
+impl Reconciler {
+    /// Whether machines of its type are billed by the hour is learned from a running machine in a listing.
+    pub(crate) fn learn_billing(&mut self, machine: &Machine) {
+        let is_billed_by_hour = machine.next_charge_at.is_some();
+        let known = self.experience.get(&machine.machine_type);
+        let is_known = known.is_some_and(|known| known.is_billed_by_hour);
+        if machine.state == MachineState::Up && is_known != is_billed_by_hour {
+            self.learn(&machine.machine_type, |known| known.is_billed_by_hour = is_billed_by_hour);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Limits in dollars: what counts against them, and when they have room again.
 
 use planner::{
-    Experience, Machine, MachineState, MachineType, Money, Paid, PoolPolicy, Seconds, Spent,
-    Timestamp,
+    Experience, Machine, MachineName, MachineState, MachineType, Money, Paid, PoolPolicy, Seconds,
+    Spent, Timestamp,
 };
 
 use crate::farm::{Farm, HOUR, NOW, TYPE, ago, name, pool, remembers, up};
@@ -102,5 +102,37 @@ fn the_plan_changes_when_a_limit_has_no_more_or_new_room() {
         let plan = with_spent(Money(DOLLAR.0 * 3 / 2), limit, &machines, runnable).plan();
         let wakes_in = plan.wake_at.map(|at: Timestamp| at.since(NOW));
         assert_eq!(wakes_in, Some(expected), "{what}:\n{plan}");
+    }
+}
+
+/// An hour that is billed in advance is spent as soon as a machine is requested, also before a listing shows its next charge.
+#[test]
+fn the_first_hour_of_a_machine_that_is_billed_by_the_hour_counts_at_once() {
+    let requested = {
+        let machine = Machine { state: MachineState::Requested, address: None, ..up(0) };
+        remembers(machine, |memory| {
+            memory.paid = Some(Paid { since: NOW, dollars_per_hour: Some(DOLLAR) });
+            memory.ready_since = None;
+        })
+    };
+    // Each machine counts with the hour ahead and, where that is billed at once, with its first hour.
+    let cases = [
+        (vec![], false, 1, 1),
+        (vec![], true, 1, 0),
+        (vec![], true, 2, 1),
+        (vec![requested.clone()], false, 2, 1),
+        (vec![requested.clone()], true, 3, 0),
+        (vec![requested], true, 4, 1),
+    ];
+    for (machines, is_billed_by_hour, dollars, created) in cases {
+        let mut farm = with_spent(Money(0), DOLLAR.times(dollars), &machines, 1000);
+        farm.pool().max_machines = u32::try_from(machines.len()).unwrap() + 1;
+        let known = farm.snapshot.experience.get_mut(&MachineType::new(TYPE)).unwrap();
+        known.is_billed_by_hour = is_billed_by_hour;
+        let what = format!("{} machines, by hour: {is_billed_by_hour}, ${dollars}", machines.len());
+        let plan = farm.plan();
+        let is_new = |name: &MachineName| machines.iter().all(|machine| machine.name != *name);
+        let begun = plan.provision.iter().filter(|machine| is_new(&machine.name));
+        assert_eq!(begun.count(), created, "{what}:\n{plan}");
     }
 }

@@ -1,6 +1,6 @@
 //! Paid time, while our clock and the provider's disagree.
 
-use planner::{Machine, Operation, Timestamp};
+use planner::{Machine, Operation, PoolPolicy, Timestamp};
 
 use crate::harness::{Harness, pool, up};
 
@@ -59,6 +59,27 @@ fn a_machine_that_was_found_is_released_after_the_first_charge_that_we_see() {
         let stays = stays_for(ahead, false);
         assert!((3600 + 2900..7200).contains(&stays), "found, {ahead} s ahead: {stays} s");
     }
+}
+
+/// An hour that is billed in advance is spent when a machine is requested, also while no listing shows it.
+#[test]
+fn a_listing_shows_that_machines_are_billed_by_the_hour() {
+    let mut harness = Harness::new(PoolPolicy { max_machines: 2, ..pool() });
+    let began = harness.now;
+    let is_billed_by_hour = |harness: &Harness| {
+        let known = &harness.disk.experience;
+        known.values().any(|known| known.is_billed_by_hour)
+    };
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    assert!(!is_billed_by_hour(&harness));
+    harness.list(&[charged(&harness, began, 0)]);
+    assert!(is_billed_by_hour(&harness));
+    harness.pass(60);
+    harness.list(&[up(0)]);
+    harness.pass(1);
+    assert!(!is_billed_by_hour(&harness));
 }
 
 /// A provider's clock that is ahead delays no release of a machine that is charged by the second.

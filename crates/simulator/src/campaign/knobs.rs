@@ -7,7 +7,8 @@ use planner::{DemandKey, Feature, MachineType, Policy, PoolPolicy, System, Tag, 
 use serde::Serialize;
 
 use super::policies::{
-    draw_limits, draw_numbers, draw_policies, draw_prices, draw_schedule, lift_limits,
+    draw_limits, draw_numbers, draw_policies, draw_prices, draw_schedule, draw_small_budget,
+    lift_limits,
 };
 use crate::cloud::{BillingModel, MachineModel, Spot, Tariff};
 use crate::engine::{Distribution, Millis, Purpose, Random, Seed};
@@ -65,6 +66,7 @@ impl Knobs {
         draw_prices(&mut policies, &mut policy, &mut farm);
         draw_policies(&mut policies, &mut policy);
         draw_limits(&mut policies, &mut policy, &farm);
+        draw_small_budget(&mut seed.stream(Purpose::Knobs, 6), &mut policy, &mut farm);
         let mut clocks = seed.stream(Purpose::Knobs, 3);
         farm.faults.clock_steps = rare_chance(&mut clocks, 300_000);
         let mut more = seed.stream(Purpose::Knobs, 4);

@@ -9,7 +9,7 @@ use planner::{
     Seconds,
 };
 
-use crate::cloud::PriceSeries;
+use crate::cloud::{BillingModel, MachineModel, PriceSeries};
 use crate::engine::{Millis, Random};
 use crate::world::Farm;
 
@@ -97,6 +97,20 @@ pub(super) fn draw_limits(rng: &mut Random, policy: &mut Policy, farm: &Farm) {
             CostLimits::default()
         };
     }
+}
+
+/// In a fifth of the cases, hours are paid in advance and a day pays for few of them: what is paid but not used yet counts.
+pub(super) fn draw_small_budget(rng: &mut Random, policy: &mut Policy, farm: &mut Farm) {
+    if !rng.chance(200_000) {
+        return;
+    }
+    let price_of = |model: &MachineModel| Money(model.tariff.price.first_and_others().0);
+    for model in farm.machines.values_mut() {
+        model.tariff.billing = BillingModel::PerStartedHour;
+    }
+    let dearest = farm.machines.values().map(price_of).max().unwrap_or_default();
+    let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
+    policy.cost_limits.daily = Some(dearest.times((u64::from(least) + 1) * rng.between(2, 4)));
 }
 
 /// Limits that bind for some time: a day or a month pays for a few hours only.

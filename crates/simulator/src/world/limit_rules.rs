@@ -8,7 +8,7 @@ use reconciler::Reconciler;
 
 use super::SimWorld;
 use super::checker::Rule;
-use crate::cloud::Lifecycle;
+use crate::cloud::{BillingModel, Lifecycle};
 use crate::engine::Millis;
 
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -72,7 +72,10 @@ impl SimWorld {
             });
         }
         // By a clock that was set the day begins at another time, and records that were lost are not counted.
-        if self.clocks.was_set || self.provisioner.has_forgotten {
+        if self.clocks.was_set
+            || self.provisioner.has_forgotten
+            || self.has_hours_that_nothing_showed()
+        {
             return;
         }
         let now = self.now();
@@ -93,6 +96,21 @@ impl SimWorld {
                 )
             });
         }
+    }
+
+    /// Whether a machine may be billed by the hour although no answer of its provider has said so of any machine of its type:
+    /// the answer to its request was lost, or is not there yet.
+    fn has_hours_that_nothing_showed(&self) -> bool {
+        let seen = self.reconciler().and_then(Reconciler::seen);
+        let known = |kind| seen.and_then(|snapshot| snapshot.experience.get(kind));
+        let is_known = |kind| known(kind).is_some_and(|known| known.is_billed_by_hour);
+        let machines = self.provisioner.records().iter().map(|record| &record.machine);
+        let mut paid = machines.filter(|machine| machine.memory.paid.is_some());
+        paid.any(|machine| {
+            let billing = &self.cloud.model(&machine.machine_type).tariff.billing;
+            let is_by_hour = *billing == BillingModel::PerStartedHour;
+            is_by_hour && machine.next_charge_at.is_none() && !is_known(&machine.machine_type)
+        })
     }
 
     /// What a machine of a type costs per hour, as far as the provisioner can know it.
