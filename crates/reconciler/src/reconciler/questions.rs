@@ -91,9 +91,9 @@ impl AnswerTime {
 
 /// How an answer compares with earlier answers.
 enum Freshness {
-    /// It is newer than every earlier answer, or has no time.
+    /// It is newer than an earlier answer and all others, or has no time.
     New,
-    /// It may be the same as the last one.
+    /// It is the first one, or may be the same as the last one.
     NotNewer,
     /// It is older than an earlier answer.
     Older,
@@ -146,7 +146,6 @@ impl Questions {
         // A status without a time is accepted.
         let Some(time) = queue.time else { return Freshness::New };
         let answer = AnswerTime { time, seen: now, offset_seconds: queue.clock_offset_seconds };
-        let is_first = self.newest.is_none();
         let newest = *self.newest.get_or_insert(answer);
         let advanced = if answer.contradicts(newest, max_age) {
             let suspect = self.suspect.replace(answer);
@@ -177,7 +176,9 @@ impl Questions {
                  statusCommand prints what was stored before, ask the queue runner itself"
             ));
         }
-        if is_first || advanced {
+        // Nothing shows yet that the first answer is live: our clock may have been set back before we started. A later one is.
+        let is_later_than_first = !self.has_advanced && newest.time < time;
+        if advanced || is_later_than_first {
             Freshness::New
         } else if newest.time == time {
             Freshness::NotNewer

@@ -1,8 +1,8 @@
 //! The release of a machine: unpublished, confirmed by a newer status, drained, destroyed.
 
 use planner::{
-    AwaitReason, IdleAction, Machine, MachineKeys, MachineState, Operation, QueueMachine,
-    ReleaseStep, Seconds,
+    AwaitReason, IdleAction, Machine, MachineKeys, MachineState, Operation, Queue, QueueMachine,
+    QueueStatus, ReleaseStep, Seconds, Timestamp,
 };
 use reconciler::OperationErrorKind;
 
@@ -240,6 +240,19 @@ fn a_builder_is_stopped_after_a_newer_status_and_destroyed_when_a_status_lacks_i
     assert_eq!(harness.questions.len(), 1, "asked at once");
     harness.queue(0, &[]);
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
+}
+
+/// Nothing shows that the first answer is live. If our clock was set back before the restart, an old one does not look old.
+#[test]
+fn after_a_restart_no_builder_is_stopped_before_the_time_in_the_status_advances() {
+    let mut harness = rest_harness().restarted(configuration(&[(TYPE, pool())]));
+    harness.list(&[builder()]);
+    for time in [1_000_000, 1_000_000, 1_000_001] {
+        assert!(harness.operations.is_empty(), "before {time}");
+        let QueueStatus::Up(queue) = harness.status(0, &[rest(0)]) else { panic!("it is up") };
+        harness.queue_is(&QueueStatus::Up(Queue { time: Some(Timestamp(time)), ..queue }));
+    }
+    assert_eq!(harness.under_way(), ["drain farm-0"]);
 }
 
 #[test]
