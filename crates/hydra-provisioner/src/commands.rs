@@ -8,7 +8,7 @@ use adapters::config::{self, Config};
 use planner::{QueueStatus, Snapshot};
 
 use crate::args::{Args, Command, Generate, RunArgs, misspelt_command};
-use crate::console::{fail, load, plan_for, print, print_json};
+use crate::console::{fail, load, load_beside_service, plan_for, print, print_json};
 use crate::diff::diff;
 use crate::exit::Exit;
 use crate::follow::follow;
@@ -99,7 +99,7 @@ fn generate(what: Generate) -> Ended {
 }
 
 fn plan(conf: &Path, snapshot: Option<&Path>, output: PlanOutput) -> Ended {
-    let config = load(conf)?;
+    let config = load_beside_service(conf)?;
     let (at_work, snapshot) = match snapshot {
         Some(path) => (String::new(), read_snapshot(path)?),
         None => (at_work(&config), look(&config)?),
@@ -147,7 +147,7 @@ fn check(conf: &Path, online: bool) -> Ended {
 }
 
 fn status(conf: &Path, json: bool) -> Ended {
-    let config = load(conf)?;
+    let config = load_beside_service(conf)?;
     let snapshot = look(&config)?;
     let plan = plan_for(&config, &snapshot);
     if json {

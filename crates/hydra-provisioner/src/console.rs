@@ -24,6 +24,17 @@ pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
     try_load(conf).map_err(|error| fail(Exit::BadConfig, &error))
 }
 
+/// As [`load`], for a command beside a service: that one does not need the file that cannot be used.
+pub(crate) fn load_beside_service(conf: &Path) -> Result<Config, Exit> {
+    load(conf).inspect_err(|_| {
+        tracing::error!(
+            "a service that is running goes on with the configuration that it loaded before: see its page or /status.json, or \
+             give this command a corrected copy of {} with the same stateDir",
+            conf.display()
+        );
+    })
+}
+
 pub(crate) fn try_load(conf: &Path) -> Result<Config, ConfigError> {
     let config = config::load(conf)?;
     for warning in &config.warnings {

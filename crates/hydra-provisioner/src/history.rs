@@ -7,7 +7,7 @@ use adapters::state;
 use planner::Timestamp;
 use reconciler::{HistoryEntry, Severity};
 
-use crate::console::{fail, load, print};
+use crate::console::{fail, load_beside_service, print};
 use crate::exit::Exit;
 
 /// The query.
@@ -42,7 +42,7 @@ pub(crate) fn length(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn history(conf: &Path, wanted: &Wanted<'_>) -> Result<Exit, Exit> {
-    let config = load(conf)?;
+    let config = load_beside_service(conf)?;
     let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
     let since = Timestamp(now.saturating_sub(wanted.since));
     let entries = state::history(&config.state_dir, since, wanted.machine)

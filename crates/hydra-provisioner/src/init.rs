@@ -152,7 +152,13 @@ fn text(queue: &str, provider: Provider, machine_type: &str) -> String {
          # Add this file to `buildMachinesFiles` of Hydra.\n  machinesFile = \"/var/lib/hydra/provisioner/machines\";\n"
             .to_owned()
     } else {
-        format!("  # The current (Rust) queue runner.\n  queue.url = \"{queue}\";\n")
+        format!(
+            "  # The current (Rust) queue runner.\n  queue.url = \"{queue}\";\n  \
+             # Hydra's builder on the machines, as nixpkgs calls it. Hydra's own flake: hydra-queue-builder-dev.service.\n  \
+             # The NixOS module sets both where Hydra runs on the same machine.\n  \
+             drainCommand = [ \"systemctl\" \"stop\" \"hydra-builder.service\" ];\n  \
+             resumeCommand = [ \"systemctl\" \"start\" \"hydra-builder.service\" ];\n"
+        )
     };
     format!(
         "# Configuration of hydra-provisioner, written by `hydra-provisioner init`. All options: docs/configuration.md.\n\

@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use planner::{MachineName, MachineType, Order, OrderKind, Seconds, escape};
 use reconciler::Record;
 
-use crate::console::{fail, installed_conf, load, now, print};
+use crate::console::{fail, installed_conf, load_beside_service, now, print};
 use crate::exit::Exit;
 use crate::history::length;
 use crate::look::{look, stands_by};
@@ -135,7 +135,7 @@ pub(crate) fn release(args: &OfMachine) -> Result<Exit, Exit> {
 }
 
 pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
-    let config = load(&args.machine.about.conf)?;
+    let config = load_beside_service(&args.machine.about.conf)?;
     let record = find(&config, &args.machine.name)?;
     let name = &record.machine.name;
     if record.machine.memory.missing.is_none() {
@@ -153,7 +153,7 @@ pub(crate) fn forget(args: &Forget) -> Result<Exit, Exit> {
 }
 
 pub(crate) fn adopt(args: &Adopt) -> Result<Exit, Exit> {
-    let config = load(&args.machine.about.conf)?;
+    let config = load_beside_service(&args.machine.about.conf)?;
     let snapshot = look(&config)?;
     let found = snapshot.not_ours.iter().find(|name| name.as_str() == args.machine.name);
     let Some(name) = found else {
@@ -177,7 +177,7 @@ pub(crate) fn adopt(args: &Adopt) -> Result<Exit, Exit> {
 }
 
 pub(crate) fn pause(args: &Pause) -> Result<Exit, Exit> {
-    let config = load(&args.about.conf)?;
+    let config = load_beside_service(&args.about.conf)?;
     let kind = if args.name == ALL {
         OrderKind::PauseAll
     } else {
@@ -187,13 +187,13 @@ pub(crate) fn pause(args: &Pause) -> Result<Exit, Exit> {
 }
 
 pub(crate) fn retry(args: &Retry) -> Result<Exit, Exit> {
-    let config = load(&args.about.conf)?;
+    let config = load_beside_service(&args.about.conf)?;
     let machine_type = known_type(&config, &args.name)?;
     say(&config, OrderKind::Retry(machine_type), None, &args.about)
 }
 
 pub(crate) fn resume(args: &Resume) -> Result<Exit, Exit> {
-    let config = load(&args.about.conf)?;
+    let config = load_beside_service(&args.about.conf)?;
     let taken_back = state::revoke_order(&config.state_dir, &args.name, &user(), now())
         .map_err(|error| fail(Exit::Unexpected, &error))?;
     let Some(order) = taken_back else {
@@ -214,7 +214,7 @@ fn of_machine(
     kind: fn(MachineName) -> OrderKind,
     length: Option<u64>,
 ) -> Result<Exit, Exit> {
-    let config = load(&args.about.conf)?;
+    let config = load_beside_service(&args.about.conf)?;
     let record = find(&config, &args.name)?;
     say(&config, kind(record.machine.name), length, &args.about)
 }

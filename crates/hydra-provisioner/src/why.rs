@@ -7,7 +7,7 @@ use planner::{
     Machine, MachineType, OrderKind, Plan, Policy, QueueStatus, Seconds, Snapshot, Timestamp,
 };
 
-use crate::console::{fail, load, print};
+use crate::console::{fail, load_beside_service, print};
 use crate::exit::Exit;
 use crate::look::{at_work, look};
 use crate::status::verdict;
@@ -18,7 +18,7 @@ const HORIZON: Seconds = Seconds(86_400);
 const MOST_PLANS: u32 = 200;
 
 pub(crate) fn why(conf: &Path, name: &str) -> Result<Exit, Exit> {
-    let config = load(conf)?;
+    let config = load_beside_service(conf)?;
     let at_work = at_work(&config);
     let snapshot = look(&config)?;
     let policy = config.policy_at(snapshot.taken_at).policy;

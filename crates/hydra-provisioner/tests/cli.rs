@@ -128,6 +128,10 @@ fn every_problem_of_a_configuration_is_told_and_nothing_touched() {
         ] {
             assert!(log.contains(problem), "{problem} is not in {log}");
         }
+        // A service does not need the file again before its next reload.
+        let is_beside_service = ["plan", "status"].contains(&command);
+        let hint = "goes on with the configuration that it loaded before";
+        assert_eq!(log.contains(hint), is_beside_service, "{command}: {log}");
     }
     assert!(!farm.path("state").exists());
 }

@@ -72,7 +72,7 @@ fn shipped_traces_come_to_the_same_bytes_everywhere() {
     let slow = ["--interval", "300"];
     let rest = ["run", "examples/sim/conf.nix", "sim-traces/rest-defaults.json"];
     let (_, said) = expect(&[&rest[..], &slow].concat(), 0);
-    assert!(said.contains("steps were given up since no machine supported them in time"), "{said}");
+    assert!(said.contains("steps were aborted since no machine supported them in time"), "{said}");
 }
 
 /// The 95th percentile of the wait is within 5 % of that without the slow type.

@@ -247,7 +247,7 @@ fn tables_say_what_they_rest_on_in_80_columns() {
         "Price of aarch64-linux: $0.34 an hour, by the hour begun",
         "Price of x86_64-linux: $0.10 an hour, by the second, 60 s at least",
         "stopped: $0.002 an hour (assumed).",
-        "tries that were lost count.",
+        "failed tries count.",
     ] {
         assert!(table.replace('\n', " ").contains(line), "{line} is not in {table}");
     }

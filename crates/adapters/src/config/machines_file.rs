@@ -103,6 +103,34 @@ pub(super) fn store_uri(attrs: &Attrs<'_>) -> Option<StoreUri> {
     Some(template)
 }
 
+/// A classic queue runner takes only the first of these ("Currently, only (legacy-)ssh stores are supported!" in
+/// `src/hydra-queue-runner/build-remote.cc`).
+const CLASSIC_SCHEME: &str = "ssh://";
+
+/// Where a classic queue runner reads the file, each try on a machine with another scheme fails.
+pub(super) fn warn_of_schemes(
+    root: &Attrs<'_>,
+    queue: &QueueSettings,
+    pools: &BTreeMap<MachineType, PoolPolicy>,
+) {
+    if matches!(queue, QueueSettings::Rest { .. }) {
+        return;
+    }
+    for (machine_type, pool) in pools {
+        let Some(store_uri) = &pool.store_uri else { continue };
+        let text = store_uri.to_string();
+        if text.contains("://") && !text.starts_with(CLASSIC_SCHEME) {
+            root.warning(
+                "systemTypes",
+                &format!(
+                    "storeUri {store_uri:?} of {machine_type}: a classic queue runner builds only on machines with \
+                     {CLASSIC_SCHEME}; with another scheme every build fails"
+                ),
+            );
+        }
+    }
+}
+
 /// Older Nix accepts only integer speed factors (`parseMachines`, seen with 2.8); Hydra's own parser accepts
 /// decimals.
 pub(super) fn warn_of_decimals(

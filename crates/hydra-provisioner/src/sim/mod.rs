@@ -126,7 +126,7 @@ fn warn_of_unsupported(runs: &[Run]) {
             runs.iter().flat_map(|run| &run.results).map(|r| r.total.unsupported).sum();
         if let (Some(run), 1..) = (runs.first(), steps) {
             tracing::warn!(
-                "{} on {}: {steps} steps were given up since no machine supported them in time; if your queue runner \
+                "{} on {}: {steps} steps were aborted since no machine supported them in time; if your queue runner \
                  waits longer (classic: max_unsupported_time, REST: maxUnsupportedTimeInS), set queueRunner.maxUnsupported of \
                  the farm, in milliseconds",
                 run.conf,

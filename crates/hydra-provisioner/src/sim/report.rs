@@ -49,13 +49,13 @@ const OF_TYPES: [Row<Metrics>; 27] = [
     ("slowdownMax", "bounded slowdown, max", Unit::Factor, |m| m.bounded_slowdown.max.into()),
     ("makespanMs", "makespan", Unit::Time, |m| m.makespan.0.into()),
     ("built", "steps built", Unit::Count, |m| m.built.into()),
-    ("failed", "steps given up", Unit::Count, |m| m.failed.into()),
+    ("failed", "steps aborted", Unit::Count, |m| m.failed.into()),
     ("unsupported", "  no machine for too long", Unit::Count, |m| m.unsupported.into()),
     ("canceled", "  build canceled", Unit::Count, |m| m.canceled.into()),
-    ("unfinished", "steps not ended", Unit::Count, |m| m.unfinished.into()),
-    ("created", "machines made", Unit::Count, |m| m.created.into()),
+    ("unfinished", "steps not finished", Unit::Count, |m| m.unfinished.into()),
+    ("created", "machines created", Unit::Count, |m| m.created.into()),
     ("lost", "machines lost", Unit::Count, |m| m.lost.into()),
-    ("churn", "machine changes", Unit::Count, |m| m.churn.into()),
+    ("churn", "churn", Unit::Count, |m| m.churn.into()),
     ("underMs", "time with too few machines", Unit::Time, |m| m.under_provisioned.0.into()),
     ("overMs", "time with too many machines", Unit::Time, |m| m.over_provisioned.0.into()),
 ];
@@ -67,7 +67,7 @@ const OF_ALL: [Row<Results>; 6] = [
     ("buildP50Ms", "build time, p50", Unit::Time, |r| r.build_times.p50.into()),
     ("buildP95Ms", "build time, p95", Unit::Time, |r| r.build_times.p95.into()),
     ("buildMaxMs", "build time, max", Unit::Time, |r| r.build_times.max.into()),
-    ("turns", "turns of the loop", Unit::Count, |r| r.turns.into()),
+    ("turns", "control loop iterations", Unit::Count, |r| r.turns.into()),
 ];
 
 /// Runs of one configuration on one trace, for one column.
@@ -259,7 +259,7 @@ fn phases(runs: &[Run]) -> String {
 }
 
 const WAIT: &str =
-    "Wait: from when a step could be built until its last try began; tries that were lost count.";
+    "Wait: from when a step could be built until its last try began; failed tries count.";
 
 /// Cost of each configuration as a ratio to the bounds, averaged over the seeds.
 fn bounds(runs: &[Run]) -> String {
