@@ -54,7 +54,7 @@ in
         "systemctl stop hydra-queue-builder-dev.service"
         "systemctl start hydra-queue-builder-dev.service"
       ];
-      description = "The exact commands that `authorizedKeys` may run: those of the queue runner and the provisioner (`touchKeepAlive`, `drainCommand`, `resumeCommand`, host name). Add `nix-daemon --stdio` for `ssh-ng://` machines.";
+      description = "The exact commands that `authorizedKeys` may run: those of the queue runner and the provisioner (`touchKeepAlive`, `drainCommand`, `resumeCommand`, host name). Add `nix-daemon --stdio` if a machines file names the machine as `ssh-ng://` (`storeUri`; a classic queue runner supports only `ssh://`).";
     };
 
     credentials = mkOption {

@@ -55,7 +55,7 @@ in
       type = types.nullOr types.path;
       default = null;
       example = "/etc/hydra/conf.nix";
-      description = "A conf.nix or .json file instead of `settings`. A Nix file is evaluated at the start and at every reload. It must not set `stateDir` and `machinesFile`: the service may write only to the program's defaults.";
+      description = "A conf.nix or .json file instead of `settings`. A path literal (`./conf.nix`) copies only that file to the store. A string such as `\"/etc/hydra/conf.nix\"` is read where it is, by the service's user. A Nix file is evaluated at the start and at every reload. It must not set `stateDir` and `machinesFile`: the service may write only to the program's defaults.";
     };
 
     checkSettings = mkOption {
@@ -79,10 +79,10 @@ in
     };
 
     metricsAddress = mkOption {
-      type = types.nullOr (types.strMatching "[^[:space:]]+:[0-9]+");
+      type = types.nullOr (types.strMatching "[^[:space:]]+:[0-9]+|unix:/[^[:space:]]+");
       default = null;
       example = "127.0.0.1:9478";
-      description = "With `watch`: IP address and port of the status page (`/`) and the Prometheus metrics (`/metrics`), without authentication.";
+      description = "With `watch`: IP address and port of the status page (`/`) and the Prometheus metrics (`/metrics`), without authentication. Or a socket that only `user` and `group` may open: `\"unix:/run/hydra-provisioner/http.sock\"` (in this folder, which systemd creates for the service).";
     };
 
     listenStreams = mkOption {
@@ -110,14 +110,14 @@ in
       example = {
         cloud-token = "/etc/secrets/cloud-token";
       };
-      description = "Secrets by name: files that systemd reads as root and passes only to the service, below `$CREDENTIALS_DIRECTORY` (`/run/credentials/hydra-provisioner.service/NAME`).";
+      description = "Secrets by name: files that systemd reads as root and passes only to the service, below `$CREDENTIALS_DIRECTORY` (`/run/credentials/hydra-provisioner.service/NAME`). systemd copies them when the service starts: restart the service after you replace one.";
     };
 
     sshKeyFile = mkOption {
       type = types.nullOr (types.strMatching "/.*");
       default = null;
       example = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
-      description = "Private key for the provisioner's own ssh, passed as the credential `ssh-key`; `user` needs no read access to it.";
+      description = "Private key for the provisioner's own ssh, passed as the credential `ssh-key`; `user` needs no read access to it. systemd reads it when the service starts: restart the service after you replace it.";
     };
 
     environment = mkOption {
@@ -139,7 +139,7 @@ in
     maxUnsupportedTime = mkOption {
       type = types.nullOr types.ints.positive;
       default = 2 * comesUpWithin cfg.settings;
-      defaultText = lib.literalExpression "2 * (settings.createTimeout + settings.deployTimeout)";
+      defaultText = lib.literalExpression "2 * (settings.createTimeout + 2 * settings.deployTimeout)";
       description = "How many seconds a Hydra on this machine waits for a machine that can build a step before it aborts the step (classic: `max_unsupported_time`, Hydra's default 0; REST: `maxUnsupportedTimeInS`, Hydra's default 120). A classic Hydra counts from when it loaded the build, so the default is a week there. `null`: not set by this module.";
     };
 

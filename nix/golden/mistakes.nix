@@ -48,6 +48,11 @@ in
     prometheus.enable = true;
     settings = typed;
   };
+  prometheus-with-a-socket = enabled {
+    metricsAddress = "unix:/run/hydra-provisioner/http.sock";
+    prometheus.enable = true;
+    settings = typed;
+  };
   two-ssh-keys = enabled {
     sshKeyFile = "/etc/key";
     credentials.ssh-key = "/etc/key";
@@ -76,6 +81,15 @@ in
     provider.ec2 = {
       region = "eu-central-1";
       image = "ami-1";
+      keyName = "farm";
+    };
+  };
+  ec2-with-an-unreadable-key = withType {
+    sshKey = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
+    provider.ec2 = {
+      region = "eu-central-1";
+      image = "ami-1";
+      instanceTypes = [ "c7i.large" ];
       keyName = "farm";
     };
   };

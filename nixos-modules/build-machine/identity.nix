@@ -75,6 +75,9 @@ in
         "sshd.service"
         "sshd-keygen.service"
         "idle-monitor.service"
+        # Hydra's builder (REST) reads the host name once, when it starts: that of nixpkgs, and that of Hydra's own flake.
+        "hydra-builder.service"
+        "hydra-queue-builder-dev.service"
       ];
       serviceConfig = {
         Type = "oneshot";

@@ -22,6 +22,11 @@ let
       nobody =
         kind:
         "${at}.provider.${kind} permits no login. Set authorizedKeys to the public key of sshKey (and of sshKeyFile)";
+      # The program adds the .pub of sshKey, and each creation fails if it cannot read that file and has no other key.
+      readable = type.sshKey == null || !lib.hasPrefix "/var/lib/hydra/queue-runner/" type.sshKey;
+      unreadable =
+        kind: cloudKey:
+        "${at}.provider.${kind} has ${cloudKey}, but no authorizedKeys, and the service cannot read the .pub of sshKey in /var/lib/hydra/queue-runner: each creation would fail. Set authorizedKeys to that public key (and to that of sshKeyFile).";
       inherit (type.provider)
         ec2
         hcloud
@@ -78,12 +83,20 @@ let
         message = nobody "ec2" + ".";
       }
       {
+        assertion = is "ec2" && ec2.keyName != null -> ec2.authorizedKeys != [ ] || readable;
+        message = unreadable "ec2" "keyName";
+      }
+      {
         assertion = is "hcloud" -> (hcloud.image == null) != (hcloud.imageSelector == null);
         message = "${at}.provider.hcloud must have either image (a name or id) or imageSelector (the newest snapshot with these labels).";
       }
       {
         assertion = is "hcloud" -> hcloud.authorizedKeys != [ ] || hcloud.sshKeys != [ ];
         message = nobody "hcloud" + ".";
+      }
+      {
+        assertion = is "hcloud" && hcloud.sshKeys != [ ] -> hcloud.authorizedKeys != [ ] || readable;
+        message = unreadable "hcloud" "sshKeys";
       }
       {
         assertion = is "qemu" -> !takesEverywhere qemu.sshPort;

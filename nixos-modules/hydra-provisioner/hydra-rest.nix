@@ -43,7 +43,7 @@ in
   assertions = lib.mkIf here [
     {
       assertion = settings.maxUnsupportedTimeInS >= comesUpWithin;
-      message = "${at}.maxUnsupportedTimeInS is ${toString settings.maxUnsupportedTimeInS}, but a machine may take createTimeout + deployTimeout = ${toString comesUpWithin} seconds to become ready: Hydra would abort the steps for which it is created. Raise maxUnsupportedTimeInS, or lower the others in services.hydra-provisioner.settings.";
+      message = "${at}.maxUnsupportedTimeInS is ${toString settings.maxUnsupportedTimeInS}, but a machine may take createTimeout + 2 * deployTimeout = ${toString comesUpWithin} seconds to become ready (creation, boot, deployment): Hydra would abort the steps for which it is created. Raise maxUnsupportedTimeInS to at least that, or lower the others in services.hydra-provisioner.settings.";
     }
     {
       assertion = settings.dispatchTriggerTimerInS > 0;

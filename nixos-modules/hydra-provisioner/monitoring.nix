@@ -37,8 +37,9 @@ in
 
     assertions = [
       {
-        assertion = cfg.prometheus.enable -> cfg.metricsAddress != null;
-        message = "services.hydra-provisioner.prometheus.enable needs metricsAddress, for example \"127.0.0.1:9478\": Prometheus scrapes that address.";
+        assertion =
+          cfg.prometheus.enable -> cfg.metricsAddress != null && !lib.hasPrefix "unix:" cfg.metricsAddress;
+        message = "services.hydra-provisioner.prometheus.enable needs metricsAddress with an IP address and a port, for example \"127.0.0.1:9478\": Prometheus scrapes that address.";
       }
     ];
   };

@@ -63,8 +63,8 @@ in
   optionalDuration = inSeconds (optional duration);
   idleTimeout = inSeconds (optional (types.either (types.enum [ "auto" ]) duration));
 
-  # How long a machine may take to become ready, in seconds.
-  comesUpWithin = settings: seconds settings.createTimeout + seconds settings.deployTimeout;
+  # How long a machine may take to become ready, in seconds. `deployTimeout` limits its boot, and then its deployment.
+  comesUpWithin = settings: seconds settings.createTimeout + 2 * seconds settings.deployTimeout;
 
   absolutePath = types.strMatching "/.*";
 

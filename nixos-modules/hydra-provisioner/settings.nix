@@ -67,6 +67,7 @@ in
               url = mkOption {
                 type = types.strMatching "https?://.*";
                 example = "http://[::1]:8080";
+                description = "World-readable in the store: with a password in it, use `services.hydra-provisioner.configFile` instead (docs/nixos.md, \"Secrets\").";
               };
               nixCommand = mkOption {
                 type = command;

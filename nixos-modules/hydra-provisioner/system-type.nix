@@ -198,12 +198,12 @@ in
         type = types.nullOr field;
         default = null;
         example = "/var/lib/hydra/queue-runner/.ssh/id_buildfarm";
-        description = "The provisioner itself uses `services.hydra-provisioner.sshKeyFile`.";
+        description = "With `services.hydra-provisioner.sshKeyFile` the service logs in with that key, and need not be able to read this file.";
       };
       storeUri = mkOption {
         type = types.nullOr field;
         default = null;
-        example = "ssh-ng://{user}@{host}:{port}?max-connections=4";
+        example = "ssh://{user}@{host}?compress=true";
       };
       supportedFeatures = mkOption {
         type = types.listOf listItem;

@@ -165,7 +165,7 @@ in
         StateDirectory = stateDirectories;
         # The queue runner runs as another user and reads the machines file. Secret files have their own mode.
         StateDirectoryMode = "0755";
-        # For `metricsAddress = "unix:/run/hydra-provisioner/http.sock"`.
+        # For `metricsAddress = "unix:/run/hydra-provisioner/http.sock"`: the folder of that socket.
         RuntimeDirectory = "hydra-provisioner";
         RuntimeDirectoryMode = "0750";
         WorkingDirectory = home;
