@@ -165,7 +165,7 @@ fn remedy(warning: &Warning) -> Option<String> {
             "until then nothing is created or released there; check the provider's account and network".to_owned()
         }
         Warning::QueueUnavailable { .. } => {
-            "is the queue runner up? Run statusCommand, or fetch queue.url, as the service's user".to_owned()
+            "is the queue runner up? Run statusCommand, or fetch queue.url, as the service's user (NixOS: as root)".to_owned()
         }
         Warning::Missing { name, .. } => look(name),
         Warning::NotOurs { name } => {
