@@ -123,9 +123,11 @@ in
         default = true;
       };
 
-      drainCommand = noted "The module sets it to `systemctl stop` of `builderUnit`." (optional command);
+      drainCommand = noted "With `queue`, the module sets it to `systemctl stop` of `builderUnit`." (
+        optional command
+      );
 
-      resumeCommand = noted "The module sets it to `systemctl start` of `builderUnit`." (
+      resumeCommand = noted "With `queue`, the module sets it to `systemctl start` of `builderUnit`." (
         optional command
       );
 
