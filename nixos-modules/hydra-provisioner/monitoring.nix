@@ -9,7 +9,7 @@ let
 in
 {
   options.services.hydra-provisioner = {
-    prometheus.enable = mkEnableOption "the scrape job and the alert rules in this machine's `services.prometheus`. Needs `metricsAddress`";
+    prometheus.enable = mkEnableOption "the scrape job and the alert rules in this machine's `services.prometheus`. Needs `metricsAddress` with an IP address and a port";
     dashboard.enable = mkEnableOption "the dashboard in this machine's `services.grafana`. Its data source must be a Prometheus that scrapes the service";
   };
 
