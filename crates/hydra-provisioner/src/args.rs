@@ -187,7 +187,7 @@ pub(crate) enum Command {
     Forget(orders::Forget),
     /// Treat a machine as ours although neither its name nor its tag says so; its provider must list it
     Adopt(orders::Adopt),
-    /// Create, start and release no machines of a type, or of all types (all)
+    /// Create, start and release no machines of a type, or of all types (all); the order of a machine itself takes precedence
     Pause(orders::Pause),
     /// Cancel the order (keep, drain, release, pause) for a machine or a type; `all` cancels only `pause all`
     Resume(orders::Resume),
