@@ -28,7 +28,7 @@ pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
 pub(crate) fn load_beside_service(conf: &Path) -> Result<Config, Exit> {
     load(conf).inspect_err(|_| {
         tracing::error!(
-            "a service that is running goes on with the configuration that it loaded before: see its page or /status.json, or \
+            "a service that is running continues with the configuration that it loaded before: see its page or /status.json, or \
              give this command a corrected copy of {} with the same stateDir",
             conf.display()
         );

@@ -130,7 +130,7 @@ fn every_problem_of_a_configuration_is_told_and_nothing_touched() {
         }
         // A service does not need the file again before its next reload.
         let is_beside_service = ["plan", "status"].contains(&command);
-        let hint = "goes on with the configuration that it loaded before";
+        let hint = "continues with the configuration that it loaded before";
         assert_eq!(log.contains(hint), is_beside_service, "{command}: {log}");
     }
     assert!(!farm.path("state").exists());
