@@ -63,6 +63,21 @@ fn problems_with_the_machines_file() {
 }
 
 #[test]
+fn a_lease_is_not_for_machines_that_one_host_knows() {
+    let qemu = json!({ "qemu": { "image": "/image", "authorizedKeys": ["ssh-ed25519 AAAA a"] } });
+    expect(vec![(
+        json!({
+            "lease": { "postgresql": "host=/run/postgresql" },
+            "systemTypes": { "x86_64-linux": { "provider": qemu } },
+        }),
+        &[
+            "lease: is not for machines of QEMU (x86_64-linux): only the host that created them knows them, so \
+             another one with the lease could not release them",
+        ],
+    )]);
+}
+
+#[test]
 fn problems_at_the_top() {
     expect(vec![
         (json!({}), &[]),

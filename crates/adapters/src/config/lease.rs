@@ -1,8 +1,12 @@
 //! `lease`: how it is decided which of several hosts is active.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use planner::MachineType;
+
 use super::reader::Attrs;
+use crate::providers::ProviderSettings;
 
 /// A lease in a PostgreSQL database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +17,22 @@ pub struct LeaseSettings {
     pub password_file: Option<PathBuf>,
 }
 
-pub(super) fn read(root: &Attrs<'_>) -> Option<LeaseSettings> {
+pub(super) fn read(
+    root: &Attrs<'_>,
+    providers: &BTreeMap<MachineType, ProviderSettings>,
+) -> Option<LeaseSettings> {
     let lease = root.attrs("lease")?;
+    for (machine_type, provider) in providers {
+        let name = match provider {
+            ProviderSettings::Qemu(_) => "QEMU",
+            ProviderSettings::Nixops(_) => "NixOps",
+            _ => continue,
+        };
+        lease.own_problem(format!(
+            "is not for machines of {name} ({machine_type}): only the host that created them knows them, so another one with \
+             the lease could not release them"
+        ));
+    }
     let postgresql = lease.text("postgresql");
     match &postgresql {
         Some(text) => {
