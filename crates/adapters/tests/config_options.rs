@@ -192,3 +192,26 @@ fn table(page: &str) -> BTreeMap<String, Vec<String>> {
     });
     rows.collect()
 }
+
+/// "Currently, only (legacy-)ssh stores are supported!": `build-remote.cc` of the classic queue runner.
+#[test]
+fn a_store_that_a_classic_queue_runner_refuses_has_a_warning() {
+    for (store_uri, warnings) in [
+        ("ssh-ng://{user}@{host}:{port}", 1),
+        ("ssh://{user}@{host}:{port}?compress=true", 0),
+        ("{user}@{host}", 0),
+    ] {
+        let provider = json!({ "command": { "program": ["my-cloud"] } });
+        let mut conf = json!({
+            "statusCommand": ["status"],
+            "systemTypes": { "x86_64-linux": { "provider": provider, "storeUri": store_uri } },
+        });
+        let found = parse(&conf).unwrap().warnings;
+        assert_eq!(found.len(), warnings, "{found:?}");
+        assert!(found.iter().all(|it| it.contains(store_uri)), "{found:?}");
+        conf["statusCommand"] = Value::Null;
+        conf["queue"] = json!({ "url": "http://127.0.0.1:8080" });
+        conf["machinesFile"] = json!("/etc/nix/machines");
+        assert_eq!(parse(&conf).unwrap().warnings, [""; 0]);
+    }
+}
