@@ -34,6 +34,7 @@ in
       updateCommand = [ "tee" ];
     }
   );
+  machines-file-in-a-shared-folder = withSettings (typed // { machinesFile = "/etc/nix/machines"; });
   state-outside-var-lib = withSettings (typed // { stateDir = "/srv/provisioner"; });
   interval-with-watch = enabled {
     interval = "5min";

@@ -32,6 +32,7 @@ let
     path = list;
     environment = anything;
     reloadTriggers = list;
+    restartTriggers = list;
     restartIfChanged = mkOption {
       type = types.bool;
       default = true;

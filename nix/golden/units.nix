@@ -37,6 +37,7 @@ let
       ++ [ "Description=${unit.description}" ]
       ++ list "Wants" unit.wants
       ++ list "X-Reload-Triggers" unit.reloadTriggers
+      ++ list "X-Restart-Triggers" unit.restartTriggers
     );
   text = lib.concatMapStrings (line: line + "\n");
 in

@@ -85,7 +85,7 @@ in
         example = [ "mac-*.example.org" ];
       };
 
-      machinesFile = noted "The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set." (
+      machinesFile = noted "The module sets it to `machines` in `stateDir` unless `queue` or `updateCommand` is set. A folder elsewhere is given to the service's user: one that contains nothing else." (
         optional absolutePath
       );
 

@@ -76,7 +76,9 @@ let
     expr = noted pathHint (optional types.path);
     network = optional types.path;
     inherit nixPath;
-    stateFile = noted "Its default is below the service's `HOME`." (optional absolutePath);
+    stateFile = noted "Its default is below the service's `HOME`. A folder elsewhere is given to the service's user: one that contains nothing else." (
+      optional absolutePath
+    );
   };
 
   qemuProvider.options = described "${provider}qemu." (

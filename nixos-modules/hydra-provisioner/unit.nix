@@ -38,6 +38,24 @@ let
   writtenElsewhere = lib.optionals (cfg.configFile == null) (
     lib.unique (lib.filter (folder: !inStateDir folder) written)
   );
+  # Folders of others, which must not belong to the service's user.
+  shared = lib.filter (
+    folder:
+    lib.elem folder [
+      "/"
+      "/etc"
+      "/etc/nix"
+      "/root"
+      "/run"
+      "/srv"
+      "/tmp"
+      "/var"
+      "/var/lib"
+      "/var/lib/hydra"
+      "/var/lib/hydra/queue-runner"
+      "/var/tmp"
+    ]
+  ) writtenElsewhere;
 
   credentials =
     cfg.credentials // lib.optionalAttrs (cfg.sshKeyFile != null) { ssh-key = cfg.sshKeyFile; };
@@ -104,6 +122,13 @@ in
       ];
     };
 
+    assertions = [
+      {
+        assertion = shared == [ ];
+        message = "services.hydra-provisioner.settings: machinesFile, provider.nixops.stateFile or provider.qemu.stateDir would give ${lib.concatStringsSep " and " shared} to the service's user. Choose a folder that contains nothing else.";
+      }
+    ];
+
     users.users = lib.mkIf (cfg.user == "hydra-provisioner") {
       hydra-provisioner = {
         isSystemUser = true;
@@ -148,6 +173,10 @@ in
       restartIfChanged = cfg.watch;
       # A new configuration is reloaded without a restart; with a bad one, the old one stays active.
       reloadTriggers = lib.optional cfg.watch "${cfg.file}";
+      # A reload refuses another lease, and a host that runs without it would act beside the one that holds it.
+      restartTriggers = lib.optional (cfg.watch && settings.lease != null) (
+        builtins.hashString "sha256" (builtins.toJSON settings.lease)
+      );
       path = [
         config.nix.package
         config.programs.ssh.package
