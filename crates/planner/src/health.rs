@@ -64,7 +64,7 @@ pub(crate) fn diagnose(
     snapshot: &Snapshot,
 ) -> Option<Unhealthy> {
     let ready_for = snapshot.taken_at.since(machine.memory.ready_since?);
-    // First, because the queue runner disables what does not answer.
+    // First, because the queue runner gives no builds to what does not answer.
     if machine.memory.unreachable_since.is_some() {
         return Some(Unhealthy::Unreachable);
     }

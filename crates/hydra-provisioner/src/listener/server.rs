@@ -198,7 +198,7 @@ impl Pages {
         if stands_for < LONGEST_TURN {
             answer("ok\n", TEXT)
         } else {
-            let text = format!("the loop has not turned for {stands_for}\n");
+            let text = format!("the control loop has not progressed for {stands_for}\n");
             with_status(StatusCode::SERVICE_UNAVAILABLE, text)
         }
     }
