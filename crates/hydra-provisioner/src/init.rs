@@ -198,7 +198,7 @@ impl Provider {
                  provider.nixops.expr = \"/etc/hydra-provisioner/build-machine.nix\";\n"
             }
             Self::Qemu => {
-                "    # The image is made by scripts/build-image, or by the NixOS module (docs/qemu.md).\n    \
+                "    # The image is made by scripts/build-image, or is the flake's build-machine-image (docs/qemu.md).\n    \
                  provider.qemu = {\n      image = \"/var/lib/hydra-provisioner/image\";\n      memory = 4096; # MiB\n    };\n"
             }
         }
@@ -210,9 +210,16 @@ impl Provider {
             Self::Qemu => {
                 "    # Its public half, with .pub, may log in.\n    sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n"
             }
-            _ => {
+            Self::Ec2 | Self::Hcloud => {
                 "    # Its public half, with .pub, may log in.\n    sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n    \
-                 # What an hour costs: for `check`, `cost` and limits such as maxDailyCost.\n    dollarsPerHour = 0.5;\n"
+                 # The highest price of a machine per hour: for `check`, `cost` and limits such as maxDailyCost.\n    \
+                 dollarsPerHour = 0.5;\n"
+            }
+            Self::Command | Self::Nixops => {
+                "    # On the queue runner's host. The machines must permit a login with it.\n    \
+                 sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n    \
+                 # The price of a machine per hour: for `check`, `cost` and limits such as maxDailyCost.\n    \
+                 dollarsPerHour = 0.5;\n"
             }
         }
     }

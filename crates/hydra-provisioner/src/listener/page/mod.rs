@@ -283,7 +283,7 @@ fn money(shown: &Shown<'_>) -> Markup {
     html! {
         h2 { "Cost" }
         table {
-            caption { "By dollarsPerHour, for each second that machines ran." }
+            caption { "By dollarsPerHour, or the provider's price where that is not set, for each second that machines ran." }
             thead { tr { th scope="col" { "When" } th.n scope="col" { "Cost" } th.n scope="col" { "Limit" } } }
             tbody { @for (what, money, limit) in rows { tr {
                 th scope="row" { (what) } td.n data-l="cost" { (cents(money)) } td.n data-l="limit" { (limit) }
