@@ -169,7 +169,9 @@ fn remedy(warning: &Warning) -> Option<String> {
         }
         Warning::Missing { name, .. } => look(name),
         Warning::NotOurs { name } => {
-            format!("nothing, or: hydra-provisioner adopt {name} --force")
+            format!(
+                "provider.command: nothing, or hydra-provisioner adopt {name} --force; EC2, Hetzner: restore its tags or labels, or delete it there"
+            )
         }
         _ => return None,
     };
