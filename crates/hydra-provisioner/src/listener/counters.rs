@@ -111,7 +111,7 @@ impl Counters {
         );
         registry.register(
             "cost_dollars",
-            "Cost of machines in dollars since the provisioner started, by dollarsPerHour",
+            "Cost of machines in dollars since the provisioner started, by dollarsPerHour or their provider's price",
             all.cost,
         );
     }
