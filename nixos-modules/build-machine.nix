@@ -60,7 +60,7 @@ in
     credentials = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether the machine takes an identity: host name, host key, additional authorized keys and the idle timeout (docs/qemu.md, \"Identity\"). Where from: `metadata`. Leave it on with `provider.ec2`, `provider.hcloud` and `provider.qemu`. With `false` the machine generates its own host key.";
+      description = "Whether the machine takes an identity: host name, host key, additional authorized keys and its provider's `idleTimeout` (docs/qemu.md, \"Identity\"). Where from: `metadata`. Leave it on with `provider.ec2`, `provider.hcloud` and `provider.qemu`. With `false` the machine generates its own host key.";
     };
 
     metadata = mkOption {
