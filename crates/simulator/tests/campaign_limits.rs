@@ -135,9 +135,11 @@ fn a_planner_that_forgets_what_was_spent_is_found() {
 #[test]
 fn a_planner_that_does_not_count_paid_time_is_found() {
     let planner: Planner = |policy, snapshot| {
-        with_machines(policy, snapshot, |machine| {
-            machine.next_charge_at = None;
-        })
+        let mut snapshot = snapshot.clone();
+        for known in snapshot.experience.values_mut() {
+            known.is_billed_by_hour = false;
+        }
+        with_machines(policy, &snapshot, |machine| machine.next_charge_at = None)
     };
     expect_found(planner, Rule::Limits);
 }
