@@ -31,9 +31,10 @@ fn a_service_heeds_what_is_said_and_so_does_the_next_one() {
     let service = Service::start(&farm, &[]);
     until("two published", || farm.machines_file().len() == 2);
 
+    // First, so that the drained machine is not replaced.
+    said(&farm, &["pause", "all", "--for", "2h"]);
     let drained = said(&farm, &["drain", "hydra-provisioned-0", "--why", "disk errors"]);
     assert_eq!(drained, "drain hydra-provisioned-0, ordered by ann: disk errors\n");
-    said(&farm, &["pause", "all", "--for", "2h"]);
     until("one unpublished", || farm.machines_file().len() == 1);
     assert_eq!(farm.machines().len(), 2, "it stays, and there is no other");
     let plan = stdout(&farm.run(&["plan"]));
