@@ -219,6 +219,26 @@ fn a_farm_file_and_a_configuration_complete_each_other() {
     assert!(seconds < 100_000 && many > few, "{seconds} {many} {few}");
 }
 
+/// Hetzner bills by the hour begun, unless the farm file says otherwise.
+#[test]
+fn servers_of_hetzner_are_billed_by_the_hour() {
+    let conf = r#"{"tag":"t","statusCommand":["false"],"systemTypes":{"x86_64-linux":{"provider":{"hcloud":{
+        "tokenFile":"/token","image":"1","serverTypes":["cx22"],"locations":["fsn1"],
+        "authorizedKeys":["ssh-ed25519 AAAA a"]}},"runnablesPerMachine":1,"dollarsPerHour":2}}}"#;
+    let by_second = r#"{"machines":{"x86_64-linux":{"tariff":{"billing":{"perSecond":{"minimumSeconds":60}}}}}}"#;
+    let (_folder, [trace, conf, by_second]) =
+        files([("work.jsonl", TWO_STEPS), ("conf.json", conf), ("by-second.json", by_second)]);
+    let cost = |farm: &[&str]| {
+        let args = [&["run", &conf, &trace, "--format", "json"][..], farm].concat();
+        let runs: serde_json::Value = serde_json::from_str(&expect(&args, 0).0).unwrap();
+        runs[0]["results"]["total"]["costMicroDollars"].as_u64().unwrap()
+    };
+    let hours = cost(&[]);
+    assert!(hours >= 2_000_000 && hours % 2_000_000 == 0, "{hours}");
+    let seconds = cost(&["--farm", &by_second]);
+    assert!(seconds < 2_000_000, "{seconds}");
+}
+
 /// A farm that waits for something that never happens is not a result: the message shows what waits, and why.
 #[test]
 fn what_never_comes_to_rest_is_told() {

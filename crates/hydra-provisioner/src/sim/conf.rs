@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use adapters::config::{Config, QueueSettings, nearest};
+use adapters::providers::ProviderSettings;
 use planner::MachineType;
-use simulator::cloud::PriceSeries;
+use simulator::cloud::{BillingModel, PriceSeries};
 use simulator::comparators::Comparator;
 use simulator::engine::{Millis, Seed};
 use simulator::queue_runner::Settings;
@@ -124,12 +125,20 @@ impl Conf {
     fn farm(&self, of_scenario: Option<&Farm>) -> Farm {
         let given = self.farm.as_ref().map(|(_, farm)| farm);
         let mut farm = given.or(of_scenario).cloned().unwrap_or_else(|| self.usual_farm());
-        // The configuration's prices and intervals apply if the farm has none.
+        // The configuration's prices, billing and intervals apply if the farm has none.
         for (name, pool) in &self.config.policy.pools {
             let Some(price) = pool.dollars_per_hour else { continue };
             let model = farm.machines.entry(name.clone()).or_default();
             if !farm.given.prices.contains(name) {
                 model.tariff.price = PriceSeries::constant(price.0);
+            }
+        }
+        // Hetzner bills by the hour begun.
+        for (name, provider) in &self.config.providers {
+            if matches!(provider, ProviderSettings::Hcloud(_)) && !farm.given.billing.contains(name)
+            {
+                let model = farm.machines.entry(name.clone()).or_default();
+                model.tariff.billing = BillingModel::PerStartedHour;
             }
         }
         let timing = self.config.timing;

@@ -45,18 +45,24 @@ pub struct Given {
     pub list_interval: bool,
     /// The types with `tariff.price`.
     pub prices: BTreeSet<MachineType>,
+    /// The types with `tariff.billing`.
+    pub billing: BTreeSet<MachineType>,
 }
 
 impl Given {
     /// Of a farm as it is in its file.
     pub(crate) fn of(farm: &Value) -> Self {
         let cycle = |key: &str| farm.get("cycle").is_some_and(|cycle| cycle.get(key).is_some());
-        let machines = farm.get("machines").and_then(Value::as_object).into_iter().flatten();
-        let priced = machines.filter(|(_, model)| model.pointer("/tariff/price").is_some());
+        let with = |setting: &str| {
+            let machines = farm.get("machines").and_then(Value::as_object).into_iter().flatten();
+            let with_it = machines.filter(|(_, model)| model.pointer(setting).is_some());
+            with_it.map(|(name, _)| MachineType::new(name)).collect()
+        };
         Self {
             poll: cycle("poll") || cycle("interval"),
             list_interval: cycle("listInterval"),
-            prices: priced.map(|(name, _)| MachineType::new(name)).collect(),
+            prices: with("/tariff/price"),
+            billing: with("/tariff/billing"),
         }
     }
 }
