@@ -54,7 +54,10 @@ in
         default = null;
         example = [
           "ssh"
-          "hydra.example.org"
+          "-i"
+          "/run/credentials/hydra-provisioner.service/ssh-key"
+          "-x"
+          "root@hydra.example.org"
           "hydra-queue-runner"
           "--status"
         ];
