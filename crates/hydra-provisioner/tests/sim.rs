@@ -358,7 +358,8 @@ fn work_is_made_and_imported() {
 /// are released.
 #[test]
 fn a_real_provisioner_serves_a_played_queue() {
-    let farm = Farm::new(&json!({}));
+    // At this speed two answers that are a second apart differ by ten minutes.
+    let farm = Farm::new(&json!({ "maxStatusAge": 86400 }));
     let trace = farm.path("work.jsonl");
     let steps = (0..6)
         .map(|id| format!(r#"{{"id":{id},"submit":0,"system":"x86_64-linux","duration":600000}}"#));
@@ -419,7 +420,8 @@ fn stop(Simulated(simulated): &mut Simulated) -> impl Read + use<> {
 /// and required features are read from Nix (a stand-in).
 #[test]
 fn a_real_provisioner_serves_a_played_rest_queue() {
-    let farm = Farm::new(&json!({}));
+    // At this speed two answers that are a second apart differ by ten minutes.
+    let farm = Farm::new(&json!({ "maxStatusAge": 86400 }));
     let trace = farm.path("work.jsonl");
     let step = |id: u32, features: &str| {
         format!(

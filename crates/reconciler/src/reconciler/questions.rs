@@ -176,11 +176,10 @@ impl Questions {
                  statusCommand prints what was stored before, ask the queue runner itself"
             ));
         }
-        // Nothing shows yet that the first answer is live: our clock may have been set back before we started. A later one is.
-        let is_later_than_first = !self.has_advanced && newest.time < time;
-        if advanced || is_later_than_first {
+        if advanced {
             Freshness::New
         } else if newest.time == time {
+            // Nothing shows yet that the first answer is live: our clock may have been set back before we started.
             Freshness::NotNewer
         } else {
             Freshness::Older
