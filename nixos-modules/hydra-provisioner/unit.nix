@@ -39,23 +39,20 @@ let
     lib.unique (lib.filter (folder: !inStateDir folder) written)
   );
   # Folders of others, which must not belong to the service's user.
-  shared = lib.filter (
-    folder:
-    lib.elem folder [
-      "/"
-      "/etc"
-      "/etc/nix"
-      "/root"
-      "/run"
-      "/srv"
-      "/tmp"
-      "/var"
-      "/var/lib"
-      "/var/lib/hydra"
-      "/var/lib/hydra/queue-runner"
-      "/var/tmp"
-    ]
-  ) writtenElsewhere;
+  shared = lib.intersectLists writtenElsewhere [
+    "/"
+    "/etc"
+    "/etc/nix"
+    "/root"
+    "/run"
+    "/srv"
+    "/tmp"
+    "/var"
+    "/var/lib"
+    "/var/lib/hydra"
+    "/var/lib/hydra/queue-runner"
+    "/var/tmp"
+  ];
 
   credentials =
     cfg.credentials // lib.optionalAttrs (cfg.sshKeyFile != null) { ssh-key = cfg.sshKeyFile; };

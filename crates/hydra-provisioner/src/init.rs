@@ -168,7 +168,7 @@ fn text(queue: &str, provider: Provider, machine_type: &str) -> String {
          # How long steps should wait on average: the number of machines is chosen for that.\n    targetWait = \"5m\";\n    \
          # How long an idle machine stays; \"auto\": as long as a new one takes to be ready.\n    idleTimeout = \"auto\";\n{}  }};\n}}\n",
         provider.settings(),
-        provider.price(),
+        provider.key_and_price(),
     )
 }
 
@@ -205,22 +205,24 @@ impl Provider {
     }
 
     /// The ssh key, and the price per hour.
-    fn price(self) -> &'static str {
-        match self {
-            Self::Qemu => {
-                "    # Its public half, with .pub, may log in.\n    sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n"
-            }
-            Self::Ec2 | Self::Hcloud => {
-                "    # Its public half, with .pub, may log in.\n    sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n    \
-                 # The highest price of a machine per hour: for `check`, `cost` and limits such as maxDailyCost.\n    \
-                 dollarsPerHour = 0.5;\n"
-            }
+    fn key_and_price(self) -> String {
+        let key = match self {
+            Self::Qemu | Self::Ec2 | Self::Hcloud => "Its public half, with .pub, may log in.",
             Self::Command | Self::Nixops => {
-                "    # On the queue runner's host. The machines must permit a login with it.\n    \
-                 sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n    \
-                 # The price of a machine per hour: for `check`, `cost` and limits such as maxDailyCost.\n    \
-                 dollarsPerHour = 0.5;\n"
+                "On the queue runner's host. The machines must permit a login with it."
             }
-        }
+        };
+        let key = format!(
+            "    # {key}\n    sshKey = \"/var/lib/hydra/queue-runner/.ssh/id_buildfarm\";\n"
+        );
+        let price = match self {
+            Self::Qemu => return key,
+            Self::Ec2 | Self::Hcloud => "highest price",
+            Self::Command | Self::Nixops => "price",
+        };
+        format!(
+            "{key}    # The {price} of a machine per hour: for `check`, `cost` and limits such as maxDailyCost.\n    \
+             dollarsPerHour = 0.5;\n"
+        )
     }
 }

@@ -19,13 +19,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::experience::is_billed_by_hour;
 use crate::money::Money;
 use crate::names::MachineType;
 use crate::observed::Observed;
 use crate::policy::{CostLimits, Policy};
 use crate::retention::DESTRUCTION_TIMEOUT;
 use crate::sizing::{LimitName, LimitReached};
-use crate::snapshot::{MachineState, Snapshot};
+use crate::snapshot::{CHARGE_PERIOD, MachineState, Snapshot};
 use crate::spending::Spent;
 use crate::time::{Seconds, Timestamp, earliest};
 
@@ -104,7 +105,8 @@ impl<'a> Limits<'a> {
             // What it cost before it was destroyed is counted already.
             let since = memory.destroyed_at.or(memory.paid.map(|paid| paid.since));
             let since = since.or(machine.started_at).or(memory.known_since).unwrap_or(now);
-            let until = machine.paid_until(now, limits.is_billed_by_hour(&machine.machine_type));
+            let by_hour = is_billed_by_hour(&snapshot.experience, &machine.machine_type);
+            let until = machine.paid_until(now, by_hour);
             limits.each_account(&machine.machine_type, |account| {
                 account.spent = account.spent.with((since, until), price, now);
                 account.running = account.running.plus(if is_running { price } else { Money(0) });
@@ -134,16 +136,12 @@ impl<'a> Limits<'a> {
             && self.check(machine_type, self.with_new_machine(machine_type)).is_ok()
     }
 
-    /// Whether machines of a type are billed by the hour, as far as known.
-    fn is_billed_by_hour(&self, machine_type: &MachineType) -> bool {
-        self.snapshot.experience.get(machine_type).is_some_and(|known| known.is_billed_by_hour)
-    }
-
     /// One more machine that runs. An hour that is billed in advance is spent at once.
     fn with_new_machine(&self, machine_type: &MachineType) -> impl Fn(Account) -> Account + use<> {
         let now = self.now;
         let price = self.price_of_type(machine_type);
-        let paid = if self.is_billed_by_hour(machine_type) { LOOKAHEAD } else { Seconds(0) };
+        let by_hour = is_billed_by_hour(&self.snapshot.experience, machine_type);
+        let paid = if by_hour { CHARGE_PERIOD } else { Seconds(0) };
         move |account| Account {
             spent: account.spent.with((now, now.after(paid)), price, now),
             running: account.running.plus(price),
@@ -226,8 +224,10 @@ impl<'a> Limits<'a> {
         let price = self.price(observed);
         let machine_type = &observed.machine.machine_type;
         if !self.is_within_min_machines(machine_type, number) {
-            let with_it = |account: Account| account.used.plus(price);
-            self.check(machine_type, |account| Account { running: with_it(account), ..account })?;
+            self.check(machine_type, |account| Account {
+                running: account.used.plus(price),
+                ..account
+            })?;
         }
         self.each_account(machine_type, |account| account.used = account.used.plus(price));
         Ok(())
@@ -283,7 +283,7 @@ fn has_cost(observed: &Observed<'_>) -> bool {
 }
 
 impl Account {
-    /// The limit that the running machines together exceed, and when it ends.
+    /// The limit that the running machines exceed together, and when it ends.
     fn exceeded(&self, now: Timestamp) -> Option<(LimitName, Option<Timestamp>)> {
         let CostLimits { hourly, daily, monthly } = self.limits;
         let by = |end: Timestamp| self.running.for_time(LOOKAHEAD.min(end.since(now)));

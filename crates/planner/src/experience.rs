@@ -1,8 +1,11 @@
 //! What is remembered of earlier machines of a type, across restarts: measurements (without them, default values are used),
 //! and the money spent, which the daily and monthly limits count.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::names::MachineType;
 use crate::spending::Spent;
 use crate::time::Seconds;
 
@@ -42,6 +45,14 @@ impl Experience {
     pub fn start_time(&self) -> Seconds {
         self.start_time.value(START_TIME)
     }
+}
+
+/// Whether machines of a type are billed by the hour, as far as known.
+pub fn is_billed_by_hour(
+    experience: &BTreeMap<MachineType, Experience>,
+    machine_type: &MachineType,
+) -> bool {
+    experience.get(machine_type).is_some_and(|known| known.is_billed_by_hour)
 }
 
 /// Two minutes with the weight of one machine; measurements together count as at most 20.

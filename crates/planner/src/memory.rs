@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
+use crate::left_out::is_default;
 use crate::spending::{Charged, Paid};
 use crate::time::{Seconds, Timestamp};
 
@@ -37,7 +38,7 @@ pub struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under_way: Option<UnderWay>,
     /// Whether the machines file names it.
-    #[serde(alias = "listed", skip_serializing_if = "InMachinesFile::is_never")]
+    #[serde(alias = "listed", skip_serializing_if = "is_default")]
     pub in_machines_file: InMachinesFile,
     /// Since when the machines file has named it without a break, if it does and this is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +51,7 @@ pub struct Memory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted_at: Option<Timestamp>,
     /// Steps that it has built, as far as the queue runner counted them.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub steps_built: u64,
     /// The digest of the settings that it was made from ([`crate::RotationPolicy::settings`] when it was requested).
     #[serde(alias = "settings", skip_serializing_if = "Option::is_none")]
@@ -96,11 +97,6 @@ pub struct Memory {
     /// for example, that its builder was stopped.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl Memory {
@@ -184,13 +180,6 @@ pub enum InMachinesFile {
     Now,
     /// A publication without it ended at this moment.
     NoMore(Sequence),
-}
-
-impl InMachinesFile {
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-    fn is_never(&self) -> bool {
-        *self == Self::Never
-    }
 }
 
 /// The count of a building machine's steps, to be remembered.
@@ -337,7 +326,7 @@ pub struct BackOff {
     /// The last error message of the provider.
     pub error: String,
     /// What ends it.
-    #[serde(default, skip_serializing_if = "EndsWhen::is_created")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ends_when: EndsWhen,
 }
 
@@ -350,13 +339,6 @@ pub enum EndsWhen {
     Created,
     /// A machine is ready: the last failure was one that failed before it was ready.
     Ready,
-}
-
-impl EndsWhen {
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-    fn is_created(&self) -> bool {
-        *self == Self::Created
-    }
 }
 
 /// Why a type is backed off.

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use crate::host_pattern::HostPattern;
+use crate::left_out::is_default;
 use crate::money::Money;
 use crate::names::{Feature, MachineType, System, Tag};
 use crate::store_uri::StoreUri;
@@ -153,10 +154,6 @@ pub struct PoolPolicy {
     /// not 22.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_uri: Option<StoreUri>,
-}
-
-fn is_default(rotation: &RotationPolicy) -> bool {
-    *rotation == RotationPolicy::default()
 }
 
 pub(crate) mod defaults {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Host;
 use crate::experience::Experience;
+use crate::left_out::is_default;
 use crate::memory::{BackOff, Memory, Sequence};
 use crate::money::Money;
 use crate::names::{Feature, MachineName, MachineType, System, Tag};
@@ -14,7 +15,7 @@ use crate::orders::Order;
 use crate::time::{Seconds, Timestamp};
 
 /// What one charge pays for.
-const HOUR: Seconds = Seconds::from_minutes(60);
+pub(crate) const CHARGE_PERIOD: Seconds = Seconds::from_minutes(60);
 
 /// All observations for one plan. The single timestamp is read before anything else, so that errors favor
 /// keeping a machine.
@@ -214,10 +215,10 @@ impl Machine {
     /// hours begin with the request.
     pub fn paid_until(&self, now: Timestamp, is_billed_by_hour: bool) -> Timestamp {
         let requested = self.memory.paid.filter(|_| is_billed_by_hour);
-        let first_hour = requested.map(|paid| paid.since.after(HOUR));
+        let first_hour = requested.map(|paid| paid.since.after(CHARGE_PERIOD));
         let Some(at) = self.charge_at().or(first_hour) else { return now };
-        let hours = now.since(at).0.div_ceil(HOUR.0);
-        at.after(Seconds(hours.saturating_mul(HOUR.0)))
+        let hours = now.since(at).0.div_ceil(CHARGE_PERIOD.0);
+        at.after(Seconds(hours.saturating_mul(CHARGE_PERIOD.0)))
     }
 
     /// How much paid time is left at `now`; zero when charged by the second.
@@ -325,10 +326,6 @@ impl Queue {
         let ours = self.time?.0.checked_add_signed(self.clock_offset_seconds.checked_neg()?);
         ours.map(Timestamp)
     }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// How a queue runner identifies machines.

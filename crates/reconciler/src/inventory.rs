@@ -315,14 +315,12 @@ impl Reconciler {
 
     /// Handles machines that a listing does not contain.
     fn note_missing(&mut self, id: &ProviderId, listed: &BTreeSet<MachineName>, asked: Sequence) {
-        let missing: Vec<_> = self
-            .records
-            .values()
-            .filter(|record| record.provider == *id && !listed.contains(&record.machine.name))
-            .filter(|record| record.exists || record.machine.memory.destroyed_at.is_some())
-            .filter(|record| !record.is_ahead_of(asked))
-            .map(|record| record.machine.name.clone())
-            .collect();
+        let missing = self.names_of(|record| {
+            record.provider == *id
+                && !listed.contains(&record.machine.name)
+                && (record.exists || record.machine.memory.destroyed_at.is_some())
+                && !record.is_ahead_of(asked)
+        });
         for name in missing {
             let Some(record) = self.records.get_mut(&name) else { continue };
             let memory = &mut record.machine.memory;

@@ -115,6 +115,12 @@ impl Reconciler {
         Self { planner, ..self }
     }
 
+    /// The names of some records, for changes of these records.
+    pub(crate) fn names_of(&self, filter: impl Fn(&Record) -> bool) -> Vec<MachineName> {
+        let records = self.records.values().filter(|record| filter(record));
+        records.map(|record| record.machine.name.clone()).collect()
+    }
+
     /// Records what happened. Effects come from [`act`](Self::act).
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.now = now;

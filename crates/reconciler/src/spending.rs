@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use planner::{Charged, Machine, MachineName, MachineState, Money, Paid, Timestamp};
+use planner::{
+    Charged, Machine, MachineName, MachineState, Money, Paid, Timestamp, is_billed_by_hour,
+};
 
 use crate::provider::Provider;
 use crate::reconciler::Reconciler;
@@ -36,9 +38,8 @@ impl Reconciler {
         let Some(paid) = record.machine.memory.paid.take() else { return };
         self.storage.touch(name);
         let machine_type = record.machine.machine_type.clone();
-        let known = self.experience.get(&record.machine.machine_type);
-        let is_billed_by_hour = known.is_some_and(|known| known.is_billed_by_hour);
-        let until = record.machine.paid_until(now, is_billed_by_hour);
+        let by_hour = is_billed_by_hour(&self.experience, &machine_type);
+        let until = record.machine.paid_until(now, by_hour);
         record.machine.memory.charged = None;
         self.learn(&machine_type, |known| {
             known.spent = known.spent.with((paid.since, until), price.unwrap_or_default(), now);
@@ -57,16 +58,13 @@ impl Reconciler {
             _ => {}
         }
     }
-}
 
-impl Reconciler {
     /// Whether machines of its type are billed by the hour is learned from a running machine in a listing.
     pub(crate) fn learn_billing(&mut self, machine: &Machine) {
-        let is_billed_by_hour = machine.next_charge_at.is_some();
-        let known = self.experience.get(&machine.machine_type);
-        let is_known = known.is_some_and(|known| known.is_billed_by_hour);
-        if machine.state == MachineState::Up && is_known != is_billed_by_hour {
-            self.learn(&machine.machine_type, |known| known.is_billed_by_hour = is_billed_by_hour);
+        let by_hour = machine.next_charge_at.is_some();
+        let known = is_billed_by_hour(&self.experience, &machine.machine_type);
+        if machine.state == MachineState::Up && by_hour != known {
+            self.learn(&machine.machine_type, |known| known.is_billed_by_hour = by_hour);
         }
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn store_uri(attrs: &Attrs<'_>) -> Option<StoreUri> {
     Some(template)
 }
 
-/// A classic queue runner takes only the first of these ("Currently, only (legacy-)ssh stores are supported!" in
+/// The only scheme that a classic queue runner takes ("Currently, only (legacy-)ssh stores are supported!" in
 /// `src/hydra-queue-runner/build-remote.cc`).
 const CLASSIC_SCHEME: &str = "ssh://";
 
@@ -123,7 +123,7 @@ pub(super) fn warn_of_schemes(
             root.warning(
                 "systemTypes",
                 &format!(
-                    "storeUri {store_uri:?} of {machine_type}: a classic queue runner builds only on machines with \
+                    "storeUri {text:?} of {machine_type}: a classic queue runner builds only on machines with \
                      {CLASSIC_SCHEME}; with another scheme every build fails"
                 ),
             );

@@ -9,6 +9,7 @@ use super::Reconciler;
 use crate::back_off;
 use crate::history::Happening;
 use crate::operation_error::OperationErrorKind;
+use crate::record::Record;
 
 /// The error of the back-off after a machine that failed before it was ready.
 const FAILED_BOOT: &str = "its provider reports that the machine failed before it was ready";
@@ -81,13 +82,8 @@ impl Reconciler {
     /// Machines that exceed the time limit of a boot count as failing, as if their deployment had failed: `giveUpAfter` applies.
     pub(crate) fn fail_slow_boots(&mut self) {
         let limit = self.configuration.timing.deploy_timeout;
-        let slow: Vec<_> = self
-            .records
-            .values()
-            .filter(|record| record.boot_timeout(limit).is_some_and(|at| at <= self.now))
-            .map(|record| record.machine.name.clone())
-            .collect();
-        for name in slow {
+        let is_slow = |record: &Record| record.boot_timeout(limit).is_some_and(|at| at <= self.now);
+        for name in self.names_of(is_slow) {
             let Some(record) = self.records.get(&name) else { continue };
             let error = record.slow_boot(limit);
             let failures = self.note_failure(&name, Operation::Deploy, &error);

@@ -12,6 +12,7 @@ use crate::boundary::{Done, Effect, Task};
 use crate::history::Happening;
 use crate::ids::{OperationId, ProviderId};
 use crate::operation_error::{OperationError, OperationErrorKind};
+use crate::record::Record;
 
 /// How far the driver may exceed an operation's own time limit before the operation is abandoned.
 const SLACK: Seconds = Seconds(15);
@@ -331,13 +332,9 @@ impl Reconciler {
     /// Touches `/run/keep-alive` on machines where it is due.
     pub(crate) fn keep_alive(&mut self) {
         let Some(interval) = self.configuration.timing.keep_alive_interval else { return };
-        let due: Vec<_> = self
-            .records
-            .values()
-            .filter(|record| record.keep_alive_due(interval).is_some_and(|at| at <= self.now))
-            .map(|record| record.machine.name.clone())
-            .collect();
-        for name in due {
+        let is_due =
+            |record: &Record| record.keep_alive_due(interval).is_some_and(|at| at <= self.now);
+        for name in self.names_of(is_due) {
             self.begin(&name, Operation::KeepAlive);
         }
     }

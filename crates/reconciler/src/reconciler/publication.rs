@@ -167,13 +167,10 @@ impl Reconciler {
         if is_wanted {
             self.note_publication_changes(&named);
         }
-        let not_named: Vec<_> = self
-            .records
-            .values()
-            .filter(|record| record.machine.memory.in_machines_file == InMachinesFile::Now)
-            .filter(|record| !named.contains(&record.machine.name))
-            .map(|record| record.machine.name.clone())
-            .collect();
+        let not_named = self.names_of(|record| {
+            record.machine.memory.in_machines_file == InMachinesFile::Now
+                && !named.contains(&record.machine.name)
+        });
         for name in not_named {
             if let Some(record) = self.records.get_mut(&name) {
                 record.machine.memory.in_machines_file = InMachinesFile::NoMore(moment);
@@ -190,12 +187,7 @@ impl Reconciler {
     /// been killed before it could.
     fn note_publication_changes(&mut self, named: &BTreeSet<&MachineName>) {
         let is_named = |record: &Record| named.contains(&record.machine.name);
-        let changed: Vec<_> = self
-            .records
-            .values()
-            .filter(|record| record.is_published_in_history != is_named(record))
-            .map(|record| record.machine.name.clone())
-            .collect();
+        let changed = self.names_of(|record| record.is_published_in_history != is_named(record));
         for name in changed {
             let Some(record) = self.records.get_mut(&name) else { continue };
             record.is_published_in_history = !record.is_published_in_history;

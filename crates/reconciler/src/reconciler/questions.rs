@@ -91,7 +91,7 @@ impl AnswerTime {
 
 /// How an answer compares with earlier answers.
 enum Freshness {
-    /// It is newer than an earlier answer and all others, or has no time.
+    /// It is newer than all earlier answers, of which there is at least one, or has no time.
     New,
     /// It is the first one, or may be the same as the last one.
     NotNewer,

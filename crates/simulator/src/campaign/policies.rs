@@ -9,7 +9,7 @@ use planner::{
     Seconds,
 };
 
-use crate::cloud::{BillingModel, MachineModel, PriceSeries};
+use crate::cloud::{BillingModel, PriceSeries};
 use crate::engine::{Millis, Random};
 use crate::world::Farm;
 
@@ -79,12 +79,8 @@ pub(super) fn draw_prices(rng: &mut Random, policy: &mut Policy, farm: &mut Farm
 /// Limits of the farm and of types, each in some cases, and larger than `minMachines` plus one machine; otherwise the farm
 /// may never come to rest.
 pub(super) fn draw_limits(rng: &mut Random, policy: &mut Policy, farm: &Farm) {
-    let price = |kind: &MachineType| {
-        farm.machines.get(kind).map_or(0, |model| model.tariff.price.first_and_others().0)
-    };
-    let prices: BTreeMap<_, _> =
-        policy.pools.keys().map(|kind| (kind.clone(), Money(price(kind)))).collect();
-    let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
+    let prices = prices(policy, farm);
+    let least = min_machines(policy);
     let most: u32 = policy.pools.values().map(|pool| pool.max_machines).sum();
     let dearest = prices.values().max().copied().unwrap_or_default();
     policy.max_machines =
@@ -104,13 +100,25 @@ pub(super) fn draw_small_budget(rng: &mut Random, policy: &mut Policy, farm: &mu
     if !rng.chance(200_000) {
         return;
     }
-    let price_of = |model: &MachineModel| Money(model.tariff.price.first_and_others().0);
     for model in farm.machines.values_mut() {
         model.tariff.billing = BillingModel::PerStartedHour;
     }
-    let dearest = farm.machines.values().map(price_of).max().unwrap_or_default();
-    let least: u32 = policy.pools.values().map(|pool| pool.min_machines).sum();
-    policy.cost_limits.daily = Some(dearest.times((u64::from(least) + 1) * rng.between(2, 4)));
+    let dearest = prices(policy, farm).into_values().max().unwrap_or_default();
+    let machines = u64::from(min_machines(policy)) + 1;
+    policy.cost_limits.daily = Some(dearest.times(machines * rng.between(2, 4)));
+}
+
+/// Of the types' machines, per hour.
+fn prices(policy: &Policy, farm: &Farm) -> BTreeMap<MachineType, Money> {
+    let price = |kind: &MachineType| {
+        farm.machines.get(kind).map_or(0, |model| model.tariff.price.first_and_others().0)
+    };
+    policy.pools.keys().map(|kind| (kind.clone(), Money(price(kind)))).collect()
+}
+
+/// Of all types together.
+fn min_machines(policy: &Policy) -> u32 {
+    policy.pools.values().map(|pool| pool.min_machines).sum()
 }
 
 /// Limits that bind for some time: a day or a month pays for a few hours only.

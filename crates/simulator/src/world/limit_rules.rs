@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use planner::{CostLimits, Machine, MachineName, MachineType, Money, Operation, Seconds, Verdict};
+use planner::{
+    CostLimits, Machine, MachineName, MachineType, Money, Operation, Seconds, Verdict,
+    is_billed_by_hour,
+};
 use reconciler::Reconciler;
 
 use super::SimWorld;
@@ -102,8 +105,8 @@ impl SimWorld {
     /// the answer to its request was lost, or is not there yet.
     fn has_hours_that_nothing_showed(&self) -> bool {
         let seen = self.reconciler().and_then(Reconciler::seen);
-        let known = |kind| seen.and_then(|snapshot| snapshot.experience.get(kind));
-        let is_known = |kind| known(kind).is_some_and(|known| known.is_billed_by_hour);
+        let is_known =
+            |kind| seen.is_some_and(|snapshot| is_billed_by_hour(&snapshot.experience, kind));
         let machines = self.provisioner.records().iter().map(|record| &record.machine);
         let mut paid = machines.filter(|machine| machine.memory.paid.is_some());
         paid.any(|machine| {

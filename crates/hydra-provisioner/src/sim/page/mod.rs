@@ -166,7 +166,7 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
                 "In " (building) " of the paid machine time at least one slot of the machine builds, in " (idle)
                 " the machine is idle, in " (booting) " it boots. " (total.created) " machines are created in all"
                 @if total.lost > 0 { ", " (total.lost) " are lost" } "."
-                @if total.failed > 0 { " " (total.failed) " steps were aborted." }
+                @if total.failed > 0 { " " (total.failed) " steps are aborted." }
                 @if !results.at_rest { " It does not come to rest: " (one.run.waits.join("; ")) "." }
             }
             @if let Some(bracket) = &one.run.bracket {
