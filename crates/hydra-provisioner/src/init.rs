@@ -165,7 +165,7 @@ fn text(queue: &str, provider: Provider, machine_type: &str) -> String {
          {{\n{queue}\n  # Prefix of machine names; two provisioners with one account need two.\n  \
          tag = \"hydra-provisioned\";\n\n  systemTypes.\"{machine_type}\" = {{\n{}    \
          # Upper limit, and builds at the same time on each machine.\n    maxMachines = 2;\n    maxJobs = 4;\n    \
-         # How long steps should wait on average: the number of machines is chosen for that.\n    targetWait = \"5m\";\n    \
+         # How long steps should wait on average, in seconds: the number of machines is chosen for that.\n    targetWait = 400;\n    \
          # How long an idle machine stays; \"auto\": as long as a new one takes to be ready.\n    idleTimeout = \"auto\";\n{}  }};\n}}\n",
         provider.settings(),
         provider.key_and_price(),

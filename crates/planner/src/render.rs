@@ -141,10 +141,13 @@ impl Display for SlotsWanted {
         match bound {
             SlotsBound::Target => {}
             SlotsBound::Steps => write!(f, ", at most {waiting} + {running} running")?,
-            SlotsBound::Late { .. } => write!(
+            SlotsBound::Late { mean_wait } => write!(
                 f,
-                ": {running} running + {waiting} waiting x {} s / {} s, at most {waiting}",
-                step_time.0, target.0
+                ": {running} running x {} s / {} s + {waiting} waiting x {} s / {} s, at most {waiting}",
+                step_time.0,
+                step_time.0.saturating_add(target.0),
+                step_time.0,
+                mean_wait.0
             )?,
         }
         write!(f, " = {}.{} slots", tenths / 10, tenths % 10)

@@ -56,7 +56,7 @@ pub struct SlotsWanted {
     pub running: u64,
     /// Average duration of such steps.
     pub step_time: Seconds,
-    /// `targetWait`, or the time until a new machine is ready if that is longer.
+    /// `targetWait`, or two and a half times the time until a new machine is ready if that is longer.
     pub target: Seconds,
     /// The number of slots, in tenths; rounded up.
     pub tenths: u64,
@@ -72,7 +72,7 @@ pub enum SlotsBound {
     Target,
     /// The number of steps.
     Steps,
-    /// The target is missed: the slots of running steps do not count.
+    /// The target is missed: slots that running steps hold for long do not count.
     #[serde(rename_all = "camelCase")]
     Late {
         /// The average wait of the waiting steps.

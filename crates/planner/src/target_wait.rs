@@ -14,12 +14,16 @@
 //! most two sevenths of its paid time are its start.
 //!
 //! `D` is measured from earlier steps of the type. If it is wrong, or if a few long steps hold all slots, the
-//! wait still exceeds the target. Therefore, while the waiting steps have waited longer than `T` on average, the slots of
-//! running steps do not count:
+//! wait still exceeds the target. Therefore, while the waiting steps have waited for `W > T` on average, they also get
+//! slots instead of those that running steps hold:
 //!
 //! ```text
-//! slots = r + min(q, q * D / T)
+//! slots = r * D / (D + T) + min(q, q * D / W)
 //! ```
+//!
+//! `D / (D + T)` of the running steps still hold their slots after `T`: the probability that one of two exponential times,
+//! with averages `D` and `T`, is the longer one. So short steps add almost nothing: their slots are free in time anyway. Who has
+//! waited for `W` may wait as long again: more machines would end a long queue sooner, but then be idle.
 
 use crate::policy::PoolPolicy;
 use crate::sizing::{SlotsBound, SlotsWanted};
@@ -53,8 +57,10 @@ pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, Sl
     let late_by = mean_wait.filter(|mean_wait| waiting > 0 && *mean_wait > target);
     let (machines, tenths, bound) = match late_by {
         Some(mean_wait) => {
-            let of_waiting = work.saturating_mul(10).div_ceil(target_seconds);
-            let tenths = u128::from(running) * 10 + of_waiting.min(u128::from(waiting) * 10);
+            let held = u128::from(running) * u128::from(step_time.0);
+            let held = held.saturating_mul(10).div_ceil(u128::from(step_time.0) + target_seconds);
+            let of_waiting = work.saturating_mul(10).div_ceil(u128::from(mean_wait.0));
+            let tenths = held + of_waiting.min(u128::from(waiting) * 10);
             (tenths.div_ceil(10 * max_jobs), tenths, SlotsBound::Late { mean_wait })
         }
         None if work > u128::from(all) * target_seconds => {
@@ -105,10 +111,14 @@ mod tests {
             // No more slots than steps.
             (1, load(3, 2, 8000, None), (5, 50)),
             (1, load(12, 2, 150, Some(400)), (5, 45)),
-            (1, load(12, 2, 150, Some(401)), (7, 65)),
-            (4, load(12, 2, 150, Some(401)), (2, 65)),
-            // Late: no more slots than steps.
-            (1, load(12, 2, 800, Some(401)), (14, 140)),
+            // Late: 2 x 150 / 550 + 12 x 150 / 401.
+            (1, load(12, 2, 150, Some(401)), (6, 51)),
+            (4, load(12, 2, 150, Some(401)), (2, 51)),
+            // The longer they have waited, the less is another wait like that.
+            (1, load(12, 2, 150, Some(1800)), (2, 16)),
+            // Of long steps, most still run after the target; the waiting ones get a slot each at most.
+            (1, load(12, 2, 800, Some(401)), (14, 134)),
+            (1, load(12, 10, 40_000, Some(401)), (22, 220)),
             (0, load(12, 0, 150, None), (5, 45)),
             (1, load(u64::MAX, u64::MAX, u64::MAX, None), (u64::MAX, u64::MAX)),
         ] {

@@ -16,7 +16,7 @@ use super::schedule::{self, ScheduleEntry};
 use crate::providers::ProviderSettings;
 
 /// `targetWait` of a type without the original's options for the number of machines.
-const DEFAULT_TARGET_WAIT: Seconds = Seconds::from_minutes(5);
+const DEFAULT_TARGET_WAIT: Seconds = Seconds(400);
 
 /// A type's name is a tag of its instances.
 const MOST_EC2_NAME: usize = 256;
