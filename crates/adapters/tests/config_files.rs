@@ -202,7 +202,7 @@ fn everything() -> Config {
     let plain = |machine_type: &MachineType, dollars: u64, idle_timeout| PoolPolicy {
         creates_per_5_minutes: Some(7),
         max_creating: 8,
-        target_wait: Some(Seconds(300)),
+        target_wait: Some(Seconds(400)),
         dollars_per_hour: Some(Money(dollars * 1_000_000)),
         idle_timeout,
         ..PoolPolicy::new(vec![System::new(machine_type.as_str())])
@@ -469,7 +469,7 @@ fn only_one_rule_decides_how_many_machines() {
         (target(0), target(12 * 3600), config.warnings)
     };
     let seconds = |number| Some(Seconds(number));
-    assert_eq!(read(json!({})), (seconds(300), seconds(60), vec![]));
+    assert_eq!(read(json!({})), (seconds(400), seconds(60), vec![]));
     assert_eq!(read(json!({ "targetWait": "4m" })), (seconds(240), seconds(60), vec![]));
     let place = |at: &str| {
         format!(
