@@ -72,7 +72,7 @@ pub enum SlotsBound {
     Target,
     /// The number of steps.
     Steps,
-    /// The target is missed: slots that running steps hold for long do not count.
+    /// The target is missed: the slots that running steps hold for longer than it come in addition.
     #[serde(rename_all = "camelCase")]
     Late {
         /// The average wait of the waiting steps.

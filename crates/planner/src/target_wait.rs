@@ -50,15 +50,16 @@ pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, Sl
     let Load { waiting, running, step_time, mean_wait } = load;
     let all = waiting.saturating_add(running);
     let target_seconds = u128::from(target.0.max(1));
-    let work = u128::from(waiting) * u128::from(step_time.0);
+    let step_seconds = u128::from(step_time.0);
+    let work = u128::from(waiting) * step_seconds;
     let max_jobs = u128::from(pool.max_jobs.max(1));
     let for_target = work.div_ceil(target_seconds * max_jobs);
     let for_all = u128::from(all).div_ceil(max_jobs);
     let late_by = mean_wait.filter(|mean_wait| waiting > 0 && *mean_wait > target);
     let (machines, tenths, bound) = match late_by {
         Some(mean_wait) => {
-            let held = u128::from(running) * u128::from(step_time.0);
-            let held = held.saturating_mul(10).div_ceil(u128::from(step_time.0) + target_seconds);
+            let work_of_running = u128::from(running) * step_seconds;
+            let held = work_of_running.saturating_mul(10).div_ceil(step_seconds + target_seconds);
             let of_waiting = work.saturating_mul(10).div_ceil(u128::from(mean_wait.0));
             let tenths = held + of_waiting.min(u128::from(waiting) * 10);
             (tenths.div_ceil(10 * max_jobs), tenths, SlotsBound::Late { mean_wait })
