@@ -196,6 +196,10 @@ in
         default = 1;
         example = 1.5;
       };
+      pack = mkOption {
+        type = types.bool;
+        default = false;
+      };
       sshKey = mkOption {
         type = types.nullOr field;
         default = null;

@@ -15,7 +15,7 @@ use adapters::config::{
 };
 use adapters::providers::{ProviderSettings, command, nixops};
 use planner::{
-    CostLimits, Feature, HostPattern, IdleAction, IdleTimeout, MachineType, Money, Policy,
+    CostLimits, Feature, Filling, HostPattern, IdleAction, IdleTimeout, MachineType, Money, Policy,
     PoolPolicy, RotationPolicy, Seconds, SpeedFactor, StoreUri, System, Tag, Timestamp,
 };
 use serde_json::{Value, json};
@@ -189,6 +189,7 @@ fn kvm_pool() -> PoolPolicy {
             max_unavailable: Some(2),
         },
         max_jobs: 4,
+        filling: Filling::Pack,
         speed_factor: SpeedFactor { thousandths: 1250 },
         ssh_key: Some("/srv/key".to_owned()),
         store_uri: Some(StoreUri::new("ssh-ng://{user}@{host}:{port}?compress=true")),
@@ -287,6 +288,9 @@ fn everything() -> Config {
                 .to_owned(),
             "systemTypes.\"x86_64-linux,i686-linux:kvm,benchmark\".schedule[1].targetWait: is not used, \
              because runnablesPerMachine is set; remove one of them"
+                .to_owned(),
+            "systemTypes: pack of i686-linux,x86_64-linux:benchmark,kvm changes nothing: builders of the REST \
+             queue runner report their own speed"
                 .to_owned(),
             "systemTypes: speedFactor 1.25 of i686-linux,x86_64-linux:benchmark,kvm is not whole: Nix reads \
              this machines file, and older ones (2.8) refuse all of it; newer ones and Hydra take it"

@@ -215,3 +215,40 @@ fn a_store_that_a_classic_queue_runner_refuses_has_a_warning() {
         assert_eq!(parse(&conf).unwrap().warnings, [""; 0]);
     }
 }
+
+#[test]
+fn pack_that_changes_nothing_has_a_warning() {
+    let warnings = |settings: Value, top: Value| {
+        let mut conf =
+            json!({ "statusCommand": ["status"], "systemTypes": { "x86_64-linux": settings } });
+        let system_type = &mut conf["systemTypes"]["x86_64-linux"];
+        system_type["provider"] = json!({ "command": { "program": ["my-cloud"] } });
+        system_type["pack"] = json!(true);
+        for (option, value) in top.as_object().unwrap() {
+            conf[option] = value.clone();
+        }
+        parse(&conf).unwrap().warnings
+    };
+    let none = json!({});
+    let packed = json!({ "idleTimeout": "10m" });
+    let at_night = json!({ "schedule": [{ "hours": "20:00-06:00", "idleTimeout": "10m" }] });
+    for settings in [&packed, &at_night] {
+        assert_eq!(warnings(settings.clone(), none.clone()), [""; 0], "{settings}");
+    }
+    let never = json!({ "schedule": [{ "hours": "20:00-06:00", "idleTimeout": "auto" }] });
+    for settings in [none.clone(), json!({ "idleTimeout": "auto" }), never] {
+        let found = warnings(settings.clone(), none.clone());
+        assert_eq!(found.len(), 1, "{settings}: {found:?}");
+        assert!(
+            found[0].starts_with("systemTypes.x86_64-linux.pack: changes nothing"),
+            "{found:?}"
+        );
+    }
+    let rest = json!({ "statusCommand": null, "queue": { "url": "http://127.0.0.1:8080" } });
+    let for_nix = json!({ "machinesFile": "/etc/nix/machines" });
+    for (top, expected) in [(rest, "report their own speed"), (for_nix, "not whole")] {
+        let found = warnings(packed.clone(), top);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(expected), "{found:?}");
+    }
+}

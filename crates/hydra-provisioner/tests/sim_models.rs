@@ -258,3 +258,23 @@ fn others_are_compared_by_one_word() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("a configuration is missing"), "{message}");
 }
+
+/// Steps that few machines have slots for do not keep the others busy.
+#[test]
+fn packed_machines_cost_less() {
+    let folder = tempfile::tempdir().unwrap();
+    let cost = |pack: &str| {
+        let conf = folder.path().join("conf.nix");
+        let settings = format!("{pack} targetWait = 300; maxMachines = 20;");
+        let text = CONF.replacen("maxMachines = 1; runnablesPerMachine = 1;", &settings, 1);
+        fs::write(&conf, text.replacen("gracePeriod = 60", "idleTimeout = 600", 1)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        command.args(["sim", "run"]).arg(conf).arg(root().join("sim-traces/slow-boot.json"));
+        let output = command.args(["--format", "json"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let runs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        runs[0]["results"]["total"]["costMicroDollars"].as_u64().unwrap()
+    };
+    let (spread, packed) = (cost(""), cost("pack = true;"));
+    assert!(packed < spread / 20 * 19, "{spread}, {packed} micro-dollars");
+}

@@ -57,7 +57,7 @@ pub use escape::{escape, escape_within_lines};
 pub use experience::{Average, Experience, is_billed_by_hour};
 pub use health::Unhealthy;
 pub use host_pattern::HostPattern;
-pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
+pub use machines_file::{MachinesFile, MachinesFileEntry, Turn, machines_file, systems_built_by};
 pub use matching::jobs_of;
 pub use memory::{
     AwaitsSsh, BackOff, BackOffKind, EndsWhen, Failing, InMachinesFile, Leaving, Memory, Missing,
@@ -72,7 +72,7 @@ pub use plan::{
 };
 pub use planner::plan;
 pub use policy::{
-    CostLimits, IdleAction, IdleTimeout, Policy, PoolPolicy, RotationPolicy, SpeedFactor,
+    CostLimits, Filling, IdleAction, IdleTimeout, Policy, PoolPolicy, RotationPolicy, SpeedFactor,
 };
 pub use release::{AwaitReason, ReleaseStep};
 pub use sizing::{

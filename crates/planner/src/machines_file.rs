@@ -1,10 +1,13 @@
 //! The content of the machines file: which machines may get builds.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
 use crate::endpoint::{Endpoint, Host};
-use crate::names::{Feature, System};
+use crate::left_out::is_default;
+use crate::names::{Feature, MachineName, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
 use crate::store_uri::first_column;
@@ -35,12 +38,32 @@ pub struct MachinesFileEntry {
     pub ssh_key: Option<String>,
     /// Concurrent steps.
     pub max_jobs: u32,
-    /// Relative speed.
+    /// Relative speed, lower than the real one if it is filled last.
     pub speed_factor: SpeedFactor,
+    /// Whether the queue runner is to fill it after others (`pack`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub turn: Turn,
     /// All its features, including the mandatory ones, sorted.
     pub supported_features: Vec<Feature>,
     /// Features that a step must require, sorted.
     pub mandatory_features: Vec<Feature>,
+}
+
+/// When a machine gets builds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Turn {
+    /// By its load.
+    #[default]
+    ByLoad,
+    /// After the machines whose turn is by load, unless it has no build.
+    Last,
+}
+
+impl Turn {
+    fn of(name: &MachineName, fill_last: &BTreeSet<MachineName>) -> Self {
+        if fill_last.contains(name) { Self::Last } else { Self::ByLoad }
+    }
 }
 
 impl MachinesFileEntry {
@@ -62,13 +85,18 @@ fn as_published(machine: &Machine) -> Machine {
 }
 
 impl MachinesFile {
-    /// Whether it is the file for `machines` under the policy that made it. False when in doubt.
-    pub fn is_of<'a>(&self, machines: impl IntoIterator<Item = &'a Machine>) -> bool {
+    /// Whether it is the file for `machines` and `fill_last` under the policy that made it. False when in doubt.
+    pub fn is_of<'a>(
+        &self,
+        machines: impl IntoIterator<Item = &'a Machine>,
+        fill_last: &BTreeSet<MachineName>,
+    ) -> bool {
         let mut entries = self.entries.iter();
         let all_named = machines.into_iter().all(|machine| {
             entries.next().is_some_and(|entry| {
                 let (published, now) = (&entry.machine, machine);
                 published.name == now.name
+                    && entry.turn == Turn::of(&now.name, fill_last)
                     && published.machine_type == now.machine_type
                     && published.address == now.address
                     && published.host_name == now.host_name
@@ -81,14 +109,15 @@ impl MachinesFile {
     }
 }
 
-/// The machines file for `machines`, each of which may get builds.
+/// The machines file for `machines`, each of which may get builds, those in `fill_last` after the others.
 pub fn machines_file<'a>(
     policy: &Policy,
     machines: impl IntoIterator<Item = &'a Machine>,
+    fill_last: &BTreeSet<MachineName>,
 ) -> MachinesFile {
     let mut file = MachinesFile::default();
     for machine in machines {
-        match entry(policy, machine) {
+        match entry(policy, machine, Turn::of(&machine.name, fill_last)) {
             Ok(entry) => file.entries.push(entry),
             Err(reason) => file.left_out.push(format!("{}: {reason}", machine.name)),
         }
@@ -98,7 +127,7 @@ pub fn machines_file<'a>(
     file
 }
 
-fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String> {
+fn entry(policy: &Policy, machine: &Machine, turn: Turn) -> Result<MachinesFileEntry, String> {
     let pool = policy
         .pools
         .get(&machine.machine_type)
@@ -112,7 +141,11 @@ fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String
         systems: systems_built_by(pool),
         ssh_key: pool.ssh_key.clone(),
         max_jobs: pool.max_jobs,
-        speed_factor: pool.speed_factor,
+        speed_factor: match turn {
+            Turn::ByLoad => pool.speed_factor,
+            Turn::Last => pool.speed_factor.of_last_filled(),
+        },
+        turn,
         supported_features: pool
             .mandatory_features
             .union(&pool.supported_features)

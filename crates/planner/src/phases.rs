@@ -43,6 +43,8 @@ pub(crate) fn list_phases(
         wake_at = earliest(wake_at, changes_at(observed, policy));
         if may_get_builds(observed, verdict) {
             plan.publish.push(name.clone());
+        } else {
+            plan.fill_last.remove(name);
         }
         match verdict {
             Verdict::InUse => {

@@ -20,8 +20,8 @@ use crate::selection::{Names, Selection, preference, select};
 use crate::sizing::{
     AllowedBy, Blockers, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing,
 };
-use crate::snapshot::{MachineState, QueueStatus, Snapshot};
-use crate::surplus::surplus;
+use crate::snapshot::{AcceptsJobs, MachineState, QueueStatus, Snapshot};
+use crate::surplus::{is_packed, surplus};
 use crate::time::{Timestamp, earliest};
 use crate::warnings::{warn_of_problems, warn_of_unexpected_input};
 
@@ -333,6 +333,9 @@ impl<'a> Planning<'a> {
         let surplus =
             pool.map(|pool| surplus(pool, staying(pool, &rest), running, used)).unwrap_or_default();
         for observed in rest {
+            let is_surplus = surplus.contains(&observed.index);
+            let is_packed =
+                is_surplus && pool.is_some_and(|pool| is_packed(pool, &self.snapshot.queue));
             let judgment = retention::judge(
                 observed,
                 &Context {
@@ -340,10 +343,15 @@ impl<'a> Planning<'a> {
                     pool,
                     demand,
                     outdated: rotation.why_leaving(observed),
+                    accepts_jobs_when_idle: if is_packed {
+                        AcceptsJobs::No
+                    } else {
+                        AcceptsJobs::Yes
+                    },
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     idle_timeout: if last == Some(observed.index) {
                         timeouts.of_last
-                    } else if surplus.contains(&observed.index) {
+                    } else if is_surplus {
                         timeouts.of_surplus
                     } else {
                         timeouts.usual
@@ -352,6 +360,9 @@ impl<'a> Planning<'a> {
             );
             if retention::stays_in_existence(&judgment.verdict) {
                 room = room.saturating_sub(1);
+            }
+            if is_packed {
+                self.plan.fill_last.insert(observed.machine.name.clone());
             }
             self.wake_at(judgment.until);
             self.verdicts[observed.index] = Some(judgment.verdict);

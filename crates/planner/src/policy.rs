@@ -147,6 +147,9 @@ pub struct PoolPolicy {
     /// Relative speed (machines file, column 5).
     #[serde(default)]
     pub speed_factor: SpeedFactor,
+    /// `pack`: which machines the queue runner fills first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filling: Filling,
     /// Path of the SSH private key on the queue runner's host (machines file, column 3).
     #[serde(default)]
     pub ssh_key: Option<String>,
@@ -223,6 +226,7 @@ impl PoolPolicy {
             rotation: RotationPolicy::default(),
             max_jobs: defaults::one(),
             speed_factor: SpeedFactor::default(),
+            filling: Filling::default(),
             ssh_key: None,
             store_uri: None,
         }
@@ -257,6 +261,17 @@ impl Default for IdleTimeout {
     }
 }
 
+/// `pack` in `conf.nix`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filling {
+    /// All machines alike: the one with the least load for its speed comes first.
+    #[default]
+    Spread,
+    /// Machines that are more than the running steps need come last.
+    Pack,
+}
+
 /// A speed factor in thousandths (Hydra reads a decimal number, Nix 2.8 an integer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -268,6 +283,13 @@ pub struct SpeedFactor {
 impl Default for SpeedFactor {
     fn default() -> Self {
         Self { thousandths: 1000 }
+    }
+}
+
+impl SpeedFactor {
+    /// That of a machine which is filled last: a thousandth, so that one step is as much load as a thousand on others.
+    pub(crate) fn of_last_filled(self) -> Self {
+        Self { thousandths: (self.thousandths / 1000).max(1) }
     }
 }
 

@@ -25,6 +25,7 @@ impl Display for Plan {
             start,
             deploy,
             publish: _,
+            fill_last,
             release,
             recognized: _,
             disabled_though_published: _,
@@ -37,7 +38,11 @@ impl Display for Plan {
             wake_at: _,
         } = self;
         section(f, "machine types", "none", sizing.iter().map(|(t, s)| format!("{t}: {s}")))?;
-        section(f, "machines", "none", verdicts.iter().map(|(n, v)| format!("{n}: {v}")))?;
+        let machines = verdicts.iter().map(|(name, verdict)| {
+            let order = if fill_last.contains(name) { "; filled last" } else { "" };
+            format!("{name}: {verdict}{order}")
+        });
+        section(f, "machines", "none", machines)?;
         let actions = provision
             .iter()
             .map(Provision::to_string)

@@ -7,10 +7,10 @@ use std::num::NonZeroU32;
 
 use planner::{
     AcceptsJobs, BackOff, BackOffKind, Demand, DemandKey, Endpoint, EndsWhen, Failing, Feature,
-    Host, HostPattern, IdleAction, IdleTimeout, InMachinesFile, Leaving, Machine, MachineKeys,
-    MachineName, MachineState, MachineType, Memory, Missing, Operation, Plan, Policy, PoolPolicy,
-    Queue, QueueMachine, QueueStatus, ReleaseStep, Resource, RotationPolicy, Seconds, Sequence,
-    Snapshot, System, Tag, Timestamp, UnderWay, Verdict, jobs_of, plan,
+    Filling, Host, HostPattern, IdleAction, IdleTimeout, InMachinesFile, Leaving, Machine,
+    MachineKeys, MachineName, MachineState, MachineType, Memory, Missing, Operation, Plan, Policy,
+    PoolPolicy, Queue, QueueMachine, QueueStatus, ReleaseStep, Resource, RotationPolicy, Seconds,
+    Sequence, Snapshot, System, Tag, Timestamp, UnderWay, Verdict, jobs_of, plan,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -56,6 +56,7 @@ fn pools() -> impl Strategy<Value = PoolPolicy> {
             supported_features,
             idle_action: if stops { IdleAction::Stop } else { IdleAction::Destroy },
             idle_timeout: IdleTimeout::After(Seconds(grace)),
+            filling: if per_machine == 1 { Filling::Pack } else { Filling::Spread },
             give_up_after: Seconds(grace),
             rotation: RotationPolicy {
                 max_age: (grace % 2 == 0).then_some(Seconds(grace)),
@@ -299,6 +300,7 @@ proptest! {
         let published: BTreeSet<_> = plan.publish.iter().collect();
         prop_assert!(published.is_disjoint(&releases(&plan)));
         let machines = snapshot.machines.iter().rev().map(|m| (&m.name, m)).collect::<BTreeMap<_, _>>();
+        prop_assert!(plan.fill_last.iter().all(|name| published.contains(name)));
         for name in plan.start.iter().chain(&plan.deploy) {
             prop_assert!(machines[name].memory.under_way.is_none(), "an operation on {name} is under way");
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use planner::{Destination, Host, HostPattern, MachineType, PoolPolicy, StoreUri};
+use planner::{Destination, Filling, Host, HostPattern, MachineType, PoolPolicy, StoreUri};
 
 use super::reader::Attrs;
 use super::settings::{MachinesFileMode, MachinesFileSettings, MachinesFileTarget, QueueSettings};
@@ -131,6 +131,23 @@ pub(super) fn warn_of_schemes(
     }
 }
 
+/// A builder of the REST queue runner reports its own speed.
+pub(super) fn warn_of_pack(
+    root: &Attrs<'_>,
+    queue: &QueueSettings,
+    pools: &BTreeMap<MachineType, PoolPolicy>,
+) {
+    let packed = pools.iter().filter(|(_, pool)| pool.filling == Filling::Pack);
+    for (machine_type, _) in packed.filter(|_| matches!(queue, QueueSettings::Rest { .. })) {
+        root.warning(
+            "systemTypes",
+            &format!(
+                "pack of {machine_type} changes nothing: builders of the REST queue runner report their own speed"
+            ),
+        );
+    }
+}
+
 /// Older Nix accepts only integer speed factors (`parseMachines`, seen with 2.8); Hydra's own parser accepts
 /// decimals.
 pub(super) fn warn_of_decimals(
@@ -146,14 +163,19 @@ pub(super) fn warn_of_decimals(
         MachinesFileTarget::Command(_) => matches!(queue, QueueSettings::Rest { .. }),
         MachinesFileTarget::NotWanted => false,
     };
-    let decimals = pools.iter().filter(|(_, pool)| pool.speed_factor.thousandths % 1000 != 0);
-    for (machine_type, pool) in decimals.filter(|_| is_for_nix) {
-        let factor = pool.speed_factor;
+    for (machine_type, pool) in pools.iter().filter(|_| is_for_nix) {
+        let cause = if pool.speed_factor.thousandths % 1000 != 0 {
+            format!("speedFactor {} of {machine_type} is not whole", pool.speed_factor)
+        } else if pool.filling == Filling::Pack && !matches!(queue, QueueSettings::Rest { .. }) {
+            format!("pack of {machine_type} writes speed factors that are not whole")
+        } else {
+            continue;
+        };
         root.warning(
             "systemTypes",
             &format!(
-                "speedFactor {factor} of {machine_type} is not whole: Nix reads this machines file, and older \
-                 ones (2.8) refuse all of it; newer ones and Hydra take it"
+                "{cause}: Nix reads this machines file, and older ones (2.8) refuse all of it; newer ones and \
+                 Hydra take it"
             ),
         );
     }

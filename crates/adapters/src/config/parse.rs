@@ -64,6 +64,7 @@ fn read(root: &Attrs<'_>) -> Config {
     policy.former_tags = former_tags(root, &policy.tag);
     let machines_file = machines_file::read(root, &queue);
     machines_file::warn_of_schemes(root, &queue, &policy.pools);
+    machines_file::warn_of_pack(root, &queue, &policy.pools);
     machines_file::warn_of_decimals(root, &queue, &machines_file, &policy.pools);
     policy.other_machines = other_machines(root);
     policy.other_machines.extend(machines_file::static_hosts(&machines_file));

@@ -58,6 +58,11 @@ impl ScheduleEntry {
             .min()
     }
 
+    /// Its own idle timeout.
+    pub(super) fn idle_timeout(&self) -> Option<IdleTimeout> {
+        self.idle_timeout
+    }
+
     /// Replaces the type's settings by its own.
     pub(super) fn apply(&self, pool: &mut PoolPolicy) {
         pool.min_machines = self.min_machines.unwrap_or(pool.min_machines);

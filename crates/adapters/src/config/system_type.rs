@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use planner::{
-    CostLimits, Feature, IdleAction, IdleTimeout, MachineType, PoolPolicy, RotationPolicy, Seconds,
-    SpeedFactor, System,
+    CostLimits, Feature, Filling, IdleAction, IdleTimeout, MachineType, PoolPolicy, RotationPolicy,
+    Seconds, SpeedFactor, System,
 };
 
 use super::machines_file;
@@ -60,6 +60,7 @@ pub(super) fn read(name: &str, attrs: &Attrs<'_>, defaults: Defaults) -> SystemT
         pool.idle_action = IdleAction::Stop;
     }
     let schedule = schedule::read(attrs, &pool);
+    warn_of_unused_pack(attrs, &pool, &schedule);
     let mut provider = provider::read(attrs, &pool);
     if matches!(provider, Some(ProviderSettings::Ec2(_))) && name.chars().count() > MOST_EC2_NAME {
         attrs.own_problem(format!(
@@ -86,6 +87,18 @@ fn refuse_words_that_are_no_systems(attrs: &Attrs<'_>, systems: &[System]) {
         _ => return,
     };
     attrs.own_problem(format!("no steps would count for it: {instead}; remove it"));
+}
+
+/// With these idle timeouts, surplus machines get no new builds anyway.
+fn warn_of_unused_pack(attrs: &Attrs<'_>, pool: &PoolPolicy, schedule: &[ScheduleEntry]) {
+    let is_unused = |timeout| matches!(timeout, IdleTimeout::Auto | IdleTimeout::After(Seconds(0)));
+    let mut timeouts = schedule.iter().filter_map(ScheduleEntry::idle_timeout);
+    if pool.filling == Filling::Pack && is_unused(pool.idle_timeout) && timeouts.all(is_unused) {
+        attrs.warning(
+            "pack",
+            "changes nothing without an idleTimeout in seconds: machines that are not needed get no new builds then",
+        );
+    }
 }
 
 fn read_creation_limits(attrs: &Attrs<'_>, defaults: Defaults, pool: &mut PoolPolicy) {
@@ -156,6 +169,9 @@ fn read_sizes(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
 fn read_machines_file_fields(attrs: &Attrs<'_>, pool: &mut PoolPolicy) {
     pool.max_jobs = attrs.count("maxJobs", 1).unwrap_or(pool.max_jobs);
     pool.speed_factor = speed_factor(attrs).unwrap_or(pool.speed_factor);
+    if attrs.flag("pack") == Some(true) {
+        pool.filling = Filling::Pack;
+    }
     pool.store_uri = machines_file::store_uri(attrs);
     pool.ssh_key = attrs.text("sshKey");
     if let Some(key) = &pool.ssh_key

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{IdleTimeout, PoolPolicy, Seconds};
+use planner::{Filling, IdleTimeout, PoolPolicy, Seconds};
 use simulator::simulation::Setup;
 
 /// How often the queue is polled, and one line for each group of machine types with the same settings.
@@ -41,5 +41,9 @@ fn of_pool(pool: &PoolPolicy) -> String {
         Seconds(0) => String::new(),
         length => format!(", the last one of the type at least {length}"),
     };
-    format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}")
+    let surplus = match pool.filling {
+        Filling::Spread => "",
+        Filling::Pack => ", surplus ones get steps last",
+    };
+    format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}{surplus}")
 }

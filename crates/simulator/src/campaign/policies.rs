@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use planner::{
-    CostLimits, IdleAction, IdleTimeout, MachineType, Money, Policy, PoolPolicy, RotationPolicy,
-    Seconds,
+    CostLimits, Filling, IdleAction, IdleTimeout, MachineType, Money, Policy, PoolPolicy,
+    RotationPolicy, Seconds,
 };
 
 use crate::cloud::{BillingModel, PriceSeries};
@@ -53,6 +53,7 @@ pub(super) fn draw_policies(rng: &mut Random, policy: &mut Policy) {
             order
         });
         pool.rotation = draw_rotation(rng);
+        pool.filling = if rng.chance(250_000) { Filling::Pack } else { Filling::Spread };
     }
 }
 

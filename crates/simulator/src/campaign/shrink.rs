@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use planner::{CostLimits, IdleTimeout, Policy, PoolPolicy, RotationPolicy, Seconds};
+use planner::{CostLimits, Filling, IdleTimeout, Policy, PoolPolicy, RotationPolicy, Seconds};
 use serde_json::{Map, Value};
 
 use super::{Knobs, Trial, run};
@@ -35,7 +35,7 @@ pub fn shrink(knobs: Knobs, planted: Planted) -> Option<Shrunk> {
 }
 
 /// Simpler policies.
-const SIMPLER: [fn(&mut Policy); 10] = [
+const SIMPLER: [fn(&mut Policy); 11] = [
     |policy| policy.max_machines = None,
     |policy| policy.cost_limits = CostLimits::default(),
     |policy| each_pool(policy, |pool| pool.cost_limits = CostLimits::default()),
@@ -44,6 +44,7 @@ const SIMPLER: [fn(&mut Policy); 10] = [
     |policy| each_pool(policy, |pool| pool.target_wait = None),
     |policy| each_pool(policy, |pool| pool.idle_timeout = IdleTimeout::default()),
     |policy| each_pool(policy, |pool| pool.keep_last = Seconds(0)),
+    |policy| each_pool(policy, |pool| pool.filling = Filling::Spread),
     |policy| each_pool(policy, |pool| pool.creates_per_5_minutes = None),
     |policy| each_pool(policy, |pool| pool.min_machines = 0),
 ];

@@ -95,6 +95,7 @@ fn slot_for_each_step(policy: &mut Policy, idle_seconds: u64) {
         pool.target_wait = Some(Seconds::from_minutes(5));
         pool.idle_timeout = planner::IdleTimeout::After(Seconds(idle_seconds));
         pool.keep_last = Seconds(0);
+        pool.filling = planner::Filling::Spread;
     }
 }
 

@@ -61,6 +61,7 @@
       maxCreatesPerCycle = 2;
       maxJobs = 4;
       speedFactor = 1.25;
+      pack = true;
       supportedFeatures = [ "big-parallel" ];
       sshKey = "/srv/key";
       storeUri = "ssh-ng://{user}@{host}:{port}?compress=true";
