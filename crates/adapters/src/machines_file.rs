@@ -172,7 +172,7 @@ mod tests {
             ssh_key: None,
             max_jobs: 4,
             speed_factor: SpeedFactor { thousandths: 1500 },
-            turn: planner::Turn::ByLoad,
+            fill_order: planner::FillOrder::ByLoad,
             supported_features: Vec::new(),
             mandatory_features: Vec::new(),
         }

@@ -42,7 +42,7 @@ pub struct MachinesFileEntry {
     pub speed_factor: SpeedFactor,
     /// Whether the queue runner is to fill it after others (`pack`).
     #[serde(default, skip_serializing_if = "is_default")]
-    pub turn: Turn,
+    pub fill_order: FillOrder,
     /// All its features, including the mandatory ones, sorted.
     pub supported_features: Vec<Feature>,
     /// Features that a step must require, sorted.
@@ -52,15 +52,15 @@ pub struct MachinesFileEntry {
 /// When a machine gets builds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Turn {
+pub enum FillOrder {
     /// By its load.
     #[default]
     ByLoad,
-    /// After the machines whose turn is by load, unless it has no build.
+    /// After the others. One without a build still comes first.
     Last,
 }
 
-impl Turn {
+impl FillOrder {
     fn of(name: &MachineName, fill_last: &BTreeSet<MachineName>) -> Self {
         if fill_last.contains(name) { Self::Last } else { Self::ByLoad }
     }
@@ -96,7 +96,7 @@ impl MachinesFile {
             entries.next().is_some_and(|entry| {
                 let (published, now) = (&entry.machine, machine);
                 published.name == now.name
-                    && entry.turn == Turn::of(&now.name, fill_last)
+                    && entry.fill_order == FillOrder::of(&now.name, fill_last)
                     && published.machine_type == now.machine_type
                     && published.address == now.address
                     && published.host_name == now.host_name
@@ -117,7 +117,7 @@ pub fn machines_file<'a>(
 ) -> MachinesFile {
     let mut file = MachinesFile::default();
     for machine in machines {
-        match entry(policy, machine, Turn::of(&machine.name, fill_last)) {
+        match entry(policy, machine, FillOrder::of(&machine.name, fill_last)) {
             Ok(entry) => file.entries.push(entry),
             Err(reason) => file.left_out.push(format!("{}: {reason}", machine.name)),
         }
@@ -127,7 +127,11 @@ pub fn machines_file<'a>(
     file
 }
 
-fn entry(policy: &Policy, machine: &Machine, turn: Turn) -> Result<MachinesFileEntry, String> {
+fn entry(
+    policy: &Policy,
+    machine: &Machine,
+    fill_order: FillOrder,
+) -> Result<MachinesFileEntry, String> {
     let pool = policy
         .pools
         .get(&machine.machine_type)
@@ -141,11 +145,11 @@ fn entry(policy: &Policy, machine: &Machine, turn: Turn) -> Result<MachinesFileE
         systems: systems_built_by(pool),
         ssh_key: pool.ssh_key.clone(),
         max_jobs: pool.max_jobs,
-        speed_factor: match turn {
-            Turn::ByLoad => pool.speed_factor,
-            Turn::Last => pool.speed_factor.of_last_filled(),
+        speed_factor: match fill_order {
+            FillOrder::ByLoad => pool.speed_factor,
+            FillOrder::Last => pool.speed_factor.of_last_filled(),
         },
-        turn,
+        fill_order,
         supported_features: pool
             .mandatory_features
             .union(&pool.supported_features)

@@ -42,7 +42,7 @@ fn a_file_is_that_of_its_machines_until_one_of_their_fields_in_it_changes() {
     }
     assert!(!file.is_of([&machine], &none), "one less");
     assert!(!file.is_of([&machine, &up(1), &up(2)], &none), "one more");
-    assert!(!file.is_of([&machine, &up(1)], &[name(1)].into()), "other turns");
+    assert!(!file.is_of([&machine, &up(1)], &[name(1)].into()), "another order");
 }
 
 /// A machine that cannot be in the file may get its address at any time.
