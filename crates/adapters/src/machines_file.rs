@@ -172,7 +172,6 @@ mod tests {
             ssh_key: None,
             max_jobs: 4,
             speed_factor: SpeedFactor { thousandths: 1500 },
-            fill_order: planner::FillOrder::ByLoad,
             supported_features: Vec::new(),
             mandatory_features: Vec::new(),
         }

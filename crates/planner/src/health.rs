@@ -8,14 +8,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::matching::{SeenInQueue, is_disabled_though_published};
-use crate::memory::Progress;
+use crate::memory::{InMachinesFile, Progress};
 use crate::policy::Policy;
-use crate::snapshot::{Machine, QueueStatus, Snapshot};
+use crate::snapshot::{Machine, MachineKeys, Queue, QueueStatus, Snapshot};
 use crate::time::{Seconds, Timestamp};
 
 /// How long the queue runner may take to notice a ready machine. The C++ one reads its machines files every
 /// 30 s (`queue-runner/build-remote.cc`); a builder registers within seconds.
-pub(crate) const REGISTRATION_TIMEOUT: Seconds = Seconds(120);
+const REGISTRATION_TIMEOUT: Seconds = Seconds(120);
 
 /// Why a ready machine is unhealthy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,18 +63,19 @@ pub(crate) fn diagnose(
     policy: &Policy,
     snapshot: &Snapshot,
 ) -> Option<Unhealthy> {
-    let ready_for = snapshot.taken_at.since(machine.memory.ready_since?);
+    machine.memory.ready_since?;
     // First, because the queue runner gives no builds to what does not answer.
     if machine.memory.unreachable_since.is_some() {
         return Some(Unhealthy::Unreachable);
     }
-    let QueueStatus::Up(_) = &snapshot.queue else { return None };
+    let QueueStatus::Up(queue) = &snapshot.queue else { return None };
     if let Some(until) = seen.and_then(|seen| seen.disabled_until)
         && until > snapshot.taken_at
     {
         return Some(Unhealthy::Avoided { until });
     }
-    if seen.is_none() && ready_for >= REGISTRATION_TIMEOUT {
+    let unregistered_at = unregistered_at(machine, queue).filter(|_| seen.is_none());
+    if unregistered_at.is_some_and(|at| at <= snapshot.taken_at) {
         return Some(Unhealthy::Unregistered);
     }
     let published_for = |since: Timestamp| snapshot.taken_at.since(since);
@@ -86,6 +87,20 @@ pub(crate) fn diagnose(
     let since = progress?.since;
     let stalls_at = stalls_at(machine, progress, policy)?;
     (stalls_at <= snapshot.taken_at).then_some(Unhealthy::Stalled { since })
+}
+
+/// When a machine that the queue runner does not list becomes unhealthy. A classic queue runner that was restarted knows only
+/// machines of the machines file.
+pub(crate) fn unregistered_at(machine: &Machine, queue: &Queue) -> Option<Timestamp> {
+    let memory = &machine.memory;
+    let since = match queue.keys {
+        MachineKeys::HostName => memory.ready_since?,
+        MachineKeys::Address if memory.in_machines_file == InMachinesFile::Now => {
+            memory.ready_since?.max(memory.published_since?)
+        }
+        MachineKeys::Address => return None,
+    };
+    Some(since.after(REGISTRATION_TIMEOUT))
 }
 
 /// When a building machine has finished no step for too long.

@@ -57,9 +57,7 @@ pub use escape::{escape, escape_within_lines};
 pub use experience::{Average, Experience, is_billed_by_hour};
 pub use health::Unhealthy;
 pub use host_pattern::HostPattern;
-pub use machines_file::{
-    FillOrder, MachinesFile, MachinesFileEntry, machines_file, systems_built_by,
-};
+pub use machines_file::{MachinesFile, MachinesFileEntry, machines_file, systems_built_by};
 pub use matching::jobs_of;
 pub use memory::{
     AwaitsSsh, BackOff, BackOffKind, EndsWhen, Failing, InMachinesFile, Leaving, Memory, Missing,

@@ -1,13 +1,10 @@
 //! The content of the machines file: which machines may get builds.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::demand::builds_i686;
 use crate::endpoint::{Endpoint, Host};
-use crate::left_out::is_default;
-use crate::names::{Feature, MachineName, System};
+use crate::names::{Feature, System};
 use crate::policy::{Policy, PoolPolicy, SpeedFactor};
 use crate::snapshot::Machine;
 use crate::store_uri::first_column;
@@ -38,32 +35,12 @@ pub struct MachinesFileEntry {
     pub ssh_key: Option<String>,
     /// Concurrent steps.
     pub max_jobs: u32,
-    /// Relative speed, lower than the real one if it is filled last.
+    /// Relative speed.
     pub speed_factor: SpeedFactor,
-    /// Whether the queue runner is to fill it after others (`pack`).
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub fill_order: FillOrder,
     /// All its features, including the mandatory ones, sorted.
     pub supported_features: Vec<Feature>,
     /// Features that a step must require, sorted.
     pub mandatory_features: Vec<Feature>,
-}
-
-/// When a machine gets builds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FillOrder {
-    /// By its load.
-    #[default]
-    ByLoad,
-    /// After the others. One without a build still comes first.
-    Last,
-}
-
-impl FillOrder {
-    fn of(name: &MachineName, fill_last: &BTreeSet<MachineName>) -> Self {
-        if fill_last.contains(name) { Self::Last } else { Self::ByLoad }
-    }
 }
 
 impl MachinesFileEntry {
@@ -85,18 +62,13 @@ fn as_published(machine: &Machine) -> Machine {
 }
 
 impl MachinesFile {
-    /// Whether it is the file for `machines` and `fill_last` under the policy that made it. False when in doubt.
-    pub fn is_of<'a>(
-        &self,
-        machines: impl IntoIterator<Item = &'a Machine>,
-        fill_last: &BTreeSet<MachineName>,
-    ) -> bool {
+    /// Whether it is the file for `machines` under the policy that made it. False when in doubt.
+    pub fn is_of<'a>(&self, machines: impl IntoIterator<Item = &'a Machine>) -> bool {
         let mut entries = self.entries.iter();
         let all_named = machines.into_iter().all(|machine| {
             entries.next().is_some_and(|entry| {
                 let (published, now) = (&entry.machine, machine);
                 published.name == now.name
-                    && entry.fill_order == FillOrder::of(&now.name, fill_last)
                     && published.machine_type == now.machine_type
                     && published.address == now.address
                     && published.host_name == now.host_name
@@ -109,15 +81,14 @@ impl MachinesFile {
     }
 }
 
-/// The machines file for `machines`, each of which may get builds, those in `fill_last` after the others.
+/// The machines file for `machines`, each of which may get builds.
 pub fn machines_file<'a>(
     policy: &Policy,
     machines: impl IntoIterator<Item = &'a Machine>,
-    fill_last: &BTreeSet<MachineName>,
 ) -> MachinesFile {
     let mut file = MachinesFile::default();
     for machine in machines {
-        match entry(policy, machine, FillOrder::of(&machine.name, fill_last)) {
+        match entry(policy, machine) {
             Ok(entry) => file.entries.push(entry),
             Err(reason) => file.left_out.push(format!("{}: {reason}", machine.name)),
         }
@@ -127,11 +98,7 @@ pub fn machines_file<'a>(
     file
 }
 
-fn entry(
-    policy: &Policy,
-    machine: &Machine,
-    fill_order: FillOrder,
-) -> Result<MachinesFileEntry, String> {
+fn entry(policy: &Policy, machine: &Machine) -> Result<MachinesFileEntry, String> {
     let pool = policy
         .pools
         .get(&machine.machine_type)
@@ -145,11 +112,7 @@ fn entry(
         systems: systems_built_by(pool),
         ssh_key: pool.ssh_key.clone(),
         max_jobs: pool.max_jobs,
-        speed_factor: match fill_order {
-            FillOrder::ByLoad => pool.speed_factor,
-            FillOrder::Last => pool.speed_factor.of_last_filled(),
-        },
-        fill_order,
+        speed_factor: pool.speed_factor,
         supported_features: pool
             .mandatory_features
             .union(&pool.supported_features)

@@ -1,6 +1,6 @@
 //! Turns verdicts into the actions that are due now. The reconciler has nothing to decide.
 
-use crate::health::{Health, REGISTRATION_TIMEOUT, Unhealthy, stalls_at};
+use crate::health::{Health, Unhealthy, stalls_at, unregistered_at};
 use crate::matching::{REREGISTRATION_TIMEOUT, is_disabled_though_published};
 use crate::memory::Operation;
 use crate::names::MachineName;
@@ -40,11 +40,9 @@ pub(crate) fn list_phases(
         if let Some(unhealthy) = &observed.unhealthy {
             plan.unhealthy.insert(name.clone(), unhealthy.clone());
         }
-        wake_at = earliest(wake_at, changes_at(observed, policy));
+        wake_at = earliest(wake_at, changes_at(observed, policy, &snapshot.queue));
         if may_get_builds(observed, verdict) {
             plan.publish.push(name.clone());
-        } else {
-            plan.fill_last.remove(name);
         }
         match verdict {
             Verdict::InUse => {
@@ -140,11 +138,16 @@ fn is_to_stay_drained(observed: &Observed<'_>) -> bool {
 }
 
 /// When the health of a machine changes without an event.
-fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
+fn changes_at(observed: &Observed<'_>, policy: &Policy, queue: &QueueStatus) -> Option<Timestamp> {
     let memory = &observed.machine.memory;
     let pool = policy.pools.get(&observed.machine.machine_type);
     let failing = memory.failing.as_ref();
-    let unregistered = memory.ready_since.filter(|_| observed.in_queue.is_none());
+    let unregistered = match queue {
+        QueueStatus::Up(queue) if observed.in_queue.is_none() => {
+            unregistered_at(observed.machine, queue)
+        }
+        _ => None,
+    };
     [
         failing.map(|failing| failing.retry_at),
         memory.awaits_ssh.map(|awaits_ssh| awaits_ssh.retry_at),
@@ -152,7 +155,7 @@ fn changes_at(observed: &Observed<'_>, policy: &Policy) -> Option<Timestamp> {
         failing.zip(pool).map(|(failing, pool)| failing.since.after(pool.give_up_after)),
         failing.map(|failing| failing.since.after(REREGISTRATION_TIMEOUT)),
         memory.missing.map(|missing| missing.since.after(missing.patience)),
-        unregistered.map(|since| since.after(REGISTRATION_TIMEOUT)),
+        unregistered,
         stalls_at(observed.machine, observed.progress, policy),
         observed.unhealthy.as_ref().and_then(|_| health_changes_at(observed, policy)),
         observed.in_queue.and_then(|seen| seen.disabled_until),

@@ -33,9 +33,6 @@ pub struct Plan {
     pub deploy: Vec<MachineName>,
     /// Machines that are ready and may get builds: the content of the machines file.
     pub publish: Vec<MachineName>,
-    /// Those of them that the queue runner is to fill last (`pack`).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub fill_last: BTreeSet<MachineName>,
     /// Machines to release, each with its next step.
     pub release: Vec<Release>,
     /// Machines that a queue status shows for the first time since they were created or started.

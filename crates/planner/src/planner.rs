@@ -330,11 +330,12 @@ impl<'a> Planning<'a> {
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
         let last = pool.filter(|_| used == 0).and_then(|pool| last_machine(pool, &rest));
         let running = machines.iter().map(|observed| observed.jobs()).sum();
-        let surplus =
-            pool.map(|pool| surplus(pool, staying(pool, &rest), running, used)).unwrap_or_default();
+        let surplus = pool
+            .map(|pool| surplus(pool, staying(pool, &rest), running, demand.runnable, used))
+            .unwrap_or_default();
         for observed in rest {
             let is_surplus = surplus.contains(&observed.index);
-            let is_packed =
+            let gets_none =
                 is_surplus && pool.is_some_and(|pool| is_packed(pool, &self.snapshot.queue));
             let judgment = retention::judge(
                 observed,
@@ -343,11 +344,7 @@ impl<'a> Planning<'a> {
                     pool,
                     demand,
                     outdated: rotation.why_leaving(observed),
-                    accepts_jobs_when_idle: if is_packed {
-                        AcceptsJobs::No
-                    } else {
-                        AcceptsJobs::Yes
-                    },
+                    accepts_jobs: if gets_none { AcceptsJobs::No } else { AcceptsJobs::Yes },
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     idle_timeout: if last == Some(observed.index) {
                         timeouts.of_last
@@ -360,9 +357,6 @@ impl<'a> Planning<'a> {
             );
             if retention::stays_in_existence(&judgment.verdict) {
                 room = room.saturating_sub(1);
-            }
-            if is_packed {
-                self.plan.fill_last.insert(observed.machine.name.clone());
             }
             self.wake_at(judgment.until);
             self.verdicts[observed.index] = Some(judgment.verdict);

@@ -147,7 +147,7 @@ pub struct PoolPolicy {
     /// Relative speed (machines file, column 5).
     #[serde(default)]
     pub speed_factor: SpeedFactor,
-    /// `pack`: which machines the queue runner fills first.
+    /// `pack`: which machines the queue runner fills.
     #[serde(default, skip_serializing_if = "is_default")]
     pub filling: Filling,
     /// Path of the SSH private key on the queue runner's host (machines file, column 3).
@@ -265,10 +265,10 @@ impl Default for IdleTimeout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filling {
-    /// All machines alike: the one with the least load for its speed comes first.
+    /// The queue runner fills all machines alike.
     #[default]
     Spread,
-    /// Machines that are more than the running steps need come last.
+    /// Machines that are more than the steps need get no new builds (classic queue runner).
     Pack,
 }
 
@@ -283,13 +283,6 @@ pub struct SpeedFactor {
 impl Default for SpeedFactor {
     fn default() -> Self {
         Self { thousandths: 1000 }
-    }
-}
-
-impl SpeedFactor {
-    /// That of a machine which is filled last: a thousandth, so that one step is as much load as a thousand on others.
-    pub(crate) fn of_last_filled(self) -> Self {
-        Self { thousandths: (self.thousandths / 1000).max(1) }
     }
 }
 

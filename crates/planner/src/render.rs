@@ -25,7 +25,6 @@ impl Display for Plan {
             start,
             deploy,
             publish: _,
-            fill_last,
             release,
             recognized: _,
             disabled_though_published: _,
@@ -38,11 +37,7 @@ impl Display for Plan {
             wake_at: _,
         } = self;
         section(f, "machine types", "none", sizing.iter().map(|(t, s)| format!("{t}: {s}")))?;
-        let machines = verdicts.iter().map(|(name, verdict)| {
-            let order = if fill_last.contains(name) { "; filled last" } else { "" };
-            format!("{name}: {verdict}{order}")
-        });
-        section(f, "machines", "none", machines)?;
+        section(f, "machines", "none", verdicts.iter().map(|(n, v)| format!("{n}: {v}")))?;
         let actions = provision
             .iter()
             .map(Provision::to_string)

@@ -27,8 +27,8 @@ pub(crate) struct Context<'a> {
     pub(crate) demand: &'a PoolDemand,
     /// Why the machine is replaced now, if it is.
     pub(crate) outdated: Option<Outdated>,
-    /// Whether it may get new builds when it has none: not if it is surplus (`pack`).
-    pub(crate) accepts_jobs_when_idle: AcceptsJobs,
+    /// Whether it may get new builds while it stays: not if it is surplus and its type is packed (`surplus.rs`).
+    pub(crate) accepts_jobs: AcceptsJobs,
     /// Whether `maxMachines` machines of the type are already used or in reserve.
     pub(crate) reserve: Reserve,
     /// How long an idle machine is kept for possible later steps.
@@ -207,6 +207,10 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
         return keep(KeepReason::MuchPaidTimeLeft { left, enough }, accepts_jobs)
             .until(observed.less_paid_time_at(enough));
     }
+    let accepts_jobs = match context.accepts_jobs {
+        AcceptsJobs::Yes => accepts_jobs,
+        AcceptsJobs::No => AcceptsJobs::No,
+    };
     if observed.jobs() > 0 {
         // Without an idle timeout it is released as soon as possible: new builds would hold it forever.
         let accepts_jobs =
@@ -219,10 +223,6 @@ fn live(observed: &Observed<'_>, queue: &Queue, context: &Context<'_>) -> Judgme
             idle_since(observed, context).map(|at| observed.now.since(at)),
         );
     }
-    let accepts_jobs = match context.accepts_jobs_when_idle {
-        AcceptsJobs::Yes => accepts_jobs,
-        AcceptsJobs::No => AcceptsJobs::No,
-    };
     idle(observed, queue, context, accepts_jobs)
 }
 

@@ -12,11 +12,10 @@
 //! as soon as the waiting steps need it, without a start. This is the first half of consolidation in Karpenter (empty and
 //! underutilized nodes), without its second half: nothing that runs is moved.
 //!
-//! With `pack` and an idle timeout in seconds, surplus machines that build stay in the machines file, and the queue runner fills
-//! them last: their speed factor there is a thousandth. The classic queue runner sorts machines by `round(jobs / speed)`
-//! (`doDispatch` in `dispatcher.cc`), so they get a step only when no other machine has a free slot. One without a step
-//! would come first whatever its speed is (0 / speed), so it gets no new builds for the rest of its idle timeout, unless
-//! waiting steps need it.
+//! With `pack` and an idle timeout in seconds, surplus machines get no new builds either, and stay for their idle timeout.
+//! They cost the same with a step, so `r` then includes all waiting steps. A low speed factor would not do: the classic queue
+//! runner sorts machines by `round(jobs / speed)` (`doDispatch` in `dispatcher.cc`), so a machine without a step comes first
+//! whatever its speed is.
 
 use std::collections::BTreeSet;
 
@@ -24,29 +23,34 @@ use crate::observed::Observed;
 use crate::policy::{Filling, IdleTimeout, PoolPolicy};
 use crate::selection::preference;
 use crate::snapshot::{MachineKeys, QueueStatus};
+use crate::time::Seconds;
 
 /// The indices of surplus machines. `staying`: the machines of the type that are neither used nor released. `running`: steps
-/// that run on machines of the type.
+/// that run on machines of the type; `waiting`: its runnable steps.
 pub(crate) fn surplus<'a>(
     pool: &PoolPolicy,
     staying: impl Iterator<Item = &'a Observed<'a>>,
     running: u64,
+    waiting: u64,
     used: u32,
 ) -> BTreeSet<usize> {
-    if pool.idle_timeout != IdleTimeout::Auto && pool.filling == Filling::Spread {
-        return BTreeSet::new();
-    }
-    let for_running = running.div_ceil(u64::from(pool.max_jobs.max(1)));
-    let needed = for_running.max(u64::from(used)).max(1) - u64::from(used);
+    let steps = match (pool.idle_timeout, pool.filling) {
+        (IdleTimeout::Auto, _) => running,
+        (IdleTimeout::After(_), Filling::Pack) => running.saturating_add(waiting),
+        (IdleTimeout::After(_), Filling::Spread) => return BTreeSet::new(),
+    };
+    let for_steps = steps.div_ceil(u64::from(pool.max_jobs.max(1)));
+    let needed = for_steps.max(u64::from(used)).max(1) - u64::from(used);
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);
     let mut staying: Vec<_> = staying.collect();
-    staying.sort_by_key(|observed| preference(observed));
+    staying.sort_by_key(|observed| (observed.unhealthy.is_some(), preference(observed)));
     staying.into_iter().skip(needed).map(|observed| observed.index).collect()
 }
 
-/// Whether surplus machines of a type are filled last, and not at all when they are idle. A builder of the REST queue
-/// runner reports its own speed. Without a status it is not known which machines are surplus.
+/// Whether surplus machines of a type get no new builds while they stay. A builder of the REST queue runner gets builds as
+/// long as it runs.
 pub(crate) fn is_packed(pool: &PoolPolicy, queue: &QueueStatus) -> bool {
     pool.filling == Filling::Pack
+        && matches!(pool.idle_timeout, IdleTimeout::After(timeout) if timeout > Seconds(0))
         && matches!(queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::Address)
 }

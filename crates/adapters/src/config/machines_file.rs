@@ -131,7 +131,7 @@ pub(super) fn warn_of_schemes(
     }
 }
 
-/// A builder of the REST queue runner reports its own speed.
+/// A builder of the REST queue runner gets builds as long as it runs.
 pub(super) fn warn_of_pack(
     root: &Attrs<'_>,
     queue: &QueueSettings,
@@ -142,7 +142,7 @@ pub(super) fn warn_of_pack(
         root.warning(
             "systemTypes",
             &format!(
-                "pack of {machine_type} changes nothing: builders of the REST queue runner report their own speed"
+                "pack of {machine_type} changes nothing: builders of the REST queue runner get builds as long as they run"
             ),
         );
     }
@@ -163,19 +163,14 @@ pub(super) fn warn_of_decimals(
         MachinesFileTarget::Command(_) => matches!(queue, QueueSettings::Rest { .. }),
         MachinesFileTarget::NotWanted => false,
     };
-    for (machine_type, pool) in pools.iter().filter(|_| is_for_nix) {
-        let cause = if pool.speed_factor.thousandths % 1000 != 0 {
-            format!("speedFactor {} of {machine_type} is not whole", pool.speed_factor)
-        } else if pool.filling == Filling::Pack && !matches!(queue, QueueSettings::Rest { .. }) {
-            format!("pack of {machine_type} writes speed factors that are not whole")
-        } else {
-            continue;
-        };
+    let decimals = pools.iter().filter(|(_, pool)| pool.speed_factor.thousandths % 1000 != 0);
+    for (machine_type, pool) in decimals.filter(|_| is_for_nix) {
+        let factor = pool.speed_factor;
         root.warning(
             "systemTypes",
             &format!(
-                "{cause}: Nix reads this machines file, and older ones (2.8) refuse all of it; newer ones and \
-                 Hydra take it"
+                "speedFactor {factor} of {machine_type} is not whole: Nix reads this machines file, and older \
+                 ones (2.8) refuse all of it; newer ones and Hydra take it"
             ),
         );
     }

@@ -89,11 +89,16 @@ fn refuse_words_that_are_no_systems(attrs: &Attrs<'_>, systems: &[System]) {
     attrs.own_problem(format!("no steps would count for it: {instead}; remove it"));
 }
 
-/// With these idle timeouts, surplus machines get no new builds anyway.
+/// With some idle timeouts, surplus machines get no new builds anyway.
 fn warn_of_unused_pack(attrs: &Attrs<'_>, pool: &PoolPolicy, schedule: &[ScheduleEntry]) {
     let is_unused = |timeout| matches!(timeout, IdleTimeout::Auto | IdleTimeout::After(Seconds(0)));
     let mut timeouts = schedule.iter().filter_map(ScheduleEntry::idle_timeout);
-    if pool.filling == Filling::Pack && is_unused(pool.idle_timeout) && timeouts.all(is_unused) {
+    if pool.filling == Filling::Spread {
+        return;
+    }
+    if pool.max_jobs == 1 {
+        attrs.warning("pack", "changes nothing with maxJobs = 1: each machine is full or idle");
+    } else if is_unused(pool.idle_timeout) && timeouts.all(is_unused) {
         attrs.warning(
             "pack",
             "changes nothing without an idleTimeout in seconds: machines that are not needed get no new builds then",

@@ -43,7 +43,7 @@ fn of_pool(pool: &PoolPolicy) -> String {
     };
     let surplus = match pool.filling {
         Filling::Spread => "",
-        Filling::Pack => ", surplus ones get steps last",
+        Filling::Pack => ", surplus ones get no new steps",
     };
     format!("{most}, each with {jobs}; {sized}; idle ones stay {idle}{last}{surplus}")
 }

@@ -1,10 +1,6 @@
 //! The machines file, and whether it must be written again.
 
-use std::collections::BTreeSet;
-
-use planner::{
-    Host, Machine, MachineType, PoolPolicy, SpeedFactor, System, machines_file, systems_built_by,
-};
+use planner::{Host, Machine, MachineType, PoolPolicy, System, machines_file, systems_built_by};
 
 use crate::farm::{Farm, name, pool, up};
 
@@ -18,9 +14,8 @@ fn a_file_is_that_of_its_machines_until_one_of_their_fields_in_it_changes() {
         ssh_port: 2222,
         ..up(0)
     };
-    let none = BTreeSet::new();
-    let file = machines_file(&policy, [&machine, &up(1)], &none);
-    let is_of = |first: &Machine| file.is_of([first, &up(1)], &none);
+    let file = machines_file(&policy, [&machine, &up(1)]);
+    let is_of = |first: &Machine| file.is_of([first, &up(1)]);
     assert!(is_of(&machine));
     let renewed = Machine {
         started_at: Some(crate::farm::NOW),
@@ -40,9 +35,8 @@ fn a_file_is_that_of_its_machines_until_one_of_their_fields_in_it_changes() {
     for (field, changed) in changes {
         assert!(!is_of(&changed), "{field}");
     }
-    assert!(!file.is_of([&machine], &none), "one less");
-    assert!(!file.is_of([&machine, &up(1), &up(2)], &none), "one more");
-    assert!(!file.is_of([&machine, &up(1)], &[name(1)].into()), "another order");
+    assert!(!file.is_of([&machine]), "one less");
+    assert!(!file.is_of([&machine, &up(1), &up(2)]), "one more");
 }
 
 /// A machine that cannot be in the file may get its address at any time.
@@ -50,23 +44,9 @@ fn a_file_is_that_of_its_machines_until_one_of_their_fields_in_it_changes() {
 fn a_file_that_lacks_a_machine_is_tried_again() {
     let policy = Farm::new(pool(), 0, &[]).policy;
     let machine = Machine { address: None, ..up(0) };
-    let none = BTreeSet::new();
-    let file = machines_file(&policy, [&machine], &none);
+    let file = machines_file(&policy, [&machine]);
     assert!(file.entries.is_empty() && file.left_out.len() == 1);
-    assert!(!file.is_of([], &none));
-}
-
-/// With a speed of a thousandth, the queue runner counts one step as the load of a thousand.
-#[test]
-fn a_machine_that_is_filled_last_has_a_low_speed_factor() {
-    for (factor, last) in [(1000, 1), (1500, 1), (64_000, 64), (1, 1)] {
-        let mut pool = pool();
-        pool.speed_factor = SpeedFactor { thousandths: factor };
-        let policy = Farm::new(pool, 0, &[]).policy;
-        let file = machines_file(&policy, [&up(0), &up(1)], &[name(1)].into());
-        let factors: Vec<_> = file.entries.iter().map(|it| it.speed_factor.thousandths).collect();
-        assert_eq!(factors, [factor, last]);
-    }
+    assert!(!file.is_of([]));
 }
 
 #[test]

@@ -88,11 +88,11 @@ impl Reconciler {
             .zip(interval)
             .is_none_or(|(at, interval)| self.now < at.after(interval));
         let current = publication.current.as_ref().filter(|_| publication.by_policy && is_verified);
-        if current.is_some_and(|current| current.is_of(machines.clone(), &plan.fill_last)) {
+        if current.is_some_and(|current| current.is_of(machines.clone())) {
             return;
         }
         publication.by_policy = true;
-        let file = machines_file(&self.configuration.policy, machines, &plan.fill_last);
+        let file = machines_file(&self.configuration.policy, machines);
         // After a failure it is not known which file is there, nor which machines may still get builds by it.
         let is_current = publication.current.as_ref() == Some(&file);
         if publication.failed.is_none() && is_current && is_verified {
