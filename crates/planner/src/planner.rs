@@ -182,7 +182,7 @@ impl<'a> Planning<'a> {
         selection: &Selection<'_>,
     ) {
         sizing.deferred.clone_from(&selection.deferred);
-        let mut starts = selection.starts;
+        let (mut starts, mut requests) = (selection.starts, selection.requests);
         for (number, observed) in (0..).zip(&selection.chosen) {
             let state = observed.machine.state;
             // The resources of a machine under way are already counted.
@@ -214,7 +214,11 @@ impl<'a> Planning<'a> {
             }
             self.verdicts[observed.index] = Some(Verdict::InUse);
             starts -= u32::from(takes_a_start);
-            if state == MachineState::Requested && self.may_ask_provider(observed, machine_type) {
+            if state == MachineState::Requested
+                && requests > 0
+                && self.may_ask_provider(observed, machine_type)
+            {
+                requests -= 1;
                 let attempt = match observed.machine.memory.failing {
                     Some(_) => Attempt::Again,
                     None => Attempt::First,

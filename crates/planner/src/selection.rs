@@ -26,6 +26,9 @@ pub(crate) struct Selection<'a> {
     /// How many of them may be started or requested again now. Running machines that are not used count against
     /// `maxMachines` until they are gone.
     pub(crate) starts: u32,
+    /// How many of them may be requested from their provider now: those with recorded intents may be more than a changed
+    /// `maxCreating` allows.
+    pub(crate) requests: u32,
     /// How many new ones to create now.
     pub(crate) create: u32,
     /// How many new ones may not be created yet, and why.
@@ -56,6 +59,9 @@ pub(crate) fn select<'a>(
     let allowed = allowed.min(pool.max_machines.saturating_sub(going));
     let running = count(machines.iter().filter(|machine| may_run(machine)));
     let starts = pool.max_machines.saturating_sub(running);
+    let requested =
+        count(machines.iter().filter(|machine| machine.operation() == Some(Operation::Create)));
+    let requests = pool.max_creating.saturating_sub(requested);
     let mut usable = usable;
     usable.sort_by_key(|machine| preference(machine));
     let limit = usize::try_from(allowed).unwrap_or(usize::MAX);
@@ -69,7 +75,7 @@ pub(crate) fn select<'a>(
         .flatten()
         .map(|reason| Deferred { machines: missing - create, reason });
     chosen.extend(rotation.in_use.iter().map(|(_, observed)| *observed));
-    Selection { chosen, starts, create, deferred }
+    Selection { chosen, starts, requests, create, deferred }
 }
 
 /// Whether it runs, or may run: its creation has an unknown outcome.
