@@ -417,8 +417,8 @@ fn stop(Simulated(simulated): &mut Simulated) -> impl Read + use<> {
 
 /// How many machines the provider was asked for. On a slow host a machine comes and goes within one run.
 fn requested(farm: &Farm) -> usize {
-    let requests = fs::read_to_string(farm.path("create-requests")).unwrap_or_default();
-    let requests = requests.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let requests = farm.create_requests().into_iter();
+    let requests = requests.map(|line| serde_json::from_str::<Value>(&line).unwrap());
     requests.map(|request| request["name"].to_string()).collect::<BTreeSet<_>>().len()
 }
 

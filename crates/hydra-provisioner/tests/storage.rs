@@ -253,8 +253,8 @@ fn a_database_that_is_deleted() {
     farm.set_runnable(0);
     assert!(farm.run(&["run"]).status.success());
     assert_eq!(farm.machines(), [""; 0], "forgotten machines");
-    let requests = fs::read_to_string(farm.path("create-requests")).unwrap();
-    assert_eq!(requests.lines().count(), 3, "{requests}");
+    let requests = farm.create_requests();
+    assert_eq!(requests.len(), 3, "{requests:?}");
 }
 
 /// Overwriting it while it is in use is noticed eventually, and deleting it repairs everything.

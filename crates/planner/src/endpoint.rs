@@ -4,10 +4,10 @@
 //! `host:port`, `[v6]:port`, `ssh://user@host:port?option=value`. Different spellings of one endpoint are
 //! equal here.
 
+use core::net::{IpAddr, Ipv6Addr};
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 

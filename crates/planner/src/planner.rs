@@ -21,7 +21,7 @@ use crate::sizing::{
     AllowedBy, Blockers, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing,
 };
 use crate::snapshot::{AcceptsJobs, MachineState, QueueStatus, Snapshot};
-use crate::surplus::{is_packed, surplus};
+use crate::surplus::{self, surplus};
 use crate::time::{Timestamp, earliest};
 use crate::warnings::{warn_of_problems, warn_of_unexpected_input};
 
@@ -337,10 +337,10 @@ impl<'a> Planning<'a> {
         let surplus = pool
             .map(|pool| surplus(pool, staying(pool, &rest), running, demand.runnable, used))
             .unwrap_or_default();
+        let surplus_accept =
+            pool.map_or(AcceptsJobs::Yes, |pool| surplus::accept_jobs(pool, &self.snapshot.queue));
         for observed in rest {
             let is_surplus = surplus.contains(&observed.index);
-            let gets_none =
-                is_surplus && pool.is_some_and(|pool| is_packed(pool, &self.snapshot.queue));
             let judgment = retention::judge(
                 observed,
                 &Context {
@@ -348,7 +348,7 @@ impl<'a> Planning<'a> {
                     pool,
                     demand,
                     outdated: rotation.why_leaving(observed),
-                    accepts_jobs: if gets_none { AcceptsJobs::No } else { AcceptsJobs::Yes },
+                    accepts_jobs: if is_surplus { surplus_accept } else { AcceptsJobs::Yes },
                     reserve: if room > 0 { Reserve::HasRoom } else { Reserve::Full },
                     idle_timeout: if last == Some(observed.index) {
                         timeouts.of_last

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use crate::observed::Observed;
 use crate::policy::{Filling, IdleTimeout, PoolPolicy};
 use crate::selection::preference;
-use crate::snapshot::{MachineKeys, QueueStatus};
+use crate::snapshot::{AcceptsJobs, MachineKeys, QueueStatus};
 use crate::time::Seconds;
 
 /// The indices of surplus machines. `staying`: the machines of the type that are neither used nor released. `running`: steps
@@ -47,10 +47,14 @@ pub(crate) fn surplus<'a>(
     staying.into_iter().skip(needed).map(|observed| observed.index).collect()
 }
 
-/// Whether surplus machines of a type get no new builds while they stay. A builder of the REST queue runner gets builds as
+/// Whether surplus machines of a type get new builds while they stay. A builder of the REST queue runner gets builds as
 /// long as it runs.
-pub(crate) fn is_packed(pool: &PoolPolicy, queue: &QueueStatus) -> bool {
-    pool.filling == Filling::Pack
-        && matches!(pool.idle_timeout, IdleTimeout::After(timeout) if timeout > Seconds(0))
-        && matches!(queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::Address)
+pub(crate) fn accept_jobs(pool: &PoolPolicy, queue: &QueueStatus) -> AcceptsJobs {
+    let is_classic = matches!(queue, QueueStatus::Up(queue) if queue.keys == MachineKeys::Address);
+    match (pool.filling, pool.idle_timeout) {
+        (Filling::Pack, IdleTimeout::After(timeout)) if timeout > Seconds(0) && is_classic => {
+            AcceptsJobs::No
+        }
+        _ => AcceptsJobs::Yes,
+    }
 }

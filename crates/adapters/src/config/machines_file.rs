@@ -137,8 +137,10 @@ pub(super) fn warn_of_pack(
     queue: &QueueSettings,
     pools: &BTreeMap<MachineType, PoolPolicy>,
 ) {
-    let packed = pools.iter().filter(|(_, pool)| pool.filling == Filling::Pack);
-    for (machine_type, _) in packed.filter(|_| matches!(queue, QueueSettings::Rest { .. })) {
+    if !matches!(queue, QueueSettings::Rest { .. }) {
+        return;
+    }
+    for (machine_type, _) in pools.iter().filter(|(_, pool)| pool.filling == Filling::Pack) {
         root.warning(
             "systemTypes",
             &format!(

@@ -91,11 +91,11 @@ fn refuse_words_that_are_no_systems(attrs: &Attrs<'_>, systems: &[System]) {
 
 /// With some idle timeouts, surplus machines get no new builds anyway.
 fn warn_of_unused_pack(attrs: &Attrs<'_>, pool: &PoolPolicy, schedule: &[ScheduleEntry]) {
-    let is_unused = |timeout| matches!(timeout, IdleTimeout::Auto | IdleTimeout::After(Seconds(0)));
-    let mut timeouts = schedule.iter().filter_map(ScheduleEntry::idle_timeout);
     if pool.filling == Filling::Spread {
         return;
     }
+    let is_unused = |timeout| matches!(timeout, IdleTimeout::Auto | IdleTimeout::After(Seconds(0)));
+    let mut timeouts = schedule.iter().filter_map(ScheduleEntry::idle_timeout);
     if pool.max_jobs == 1 {
         attrs.warning("pack", "changes nothing with maxJobs = 1: each machine is full or idle");
     } else if is_unused(pool.idle_timeout) && timeouts.all(is_unused) {

@@ -1,7 +1,6 @@
 //! Kills the provisioner at every moment, and checks that the next run recovers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -32,8 +31,7 @@ pub fn survive_every_kill(
             let status = killed_run(&farm, moment, usize::try_from(after).unwrap());
             farm.machines_file();
             recover(&farm, after, &place);
-            let requests = fs::read_to_string(farm.path("create-requests")).unwrap_or_default();
-            let mut names: Vec<_> = requests.lines().collect();
+            let mut names = farm.create_requests();
             names.sort_unstable();
             names.dedup();
             // Rarely (in a build sandbox) a fourth name is requested and as many machines exist at the end; the cause

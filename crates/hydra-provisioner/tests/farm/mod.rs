@@ -120,6 +120,12 @@ impl Farm {
         names
     }
 
+    /// All requests to create a machine, repeated ones too.
+    pub fn create_requests(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("create-requests")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// The process that holds the lock, or held it last.
     pub fn lock_holder(&self) -> Option<String> {
         let text = fs::read_to_string(self.path("state/lock")).ok()?;
