@@ -13,27 +13,18 @@ impl<'a> Admission<'a> {
         Self { left: resources.iter().map(|resource| (resource, resource.free)).collect() }
     }
 
-    /// Whether there is room for one more machine.
-    pub(crate) fn has_room(&self, machine_type: &MachineType) -> bool {
-        self.short_of(machine_type).is_none()
-    }
-
     /// The resource that one more machine would exceed.
-    fn short_of(&self, machine_type: &MachineType) -> Option<&'a Resource> {
+    pub(crate) fn short_of(&self, machine_type: &MachineType) -> Option<&'a Resource> {
         let short =
             self.left.iter().find(|(resource, left)| resource.need_of(machine_type) > *left);
         short.map(|(resource, _)| *resource)
     }
 
-    /// Takes the needs of one more machine, of all resources or of none. `Err` is the resource that is short.
-    pub(crate) fn take(&mut self, machine_type: &MachineType) -> Result<(), &'a Resource> {
-        if let Some(short) = self.short_of(machine_type) {
-            return Err(short);
-        }
+    /// Takes the needs of one more machine. Those that are short become 0.
+    pub(crate) fn take(&mut self, machine_type: &MachineType) {
         for (resource, left) in &mut self.left {
-            *left -= resource.need_of(machine_type);
+            *left = left.saturating_sub(resource.need_of(machine_type));
         }
-        Ok(())
     }
 }
 
@@ -48,8 +39,11 @@ mod tests {
             Resource { name: "MiB".to_owned(), free: 2000, needs: [(kind.clone(), 1000)].into() };
         let resources = [resource];
         let mut admission = Admission::new(&resources);
-        assert!(admission.take(&kind).is_ok() && admission.take(&kind).is_ok());
-        assert!(admission.take(&kind).is_err());
-        assert!(admission.take(&MachineType::new("needs nothing of it")).is_ok());
+        for _ in 0..2 {
+            assert!(admission.short_of(&kind).is_none());
+            admission.take(&kind);
+        }
+        assert!(admission.short_of(&kind).is_some());
+        assert!(admission.short_of(&MachineType::new("needs nothing of it")).is_none());
     }
 }

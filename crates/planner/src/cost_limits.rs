@@ -46,6 +46,8 @@ pub(crate) struct Limits<'a> {
     types: BTreeMap<&'a MachineType, Account>,
     /// Machines that run or are being created.
     machines: u32,
+    /// How many of them are in use, of those counted so far.
+    used_machines: u32,
     /// By type, how many of `minMachines` neither run nor are being created: places of the farm that no other type gets.
     reserved: BTreeMap<&'a MachineType, u32>,
 }
@@ -81,6 +83,7 @@ impl<'a> Limits<'a> {
                 .map(|(name, pool)| (name, account(pool.cost_limits)))
                 .collect(),
             machines: 0,
+            used_machines: 0,
             reserved: policy.pools.iter().map(|(name, pool)| (name, pool.min_machines)).collect(),
         };
         for (machine_type, known) in &snapshot.experience {
@@ -122,17 +125,24 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// Whether the farm has as many machines as it may have, for one more of a type.
-    fn is_full(&self, machine_type: &MachineType, is_within_min: bool) -> bool {
+    /// Whether `machines` leave no place in the farm for one more of a type.
+    fn is_full(&self, machines: u32, machine_type: &MachineType, is_within_min: bool) -> bool {
         let of_others = self.reserved.iter().filter(|(other, _)| **other != machine_type);
-        let reserved = if is_within_min { 0 } else { of_others.map(|(_, places)| *places).sum() };
-        let taken = self.machines.saturating_add(reserved);
+        let of_others = of_others.map(|(_, places)| *places).fold(0, u32::saturating_add);
+        let reserved = if is_within_min { 0 } else { of_others };
+        let taken = machines.saturating_add(reserved);
         self.policy.max_machines.is_some_and(|most| taken >= most)
+    }
+
+    /// One more machine of a type, at that price, is in use.
+    fn use_one(&mut self, machine_type: &MachineType, price: Money) {
+        self.used_machines = self.used_machines.saturating_add(1);
+        self.each_account(machine_type, |account| account.used = account.used.plus(price));
     }
 
     /// Whether one more machine of a type could begin, beyond `minMachines`.
     pub(crate) fn have_room(&self, machine_type: &MachineType) -> bool {
-        !self.is_full(machine_type, false)
+        !self.is_full(self.machines, machine_type, false)
             && self.check(machine_type, self.with_new_machine(machine_type)).is_ok()
     }
 
@@ -173,7 +183,7 @@ impl<'a> Limits<'a> {
         number: u32,
     ) -> Result<(), LimitReached> {
         let is_within_min = self.is_within_min_machines(machine_type, number);
-        if self.is_full(machine_type, is_within_min) {
+        if self.is_full(self.machines, machine_type, is_within_min) {
             return Err(TOO_MANY_MACHINES);
         }
         let with_it = self.with_new_machine(machine_type);
@@ -182,11 +192,8 @@ impl<'a> Limits<'a> {
         }
         self.machines = self.machines.saturating_add(1);
         self.takes_a_place(machine_type);
-        let price = self.price_of_type(machine_type);
-        self.each_account(machine_type, |account| {
-            *account = with_it(*account);
-            account.used = account.used.plus(price);
-        });
+        self.each_account(machine_type, |account| *account = with_it(*account));
+        self.use_one(machine_type, self.price_of_type(machine_type));
         Ok(())
     }
 
@@ -207,8 +214,7 @@ impl<'a> Limits<'a> {
         if !self.is_within_min_machines(machine_type, number) {
             self.check(machine_type, |account| account)?;
         }
-        let price = self.price(observed);
-        self.each_account(machine_type, |account| account.used = account.used.plus(price));
+        self.use_one(machine_type, self.price(observed));
         Ok(())
     }
 
@@ -224,12 +230,15 @@ impl<'a> Limits<'a> {
         let price = self.price(observed);
         let machine_type = &observed.machine.machine_type;
         if !self.is_within_min_machines(machine_type, number) {
+            if self.is_full(self.used_machines, machine_type, false) {
+                return Err(TOO_MANY_MACHINES);
+            }
             self.check(machine_type, |account| Account {
                 running: account.used.plus(price),
                 ..account
             })?;
         }
-        self.each_account(machine_type, |account| account.used = account.used.plus(price));
+        self.use_one(machine_type, price);
         Ok(())
     }
 

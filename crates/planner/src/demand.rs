@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::experience::Experience;
 use crate::names::{Feature, MachineType, System};
+use crate::observed::Observed;
 use crate::plan::Warning;
 use crate::policy::{Policy, PoolPolicy};
 use crate::sizing::{AllowedBy, Sizing};
-use crate::snapshot::{Demand, DemandKey, QueueStatus};
+use crate::snapshot::{Demand, DemandKey, MachineState, QueueStatus};
 use crate::target_wait::{self, Load};
 use crate::time::{Seconds, Timestamp};
 
@@ -136,25 +137,42 @@ pub(crate) fn builds_i686(systems: &[System]) -> bool {
     systems.iter().any(|system| system.as_str() == "x86_64-linux")
 }
 
-/// Sizes one pool, by `targetWait` or as `ceil((runnable - ignored) / runnablesPerMachine)`, within its limits.
-/// `demand` is `None` while the queue status is unavailable.
+/// Running steps on machines that have finished none for longer than `target`.
+fn stuck(machines: &[&Observed<'_>], target: Seconds) -> u64 {
+    let is_stuck = |observed: &&&Observed<'_>| {
+        observed.progress.is_some_and(|progress| observed.now.since(progress.since) > target)
+    };
+    let stuck = machines.iter().filter(is_stuck);
+    stuck.map(|observed| observed.jobs()).fold(0, u64::saturating_add)
+}
+
+fn count_existing(machines: &[&Observed<'_>]) -> u32 {
+    let existing = machines.iter().filter(|m| {
+        m.machine.state != MachineState::Requested && m.machine.memory.destroyed_at.is_none()
+    });
+    u32::try_from(existing.count()).unwrap_or(u32::MAX)
+}
+
+/// Sizes one pool with its `machines`, by `targetWait` or as `ceil((runnable - ignored) / runnablesPerMachine)`, within its
+/// limits. `demand` is `None` while the queue status is unavailable.
 pub(crate) fn size(
     pool: &PoolPolicy,
     demand: Option<&PoolDemand>,
     experience: &Experience,
-    present: u32,
+    machines: &[&Observed<'_>],
 ) -> Sizing {
     let runnable = demand.map(|demand| demand.runnable);
     let waiting = runnable.unwrap_or(0).saturating_sub(pool.ignored_runnables);
     let (wanted, slots) = match pool.target_wait {
         Some(target) => {
+            let target = target_wait::worth_a_start(target, experience.start_time());
             let load = Load {
                 waiting,
                 running: demand.map_or(0, |demand| demand.running),
+                stuck: stuck(machines, target),
                 step_time: experience.step_time(),
                 mean_wait: demand.and_then(PoolDemand::mean_wait),
             };
-            let target = target_wait::worth_a_start(target, experience.start_time());
             let (wanted, slots) = target_wait::wanted(pool, target, load);
             (wanted, demand.map(|_| slots))
         }
@@ -175,7 +193,7 @@ pub(crate) fn size(
         slots,
         allowed,
         allowed_by,
-        present,
+        present: count_existing(machines),
         deferred: None,
         replacing: BTreeMap::new(),
         hands_over: BTreeMap::new(),

@@ -62,8 +62,10 @@ pub(crate) fn hand_over<'a>(
         let Some(until) = without_capacity_until(machine_type, snapshot) else { continue };
         let Some(its_demand) = demand.get(machine_type) else { continue };
         let experience = snapshot.experience.get(machine_type).copied().unwrap_or_default();
-        let allowed = size(pool, Some(its_demand), &experience, 0).allowed;
-        let missing = allowed.saturating_sub(usable(machine_type, pool, machines));
+        let of_type: Vec<_> =
+            machines.iter().filter(|m| m.machine.machine_type == *machine_type).collect();
+        let allowed = size(pool, Some(its_demand), &experience, &of_type).allowed;
+        let missing = allowed.saturating_sub(usable(pool, &of_type));
         if missing == 0 {
             continue;
         }
@@ -98,12 +100,10 @@ fn without_capacity_until(machine_type: &MachineType, snapshot: &Snapshot) -> Op
     Some(back_off.until.after(NEXT_TRY)).filter(|until| snapshot.taken_at < *until)
 }
 
-/// Usable machines of a type.
-fn usable(machine_type: &MachineType, pool: &PoolPolicy, machines: &[Observed<'_>]) -> u32 {
+/// How many of the machines of a type are usable.
+fn usable(pool: &PoolPolicy, machines: &[&Observed<'_>]) -> u32 {
     let usable = machines.iter().filter(|observed| {
-        observed.machine.machine_type == *machine_type
-            && observed.machine.state != MachineState::Requested
-            && observed.is_usable(pool)
+        observed.machine.state != MachineState::Requested && observed.is_usable(pool)
     });
     u32::try_from(usable.count()).unwrap_or(u32::MAX)
 }

@@ -105,14 +105,17 @@ impl<'a> UnknownBuilders<'a> {
         let unknown: Vec<_> = queue.machines.iter().filter(unknown).collect();
         let busy = unknown.iter().filter(|entry| jobs(queue, entry) > 0);
         let busy = busy.map(|entry| &entry.host).min();
-        // Two providers' words may be mixed up: without the machines' own, either may be the busy one.
-        let asked = ours.iter().copied().filter(|machine| machine.memory.ready_since.is_some());
-        let asked = Endpoints::of(asked);
-        let is_unasked = |entry: &&QueueMachine| {
-            queue.keys == MachineKeys::HostName && is_ours(entry) && !asked.contain(entry)
+        let unasked = match queue.keys {
+            MachineKeys::Address => None,
+            MachineKeys::HostName => {
+                // Two providers' words may be mixed up: without the machines' own, either may be the busy one.
+                let asked = ours.iter().copied().filter(|m| m.memory.ready_since.is_some());
+                let asked = Endpoints::of(asked);
+                let is_unasked = |entry: &&QueueMachine| is_ours(entry) && !asked.contain(entry);
+                let busy = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
+                busy.filter(is_unasked).map(|entry| &entry.host).min()
+            }
         };
-        let unasked = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
-        let unasked = unasked.filter(is_unasked).map(|entry| &entry.host).min();
         let any = unknown.iter().map(|entry| &entry.host).min();
         Self { busy, unasked, any, keys: queue.keys }
     }
@@ -254,7 +257,9 @@ impl<'a> QueueMachines<'a> {
     pub(crate) fn find(&self, machine: &Machine) -> Option<SeenInQueue> {
         let is_its = |place: &(&Host, _)| !self.addresses.were_reused(machine, *place);
         let endpoints: Vec<_> = endpoints(machine).filter(is_its).collect();
-        let hosts: BTreeSet<_> = endpoints.iter().map(|(host, _)| *host).collect();
+        let mut hosts: Vec<_> = endpoints.iter().map(|(host, _)| *host).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
         together(self.queue?, &endpoints, hosts.into_iter().flat_map(|host| self.entries(host)))
     }
 }

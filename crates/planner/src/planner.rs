@@ -17,9 +17,7 @@ use crate::policy::{Policy, PoolPolicy};
 use crate::retention::{self, Context, Reserve};
 use crate::rotation::Rotation;
 use crate::selection::{Names, Selection, preference, select};
-use crate::sizing::{
-    AllowedBy, Blockers, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing,
-};
+use crate::sizing::{Blockers, Deferral, Deferred, LimitName, LimitReached, NoRoom, Sizing};
 use crate::snapshot::{AcceptsJobs, MachineState, QueueStatus, Snapshot};
 use crate::surplus::{self, surplus};
 use crate::time::{Timestamp, earliest};
@@ -62,17 +60,16 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot) -> Plan {
         let mut used = 0;
         let mut rotation = Rotation::default();
         if let Some(pool) = pool {
-            let present = count_existing(&machines);
             let mut sizing = Sizing {
                 hands_over: handed_over.by(machine_type),
                 takes_over: handed_over.to(machine_type),
-                ..size(pool, demand.as_ref(), &experience, present)
+                ..size(pool, demand.as_ref(), &experience, &machines)
             };
             let blockers = Blockers {
                 back_off: snapshot.back_off.get(machine_type),
                 paused: snapshot.orders_in_force().find(|order| order.pauses(machine_type)),
             };
-            let has_room = planning.admission.has_room(machine_type)
+            let has_room = planning.admission.short_of(machine_type).is_none()
                 && planning.limits.have_room(machine_type);
             let now = snapshot.taken_at;
             rotation = Rotation::of(pool, sizing.allowed, &machines, &blockers, has_room, now);
@@ -159,13 +156,6 @@ fn last_machine(pool: &PoolPolicy, machines: &[&&Observed<'_>]) -> Option<usize>
     best.map(|observed| observed.index)
 }
 
-fn count_existing(machines: &[&Observed<'_>]) -> u32 {
-    let existing = machines.iter().filter(|m| {
-        m.machine.state != MachineState::Requested && m.machine.memory.destroyed_at.is_none()
-    });
-    u32::try_from(existing.count()).unwrap_or(u32::MAX)
-}
-
 impl<'a> Planning<'a> {
     /// What cannot be observed is not touched: the machines last seen stay, and no new ones are created.
     fn freeze(&mut self, machines: &[&Observed<'_>]) {
@@ -198,26 +188,33 @@ impl<'a> Planning<'a> {
                 defer(&mut sizing, TYPE_IS_FULL);
                 continue;
             }
+            let is_intent = state == MachineState::Requested;
+            let asks = is_intent && requests > 0 && self.may_ask_provider(observed, machine_type);
+            // It takes no place and no money from others before its provider is asked for it.
+            if is_intent && !asks && !cost_limits::may_cost(observed) {
+                self.verdicts[observed.index] = Some(Verdict::InUse);
+                continue;
+            }
+            if comes_up && !self.has_room(machine_type, &mut sizing.no_room) {
+                self.verdicts[observed.index] = Some(retention::keep_for_room());
+                continue;
+            }
             if let Err(reached) = self.count(observed, number, comes_up) {
                 if comes_up {
                     self.verdicts[observed.index] = Some(retention::keep_for_limit(reached));
                 } else {
                     sizing.allowed = sizing.allowed.min(number);
-                    sizing.allowed_by = AllowedBy::CostLimits;
+                    sizing.allowed_by = reached.limit.into();
                 }
                 defer(&mut sizing, reached);
                 continue;
             }
-            if comes_up && !self.admit(machine_type, &mut sizing.no_room) {
-                self.verdicts[observed.index] = Some(retention::keep_for_room());
-                continue;
-            }
             self.verdicts[observed.index] = Some(Verdict::InUse);
+            if comes_up {
+                self.admission.take(machine_type);
+            }
             starts -= u32::from(takes_a_start);
-            if state == MachineState::Requested
-                && requests > 0
-                && self.may_ask_provider(observed, machine_type)
-            {
+            if asks {
                 requests -= 1;
                 let attempt = match observed.machine.memory.failing {
                     Some(_) => Attempt::Again,
@@ -264,15 +261,19 @@ impl<'a> Planning<'a> {
             return;
         }
         for nth in chosen..chosen.saturating_add(number) {
+            if !self.has_room(machine_type, &mut sizing.no_room) {
+                continue;
+            }
             if let Err(reached) = self.limits.begin(machine_type, nth) {
                 defer(sizing, reached);
-            } else if self.admit(machine_type, &mut sizing.no_room) {
-                self.plan.provision.push(Provision {
-                    name: self.names.next(),
-                    machine_type: machine_type.clone(),
-                    attempt: Attempt::First,
-                });
+                continue;
             }
+            self.admission.take(machine_type);
+            self.plan.provision.push(Provision {
+                name: self.names.next(),
+                machine_type: machine_type.clone(),
+                attempt: Attempt::First,
+            });
         }
     }
 
@@ -287,8 +288,9 @@ impl<'a> Planning<'a> {
         !backed_off && observed.may_be_operated() && self.snapshot.storage_error.is_none()
     }
 
-    fn admit(&mut self, machine_type: &MachineType, no_room: &mut Option<NoRoom>) -> bool {
-        let Err(short) = self.admission.take(machine_type) else { return true };
+    /// Whether shared resources have room for one more machine, which counts in `no_room` otherwise.
+    fn has_room(&self, machine_type: &MachineType, no_room: &mut Option<NoRoom>) -> bool {
+        let Some(short) = self.admission.short_of(machine_type) else { return true };
         let no_room = no_room.get_or_insert_with(|| NoRoom {
             machines: 0,
             resource: short.name.clone(),
@@ -333,7 +335,7 @@ impl<'a> Planning<'a> {
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
         let last = pool.filter(|_| used == 0).and_then(|pool| last_machine(pool, &rest));
-        let running = machines.iter().map(|observed| observed.jobs()).sum();
+        let running = machines.iter().map(|observed| observed.jobs()).fold(0, u64::saturating_add);
         let surplus = pool
             .map(|pool| surplus(pool, staying(pool, &rest), running, demand.runnable, used))
             .unwrap_or_default();

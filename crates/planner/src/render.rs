@@ -107,6 +107,7 @@ impl Display for Sizing {
             AllowedBy::MinMachines => f.write_str(" (minMachines)")?,
             AllowedBy::MaxMachines => f.write_str(" (maxMachines)")?,
             AllowedBy::CostLimits => f.write_str(" (cost limits)")?,
+            AllowedBy::FarmMaxMachines => f.write_str(" (maxMachines of the farm)")?,
         }
         write!(f, ", {present} present")?;
         if let Some(deferred) = deferred {
@@ -132,7 +133,7 @@ impl Display for SlotsWanted {
             SlotsBound::Target | SlotsBound::Steps => {
                 write!(f, "{waiting} waiting x {} s / {} s", step_time.0, target.0)?;
             }
-            SlotsBound::Late { mean_wait } => write!(
+            SlotsBound::Late { mean_wait, stuck: _ } => write!(
                 f,
                 "{waiting} waiting for {} s on average, longer than {} s",
                 mean_wait.0, target.0
@@ -141,14 +142,20 @@ impl Display for SlotsWanted {
         match bound {
             SlotsBound::Target => {}
             SlotsBound::Steps => write!(f, ", at most {waiting} + {running} running")?,
-            SlotsBound::Late { mean_wait } => write!(
-                f,
-                ": {running} running x {} s / {} s + {waiting} waiting x {} s / {} s, at most {waiting}",
-                step_time.0,
-                step_time.0.saturating_add(target.0),
-                step_time.0,
-                mean_wait.0
-            )?,
+            SlotsBound::Late { mean_wait, stuck } => {
+                let (others, step_time) = (running.saturating_sub(*stuck), step_time.0);
+                if *stuck > 0 {
+                    write!(f, ": {stuck} on machines that finish none +")?;
+                } else {
+                    f.write_str(":")?;
+                }
+                write!(
+                    f,
+                    " {others} running x {step_time} s / {} s + {waiting} waiting x {step_time} s / {} s, at most {waiting}",
+                    step_time.saturating_add(target.0),
+                    mean_wait.0
+                )?;
+            }
         }
         write!(f, " = {}.{} slots", tenths / 10, tenths % 10)
     }

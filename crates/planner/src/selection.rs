@@ -26,8 +26,8 @@ pub(crate) struct Selection<'a> {
     /// How many of them may be started or requested again now. Running machines that are not used count against
     /// `maxMachines` until they are gone.
     pub(crate) starts: u32,
-    /// How many of them may be requested from their provider now: those with recorded intents may be more than a changed
-    /// `maxCreating` allows.
+    /// How many of them may be requested from their provider now: those with recorded intents may be more than may be
+    /// under way at once.
     pub(crate) requests: u32,
     /// How many new ones to create now.
     pub(crate) create: u32,
@@ -59,9 +59,8 @@ pub(crate) fn select<'a>(
     let allowed = allowed.min(pool.max_machines.saturating_sub(going));
     let running = count(machines.iter().filter(|machine| may_run(machine)));
     let starts = pool.max_machines.saturating_sub(running);
-    let requested =
-        count(machines.iter().filter(|machine| machine.operation() == Some(Operation::Create)));
-    let requests = pool.max_creating.saturating_sub(requested);
+    let under_way = count(machines.iter().filter(|machine| machine.is_being_created()));
+    let requests = creations_at_once(pool, blockers).saturating_sub(under_way);
     let mut usable = usable;
     usable.sort_by_key(|machine| preference(machine));
     let limit = usize::try_from(allowed).unwrap_or(usize::MAX);
@@ -98,11 +97,11 @@ fn creations_allowed(
         return (0, Some(Deferral::BackOff(back_off.clone())));
     }
     // Requesting a machine again that was never seen is a creation too: a failing provider must not get
-    // requests for more and more names. After a failure one machine tests whether creation works again.
+    // requests for more and more names.
     let creating = count(machines.iter().filter(|machine| {
         machine.is_being_created() || machine.machine.state == MachineState::Requested
     }));
-    let at_once = if back_off.is_some() { pool.max_creating.min(1) } else { pool.max_creating };
+    let at_once = creations_at_once(pool, blockers);
     let by_number = at_once.saturating_sub(creating);
     let most_creating = Deferral::MaxCreating { at_once };
     let Some(per_window) = pool.creates_per_5_minutes else {
@@ -120,6 +119,12 @@ fn creations_allowed(
     } else {
         (by_number, Some(most_creating))
     }
+}
+
+/// How many machines may be under way at once: after a failure, one tests whether creation works again.
+fn creations_at_once(pool: &PoolPolicy, blockers: &Blockers<'_>) -> u32 {
+    let most = if blockers.back_off.is_some() { 1 } else { u32::MAX };
+    pool.max_creating.min(most)
 }
 
 /// Lower is better.

@@ -77,6 +77,9 @@ pub enum SlotsBound {
     Late {
         /// The average wait of the waiting steps.
         mean_wait: Seconds,
+        /// Running steps on machines that have finished none for longer than the target.
+        #[serde(default)]
+        stuck: u64,
     },
 }
 
@@ -194,6 +197,19 @@ pub enum AllowedBy {
     MaxMachines,
     /// The cost limits are less than the queue needs.
     CostLimits,
+    /// `maxMachines` of the farm is less than the queue needs.
+    FarmMaxMachines,
+}
+
+impl From<LimitName> for AllowedBy {
+    fn from(limit: LimitName) -> Self {
+        match limit {
+            LimitName::MaxMachines => Self::FarmMaxMachines,
+            LimitName::MaxHourlyCost { .. }
+            | LimitName::MaxDailyCost { .. }
+            | LimitName::MaxMonthlyCost { .. } => Self::CostLimits,
+        }
+    }
 }
 
 /// Why a machine is to be replaced.

@@ -18,10 +18,11 @@
 //! slots instead of those that running steps hold:
 //!
 //! ```text
-//! slots = r * D / (D + T) + min(q, q * D / W)
+//! slots = s + (r - s) * D / (D + T) + min(q, q * D / W)
 //! ```
 //!
-//! `D / (D + T)` of the running steps still hold their slots after `T`: the probability that one of two exponential times,
+//! `s` of the running steps are on machines that have finished none for longer than `T`: those hold their slots, however long `D`
+//! is. `D / (D + T)` of the others still hold their slots after `T`: the probability that one of two exponential times,
 //! with averages `D` and `T`, is the longer one. So short steps add almost nothing: their slots are free in time anyway. Who has
 //! waited for `W` may wait as long again: more machines would end a long queue sooner, but then be idle.
 
@@ -35,6 +36,8 @@ pub(crate) struct Load {
     /// Waiting steps, without those left to other machines.
     pub(crate) waiting: u64,
     pub(crate) running: u64,
+    /// How many of them are on machines that have finished no step for longer than the target.
+    pub(crate) stuck: u64,
     pub(crate) step_time: Seconds,
     /// The average wait of the waiting steps, if known.
     pub(crate) mean_wait: Option<Seconds>,
@@ -47,7 +50,8 @@ pub(crate) fn worth_a_start(target: Seconds, start_time: Seconds) -> Seconds {
 
 /// The slots that `load` needs for a wait of `target`, and the machines of `pool` with that many slots.
 pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, SlotsWanted) {
-    let Load { waiting, running, step_time, mean_wait } = load;
+    let Load { waiting, running, stuck, step_time, mean_wait } = load;
+    let stuck = stuck.min(running);
     let all = waiting.saturating_add(running);
     let target_seconds = u128::from(target.0.max(1));
     let step_seconds = u128::from(step_time.0);
@@ -58,11 +62,12 @@ pub(crate) fn wanted(pool: &PoolPolicy, target: Seconds, load: Load) -> (u64, Sl
     let late_by = mean_wait.filter(|mean_wait| waiting > 0 && *mean_wait > target);
     let (machines, tenths, bound) = match late_by {
         Some(mean_wait) => {
-            let work_of_running = u128::from(running) * step_seconds;
-            let held = work_of_running.saturating_mul(10).div_ceil(step_seconds + target_seconds);
+            let work_of_others = u128::from(running - stuck) * step_seconds;
+            let held = u128::from(stuck) * 10
+                + work_of_others.saturating_mul(10).div_ceil(step_seconds + target_seconds);
             let of_waiting = work.saturating_mul(10).div_ceil(u128::from(mean_wait.0));
             let tenths = held + of_waiting.min(u128::from(waiting) * 10);
-            (tenths.div_ceil(10 * max_jobs), tenths, SlotsBound::Late { mean_wait })
+            (tenths.div_ceil(10 * max_jobs), tenths, SlotsBound::Late { mean_wait, stuck })
         }
         None if work > u128::from(all) * target_seconds => {
             (for_all, u128::from(all) * 10, SlotsBound::Steps)
@@ -99,9 +104,11 @@ mod tests {
         let load = |waiting, running, step_time, mean_wait: Option<u64>| Load {
             waiting,
             running,
+            stuck: 0,
             step_time: Seconds(step_time),
             mean_wait: mean_wait.map(Seconds),
         };
+        let stuck = |stuck, load| Load { stuck, ..load };
         for (max_jobs, load, expected) in [
             (4, load(0, 0, 150, None), (0, 0)),
             (4, load(0, 9, 150, Some(999)), (0, 0)),
@@ -114,6 +121,11 @@ mod tests {
             (1, load(12, 2, 150, Some(400)), (5, 45)),
             // Late: 2 x 150 / 550 + 12 x 150 / 401.
             (1, load(12, 2, 150, Some(401)), (6, 51)),
+            // Long builds hold all slots, whatever the average is: there are always more slots than those.
+            (4, stuck(4, load(1, 4, 120, Some(10_000))), (2, 41)),
+            (4, stuck(4, load(1, 5, 120, Some(10_000))), (2, 44)),
+            (4, stuck(9, load(1, 4, 120, Some(10_000))), (2, 41)),
+            (4, load(1, 4, 120, Some(10_000)), (1, 11)),
             (4, load(12, 2, 150, Some(401)), (2, 51)),
             // The longer they have waited, the less is another wait like that.
             (1, load(12, 2, 150, Some(1800)), (2, 16)),

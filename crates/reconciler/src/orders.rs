@@ -103,6 +103,7 @@ impl Reconciler {
         } else if !is_idle {
             "it may be building"
         } else {
+            self.stop_billing(name);
             self.note_of(name, Happening::Forgotten);
             self.records.remove(name);
             self.storage.touch(name);

@@ -38,6 +38,9 @@ pub struct Record {
     /// How long its creation or start took, until the measurement is used when it becomes ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_in: Option<Seconds>,
+    /// Its cost is booked until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billed_until: Option<Timestamp>,
     /// When `/run/keep-alive` was last touched on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_alive_at: Option<Timestamp>,
@@ -105,6 +108,7 @@ impl Record {
             unknown_since: None,
             booting_since: None,
             made_in: None,
+            billed_until: None,
             kept_alive_at: None,
             deployed_with: None,
             is_published_in_history: false,
@@ -268,6 +272,7 @@ impl Record {
         self.machine.memory.shift(seconds);
         self.booting_since = shift(self.booting_since);
         self.unknown_since = shift(self.unknown_since);
+        self.billed_until = shift(self.billed_until);
         self.kept_alive_at = shift(self.kept_alive_at);
     }
 

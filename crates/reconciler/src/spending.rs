@@ -41,6 +41,7 @@ impl Reconciler {
         let by_hour = is_billed_by_hour(&self.experience, &machine_type);
         let until = record.machine.paid_until(now, by_hour);
         record.machine.memory.charged = None;
+        record.billed_until = Some(until);
         self.learn(&machine_type, |known| {
             known.spent = known.spent.with((paid.since, until), price.unwrap_or_default(), now);
         });
@@ -52,8 +53,9 @@ impl Reconciler {
         match record.machine.state {
             MachineState::Stopped => self.stop_billing(name),
             state if state.is_live() => {
-                let started_at = record.machine.started_at.unwrap_or(self.now);
-                self.start_billing(name, started_at.min(self.now));
+                // Providers may report its creation, or list it for a while after it was destroyed: no hour is booked twice.
+                let since = record.machine.started_at.max(record.billed_until);
+                self.start_billing(name, since.unwrap_or(self.now).min(self.now));
             }
             _ => {}
         }

@@ -90,6 +90,7 @@ fn record(name: MachineName, old: OldRecord, provider: ProviderId) -> Record {
         was_listed: seen.is_some(),
         booting_since: None,
         made_in: None,
+        billed_until: None,
         kept_alive_at: None,
         deployed_with: None,
         adopted_at: None,

@@ -255,7 +255,7 @@ impl Reconciler {
             && let Some(made_in) = record.made_in.take()
         {
             let machine_type = record.machine.machine_type.clone();
-            self.learn(&machine_type, |known| known.was_ready_after(made_in.plus(booted_in)));
+            self.learn_start_time(&machine_type, made_in.plus(booted_in));
             self.end_back_off(&machine_type, EndsWhen::Ready);
         } else if running.operation == Operation::Create {
             let machine_type = record.machine.machine_type.clone();
@@ -271,6 +271,15 @@ impl Reconciler {
         }
         if running.operation == Operation::Create {
             self.note_failed_boot(&running.name);
+        }
+    }
+
+    /// A time longer than the limits of a start allow contains an outage: of the provider, or of ourselves.
+    fn learn_start_time(&mut self, machine_type: &MachineType, took: Seconds) {
+        let timing = &self.configuration.timing;
+        let deployments = timing.deploy_timeout.plus(timing.deploy_timeout);
+        if took <= timing.limit(Operation::Create).plus(deployments) {
+            self.learn(machine_type, |known| known.was_ready_after(took));
         }
     }
 

@@ -28,6 +28,22 @@ fn how_long_a_machine_took_is_remembered() {
     assert!(plan.contains("idle timeout 1m45s"), "{plan}");
 }
 
+/// The provisioner was off for two days while the machine booted.
+#[test]
+fn an_outage_is_no_measurement() {
+    let mut harness = Harness::new(pool());
+    harness.list(&[]);
+    harness.queue(1, &[]);
+    harness.end(Operation::Create, 0, Ok(up(0)));
+    let before = harness.disk.experience.clone();
+    harness.now += 2 * 24 * 3600;
+    harness.act();
+    harness.list(&[up(0)]);
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    assert_eq!(harness.file, ["farm-0"]);
+    assert_eq!(harness.disk.experience, before);
+}
+
 #[test]
 fn a_deployment_of_a_machine_that_was_ready_is_no_measurement() {
     let mut harness = Harness::with_ready_machine(pool());

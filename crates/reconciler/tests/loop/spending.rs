@@ -1,9 +1,10 @@
 //! Cost of machines, and cost limits.
 
-use planner::{Machine, MachineState, MachineType, Money, Operation, Spent, Timestamp};
+use planner::{Machine, MachineState, MachineType, Money, Operation, OrderKind, Spent, Timestamp};
 use reconciler::{Event, Listing, OperationErrorKind, State};
 
 use crate::harness::{Harness, TYPE, configuration, error, name, pool, up};
+use crate::orders::order;
 
 const DOLLAR: Money = Money(1_000_000);
 
@@ -109,6 +110,42 @@ fn a_machine_costs_while_its_provider_lists_it_as_running() {
         let spent = spent(&harness).today;
         assert_eq!(spent, DOLLAR.for_time(Timestamp(harness.now).since(since)), "{state}");
     }
+}
+
+/// Providers list a machine for a while after it was destroyed, and may report its creation as its start.
+#[test]
+fn no_hour_is_booked_twice() {
+    let mut harness = harness();
+    let began = create_and_destroy(&mut harness);
+    let booked = spent(&harness).today;
+    let ended = Timestamp(harness.now);
+    let listed = Machine { started_at: Some(began), ..up(0) };
+    // What was asked before it ended says nothing.
+    harness.list(&[]);
+    harness.pass(60);
+    harness.list(std::slice::from_ref(&listed));
+    let paid = harness.disk.records[&name(0)].machine.memory.paid;
+    assert_eq!(paid.map(|paid| paid.since), Some(ended), "it still costs");
+    harness.pass(60);
+    harness.end(Operation::Destroy, 0, Ok(up(0)));
+    let since = DOLLAR.for_time(Timestamp(harness.now).since(ended));
+    assert_eq!(spent(&harness).today, booked.plus(since));
+}
+
+#[test]
+fn what_a_forgotten_machine_cost_still_counts() {
+    let mut harness = harness();
+    harness.pass(60);
+    harness.list(&[up(0)]);
+    harness.end(Operation::Deploy, 0, Ok(up(0)));
+    let began = harness.disk.records[&name(0)].machine.memory.paid.unwrap().since;
+    harness.pass(600);
+    harness.list_as(&Err("no answer".to_owned()));
+    harness.queue(0, &[Harness::disabled(0, 0)]);
+    harness.order(&[order(OrderKind::Forget(name(0)))]);
+    assert!(harness.disk.records.is_empty());
+    let cost = DOLLAR.for_time(Timestamp(harness.now).since(began));
+    assert_eq!(spent(&harness).today, cost);
 }
 
 /// Nothing is configured: the provider's price of the type counts before a machine is created, its price of the machine
