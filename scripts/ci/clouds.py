@@ -29,7 +29,7 @@ def request(url: str, body=None, headers=None) -> bytes:
 
 
 def built_program() -> Path:
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "-p", "hydra-provisioner"], cwd=ROOT, check=True)
+    subprocess.run([ROOT / "scripts/build"], check=True)
     return TARGET / "debug/hydra-provisioner"
 
 
