@@ -78,19 +78,17 @@ pub(crate) struct UnknownBuilders<'a> {
 }
 
 impl<'a> UnknownBuilders<'a> {
-    /// Those of `queue`; `ours` are our machines and `others` the operator's.
-    pub(crate) fn of<'m>(
+    /// Those of `queue`, sorted `by_host`; `ours` are our machines and `others` the operator's.
+    fn of(
         queue: &'a Queue,
-        ours: impl IntoIterator<Item = &'m Machine>,
+        by_host: &[(&'a Host, &'a QueueMachine)],
+        ours: &[Machine],
         others: &[HostPattern],
     ) -> Self {
-        let ours: Vec<_> = ours.into_iter().collect();
         let names = OnceCell::new();
         let names = || -> &BTreeSet<Host> {
             names.get_or_init(|| ours.iter().map(|m| Host::new(m.name.as_str())).collect())
         };
-        let known = Endpoints::of(ours.iter().copied());
-        let is_ours = |entry: &QueueMachine| known.contain(entry);
         let local = Host::new(LOCAL_HOST);
         // An `updateCommand` may name a machine by its name: it is ours, whatever pattern matches it.
         let has_our_name = |host: &Host| {
@@ -101,22 +99,27 @@ impl<'a> UnknownBuilders<'a> {
         let is_other = |host: &Host| {
             *host == local || others.iter().any(|other| other.matches(host)) && !has_our_name(host)
         };
-        let unknown = |entry: &&QueueMachine| !is_ours(entry) && !is_other(&entry.host);
-        let unknown: Vec<_> = queue.machines.iter().filter(unknown).collect();
-        let busy = unknown.iter().filter(|entry| jobs(queue, entry) > 0);
-        let busy = busy.map(|entry| &entry.host).min();
+        let is_ours = are_of(by_host, ours.iter());
+        let mut unknown = by_host
+            .iter()
+            .zip(&is_ours)
+            .filter(|((host, _), is_ours)| !**is_ours && !is_other(host))
+            .map(|(entry, _)| *entry)
+            .peekable();
+        let any = unknown.peek().map(|(host, _)| *host);
+        let is_busy = |(_, entry): &(&Host, &QueueMachine)| jobs(queue, entry) > 0;
+        let busy = unknown.find(is_busy).map(|(host, _)| host);
         let unasked = match queue.keys {
             MachineKeys::Address => None,
             MachineKeys::HostName => {
                 // Two providers' words may be mixed up: without the machines' own, either may be the busy one.
-                let asked = ours.iter().copied().filter(|m| m.memory.ready_since.is_some());
-                let asked = Endpoints::of(asked);
-                let is_unasked = |entry: &&QueueMachine| is_ours(entry) && !asked.contain(entry);
-                let busy = queue.machines.iter().filter(|entry| jobs(queue, entry) > 0);
-                busy.filter(is_unasked).map(|entry| &entry.host).min()
+                let asked = ours.iter().filter(|machine| machine.memory.ready_since.is_some());
+                let is_asked = are_of(by_host, asked);
+                let mut ours = by_host.iter().zip(is_ours.iter().zip(&is_asked));
+                ours.find(|(entry, (is_ours, is_asked))| **is_ours && !**is_asked && is_busy(entry))
+                    .map(|((host, _), _)| *host)
             }
         };
-        let any = unknown.iter().map(|entry| &entry.host).min();
         Self { busy, unasked, any, keys: queue.keys }
     }
 
@@ -158,22 +161,20 @@ impl<'a> UnknownBuilders<'a> {
     }
 }
 
-/// The endpoints of some machines, sorted.
-struct Endpoints<'a>(Vec<(&'a Host, Option<u16>)>);
-
-impl<'a> Endpoints<'a> {
-    fn of(machines: impl Iterator<Item = &'a Machine>) -> Self {
-        let mut all: Vec<_> = machines.flat_map(endpoints).collect();
-        all.sort_unstable();
-        Self(all)
+/// For each entry of the queue runner, sorted `by_host`, whether it may be one of `machines`.
+fn are_of<'m>(
+    by_host: &[(&Host, &QueueMachine)],
+    machines: impl Iterator<Item = &'m Machine>,
+) -> Vec<bool> {
+    let mut are = vec![false; by_host.len()];
+    for (host, port) in machines.flat_map(endpoints) {
+        let first = by_host.partition_point(|(other, _)| *other < host);
+        let with_its_host = by_host[first..].iter().zip(&mut are[first..]);
+        for ((_, entry), is_it) in with_its_host.take_while(|((other, _), _)| *other == host) {
+            *is_it |= ports_fit(port, entry.port);
+        }
     }
-
-    /// Whether one of them is that of `entry`.
-    fn contain(&self, entry: &QueueMachine) -> bool {
-        let first = self.0.partition_point(|(host, _)| **host < entry.host);
-        let with_its_host = self.0[first..].iter().take_while(|(host, _)| **host == entry.host);
-        with_its_host.into_iter().any(|(_, port)| ports_fit(*port, entry.port))
-    }
+    are
 }
 
 /// Whether the queue runner lists a machine as disabled and idle although the machines file names it (classic).
@@ -229,7 +230,7 @@ impl<'a> QueueMachines<'a> {
         };
         let mut by_host: Vec<_> = queue.machines.iter().map(|entry| (&entry.host, entry)).collect();
         by_host.sort_by_key(|(host, _)| *host);
-        let unknown_builders = UnknownBuilders::of(queue, ours, others);
+        let unknown_builders = UnknownBuilders::of(queue, &by_host, ours, others);
         let addresses = Addresses::of(ours);
         Self { queue: Some(queue), by_host, unknown_builders, addresses }
     }

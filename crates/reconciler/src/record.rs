@@ -38,7 +38,7 @@ pub struct Record {
     /// How long its creation or start took, until the measurement is used when it becomes ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_in: Option<Seconds>,
-    /// Its cost is booked until then.
+    /// When its cost was last booked: what it cost before is not booked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub billed_until: Option<Timestamp>,
     /// When `/run/keep-alive` was last touched on it.

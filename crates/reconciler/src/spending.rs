@@ -41,7 +41,7 @@ impl Reconciler {
         let by_hour = is_billed_by_hour(&self.experience, &machine_type);
         let until = record.machine.paid_until(now, by_hour);
         record.machine.memory.charged = None;
-        record.billed_until = Some(until);
+        record.billed_until = Some(now);
         self.learn(&machine_type, |known| {
             known.spent = known.spent.with((paid.since, until), price.unwrap_or_default(), now);
         });

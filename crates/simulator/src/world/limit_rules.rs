@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use planner::{
-    CostLimits, Machine, MachineName, MachineType, Money, Operation, Seconds, Verdict,
-    is_billed_by_hour,
+    CostLimits, Machine, MachineName, MachineState, MachineType, Money, Operation, Seconds,
+    Verdict, is_billed_by_hour,
 };
 use reconciler::Reconciler;
 
@@ -184,6 +184,9 @@ impl SimWorld {
         let of_type = self.provisioner.records().iter().map(|record| &record.machine);
         let others =
             of_type.filter(|other| other.machine_type == *kind && other.name != machine.name);
+        // A recorded intent that is not requested takes no place.
+        let others = others
+            .filter(|other| other.state != MachineState::Requested || other.memory.paid.is_some());
         let used = others.filter(|other| plan.verdicts.get(&other.name) == Some(&Verdict::InUse));
         used.filter(|other| !is_replaced(&other.name)).count()
     }
