@@ -4,8 +4,11 @@
 mod handle;
 mod operations;
 mod providers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -267,12 +270,17 @@ impl Driver {
 
     /// A jump of the system clock is an event, and so is a schedule that changes the policy.
     fn check_clock(&mut self) {
-        if let Some(seconds) = self.clock.step() {
+        let step = self.clock.step();
+        if let Some(seconds) = step {
             self.tell(Event::ClockStepped { seconds });
         }
-        if self.scheduled.until.is_some_and(|until| until <= self.clock.now()) {
-            self.scheduled = self.config.policy_at(self.clock.now());
-            self.configure();
+        let now = self.clock.now();
+        // A clock that was set back may show a time before the hours whose settings are in force.
+        if step.is_some() || self.scheduled.until.is_some_and(|until| until <= now) {
+            let before = mem::replace(&mut self.scheduled, self.config.policy_at(now));
+            if before.policy != self.scheduled.policy {
+                self.configure();
+            }
         }
     }
 
