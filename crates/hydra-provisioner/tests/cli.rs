@@ -229,6 +229,16 @@ fn manual_pages_and_completions_are_made() {
 }
 
 /// Log options may be anywhere; a configuration follows the command.
+/// The largest number of seconds is beyond the end of the system's clock.
+#[test]
+fn a_run_waits_ten_years_at_most() {
+    let farm = Farm::new(&json!({}));
+    let output = farm.run(&["run", "--wait", &u64::MAX.to_string()]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--wait"), "{}", stderr(&output));
+    assert_eq!(farm.run(&["run", "--wait", "315360000"]).status.code(), Some(0));
+}
+
 #[test]
 fn options_may_stand_before_the_command() {
     let farm = Farm::new(&json!({}));

@@ -125,7 +125,8 @@ impl<'a> Limits<'a> {
     /// Whether the farm has as many machines as it may have, for one more of a type.
     fn is_full(&self, machine_type: &MachineType, is_within_min: bool) -> bool {
         let of_others = self.reserved.iter().filter(|(other, _)| **other != machine_type);
-        let reserved = if is_within_min { 0 } else { of_others.map(|(_, places)| *places).sum() };
+        let of_others = of_others.map(|(_, places)| *places).fold(0, u32::saturating_add);
+        let reserved = if is_within_min { 0 } else { of_others };
         let taken = self.machines.saturating_add(reserved);
         self.policy.max_machines.is_some_and(|most| taken >= most)
     }

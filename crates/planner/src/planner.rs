@@ -333,7 +333,7 @@ impl<'a> Planning<'a> {
             machines.iter().filter(|m| self.verdicts[m.index].is_none()).collect();
         rest.sort_by_key(|observed| !observed.machine.state.is_live());
         let last = pool.filter(|_| used == 0).and_then(|pool| last_machine(pool, &rest));
-        let running = machines.iter().map(|observed| observed.jobs()).sum();
+        let running = machines.iter().map(|observed| observed.jobs()).fold(0, u64::saturating_add);
         let surplus = pool
             .map(|pool| surplus(pool, staying(pool, &rest), running, demand.runnable, used))
             .unwrap_or_default();
