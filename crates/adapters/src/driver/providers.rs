@@ -12,7 +12,10 @@ use reconciler::{Event, Listing, ProviderId};
 
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::providers::{Provider, ProviderContext, ProviderSettings, build_for_tags};
+use crate::panics::caught;
+use crate::providers::{
+    Provider, ProviderContext, ProviderError, ProviderSettings, build_for_tags,
+};
 use crate::state::Remembered;
 
 /// After a failure.
@@ -77,7 +80,8 @@ pub(super) fn listen(
 ) {
     let mut trouble = None;
     while let Some(provider) = provider.upgrade() {
-        match provider.wait_for_interruptions() {
+        let waited = caught(|| provider.wait_for_interruptions());
+        match waited.unwrap_or_else(|message| Err(ProviderError::failed(message))) {
             Ok(names) => {
                 trouble = None;
                 for machine in names {

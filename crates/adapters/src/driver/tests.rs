@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::parse;
+use crate::queue::QueueSource;
 
 const TYPE: &str = "x86_64-linux";
 
@@ -41,4 +42,58 @@ fn a_clock_that_was_set_back_ends_the_hours_of_a_schedule() {
     assert_eq!(machines(&driver), 7);
     driver.check_clock();
     assert_eq!(machines(&driver), 1);
+}
+
+fn next_event(driver: &Driver) -> Event {
+    match driver.messages.recv_timeout(Duration::from_secs(60)) {
+        Ok(Message::Event(event)) => event,
+        Ok(_) => unreachable!("nobody sends anything else"),
+        Err(error) => unreachable!("nothing was reported: {error}"),
+    }
+}
+
+struct Panics;
+
+impl QueueSource for Panics {
+    fn queue_status(&mut self) -> QueueStatus {
+        unreachable!("a bug")
+    }
+}
+
+/// Without an event, it would count as asked forever, and nothing would be asked again.
+#[test]
+fn a_question_that_ends_in_a_panic_has_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = Driver::open(config(folder.path(), json!({})), Mode::Act).unwrap();
+    driver.queue = Arc::new(Mutex::new(Box::new(Panics)));
+    driver.reconciler.act(driver.clock.now());
+    let effects = std::iter::from_fn(|| driver.reconciler.poll_effect()).collect::<Vec<_>>();
+    let ask = effects.into_iter().find(|effect| matches!(effect, Effect::AskQueue(_))).unwrap();
+    driver.carry_out(ask);
+    let Event::Queue { status: QueueStatus::Unavailable(reason), .. } = next_event(&driver) else {
+        unreachable!("something else was reported")
+    };
+    assert!(reason.contains("a bug"), "{reason}");
+}
+
+/// A panic may come after an effect; without a thread there was none.
+#[test]
+fn an_operation_without_a_thread_or_with_a_panic_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = Driver::open(config(folder.path(), json!({})), Mode::Act).unwrap();
+    let operation = OperationId(7);
+    let failed = move |error| Event::Ended { operation, result: Err(error) };
+    // More than the memory of any machine.
+    let without_room = thread::Builder::new().stack_size(1 << 60);
+    for (thread, expected) in [
+        (thread::Builder::new(), OperationErrorKind::TimedOut),
+        (without_room, OperationErrorKind::Failed),
+    ] {
+        threads::report(thread, &driver.sender, failed, || unreachable!("a bug"));
+        let event = next_event(&driver);
+        let Event::Ended { operation: OperationId(7), result: Err(error) } = &event else {
+            unreachable!("{event:?}")
+        };
+        assert_eq!(error.kind, expected, "{error}");
+    }
 }

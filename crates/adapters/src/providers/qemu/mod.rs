@@ -358,13 +358,25 @@ impl Provider for QemuProvider {
         let ours = Folder::all(&self.machines_dir())?;
         let ours: Vec<_> = ours.into_iter().filter(|(_, spec)| spec.tag == self.tag).collect();
         // A QEMU that hangs answers only after a time limit.
-        Ok(thread::scope(|scope| {
-            let looks: Vec<_> = ours
+        thread::scope(|scope| {
+            let begin = |spec, look| match thread::Builder::new().spawn_scoped(scope, look) {
+                Ok(look) => (spec, Ok(look)),
+                Err(error) => (spec, Err(format!("cannot start a thread: {error}"))),
+            };
+            let looks: Vec<(&Spec, _)> = ours
                 .iter()
-                .map(|(folder, spec)| scope.spawn(|| self.listed(folder, spec)))
+                .map(|(folder, spec)| begin(spec, || self.listed(folder, spec)))
                 .collect();
-            looks.into_iter().filter_map(|look| look.join().ok()).collect()
-        }))
+            // A machine that is left out would count as gone.
+            let looks = looks.into_iter().map(|(spec, look)| {
+                let look = look.and_then(|look| look.join().map_err(|_| "a panic".to_owned()));
+                look.map_err(|error| {
+                    let name = &spec.name;
+                    ProviderError::failed(format!("the state of {name} is not known: {error}"))
+                })
+            });
+            looks.collect()
+        })
     }
 
     /// `scripts/image/identity` touches it.
