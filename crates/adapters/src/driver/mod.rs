@@ -79,7 +79,7 @@ impl Driver {
         if access == Access::ReadWrite {
             store.take_configuration(&config, &state.records)?;
         }
-        let providers = Providers::new(&config, remembered);
+        let providers = Providers::new(&config, remembered, &state.records);
         let remembered = store.remember_providers(providers.settings());
         if let Err(error) = remembered.and_then(|()| store.note_configuration(&config.source)) {
             tracing::warn!("{error}");
@@ -313,7 +313,8 @@ impl Driver {
         self.refuse(None);
         let access = access(self.mode);
         let limit = config.limits.status_timeout;
-        self.providers = Providers::new(&config, self.providers.settings().clone());
+        let remembered = self.providers.settings().clone();
+        self.providers = Providers::new(&config, remembered, self.reconciler.records());
         if let Some(recorder) = &mut self.recorder {
             recorder.remember_providers(self.providers.settings().clone());
             recorder.note_configuration(config.source.clone());

@@ -13,16 +13,33 @@ use crate::queue::QueueSource;
 
 const TYPE: &str = "x86_64-linux";
 
+fn config_of(state_dir: &Path, types: Value) -> Config {
+    let config =
+        json!({ "stateDir": state_dir, "statusCommand": ["/bin/false"], "systemTypes": types });
+    parse(&config).unwrap()
+}
+
 /// One type with `settings`, at most one machine.
 fn config(state_dir: &Path, settings: Value) -> Config {
     let mut machine_type =
         json!({ "maxMachines": 1, "provider": { "command": { "program": ["true"] } } });
     let given: serde_json::Map<String, Value> = serde_json::from_value(settings).unwrap();
     machine_type.as_object_mut().unwrap().extend(given);
-    let config = json!({
-        "stateDir": state_dir, "statusCommand": ["/bin/false"], "systemTypes": { TYPE: machine_type },
-    });
-    parse(&config).unwrap()
+    config_of(state_dir, json!({ TYPE: machine_type }))
+}
+
+/// A machine of the type `name` of `config`, as an earlier version recorded it.
+fn record_machine(config: &Config, name: &str) {
+    let provider = &config.providers[&MachineType::new(name)];
+    let machine = json!({ "type": name, "provider": provider, "created": true });
+    let machines = json!({ "machines": { "hydra-provisioned-0": machine } });
+    std::fs::write(config.state_dir.join("machines.json"), machines.to_string()).unwrap();
+}
+
+/// The types with remembered settings.
+fn known_types(driver: &Driver) -> Vec<&str> {
+    let types = driver.providers.settings().values().flat_map(BTreeMap::keys);
+    types.map(MachineType::as_str).collect()
 }
 
 /// Its settings applied three days later. Their end is in the future, also after the clock was set back.
@@ -96,4 +113,61 @@ fn an_operation_without_a_thread_or_with_a_panic_ends() {
         };
         assert_eq!(error.kind, expected, "{error}");
     }
+}
+
+fn qemu(host_memory: u64) -> Value {
+    json!({ "provider": { "qemu": { "image": "/image", "authorizedKeys": ["ssh-ed25519 AAAA me"], "hostMemory": host_memory } } })
+}
+
+/// The least `hostMemory` of a provider's types is the limit.
+#[test]
+fn the_settings_of_a_removed_type_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = config_of(folder.path(), json!({ "a": qemu(1000), "b": qemu(3000) }));
+    let one = config_of(folder.path(), json!({ "b": qemu(3000) }));
+    let mut driver = Driver::open(both, Mode::Act).unwrap();
+    assert_eq!(known_types(&driver), ["a", "b"]);
+    driver.reload(one.clone()).unwrap();
+    assert_eq!(known_types(&driver), ["b"]);
+    driver.recorder.as_ref().unwrap().ticket().wait();
+    let (_, _, remembered) = Store::open(folder.path(), &one.policy, Access::ReadOnly).unwrap();
+    assert_eq!(remembered.values().map(BTreeMap::len).sum::<usize>(), 1);
+}
+
+#[test]
+fn the_settings_of_a_removed_type_stay_while_a_machine_needs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = config_of(folder.path(), json!({ "a": qemu(1000), "b": qemu(3000), "c": qemu(9) }));
+    let one = config_of(folder.path(), json!({ "b": qemu(3000) }));
+    record_machine(&all, "a");
+    let driver = Driver::open(one, Mode::Act).unwrap();
+    assert_eq!(known_types(&driver), ["a", "b"]);
+    let provider = driver.providers.get(driver.providers.settings().keys().next().unwrap());
+    let resources = provider.unwrap().resources();
+    assert!(resources[0].name.contains(" 3000 "), "{resources:?}");
+    assert_eq!(resources[0].needs.keys().map(MachineType::as_str).collect::<Vec<_>>(), ["b"]);
+}
+
+/// The messages of a queue that is read are deleted.
+#[test]
+fn only_configured_providers_receive_interruption_notices() {
+    let ec2 = |region: &str| {
+        json!({ "a": { "provider": { "ec2": {
+            "region": region, "image": "ami-0123456789abcdef0", "instanceTypes": ["m7i.large"],
+            "subnets": ["subnet-0123456789abcdef0"], "purchase": ["spot"],
+            "authorizedKeys": ["ssh-ed25519 AAAA me"],
+        } } } })
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let old = config_of(folder.path(), ec2("eu-central-1"));
+    let new = config_of(folder.path(), ec2("us-east-1"));
+    record_machine(&old, "a");
+    let driver = Driver::open(new, Mode::Look).unwrap();
+    let ids = driver.providers.settings().keys();
+    assert_eq!(
+        ids.map(|id| id.0.as_str()).collect::<Vec<_>>(),
+        ["ec2 eu-central-1", "ec2 us-east-1"]
+    );
+    let announcing = driver.providers.announcing();
+    assert_eq!(announcing.map(|(id, _)| id.0.as_str()).collect::<Vec<_>>(), ["ec2 us-east-1"]);
 }

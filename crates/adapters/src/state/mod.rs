@@ -223,17 +223,14 @@ impl Store {
     }
 
     /// Remembers how machines of the configured types are created, so that they can be reached after a change of the
-    /// configuration. Entries that no machine needs any more are deleted.
+    /// configuration. Other entries are deleted.
     pub(crate) fn remember_providers(&mut self, providers: &Remembered) -> Result<(), String> {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
         let written = self.connect().and_then(|connection| {
             let transaction = connection.transaction()?;
-            transaction.execute(
-                "DELETE FROM providers WHERE identity NOT IN (SELECT record ->> '$.provider' FROM machines)",
-                [],
-            )?;
+            transaction.execute("DELETE FROM providers", [])?;
             for (identity, types) in providers {
                 for (machine_type, settings) in types {
                     let row = params![identity.0, machine_type.as_str(), to_json(settings)?];

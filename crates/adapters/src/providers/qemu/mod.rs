@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Resource, Tag};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Resource};
 use qapi::qmp::RunState;
 use reconciler::OperationErrorKind;
 
@@ -46,9 +46,9 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs machines on this host.
 pub struct QemuProvider {
-    tag: Tag,
     state_dir: PathBuf,
     types: BTreeMap<MachineType, Settings>,
+    context: ProviderContext,
 }
 
 impl QemuProvider {
@@ -56,7 +56,7 @@ impl QemuProvider {
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let configured = types.values().next()?.state_dir.clone();
         Some(Self {
-            tag: context.tag.clone(),
+            context: context.clone(),
             state_dir: configured.unwrap_or_else(|| context.state_dir.join("qemu")),
             types,
         })
@@ -99,7 +99,7 @@ impl QemuProvider {
         let taken: BTreeSet<_> = known.into_iter().map(|(_, spec)| spec.address).collect();
         let address = reach::free_address(&taken, settings.ssh_port, &self.state_dir)?;
         let spec = Spec::new(
-            self.tag.clone(),
+            self.context.tag.clone(),
             name.clone(),
             machine_type.clone(),
             address,
@@ -356,7 +356,8 @@ fn discard(folder: &Folder) -> Result<(), ProviderError> {
 impl Provider for QemuProvider {
     fn list(&self, _limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let ours = Folder::all(&self.machines_dir())?;
-        let ours: Vec<_> = ours.into_iter().filter(|(_, spec)| spec.tag == self.tag).collect();
+        let ours: Vec<_> =
+            ours.into_iter().filter(|(_, spec)| spec.tag == self.context.tag).collect();
         // A QEMU that hangs answers only after a time limit.
         thread::scope(|scope| {
             let begin = |spec, look| match thread::Builder::new().spawn_scoped(scope, look) {
@@ -386,7 +387,7 @@ impl Provider for QemuProvider {
 
     fn resources(&self) -> Vec<Resource> {
         let known = Folder::all(&self.machines_dir()).unwrap_or_default();
-        share::resources(&self.types, &in_use(&known))
+        share::resources(&self.context.configured(&self.types).collect(), &in_use(&known))
     }
 
     fn create(
@@ -398,7 +399,7 @@ impl Provider for QemuProvider {
     ) -> Result<Machine, ProviderError> {
         let folder = self.folder(name)?;
         let (spec, _held) = match folder.spec()? {
-            Some(spec) if spec.tag != self.tag => {
+            Some(spec) if spec.tag != self.context.tag => {
                 return Err(ProviderError::failed(format!(
                     "{} belongs to the tag {}; give each provisioner its own provider.qemu.stateDir or tag",
                     folder.path().display(),
@@ -459,7 +460,7 @@ impl Provider for QemuProvider {
     fn destroy(&self, machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
         discard(&self.folder(&machine.name)?)?;
         // The machine is gone, even if the templates cannot be removed.
-        if let Err(error) = warm::sweep(&self.state_dir, &self.tag, &self.types) {
+        if let Err(error) = warm::sweep(&self.state_dir, &self.context.tag, &self.types) {
             tracing::warn!("unused snapshots cannot be removed: {}", error.message);
         }
         Ok(())

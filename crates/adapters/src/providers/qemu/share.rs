@@ -37,18 +37,21 @@ impl Share {
     }
 }
 
-/// The unused part of the host's share for machines of `types`, besides those in `used`.
+/// The unused part of the host's share for machines of `types`, which are configured, besides those in `used`.
 pub(super) fn resources(
-    types: &BTreeMap<MachineType, Settings>,
+    types: &BTreeMap<&MachineType, &Settings>,
     used: &BTreeMap<MachineName, Share>,
 ) -> Vec<Resource> {
-    let Some(limit) = types.values().map(Share::limit).reduce(Share::least) else {
+    let Some(limit) = types.values().copied().map(Share::limit).reduce(Share::least) else {
         return Vec::new();
     };
     let resource = |what: &str, part: fn(&Share) -> u64| Resource {
         name: format!("{what} of the {} that machines may use of this host", part(&limit)),
         free: part(&limit).saturating_sub(used.values().map(part).fold(0, u64::saturating_add)),
-        needs: types.iter().map(|(t, settings)| (t.clone(), part(&Share::of(settings)))).collect(),
+        needs: types
+            .iter()
+            .map(|(t, settings)| ((*t).clone(), part(&Share::of(settings))))
+            .collect(),
     };
     vec![
         resource("MiB (hostMemory)", |share| share.memory),
