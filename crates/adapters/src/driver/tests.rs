@@ -171,3 +171,22 @@ fn only_configured_providers_receive_interruption_notices() {
     let announcing = driver.providers.announcing();
     assert_eq!(announcing.map(|(id, _)| id.0.as_str()).collect::<Vec<_>>(), ["ec2 us-east-1"]);
 }
+
+/// Another process has created the new one, for an order.
+#[test]
+fn a_replaced_database_is_noticed_and_gets_what_was_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), json!({}));
+    let open = |access| Store::open(folder.path(), &config.policy, access).unwrap();
+    let (mut store, ..) = open(Access::ReadWrite);
+    let providers = Providers::new(&config, BTreeMap::new(), []);
+    store.remember_providers(providers.settings()).unwrap();
+    assert_eq!(store.notice_replacement(), None);
+    std::fs::remove_file(folder.path().join("state.sqlite")).unwrap();
+    drop(open(Access::ReadWrite));
+    assert!(store.notice_replacement().is_some());
+    assert_eq!(store.notice_replacement(), None);
+    store.write(&[]).unwrap();
+    let (_, _, remembered) = open(Access::ReadOnly);
+    assert_eq!(remembered, *providers.settings());
+}

@@ -60,9 +60,9 @@ pub(super) enum DatabaseError {
         /// The version of its format.
         found: String,
     },
-    /// It was deleted while the provisioner was running.
-    #[error("it was deleted; the whole state is written again")]
-    Deleted,
+    /// The open file is not the one of that name any more.
+    #[error("it was deleted or replaced; the whole state is written again")]
+    Replaced,
 }
 
 impl From<rusqlite::Error> for DatabaseError {

@@ -90,6 +90,9 @@ impl Recorder {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+                if let Some(error) = store.notice_replacement() {
+                    report(Event::Recorded { batch: BatchId::default(), result: Err(error) });
+                }
                 if let Some(orders) = store.new_orders() {
                     report(Event::Ordered(orders));
                 }
