@@ -17,7 +17,7 @@ use signal_hook::flag;
 use crate::args::RunArgs;
 use crate::console::fail;
 use crate::exit::Exit;
-use crate::listener::Board;
+use crate::listener::{HandedOver, Listener};
 use crate::service::{configure, file_version};
 use crate::session::{Place, details};
 use crate::systemd::{Watchdog, notify, tell_reloading};
@@ -30,9 +30,10 @@ pub(crate) fn stand_by(
     place: &Place,
     args: &RunArgs,
     config: &Config,
-    board: &Board,
+    listener: &Listener,
 ) -> Result<Option<Lease>, Exit> {
     let Some(lease) = ask(config)? else { return Ok(None) };
+    let board = listener.board();
     let hangup = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&hangup)).map_err(|error| fail(Exit::Unexpected, &error))?;
     let mut watchdog = Watchdog::new();
@@ -54,11 +55,11 @@ pub(crate) fn stand_by(
         let now = file_version(&args.conf);
         if hangup.swap(false, Ordering::SeqCst) || (now.is_some() && now != stamp) {
             stamp = now;
-            reload(args);
+            reload(args, listener.handed_over());
         }
         if lease.is_stuck() {
             tracing::warn!("the lease's database hangs: asked anew");
-            return Err(begin_anew());
+            return Err(begin_anew(listener.handed_over()));
         }
         thread::sleep(LOOK_INTERVAL);
     }
@@ -116,24 +117,28 @@ fn tell(standing: &Standing, text: &str, place: &Place, args: &RunArgs) {
 
 /// A changed configuration is taken over by restarting the process: a standby has nothing to lose. A bad one is
 /// rejected.
-fn reload(args: &RunArgs) {
+fn reload(args: &RunArgs, sockets: &HandedOver) {
     match configure(args) {
         Ok(_) => {
             tell_reloading();
-            begin_anew();
+            begin_anew(sockets);
         }
         Err(error) => tracing::error!("not reloaded, the old configuration stays active: {error}"),
     }
     notify(&[NotifyState::Ready]);
 }
 
-/// Replaces the process by our program: no thread or connection survives. Returns only if that fails.
-pub(crate) fn begin_anew() -> Exit {
+/// Replaces the process by our program: no thread or connection survives, only the sockets of systemd. Returns only if that
+/// fails.
+pub(crate) fn begin_anew(sockets: &HandedOver) -> Exit {
     let mut words = env::args_os();
     let mut program = Command::new("/proc/self/exe");
     if let Some(name) = words.next() {
         program.arg0(name);
     }
-    let error = program.args(words).exec();
+    let error = match sockets.pass_to(&mut program) {
+        Ok(()) => program.args(words).exec(),
+        Err(error) => error,
+    };
     fail(Exit::Unexpected, &format!("cannot start our own program again: {error}"))
 }

@@ -37,7 +37,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut notifier = Notifier::start(Arc::clone(&programs));
     let place = Place::take("serving", &args.conf, &config)?;
     listener.board().state_is_in(&state_dir);
-    let lease = stand_by(&place, args, &config, &listener.board())?;
+    let lease = stand_by(&place, args, &config, &listener)?;
     let mut session = Session::open(place, lease, config)?;
     let reload = reload_on_demand(args, session.driver.handle(), listener.board(), programs);
     let on_hangup = reload.clone();
@@ -67,7 +67,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
         kill_children();
         tracing::error!("not the active host any more, nothing is done from here: {reason}");
         drop(session);
-        return Err(standby::begin_anew());
+        return Err(standby::begin_anew(listener.handed_over()));
     }
     notify(&[NotifyState::Stopping]);
     end_children();

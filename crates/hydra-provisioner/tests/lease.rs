@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use farm::database::Server;
-use farm::{Farm, stderr};
+use farm::{Farm, service, stderr};
 use serde_json::{Value, json};
 
 /// Time limit of a takeover.
@@ -60,7 +60,10 @@ impl Hosts {
     }
 
     fn start(&self, host: &str) -> Host {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        self.start_with(Command::new(env!("CARGO_BIN_EXE_hydra-provisioner")), host)
+    }
+
+    fn start_with(&self, mut command: Command, host: &str) -> Host {
         command.args(["run", "--watch", "--interval", "1"]);
         command.arg(self.farm.path(&format!("{host}.json")));
         let log = fs::File::create(self.farm.path(&format!("log-{host}"))).unwrap();
@@ -304,6 +307,29 @@ fn the_database_is_gone_for_a_while() {
     hosts.until("a made four", || hosts.farm.machines().len() == 4);
     hosts.check_never_two();
     drop(a);
+}
+
+/// It executes itself anew, and must still answer at the socket of systemd.
+#[test]
+fn a_standby_that_reloads_keeps_the_socket_of_systemd() {
+    let server = Server::start();
+    let hosts = Hosts::new([&server.socket(), &server.socket()]);
+    let _a = hosts.start("a");
+    hosts.until("a made two", || hosts.farm.machines().len() == 2);
+    let socket = hosts.farm.path("http.sock");
+    let socket_text = socket.display().to_string();
+    let program = [service::ACTIVATE, &socket_text, env!("CARGO_BIN_EXE_hydra-provisioner")];
+    let mut activate = Command::new("python3");
+    activate.arg("-c").args(program);
+    let b = hosts.start_with(activate, "b");
+    let stood_by = || hosts.log("b").matches("this host stands by; active is").count();
+    hosts.until("b stands by", || stood_by() == 1);
+    for turn in 2..4 {
+        assert!(service::ask(&socket, "/healthz").contains(" 200 OK"));
+        b.signal("-HUP");
+        hosts.until("b stands by again", || stood_by() == turn);
+    }
+    assert!(service::ask(&socket, "/metrics").contains("hydra_provisioner_active 0"));
 }
 
 #[test]
