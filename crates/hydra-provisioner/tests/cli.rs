@@ -298,6 +298,32 @@ fn logs_are_json_throughout_and_may_be_lost() {
     assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
 }
 
+/// systemd does not start a service again after exit code 2: that is for files that are wrong.
+#[test]
+fn a_nix_that_does_not_answer_is_not_a_wrong_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let nix = folder.path().join("nix-instantiate");
+    fs::write(folder.path().join("conf.nix"), "{ }").unwrap();
+    let check = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"))
+            .arg("check")
+            .arg(folder.path().join("conf.nix"))
+            .env("PATH", folder.path())
+            .output()
+            .unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("install Nix"), "{code:?} {said}");
+    for (script, expected) in [("kill -9 $$", 1), ("exit 1", 2)] {
+        fs::write(&nix, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&nix, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, said) = check();
+        assert_eq!(code, Some(expected), "{script}: {said}");
+    }
+}
+
 /// Several runs of Nix 2.8 at the same time may find its database busy, and one of them fails needlessly.
 #[test]
 fn nix_is_run_again_while_its_database_is_busy() {

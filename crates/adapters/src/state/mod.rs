@@ -313,6 +313,20 @@ pub fn configuration(state_dir: &Path) -> Option<Value> {
     serde_json::from_str(&text).ok()
 }
 
+/// Records the configuration of a standby, which [`configuration`] returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn record_configuration(config: &Config) -> Result<(), StateError> {
+    let path = path(&config.state_dir);
+    let text = config.source.to_string();
+    let written = database::open_to_write(&path)
+        .and_then(|connection| Ok(set_meta(&connection, CONFIGURATION, Some(&text))?));
+    written.map_err(|error| StateError {
+        reason: format!("cannot record the configuration in {}: {error}", path.display()),
+    })
+}
+
 /// Machines of another tag would not be listed, and so would be forgotten.
 fn check_owner(path: &Path, policy: &Policy, records: &[Record]) -> Result<(), StateError> {
     let is_ours = |record: &&Record| {
