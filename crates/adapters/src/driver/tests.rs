@@ -13,7 +13,7 @@ use crate::queue::QueueSource;
 
 const TYPE: &str = "x86_64-linux";
 
-fn config_of(state_dir: &Path, types: Value) -> Config {
+fn config_of(state_dir: &Path, types: &Value) -> Config {
     let config =
         json!({ "stateDir": state_dir, "statusCommand": ["/bin/false"], "systemTypes": types });
     parse(&config).unwrap()
@@ -25,7 +25,7 @@ fn config(state_dir: &Path, settings: Value) -> Config {
         json!({ "maxMachines": 1, "provider": { "command": { "program": ["true"] } } });
     let given: serde_json::Map<String, Value> = serde_json::from_value(settings).unwrap();
     machine_type.as_object_mut().unwrap().extend(given);
-    config_of(state_dir, json!({ TYPE: machine_type }))
+    config_of(state_dir, &json!({ TYPE: machine_type }))
 }
 
 /// A machine of the type `name` of `config`, as an earlier version recorded it.
@@ -123,8 +123,8 @@ fn qemu(host_memory: u64) -> Value {
 #[test]
 fn the_settings_of_a_removed_type_are_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let both = config_of(folder.path(), json!({ "a": qemu(1000), "b": qemu(3000) }));
-    let one = config_of(folder.path(), json!({ "b": qemu(3000) }));
+    let both = config_of(folder.path(), &json!({ "a": qemu(1000), "b": qemu(3000) }));
+    let one = config_of(folder.path(), &json!({ "b": qemu(3000) }));
     let mut driver = Driver::open(both, Mode::Act).unwrap();
     assert_eq!(known_types(&driver), ["a", "b"]);
     driver.reload(one.clone()).unwrap();
@@ -137,8 +137,8 @@ fn the_settings_of_a_removed_type_are_forgotten() {
 #[test]
 fn the_settings_of_a_removed_type_stay_while_a_machine_needs_them() {
     let folder = tempfile::tempdir().unwrap();
-    let all = config_of(folder.path(), json!({ "a": qemu(1000), "b": qemu(3000), "c": qemu(9) }));
-    let one = config_of(folder.path(), json!({ "b": qemu(3000) }));
+    let all = config_of(folder.path(), &json!({ "a": qemu(1000), "b": qemu(3000), "c": qemu(9) }));
+    let one = config_of(folder.path(), &json!({ "b": qemu(3000) }));
     record_machine(&all, "a");
     let driver = Driver::open(one, Mode::Act).unwrap();
     assert_eq!(known_types(&driver), ["a", "b"]);
@@ -159,8 +159,8 @@ fn only_configured_providers_receive_interruption_notices() {
         } } } })
     };
     let folder = tempfile::tempdir().unwrap();
-    let old = config_of(folder.path(), ec2("eu-central-1"));
-    let new = config_of(folder.path(), ec2("us-east-1"));
+    let old = config_of(folder.path(), &ec2("eu-central-1"));
+    let new = config_of(folder.path(), &ec2("us-east-1"));
     record_machine(&old, "a");
     let driver = Driver::open(new, Mode::Look).unwrap();
     let ids = driver.providers.settings().keys();

@@ -67,7 +67,7 @@ pub(super) enum DatabaseError {
          service: chown --reference={} {}*", folder.display(), path.display()
     )]
     OfAnotherUser {
-        /// What SQLite says.
+        /// The database's own message.
         error: rusqlite::Error,
         /// Its user's number.
         owner: u32,
