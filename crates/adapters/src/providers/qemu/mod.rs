@@ -95,7 +95,7 @@ impl QemuProvider {
         settings.boot_source()?;
         let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
-        share::admit(settings, &in_use(&known))?;
+        share::admit(settings, Share::of(settings), &in_use(&known))?;
         let taken: BTreeSet<_> = known.into_iter().map(|(_, spec)| spec.address).collect();
         let address = reach::free_address(&taken, settings.ssh_port, &self.state_dir)?;
         let spec = Spec::new(
@@ -115,11 +115,12 @@ impl QemuProvider {
         }
     }
 
-    /// Admits an existing machine that is off, and holds its folder.
+    /// Admits an existing machine that is off, within the limits that are configured now, and holds its folder.
     fn readmit(&self, folder: &Folder, spec: &Spec) -> Result<fs::File, ProviderError> {
         let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
-        share::admit(&spec.settings, &in_use(&known))?;
+        let limits = self.types.get(&spec.machine_type).unwrap_or(&spec.settings);
+        share::admit(limits, Share::of(&spec.settings), &in_use(&known))?;
         folder.hold()
     }
 
