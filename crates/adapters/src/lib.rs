@@ -13,7 +13,7 @@ pub mod lease;
 pub mod lock;
 pub mod machines_file;
 mod nix;
-mod panics;
+pub mod panics;
 pub mod providers;
 pub mod queue;
 pub mod reaper;

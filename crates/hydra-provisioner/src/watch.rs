@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adapters::config::ConfigError;
 use adapters::driver::{Handle, Step};
+use adapters::panics::caught;
 use planner::{QueueStatus, counted};
 use reconciler::{HistoryEntry, Severity};
 use sd_notify::NotifyState;
@@ -97,7 +98,10 @@ fn reload_on_demand(
             // Several requests at once are handled as one.
             while demands.try_recv().is_ok() {}
             tell_reloading();
-            let reloaded = reload(&args, &handle, &programs);
+            let reloaded = caught(|| reload(&args, &handle, &programs)).unwrap_or_else(|panic| {
+                handle.refuse(panic.clone());
+                Err(panic)
+            });
             if let Err(reason) = &reloaded {
                 tracing::error!("not reloaded, the old configuration stays active: {reason}");
             }
