@@ -34,7 +34,7 @@ fn main() {
 
 fn provider(config: &Config) -> Box<dyn Provider> {
     let tag = config.policy.tag.clone();
-    build(&ProviderContext { tag, state_dir: config.state_dir.clone() }, &config.providers).unwrap()
+    build(&ProviderContext::new(tag, config.state_dir.clone()), &config.providers).unwrap()
 }
 
 /// The number of instances.

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 /// Replaces `path` by `contents` with mode `mode`. A reader sees the old or the new file. After the return
 /// the new file survives a power failure. The caller holds a lock: the temporary file's name is fixed, so
@@ -52,6 +54,26 @@ pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
     File::open(above)?.sync_all()
 }
 
+/// Creates an empty file for its owner alone, unless it exists. In the folder of another user, root creates it for that
+/// user: the service could not open it otherwise.
+///
+/// # Errors
+/// When it cannot be created.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        created => created?,
+    };
+    if geteuid().is_root()
+        && let Some(Ok(folder)) = path.parent().map(fs::metadata)
+        && let Err(error) = fchown(&file, Some(folder.uid()), Some(folder.gid()))
+    {
+        tracing::warn!("{} cannot be given to its folder's owner: {error}", path.display());
+    }
+    Ok(())
+}
+
 fn temporary_path(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name")
@@ -75,6 +97,20 @@ mod tests {
         write(&path, b"new", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn root_creates_files_for_the_owner_of_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let owner = if geteuid().is_root() { 4321 } else { geteuid().as_raw() };
+        std::os::unix::fs::chown(folder.path(), Some(owner), None).unwrap();
+        create_private(&path).unwrap();
+        let created = fs::metadata(&path).unwrap();
+        assert_eq!((created.uid(), created.mode() & 0o777), (owner, 0o600));
+        fs::write(&path, "something").unwrap();
+        create_private(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"something");
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl Clock {
         Self { started: Instant::now(), at_start: system_time() }
     }
 
+    /// One that is still to notice that the system clock was set back by `length`.
+    #[cfg(test)]
+    pub(crate) fn before_set_back(length: Duration) -> Self {
+        Self { started: Instant::now(), at_start: system_time() + length }
+    }
+
     fn time(&self) -> Duration {
         self.at_start + self.started.elapsed()
     }

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod lock;
 pub mod machines_file;
 mod nix;
+pub mod panics;
 pub mod providers;
 pub mod queue;
 pub mod reaper;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, test_kill_process};
 use thiserror::Error;
 
-use crate::atomic_file::create_folder;
+use crate::atomic_file::{create_folder, create_private};
 
 /// No access for others: anyone who can open the file can lock it, and so block us.
 const MODE: u32 = 0o600;
@@ -81,6 +81,7 @@ impl Lock {
         if let Some(directory) = path.parent() {
             create_folder(directory)?;
         }
+        create_private(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(MODE);
         let file = options.open(path)?;

@@ -19,7 +19,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<Output, CommandError> {
     let mut output = invocation.run()?;
     for _ in 1..BUSY_TRIES {
         let left = invocation.limit().saturating_sub(began.elapsed() + BUSY_PAUSE);
-        if output.succeeded() || !is_busy(&output.stderr) || left.is_zero() {
+        if output.succeeded() || !is_busy(&output) || left.is_zero() {
             break;
         }
         tracing::debug!("Nix's database is busy; trying again");
@@ -29,7 +29,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<Output, CommandError> {
     Ok(output)
 }
 
-fn is_busy(stderr: &[u8]) -> bool {
-    let message = String::from_utf8_lossy(stderr);
+/// Whether it failed because another process holds Nix's database.
+pub(crate) fn is_busy(output: &Output) -> bool {
+    let message = String::from_utf8_lossy(&output.stderr);
     message.lines().any(|line| line.contains("SQLite database") && line.contains("is busy"))
 }

@@ -332,6 +332,8 @@ fn the_maximum_hourly_cost_of_a_configuration() {
     assert_eq!(cost(&config).unwrap().most, Money(2_011_600), "the dearest two");
     config.policy.cost_limits.hourly = Some(Money(1_500_000));
     assert_eq!(cost(&config).unwrap().most, Money(1_500_000));
+    config.policy.cost_limits.hourly = Some(Money(10_000));
+    assert_eq!(cost(&config).unwrap().most, Money(23_200), "minMachines 2 at night");
     for pool in config.policy.pools.values_mut() {
         pool.dollars_per_hour = None;
     }

@@ -440,6 +440,18 @@ fn types_that_must_match_each_other() {
     ]);
 }
 
+/// Without a price its machines would count as free.
+#[test]
+fn a_type_that_a_schedule_gives_machines_needs_a_price() {
+    let problem = |schedule: Value| {
+        let b = json!({ "nixopsExpr": "/d.nix", "maxMachines": 0, "schedule": schedule });
+        problems(&json!({ "maxDailyCost": 5, "systemTypes": { "b": b } })).concat()
+    };
+    let idle = json!({ "idleTimeout": "1h" });
+    assert_eq!(problem(json!([idle])), "");
+    assert!(problem(json!([idle, { "maxMachines": 9 }])).contains("b.dollarsPerHour: must be set"));
+}
+
 #[test]
 fn all_problems_at_once() {
     let config = json!({

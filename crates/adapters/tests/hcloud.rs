@@ -67,7 +67,7 @@ impl Project {
     }
 
     fn provider_with(&self, tag: &str, config: &Value) -> Box<dyn Provider> {
-        let context = ProviderContext { tag: Tag::new(tag), state_dir: self.path("state") };
+        let context = ProviderContext::new(Tag::new(tag), self.path("state"));
         build(&context, &parse(config).unwrap().providers).unwrap()
     }
 

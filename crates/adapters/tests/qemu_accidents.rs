@@ -46,6 +46,10 @@ impl Host {
     }
 
     fn provider_with_key(&self, tag: &str, authorized_key: &str) -> Direct {
+        self.provider_with(tag, authorized_key, 32)
+    }
+
+    fn provider_with(&self, tag: &str, authorized_key: &str, host_memory: u64) -> Direct {
         let config = json!({
             "tag": tag,
             "stateDir": self.path(tag),
@@ -56,8 +60,8 @@ impl Host {
                 "stateDir": self.path("qemu"),
                 "accelerator": "tcg",
                 "memory": 16,
-                "hostMemory": 32,
-                "hostCores": 2,
+                "hostMemory": host_memory,
+                "hostCores": 4,
                 "sshPort": self.port,
                 "authorizedKeys": [authorized_key],
             } } } },
@@ -190,6 +194,28 @@ fn two_provisioners_share_a_host_and_not_each_others_machines() {
             perform(provider, name, Operation::Destroy).unwrap();
         }
         assert_eq!(states(provider), []);
+    }
+}
+
+/// The plan counts with the limits that are configured now.
+#[test]
+fn a_start_needs_room_within_the_present_limits() {
+    let host = Host::new();
+    perform(&host.provider("t"), "t-0", Operation::Create).unwrap();
+    host.kill("t-0");
+    let with = |host_memory| host.provider_with("t", "ssh-ed25519 AAAA", host_memory);
+    let error = perform(&with(8), "t-0", Operation::Start).unwrap_err();
+    assert_eq!(error.kind, OperationErrorKind::Capacity, "{error}");
+    perform(&host.provider("t"), "t-1", Operation::Create).unwrap();
+    perform(&host.provider("t"), "t-2", Operation::Create).unwrap();
+    assert!(
+        perform(&host.provider("t"), "t-0", Operation::Start).is_err(),
+        "there is room for two"
+    );
+    let provider = with(48);
+    perform(&provider, "t-0", Operation::Start).unwrap();
+    for name in ["t-0", "t-1", "t-2"] {
+        perform(&provider, name, Operation::Destroy).unwrap();
     }
 }
 

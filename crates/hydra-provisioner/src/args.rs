@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand};
 
-use adapters::config::nearest;
+use adapters::config::{LONGEST_SECONDS, nearest};
 
 use crate::console::installed_conf;
 use crate::exit::EXIT_CODES;
@@ -105,7 +105,8 @@ pub(crate) struct RunArgs {
     #[arg(long, visible_alias = "metrics", value_name = "WHERE", requires = "watch")]
     pub(crate) listen: Option<Listen>,
     /// Without --watch: wait at most SECONDS for operations to end (default: their time limits)
-    #[arg(long, value_name = "SECONDS", conflicts_with = "watch")]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "watch",
+          value_parser = clap::value_parser!(u64).range(..=LONGEST_SECONDS))]
     pub(crate) wait: Option<u64>,
     /// Append every snapshot and plan to FILE, for `sim replay`
     #[arg(long, value_name = "FILE", hide = cfg!(not(feature = "sim")))]

@@ -94,8 +94,7 @@ fn requests(name: &MachineType, offers: &[String]) -> String {
 /// `check --online`: one line per call that was tried.
 pub(crate) fn online(config: &Config) -> Result<Exit, Exit> {
     let mut exit = Exit::Done;
-    let context =
-        ProviderContext { tag: config.policy.tag.clone(), state_dir: config.state_dir.clone() };
+    let context = ProviderContext::new(config.policy.tag.clone(), config.state_dir.clone());
     let limit = config.limits.status_timeout;
     for (provider, tried) in providers::try_calls(&context, &config.providers, limit) {
         for one in tried {

@@ -21,7 +21,7 @@ pub(crate) fn installed_conf() -> PathBuf {
 
 /// The configuration as written. The effect of its schedules depends on the time for which it is used.
 pub(crate) fn load(conf: &Path) -> Result<Config, Exit> {
-    try_load(conf).map_err(|error| fail(Exit::BadConfig, &error))
+    try_load(conf).map_err(|error| fail(Exit::of(&error), &error))
 }
 
 /// As [`load`], for a command beside a service: that one does not need the file that cannot be used.

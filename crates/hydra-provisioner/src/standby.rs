@@ -2,6 +2,7 @@
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use adapters::config::Config;
 use adapters::lease::{Lease, Standing};
+use adapters::state;
 use sd_notify::NotifyState;
 use signal_hook::consts::SIGHUP;
 use signal_hook::flag;
@@ -17,8 +19,8 @@ use signal_hook::flag;
 use crate::args::RunArgs;
 use crate::console::fail;
 use crate::exit::Exit;
-use crate::listener::Board;
-use crate::service::{configure, file_version};
+use crate::listener::{HandedOver, Listener};
+use crate::service::{configure, file_version, pass_configuration};
 use crate::session::{Place, details};
 use crate::systemd::{Watchdog, notify, tell_reloading};
 
@@ -30,9 +32,13 @@ pub(crate) fn stand_by(
     place: &Place,
     args: &RunArgs,
     config: &Config,
-    board: &Board,
+    listener: &Listener,
 ) -> Result<Option<Lease>, Exit> {
     let Some(lease) = ask(config)? else { return Ok(None) };
+    if let Err(error) = state::record_configuration(config) {
+        tracing::warn!("{error}");
+    }
+    let board = listener.board();
     let hangup = Arc::new(AtomicBool::new(false));
     flag::register(SIGHUP, Arc::clone(&hangup)).map_err(|error| fail(Exit::Unexpected, &error))?;
     let mut watchdog = Watchdog::new();
@@ -54,11 +60,11 @@ pub(crate) fn stand_by(
         let now = file_version(&args.conf);
         if hangup.swap(false, Ordering::SeqCst) || (now.is_some() && now != stamp) {
             stamp = now;
-            reload(args);
+            reload(args, listener.handed_over(), &config.state_dir);
         }
         if lease.is_stuck() {
             tracing::warn!("the lease's database hangs: asked anew");
-            return Err(begin_anew());
+            return Err(begin_anew(listener.handed_over(), &config.state_dir));
         }
         thread::sleep(LOOK_INTERVAL);
     }
@@ -116,24 +122,29 @@ fn tell(standing: &Standing, text: &str, place: &Place, args: &RunArgs) {
 
 /// A changed configuration is taken over by restarting the process: a standby has nothing to lose. A bad one is
 /// rejected.
-fn reload(args: &RunArgs) {
+fn reload(args: &RunArgs, sockets: &HandedOver, state_dir: &Path) {
     match configure(args) {
         Ok(_) => {
             tell_reloading();
-            begin_anew();
+            begin_anew(sockets, state_dir);
         }
         Err(error) => tracing::error!("not reloaded, the old configuration stays active: {error}"),
     }
     notify(&[NotifyState::Ready]);
 }
 
-/// Replaces the process by our program: no thread or connection survives. Returns only if that fails.
-pub(crate) fn begin_anew() -> Exit {
+/// Replaces the process by our program: no thread or connection survives, only the sockets of systemd and, if the file cannot be
+/// used, the configuration. Returns only if that fails.
+pub(crate) fn begin_anew(sockets: &HandedOver, state_dir: &Path) -> Exit {
     let mut words = env::args_os();
     let mut program = Command::new("/proc/self/exe");
     if let Some(name) = words.next() {
         program.arg0(name);
     }
-    let error = program.args(words).exec();
+    pass_configuration(state_dir, &mut program);
+    let error = match sockets.pass_to(&mut program) {
+        Ok(()) => program.args(words).exec(),
+        Err(error) => error,
+    };
     fail(Exit::Unexpected, &format!("cannot start our own program again: {error}"))
 }

@@ -149,15 +149,13 @@ impl Status {
             waiting_steps: farm.waiting_steps(),
             wait_seconds: longest.as_ref().map(|(wait, _)| *wait),
             wait_kind: longest.map(|(_, kind)| kind),
-            slots: machines
-                .iter()
-                .filter(|m| m.condition.builds())
-                .map(|m| u64::from(m.slots))
-                .sum(),
-            busy_slots: machines.iter().filter_map(|machine| machine.jobs).sum(),
+            slots: total(
+                machines.iter().filter(|m| m.condition.builds()).map(|m| u64::from(m.slots)),
+            ),
+            busy_slots: total(machines.iter().filter_map(|machine| machine.jobs)),
             max_machines: match policy.max_machines {
                 Some(most) => u64::from(most),
-                None => policy.pools.values().map(|pool| u64::from(pool.max_machines)).sum(),
+                None => total(policy.pools.values().map(|pool| u64::from(pool.max_machines))),
             },
             hourly_cost_micro_dollars: costs.fold(Money(0), Money::plus),
             hourly_cost_by_use: Farm::cost_by_use(&machines),
@@ -196,7 +194,7 @@ impl Farm<'_> {
     }
 
     fn waiting_steps(&self) -> u64 {
-        self.demand().iter().map(|demand| demand.runnable).sum()
+        total(self.demand().iter().map(|demand| demand.runnable))
     }
 
     fn longest_mean_wait(&self) -> Option<(Seconds, String)> {
@@ -245,7 +243,7 @@ impl Farm<'_> {
             name: name.to_string(),
             waiting_steps: sizing.and_then(|sizing| sizing.runnable),
             wait_seconds: demand.iter().filter_map(|it| mean_wait(it)).max(),
-            running_steps: demand.iter().map(|it| it.running).sum(),
+            running_steps: total(demand.iter().map(|it| it.running)),
             machines: of_type.len() as u64,
             ready: count(|machine| machine.condition == Condition::Ready),
             busy: count(|machine| machine.jobs.is_some_and(|jobs| jobs > 0)),
@@ -334,6 +332,11 @@ impl Farm<'_> {
         now.chain(later.map(|(at, operation, name)| format!("{operation} {name} again at {at}")))
             .collect()
     }
+}
+
+/// The sum of numbers that others report: it has no more than the largest number.
+pub(crate) fn total(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 /// How long a step of this kind has waited on average.

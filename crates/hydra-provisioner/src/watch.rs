@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adapters::config::ConfigError;
 use adapters::driver::{Handle, Step};
+use adapters::panics::caught;
 use planner::{QueueStatus, counted};
 use reconciler::{HistoryEntry, Severity};
 use sd_notify::NotifyState;
@@ -18,7 +19,7 @@ use crate::exit::Exit;
 use crate::listener::{Board, Listener};
 use crate::notifier::{Notifier, Programs};
 use crate::recording::Recorder;
-use crate::service::{configure, file_version};
+use crate::service::{configure, configure_at_start, file_version};
 use crate::session::{Place, Session, end_children, kill_children};
 use crate::standby::{self, stand_by};
 use crate::systemd::{Watchdog, notify, tell_reloading};
@@ -27,18 +28,23 @@ use crate::systemd::{Watchdog, notify, tell_reloading};
 const FILE_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Serves the queue until SIGTERM or SIGINT.
 ///
-/// At the start, a bad configuration is an error; later it is logged, and the old one stays active.
+/// At the start, a bad configuration is an error; later, also if the program replaced itself, it is logged, and the old one
+/// stays active.
 pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
     let mut listener =
         Listener::start(args.listen.as_ref()).map_err(|error| fail(Exit::Unexpected, &error))?;
-    let config = configure(args).map_err(|error| fail(Exit::BadConfig, &error))?;
+    let (config, refused) = configure_at_start(args)?;
     let state_dir = config.state_dir.clone();
     let programs = Programs::new(config.notify.clone().into());
     let mut notifier = Notifier::start(Arc::clone(&programs));
     let place = Place::take("serving", &args.conf, &config)?;
     listener.board().state_is_in(&state_dir);
-    let lease = stand_by(&place, args, &config, &listener.board())?;
+    let lease = stand_by(&place, args, &config, &listener)?;
     let mut session = Session::open(place, lease, config)?;
+    if let Some(reason) = refused {
+        session.driver.handle().refuse(reason.clone());
+        listener.board().reloaded(Some(reason));
+    }
     let reload = reload_on_demand(args, session.driver.handle(), listener.board(), programs);
     let on_hangup = reload.clone();
     session.heed_signals(move || {
@@ -67,7 +73,7 @@ pub(crate) fn watch(args: &RunArgs) -> Result<Exit, Exit> {
         kill_children();
         tracing::error!("not the active host any more, nothing is done from here: {reason}");
         drop(session);
-        return Err(standby::begin_anew());
+        return Err(standby::begin_anew(listener.handed_over(), &state_dir));
     }
     notify(&[NotifyState::Stopping]);
     end_children();
@@ -92,7 +98,10 @@ fn reload_on_demand(
             // Several requests at once are handled as one.
             while demands.try_recv().is_ok() {}
             tell_reloading();
-            let reloaded = reload(&args, &handle, &programs);
+            let reloaded = caught(|| reload(&args, &handle, &programs)).unwrap_or_else(|panic| {
+                handle.refuse(panic.clone());
+                Err(panic)
+            });
             if let Err(reason) = &reloaded {
                 tracing::error!("not reloaded, the old configuration stays active: {reason}");
             }

@@ -126,7 +126,7 @@ fn of_type(
                 "  wanted: ({runnable} runnable - {ignored} ignoredRunnables) / {each} runnablesPerMachine, rounded up: {}",
                 sizing.wanted
             );
-            let more = sizing.wanted.saturating_mul(each).saturating_add(ignored + 1);
+            let more = sizing.wanted.saturating_mul(each).saturating_add(ignored).saturating_add(1);
             let more = planner::counted(more, "runnable step");
             let _ = writeln!(text, "  one more from {more} on");
         }

@@ -229,6 +229,16 @@ fn manual_pages_and_completions_are_made() {
 }
 
 /// Log options may be anywhere; a configuration follows the command.
+/// The largest number of seconds is beyond the end of the system's clock.
+#[test]
+fn a_run_waits_ten_years_at_most() {
+    let farm = Farm::new(&json!({}));
+    let output = farm.run(&["run", "--wait", &u64::MAX.to_string()]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--wait"), "{}", stderr(&output));
+    assert_eq!(farm.run(&["run", "--wait", "315360000"]).status.code(), Some(0));
+}
+
 #[test]
 fn options_may_stand_before_the_command() {
     let farm = Farm::new(&json!({}));
@@ -286,6 +296,32 @@ fn logs_are_json_throughout_and_may_be_lost() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = farm.command(&["run"]).stderr(full).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", stdout(&output));
+}
+
+/// systemd does not start a service again after exit code 2: that is for files that are wrong.
+#[test]
+fn a_nix_that_does_not_answer_is_not_a_wrong_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let nix = folder.path().join("nix-instantiate");
+    fs::write(folder.path().join("conf.nix"), "{ }").unwrap();
+    let check = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"))
+            .arg("check")
+            .arg(folder.path().join("conf.nix"))
+            .env("PATH", folder.path())
+            .output()
+            .unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("install Nix"), "{code:?} {said}");
+    for (script, expected) in [("kill -9 $$", 1), ("exit 1", 2)] {
+        fs::write(&nix, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&nix, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, said) = check();
+        assert_eq!(code, Some(expected), "{script}: {said}");
+    }
 }
 
 /// Several runs of Nix 2.8 at the same time may find its database busy, and one of them fails needlessly.

@@ -5,13 +5,13 @@
 mod farm;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use farm::service::{Service, until};
+use farm::service::{ACTIVATE, Service, ask, until};
 use farm::{Farm, stderr, stdout};
 use serde_json::{Value, json};
 
@@ -181,14 +181,6 @@ fn a_port_that_is_taken() {
     assert!(!farm.path("state").exists(), "it had begun");
 }
 
-fn ask(socket: &Path, path: &str) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
 fn the_page_is_on_a_socket() {
     let farm = Farm::new(&json!({}));
@@ -214,17 +206,6 @@ fn the_page_is_on_a_socket() {
         );
     }
 }
-
-/// Like systemd: the listening socket is descriptor 3.
-const ACTIVATE: &str = "
-import os, socket, sys
-s = socket.socket(socket.AF_UNIX) if sys.argv[1].startswith('/') else socket.socket()
-s.bind(sys.argv[1] if sys.argv[1].startswith('/') else ('127.0.0.1', 0)); s.listen(8)
-if s.fileno() == 3: os.set_inheritable(3, True)
-else: os.dup2(s.fileno(), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')
-os.execv(sys.argv[2], sys.argv[2:])
-";
 
 #[test]
 fn systemd_may_listen_for_us() {

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use farm::database::Server;
-use farm::{Farm, stderr};
+use farm::{Farm, service, stderr};
 use serde_json::{Value, json};
 
 /// Time limit of a takeover.
@@ -60,12 +61,24 @@ impl Hosts {
     }
 
     fn start(&self, host: &str) -> Host {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+        self.start_with(Command::new(env!("CARGO_BIN_EXE_hydra-provisioner")), host)
+    }
+
+    fn start_with(&self, mut command: Command, host: &str) -> Host {
         command.args(["run", "--watch", "--interval", "1"]);
         command.arg(self.farm.path(&format!("{host}.json")));
         let log = fs::File::create(self.farm.path(&format!("log-{host}"))).unwrap();
         command.stdout(Stdio::null()).stderr(log);
         Host(Farm::with_environment(command).spawn().unwrap())
+    }
+
+    /// Writes a file that is refused. Returns its path and what it was.
+    fn spoil(&self, host: &str) -> (PathBuf, Vec<u8>) {
+        let conf = self.farm.path(&format!("{host}.json"));
+        let good = fs::read(&conf).unwrap();
+        fs::write(&conf, r#"{ "tag": 7 }"#).unwrap();
+        self.until("refused", || self.log(host).contains("not reloaded, the old configuration"));
+        (conf, good)
     }
 
     fn log(&self, host: &str) -> String {
@@ -304,6 +317,53 @@ fn the_database_is_gone_for_a_while() {
     hosts.until("a made four", || hosts.farm.machines().len() == 4);
     hosts.check_never_two();
     drop(a);
+}
+
+/// A file that was refused before does not end a host that loses the lease, nor a standby with a database that hangs.
+#[test]
+fn a_bad_file_does_not_end_a_host() {
+    let mut server = Server::start();
+    let proxy = Proxy::start(server.port);
+    let hosts = Hosts::new([&server.socket(), &proxy.url()]);
+    let (mut a, mut b) = hosts.begin();
+    let (conf, good) = hosts.spoil("a");
+    hosts.spoil("b");
+    proxy.cut();
+    let continues = "not loaded, the earlier configuration stays active";
+    hosts.until("b begins anew", || hosts.log("b").contains(continues));
+    server.stop();
+    hosts.until("a begins anew", || hosts.log("a").contains(continues));
+    server.begin();
+    hosts.farm.set_runnable(4);
+    hosts.until("a made four", || hosts.farm.machines().len() == 4);
+    fs::write(conf, good).unwrap();
+    hosts.farm.set_runnable(5);
+    hosts.until("a made five", || hosts.farm.machines().len() == 5);
+    assert_eq!(a.0.try_wait().unwrap(), None);
+    assert_eq!(b.0.try_wait().unwrap(), None);
+}
+
+/// It executes itself anew, and must still answer at the socket of systemd.
+#[test]
+fn a_standby_that_reloads_keeps_the_socket_of_systemd() {
+    let server = Server::start();
+    let hosts = Hosts::new([&server.socket(), &server.socket()]);
+    let _a = hosts.start("a");
+    hosts.until("a made two", || hosts.farm.machines().len() == 2);
+    let socket = hosts.farm.path("http.sock");
+    let socket_text = socket.display().to_string();
+    let program = [service::ACTIVATE, &socket_text, env!("CARGO_BIN_EXE_hydra-provisioner")];
+    let mut activate = Command::new("python3");
+    activate.arg("-c").args(program);
+    let b = hosts.start_with(activate, "b");
+    let stood_by = || hosts.log("b").matches("this host stands by; active is").count();
+    hosts.until("b stands by", || stood_by() == 1);
+    for turn in 2..4 {
+        assert!(service::ask(&socket, "/healthz").contains(" 200 OK"));
+        b.signal("-HUP");
+        hosts.until("b stands by again", || stood_by() == turn);
+    }
+    assert!(service::ask(&socket, "/metrics").contains("hydra_provisioner_active 0"));
 }
 
 #[test]

@@ -46,6 +46,25 @@ fn the_page_tells_of_25_machines_and_is_small() {
     assert!(service.get("/").1.contains("<noscript><meta http-equiv=\"refresh\""));
 }
 
+/// Their sums are larger than any number.
+#[test]
+fn numbers_without_an_end_are_shown() {
+    let farm = Farm::new(&json!({}));
+    let steps = json!({ "runnable": 1e30, "running": 1e30, "waitTime": 1e30 });
+    let kvm = ["x86_64-linux", "x86_64-linux:kvm", "i686-linux:x", "i686-linux:y"];
+    farm.set_queue(
+        &kvm.map(|kind| (kind.to_owned(), steps.clone())).into_iter().collect(),
+        &json!({}),
+    );
+    let service = Service::start(&farm, LISTEN);
+    let most = u64::MAX.to_string();
+    until("asked", || service.get("/status.json").1.contains(&most));
+    for path in ["/", "/metrics", "/type/x86_64-linux"] {
+        let (head, body) = service.get(path);
+        assert!(head.contains("200 OK") && body.contains(&most), "{path}: {head} {body}");
+    }
+}
+
 #[test]
 fn it_is_true_while_things_are_under_way_and_tells_of_changes() {
     let farm = Farm::new(&json!({}));

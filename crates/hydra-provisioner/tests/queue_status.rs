@@ -145,6 +145,23 @@ fn an_unreadable_count_is_not_zero() {
     }
 }
 
+/// As large as a number can be, and larger. Such a farm is busy, and its numbers can still be shown.
+#[test]
+fn numbers_without_an_end_are_no_reason_to_end() {
+    let steps = json!({ "runnable": 1e30, "running": 1e30, "waitTime": 1e30 });
+    let types = json!({ "x86_64-linux": steps, "x86_64-linux:kvm": steps });
+    let entry = json!({ "enabled": true, "currentJobs": 1e30 });
+    let farm =
+        farm(&json!([machine("farm-0", "10.0.0.1"), machine("farm-1", "10.0.0.2")]), &json!({}));
+    farm.set_queue(&types, &json!({ "root@10.0.0.1": entry, "root@10.0.0.2": entry }));
+    let most = u64::MAX.to_string();
+    for args in [&["plan"][..], &["status"], &["status", "--json"], &["why", "x86_64-linux"]] {
+        let output = farm.run(args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        assert!(stdout(&output).contains(&most), "{args:?}: {}", stdout(&output));
+    }
+}
+
 /// Idle for a minute by its own clock, with an idle timeout of ten minutes: the difference of the clocks does not
 /// matter.
 #[test]

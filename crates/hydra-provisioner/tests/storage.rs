@@ -242,7 +242,7 @@ fn a_database_that_is_deleted() {
     farm.set_runnable(3);
     until(&farm, "written anew", || log(&farm).contains("state can be written again"));
     until(&farm, "published", || farm.machines_file().len() == 3);
-    assert!(log(&farm).contains("it was deleted"), "{}", log(&farm));
+    assert!(log(&farm).contains("it was deleted or replaced"), "{}", log(&farm));
     child.kill().unwrap();
     child.wait().unwrap();
     // All three are remembered: none must be found by its tag.
@@ -255,6 +255,27 @@ fn a_database_that_is_deleted() {
     assert_eq!(farm.machines(), [""; 0], "forgotten machines");
     let requests = farm.create_requests();
     assert_eq!(requests.len(), 3, "{requests:?}");
+}
+
+/// An order creates a new database, before the service has written anything. Nothing else happens.
+#[test]
+fn an_order_after_the_database_was_deleted() {
+    let farm = farm();
+    farm.set_runnable(1);
+    let mut child = watch(&farm);
+    until(&farm, "published", || farm.machines_file().len() == 1);
+    delete(&farm);
+    assert!(farm.run(&["pause", "x86_64-linux"]).status.success());
+    until(&farm, "written anew", || log(&farm).contains("state can be written again"));
+    farm.set_runnable(2);
+    let_it_look(&farm);
+    assert_eq!(farm.machines().len(), 1, "the order is ignored: {}", log(&farm));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(farm.run(&["run"]).status.success());
+    assert_eq!(farm.machines().len(), 1, "the order was lost");
+    let history = stdout(&farm.run(&["history"]));
+    assert!(!history.contains("found by its tag"), "{history}");
 }
 
 /// Overwriting it while it is in use is noticed eventually, and deleting it repairs everything.

@@ -50,7 +50,7 @@ pub enum Event {
     },
     /// State changes were recorded durably, or could not be.
     Recorded {
-        /// The changes.
+        /// The changes. With an error, an unknown number means that all that was recorded may be lost.
         batch: BatchId,
         /// Why the changes may be lost in a crash.
         result: Result<(), String>,

@@ -165,8 +165,9 @@ impl Invocation {
             Err(self.not_started(&error))
         });
         if !matches!(child.try_wait(), Ok(Some(_))) {
-            // It was killed; one that hangs in the kernel may take longer.
-            thread::spawn(move || child.wait());
+            // It was killed; one that hangs in the kernel may take longer. Without a thread, its entry in the process
+            // table stays until we end.
+            let _not_awaited = thread::Builder::new().spawn(move || child.wait());
         }
         ended
     }

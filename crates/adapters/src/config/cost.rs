@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use planner::{MachineType, Money, PoolPolicy};
 
+use super::schedule;
 use super::settings::Config;
 
 /// The maximum cost of a configuration per hour.
@@ -21,9 +22,10 @@ impl Config {
         let mut priced = Vec::new();
         let mut unpriced = Vec::new();
         for (machine_type, pool) in &self.policy.pools {
-            let machines = self.most_machines(machine_type, pool);
+            let machines = self.maximum(machine_type, pool, |pool| pool.max_machines);
+            let always = self.maximum(machine_type, pool, |pool| pool.min_machines);
             match pool.dollars_per_hour {
-                Some(price) => priced.push((price, machines, pool)),
+                Some(price) => priced.push((price, machines, always, pool)),
                 None if machines > 0 => unpriced.push(machine_type.clone()),
                 None => {}
             }
@@ -35,10 +37,10 @@ impl Config {
         priced.sort_by_key(|(price, ..)| Reverse(*price));
         let mut room = self.policy.max_machines.unwrap_or(u32::MAX);
         let (mut most, mut least) = (Money(0), Money(0));
-        for (price, machines, pool) in priced {
+        for (price, machines, always, pool) in priced {
             let machines = machines.min(room);
             room -= machines;
-            let wanted_anyway = price.times(pool.min_machines.into());
+            let wanted_anyway = price.times(always.into());
             let cost = price.times(machines.into());
             most = most.plus(within(cost, pool.cost_limits.hourly, wanted_anyway));
             least = least.plus(wanted_anyway);
@@ -46,14 +48,15 @@ impl Config {
         Some(HourlyCost { most: within(most, self.policy.cost_limits.hourly, least), unpriced })
     }
 
-    /// The maximum over all hours of its schedule.
-    fn most_machines(&self, machine_type: &MachineType, pool: &PoolPolicy) -> u32 {
-        let schedule = self.schedules.get(machine_type).into_iter().flatten();
-        schedule.fold(pool.max_machines, |most, entry| {
-            let mut scheduled = pool.clone();
-            entry.apply(&mut scheduled);
-            most.max(scheduled.max_machines)
-        })
+    /// The maximum of a type's `setting` over all hours of its schedule.
+    fn maximum(
+        &self,
+        machine_type: &MachineType,
+        pool: &PoolPolicy,
+        setting: impl Fn(&PoolPolicy) -> u32,
+    ) -> u32 {
+        let schedule = self.schedules.get(machine_type).map_or(&[][..], Vec::as_slice);
+        schedule::maximum(pool, schedule, setting)
     }
 }
 

@@ -36,6 +36,9 @@ fn instantiate(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let message = String::from_utf8_lossy(&writing.stderr).trim_end().to_owned();
     // A configuration that needs nothing in the store also works without write access to it.
     let reading = run_nix(path, &file, &[])?;
+    if let Some(reason) = cut_short(&reading) {
+        return Err(ConfigError::Unavailable { path: path.to_owned(), reason });
+    }
     if !reading.succeeded() {
         return Err(unusable(path, &format!("Nix cannot evaluate it:\n{message}")));
     }
@@ -59,14 +62,26 @@ fn run_nix(path: &Path, file: &Path, options: &[&str]) -> Result<Output, ConfigE
         .args(options.iter().copied())
         .arg(file.to_string_lossy());
     nix::run(&invocation).map_err(|error| match error {
-        CommandError::NotStarted { .. } => unusable(
-            path,
-            &format!("{error}; install Nix (Debian: the package nix-bin), or give a .json file"),
-        ),
-        CommandError::TimedOut { .. }
-        | CommandError::TooMuch { .. }
-        | CommandError::Canceled { .. } => unusable(path, &error.to_string()),
+        CommandError::NotStarted { .. } => ConfigError::Unavailable {
+            path: path.to_owned(),
+            reason: format!(
+                "{error}; install Nix (Debian: the package nix-bin), or give a .json file"
+            ),
+        },
+        CommandError::TimedOut { .. } | CommandError::Canceled { .. } => {
+            ConfigError::Unavailable { path: path.to_owned(), reason: error.to_string() }
+        }
+        CommandError::TooMuch { .. } => unusable(path, &error.to_string()),
     })
+}
+
+/// Why Nix said nothing about the file: it was killed (perhaps the host had no memory left), or its database is busy.
+fn cut_short(output: &Output) -> Option<String> {
+    if nix::is_busy(output) {
+        return Some("Nix's database is busy".to_owned());
+    }
+    let signal = output.code.checked_sub(128).filter(|signal| *signal > 0)?;
+    Some(format!("nix-instantiate was ended by signal {signal}"))
 }
 
 /// The first path of the Nix store in `text` that does not exist.

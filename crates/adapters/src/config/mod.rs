@@ -21,6 +21,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use planner::counted;
+use serde_json::Value;
 use thiserror::Error;
 
 pub use cost::HourlyCost;
@@ -46,6 +47,14 @@ pub enum ConfigError {
         /// The error of Nix or the system.
         reason: String,
     },
+    /// Nix could not evaluate it now, for a reason outside of the file.
+    #[error("{}: {reason}", path.display())]
+    Unavailable {
+        /// The file.
+        path: PathBuf,
+        /// What happened to Nix.
+        reason: String,
+    },
     /// Its options are invalid.
     #[error("{}", list(path, problems))]
     Invalid {
@@ -56,12 +65,26 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Whether the same file may be usable later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
 /// Loads and checks the configuration in `path`.
 ///
 /// # Errors
 /// With all problems.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let source = evaluate::evaluate(path)?;
+    from_source(path, evaluate::evaluate(path)?)
+}
+
+/// The configuration that the file `path` had when it was `source`.
+///
+/// # Errors
+/// With all problems.
+pub fn from_source(path: &Path, source: Value) -> Result<Config, ConfigError> {
     match parse(&source) {
         Ok(config) => Ok(Config { source, path: std::path::absolute(path).ok(), ..config }),
         Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), problems }),

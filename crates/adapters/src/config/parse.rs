@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::quantities::LONGEST_SECONDS;
 use super::reader::{Attrs, Findings, Problem};
-use super::schedule::ScheduleEntry;
+use super::schedule::{self, ScheduleEntry};
 use super::settings::{Config, Limits, QueueSettings, SshSettings, Timing};
 use super::system_type::{self, Defaults};
 use super::{ec2, lease, machines_file, notify};
@@ -120,7 +120,7 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
         read.push((machine_type, attrs));
     }
     for (machine_type, attrs) in read {
-        check_against_the_farm(&machine_type, &attrs, &types.pools, farm_limits);
+        check_against_the_farm(&machine_type, &attrs, &types, farm_limits);
         ec2::check_spot_queue(&machine_type, &attrs, &types.providers);
         attrs.finish();
     }
@@ -131,19 +131,21 @@ fn types(root: &Attrs<'_>, farm_limits: CostLimits) -> Types {
 fn check_against_the_farm(
     machine_type: &MachineType,
     attrs: &Attrs<'_>,
-    pools: &BTreeMap<MachineType, PoolPolicy>,
+    types: &Types,
     farm_limits: CostLimits,
 ) {
-    let Some(pool) = pools.get(machine_type) else { return };
+    let Some(pool) = types.pools.get(machine_type) else { return };
     for other in pool.fallback.iter().flatten() {
         if other == machine_type {
             attrs.problem("fallback", "names the type itself; remove it");
-        } else if !pools.contains_key(other) {
+        } else if !types.pools.contains_key(other) {
             attrs.problem("fallback", format!("names {other}, which is not a type in systemTypes"));
         }
     }
     let has_limit = [farm_limits, pool.cost_limits] != [CostLimits::default(); 2];
-    if has_limit && attrs.get("dollarsPerHour").is_none() && pool.max_machines > 0 {
+    let schedule = types.schedules.get(machine_type).map_or(&[][..], Vec::as_slice);
+    let may_have_machines = schedule::maximum(pool, schedule, |pool| pool.max_machines) > 0;
+    if has_limit && attrs.get("dollarsPerHour").is_none() && may_have_machines {
         attrs.problem(
             "dollarsPerHour",
             "must be set, because a cost limit includes this type (0 for machines that cost nothing)",

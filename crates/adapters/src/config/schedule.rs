@@ -98,6 +98,19 @@ impl ScheduleEntry {
     }
 }
 
+/// The maximum of a type's `setting` over all hours, at which one entry of `schedule` or none applies.
+pub(super) fn maximum(
+    pool: &PoolPolicy,
+    schedule: &[ScheduleEntry],
+    setting: impl Fn(&PoolPolicy) -> u32,
+) -> u32 {
+    schedule.iter().fold(setting(pool), |most, entry| {
+        let mut scheduled = pool.clone();
+        entry.apply(&mut scheduled);
+        most.max(setting(&scheduled))
+    })
+}
+
 /// Reads `schedule` of the type with the other settings `pool`.
 pub(super) fn read(attrs: &Attrs<'_>, pool: &PoolPolicy) -> Vec<ScheduleEntry> {
     attrs.items("schedule").into_iter().map(|entry| read_entry(entry, pool)).collect()

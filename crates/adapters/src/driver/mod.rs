@@ -4,15 +4,19 @@
 mod handle;
 mod operations;
 mod providers;
+#[cfg(test)]
+mod tests;
+mod threads;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::Seconds;
+use planner::{QueueStatus, Seconds};
 use reconciler::{
     Configuration, Effect, Event, OperationError, OperationErrorKind, OperationId, Published,
     Reconciler, Task, Timing,
@@ -75,7 +79,7 @@ impl Driver {
         if access == Access::ReadWrite {
             store.take_configuration(&config, &state.records)?;
         }
-        let providers = Providers::new(&config, remembered);
+        let providers = Providers::new(&config, remembered, &state.records);
         let remembered = store.remember_providers(providers.settings());
         if let Err(error) = remembered.and_then(|()| store.note_configuration(&config.source)) {
             tracing::warn!("{error}");
@@ -133,14 +137,20 @@ impl Driver {
         }
         for (id, provider) in self.providers.announcing() {
             let (id, sender) = (id.clone(), self.sender.clone());
-            spawn("notices", move || {
+            let name = id.clone();
+            let listen = move || {
                 providers::listen(&id, &provider, |event| {
                     match sender.send(Message::Event(event)) {
                         Ok(()) => ControlFlow::Continue(()),
                         Err(_gone) => ControlFlow::Break(()),
                     }
                 });
-            });
+            };
+            if let Err(error) = thread::Builder::new().name("notices".to_owned()).spawn(listen) {
+                tracing::error!(
+                    "{name}: interruption notices are not received until the next reload: cannot start a thread: {error}"
+                );
+            }
         }
     }
 
@@ -267,12 +277,17 @@ impl Driver {
 
     /// A jump of the system clock is an event, and so is a schedule that changes the policy.
     fn check_clock(&mut self) {
-        if let Some(seconds) = self.clock.step() {
+        let step = self.clock.step();
+        if let Some(seconds) = step {
             self.tell(Event::ClockStepped { seconds });
         }
-        if self.scheduled.until.is_some_and(|until| until <= self.clock.now()) {
-            self.scheduled = self.config.policy_at(self.clock.now());
-            self.configure();
+        let now = self.clock.now();
+        // A clock that was set back may show a time before the hours with these settings.
+        if step.is_some() || self.scheduled.until.is_some_and(|until| until <= now) {
+            let before = mem::replace(&mut self.scheduled, self.config.policy_at(now));
+            if before.policy != self.scheduled.policy {
+                self.configure();
+            }
         }
     }
 
@@ -298,7 +313,8 @@ impl Driver {
         self.refuse(None);
         let access = access(self.mode);
         let limit = config.limits.status_timeout;
-        self.providers = Providers::new(&config, self.providers.settings().clone());
+        let remembered = self.providers.settings().clone();
+        self.providers = Providers::new(&config, remembered, self.reconciler.records());
         if let Some(recorder) = &mut self.recorder {
             recorder.remember_providers(self.providers.settings().clone());
             recorder.note_configuration(config.source.clone());
@@ -324,18 +340,26 @@ impl Driver {
         match effect {
             Effect::AskQueue(question) => {
                 let queue = Arc::clone(&self.queue);
-                self.spawn("queue", move || {
+                let answer = move |status| Event::Queue { question, status };
+                let failed =
+                    move |error: OperationError| answer(QueueStatus::Unavailable(error.message));
+                self.spawn("queue", failed, move || {
                     let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                    Event::Queue { question, status: queue.queue_status() }
+                    answer(queue.queue_status())
                 });
             }
             Effect::List { listing, provider } => {
                 let asked = self.providers.get(&provider);
                 let is_old = self.providers.is_old(&provider);
                 let limit = self.config.limits.status_timeout;
-                self.spawn("list", move || {
-                    let result = providers::list(asked.as_deref(), &provider, is_old, limit);
-                    Event::Listed { listing, provider, result }
+                let id = provider.clone();
+                let answer = move |result| Event::Listed { listing, provider: id.clone(), result };
+                let failed = {
+                    let answer = answer.clone();
+                    move |error: OperationError| answer(Err(error.message))
+                };
+                self.spawn("list", failed, move || {
+                    answer(providers::list(asked.as_deref(), &provider, is_old, limit))
                 });
             }
             Effect::Begin { operation, task } => self.begin(operation, *task),
@@ -348,11 +372,13 @@ impl Driver {
                 let Some(recorder) = &self.recorder else { return };
                 let (sink, earlier) = (self.sink.clone(), recorder.ticket());
                 let may_act = Arc::clone(&self.permission);
-                self.spawn("publish", move || {
+                let answer = move |result| Event::Published { publication, result };
+                let failed = move |error: OperationError| answer(Err(error.message));
+                self.spawn("publish", failed, move || {
                     earlier.wait();
                     let result: Result<Published, String> =
                         if may_act() { sink.publish(&file) } else { Err(NOT_ALLOWED.to_owned()) };
-                    Event::Published { publication, result }
+                    answer(result)
                 });
             }
             Effect::Record { batch, changes } => {
@@ -371,35 +397,40 @@ impl Driver {
         let may_act = Arc::clone(&self.permission);
         let cancel = CancelToken::new();
         self.cancels.insert(operation, cancel.clone());
-        self.spawn("operation", move || {
-            earlier.wait();
-            let result = match provider {
-                _ if !may_act() => Err(not_allowed()),
-                Some(provider) => cancel.scope(|| operations.run(&task, provider.as_ref())),
-                None => Err(no_provider(&task)),
-            };
-            // An operation that was ended may have had an effect.
-            let result = result.map_err(|error| OperationError {
-                kind: if cancel.is_canceled() { OperationErrorKind::TimedOut } else { error.kind },
-                ..error
-            });
-            Event::Ended { operation, result }
-        });
+        let answer = move |result| Event::Ended { operation, result };
+        self.spawn(
+            "operation",
+            move |error| answer(Err(error)),
+            move || {
+                earlier.wait();
+                let result = match provider {
+                    _ if !may_act() => Err(not_allowed()),
+                    Some(provider) => cancel.scope(|| operations.run(&task, provider.as_ref())),
+                    None => Err(no_provider(&task)),
+                };
+                // An operation that was ended may have had an effect.
+                let result = result.map_err(|error| OperationError {
+                    kind: if cancel.is_canceled() {
+                        OperationErrorKind::TimedOut
+                    } else {
+                        error.kind
+                    },
+                    ..error
+                });
+                answer(result)
+            },
+        );
     }
 
-    /// Does `work` on a new thread and reports its result.
-    fn spawn(&self, what: &str, work: impl FnOnce() -> Event + Send + 'static) {
-        let sender = self.sender.clone();
-        spawn(what, move || {
-            let _gone = sender.send(Message::Event(work()));
-        });
-    }
-}
-
-fn spawn(what: &str, work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = thread::Builder::new().name(what.to_owned()).spawn(work) {
-        // The reconciler abandons it at its time limit. Nothing else can be done without threads.
-        tracing::error!("cannot start a thread for {what}: {error}");
+    /// Does `work` on a new thread and reports its result, or that it `failed` without one.
+    fn spawn(
+        &self,
+        name: &str,
+        failed: impl Fn(OperationError) -> Event + Clone + Send + 'static,
+        work: impl FnOnce() -> Event + Send + 'static,
+    ) {
+        let thread = thread::Builder::new().name(name.to_owned());
+        threads::report(thread, &self.sender, failed, work);
     }
 }
 

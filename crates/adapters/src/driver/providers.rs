@@ -1,6 +1,6 @@
 //! The providers of the configured types, and those that created the remembered machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
@@ -8,11 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use planner::MachineType;
-use reconciler::{Event, Listing, ProviderId};
+use reconciler::{Event, Listing, ProviderId, Record};
 
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::providers::{Provider, ProviderContext, ProviderSettings, build_for_tags};
+use crate::panics::caught;
+use crate::providers::{
+    Provider, ProviderContext, ProviderError, ProviderSettings, build_for_tags,
+};
 use crate::state::Remembered;
 
 /// After a failure.
@@ -26,19 +29,28 @@ pub(super) struct Providers {
 }
 
 impl Providers {
-    /// Those of `config`, and those of `remembered` machines.
-    pub(super) fn new(config: &Config, remembered: Remembered) -> Self {
-        let mut settings = remembered;
-        let mut configured = BTreeMap::new();
+    /// Those of `config`, and those of `remembered` that machines with `records` were created by.
+    pub(super) fn new<'a>(
+        config: &Config,
+        remembered: Remembered,
+        records: impl IntoIterator<Item = &'a Record>,
+    ) -> Self {
+        let id = |settings: &ProviderSettings| ProviderId(settings.identity());
+        let configured: BTreeMap<_, _> =
+            config.providers.iter().map(|(t, settings)| (t.clone(), id(settings))).collect();
+        let mut settings = needed(remembered, &configured, records);
         for (machine_type, provider) in &config.providers {
-            let id = ProviderId(provider.identity());
-            settings.entry(id.clone()).or_default().insert(machine_type.clone(), provider.clone());
-            configured.insert(machine_type.clone(), id);
+            let types = settings.entry(id(provider)).or_default();
+            types.insert(machine_type.clone(), provider.clone());
         }
-        let tag = config.policy.tag.clone();
-        let context = ProviderContext { tag, state_dir: config.state_dir.clone() };
+        let tag = &config.policy.tag;
         let former = &config.policy.former_tags;
         let made = settings.iter().filter_map(|(id, types)| {
+            let is_removed = |t: &&MachineType| configured.get(*t) != Some(id);
+            let context = ProviderContext {
+                removed: types.keys().filter(is_removed).cloned().collect(),
+                ..ProviderContext::new(tag.clone(), config.state_dir.clone())
+            };
             Some((id.clone(), Arc::from(build_for_tags(&context, former, types)?)))
         });
         let by_id = made.collect();
@@ -54,9 +66,11 @@ impl Providers {
         !self.configured.values().any(|configured| configured == id)
     }
 
-    /// Providers that may announce interruptions.
+    /// Configured providers that may announce interruptions. Of others, the listing shows them: a queue that is not
+    /// configured any more may be another provisioner's now.
     pub(super) fn announcing(&self) -> impl Iterator<Item = (&ProviderId, Weak<dyn Provider>)> {
-        let announcing = self.by_id.iter().filter(|(_, one)| one.announces_interruptions());
+        let configured = self.by_id.iter().filter(|(id, _)| !self.is_old(id));
+        let announcing = configured.filter(|(_, one)| one.announces_interruptions());
         announcing.map(|(id, provider)| (id, Arc::downgrade(provider)))
     }
 
@@ -69,6 +83,30 @@ impl Providers {
     }
 }
 
+/// The settings of `remembered` that machines with `records` need: those of the types that they were created with. Others
+/// would stay in force for all machines of their provider.
+fn needed<'a>(
+    mut remembered: Remembered,
+    configured: &BTreeMap<MachineType, ProviderId>,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Remembered {
+    let mut needed = BTreeMap::<&ProviderId, BTreeSet<&MachineType>>::new();
+    for record in records {
+        needed.entry(&record.provider).or_default().insert(&record.machine.machine_type);
+    }
+    remembered.retain(|id, types| {
+        let Some(needed) = needed.get(id) else { return false };
+        let is_reachable = configured.values().any(|configured| configured == id)
+            || types.keys().any(|t| needed.contains(t));
+        // Without settings of its own type, a machine can be reached with those of another one.
+        if is_reachable {
+            types.retain(|t, _| needed.contains(t));
+        }
+        true
+    });
+    remembered
+}
+
 /// Reports each interruption that `provider` announces, until the provider is replaced or the driver ends.
 pub(super) fn listen(
     id: &ProviderId,
@@ -77,7 +115,8 @@ pub(super) fn listen(
 ) {
     let mut trouble = None;
     while let Some(provider) = provider.upgrade() {
-        match provider.wait_for_interruptions() {
+        let waited = caught(|| provider.wait_for_interruptions());
+        match waited.unwrap_or_else(|message| Err(ProviderError::failed(message))) {
             Ok(names) => {
                 trouble = None;
                 for machine in names {

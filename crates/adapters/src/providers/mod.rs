@@ -1,6 +1,7 @@
 //! How machines are created: one module per provider, all behind [`Provider`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -284,7 +285,25 @@ pub struct ProviderContext {
     /// Marks our machines.
     pub tag: Tag,
     /// `stateDir`, absolute.
-    pub state_dir: std::path::PathBuf,
+    pub state_dir: PathBuf,
+    /// Types that are configured elsewhere, or not at all, any more. Their settings serve the machines that exist, and limit
+    /// no others.
+    pub removed: BTreeSet<MachineType>,
+}
+
+impl ProviderContext {
+    /// For configured types alone.
+    pub fn new(tag: Tag, state_dir: PathBuf) -> Self {
+        Self { tag, state_dir, removed: BTreeSet::new() }
+    }
+
+    /// Those of `types` that are configured.
+    fn configured<'a, T>(
+        &'a self,
+        types: &'a BTreeMap<MachineType, T>,
+    ) -> impl Iterator<Item = (&'a MachineType, &'a T)> {
+        types.iter().filter(|(machine_type, _)| !self.removed.contains(*machine_type))
+    }
 }
 
 /// Makes the one provider for `types` (all with one identity), for machines of `former` tags too. `None`

@@ -1,18 +1,19 @@
 //! The database: opening it, its contents, and writing changes to it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use planner::MachineType;
 use reconciler::Change;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, params};
+use rustix::process::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::atomic_file::create_folder;
+use crate::atomic_file::{create_folder, create_private};
 
 /// How long to wait while another process reads or writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,9 +61,26 @@ pub(super) enum DatabaseError {
         /// The version of its format.
         found: String,
     },
-    /// It was deleted while the provisioner was running.
-    #[error("it was deleted; the whole state is written again")]
-    Deleted,
+    /// It is another user's.
+    #[error(
+        "{error}: it belongs to the user with the number {owner}, and this program runs as {user}; give it to the user of the \
+         service: chown --reference={} {}*", folder.display(), path.display()
+    )]
+    OfAnotherUser {
+        /// The database's own message.
+        error: rusqlite::Error,
+        /// Its user's number.
+        owner: u32,
+        /// Our user's number.
+        user: u32,
+        /// `stateDir`.
+        folder: PathBuf,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The open file is not the one of that name any more.
+    #[error("it was deleted or replaced; the whole state is written again")]
+    Replaced,
 }
 
 impl From<rusqlite::Error> for DatabaseError {
@@ -75,8 +93,41 @@ impl From<rusqlite::Error> for DatabaseError {
     }
 }
 
+impl DatabaseError {
+    /// Names the file's owner if it is another user.
+    fn with_owner(self, path: &Path) -> Self {
+        match fs::metadata(path) {
+            Ok(metadata) => self.of_owner(path, metadata.uid()),
+            Err(_) => self,
+        }
+    }
+
+    fn of_owner(self, path: &Path, owner: u32) -> Self {
+        let Self::Database(error) = self else { return self };
+        let is_refused = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly)
+        );
+        let user = geteuid().as_raw();
+        match path.parent() {
+            Some(folder) if is_refused && owner != user => Self::OfAnotherUser {
+                error,
+                owner,
+                user,
+                folder: folder.to_owned(),
+                path: path.to_owned(),
+            },
+            _ => Self::Database(error),
+        }
+    }
+}
+
 /// Opens it read-only.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
+    try_open_to_read(path).map_err(|error| error.with_owner(path))
+}
+
+fn try_open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -86,6 +137,10 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
 
 /// Opens it for writing, and creates it if it does not exist.
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, DatabaseError> {
+    try_open_to_write(path).map_err(|error| error.with_owner(path))
+}
+
+fn try_open_to_write(path: &Path) -> Result<Connection, DatabaseError> {
     if let Some(folder) = path.parent() {
         create_folder(folder).map_err(|_| rusqlite::Error::InvalidPath(folder.to_owned()))?;
     }
@@ -93,6 +148,10 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, DatabaseError> {
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         return Err(rusqlite::Error::InvalidPath(path.to_owned()).into());
     }
+    create_private(path).map_err(|error| {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
+    })?;
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_version(&connection)?;
@@ -218,6 +277,35 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> rusqlite::Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As after an order that root gave before the service's first start.
+    #[test]
+    fn the_database_belongs_to_the_owner_of_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.sqlite");
+        let owner = if geteuid().is_root() { 4321 } else { geteuid().as_raw() };
+        std::os::unix::fs::chown(folder.path(), Some(owner), None).unwrap();
+        let _open = open_to_write(&path).unwrap();
+        let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
+        assert!(files.len() >= 2, "{files:?}");
+        for file in files {
+            assert_eq!(file.metadata().unwrap().uid(), owner, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_named_with_its_owner_and_the_remedy() {
+        let path = Path::new("/state/state.sqlite");
+        let error = |code| {
+            let error = rusqlite::ffi::Error::new(code);
+            let error = DatabaseError::Database(rusqlite::Error::SqliteFailure(error, None));
+            let owner = if geteuid().is_root() { 4321 } else { 0 };
+            error.of_owner(path, owner).to_string()
+        };
+        let text = error(rusqlite::ffi::SQLITE_CANTOPEN);
+        assert!(text.contains("chown --reference=/state /state/state.sqlite*"), "{text}");
+        assert!(!error(rusqlite::ffi::SQLITE_FULL).contains("chown"));
+    }
 
     #[test]
     fn what_is_no_regular_file_keeps_its_mode() {

@@ -10,12 +10,13 @@ mod recorder;
 pub use orders::{machines, orders, recent, record_order, revoke_order};
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use planner::{BackOff, Experience, Machine, MachineType, Policy, Tag, Timestamp, is_ours};
 use reconciler::{Change, HistoryEntry, ProviderId, Record, State};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -27,6 +28,8 @@ pub(crate) use recorder::Recorder;
 
 /// History entries between two trims.
 const TRIM_EVERY: u64 = 1000;
+/// The key of the owner's tag.
+const TAG: &str = "tag";
 /// The key of the reason why a configuration was rejected.
 const REFUSED: &str = "refused";
 /// The configuration in force.
@@ -51,9 +54,33 @@ pub(crate) struct Store {
     access: Access,
     /// `None` after a failure, or if there is nothing to read: it is then opened again.
     connection: Option<Connection>,
+    /// The device and inode of the open file.
+    file: Option<(u64, u64)>,
+    /// What else was recorded, for a new file.
+    notes: Notes,
     written_since_trim: u64,
     /// The version of the database when orders were last read.
     orders_seen: Option<i64>,
+}
+
+/// What is recorded besides changes.
+#[derive(Debug, Default)]
+struct Notes {
+    meta: BTreeMap<&'static str, Option<String>>,
+    providers: Option<Remembered>,
+}
+
+impl Notes {
+    fn write(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let transaction = connection.transaction()?;
+        for (key, value) in &self.meta {
+            set_meta(&transaction, key, value.as_deref())?;
+        }
+        if let Some(providers) = &self.providers {
+            put_providers(&transaction, providers)?;
+        }
+        transaction.commit()
+    }
 }
 
 impl Store {
@@ -70,6 +97,8 @@ impl Store {
             path: path(state_dir),
             access,
             connection: None,
+            file: None,
+            notes: Notes::default(),
             written_since_trim: 0,
             orders_seen: None,
         };
@@ -112,9 +141,35 @@ impl Store {
         self.orders_seen = None;
         let connection = match self.access {
             Access::ReadOnly => database::open_to_read(&self.path)?,
-            Access::ReadWrite => database::open_to_write(&self.path)?,
+            Access::ReadWrite => {
+                let mut connection = database::open_to_write(&self.path)?;
+                self.notes.write(&mut connection)?;
+                connection
+            }
         };
+        self.file = self.file_there();
         Ok(self.connection.insert(connection))
+    }
+
+    /// The device and inode of the file at our path.
+    fn file_there(&self) -> Option<(u64, u64)> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+
+    /// Whether the open file is no longer the one at our path: others read and write a new one, or will.
+    fn is_replaced(&self) -> bool {
+        self.connection.is_some() && self.file != self.file_there()
+    }
+
+    /// Closes the file if it was deleted or replaced, and returns a message for the operator. The caller must then write the
+    /// whole state.
+    pub(crate) fn notice_replacement(&mut self) -> Option<String> {
+        if self.access == Access::ReadOnly || !self.is_replaced() {
+            return None;
+        }
+        self.connection = None;
+        Some(self.explain(&DatabaseError::Replaced).to_string())
     }
 
     fn read(&mut self) -> Result<(State, Remembered), DatabaseError> {
@@ -146,12 +201,8 @@ impl Store {
     fn take(&mut self, policy: &Policy, state: &State) -> Result<(), StateError> {
         check_owner(&self.path, policy, &state.records)?;
         if self.access == Access::ReadWrite {
-            let tag = policy.tag.to_string();
-            let set = |c: &mut Connection| {
-                set_meta(c, REFUSED, None)?;
-                Ok(set_meta(c, "tag", Some(&tag))?)
-            };
-            self.connect().and_then(set).map_err(|error| self.explain(&error))?;
+            let tag = Some(policy.tag.to_string());
+            self.set(REFUSED, None).and_then(|()| self.set(TAG, tag))?;
         }
         Ok(())
     }
@@ -173,8 +224,8 @@ impl Store {
     }
 
     fn try_write(&mut self, changes: &[Change], trims: bool) -> Result<(), DatabaseError> {
-        if self.connection.is_some() && !self.path.exists() {
-            return Err(DatabaseError::Deleted);
+        if self.is_replaced() {
+            return Err(DatabaseError::Replaced);
         }
         let transaction = self.connect()?.transaction()?;
         for change in changes {
@@ -188,8 +239,13 @@ impl Store {
 
     /// Records why a new configuration was rejected, or that it was accepted.
     pub(crate) fn note_refusal(&mut self, reason: Option<&str>) -> Result<(), String> {
-        let written = self.connect().and_then(|c| Ok(set_meta(c, REFUSED, reason)?));
-        written.map_err(|error| self.explain(&error).to_string())
+        self.set(REFUSED, reason.map(str::to_owned)).map_err(|error| error.to_string())
+    }
+
+    fn set(&mut self, key: &'static str, value: Option<String>) -> Result<(), StateError> {
+        let written = self.connect().and_then(|c| Ok(set_meta(c, key, value.as_deref())?));
+        self.notes.meta.insert(key, value);
+        written.map_err(|error| self.explain(&error))
     }
 
     /// Whether the machines of another configuration would be destroyed with `config`; if not, `config` is recorded as the
@@ -208,8 +264,7 @@ impl Store {
         let Some(path) = config.path.as_ref().map(|path| path.to_string_lossy()) else {
             return Ok(());
         };
-        let set = |c: &mut Connection| Ok(set_meta(c, CONFIGURATION_PATH, Some(&path))?);
-        self.connect().and_then(set).map_err(|error| self.explain(&error))
+        self.set(CONFIGURATION_PATH, Some(path.into_owned()))
     }
 
     /// Records the configuration in force.
@@ -217,32 +272,21 @@ impl Store {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
-        let text = source.to_string();
-        let written = self.connect().and_then(|c| Ok(set_meta(c, CONFIGURATION, Some(&text))?));
-        written.map_err(|error| self.explain(&error).to_string())
+        self.set(CONFIGURATION, Some(source.to_string())).map_err(|error| error.to_string())
     }
 
     /// Remembers how machines of the configured types are created, so that they can be reached after a change of the
-    /// configuration. Entries that no machine needs any more are deleted.
+    /// configuration. Other entries are deleted.
     pub(crate) fn remember_providers(&mut self, providers: &Remembered) -> Result<(), String> {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
         let written = self.connect().and_then(|connection| {
             let transaction = connection.transaction()?;
-            transaction.execute(
-                "DELETE FROM providers WHERE identity NOT IN (SELECT record ->> '$.provider' FROM machines)",
-                [],
-            )?;
-            for (identity, types) in providers {
-                for (machine_type, settings) in types {
-                    let row = params![identity.0, machine_type.as_str(), to_json(settings)?];
-                    let insert = "INSERT OR REPLACE INTO providers VALUES (?1, ?2, ?3)";
-                    transaction.execute(insert, row)?;
-                }
-            }
+            put_providers(&transaction, providers)?;
             Ok(transaction.commit()?)
         });
+        self.notes.providers = Some(providers.clone());
         written.map_err(|error| self.explain(&error).to_string())
     }
 
@@ -251,11 +295,36 @@ impl Store {
     }
 }
 
+fn put_providers(transaction: &Transaction<'_>, providers: &Remembered) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM providers", [])?;
+    for (identity, types) in providers {
+        for (machine_type, settings) in types {
+            let row = params![identity.0, machine_type.as_str(), to_json(settings)?];
+            transaction.execute("INSERT INTO providers VALUES (?1, ?2, ?3)", row)?;
+        }
+    }
+    Ok(())
+}
+
 /// The configuration that the service or run with this `state_dir` loaded last. May contain secrets.
 pub fn configuration(state_dir: &Path) -> Option<Value> {
     let connection = database::open_to_read(&path(state_dir)).ok()?;
     let text = database::meta(&connection, CONFIGURATION).ok()??;
     serde_json::from_str(&text).ok()
+}
+
+/// Records the configuration of a standby, which [`configuration`] returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn record_configuration(config: &Config) -> Result<(), StateError> {
+    let path = path(&config.state_dir);
+    let text = config.source.to_string();
+    let written = database::open_to_write(&path)
+        .and_then(|connection| Ok(set_meta(&connection, CONFIGURATION, Some(&text))?));
+    written.map_err(|error| StateError {
+        reason: format!("cannot record the configuration in {}: {error}", path.display()),
+    })
 }
 
 /// Machines of another tag would not be listed, and so would be forgotten.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use reconciler::{BatchId, Change, Event};
 use serde_json::Value;
 
+use crate::panics::caught;
+
 use super::{Remembered, StateError, Store};
 
 /// How often it checks for new orders.
@@ -88,6 +90,9 @@ impl Recorder {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+                if let Some(error) = store.notice_replacement() {
+                    report(Event::Recorded { batch: BatchId::default(), result: Err(error) });
+                }
                 if let Some(orders) = store.new_orders() {
                     report(Event::Ordered(orders));
                 }
@@ -132,18 +137,23 @@ impl Store {
     fn carry_out(&mut self, job: Job, report: &impl Fn(Event)) {
         let noted = match job {
             Job::Write(batch, changes) => {
-                let result = self.write(&changes);
+                let result = attempt(|| self.write(&changes));
                 report(Event::Recorded { batch, result });
                 Ok(())
             }
-            Job::Providers(providers) => self.remember_providers(&providers),
-            Job::Configuration(source) => self.note_configuration(&source),
-            Job::Refusal(reason) => self.note_refusal(reason.as_deref()),
+            Job::Providers(providers) => attempt(|| self.remember_providers(&providers)),
+            Job::Configuration(source) => attempt(|| self.note_configuration(&source)),
+            Job::Refusal(reason) => attempt(|| self.note_refusal(reason.as_deref())),
         };
         if let Err(error) = noted {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// A panic is a failure too: effects wait for each job to end.
+fn attempt(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    caught(job).and_then(|result| result)
 }
 
 #[cfg(test)]

@@ -22,8 +22,7 @@ impl Direct {
     /// The provider of all types of `config`.
     pub fn of(config: &Value) -> Self {
         let config = parse(config).unwrap();
-        let context =
-            ProviderContext { tag: config.policy.tag.clone(), state_dir: config.state_dir.clone() };
+        let context = ProviderContext::new(config.policy.tag.clone(), config.state_dir.clone());
         let provider = build(&context, &config.providers).unwrap();
         Self { provider, limit: config.limits.deploy_timeout }
     }

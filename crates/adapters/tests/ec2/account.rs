@@ -65,7 +65,7 @@ impl Account {
 
     pub fn provider_of(&self, config: &Value) -> Box<dyn Provider> {
         let tag = Tag::new(config["tag"].as_str().unwrap());
-        let context = ProviderContext { tag, state_dir: self.path("state") };
+        let context = ProviderContext::new(tag, self.path("state"));
         build(&context, &parse(config).unwrap().providers).unwrap()
     }
 

@@ -35,7 +35,7 @@ fn credentials(folder: &Path, key: &str) {
 fn provider(folder: &Path, settings: &Value) -> Box<dyn Provider> {
     let config =
         json!({ "systemTypes": { "x86_64-linux": { "provider": settings, "dollarsPerHour": 1 } } });
-    let context = ProviderContext { tag: Tag::new("farm"), state_dir: folder.join("state") };
+    let context = ProviderContext::new(Tag::new("farm"), folder.join("state"));
     build(&context, &parse(&config).unwrap().providers).unwrap()
 }
 

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::board::{Board, View};
 use super::counters::{Labels, OPERATIONS, dollars, float, hourly_cost, of_type};
+use crate::status::total;
 
 const STATES: [MachineState; 8] = [
     MachineState::Requested,
@@ -91,9 +92,9 @@ impl Output<'_, '_> {
             queue.map_or(0, |queue| queue.clock_offset_seconds),
         )?;
         let demand = || queue.into_iter().flat_map(|queue| &queue.demand);
-        let runnable = demand().map(|demand| demand.runnable).sum::<u64>();
+        let runnable = total(demand().map(|demand| demand.runnable));
         self.one("queue_runnable_steps", "Runnable steps of all kinds", runnable)?;
-        let waits = demand().filter_map(|demand| demand.wait_seconds).sum::<u64>();
+        let waits = total(demand().filter_map(|demand| demand.wait_seconds));
         self.one(
             "queue_waiting_seconds",
             "Total wait of the runnable steps in seconds, as far as the queue runner reports it",
@@ -109,8 +110,8 @@ impl Output<'_, '_> {
             Warning::NoPoolFor { runnable, .. } => Some(*runnable),
             _ => None,
         });
-        let unserved: u64 = unserved.sum();
-        self.one("unserved_steps", "Runnable steps that no type in systemTypes builds", unserved)
+        let help = "Runnable steps that no type in systemTypes builds";
+        self.one("unserved_steps", help, total(unserved))
     }
 
     fn machines(&mut self) -> fmt::Result {
@@ -156,7 +157,7 @@ impl Output<'_, '_> {
             move |machine_type: &MachineType| {
                 let of_type = view.snapshot.machines.iter();
                 let of_type = of_type.filter(|machine| machine.machine_type == *machine_type);
-                of_type.map(|machine| is_it(view, machine)).sum::<u64>()
+                total(of_type.map(|machine| is_it(view, machine)))
             }
         };
         self.by_type("ready_machines", "Ready machines", counted(is_ready))?;

@@ -20,7 +20,7 @@ use reconciler::{HistoryEntry, Reconciler};
 pub(crate) use board::Board;
 use board::View;
 use counters::Counters;
-pub(crate) use sockets::Listen;
+pub(crate) use sockets::{HandedOver, Listen};
 
 /// Minimum time between two views.
 const VIEW_INTERVAL: Duration = Duration::from_millis(200);
@@ -30,6 +30,7 @@ pub(crate) struct Listener {
     board: Arc<Board>,
     counters: Counters,
     last_view: Option<Instant>,
+    handed_over: HandedOver,
 }
 
 impl Listener {
@@ -40,8 +41,9 @@ impl Listener {
     pub(crate) fn start(listen: Option<&Listen>) -> Result<Self, String> {
         let board = Arc::new(Board::default());
         let counters = Counters::default();
-        server::serve(sockets::open(listen)?, &board, &counters)?;
-        Ok(Self { board, counters, last_view: None })
+        let mut handed_over = HandedOver::default();
+        server::serve(sockets::open(listen, &mut handed_over)?, &board, &counters)?;
+        Ok(Self { board, counters, last_view: None, handed_over })
     }
 
     /// Publishes the current view, and counts events.
@@ -55,6 +57,11 @@ impl Listener {
         let view = View::of(reconciler, &self.board.view());
         self.counters.follow(&view);
         self.board.put(view);
+    }
+
+    /// The sockets passed by systemd, for a program that replaces ours.
+    pub(crate) fn handed_over(&self) -> &HandedOver {
+        &self.handed_over
     }
 
     /// The board, for threads that report to it directly.

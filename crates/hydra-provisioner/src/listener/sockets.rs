@@ -1,13 +1,16 @@
 //! Sockets of the service: an address, a Unix socket, and those passed by systemd.
 
-use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{self, Command};
 use std::str::FromStr;
+use std::{fs, io};
 
 use listenfd::ListenFd;
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::http::Socket;
 
@@ -39,12 +42,68 @@ impl FromStr for Listen {
     }
 }
 
-/// All sockets, each with its description for the log.
+/// Sockets passed by systemd (`sd_listen_fds(3)`), with the numbers of their descriptors.
+#[derive(Debug, Default)]
+pub(crate) struct HandedOver(Vec<OwnedFd>);
+
+impl HandedOver {
+    /// Passes them on to `program`, which replaces ours.
+    ///
+    /// # Errors
+    /// When a descriptor cannot be changed.
+    pub(crate) fn pass_to(&self, program: &mut Command) -> io::Result<()> {
+        for socket in &self.0 {
+            fcntl_setfd(socket, FdFlags::empty())?;
+        }
+        if !self.0.is_empty() {
+            program.env("LISTEN_FDS", self.0.len().to_string());
+            program.env("LISTEN_PID", process::id().to_string());
+        }
+        Ok(())
+    }
+
+    /// Takes those of our environment. Returns copies, which may be served and closed.
+    fn take(&mut self) -> Result<Vec<(Socket, String)>, String> {
+        let mut passed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for number in 0..passed.len() {
+            let taken = self.take_one(&mut passed, number).map_err(|error| {
+                format!(
+                    "cannot use a socket that systemd handed over: {error}; see the unit's ListenStream"
+                )
+            })?;
+            sockets.extend(taken);
+        }
+        Ok(sockets)
+    }
+
+    fn take_one(
+        &mut self,
+        passed: &mut ListenFd,
+        number: usize,
+    ) -> io::Result<Option<(Socket, String)>> {
+        if let Ok(Some(listener)) = passed.take_unix_listener(number) {
+            let text = "status page on a socket that systemd handed over".to_owned();
+            let copy = listener.try_clone()?;
+            self.0.push(listener.into());
+            return Ok(Some((Socket::Unix(copy), text)));
+        }
+        let Some(listener) = passed.take_tcp_listener(number)? else { return Ok(None) };
+        let copy = listener.try_clone()?;
+        self.0.push(listener.into());
+        Ok(Some(tcp(copy)))
+    }
+}
+
+/// All sockets, each with its description for the log. Those passed by systemd are also added to `handed_over`.
 ///
 /// # Errors
 /// If a socket cannot be opened.
-pub(super) fn open(listen: Option<&Listen>) -> Result<Vec<(Socket, String)>, String> {
-    let mut sockets = handed_over()?;
+pub(super) fn open(
+    listen: Option<&Listen>,
+    handed_over: &mut HandedOver,
+) -> Result<Vec<(Socket, String)>, String> {
+    let mut sockets = handed_over.take()?;
     match listen {
         None => {}
         Some(Listen::Tcp(address)) => {
@@ -67,26 +126,6 @@ pub(super) fn open(listen: Option<&Listen>) -> Result<Vec<(Socket, String)>, Str
     Ok(sockets)
 }
 
-/// Sockets passed by systemd (`sd_listen_fds(3)`).
-fn handed_over() -> Result<Vec<(Socket, String)>, String> {
-    let mut handed_over = ListenFd::from_env();
-    let mut sockets = Vec::new();
-    for number in 0..handed_over.len() {
-        if let Ok(Some(listener)) = handed_over.take_unix_listener(number) {
-            let text = "status page on a socket that systemd handed over".to_owned();
-            sockets.push((Socket::Unix(listener), text));
-            continue;
-        }
-        let listener = handed_over.take_tcp_listener(number).map_err(|error| {
-            format!(
-                "cannot use a socket that systemd handed over: {error}; see the unit's ListenStream"
-            )
-        })?;
-        sockets.extend(listener.map(tcp));
-    }
-    Ok(sockets)
-}
-
 /// With port 0, only this shows the port.
 fn tcp(listener: TcpListener) -> (Socket, String) {
     let text = match listener.local_addr() {
@@ -97,7 +136,7 @@ fn tcp(listener: TcpListener) -> (Socket, String) {
 }
 
 /// A stale socket, on which nobody listens, is replaced; no other file is.
-fn bind(path: &Path) -> std::io::Result<UnixListener> {
+fn bind(path: &Path) -> io::Result<UnixListener> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;

@@ -3,11 +3,24 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Farm;
+
+/// Like systemd: the listening socket is descriptor 3.
+pub const ACTIVATE: &str = "
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX) if sys.argv[1].startswith('/') else socket.socket()
+s.bind(sys.argv[1] if sys.argv[1].startswith('/') else ('127.0.0.1', 0)); s.listen(8)
+if s.fileno() == 3: os.set_inheritable(3, True)
+else: os.dup2(s.fileno(), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')
+os.execv(sys.argv[2], sys.argv[2:])
+";
 
 /// It ends with the test.
 pub struct Service {
@@ -53,6 +66,16 @@ impl Service {
         let (_, rest) = log.split_once("metrics at http://").unwrap();
         rest.split_once('/').unwrap().0.to_owned()
     }
+}
+
+/// Its answer on a Unix socket.
+pub fn ask(socket: &Path, path: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 impl Drop for Service {

@@ -158,7 +158,12 @@ impl Reconciler {
     }
 
     pub(crate) fn recorded(&mut self, batch: BatchId, result: Result<(), String>) {
-        let Some(changes) = self.storage.under_way.remove(&batch) else { return };
+        let changes = match self.storage.under_way.remove(&batch) {
+            Some(changes) => changes,
+            None if result.is_ok() => return,
+            // All that was recorded is lost.
+            None => Vec::new(),
+        };
         match result {
             Ok(()) => {
                 // Creations wait for their intents to be written down.

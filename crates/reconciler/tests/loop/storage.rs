@@ -131,6 +131,20 @@ fn the_state_may_be_deleted_without_losing_a_machine() {
     assert_eq!(harness.under_way(), ["destroy farm-0"]);
 }
 
+/// The database was replaced: nothing that was recorded before is in the new file.
+#[test]
+fn all_is_recorded_again_when_it_was_lost() {
+    let mut harness = Harness::with_ready_machine(pool());
+    harness.disk.records.clear();
+    let lost = reconciler::Event::Recorded {
+        batch: reconciler::BatchId::default(),
+        result: Err("it was replaced".to_owned()),
+    };
+    harness.reconciler.handle(planner::Timestamp(harness.now), lost);
+    harness.pass(11);
+    assert_eq!(harness.disk.records.len(), 1);
+}
+
 #[test]
 fn failures_of_one_machine_are_remembered() {
     let mut harness = Harness::new(pool());

@@ -85,7 +85,7 @@ impl Ec2Provider {
             tag: context.tag.clone(),
             state_dir: context.state_dir.clone(),
             client: Client::new(first, Service::ec2(first)),
-            notice_queue: NoticeQueue::new(types.values()),
+            notice_queue: NoticeQueue::new(context.configured(&types).map(|(_, one)| one)),
             attempts: Attempts::new(&context.state_dir),
             prices: Prices::new(has_price_list.unwrap_or(first)),
             lookups: Lookups::new(first),

@@ -39,7 +39,7 @@ struct Detail {
 }
 
 impl NoticeQueue {
-    /// `None` if no type sets `spotQueue`.
+    /// `types` are the configured ones. `None` if none of them sets `spotQueue`.
     pub(super) fn new<'a>(mut types: impl Iterator<Item = &'a Settings>) -> Option<Self> {
         let settings = types.find(|settings| settings.spot_queue.is_some())?;
         Some(Self(Client::new(settings, Service::sqs(settings, settings.spot_queue.clone()?))))

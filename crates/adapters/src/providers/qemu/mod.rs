@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use planner::{Host, Machine, MachineName, MachineState, MachineType, Resource, Tag};
+use planner::{Host, Machine, MachineName, MachineState, MachineType, Resource};
 use qapi::qmp::RunState;
 use reconciler::OperationErrorKind;
 
@@ -46,9 +46,9 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs machines on this host.
 pub struct QemuProvider {
-    tag: Tag,
     state_dir: PathBuf,
     types: BTreeMap<MachineType, Settings>,
+    context: ProviderContext,
 }
 
 impl QemuProvider {
@@ -56,7 +56,7 @@ impl QemuProvider {
     pub fn new(context: &ProviderContext, types: BTreeMap<MachineType, Settings>) -> Option<Self> {
         let configured = types.values().next()?.state_dir.clone();
         Some(Self {
-            tag: context.tag.clone(),
+            context: context.clone(),
             state_dir: configured.unwrap_or_else(|| context.state_dir.join("qemu")),
             types,
         })
@@ -95,11 +95,11 @@ impl QemuProvider {
         settings.boot_source()?;
         let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
-        share::admit(settings, &in_use(&known))?;
+        share::admit(settings, Share::of(settings), &in_use(&known))?;
         let taken: BTreeSet<_> = known.into_iter().map(|(_, spec)| spec.address).collect();
         let address = reach::free_address(&taken, settings.ssh_port, &self.state_dir)?;
         let spec = Spec::new(
-            self.tag.clone(),
+            self.context.tag.clone(),
             name.clone(),
             machine_type.clone(),
             address,
@@ -115,11 +115,12 @@ impl QemuProvider {
         }
     }
 
-    /// Admits an existing machine that is off, and holds its folder.
+    /// Admits an existing machine that is off, within the limits that are configured now, and holds its folder.
     fn readmit(&self, folder: &Folder, spec: &Spec) -> Result<fs::File, ProviderError> {
         let _alone = self.lock()?;
         let known = Folder::all(&self.machines_dir())?;
-        share::admit(&spec.settings, &in_use(&known))?;
+        let limits = self.types.get(&spec.machine_type).unwrap_or(&spec.settings);
+        share::admit(limits, Share::of(&spec.settings), &in_use(&known))?;
         folder.hold()
     }
 
@@ -356,15 +357,28 @@ fn discard(folder: &Folder) -> Result<(), ProviderError> {
 impl Provider for QemuProvider {
     fn list(&self, _limit: Duration) -> Result<Vec<Machine>, ProviderError> {
         let ours = Folder::all(&self.machines_dir())?;
-        let ours: Vec<_> = ours.into_iter().filter(|(_, spec)| spec.tag == self.tag).collect();
+        let ours: Vec<_> =
+            ours.into_iter().filter(|(_, spec)| spec.tag == self.context.tag).collect();
         // A QEMU that hangs answers only after a time limit.
-        Ok(thread::scope(|scope| {
-            let looks: Vec<_> = ours
+        thread::scope(|scope| {
+            let begin = |spec, look| match thread::Builder::new().spawn_scoped(scope, look) {
+                Ok(look) => (spec, Ok(look)),
+                Err(error) => (spec, Err(format!("cannot start a thread: {error}"))),
+            };
+            let looks: Vec<(&Spec, _)> = ours
                 .iter()
-                .map(|(folder, spec)| scope.spawn(|| self.listed(folder, spec)))
+                .map(|(folder, spec)| begin(spec, || self.listed(folder, spec)))
                 .collect();
-            looks.into_iter().filter_map(|look| look.join().ok()).collect()
-        }))
+            // A machine that is left out would count as gone.
+            let looks = looks.into_iter().map(|(spec, look)| {
+                let look = look.and_then(|look| look.join().map_err(|_| "a panic".to_owned()));
+                look.map_err(|error| {
+                    let name = &spec.name;
+                    ProviderError::failed(format!("the state of {name} is not known: {error}"))
+                })
+            });
+            looks.collect()
+        })
     }
 
     /// `scripts/image/identity` touches it.
@@ -374,7 +388,7 @@ impl Provider for QemuProvider {
 
     fn resources(&self) -> Vec<Resource> {
         let known = Folder::all(&self.machines_dir()).unwrap_or_default();
-        share::resources(&self.types, &in_use(&known))
+        share::resources(&self.context.configured(&self.types).collect(), &in_use(&known))
     }
 
     fn create(
@@ -386,7 +400,7 @@ impl Provider for QemuProvider {
     ) -> Result<Machine, ProviderError> {
         let folder = self.folder(name)?;
         let (spec, _held) = match folder.spec()? {
-            Some(spec) if spec.tag != self.tag => {
+            Some(spec) if spec.tag != self.context.tag => {
                 return Err(ProviderError::failed(format!(
                     "{} belongs to the tag {}; give each provisioner its own provider.qemu.stateDir or tag",
                     folder.path().display(),
@@ -447,7 +461,7 @@ impl Provider for QemuProvider {
     fn destroy(&self, machine: &Machine, _limit: Duration) -> Result<(), ProviderError> {
         discard(&self.folder(&machine.name)?)?;
         // The machine is gone, even if the templates cannot be removed.
-        if let Err(error) = warm::sweep(&self.state_dir, &self.tag, &self.types) {
+        if let Err(error) = warm::sweep(&self.state_dir, &self.context.tag, &self.types) {
             tracing::warn!("unused snapshots cannot be removed: {}", error.message);
         }
         Ok(())

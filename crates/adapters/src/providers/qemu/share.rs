@@ -37,18 +37,21 @@ impl Share {
     }
 }
 
-/// The unused part of the host's share for machines of `types`, besides those in `used`.
+/// The unused part of the host's share for machines of `types`, which are configured, besides those in `used`.
 pub(super) fn resources(
-    types: &BTreeMap<MachineType, Settings>,
+    types: &BTreeMap<&MachineType, &Settings>,
     used: &BTreeMap<MachineName, Share>,
 ) -> Vec<Resource> {
-    let Some(limit) = types.values().map(Share::limit).reduce(Share::least) else {
+    let Some(limit) = types.values().copied().map(Share::limit).reduce(Share::least) else {
         return Vec::new();
     };
     let resource = |what: &str, part: fn(&Share) -> u64| Resource {
         name: format!("{what} of the {} that machines may use of this host", part(&limit)),
         free: part(&limit).saturating_sub(used.values().map(part).fold(0, u64::saturating_add)),
-        needs: types.iter().map(|(t, settings)| (t.clone(), part(&Share::of(settings)))).collect(),
+        needs: types
+            .iter()
+            .map(|(t, settings)| ((*t).clone(), part(&Share::of(settings))))
+            .collect(),
     };
     vec![
         resource("MiB (hostMemory)", |share| share.memory),
@@ -56,16 +59,17 @@ pub(super) fn resources(
     ]
 }
 
-/// Admits a machine with `settings` besides those in `used`, or reports what is short.
+/// Admits a machine with the share `wanted` besides those in `used`, within the limits of `settings`, or reports what is
+/// short.
 ///
 /// # Errors
 /// [`OperationErrorKind::Capacity`], with all numbers.
 pub(super) fn admit(
     settings: &Settings,
+    wanted: Share,
     used: &BTreeMap<MachineName, Share>,
 ) -> Result<(), ProviderError> {
     let limit = Share::limit(settings);
-    let wanted = Share::of(settings);
     let sum = |part: fn(&Share) -> u64| used.values().map(part).fold(0, u64::saturating_add);
     let (memory, cores) = (sum(|share| share.memory), sum(|share| share.cores));
     if memory.saturating_add(wanted.memory) <= limit.memory
@@ -109,17 +113,17 @@ mod tests {
             (0..count).map(|n| (MachineName::new(format!("m-{n}")), share)).collect()
         };
         for (count, admitted) in [(0, true), (1, true), (2, false), (3, false)] {
-            assert_eq!(admit(&settings, &used(count)).is_ok(), admitted, "{count}");
+            assert_eq!(admit(&settings, share, &used(count)).is_ok(), admitted, "{count}");
         }
-        let error = admit(&settings, &used(2)).unwrap_err();
+        let error = admit(&settings, share, &used(2)).unwrap_err();
         assert_eq!(error.kind, OperationErrorKind::Capacity);
         assert_eq!(
             error.message,
             "this host has no room: it needs 1000 MiB and 2 cores, the 2 running machines have 2000 of 3000 MiB and 4 of 5 cores (hostMemory, hostCores)"
         );
         settings.host_cores = Some(100);
-        assert!(admit(&settings, &used(2)).is_ok());
-        assert!(admit(&settings, &used(3)).is_err());
+        assert!(admit(&settings, share, &used(2)).is_ok());
+        assert!(admit(&settings, share, &used(3)).is_err());
         assert!(three_quarters_of_memory() > 100, "this host has memory");
     }
 }

@@ -87,7 +87,8 @@ fn chart(name: &str, samples: &[Sample], now: Timestamp) -> Markup {
     let line = |value: fn(&(u64, u64)) -> u64, most: u64| -> String {
         let points = own.iter().map(|(at, it)| {
             let x = i64::from(CHART.0) - i64::try_from(now.since(*at).0 / 60).unwrap_or(0);
-            let y = u64::from(CHART.1) - value(it) * u64::from(CHART.1) / most.max(1);
+            let height = u128::from(value(it)) * u128::from(CHART.1) / u128::from(most.max(1));
+            let y = u128::from(CHART.1).saturating_sub(height);
             format!("{x},{y}")
         });
         points.collect::<Vec<_>>().join(" ")
