@@ -129,6 +129,16 @@ fn a_slot_is_free_while_outputs_are_copied() {
     assert_eq!(wait("untilCopied") - wait("untilBuilt"), 20_000);
 }
 
+/// The machine of a step of ten hours stays until its outputs are copied: no rule is broken, and no work is lost.
+#[test]
+fn outputs_of_long_steps_are_copied_before_the_machine_goes() {
+    let mut farm = machine(&json!({}));
+    farm["queueRunner"]["reservation"] = json!("untilBuilt");
+    let total = run(&[json!({ "submit": 0, "duration": 36_000_000 })], &farm);
+    assert_eq!((&total["built"], &total["created"]), (&json!(1), &json!(1)));
+    assert!(total["makespan"].as_u64().unwrap() < 37_000_000, "{total}");
+}
+
 /// The bounds contain the simulated cost, shown as a ratio to them.
 #[test]
 fn results_are_shown_as_ratios_to_the_bound() {

@@ -12,6 +12,10 @@ use crate::workload::StepIndex;
 /// Time until ssh reports that a host does not exist, as on a real network.
 const CONNECT_TIMEOUT: Millis = Millis::from_seconds(10);
 
+/// No outputs are copied for longer, however long the step is: Hydra refuses outputs of more than 2 GiB
+/// (`max_output_size`), which take 10 minutes at 29 Mbit/s. The planner waits 15 minutes for them (`copying.rs`).
+const LONGEST_COPY: Millis = Millis::from_minutes(10);
+
 impl SimWorld {
     /// Adds all due steps to the queue.
     pub(super) fn submit(&mut self) {
@@ -159,7 +163,7 @@ impl SimWorld {
         self.queue_runner.succeeded(start, now);
     }
 
-    /// How long a step's outputs are copied without a slot: half of its copying time.
+    /// How long a step's outputs are copied without a slot: half of its copying time, at most [`LONGEST_COPY`].
     fn copying_of(&self, start: Start) -> Millis {
         if !self.farm.queue_runner.frees_slot_early() {
             return Millis::ZERO;
@@ -167,7 +171,7 @@ impl SimWorld {
         let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
         let percent = machine.map_or(0, |machine| u64::from(machine.model.copy_percent.min(100)));
         let length = self.workload.steps()[start.step.position()].duration().0;
-        Millis(length.saturating_mul(percent) / 200)
+        Millis(length.saturating_mul(percent) / 200).min(LONGEST_COPY)
     }
 
     /// The classic queue runner counts it as the machine's failure.
