@@ -16,6 +16,10 @@ use crate::exit::Exit;
 
 const NOTE: &str = "At least: no provisioner can be cheaper. Clairvoyant: the cost of a schedule that knows the future.";
 
+/// Which steps are not in the bounds.
+pub(super) const LEFT_OUT: &str =
+    "that no machine type builds, that are canceled, or that need such a step";
+
 /// The bounds of each trace (with its first seed), for each wait in seconds.
 pub(super) fn bound(
     conf: &ConfArg,
@@ -32,7 +36,7 @@ pub(super) fn bound(
             waits.iter().map(|wait| bracket(&setup, Millis::from_seconds(*wait))).collect();
         let left_out = brackets.first().map_or(0, |bracket| bracket.left_out);
         if left_out == setup.workload.steps().len() as u64 {
-            return Err(bad(&trace.name, &"no machine type builds any of its steps"));
+            return Err(bad(&trace.name, &"no machine type builds any of its steps, but for canceled ones"));
         }
         if options.format == Format::Json {
             values.push(serde_json::json!({ "trace": trace.name, "bounds": brackets }));
@@ -48,7 +52,7 @@ pub(super) fn bound(
         text += &wrapped(NOTE);
         if left_out > 0 {
             let steps = planner::counted(left_out, "step");
-            text += &wrapped(&format!("Left out: {steps} that no machine type builds."));
+            text += &wrapped(&format!("Left out: {steps} {LEFT_OUT}."));
         }
         for price in prices::of(&setup) {
             text += &wrapped(&format!("Price of {price}."));

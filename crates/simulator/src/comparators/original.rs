@@ -308,10 +308,8 @@ mod tests {
     #[test]
     fn idle_machines_stay_until_the_queue_runner_is_up_for_half_an_hour() {
         let up = [machine(0, MachineState::Up)];
-        let (keeps, destroys) = (
-            "create ; deploy t-0; unpublished ; ",
-            "create ; deploy ; unpublished ; destroy t-0",
-        );
+        let (keeps, destroys) =
+            ("create ; deploy t-0; unpublished ; ", "create ; deploy ; unpublished ; destroy t-0");
         let since = |uptime| QueueStatus::Up(Queue { uptime: Seconds(uptime), ..Queue::default() });
         let down = QueueStatus::Unavailable(String::new());
         for (status, decided) in [(down, keeps), (since(1799), keeps), (since(1800), destroys)] {

@@ -7,7 +7,6 @@ use super::probe::offer;
 use crate::cloud::{Cloud, Job, Lifecycle, MachineId, SimMachine};
 use crate::engine::{Millis, Purpose};
 use crate::queue_runner::{Host, Protocol, Start};
-use crate::workload::StepIndex;
 
 /// Time until ssh reports that a host does not exist, as on a real network.
 const CONNECT_TIMEOUT: Millis = Millis::from_seconds(10);
@@ -88,7 +87,7 @@ impl SimWorld {
         let job = Job {
             start,
             length: step.duration().since(self.copying_of(start)),
-            cores: self.cores_of(start.step),
+            cores: self.workload.cores_of_class(self.workload.class_of(step)),
             speed_thousandths: self.speed_thousandths(self.cloud.get(id)),
         };
         let pool = self.probe.place_of(&self.cloud.get(id).kind);
@@ -100,17 +99,6 @@ impl SimWorld {
             let length = job.length.0.saturating_mul(1000) / job.speed_thousandths.max(1);
             self.engine.schedule_in(Millis(length / 2), Event::ConnectFails(start));
         }
-    }
-
-    /// Steps that require `big-parallel` use all cores, others use one, unless the trace specifies it.
-    fn cores_of(&self, step: StepIndex) -> Option<u32> {
-        let spec = &self.workload.steps()[step.position()];
-        let reported = self.workload.class_of(spec).cores.map(u32::from);
-        let is_big = || {
-            let mut features = self.workload.kind_of(spec).features.iter();
-            features.any(|feature| feature.as_str() == "big-parallel")
-        };
-        reported.or_else(|| if is_big() { None } else { Some(1) })
     }
 
     /// Changes what runs on a machine; reschedules the ends of its steps.

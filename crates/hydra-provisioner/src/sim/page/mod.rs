@@ -13,6 +13,7 @@ use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
 
 use super::args::Options;
+use super::bound::LEFT_OUT;
 use super::conf_arg::ConfArg;
 use super::report::{time, vary};
 use super::runs::Run;
@@ -369,7 +370,7 @@ fn assumptions(shown: &[Shown<'_>]) -> Markup {
                 li { "waits are without steps submitted in the first " (time(float(warm_up.0))) }
             }
             @for one in shown { @if let Some(left_out) = one.run.bracket.map(|b| b.left_out).filter(|n| *n > 0) {
-                li { "the lower bound leaves out " (left_out) " steps that no machine type builds" }
+                li { "the bounds leave out " (planner::counted(left_out, "step")) " " (LEFT_OUT) }
             } }
             li { "models and bounds: docs/simulator.md of hydra-provisioner" }
         }
