@@ -36,7 +36,10 @@ pub(super) fn bound(
             waits.iter().map(|wait| bracket(&setup, Millis::from_seconds(*wait))).collect();
         let left_out = brackets.first().map_or(0, |bracket| bracket.left_out);
         if left_out == setup.workload.steps().len() as u64 {
-            return Err(bad(&trace.name, &"no machine type builds any of its steps, but for canceled ones"));
+            return Err(bad(
+                &trace.name,
+                &"no machine type builds any of its steps, but for canceled ones",
+            ));
         }
         if options.format == Format::Json {
             values.push(serde_json::json!({ "trace": trace.name, "bounds": brackets }));

@@ -1,11 +1,12 @@
 //! The upper bound: a schedule computed with knowledge of the future.
 //!
 //! Machines are ready exactly when they are needed. A step is built by the type on which it is cheapest, and takes one of
-//! a machine's places for each core that it needs, so that steps never slow each other down. Steps are assigned in the
-//! order in which they can be built: to the fullest machine that has enough free places now; otherwise to the one that
-//! has them soonest, if that is within the step's wait; otherwise to a new machine, which may start later so that more
-//! steps fit. A machine that will not be used for longer than a start takes is not kept. It may be created before time
-//! zero, and `maxMachines` is ignored.
+//! a machine's places for each core that it needs, so that steps never slow each other down; or for each two or four
+//! cores, and then all steps take as long as they do while the machine is full. Steps are assigned in the order in which
+//! they can be built: to the fullest machine that has enough free places now; otherwise to the one that has them soonest,
+//! if that is within the step's wait; otherwise to a new machine, which may start later so that more steps fit. A machine
+//! that will not be used for longer than a start takes is not kept. It may be created before time zero, and
+//! `maxMachines` is ignored.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -76,24 +77,33 @@ struct Machines<'a> {
 /// The lowest cost of such schedules, in dollars. Steps use only part of the allowed `wait` (in seconds) if that is
 /// cheaper.
 pub(super) fn cost(setup: &Setup, kinds: &[Kind], work: &Work, wait: f64) -> f64 {
-    let choices = choices(setup, kinds, work);
     let parts = [0.0, 0.25, 0.5, 1.0];
     let patience = parts.into_iter().flat_map(|place| parts.map(|machine| (place, machine)));
-    patience
+    let patience: Vec<_> = patience
         .map(|(place, machine)| Patience { place: place * wait, machine: machine * wait })
-        .map(|patience| schedule(setup, kinds, work, &choices, patience))
-        .fold(f64::INFINITY, f64::min)
+        .collect();
+    let mut least = f64::INFINITY;
+    for crowding in [1.0, 2.0, 4.0] {
+        let choices = choices(setup, kinds, work, crowding);
+        let costs = patience.iter().map(|one| schedule(setup, kinds, work, &choices, *one));
+        least = costs.fold(least, f64::min);
+        // Steps of one core only: fuller machines do the same more slowly.
+        if choices.iter().flatten().all(|choice| choice.places == 1) {
+            break;
+        }
+    }
+    least
 }
 
-/// By class of steps: the type that is cheapest when its machines are full.
-fn choices(setup: &Setup, kinds: &[Kind], work: &Work) -> Vec<Option<Choice>> {
+/// By class of steps: the type that is cheapest when its machines are full, with a place for so many cores.
+fn choices(setup: &Setup, kinds: &[Kind], work: &Work, crowding: f64) -> Vec<Option<Choice>> {
     let workload = &setup.workload;
     let choice = |class: &StepClass| {
         let cores = workload.cores_of_class(class);
         let own = work.builders[usize::from(class.kind)].iter().copied();
-        let kind = own.min_by_key(|at| Time(kinds[*at].price_of(cores)))?;
-        let (places, stretch) = (kinds[kind].places_of(cores), kinds[kind].stretch_of(cores));
-        Some(Choice { kind, places, stretch })
+        let kind = own.min_by_key(|at| Time(kinds[*at].price_of(cores, crowding)))?;
+        let places = kinds[kind].places_of(cores, crowding);
+        Some(Choice { kind, places, stretch: kinds[kind].stretch_of(cores, crowding) })
     };
     workload.classes.iter().map(choice).collect()
 }

@@ -77,16 +77,24 @@ impl Kind {
         self.copies + (1.0 - self.copies) / (self.speed * share)
     }
 
-    /// Of [`Self::places`], those that a step of so many cores takes. `None`: all.
-    pub(super) fn places_of(&self, cores: Option<u32>) -> usize {
+    /// Of [`Self::places`], those that a step of so many cores takes. `None`: all. A place is for `crowding` cores.
+    pub(super) fn places_of(&self, cores: Option<u32>, crowding: f64) -> usize {
         let cores = cores.map_or(self.cores, |cores| f64::from(cores.max(1)).min(self.cores));
-        whole(cores).min(self.places)
+        whole((cores / self.cores_of_place(crowding)).ceil()).min(self.places)
     }
 
-    /// Seconds for a second of recorded step time of a step of so many cores, if nothing else slows it down.
-    pub(super) fn stretch_of(&self, cores: Option<u32>) -> f64 {
+    /// The places of a machine with more cores than slots are for more than one core: while steps copy, they need none.
+    fn cores_of_place(&self, crowding: f64) -> f64 {
+        let builds = (1.0 - self.copies).max(f64::MIN_POSITIVE);
+        crowding.max(self.cores / (count(self.places) * builds))
+    }
+
+    /// Seconds for a second of recorded step time of a step of so many cores, at most, while all places are taken.
+    pub(super) fn stretch_of(&self, cores: Option<u32>, crowding: f64) -> f64 {
         let needed = cores.map_or(self.cores, |cores| f64::from(cores.max(1)));
-        let stretch = self.at((self.cores / needed).min(1.0));
+        let wanted = self.cores_of_place(crowding) * count(self.places) * (1.0 - self.copies);
+        let share = (self.cores / wanted.max(f64::MIN_POSITIVE)).min(1.0);
+        let stretch = self.at(share * (self.cores / needed).min(1.0));
         if self.frees_early {
             // Half of the copying is not faster on a faster machine.
             let after = self.copies / 2.0;
@@ -96,8 +104,9 @@ impl Kind {
     }
 
     /// The share of the price of the machine that a second of recorded step time costs, if all its places are taken.
-    pub(super) fn price_of(&self, cores: Option<u32>) -> f64 {
-        self.price * self.stretch_of(cores) * count(self.places_of(cores)) / count(self.places)
+    pub(super) fn price_of(&self, cores: Option<u32>, crowding: f64) -> f64 {
+        let places = count(self.places_of(cores, crowding)) / count(self.places);
+        self.price * self.stretch_of(cores, crowding) * places
     }
 }
 

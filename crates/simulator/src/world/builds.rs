@@ -3,10 +3,9 @@
 use super::SimWorld;
 use super::checker::LogEntry;
 use super::event::Event;
-use super::probe::offer;
 use crate::cloud::{Cloud, Job, Lifecycle, MachineId, SimMachine};
 use crate::engine::{Millis, Purpose};
-use crate::queue_runner::{Host, Protocol, Start};
+use crate::queue_runner::{Host, Offer, Protocol, Start};
 
 /// Time until ssh reports that a host does not exist, as on a real network.
 const CONNECT_TIMEOUT: Millis = Millis::from_seconds(10);
@@ -272,7 +271,7 @@ impl SimWorld {
             if !self.queue_runner.lists(host) {
                 self.queue_runner.name_host(host, &machine.host_name().to_string());
             }
-            self.queue_runner.connect(host, &offer(pool), now);
+            self.queue_runner.connect(host, &Offer::from(pool), now);
         }
     }
 

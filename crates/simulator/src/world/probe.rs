@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{MachineType, Policy, PoolPolicy, systems_built_by};
+use planner::{MachineType, Policy};
 
 use crate::cloud::Capacity;
 use crate::engine::Millis;
@@ -41,7 +41,7 @@ struct Pool {
 impl Probe {
     pub(super) fn new(policy: &Policy, workload: &Workload) -> Self {
         let pools = (0..).zip(&policy.pools).map(|(place, (name, pool))| {
-            let offer = offer(pool);
+            let offer = Offer::from(pool);
             let kinds = workload.kinds().iter().enumerate();
             let kinds = kinds.filter(|(_, kind)| offer.supports(kind)).map(|(at, _)| at);
             let min_machines = u64::from(pool.min_machines);
@@ -111,26 +111,14 @@ impl Probe {
     }
 }
 
-/// The capabilities of a machine of the pool.
-pub(super) fn offer(pool: &PoolPolicy) -> Offer {
-    let features = pool.supported_features.union(&pool.mandatory_features);
-    Offer {
-        systems: systems_built_by(pool),
-        supported_features: features.cloned().collect(),
-        mandatory_features: pool.mandatory_features.iter().cloned().collect(),
-        max_jobs: pool.max_jobs.max(1),
-        speed_thousandths: pool.speed_factor.thousandths.max(1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::num::NonZeroU32;
 
     use planner::{
-        Demand, DemandKey, Feature, Queue, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp,
-        plan,
+        Demand, DemandKey, Feature, PoolPolicy, Queue, QueueStatus, Seconds, Snapshot, System, Tag,
+        Timestamp, plan,
     };
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
@@ -182,7 +170,7 @@ mod tests {
             let snapshot = Snapshot::new(Timestamp(1_000_000), QueueStatus::Up(queue));
             let is_wanted = !plan(&policy, &snapshot).provision.is_empty();
             let is_enough = runnable > pool.ignored_runnables;
-            prop_assert_eq!(is_wanted, offer(&pool).supports(&kind) && is_enough);
+            prop_assert_eq!(is_wanted, Offer::from(&pool).supports(&kind) && is_enough);
         }
     }
 }
