@@ -37,15 +37,15 @@ use runs::{Completion, Run, run_all};
 
 pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
     match what {
-        Sim::Run { conf, options, traces } => {
-            let runs = simulate(&[conf], &traces, &options)?;
-            show(&runs, &options, report::tables_by_type)
+        Sim::Run { conf, options, show, traces } => {
+            let runs = simulate(&[conf], &traces, &Options { bound: show.bound, ..options })?;
+            print_runs(&runs, show.format, report::tables_by_type)
         }
-        Sim::Compare { confs, traces, options } => {
-            let runs = simulate(&confs, &traces, &options)?;
-            show(&runs, &options, report::tables_by_conf)
+        Sim::Compare { confs, traces, options, show } => {
+            let runs = simulate(&confs, &traces, &Options { bound: show.bound, ..options })?;
+            print_runs(&runs, show.format, report::tables_by_conf)
         }
-        Sim::Bound { conf, traces, wait, options } => bound::bound(&conf, &traces, &wait, &options),
+        Sim::Bound(args) => bound::bound(&args),
         Sim::Report { confs, trace, output, target, options } => {
             page::report(&confs, &trace, &output, Millis::from_seconds(target), options)
         }
@@ -81,8 +81,8 @@ fn named_twice(names: &[String]) -> Option<&String> {
 }
 
 /// Prints results, and logs what the user must know besides them.
-fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result<Exit, Exit> {
-    match options.format {
+fn print_runs(runs: &[Run], format: Format, tables: fn(&[Run]) -> String) -> Result<Exit, Exit> {
+    match format {
         Format::Table => print(tables(runs))?,
         Format::Json => print_json(&report::json(runs))?,
         Format::Csv => print(report::csv(runs))?,

@@ -15,7 +15,6 @@ use super::Tune;
 use crate::exit::Exit;
 use crate::sim::args::Options;
 use crate::sim::conf::{Conf, warn_of_unknown_types};
-use crate::sim::conf_arg::with_files;
 use crate::sim::input::{Trace, Work};
 use crate::sim::prices;
 use crate::sim::runs::PATIENCE;
@@ -61,9 +60,8 @@ pub(super) struct Instances {
 impl Instances {
     pub(super) fn read(args: &Tune) -> Result<Self, Exit> {
         let options = Options::with_farm(args.farm.clone());
-        let confs = with_files(std::slice::from_ref(&args.conf))?;
-        let conf = confs.first().map(|conf| Conf::read(conf, &options)).transpose()?;
-        let Some(conf) = conf else { return Err(Exit::BadConfig) };
+        args.conf.without_policy("settings are searched for our own rules")?;
+        let conf = Conf::read(&args.conf, &options)?;
         let read = |paths: &[PathBuf]| -> Result<Vec<Trace>, Exit> {
             paths.iter().map(|path| Trace::read(path)).collect()
         };
