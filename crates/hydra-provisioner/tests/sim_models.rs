@@ -184,6 +184,24 @@ fn a_page_is_written() {
     assert!(text.contains("wait longer than the target of 10m00s"), "{text}");
 }
 
+/// Also in a run that is shorter than the time between two samples of the charts.
+#[test]
+fn a_page_has_the_largest_numbers_at_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (conf, page) = (folder.path().join("conf.nix"), folder.path().join("page.html"));
+    fs::write(&conf, CONF).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "report"]).arg(conf).arg("--output").arg(&page);
+    let output = command.arg("--trace").arg(trace_of_one_step(folder.path(), 0)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(&page).unwrap();
+    for words in
+        ["Most machines of all types at once: <b>1</b>", "Most steps that wait at once: <b>1</b>"]
+    {
+        assert!(text.contains(words), "{words} is not in the page");
+    }
+}
+
 /// The times of polls and of the queue runner's checks are not known beforehand: they are shown as a range.
 #[test]
 fn phases_of_the_looks_are_a_range() {

@@ -18,12 +18,41 @@ pub struct Provisioning {
     pub over: Millis,
 }
 
-/// Measures [`Provisioning`].
+/// The largest of a number over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// The number.
+    pub count: u64,
+    /// When it was first that large.
+    pub at: Millis,
+}
+
+impl Peak {
+    fn add(&mut self, count: u64, at: Millis) {
+        if count > self.count {
+            *self = Self { count, at };
+        }
+    }
+}
+
+/// The largest farm and the longest queue, of all types together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// Machines that run or begin to.
+    pub machines: Peak,
+    /// Runnable steps.
+    pub waiting: Peak,
+}
+
+/// Measures [`Provisioning`] and [`Peaks`].
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     counted_until: Millis,
     provisioning: BTreeMap<MachineType, Provisioning>,
     pools: BTreeMap<MachineType, Pool>,
+    /// Machines that run or begin to, of all types.
+    machines: u64,
+    peaks: Peaks,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,11 +84,18 @@ impl Probe {
                 .map(|name| (name.clone(), Provisioning::default()))
                 .collect(),
             pools,
+            machines: 0,
+            peaks: Peaks::default(),
         }
     }
 
     pub(super) fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
         &self.provisioning
+    }
+
+    /// What lasted for some time: a machine that was created and failed in the same moment does not count.
+    pub(super) fn peaks(&self) -> Peaks {
+        self.peaks
     }
 
     /// Types with more ready machines than `minMachines` while nothing is built or waits, and since when.
@@ -88,6 +124,8 @@ impl Probe {
             return;
         }
         let before = std::mem::replace(&mut self.counted_until, now);
+        self.peaks.machines.add(self.machines, before);
+        self.peaks.waiting.add(queue_runner.waiting_and_running().0, before);
         for (pool, provisioning) in self.pools.values_mut().zip(self.provisioning.values_mut()) {
             let waits = pool.kinds.iter().any(|&kind| queue_runner.runnable(kind) > 0);
             let idles = pool.ready > pool.busy;
@@ -101,10 +139,16 @@ impl Probe {
         }
     }
 
+    /// A machine begins to be created.
+    pub(super) fn created(&mut self) {
+        self.machines += 1;
+    }
+
     pub(super) fn changed(&mut self, kind: &MachineType, before: Capacity, after: Capacity) {
         if before == after {
             return;
         }
+        self.machines = self.machines + u64::from(after.runs) - u64::from(before.runs);
         let Some(pool) = self.pools.get_mut(kind) else { return };
         pool.ready = pool.ready + u64::from(after.ready) - u64::from(before.ready);
         pool.busy = pool.busy + u64::from(after.busy) - u64::from(before.busy);

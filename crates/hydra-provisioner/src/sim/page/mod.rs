@@ -259,7 +259,7 @@ fn course(one: &Shown<'_>, is_one_of_many: bool, longest: Millis) -> Markup {
         figure {
             (charts::machines(&detail.course))
             figcaption {
-                "Most machines of all types at once: " b { (detail.peaks.machines.machines()) } ", first "
+                "Most machines of all types at once: " b { (detail.peaks.machines.count) } ", first "
                 (into_the_run(detail.peaks.machines.at)) ". Each point of the chart is the mean of "
                 (interval(&detail.course)) ", so short peaks look lower."
             }
@@ -268,7 +268,7 @@ fn course(one: &Shown<'_>, is_one_of_many: bool, longest: Millis) -> Markup {
         figure {
             (charts::queue(&detail.course))
             figcaption {
-                "Most steps that wait at once: " b { (detail.peaks.waiting.waiting) } ", first "
+                "Most steps that wait at once: " b { (detail.peaks.waiting.count) } ", first "
                 (into_the_run(detail.peaks.waiting.at)) ". Means, as above; the line is not added to the area."
             }
         }
