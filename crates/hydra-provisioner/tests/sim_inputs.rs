@@ -225,7 +225,10 @@ fn what_leaves_nothing_to_count_is_refused() {
         "shape":{"layers":[{"steps":1,"duration":{"fixed":1000},"kinds":[{"system":"x86_64-linux"}]}]}}]}"#;
     let endless = nothing.replace("86400000", "18446744073709551615").replace("1000}}", "1}}");
     let riscv = TWO_STEPS.replace("x86_64", "riscv64");
-    let (folder, [nothing, endless, trace, riscv]) = files([
+    let last_seed = fs::read_to_string(root().join("sim-traces/flapping.json")).unwrap();
+    let last_seed = last_seed.replace("\"seed\": 6", "\"seed\": 18446744073709551615");
+    let (folder, [last_seed, nothing, endless, trace, riscv]) = files([
+        ("last-seed.json", &*last_seed),
         ("nothing.json", nothing),
         ("endless.json", &endless),
         ("work.jsonl", TWO_STEPS),
@@ -249,6 +252,14 @@ fn what_leaves_nothing_to_count_is_refused() {
         (
             vec!["run", CONF, &trace, "--seed", "18446744073709551615", "--seeds", "2"],
             "--seed 18446744073709551615 leaves no 2 seeds",
+        ),
+        (
+            vec!["campaign", "--seed", "18446744073709551615", "--seeds", "3"],
+            "--seed 18446744073709551615 leaves no 3 seeds",
+        ),
+        (
+            vec!["tune", CONF, &last_seed],
+            "last-seed.json: seed 18446744073709551615 leaves no 3 seeds",
         ),
         (vec!["run", CONF, &trace, "--threads", "99999999"], "must be a number from 0"),
         (vec!["bound", CONF, &riscv], "no machine type builds any of its steps"),
@@ -300,6 +311,50 @@ fn a_farm_file_and_a_configuration_complete_each_other() {
     assert!(seconds < 100_000 && many > few, "{seconds} {many} {few}");
 }
 
+/// A price is assumed if neither the farm nor the configuration has one, whatever else they set.
+#[test]
+fn prices_that_nobody_set_are_assumed() {
+    let conf = r#"{"tag":"t","statusCommand":["false"],"systemTypes":{"x86_64-linux":{
+        "provider":{"command":{"program":["false"]}},"runnablesPerMachine":1,"dollarsPerHour":0.10}}}"#;
+    let by_the_hour = r#"{"machines":{"x86_64-linux":{"tariff":{"billing":"perStartedHour"}}}}"#;
+    let (_folder, [trace, with_price, without, farm]) = files([
+        ("work.jsonl", TWO_STEPS),
+        ("with.json", conf),
+        ("without.json", &conf.replace(",\"dollarsPerHour\":0.10", "")),
+        ("farm.json", by_the_hour),
+    ]);
+    for (args, price) in [
+        (&["run", &with_price, &trace][..], "$0.10 an hour, by the second"),
+        (&["run", &without, &trace], "$0.10 an hour (assumed), by the second"),
+        (&["run", &with_price, &trace, "--farm", &farm], "$0.10 an hour, by the hour begun"),
+        (&["run", &without, &trace, "--farm", &farm], "$0.10 an hour (assumed), by the hour begun"),
+    ] {
+        let (table, _) = expect(args, 0);
+        assert!(table.replace('\n', " ").contains(price), "{price} is not in {table}");
+    }
+}
+
+/// A canceled step leaves the queue with the steps that need it, also if no machine builds them.
+#[test]
+fn a_served_queue_has_canceled_steps() {
+    let canceled = TWO_STEPS.replacen(":60000", ":60000,\"cancel\":600000", 1);
+    let (folder, [trace]) = files([("work.jsonl", &canceled)]);
+    let [machines, status] = ["machines", "status.json"].map(|name| folder.path().join(name));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "serve", &trace, "--speed", "1000", "--machines-file"]).arg(machines);
+    let mut simulated = command.arg("--status-file").arg(&status).spawn().unwrap();
+    let is_empty = || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let status = serde_json::from_slice(&fs::read(&status).unwrap_or_default());
+        let status: serde_json::Value = status.unwrap_or_default();
+        status["nrUnfinishedSteps"] == 0
+    };
+    let is_canceled = (0..300).any(|_| is_empty());
+    simulated.kill().unwrap();
+    simulated.wait().unwrap();
+    assert!(is_canceled, "after 600 s, at 1000 s per second");
+}
+
 /// Hetzner bills by the hour begun, unless the farm file says otherwise.
 #[test]
 fn servers_of_hetzner_are_billed_by_the_hour() {
@@ -346,8 +401,8 @@ fn tables_say_what_they_rest_on_in_80_columns() {
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     for line in [
         "Price of aarch64-linux: $0.34 an hour, by the hour begun",
-        "Price of x86_64-linux: $0.10 an hour, by the second, 60 s at least",
-        "stopped: $0.002 an hour (assumed).",
+        "Price of x86_64-linux: $0.10 an hour (assumed), by the second, 60 s at least",
+        "stopped: $0.002 an hour.",
         "failed tries count.",
     ] {
         assert!(table.replace('\n', " ").contains(line), "{line} is not in {table}");

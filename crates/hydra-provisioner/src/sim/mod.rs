@@ -17,6 +17,7 @@ mod serve;
 mod settings;
 mod threads;
 mod tune;
+mod zstd;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,7 @@ const TRIALS_AT_ONCE: usize = 64;
 
 /// Results in the order of the seeds.
 fn campaign(first: u64, count: u64, shrinks: bool, knobs: bool) -> Result<Exit, Exit> {
+    runs::seeds("--seed", first, count)?;
     let mut exit = Exit::Done;
     for begin in (0..count).step_by(TRIALS_AT_ONCE) {
         let end = count.min(begin.saturating_add(TRIALS_AT_ONCE as u64));

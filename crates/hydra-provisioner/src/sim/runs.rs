@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,7 +80,7 @@ pub(super) fn run_all(
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {
-            for seed in seeds(trace.first_seed(options.seed), options.seeds)? {
+            for seed in seeds("--seed", trace.first_seed(options.seed), options.seeds)? {
                 jobs.extend((0..options.phases.max(1)).map(|phase| (conf, trace, seed, phase)));
             }
         }
@@ -106,11 +107,14 @@ pub(super) fn run_all(
     runs
 }
 
-/// Several seeds, counted up from the first.
-fn seeds(first: u64, count: u64) -> Result<std::ops::RangeInclusive<u64>, Exit> {
+/// Several seeds, counted up from the first. `source`: where it is set.
+pub(super) fn seeds(source: &str, first: u64, count: u64) -> Result<RangeInclusive<u64>, Exit> {
     let last = first.checked_add(count.saturating_sub(1));
     let problem = || {
-        fail(Exit::BadConfig, &format!("--seed {first} leaves no {count} seeds up to {}", u64::MAX))
+        fail(
+            Exit::BadConfig,
+            &format!("{source} {first} leaves no {count} seeds up to {}", u64::MAX),
+        )
     };
     last.map(|last| first..=last).ok_or_else(problem)
 }
