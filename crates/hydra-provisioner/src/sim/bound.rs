@@ -1,5 +1,6 @@
 //! `sim bound`: bounds of the cost.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -94,7 +95,7 @@ fn csv(bounds: &[Bounds]) -> String {
     for one in bounds {
         for bracket in &one.brackets {
             let (trace, seed) = (quoted(&one.trace), one.setup.seed.0);
-            text += &format!("{trace},{seed},{}\n", csv_cells(Some(bracket)));
+            let _ = writeln!(text, "{trace},{seed},{}", csv_cells(Some(bracket)));
         }
     }
     text
