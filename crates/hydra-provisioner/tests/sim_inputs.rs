@@ -63,13 +63,94 @@ fn seeds_that_change_nothing_are_told() {
         );
         assert!(!text.contains('±') && !text.contains('*'), "{text}");
     }
-    let (folder, _) = files([]);
+    let report = |options: &[&str]| {
+        let (folder, _) = files([]);
+        let page = folder.path().join("page.html");
+        let args = ["report", CONF, &fast, "--trace", &trace, "--output", page.to_str().unwrap()];
+        expect(&[&args[..], options].concat(), 0);
+        fs::read_to_string(page).unwrap()
+    };
+    let text = report(&["--seeds", "3"]);
+    assert!(text.contains("All 3 seeds have the same results"), "{text}");
+    assert!(!text.contains('±'));
+    let text = report(&["--seeds", "2", "--phases", "3"]);
+    assert!(text.contains("All 2 seeds have the same results"), "{text}");
+    assert!(text.contains("means of 3 phases") && !text.contains('±'), "{text}");
+    let text = report(&["--phases", "4"]);
+    assert!(!text.contains("seeds have the same results"), "{text}");
+    assert!(text.contains("means of 4 phases") && !text.contains('±'), "{text}");
+    let text = report(&["--seeds", "3", "--phases", "2", "--farm", &farm]);
+    assert!(text.contains("means of 3 seeds, each the mean of 2 phases"), "{text}");
+    assert!(text.contains('±'));
+}
+
+/// An option without an effect would look like one with it.
+#[test]
+fn options_that_have_no_effect_are_refused() {
+    let (_folder, [trace]) = files([("work.jsonl", TWO_STEPS)]);
+    let [every_30, fixed] = ["interval=30", "policy=fixed-farm"].map(|set| format!("{CONF},{set}"));
+    for (args, message) in [
+        (&["bound", "original", &trace][..], "original: bounds hold for any provisioner: name a"),
+        (&["bound", &fixed, &trace], "fixed-farm: bounds hold for any provisioner: name a"),
+        (&["bound", &every_30, &trace], "bounds do not depend on when the queue is asked"),
+        (&["bound", CONF, &trace, "--seeds", "3"], "unexpected argument '--seeds'"),
+        (&["bound", CONF, &trace, "--warm-up", "3"], "unexpected argument '--warm-up'"),
+        (&["tune", &fixed, &trace], "fixed-farm: settings are searched for our own rules: name a"),
+        (&["tune", "original", &trace], "original: settings are searched for our own rules"),
+        (
+            &["report", CONF, "--trace", &trace, "--output", "/tmp/x.html", "--format", "json"],
+            "unexpected argument '--format'",
+        ),
+    ] {
+        let (_, errors) = expect(args, 2);
+        assert!(errors.contains(message), "{args:?}: {errors}");
+    }
+}
+
+/// Thirty steps wait for machines, one that comes later for nothing. The bounds are for all of them.
+#[test]
+fn bounds_are_in_every_format() {
+    let step = |id: u32, submit: u32| {
+        format!(r#"{{"id":{id},"submit":{submit},"system":"x86_64-linux","duration":60000}}"#)
+    };
+    let header = r#"{"format":"hydra-provisioner-workload","version":1}"#.to_owned();
+    let steps = (0..31).map(|id| step(id, if id < 30 { 0 } else { 400_000 }));
+    let text: Vec<_> = [header].into_iter().chain(steps).collect();
+    let (_folder, [trace]) = files([("work.jsonl", &(text.join("\n") + "\n"))]);
+    let run = ["run", CONF, &trace, "--bound", "--warm-up", "1", "--phases", "2", "--format"];
+    let runs: serde_json::Value =
+        serde_json::from_str(&expect(&[&run[..], &["json"]].concat(), 0).0).unwrap();
+    let (bounds, results) = (&runs[1]["bounds"], &runs[1]["results"]["total"]);
+    assert_eq!((&runs[1]["phase"], &results["wait"]["p95"]), (&1.into(), &0.into()));
+    assert!(bounds["wait"].as_u64().unwrap() > 60_000, "{bounds}");
+    assert!(bounds["least"].as_f64().unwrap() > 0.0, "{bounds}");
+    let (csv, _) = expect(&[&run[..], &["csv"]].concat(), 0);
+    let mut lines = csv.lines();
+    let columns = ",phase,boundWaitMs,leastMicroDollars,clairvoyantMicroDollars,leftOut";
+    assert!(lines.next().unwrap().ends_with(columns), "{csv}");
+    let wait = bounds["wait"].to_string();
+    let total = lines.clone().rfind(|line| line.contains(",total,")).unwrap();
+    assert!(total.contains(&format!(",1,{wait},")) && total.ends_with(",0"), "{csv}");
+    assert!(lines.next_back().unwrap().ends_with(",1,,,,"), "{csv}");
+    let (csv, _) = expect(&["bound", CONF, &trace, "--wait", "0,60", "--format", "csv"], 0);
+    assert!(csv.starts_with("trace,seed,boundWaitMs,leastMicroDollars,"), "{csv}");
+    assert_eq!((csv.lines().count(), csv.contains(",0,60000,")), (3, true), "{csv}");
+}
+
+#[test]
+fn there_is_no_ratio_to_a_bound_of_nothing() {
+    let free = r#"{"tariff":{"price":[[0,0]]}}"#;
+    let farm = format!(r#"{{"machines":{{"x86_64-linux":{free},"aarch64-linux":{free}}}}}"#);
+    let (folder, [trace, farm]) = files([("work.jsonl", TWO_STEPS), ("farm.json", &farm)]);
+    let (table, _) = expect(&["run", CONF, &trace, "--bound", "--farm", &farm], 0);
+    assert!(table.replace('\n', " ").contains("the bounds of its cost are $0"), "{table}");
     let page = folder.path().join("page.html");
-    let report = ["report", CONF, &fast, "--trace", &trace, "--seeds", "3", "--output"];
+    let every_30 = format!("{CONF},interval=30");
+    let report = ["report", CONF, &every_30, "--trace", &trace, "--farm", &farm, "--output"];
     expect(&[&report[..], &[page.to_str().unwrap()]].concat(), 0);
     let text = fs::read_to_string(page).unwrap();
-    assert!(text.contains("nothing in this trace and farm is left to chance"));
-    assert!(!text.contains('±'));
+    assert!(text.contains("the least possible cost is $0"), "{text}");
+    assert!(text.contains("<td>it is $0</td>") && !text.contains("NaN"), "{text}");
 }
 
 /// Nix takes seconds for a large configuration.
@@ -144,7 +225,10 @@ fn what_leaves_nothing_to_count_is_refused() {
         "shape":{"layers":[{"steps":1,"duration":{"fixed":1000},"kinds":[{"system":"x86_64-linux"}]}]}}]}"#;
     let endless = nothing.replace("86400000", "18446744073709551615").replace("1000}}", "1}}");
     let riscv = TWO_STEPS.replace("x86_64", "riscv64");
-    let (folder, [nothing, endless, trace, riscv]) = files([
+    let last_seed = fs::read_to_string(root().join("sim-traces/flapping.json")).unwrap();
+    let last_seed = last_seed.replace("\"seed\": 6", "\"seed\": 18446744073709551615");
+    let (folder, [last_seed, nothing, endless, trace, riscv]) = files([
+        ("last-seed.json", &*last_seed),
         ("nothing.json", nothing),
         ("endless.json", &endless),
         ("work.jsonl", TWO_STEPS),
@@ -168,6 +252,14 @@ fn what_leaves_nothing_to_count_is_refused() {
         (
             vec!["run", CONF, &trace, "--seed", "18446744073709551615", "--seeds", "2"],
             "--seed 18446744073709551615 leaves no 2 seeds",
+        ),
+        (
+            vec!["campaign", "--seed", "18446744073709551615", "--seeds", "3"],
+            "--seed 18446744073709551615 leaves no 3 seeds",
+        ),
+        (
+            vec!["tune", CONF, &last_seed],
+            "last-seed.json: seed 18446744073709551615 leaves no 3 seeds",
         ),
         (vec!["run", CONF, &trace, "--threads", "99999999"], "must be a number from 0"),
         (vec!["bound", CONF, &riscv], "no machine type builds any of its steps"),
@@ -219,6 +311,50 @@ fn a_farm_file_and_a_configuration_complete_each_other() {
     assert!(seconds < 100_000 && many > few, "{seconds} {many} {few}");
 }
 
+/// A price is assumed if neither the farm nor the configuration has one, whatever else they set.
+#[test]
+fn prices_that_nobody_set_are_assumed() {
+    let conf = r#"{"tag":"t","statusCommand":["false"],"systemTypes":{"x86_64-linux":{
+        "provider":{"command":{"program":["false"]}},"runnablesPerMachine":1,"dollarsPerHour":0.10}}}"#;
+    let by_the_hour = r#"{"machines":{"x86_64-linux":{"tariff":{"billing":"perStartedHour"}}}}"#;
+    let (_folder, [trace, with_price, without, farm]) = files([
+        ("work.jsonl", TWO_STEPS),
+        ("with.json", conf),
+        ("without.json", &conf.replace(",\"dollarsPerHour\":0.10", "")),
+        ("farm.json", by_the_hour),
+    ]);
+    for (args, price) in [
+        (&["run", &with_price, &trace][..], "$0.10 an hour, by the second"),
+        (&["run", &without, &trace], "$0.10 an hour (assumed), by the second"),
+        (&["run", &with_price, &trace, "--farm", &farm], "$0.10 an hour, by the hour begun"),
+        (&["run", &without, &trace, "--farm", &farm], "$0.10 an hour (assumed), by the hour begun"),
+    ] {
+        let (table, _) = expect(args, 0);
+        assert!(table.replace('\n', " ").contains(price), "{price} is not in {table}");
+    }
+}
+
+/// A canceled step leaves the queue with the steps that need it, also if no machine builds them.
+#[test]
+fn a_served_queue_has_canceled_steps() {
+    let canceled = TWO_STEPS.replacen(":60000", ":60000,\"cancel\":600000", 1);
+    let (folder, [trace]) = files([("work.jsonl", &canceled)]);
+    let [machines, status] = ["machines", "status.json"].map(|name| folder.path().join(name));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "serve", &trace, "--speed", "1000", "--machines-file"]).arg(machines);
+    let mut simulated = command.arg("--status-file").arg(&status).spawn().unwrap();
+    let is_empty = || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let status = serde_json::from_slice(&fs::read(&status).unwrap_or_default());
+        let status: serde_json::Value = status.unwrap_or_default();
+        status["nrUnfinishedSteps"] == 0
+    };
+    let is_canceled = (0..300).any(|_| is_empty());
+    simulated.kill().unwrap();
+    simulated.wait().unwrap();
+    assert!(is_canceled, "after 600 s, at 1000 s per second");
+}
+
 /// Hetzner bills by the hour begun, unless the farm file says otherwise.
 #[test]
 fn servers_of_hetzner_are_billed_by_the_hour() {
@@ -265,8 +401,8 @@ fn tables_say_what_they_rest_on_in_80_columns() {
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     for line in [
         "Price of aarch64-linux: $0.34 an hour, by the hour begun",
-        "Price of x86_64-linux: $0.10 an hour, by the second, 60 s at least",
-        "stopped: $0.002 an hour (assumed).",
+        "Price of x86_64-linux: $0.10 an hour (assumed), by the second, 60 s at least",
+        "stopped: $0.002 an hour.",
         "failed tries count.",
     ] {
         assert!(table.replace('\n', " ").contains(line), "{line} is not in {table}");

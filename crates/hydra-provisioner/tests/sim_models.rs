@@ -129,6 +129,16 @@ fn a_slot_is_free_while_outputs_are_copied() {
     assert_eq!(wait("untilCopied") - wait("untilBuilt"), 20_000);
 }
 
+/// The machine of a step of ten hours stays until its outputs are copied: no rule is broken, and no work is lost.
+#[test]
+fn outputs_of_long_steps_are_copied_before_the_machine_goes() {
+    let mut farm = machine(&json!({}));
+    farm["queueRunner"]["reservation"] = json!("untilBuilt");
+    let total = run(&[json!({ "submit": 0, "duration": 36_000_000 })], &farm);
+    assert_eq!((&total["built"], &total["created"]), (&json!(1), &json!(1)));
+    assert!(total["makespan"].as_u64().unwrap() < 37_000_000, "{total}");
+}
+
 /// The bounds contain the simulated cost, shown as a ratio to them.
 #[test]
 fn results_are_shown_as_ratios_to_the_bound() {
@@ -172,6 +182,24 @@ fn a_page_is_written() {
         assert!(!text.contains(outside), "{outside} is in the page");
     }
     assert!(text.contains("wait longer than the target of 10m00s"), "{text}");
+}
+
+/// Also in a run that is shorter than the time between two samples of the charts.
+#[test]
+fn a_page_has_the_largest_numbers_at_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (conf, page) = (folder.path().join("conf.nix"), folder.path().join("page.html"));
+    fs::write(&conf, CONF).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-provisioner"));
+    command.args(["sim", "report"]).arg(conf).arg("--output").arg(&page);
+    let output = command.arg("--trace").arg(trace_of_one_step(folder.path(), 0)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(&page).unwrap();
+    for words in
+        ["Most machines of all types at once: <b>1</b>", "Most steps that wait at once: <b>1</b>"]
+    {
+        assert!(text.contains(words), "{words} is not in the page");
+    }
 }
 
 /// The times of polls and of the queue runner's checks are not known beforehand: they are shown as a range.

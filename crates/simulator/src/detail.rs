@@ -8,6 +8,7 @@ use crate::queue_runner::{Phase, StepRecord};
 use crate::results::{Spread, bounded_slowdown, wait};
 use crate::simulation::Simulation;
 use crate::workload::{StepSpec, Workload};
+use crate::world::Peaks;
 
 /// More points than this are merged in pairs.
 const MOST_POINTS: usize = 600;
@@ -36,11 +37,6 @@ pub struct Point {
 }
 
 impl Point {
-    /// Machines that run or begin to: those that are paid for, but for the disks of stopped ones.
-    pub fn machines(&self) -> u64 {
-        self.building + self.idle + self.booting
-    }
-
     fn add(&mut self, other: &Self) {
         self.looks += other.looks;
         self.building += other.building;
@@ -58,32 +54,11 @@ pub struct Recorder {
     points: Vec<Point>,
     /// Samples per point.
     looks: u64,
-    peaks: Peaks,
-}
-
-/// The first samples with the largest numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Peaks {
-    /// The one with most [`Point::machines`].
-    pub machines: Point,
-    /// The one with most waiting steps.
-    pub waiting: Point,
-}
-
-impl Peaks {
-    fn add(&mut self, now: &Point) {
-        if now.machines() > self.machines.machines() {
-            self.machines = *now;
-        }
-        if now.waiting > self.waiting.waiting {
-            self.waiting = *now;
-        }
-    }
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { points: Vec::new(), looks: 1, peaks: Peaks::default() }
+        Self { points: Vec::new(), looks: 1 }
     }
 }
 
@@ -91,7 +66,6 @@ impl Recorder {
     /// Takes a sample of the simulation.
     pub fn look(&mut self, simulation: &Simulation) {
         let now = point(simulation);
-        self.peaks.add(&now);
         match self.points.last_mut() {
             Some(last) if last.looks < self.looks => last.add(&now),
             _ => self.points.push(now),
@@ -149,7 +123,7 @@ pub struct Detail {
     pub target: Millis,
     /// Samples over time.
     pub course: Vec<Point>,
-    /// The largest farm and the longest queue.
+    /// The largest farm and the longest queue, at any time, not only when a sample was taken.
     pub peaks: Peaks,
     /// Waits by machine type, jobset and priority; each in the order of their names.
     pub by_type: Vec<Waits>,
@@ -192,7 +166,7 @@ impl Detail {
         Self {
             target,
             course: recorder.points,
-            peaks: recorder.peaks,
+            peaks: world.peaks(),
             by_type: steps.by(type_of),
             by_jobset: steps.by(jobset_of),
             by_priority: steps.by(priority_of),

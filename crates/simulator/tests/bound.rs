@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use planner::{DemandKey, MachineType, Policy, PoolPolicy, System, Tag};
+use planner::{DemandKey, Feature, MachineType, Policy, PoolPolicy, System, Tag};
 use simulator::bound::bracket;
 use simulator::cloud::{MachineModel, PriceSeries, Tariff};
 use simulator::engine::{Distribution, Millis, Purpose, Seed};
@@ -23,44 +23,76 @@ struct Step {
     needs: Option<usize>,
 }
 
-/// One machine type that does one step at a time, at a dollar per second.
-fn setup(steps: &[Step]) -> Setup {
-    let name = MachineType::new("s");
-    let tariff = Tariff {
-        price: PriceSeries::constant(3_600_000_000),
-        billing: simulator::cloud::BillingModel::PerSecond { minimum_seconds: 0 },
-        ..Tariff::default()
-    };
-    let model = MachineModel {
-        boot: Distribution::fixed_seconds(START),
-        first_deploy: Distribution::fixed_seconds(0),
-        redeploy: Distribution::fixed_seconds(0),
-        tariff,
-        ..MachineModel::default()
-    };
-    let pool = PoolPolicy::new(vec![System::new("s")]);
-    let policy = Policy::new(Tag::new("t"), [(name.clone(), pool)].into());
+/// A machine type.
+struct Type {
+    name: &'static str,
+    supported_features: &'static [&'static str],
+    dollars_per_second: u64,
+    max_jobs: u32,
+    cores: u32,
+}
+
+/// One step at a time, at a dollar per second.
+const ONE: Type =
+    Type { name: "s", supported_features: &[], dollars_per_second: 1, max_jobs: 1, cores: 4 };
+
+/// A step without features.
+fn new_step(id: u64, submit: u64, length: u64) -> NewStep {
+    NewStep {
+        id,
+        submit: Millis::from_seconds(submit),
+        duration: Millis::from_seconds(length),
+        kind: DemandKey { system: System::new("s"), features: [].into() },
+        jobset: "p:j".to_owned(),
+        build: id,
+        global_priority: 0,
+        local_priority: 0,
+        dependencies: Vec::new(),
+        cores: None,
+        cancel: None,
+    }
+}
+
+fn setup_of(types: &[Type], steps: impl IntoIterator<Item = NewStep>) -> Setup {
     let mut farm = Farm::default();
-    farm.machines.insert(name, model);
-    let mut builder = WorkloadBuilder::new();
-    for (id, step) in (0..).zip(steps) {
-        let new = NewStep {
-            id,
-            submit: Millis::from_seconds(step.submit),
-            duration: Millis::from_seconds(step.length),
-            kind: DemandKey { system: System::new("s"), features: [].into() },
-            jobset: "p:j".to_owned(),
-            build: id,
-            global_priority: 0,
-            local_priority: 0,
-            dependencies: step.needs.iter().map(|need| *need as u64).collect(),
-            cores: None,
-            cancel: None,
+    let mut pools = std::collections::BTreeMap::new();
+    for one in types {
+        let tariff = Tariff {
+            price: PriceSeries::constant(3_600_000_000 * one.dollars_per_second),
+            billing: simulator::cloud::BillingModel::PerSecond { minimum_seconds: 0 },
+            ..Tariff::default()
         };
-        builder.add(new).unwrap();
+        let model = MachineModel {
+            boot: Distribution::fixed_seconds(START),
+            first_deploy: Distribution::fixed_seconds(0),
+            redeploy: Distribution::fixed_seconds(0),
+            cores: one.cores,
+            copy_percent: 0,
+            tariff,
+            ..MachineModel::default()
+        };
+        let mut pool = PoolPolicy::new(vec![System::new("s")]);
+        pool.max_jobs = one.max_jobs;
+        pool.supported_features = one.supported_features.iter().map(Feature::new).collect();
+        farm.machines.insert(MachineType::new(one.name), model);
+        pools.insert(MachineType::new(one.name), pool);
+    }
+    let mut builder = WorkloadBuilder::new();
+    for step in steps {
+        builder.add(step).unwrap();
     }
     let workload = Arc::new(builder.finish().unwrap());
+    let policy = Policy::new(Tag::new("t"), pools);
     Setup { seed: Seed(1), policy, limits: Limits::default(), farm, workload }
+}
+
+/// One machine type that does one step at a time.
+fn setup(steps: &[Step]) -> Setup {
+    let steps = (0..).zip(steps).map(|(id, step)| {
+        let dependencies = step.needs.iter().map(|need| *need as u64).collect();
+        NewStep { dependencies, ..new_step(id, step.submit, step.length) }
+    });
+    setup_of(&[ONE], steps)
 }
 
 /// The minimum cost of all schedules on up to as many machines as steps: every order of whole-second starts within the
@@ -131,4 +163,85 @@ fn every_schedule_is_between_the_bounds() {
         }
     }
     assert!(tight * 2 > cases, "most bounds are near: {tight} of {cases}");
+}
+
+fn requiring(feature: &str, step: NewStep) -> NewStep {
+    let kind = DemandKey { features: [Feature::new(feature)].into(), ..step.kind };
+    NewStep { kind, ..step }
+}
+
+#[track_caller]
+fn check(setup: &Setup, best: f64, clairvoyant: f64) {
+    let bracket = bracket(setup, Millis::ZERO);
+    assert!(bracket.least <= best + 1e-6, "{bracket:?}");
+    assert!((bracket.clairvoyant - clairvoyant).abs() < 1e-6, "{bracket:?}");
+}
+
+/// By hand: a machine of each type, for 14 s.
+#[test]
+fn a_step_is_built_by_a_type_that_supports_it() {
+    let kvm = Type { name: "kvm", supported_features: &["kvm"], dollars_per_second: 2, ..ONE };
+    let steps = [new_step(0, 0, 10), requiring("kvm", new_step(1, 0, 10))];
+    check(&setup_of(&[ONE, kvm], steps), 42.0, 42.0);
+}
+
+/// As in the machines file: a machine of x86_64-linux builds i686-linux too.
+#[test]
+fn steps_of_i686_linux_count() {
+    let mut setup = setup_of(
+        &[ONE],
+        (0..2).map(|id| {
+            let system = System::new(["x86_64-linux", "i686-linux"][usize::from(id == 1)]);
+            NewStep { kind: DemandKey { system, features: [].into() }, ..new_step(id, 0, 10) }
+        }),
+    );
+    let pool = setup.policy.pools.values_mut().next().unwrap();
+    pool.systems = vec![System::new("x86_64-linux")];
+    check(&setup, 28.0, 28.0);
+    assert_eq!(bracket(&setup, Millis::ZERO).left_out, 0);
+}
+
+/// Steps of ten seconds that begin at once, on machines with four cores and eight slots.
+#[test]
+fn a_step_takes_as_many_places_as_cores() {
+    let wide = || Type { supported_features: &["big-parallel"], max_jobs: 8, ..ONE };
+    let steps = |cores, count| {
+        (0..count).map(move |id| NewStep { cores, ..new_step(id, 0, 10) }).collect::<Vec<_>>()
+    };
+    for (steps, best, clairvoyant) in [
+        (steps(None, 4), 14.0, 14.0),
+        (steps(Some(2), 2), 14.0, 14.0),
+        // Together they take half as long again; the schedule counts twice as long, as for a full machine.
+        (steps(Some(2), 3), 19.0, 24.0),
+        (steps(Some(4), 2), 24.0, 24.0),
+        // Recorded on eight cores, they take twice as long on four.
+        (steps(Some(8), 1), 24.0, 24.0),
+        // All begin at once and wait for nothing, but take twice as long.
+        (steps(None, 8), 24.0, 28.0),
+    ] {
+        check(&setup_of(&[wide()], steps), best, clairvoyant);
+    }
+    let big = (0..2).map(|id| requiring("big-parallel", new_step(id, 0, 10)));
+    check(&setup_of(&[wide()], big), 24.0, 24.0);
+}
+
+/// What may not be built is no work: a canceled step, a step that needs it, and one that no type builds.
+#[test]
+fn steps_that_may_not_be_built_are_left_out() {
+    let canceled = NewStep { cancel: Some(Millis::from_seconds(1)), ..new_step(1, 0, 100) };
+    let needs = |id, need| NewStep { dependencies: vec![need], ..new_step(id, 0, 100) };
+    let kvm = requiring("kvm", new_step(3, 0, 100));
+    let steps = [new_step(0, 0, 10), canceled, needs(2, 1), kvm, needs(4, 3), needs(5, 2)];
+    let setup = setup_of(&[ONE], steps);
+    assert_eq!(bracket(&setup, Millis::ZERO).left_out, 5);
+    check(&setup, 14.0, 14.0);
+}
+
+/// One in twenty steps may wait, counted with canceled ones: they may be built before. Nine machines for ten steps.
+#[test]
+fn canceled_steps_count_for_those_that_may_wait_longer() {
+    let cancel = |id| (id >= 10).then(|| Millis::from_seconds(1000));
+    let steps = (0..20).map(|id| NewStep { cancel: cancel(id), ..new_step(id, 0, 10) });
+    let bracket = bracket(&setup_of(&[ONE], steps), Millis::ZERO);
+    assert!((bracket.least - (100.0 + 36.0)).abs() < 0.01, "{bracket:?}");
 }

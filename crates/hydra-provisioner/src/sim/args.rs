@@ -22,6 +22,8 @@ pub(crate) enum Sim {
         conf: ConfArg,
         #[command(flatten)]
         options: Options,
+        #[command(flatten)]
+        show: Show,
         /// Traces (.jsonl, .jsonl.gz, .jsonl.zst) or scenarios (.json); each is a separate run
         #[arg(required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
@@ -38,21 +40,11 @@ pub(crate) enum Sim {
         traces: Vec<PathBuf>,
         #[command(flatten)]
         options: Options,
+        #[command(flatten)]
+        show: Show,
     },
     /// Compute bounds of the cost for an allowed wait: the least possible cost, and that of a clairvoyant schedule
-    Bound {
-        /// conf.nix, or a .json file: the machine types
-        conf: ConfArg,
-        /// Traces or scenarios
-        #[arg(required = true, value_name = "TRACE")]
-        traces: Vec<PathBuf>,
-        /// Allowed 95th percentile of the wait, in seconds; separate several by commas
-        #[arg(long, value_delimiter = ',', default_values_t = [0, 60, 300, 900, 3600],
-              value_parser = clap::value_parser!(u64).range(..=31_536_000))]
-        wait: Vec<u64>,
-        #[command(flatten)]
-        options: Options,
-    },
+    Bound(Bound),
     /// Write a self-contained HTML page that compares configurations on the same trace
     Report {
         /// conf.nix or .json files, optionally with their own interval and farm
@@ -132,6 +124,30 @@ REST (conf.nix: queue.url = \"http://ADDRESS:PORT\";), without a machines file:
 Builders join with PUT /builders/NAME and their capacity as JSON ({\"systems\":[\"x86_64-linux\"],\"maxJobs\":4}),
 and leave with DELETE /builders/NAME. Send these where resumeCommand and drainCommand start and stop real builders.
 GET /derivations shows the features that waiting steps require, in the format of `nix derivation show`.";
+
+/// The bounds of what. They do not depend on who decides, and when.
+#[derive(Debug, Args)]
+pub(crate) struct Bound {
+    /// conf.nix, or a .json file: the machine types
+    #[arg(value_name = "CONF[,farm=FILE]")]
+    pub(crate) conf: ConfArg,
+    /// Traces or scenarios
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
+    /// Allowed 95th percentile of the wait, in seconds; separate several by commas
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 60, 300, 900, 3600],
+          value_parser = clap::value_parser!(u64).range(..=31_536_000))]
+    pub(crate) wait: Vec<u64>,
+    /// Random seed, instead of the scenario's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Farm file (JSON) with machines, prices and the queue runner, instead of the scenario's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) farm: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+}
 
 /// How the queue runner is simulated.
 #[derive(Debug, Args)]
@@ -253,12 +269,20 @@ pub(crate) struct Options {
     /// Record details over time, and compare waits with this target.
     #[arg(skip)]
     pub(crate) detail: Option<Millis>,
-    /// Also show each cost as a ratio to the bounds (see `sim bound`)
-    #[arg(long)]
+    /// See [`Show::bound`].
+    #[arg(skip)]
     pub(crate) bound: bool,
     /// Number of threads; results do not depend on it
     #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = threads)]
     pub(crate) threads: usize,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Show {
+    /// Also show each cost as a ratio to the bounds (see `sim bound`); JSON and CSV: the bounds
+    #[arg(long)]
+    pub(crate) bound: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     pub(crate) format: Format,

@@ -63,6 +63,15 @@ impl FromStr for ConfArg {
     }
 }
 
+impl ConfArg {
+    /// Refuses the rules of another provisioner where they would have no effect.
+    pub(super) fn without_policy(&self, why: &str) -> Result<(), Exit> {
+        let is_without = self.comparator.is_none() && !self.path.as_os_str().is_empty();
+        let message = || format!("{self}: {why}: name a configuration without another policy");
+        if is_without { Ok(()) } else { Err(fail(Exit::BadConfig, &message())) }
+    }
+}
+
 /// `BEFORE,NAME=VALUE`; commas without a name belong to paths.
 fn last_setting(text: &str) -> Option<(&str, &str, &str)> {
     let (before, setting) = text.rsplit_once(',')?;

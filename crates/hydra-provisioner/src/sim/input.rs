@@ -12,6 +12,7 @@ use simulator::trace::read_workload;
 use simulator::workload::Workload;
 use simulator::world::Farm;
 
+use super::zstd::Frames;
 use crate::console::fail;
 use crate::exit::Exit;
 
@@ -136,10 +137,9 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Exit> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let text: Box<dyn Read> = match path.extension().and_then(|extension| extension.to_str()) {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Some("zst") => Box::new(
-            ruzstd::decoding::StreamingDecoder::new(file)
-                .map_err(|error| unreadable(path, &error))?,
-        ),
+        Some("zst") => {
+            Box::new(Frames::new(BufReader::new(file)).map_err(|error| unreadable(path, &error))?)
+        }
         _ => Box::new(file),
     };
     Ok(Box::new(BufReader::new(text)))

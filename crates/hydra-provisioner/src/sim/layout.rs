@@ -106,6 +106,15 @@ pub(super) fn wrapped(text: &str) -> String {
     lines
 }
 
+/// Quoted according to RFC 4180.
+pub(super) fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ mod serve;
 mod settings;
 mod threads;
 mod tune;
+mod zstd;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -37,15 +38,15 @@ use runs::{Completion, Run, run_all};
 
 pub(crate) fn sim(what: Sim) -> Result<Exit, Exit> {
     match what {
-        Sim::Run { conf, options, traces } => {
-            let runs = simulate(&[conf], &traces, &options)?;
-            show(&runs, &options, report::tables_by_type)
+        Sim::Run { conf, options, show, traces } => {
+            let runs = simulate(&[conf], &traces, &Options { bound: show.bound, ..options })?;
+            print_runs(&runs, show.format, report::tables_by_type)
         }
-        Sim::Compare { confs, traces, options } => {
-            let runs = simulate(&confs, &traces, &options)?;
-            show(&runs, &options, report::tables_by_conf)
+        Sim::Compare { confs, traces, options, show } => {
+            let runs = simulate(&confs, &traces, &Options { bound: show.bound, ..options })?;
+            print_runs(&runs, show.format, report::tables_by_conf)
         }
-        Sim::Bound { conf, traces, wait, options } => bound::bound(&conf, &traces, &wait, &options),
+        Sim::Bound(args) => bound::bound(&args),
         Sim::Report { confs, trace, output, target, options } => {
             page::report(&confs, &trace, &output, Millis::from_seconds(target), options)
         }
@@ -81,8 +82,8 @@ fn named_twice(names: &[String]) -> Option<&String> {
 }
 
 /// Prints results, and logs what the user must know besides them.
-fn show(runs: &[Run], options: &Options, tables: fn(&[Run]) -> String) -> Result<Exit, Exit> {
-    match options.format {
+fn print_runs(runs: &[Run], format: Format, tables: fn(&[Run]) -> String) -> Result<Exit, Exit> {
+    match format {
         Format::Table => print(tables(runs))?,
         Format::Json => print_json(&report::json(runs))?,
         Format::Csv => print(report::csv(runs))?,
@@ -141,6 +142,7 @@ const TRIALS_AT_ONCE: usize = 64;
 
 /// Results in the order of the seeds.
 fn campaign(first: u64, count: u64, shrinks: bool, knobs: bool) -> Result<Exit, Exit> {
+    runs::seeds("--seed", first, count)?;
     let mut exit = Exit::Done;
     for begin in (0..count).step_by(TRIALS_AT_ONCE) {
         let end = count.min(begin.saturating_add(TRIALS_AT_ONCE as u64));

@@ -8,21 +8,22 @@ use simulator::simulation::Setup;
 /// One line per tariff: its types, then the tariff.
 pub(super) fn of(setup: &Setup) -> Vec<String> {
     let mut types: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for name in setup.policy.pools.keys() {
-        let given = setup.farm.machines.get(name).map(|model| &model.tariff);
+    for (name, pool) in &setup.policy.pools {
         let usual = MachineModel::default().tariff;
-        let assumed = if given.is_none_or(|given| *given == usual) { " (assumed)" } else { "" };
-        let text = words(given.unwrap_or(&usual)) + assumed;
+        let tariff = setup.farm.machines.get(name).map_or(&usual, |model| &model.tariff);
+        let is_given = setup.farm.given.prices.contains(name) || pool.dollars_per_hour.is_some();
+        let text = words(tariff, if is_given { "" } else { " (assumed)" });
         types.entry(text).or_default().push(name.as_str());
     }
     types.into_iter().map(|(text, names)| format!("{}: {text}", names.join(", "))).collect()
 }
 
-fn words(tariff: &Tariff) -> String {
+/// `assumed`: what is said about the price.
+fn words(tariff: &Tariff, assumed: &str) -> String {
     let (first, others) = tariff.price.first_and_others();
     let price = match others {
-        0 => format!("{} an hour", dollars(first)),
-        others => format!("{} an hour at first, {others} changes", dollars(first)),
+        0 => format!("{} an hour{assumed}", dollars(first)),
+        others => format!("{} an hour{assumed} at first, {others} changes", dollars(first)),
     };
     let by = match tariff.billing {
         BillingModel::PerSecond { minimum_seconds } => {

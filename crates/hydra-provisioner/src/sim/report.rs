@@ -8,7 +8,8 @@ use simulator::bound::Bracket;
 use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
 
-use super::layout::{Grid, wrapped};
+use super::bound::{CSV_COLUMNS, csv_cells};
+use super::layout::{Grid, quoted, wrapped};
 use super::runs::{Completion, Run};
 
 /// The unit of a number.
@@ -84,25 +85,31 @@ impl Column<'_> {
     /// The column's cell in one row. Differences are paired by seed, so both runs have the same work and the same random
     /// numbers (common random numbers).
     fn cell(&self, unit: Unit, number: impl Fn(&Results) -> Option<u128>) -> String {
+        let number = |run: &&Results| number(run).map(to_float);
+        let values = |runs: &[&Results]| by_seed(runs, |run| run.seed, number);
         let Some(less) = &self.less else {
-            return show_estimate(Estimate::of(&by_seed(&self.runs, number)), unit);
+            return show_estimate(Estimate::of(&values(&self.runs)), unit);
         };
         let pairs = self.runs.iter().zip(less).filter(|(run, other)| run.seed == other.seed);
         // Both are sorted by seed and phase.
         let (runs, others): (Vec<_>, Vec<_>) = pairs.unzip();
-        let pairs = by_seed(&runs, &number).into_iter().zip(by_seed(&others, number));
+        let pairs = values(&runs).into_iter().zip(values(&others));
         let differences: Vec<_> = pairs.map(|(one, other)| one - other).collect();
         show_difference(Estimate::of(&differences), unit)
     }
 }
 
-/// One value per seed, the mean over its phases: phases of one seed are not independent.
-fn by_seed(runs: &[&Results], number: impl Fn(&Results) -> Option<u128>) -> Vec<f64> {
-    let of_seed = |runs: &[&Results]| {
-        let values: Vec<_> = runs.iter().filter_map(|run| number(run)).map(to_float).collect();
+/// One value per seed, the mean over its phases: phases of one seed are not independent. `runs` are sorted by seed.
+pub(super) fn by_seed<T>(
+    runs: &[T],
+    seed: impl Fn(&T) -> u64,
+    number: impl Fn(&T) -> Option<f64>,
+) -> Vec<f64> {
+    let of_seed = |runs: &[T]| {
+        let values: Vec<_> = runs.iter().filter_map(&number).collect();
         (!values.is_empty()).then(|| Estimate::of(&values).mean)
     };
-    runs.chunk_by(|a, b| a.seed == b.seed).filter_map(of_seed).collect()
+    runs.chunk_by(|a, b| seed(a) == seed(b)).filter_map(of_seed).collect()
 }
 
 /// One table per trace: its types side by side.
@@ -221,7 +228,7 @@ pub(super) fn vary(runs: &[Run]) -> bool {
 }
 
 /// How many seeds, and how many phases of each (at least 1).
-fn seeds_and_phases(runs: &[Run]) -> (usize, usize) {
+pub(super) fn seeds_and_phases(runs: &[Run]) -> (usize, usize) {
     let of_conf = runs.chunk_by(|a, b| a.conf == b.conf).next().unwrap_or_default();
     let results: Vec<_> = of_conf.iter().filter_map(|run| run.results.as_ref()).collect();
     let seeds = results.chunk_by(|a, b| a.seed == b.seed).count();
@@ -265,21 +272,24 @@ const WAIT: &str =
 fn bounds(runs: &[Run]) -> String {
     let mut text = String::new();
     for runs in runs.chunk_by(|a, b| a.conf == b.conf) {
-        let ratios = |of: fn(&Bracket) -> f64| {
-            let ratio = |run: &Run| {
-                let cost = run.results.as_ref()?.total.cost_micro_dollars;
-                Some(to_float(cost) / 1e6 / of(run.bracket.as_ref()?).max(f64::MIN_POSITIVE))
-            };
-            Estimate::of(&runs.iter().filter_map(ratio).collect::<Vec<_>>()).mean
-        };
         let Some(run) = runs.first().filter(|run| run.bracket.is_some()) else { continue };
-        text += &wrapped(&format!(
-            "{} costs {:.2} times the lower bound for the same p95 wait, and {:.2} times a schedule that knows all builds \
-             in advance.",
-            run.conf,
-            ratios(|bracket| bracket.least),
-            ratios(|bracket| bracket.clairvoyant)
-        ));
+        let ratio = |of: fn(&Bracket) -> f64| {
+            let ratios: Vec<_> = runs.iter().filter_map(|run| run.ratio(of)).collect();
+            (!ratios.is_empty()).then(|| format!("{:.2} times", Estimate::of(&ratios).mean))
+        };
+        let clairvoyant = "a schedule that knows all builds in advance";
+        let ratios = match (ratio(|bracket| bracket.least), ratio(|bracket| bracket.clairvoyant)) {
+            (Some(least), Some(best)) => {
+                format!(
+                    " costs {least} the lower bound for the same p95 wait, and {best} {clairvoyant}"
+                )
+            }
+            (None, Some(best)) => {
+                format!(" costs {best} {clairvoyant}, for the same p95 wait; the lower bound is $0")
+            }
+            (_, None) => ": the bounds of its cost are $0, so there is no ratio to them".to_owned(),
+        };
+        text += &wrapped(&format!("{}{ratios}.", run.conf));
     }
     text
 }
@@ -377,8 +387,10 @@ pub(super) fn json(runs: &[Run]) -> serde_json::Value {
         json!({
             "conf": run.conf,
             "trace": run.trace,
+            "phase": run.phase,
             "complete": run.completion == Completion::Whole,
             "results": run.results,
+            "bounds": run.bracket,
         })
     });
     runs.collect()
@@ -389,7 +401,7 @@ pub(super) fn csv(runs: &[Run]) -> String {
     let mut text = "conf,trace,seed,complete,atRest,type".to_owned();
     let names = OF_TYPES.iter().map(|row| row.0).chain(OF_ALL.iter().map(|row| row.0));
     names.for_each(|name| text = format!("{text},{name}"));
-    text.push('\n');
+    let _ = writeln!(text, ",phase,{CSV_COLUMNS}");
     for run in runs {
         let Some(results) = &run.results else { continue };
         let kinds = results.types.iter().map(|(kind, metrics)| (kind.as_str(), metrics));
@@ -408,19 +420,11 @@ pub(super) fn csv(runs: &[Run]) -> String {
                     write!(text, ",")
                 };
             }
-            text.push('\n');
+            let bracket = run.bracket.as_ref().filter(|_| kind == "total");
+            let _ = writeln!(text, ",{},{}", run.phase, csv_cells(bracket));
         }
     }
     text
-}
-
-/// Quoted according to RFC 4180.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -442,6 +446,5 @@ mod tests {
         ] {
             assert_eq!(show(value, unit), text);
         }
-        assert_eq!(quoted("x86_64-linux,i686-linux"), "\"x86_64-linux,i686-linux\"");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,12 +29,17 @@ pub(super) const PATIENCE: Millis = Millis::from_hours(30 * 24);
 pub(super) struct Run {
     pub(super) conf: String,
     pub(super) trace: String,
+    /// From 0, see `--phases`.
+    pub(super) phase: u64,
     /// `None`: Ctrl-C came before it started.
     pub(super) results: Option<Results>,
     pub(super) completion: Completion,
     /// For a complete run that did not come to rest: what waits, and why.
     pub(super) waits: Vec<String>,
-    /// The bounds of the cost at the run's own wait.
+    /// With `--bound`: the 95th percentile of the waits of all built steps, also of those in the warm-up. They are part of
+    /// the work that the bounds are for.
+    wait_p95_of_all: Option<Millis>,
+    /// The bounds of the cost at that wait.
     pub(super) bracket: Option<Bracket>,
     /// Details for the HTML report.
     pub(super) detail: Option<Detail>,
@@ -43,6 +49,16 @@ pub(super) struct Run {
     pub(super) settings: Vec<String>,
     /// The first rule violation, with the events that led to it.
     pub(super) violation: Option<String>,
+}
+
+impl Run {
+    /// Its cost as a ratio to a bound of it. `None` without bounds, and if the bound is $0.
+    pub(super) fn ratio(&self, bound: impl Fn(&Bracket) -> f64) -> Option<f64> {
+        let bound = self.bracket.as_ref().map(bound).filter(|dollars| *dollars > 0.0)?;
+        #[allow(clippy::cast_precision_loss, reason = "for people to read")]
+        let cost = self.results.as_ref()?.total.cost_micro_dollars as f64;
+        Some(cost / 1e6 / bound)
+    }
 }
 
 /// Whether a run is complete.
@@ -64,7 +80,7 @@ pub(super) fn run_all(
     let mut jobs = Vec::new();
     for trace in traces {
         for conf in confs {
-            for seed in seeds(trace.first_seed(options.seed), options.seeds)? {
+            for seed in seeds("--seed", trace.first_seed(options.seed), options.seeds)? {
                 jobs.extend((0..options.phases.max(1)).map(|phase| (conf, trace, seed, phase)));
             }
         }
@@ -79,11 +95,10 @@ pub(super) fn run_all(
                 let mut setup = conf.setup(trace, seed)?;
                 shift(&mut setup.farm, phase, options.phases.max(1));
                 let mut run = simulate(conf.begin(setup.clone()), options, &stop, &progress);
-                if let (true, Some(results)) = (options.bound, &run.results) {
-                    run.bracket = Some(bracket(&setup, Millis(results.total.wait.p95)));
-                }
+                run.bracket = run.wait_p95_of_all.map(|wait| bracket(&setup, wait));
                 run.conf.clone_from(&conf.name);
                 run.trace.clone_from(&trace.name);
+                run.phase = phase;
                 Ok(run)
             })
             .collect()
@@ -92,11 +107,14 @@ pub(super) fn run_all(
     runs
 }
 
-/// Several seeds, counted up from the first.
-fn seeds(first: u64, count: u64) -> Result<std::ops::RangeInclusive<u64>, Exit> {
+/// Several seeds, counted up from the first. `source`: where it is set.
+pub(super) fn seeds(source: &str, first: u64, count: u64) -> Result<RangeInclusive<u64>, Exit> {
     let last = first.checked_add(count.saturating_sub(1));
     let problem = || {
-        fail(Exit::BadConfig, &format!("--seed {first} leaves no {count} seeds up to {}", u64::MAX))
+        fail(
+            Exit::BadConfig,
+            &format!("{source} {first} leaves no {count} seeds up to {}", u64::MAX),
+        )
     };
     last.map(|last| first..=last).ok_or_else(problem)
 }
@@ -156,9 +174,11 @@ fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &Progr
     let mut run = Run {
         conf: String::new(),
         trace: String::new(),
+        phase: 0,
         results: None,
         completion: Completion::CutShort,
         waits: Vec::new(),
+        wait_p95_of_all: None,
         bracket: None,
         detail: None,
         prices,
@@ -192,6 +212,13 @@ fn simulate(begun: Begun, options: &Options, stop: &AtomicBool, progress: &Progr
     let results = Results::after(options.warm_up, seed, &simulation);
     run.detail =
         options.detail.map(|target| Detail::of(recorder, target, results.warm_up, &simulation));
+    if options.bound {
+        let all = match options.warm_up {
+            WarmUp::Nothing => results.total.wait,
+            _ => Results::of(seed, &simulation).total.wait,
+        };
+        run.wait_p95_of_all = Some(Millis(all.p95));
+    }
     run.results = Some(results);
     run
 }

@@ -33,6 +33,7 @@ const NOT_HERE: &str = "not here; there are GET /status, /status/machines, /stat
 
 enum Event {
     Submit,
+    Cancel,
     Finish(Start),
     Retry(StepIndex),
     Dispatch,
@@ -45,6 +46,8 @@ struct SimulatedQueueRunner {
     queue_runner: QueueRunner,
     workload: Arc<Workload>,
     submitted: usize,
+    /// Number of canceled steps so far.
+    canceled: usize,
     rng: Random,
     epoch: Epoch,
     began: Instant,
@@ -173,12 +176,16 @@ impl SimulatedQueueRunner {
         if let Some(first) = workload.steps().first() {
             engine.schedule(first.submit(), Event::Submit);
         }
+        if let Some((first, _)) = workload.cancellations().first() {
+            engine.schedule(*first, Event::Cancel);
+        }
         engine.schedule(settings.dispatch_timer, Event::DispatchTimer);
         Ok(Self {
             engine,
             queue_runner: QueueRunner::new(settings, Arc::clone(&workload)),
             workload,
             submitted: 0,
+            canceled: 0,
             rng: Seed(seed).stream(Purpose::QueueRunner, 0),
             epoch: Epoch(Timestamp(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0))),
             began: Instant::now(),
@@ -205,18 +212,8 @@ impl SimulatedQueueRunner {
     fn handle(&mut self, event: &Event) {
         let now = self.engine.now();
         match event {
-            Event::Submit => {
-                let workload = Arc::clone(&self.workload);
-                for step in workload.indices_from(self.submitted) {
-                    let submit = workload.steps()[step.position()].submit();
-                    if submit > now {
-                        self.engine.schedule(submit, Event::Submit);
-                        return;
-                    }
-                    self.submitted += 1;
-                    self.queue_runner.submit(step, now);
-                }
-            }
+            Event::Submit => self.submit(now),
+            Event::Cancel => self.cancel(now),
             Event::Finish(start) => self.queue_runner.succeeded(*start, now),
             Event::Retry(step) => self.queue_runner.retry(*step, now),
             Event::DispatchTimer => {
@@ -225,6 +222,32 @@ impl SimulatedQueueRunner {
                 self.queue_runner.wake();
             }
             Event::Dispatch => self.queue_runner.wake(),
+        }
+    }
+
+    fn submit(&mut self, now: Millis) {
+        let workload = Arc::clone(&self.workload);
+        for step in workload.indices_from(self.submitted) {
+            let submit = workload.steps()[step.position()].submit();
+            if submit > now {
+                self.engine.schedule(submit, Event::Submit);
+                return;
+            }
+            self.submitted += 1;
+            self.queue_runner.submit(step, now);
+        }
+    }
+
+    /// A canceled step leaves its machine at once; its `Finish` is ignored.
+    fn cancel(&mut self, now: Millis) {
+        let workload = Arc::clone(&self.workload);
+        while let Some((at, step)) = workload.cancellations().get(self.canceled).copied() {
+            if at > now {
+                self.engine.schedule(at, Event::Cancel);
+                return;
+            }
+            self.canceled += 1;
+            self.queue_runner.cancel(step, now);
         }
     }
 

@@ -57,7 +57,7 @@ impl<'a> Program<'a> {
         let least = |value: fn(&super::Kind) -> f64| {
             group.kinds.iter().map(value).fold(f64::INFINITY, f64::min)
         };
-        let slowest = group.kinds.iter().map(|kind| kind.stretch).fold(0.0, f64::max);
+        let slowest = group.kinds.iter().map(|kind| kind.slowest).fold(0.0, f64::max);
         let longest = group.steps.iter().map(|step| step.length).fold(0.0, f64::max);
         // What remains after the last slot costs only the work.
         let span = newest + wait + longest.min(newest + wait) + 1.0;

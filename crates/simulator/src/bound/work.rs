@@ -1,12 +1,9 @@
 //! The steps as a bound sees them: their earliest start and their duration.
 
-use std::collections::BTreeMap;
-
-use planner::MachineType;
-
 use super::{Kind, seconds};
 use crate::queue_runner::Offer;
 use crate::simulation::Setup;
+use crate::workload::{StepSpec, Workload};
 
 /// A step. Times in seconds, of a machine of speed 1.
 #[derive(Clone, Copy, Debug)]
@@ -37,35 +34,68 @@ pub(super) struct Group {
     pub(super) steps: Vec<Step>,
 }
 
-/// The groups, and the number of steps that no type builds.
-pub(super) fn groups(setup: &Setup, kinds: &BTreeMap<MachineType, Kind>) -> (Vec<Group>, u64) {
-    let types: Vec<_> = kinds.values().cloned().collect();
-    let builders = builders(setup);
-    let group_of = components(&builders, types.len());
-    // By kind of step: its group, and the shortest time per unit of its duration.
-    let of_kinds: Vec<_> = builders
-        .iter()
-        .map(|own| {
-            let fastest = own.iter().map(|at| types[*at].stretch).fold(f64::INFINITY, f64::min);
-            own.first().map(|at| (group_of[*at], fastest))
-        })
-        .collect();
-    let steps = steps(setup, &of_kinds);
-    let count = group_of.iter().max().map_or(0, |last| last + 1);
-    let mut groups = vec![Group::default(); count];
-    for (kind, group) in types.into_iter().zip(&group_of) {
-        groups[*group].kinds.push(kind);
+/// The work of a setup.
+pub(super) struct Work {
+    pub(super) groups: Vec<Group>,
+    /// By kind of step: indices of the types that build it.
+    pub(super) builders: Vec<Vec<usize>>,
+    /// By step: whether it counts. Left out are steps that may not be built.
+    pub(super) counts: Vec<bool>,
+    /// Number of steps that a type builds, also of those that are left out.
+    pub(super) supported: usize,
+    pub(super) left_out: u64,
+}
+
+impl Work {
+    pub(super) fn new(setup: &Setup, types: &[Kind]) -> Self {
+        let workload = &setup.workload;
+        let builders = builders(setup);
+        let group_of = components(&builders, types.len());
+        // By kind of step: its group, and the shortest time per unit of its duration.
+        let of_kinds: Vec<_> = builders
+            .iter()
+            .map(|own| {
+                let fastest = own.iter().map(|at| types[*at].stretch).fold(f64::INFINITY, f64::min);
+                own.first().map(|at| (group_of[*at], fastest))
+            })
+            .collect();
+        let of = |spec: &StepSpec| of_kinds[usize::from(workload.class_of(spec).kind)];
+        let supported = workload.steps().iter().filter(|spec| of(spec).is_some()).count();
+        let counts = counted(workload, |spec| of(spec).is_some());
+        let count = group_of.iter().max().map_or(0, |last| last + 1);
+        let mut groups = vec![Group::default(); count];
+        for (kind, group) in types.iter().zip(&group_of) {
+            groups[*group].kinds.push(kind.clone());
+        }
+        for step in steps(setup, &of_kinds) {
+            if let (true, Some((group, _))) =
+                (counts[step.place], of(&workload.steps()[step.place]))
+            {
+                groups[group].steps.push(step);
+            }
+        }
+        groups.retain(|group| !group.steps.is_empty());
+        let left_out = counts.iter().filter(|counts| !**counts).count() as u64;
+        Self { groups, builders, counts, supported, left_out }
     }
-    let workload = &setup.workload;
-    let mut left_out = 0;
-    for (step, spec) in steps.into_iter().zip(workload.steps()) {
-        match of_kinds[usize::from(workload.class_of(spec).kind)] {
-            Some((group, _)) => groups[group].steps.push(step),
-            None => left_out += 1,
+}
+
+/// By step: whether it is built for certain. It is not canceled, a type builds it, and the same holds for the steps that
+/// it needs.
+fn counted(workload: &Workload, has_type: impl Fn(&StepSpec) -> bool) -> Vec<bool> {
+    let mut counts: Vec<bool> = workload.steps().iter().map(has_type).collect();
+    for (_, step) in workload.cancellations() {
+        counts[step.position()] = false;
+    }
+    let mut left_out: Vec<usize> = (0..counts.len()).filter(|at| !counts[*at]).collect();
+    while let Some(at) = left_out.pop() {
+        for dependent in workload.dependents_at(at).iter().map(|step| step.position()) {
+            if std::mem::replace(&mut counts[dependent], false) {
+                left_out.push(dependent);
+            }
         }
     }
-    groups.retain(|group| !group.steps.is_empty());
-    (groups, left_out)
+    counts
 }
 
 /// By kind of step: indices of the types that build it.
@@ -116,7 +146,7 @@ fn steps(setup: &Setup, of_kinds: &[Option<(usize, f64)>]) -> Vec<Step> {
         .collect();
     let mut free: Vec<usize> = (0..steps.len()).filter(|at| open[*at] == 0).collect();
     while let Some(at) = free.pop() {
-        // A step that no type builds delays no other here: the bound may be too low.
+        // A step that no type builds delays only steps that do not count.
         let stretch = of(at).map_or(0.0, |(_, stretch)| stretch);
         let done = steps[at].release + steps[at].length * stretch;
         let chain = steps[at].chain;

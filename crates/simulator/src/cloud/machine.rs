@@ -87,9 +87,11 @@ impl Usage {
     }
 }
 
-/// Whether a machine can build, and does.
+/// Whether a machine runs, can build, and does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
+    /// It runs or begins to.
+    pub runs: bool,
     /// It can get steps.
     pub ready: bool,
     /// It builds at least one.
@@ -229,7 +231,17 @@ impl SimMachine {
 
     /// What it counts as now.
     pub fn capacity(&self) -> Capacity {
-        Capacity { ready: self.ready_since.is_some(), busy: self.jobs > 0 }
+        let runs = match self.lifecycle {
+            Lifecycle::Creating | Lifecycle::Starting | Lifecycle::Up | Lifecycle::Unreachable => {
+                true
+            }
+            Lifecycle::Stopping
+            | Lifecycle::Stopped
+            | Lifecycle::Failed
+            | Lifecycle::Terminating
+            | Lifecycle::Gone => false,
+        };
+        Capacity { runs, ready: self.ready_since.is_some(), busy: self.jobs > 0 }
     }
 
     /// From now on it can build.

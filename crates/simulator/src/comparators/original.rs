@@ -6,11 +6,16 @@
 //! ```
 //!
 //! Each cycle creates at most one new machine per type, deploys all machines one after the other, writes the machines
-//! file, and then stops or destroys the rest, one after the other. Its bugs are kept: it selects machines without
-//! checking what they build; a busy machine that is not needed leaves the machines file if there is a grace period, and
-//! stays in it if there is none; a type that builds counts as one that never did (Hydra omits `lastActive` then), so
-//! its idle machines get no grace period; machines are destroyed without another look at the queue. It waits forever
-//! for a machine that never boots; here a person ends that after 30 minutes.
+//! file, and then stops or destroys the rest, one after the other. It waits forever for a machine that never boots; here
+//! a person ends that after 30 minutes. Its bugs are kept:
+//!
+//! - It selects machines without checking what they build, and destroys machines without another look at the queue.
+//! - A busy machine that is not needed leaves the machines file if there is a grace period, and stays in it if there is
+//!   none.
+//! - A type that builds counts as one that never did (Hydra omits `lastActive` then). Such a type counts as active 30
+//!   minutes after the queue runner's start. Until then its machines are idle for a negative time, so they stay, even
+//!   without a grace period; later its idle machines get no grace period.
+//! - While the queue runner is down, its uptime counts as 0: no machine that is up or starting is released.
 //!
 //! It would never build a step if no type has exactly the step's name. Here such a step counts for a type that can
 //! build it through `supportedFeatures`, which the original did not have.
@@ -28,7 +33,7 @@ use crate::queue_runner::Offer;
 const MUCH_PAID_TIME: Seconds = Seconds::from_minutes(30);
 /// "Don't stop/destroy machines that still have at least 10 minutes of paid time left."
 const SOME_PAID_TIME: Seconds = Seconds::from_minutes(10);
-/// Its value for a type if the queue runner does not report when it was active.
+/// If the queue runner does not report when a type was active: how long after the queue runner's start that was.
 const UNKNOWN_ACTIVITY: Seconds = Seconds::from_minutes(30);
 
 /// `next_charge_time` of NixOps' EC2 machines: the end of the started hour. It was never changed when Amazon began to
@@ -168,11 +173,12 @@ fn judge(
     if jobs(machine, queue) != 0 {
         return if grace_period > Seconds(0) { Rest::Unusable } else { Rest::InUse };
     }
-    let idle_for = match status.and_then(|status| status.last_active) {
-        Some(last_active) => now.since(last_active),
-        None => Seconds(queue.uptime.0.saturating_sub(UNKNOWN_ACTIVITY.0)),
+    // Its idle time may be negative, and then it is less than no grace period.
+    let is_recently_used = match status.and_then(|status| status.last_active) {
+        Some(last_active) => now < last_active.after(grace_period),
+        None => queue.uptime.0 < UNKNOWN_ACTIVITY.0.saturating_add(grace_period.0),
     };
-    if idle_for < grace_period { Rest::InUse } else { Rest::Expired }
+    if is_recently_used { Rest::InUse } else { Rest::Expired }
 }
 
 fn jobs(machine: &Machine, queue: &Queue) -> u64 {
@@ -296,6 +302,25 @@ mod tests {
         );
         let down = QueueStatus::Unavailable(String::new());
         assert_eq!(decide(&graceful, &down, &up), "create ; deploy t-0; unpublished ; ");
+    }
+
+    /// Without a grace period, too: `now - (now - uptime + 1800) < 0`.
+    #[test]
+    fn idle_machines_stay_until_the_queue_runner_is_up_for_half_an_hour() {
+        let up = [machine(0, MachineState::Up)];
+        let (keeps, destroys) =
+            ("create ; deploy t-0; unpublished ; ", "create ; deploy ; unpublished ; destroy t-0");
+        let since = |uptime| QueueStatus::Up(Queue { uptime: Seconds(uptime), ..Queue::default() });
+        let down = QueueStatus::Unavailable(String::new());
+        for (status, decided) in [(down, keeps), (since(1799), keeps), (since(1800), destroys)] {
+            assert_eq!(decide(&policy(|_| {}), &status, &up), decided, "{status:?}");
+        }
+        // A type with a known activity is judged by it.
+        let active = QueueStatus::Up(Queue {
+            demand: vec![demand("x86_64-linux", 0, Some(0))],
+            ..Queue::default()
+        });
+        assert_eq!(decide(&policy(|_| {}), &active, &up), destroys);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use planner::{DemandKey, Feature, PoolPolicy, System};
+use planner::{DemandKey, Feature, PoolPolicy, System, systems_built_by};
 
 use crate::engine::{Millis, Random};
 use crate::workload::StepIndex;
@@ -53,11 +53,12 @@ pub struct Offer {
 }
 
 /// The capacity of a machine of the type.
+/// What a machine of the pool offers, in the machines file or as a builder.
 impl From<&PoolPolicy> for Offer {
     fn from(pool: &PoolPolicy) -> Self {
         let features = pool.supported_features.union(&pool.mandatory_features);
         Self {
-            systems: pool.systems.clone(),
+            systems: systems_built_by(pool),
             supported_features: features.cloned().collect(),
             mandatory_features: pool.mandatory_features.iter().cloned().collect(),
             max_jobs: pool.max_jobs.max(1),

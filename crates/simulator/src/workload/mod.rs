@@ -156,6 +156,17 @@ impl Workload {
         &self.classes[usize::from(step.class)]
     }
 
+    /// How many cores a step uses; `None`: all of its machine. Unless the trace specifies it, steps that require
+    /// `big-parallel` use all, others use one.
+    pub(crate) fn cores_of_class(&self, class: &StepClass) -> Option<u32> {
+        let mut features = self.kinds[usize::from(class.kind)].features.iter();
+        let usual = || {
+            let is_big = features.any(|feature| feature.as_str() == "big-parallel");
+            if is_big { None } else { Some(1) }
+        };
+        class.cores.map(u32::from).or_else(usual)
+    }
+
     /// The kind of a step.
     pub fn kind_of(&self, step: &StepSpec) -> &DemandKey {
         &self.kinds[usize::from(self.class_of(step).kind)]

@@ -3,14 +3,16 @@
 use super::SimWorld;
 use super::checker::LogEntry;
 use super::event::Event;
-use super::probe::offer;
 use crate::cloud::{Cloud, Job, Lifecycle, MachineId, SimMachine};
 use crate::engine::{Millis, Purpose};
-use crate::queue_runner::{Host, Protocol, Start};
-use crate::workload::StepIndex;
+use crate::queue_runner::{Host, Offer, Protocol, Start};
 
 /// Time until ssh reports that a host does not exist, as on a real network.
 const CONNECT_TIMEOUT: Millis = Millis::from_seconds(10);
+
+/// No outputs are copied for longer, however long the step is: Hydra refuses outputs of more than 2 GiB
+/// (`max_output_size`), which take 10 minutes at 29 Mbit/s. The planner waits 15 minutes for them (`copying.rs`).
+const LONGEST_COPY: Millis = Millis::from_minutes(10);
 
 impl SimWorld {
     /// Adds all due steps to the queue.
@@ -84,7 +86,7 @@ impl SimWorld {
         let job = Job {
             start,
             length: step.duration().since(self.copying_of(start)),
-            cores: self.cores_of(start.step),
+            cores: self.workload.cores_of_class(self.workload.class_of(step)),
             speed_thousandths: self.speed_thousandths(self.cloud.get(id)),
         };
         let pool = self.probe.place_of(&self.cloud.get(id).kind);
@@ -96,17 +98,6 @@ impl SimWorld {
             let length = job.length.0.saturating_mul(1000) / job.speed_thousandths.max(1);
             self.engine.schedule_in(Millis(length / 2), Event::ConnectFails(start));
         }
-    }
-
-    /// Steps that require `big-parallel` use all cores, others use one, unless the trace specifies it.
-    fn cores_of(&self, step: StepIndex) -> Option<u32> {
-        let spec = &self.workload.steps()[step.position()];
-        let reported = self.workload.class_of(spec).cores.map(u32::from);
-        let is_big = || {
-            let mut features = self.workload.kind_of(spec).features.iter();
-            features.any(|feature| feature.as_str() == "big-parallel")
-        };
-        reported.or_else(|| if is_big() { None } else { Some(1) })
     }
 
     /// Changes what runs on a machine; reschedules the ends of its steps.
@@ -159,7 +150,7 @@ impl SimWorld {
         self.queue_runner.succeeded(start, now);
     }
 
-    /// How long a step's outputs are copied without a slot: half of its copying time.
+    /// How long a step's outputs are copied without a slot: half of its copying time, at most [`LONGEST_COPY`].
     fn copying_of(&self, start: Start) -> Millis {
         if !self.farm.queue_runner.frees_slot_early() {
             return Millis::ZERO;
@@ -167,7 +158,7 @@ impl SimWorld {
         let machine = self.cloud.at(start.host).map(|id| self.cloud.get(id));
         let percent = machine.map_or(0, |machine| u64::from(machine.model.copy_percent.min(100)));
         let length = self.workload.steps()[start.step.position()].duration().0;
-        Millis(length.saturating_mul(percent) / 200)
+        Millis(length.saturating_mul(percent) / 200).min(LONGEST_COPY)
     }
 
     /// The classic queue runner counts it as the machine's failure.
@@ -280,7 +271,7 @@ impl SimWorld {
             if !self.queue_runner.lists(host) {
                 self.queue_runner.name_host(host, &machine.host_name().to_string());
             }
-            self.queue_runner.connect(host, &offer(pool), now);
+            self.queue_runner.connect(host, &Offer::from(pool), now);
         }
     }
 

@@ -40,7 +40,7 @@ pub use incident::{Incident, IncidentKind};
 use original::Original;
 pub use planted::Planted;
 use probe::Probe;
-pub use probe::Provisioning;
+pub use probe::{Peak, Peaks, Provisioning};
 use provisioner::Provisioner;
 use stored::StoredAnswer;
 use tasks::Tasks;
@@ -191,6 +191,11 @@ impl SimWorld {
     /// The provisioning quality of each type until now.
     pub fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
         self.probe.provisioning()
+    }
+
+    /// The largest farm and the longest queue until now.
+    pub fn peaks(&self) -> Peaks {
+        self.probe.peaks()
     }
 
     /// The machines that exist, whether listed or not.

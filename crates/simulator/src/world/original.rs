@@ -8,12 +8,12 @@ use reconciler::{Event as LoopEvent, OperationId, Task};
 
 use super::SimWorld;
 use super::event::Event;
-use super::probe::offer;
 use super::provisioner::provider_of;
 use crate::cloud::Lifecycle;
 use crate::comparators::Comparator;
 use crate::comparators::original::{Cycle, count_hours, cycle};
 use crate::engine::Millis;
+use crate::queue_runner::Offer;
 
 /// It had no time limits; here a person ends an operation after this time.
 const LIMIT: Seconds = Seconds::from_minutes(30);
@@ -158,7 +158,7 @@ impl SimWorld {
         let lines = listed.filter_map(|name| {
             let machine = self.cloud.get(self.cloud.find(name)?);
             let pool = self.policy.pools.get(&machine.kind)?;
-            (machine.lifecycle() != Lifecycle::Creating).then(|| (machine.host, offer(pool)))
+            (machine.lifecycle() != Lifecycle::Creating).then(|| (machine.host, Offer::from(pool)))
         });
         let lines = lines.collect();
         if !self.farm.is_rest() && self.file != lines {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{MachineType, Policy, PoolPolicy, systems_built_by};
+use planner::{MachineType, Policy};
 
 use crate::cloud::Capacity;
 use crate::engine::Millis;
@@ -18,12 +18,41 @@ pub struct Provisioning {
     pub over: Millis,
 }
 
-/// Measures [`Provisioning`].
+/// The largest of a number over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// The number.
+    pub count: u64,
+    /// When it was first that large.
+    pub at: Millis,
+}
+
+impl Peak {
+    fn add(&mut self, count: u64, at: Millis) {
+        if count > self.count {
+            *self = Self { count, at };
+        }
+    }
+}
+
+/// The largest farm and the longest queue, of all types together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// Machines that run or begin to.
+    pub machines: Peak,
+    /// Runnable steps.
+    pub waiting: Peak,
+}
+
+/// Measures [`Provisioning`] and [`Peaks`].
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     counted_until: Millis,
     provisioning: BTreeMap<MachineType, Provisioning>,
     pools: BTreeMap<MachineType, Pool>,
+    /// Machines that run or begin to, of all types.
+    machines: u64,
+    peaks: Peaks,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,7 +70,7 @@ struct Pool {
 impl Probe {
     pub(super) fn new(policy: &Policy, workload: &Workload) -> Self {
         let pools = (0..).zip(&policy.pools).map(|(place, (name, pool))| {
-            let offer = offer(pool);
+            let offer = Offer::from(pool);
             let kinds = workload.kinds().iter().enumerate();
             let kinds = kinds.filter(|(_, kind)| offer.supports(kind)).map(|(at, _)| at);
             let min_machines = u64::from(pool.min_machines);
@@ -55,11 +84,18 @@ impl Probe {
                 .map(|name| (name.clone(), Provisioning::default()))
                 .collect(),
             pools,
+            machines: 0,
+            peaks: Peaks::default(),
         }
     }
 
     pub(super) fn provisioning(&self) -> &BTreeMap<MachineType, Provisioning> {
         &self.provisioning
+    }
+
+    /// What lasted for some time: a machine that was created and failed in the same moment does not count.
+    pub(super) fn peaks(&self) -> Peaks {
+        self.peaks
     }
 
     /// Types with more ready machines than `minMachines` while nothing is built or waits, and since when.
@@ -88,6 +124,8 @@ impl Probe {
             return;
         }
         let before = std::mem::replace(&mut self.counted_until, now);
+        self.peaks.machines.add(self.machines, before);
+        self.peaks.waiting.add(queue_runner.waiting_and_running().0, before);
         for (pool, provisioning) in self.pools.values_mut().zip(self.provisioning.values_mut()) {
             let waits = pool.kinds.iter().any(|&kind| queue_runner.runnable(kind) > 0);
             let idles = pool.ready > pool.busy;
@@ -101,25 +139,19 @@ impl Probe {
         }
     }
 
+    /// A machine begins to be created.
+    pub(super) fn created(&mut self) {
+        self.machines += 1;
+    }
+
     pub(super) fn changed(&mut self, kind: &MachineType, before: Capacity, after: Capacity) {
         if before == after {
             return;
         }
+        self.machines = self.machines + u64::from(after.runs) - u64::from(before.runs);
         let Some(pool) = self.pools.get_mut(kind) else { return };
         pool.ready = pool.ready + u64::from(after.ready) - u64::from(before.ready);
         pool.busy = pool.busy + u64::from(after.busy) - u64::from(before.busy);
-    }
-}
-
-/// The capabilities of a machine of the pool.
-pub(super) fn offer(pool: &PoolPolicy) -> Offer {
-    let features = pool.supported_features.union(&pool.mandatory_features);
-    Offer {
-        systems: systems_built_by(pool),
-        supported_features: features.cloned().collect(),
-        mandatory_features: pool.mandatory_features.iter().cloned().collect(),
-        max_jobs: pool.max_jobs.max(1),
-        speed_thousandths: pool.speed_factor.thousandths.max(1),
     }
 }
 
@@ -129,8 +161,8 @@ mod tests {
     use std::num::NonZeroU32;
 
     use planner::{
-        Demand, DemandKey, Feature, Queue, QueueStatus, Seconds, Snapshot, System, Tag, Timestamp,
-        plan,
+        Demand, DemandKey, Feature, PoolPolicy, Queue, QueueStatus, Seconds, Snapshot, System, Tag,
+        Timestamp, plan,
     };
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
@@ -182,7 +214,7 @@ mod tests {
             let snapshot = Snapshot::new(Timestamp(1_000_000), QueueStatus::Up(queue));
             let is_wanted = !plan(&policy, &snapshot).provision.is_empty();
             let is_enough = runnable > pool.ignored_runnables;
-            prop_assert_eq!(is_wanted, offer(&pool).supports(&kind) && is_enough);
+            prop_assert_eq!(is_wanted, Offer::from(&pool).supports(&kind) && is_enough);
         }
     }
 }

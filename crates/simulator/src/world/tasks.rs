@@ -223,6 +223,7 @@ impl SimWorld {
             Millis::ZERO
         };
         let id = self.cloud.make(&name, &machine_type, now);
+        self.probe.created();
         let machine = self.cloud.get_mut(id);
         machine.visible_from = now + listed_after;
         let delay = machine.random.sample(&machine.model.create.clone());

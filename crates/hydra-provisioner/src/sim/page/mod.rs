@@ -7,14 +7,16 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use simulator::bound::Bracket;
 use simulator::detail::{Detail, Point, Waits};
 use simulator::engine::Millis;
 use simulator::results::{Metrics, Results};
 use simulator::statistics::Estimate;
 
 use super::args::Options;
+use super::bound::LEFT_OUT;
 use super::conf_arg::ConfArg;
-use super::report::{time, vary};
+use super::report::{by_seed, seeds_and_phases, time, vary};
 use super::runs::Run;
 use crate::console::fail;
 use crate::exit::Exit;
@@ -23,7 +25,7 @@ const STYLE: &str = include_str!("style.css");
 /// The terms of the page.
 const TERMS: &str = "A build consists of steps. A machine has slots; each runs one step. A step waits from when it could be built \
                      until the try that finishes it starts. p95, p99: one step in twenty, in a hundred, waits longer.";
-/// Maximum number of groups; `--format json` has all.
+/// Maximum number of groups.
 const MOST_GROUPS: usize = 20;
 
 /// Simulates, writes the page, and returns the runs.
@@ -44,7 +46,7 @@ pub(super) fn report(
     Ok(super::warn(&runs))
 }
 
-/// The runs of one configuration; the first of them is shown in detail.
+/// The runs of one configuration, sorted by seed; the first of them is shown in detail.
 struct Shown<'a> {
     letter: String,
     run: &'a Run,
@@ -54,13 +56,18 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
+    /// Over the seeds; phases of one seed are not independent.
     fn mean(&self, value: impl Fn(&Run) -> Option<f64>) -> Estimate {
-        Estimate::of(&self.all.iter().filter_map(|run| value(run)).collect::<Vec<_>>())
+        Estimate::of(&by_seed(&self.all, |run| seed_of(run), |run| value(run)))
     }
 
     fn of_results(&self, value: fn(&Results) -> f64) -> Estimate {
         self.mean(|run| run.results.as_ref().map(value))
     }
+}
+
+fn seed_of(run: &Run) -> u64 {
+    run.results.as_ref().map_or(0, |results| results.seed)
 }
 
 fn page(runs: &[Run], trace: &Path) -> Markup {
@@ -76,7 +83,7 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
                 run,
                 results: run.results.as_ref()?,
                 detail: run.detail.as_ref()?,
-                all: runs.iter().collect(),
+                all: runs.iter().filter(|run| run.results.is_some()).collect(),
             })
         })
         .collect();
@@ -98,7 +105,7 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
             }
             body { main {
                 h1 { "What would " (name) " cost, and how long would builds wait?" }
-                p.soft { (about(&shown, varies)) }
+                p.soft { (about(&shown, seeds_and_phases(runs), varies)) }
                 p.soft { (TERMS) }
                 @for one in &shown { (headline(one, shown.len() > 1)) }
                 @if shown.len() > 1 { (comparison(&shown)) }
@@ -110,7 +117,7 @@ fn page(runs: &[Run], trace: &Path) -> Markup {
 }
 
 /// `varies`: results depend on the seed.
-fn about(shown: &[Shown<'_>], varies: bool) -> String {
+fn about(shown: &[Shown<'_>], (seeds, phases): (usize, usize), varies: bool) -> String {
     let Some(first) = shown.first() else { return "No run was begun.".to_owned() };
     let results = first.results;
     let days = float(results.total.makespan.whole_seconds()) / 86_400.0;
@@ -120,22 +127,25 @@ fn about(shown: &[Shown<'_>], varies: bool) -> String {
         planner::counted(results.builds, "build"),
         results.seed
     );
-    match first.all.len() {
-        1 => {}
-        seeds if varies => {
-            let _ = write!(
-                text,
-                " The comparison shows means of {seeds} seeds with 95 % intervals, all configurations with the same random \
-                 numbers; everything else is of the first seed."
-            );
-        }
-        seeds => {
-            let _ = write!(
-                text,
-                " All {seeds} seeds have the same results: nothing in this trace and farm is left to chance."
-            );
-        }
+    if seeds > 1 && !varies {
+        let _ = write!(
+            text,
+            " All {seeds} seeds have the same results: nothing in this trace and farm is left to chance."
+        );
     }
+    let of_phases =
+        format!("{phases} phases (times of the polls and of the queue runner's checks)");
+    let means = match (seeds > 1 && varies, phases > 1) {
+        (true, true) => format!("{seeds} seeds, each the mean of {of_phases}, with 95 % intervals"),
+        (true, false) => format!("{seeds} seeds with 95 % intervals"),
+        (false, true) => of_phases,
+        (false, false) => return text,
+    };
+    let _ = write!(
+        text,
+        " The comparison shows means of {means}, all configurations with the same random numbers; everything else is of \
+         the first run."
+    );
     text
 }
 
@@ -152,7 +162,7 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
         div.headline {
             p.name {
                 @if is_one_of_many { b { (one.letter) ": " } } (one.run.conf)
-                @if one.all.len() > 1 { span.soft { " (seed " (results.seed) ")" } }
+                @if one.all.len() > 1 { span.soft { " (the first run, seed " (results.seed) ")" } }
             }
             p.soft { "Settings: " (one.run.settings.join(". ")) "." }
             p {
@@ -169,21 +179,23 @@ fn headline(one: &Shown<'_>, is_one_of_many: bool) -> Markup {
                 @if total.failed > 0 { " " (total.failed) " steps are aborted." }
                 @if !results.at_rest { " It does not come to rest: " (one.run.waits.join("; ")) "." }
             }
-            @if let Some(bracket) = &one.run.bracket {
-                p {
-                    (format!(
-                        "What could be saved: the best schedule found that knows all builds in advance, with the same \
-                         p95 wait, costs ${:.2} (this one costs {:.2} times that). By calculation, none costs less than \
-                         ${:.2} ({:.2} times); whether that can be reached is not known.",
-                        bracket.clairvoyant,
-                        cost / bracket.clairvoyant.max(f64::MIN_POSITIVE),
-                        bracket.least,
-                        cost / bracket.least.max(f64::MIN_POSITIVE)
-                    ))
-                }
-            }
+            @if let Some(bracket) = &one.run.bracket { p { (savings(one.run, bracket)) } }
         }
     }
+}
+
+/// What the bounds say about a run.
+fn savings(run: &Run, bracket: &Bracket) -> String {
+    let (Some(clairvoyant), Some(least)) = (run.ratio(|b| b.clairvoyant), run.ratio(|b| b.least))
+    else {
+        return "By calculation, the least possible cost is $0.".to_owned();
+    };
+    format!(
+        "What could be saved: the best schedule found that knows all builds in advance, with the same p95 wait, costs \
+         ${:.2} (this one costs {clairvoyant:.2} times that). By calculation, none costs less than ${:.2} ({least:.2} \
+         times); whether that can be reached is not known.",
+        bracket.clairvoyant, bracket.least
+    )
 }
 
 fn comparison(shown: &[Shown<'_>]) -> Markup {
@@ -195,18 +207,21 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
         })
         .collect();
     let ratio = |one: &Shown<'_>| {
-        one.mean(|run| {
-            let least = run.bracket.as_ref()?.least.max(f64::MIN_POSITIVE);
-            Some(dollars(&run.results.as_ref()?.total) / least)
-        })
+        if one.all.iter().all(|run| run.ratio(|b| b.least).is_none()) {
+            return "it is $0".to_owned();
+        }
+        estimate(one.mean(|run| run.ratio(|b| b.least)), |v| format!("{v:.2}"))
     };
+    let builds = |r: &Results| share(r.total.busy.0, r.total.paid.0);
     let less_first = |one: &Shown<'_>| {
         let first = shown.first()?;
         let difference = |(one, first): (&&Run, &&Run)| {
             let (one, first) = (one.results.as_ref()?, first.results.as_ref()?);
-            (one.seed == first.seed).then(|| dollars(&one.total) - dollars(&first.total))
+            let difference = dollars(&one.total) - dollars(&first.total);
+            (one.seed == first.seed).then_some((one.seed, difference))
         };
         let differences: Vec<_> = one.all.iter().zip(&first.all).filter_map(difference).collect();
+        let differences = by_seed(&differences, |one| one.0, |one| Some(one.1));
         Some(estimate(Estimate::of(&differences), |v| format!("{v:.2}")))
     };
     html! {
@@ -222,8 +237,8 @@ fn comparison(shown: &[Shown<'_>]) -> Markup {
                 td { (less_first(one).unwrap_or_default()) }
                 td { (estimate(one.of_results(|r| float(r.total.wait.p95)), time)) }
                 td { (estimate(one.of_results(|r| float(r.total.wait.p99)), time)) }
-                td { (percent(one.results.total.busy.0, one.results.total.paid.0)) }
-                td { (estimate(ratio(one), |v| format!("{v:.2}"))) }
+                td { (estimate(one.of_results(builds), |v| format!("{v:.1} %"))) }
+                td { (ratio(one)) }
             } } }
         } }))
         figure {
@@ -244,7 +259,7 @@ fn course(one: &Shown<'_>, is_one_of_many: bool, longest: Millis) -> Markup {
         figure {
             (charts::machines(&detail.course))
             figcaption {
-                "Most machines of all types at once: " b { (detail.peaks.machines.machines()) } ", first "
+                "Most machines of all types at once: " b { (detail.peaks.machines.count) } ", first "
                 (into_the_run(detail.peaks.machines.at)) ". Each point of the chart is the mean of "
                 (interval(&detail.course)) ", so short peaks look lower."
             }
@@ -253,7 +268,7 @@ fn course(one: &Shown<'_>, is_one_of_many: bool, longest: Millis) -> Markup {
         figure {
             (charts::queue(&detail.course))
             figcaption {
-                "Most steps that wait at once: " b { (detail.peaks.waiting.waiting) } ", first "
+                "Most steps that wait at once: " b { (detail.peaks.waiting.count) } ", first "
                 (into_the_run(detail.peaks.waiting.at)) ". Means, as above; the line is not added to the area."
             }
         }
@@ -369,7 +384,7 @@ fn assumptions(shown: &[Shown<'_>]) -> Markup {
                 li { "waits are without steps submitted in the first " (time(float(warm_up.0))) }
             }
             @for one in shown { @if let Some(left_out) = one.run.bracket.map(|b| b.left_out).filter(|n| *n > 0) {
-                li { "the lower bound leaves out " (left_out) " steps that no machine type builds" }
+                li { "the bounds leave out " (planner::counted(left_out, "step")) " " (LEFT_OUT) }
             } }
             li { "models and bounds: docs/simulator.md of hydra-provisioner" }
         }
@@ -393,7 +408,12 @@ fn dollars(metrics: &Metrics) -> f64 {
 }
 
 fn percent(part: u64, whole: u64) -> String {
-    format!("{:.1} %", float(part) / float(whole.max(1)) * 100.0)
+    format!("{:.1} %", share(part, whole))
+}
+
+/// In percent.
+fn share(part: u64, whole: u64) -> f64 {
+    float(part) / float(whole.max(1)) * 100.0
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]

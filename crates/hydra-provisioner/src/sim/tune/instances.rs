@@ -15,10 +15,9 @@ use super::Tune;
 use crate::exit::Exit;
 use crate::sim::args::Options;
 use crate::sim::conf::{Conf, warn_of_unknown_types};
-use crate::sim::conf_arg::with_files;
 use crate::sim::input::{Trace, Work};
 use crate::sim::prices;
-use crate::sim::runs::PATIENCE;
+use crate::sim::runs::{PATIENCE, seeds};
 
 /// The parameters of a search, equal for all its shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,9 +60,8 @@ pub(super) struct Instances {
 impl Instances {
     pub(super) fn read(args: &Tune) -> Result<Self, Exit> {
         let options = Options::with_farm(args.farm.clone());
-        let confs = with_files(std::slice::from_ref(&args.conf))?;
-        let conf = confs.first().map(|conf| Conf::read(conf, &options)).transpose()?;
-        let Some(conf) = conf else { return Err(Exit::BadConfig) };
+        args.conf.without_policy("settings are searched for our own rules")?;
+        let conf = Conf::read(&args.conf, &options)?;
         let read = |paths: &[PathBuf]| -> Result<Vec<Trace>, Exit> {
             paths.iter().map(|path| Trace::read(path)).collect()
         };
@@ -74,14 +72,16 @@ impl Instances {
         }
         let all: Vec<_> = traces.iter().chain(&held_out_traces).collect();
         let is_fixed = are_fixed(&conf, &all)?;
-        let seeds = |trace: &Trace, skip: u64, count: u64| {
-            let first = trace.first_seed(None).saturating_add(skip);
-            let count = if is_fixed { 1 } else { usize::try_from(count).unwrap_or(usize::MAX) };
-            (first..).take(count).collect::<Vec<_>>()
+        let seeds = |trace: &Trace, skip: u64, count: u64| -> Result<_, Exit> {
+            let count = if is_fixed { 1 } else { count };
+            let source = format!("{}: seed", trace.name);
+            let all = seeds(&source, trace.first_seed(None), skip.saturating_add(count))?;
+            // Not beyond the end, because there are at least `skip` of them.
+            Ok(all.start().saturating_add(skip)..=*all.end())
         };
         let instances = |traces: &[Trace], skip, count| -> Result<Vec<Vec<Instance>>, Exit> {
             let of_trace = |trace: &Trace| {
-                let seeds = seeds(trace, skip, count).into_iter();
+                let seeds = seeds(trace, skip, count)?;
                 let instance = |seed| {
                     Ok(Instance { trace: trace.name.clone(), setup: conf.setup(trace, seed)? })
                 };

@@ -10,7 +10,8 @@ use planner::DemandKey;
 use super::{ImportError, Imported, circle};
 use crate::engine::Millis;
 use crate::workload::{
-    LONGEST_STEP, MOST_DEPENDENCIES, MOST_STEPS, NewStep, WorkloadBuilder, WorkloadError,
+    LATEST_SUBMISSION, LONGEST_STEP, MOST_DEPENDENCIES, MOST_STEPS, NewStep, WorkloadBuilder,
+    WorkloadError,
 };
 
 const FIELDS: usize = 18;
@@ -212,6 +213,16 @@ fn row(place: usize, line: &str) -> Result<Row, String> {
     let submit = u64::try_from(fields[SUBMIT])
         .map_err(|_| format!("job {id} is submitted at {} s, before the start", fields[SUBMIT]))?;
     let Ok(run_time) = u64::try_from(fields[RUN_TIME]) else { return Ok(Row::NeverRan) };
+    if Millis::from_seconds(submit) > LATEST_SUBMISSION {
+        const YEAR_SECONDS: u64 = 365 * 24 * 3600;
+        let limit = LATEST_SUBMISSION.whole_seconds();
+        return Err(format!(
+            "job {id} is submitted at {submit} s, {} years after the start; at most {limit} s ({} years) are possible: \
+             submit times count from the start of the log",
+            submit / YEAR_SECONDS,
+            limit / YEAR_SECONDS
+        ));
+    }
     // If the number of used processors is unknown, that of requested ones; a job has at least one.
     let known = [PROCESSORS_USED, PROCESSORS_ASKED].map(|place| fields[place]);
     let processors = known.into_iter().find(|number| *number > 0).unwrap_or(1);
@@ -338,6 +349,11 @@ mod tests {
             (
                 "1 -5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
                 "line 1: job 1 is submitted at -5 s, before the start",
+            ),
+            (
+                "; Unix times\n3 1700000000 0 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+                "line 2: job 3 is submitted at 1700000000 s, 53 years after the start; at most 1261440000 s (40 years) are \
+                 possible: submit times count from the start of the log",
             ),
             (
                 "-1 5 0 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
