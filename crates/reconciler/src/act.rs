@@ -110,8 +110,7 @@ impl Reconciler {
     }
 
     /// Moves a machine that exists only as a recorded intent to the configured provider of its type. Returns whether its
-    /// creation may begin now: not if it was just moved, because that must be recorded first; and not while an earlier request
-    /// may have created it, because only its provider's listings show whether it did.
+    /// creation may begin now: not if it was just moved, because that must be recorded first.
     fn move_to_configured_provider(&mut self, name: &MachineName) -> bool {
         let Some(record) = self.records.get_mut(name) else { return false };
         let Some(configured) = self.configuration.providers.get(&record.machine.machine_type)
@@ -121,9 +120,6 @@ impl Reconciler {
         let is_busy = record.exists || record.machine.memory.under_way.is_some();
         if is_busy || *configured == record.provider {
             return true;
-        }
-        if record.unknown_since.is_some() {
-            return false;
         }
         record.provider.clone_from(configured);
         self.storage.touch(name);

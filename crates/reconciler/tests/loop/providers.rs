@@ -105,30 +105,6 @@ fn a_machine_whose_creation_failed_is_created_by_the_provider_that_is_configured
     assert_eq!(harness.reconciler.records().count(), 1);
 }
 
-/// The request to the earlier provider got no answer: a second machine would be created, and the first one not seen any more.
-#[test]
-fn a_machine_that_may_exist_is_not_created_by_another_provider() {
-    let mut harness = Harness::new(pool());
-    harness.list(&[]);
-    harness.queue(1, &[]);
-    harness.end(Operation::Create, 0, Err(error(OperationErrorKind::TimedOut, "no answer")));
-    harness.tell(Event::Configured(Box::new(moved())));
-    harness.act();
-    for _ in 0..20 {
-        harness.queue(1, &[]);
-        harness.machines_of("elsewhere", &[]);
-        harness.list_of("cloud", &Err("no answer".to_owned()));
-    }
-    assert_eq!(harness.under_way(), [""; 0]);
-    for _ in 0..60 {
-        harness.queue(0, &[Harness::disabled(0, 0)]);
-        harness.machines_of("cloud", &[up(0)]);
-        harness.machines_of("elsewhere", &[]);
-    }
-    let (_, task) = harness.operations.first().unwrap();
-    assert_eq!((task.operation, task.provider.0.as_str()), (Operation::Destroy, "cloud"));
-}
-
 #[test]
 fn the_history_names_the_type_whose_provider_fails() {
     let mut harness = Harness::of(two_providers(), State::default());
