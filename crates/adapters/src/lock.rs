@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, getpid, test_kill_process};
 use thiserror::Error;
 
 use crate::atomic_file::{create_folder, create_private};
@@ -57,7 +57,8 @@ pub enum LockError {
 
 impl Lock {
     /// Acquires the lock of `state_dir`. Writes this process's id and `details` (what runs, since when) into
-    /// it, for others to read. If the last holder was killed, waits a few seconds for its children to end.
+    /// it, for others to read. If the last holder was killed, or was this process before it replaced itself by another
+    /// program, waits a few seconds for its children to end.
     ///
     /// # Errors
     /// [`LockError::Held`] when another process has it.
@@ -68,7 +69,7 @@ impl Lock {
             match Self::try_acquire(&path, details) {
                 Ok(Attempt::Acquired(lock)) => return Ok(lock),
                 Ok(Attempt::Replaced) => {}
-                Ok(Attempt::HeldBy(holder)) if has_ended(&holder) && Instant::now() < deadline => {
+                Ok(Attempt::HeldBy(holder)) if is_gone(&holder) && Instant::now() < deadline => {
                     thread::sleep(POLL_INTERVAL);
                 }
                 Ok(Attempt::HeldBy(holder)) => return Err(LockError::Held { path, holder }),
@@ -166,11 +167,19 @@ pub fn holder(state_dir: &Path) -> Option<String> {
     is_held.then(|| holder.to_owned())
 }
 
-/// Whether the process that wrote `holder` has ended, and only its children hold the lock.
+/// Whether the program that wrote `holder` runs no more, and only its children hold the lock.
+fn is_gone(holder: &str) -> bool {
+    has_ended(holder) || process_of(holder) == Some(getpid())
+}
+
+/// Whether the process that wrote `holder` has ended.
 fn has_ended(holder: &str) -> bool {
+    process_of(holder).is_some_and(|id| test_kill_process(id) == Err(rustix::io::Errno::SRCH))
+}
+
+fn process_of(holder: &str) -> Option<Pid> {
     let id = holder.strip_prefix("pid ").and_then(|rest| rest.split(',').next());
-    let id = id.and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
-    id.is_some_and(|id| test_kill_process(id) == Err(rustix::io::Errno::SRCH))
+    id.and_then(|id| id.parse().ok()).and_then(Pid::from_raw)
 }
 
 #[cfg(test)]
@@ -230,19 +239,20 @@ mod tests {
     }
 
     #[test]
-    fn the_children_of_a_holder_that_was_killed_are_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let lock = Lock::acquire(directory.path(), "killed").unwrap();
-        let path = directory.path().join("lock");
-        let gone = std::process::Command::new("true").spawn().unwrap();
-        let id = gone.id();
-        gone.wait_with_output().unwrap();
-        fs::write(&path, format!("pid {id}, killed")).unwrap();
-        thread::scope(|threads| {
-            let next = threads.spawn(|| Lock::acquire(directory.path(), "next"));
-            thread::sleep(Duration::from_millis(200));
-            drop(lock);
-            next.join().unwrap().unwrap();
-        });
+    fn the_children_of_a_holder_that_is_gone_are_waited_for() {
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        killed.wait().unwrap();
+        // Our own process: it has replaced itself.
+        for id in [killed.id(), std::process::id()] {
+            let directory = tempfile::tempdir().unwrap();
+            let lock = Lock::acquire(directory.path(), "gone").unwrap();
+            fs::write(directory.path().join("lock"), format!("pid {id}, gone")).unwrap();
+            thread::scope(|threads| {
+                let next = threads.spawn(|| Lock::acquire(directory.path(), "next"));
+                thread::sleep(Duration::from_millis(200));
+                drop(lock);
+                next.join().unwrap().unwrap();
+            });
+        }
     }
 }
