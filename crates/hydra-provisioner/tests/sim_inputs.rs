@@ -72,6 +72,7 @@ fn seeds_that_change_nothing_are_told() {
     };
     let text = report(&["--seeds", "3"]);
     assert!(text.contains("All 3 seeds have the same results"), "{text}");
+    assert!(text.contains("nothing in this trace and farm is left to chance"));
     assert!(!text.contains('±'));
     let text = report(&["--seeds", "2", "--phases", "3"]);
     assert!(text.contains("All 2 seeds have the same results"), "{text}");

@@ -131,4 +131,10 @@ mod tests {
         assert!(long.lines().all(|line| line.len() <= WIDTH) && long.lines().count() == 4);
         assert_eq!(wrapped(""), "");
     }
+
+    #[test]
+    fn commas_separate_only_fields() {
+        assert_eq!(quoted("x86_64-linux,i686-linux"), "\"x86_64-linux,i686-linux\"");
+        assert_eq!(quoted("x86_64-linux"), "x86_64-linux");
+    }
 }
