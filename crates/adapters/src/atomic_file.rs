@@ -74,6 +74,11 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The device and inode of a file: those of two names, or of a name and an open file, are equal if it is the same one.
+pub(crate) fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 fn temporary_path(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name")

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, getpid, test_kill_process};
 use thiserror::Error;
 
-use crate::atomic_file::{create_folder, create_private};
+use crate::atomic_file::{create_folder, create_private, identity};
 
 /// No access for others: anyone who can open the file can lock it, and so block us.
 const MODE: u32 = 0o600;
@@ -127,7 +127,6 @@ impl Lock {
     /// directory: another run may then hold a new one, so nothing may be done any more. Check this before any
     /// action with an effect.
     pub fn is_still_ours(&self) -> bool {
-        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
         let (ours, there) = (&self.file.metadata(), &fs::metadata(&self.path));
         matches!((ours, there), (Ok(ours), Ok(there)) if identity(ours) == identity(there))
     }

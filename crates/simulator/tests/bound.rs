@@ -38,19 +38,9 @@ const ONE: Type =
 
 /// A step without features.
 fn new_step(id: u64, submit: u64, length: u64) -> NewStep {
-    NewStep {
-        id,
-        submit: Millis::from_seconds(submit),
-        duration: Millis::from_seconds(length),
-        kind: DemandKey { system: System::new("s"), features: [].into() },
-        jobset: "p:j".to_owned(),
-        build: id,
-        global_priority: 0,
-        local_priority: 0,
-        dependencies: Vec::new(),
-        cores: None,
-        cancel: None,
-    }
+    let [submit, length] = [submit, length].map(Millis::from_seconds);
+    let kind = DemandKey { system: System::new("s"), features: [].into() };
+    NewStep::new(id, submit, length, kind, "p:j")
 }
 
 fn setup_of(types: &[Type], steps: impl IntoIterator<Item = NewStep>) -> Setup {

@@ -20,20 +20,9 @@ const TYPE: &str = "x86_64-linux";
 fn setup(comparator: Comparator) -> Setup {
     let mut builder = WorkloadBuilder::new();
     for id in 0..11 {
-        let step = NewStep {
-            id,
-            submit: Millis::from_seconds(if id < 10 { 0 } else { 3600 }),
-            duration: Millis::from_minutes(10),
-            kind: DemandKey { system: System::new(TYPE), features: [].into() },
-            jobset: "p:j".to_owned(),
-            build: id,
-            global_priority: 0,
-            local_priority: 0,
-            dependencies: Vec::new(),
-            cores: None,
-            cancel: None,
-        };
-        builder.add(step).unwrap();
+        let submit = Millis::from_seconds(if id < 10 { 0 } else { 3600 });
+        let kind = DemandKey { system: System::new(TYPE), features: [].into() };
+        builder.add(NewStep::new(id, submit, Millis::from_minutes(10), kind, "p:j")).unwrap();
     }
     let mut pool = PoolPolicy::new(vec![System::new(TYPE)]);
     pool.runnables_per_machine = NonZeroU32::MIN;

@@ -32,20 +32,9 @@ fn workload(seed: Seed, steps: u64, gap: u64, service: u64) -> Arc<Workload> {
     let mut submit = Millis::ZERO;
     for id in 0..steps {
         submit += arrivals.sample(&Distribution::exponential_seconds(gap));
-        let step = NewStep {
-            id,
-            submit,
-            duration: durations.sample(&Distribution::exponential_seconds(service)),
-            kind: DemandKey { system: System::new(TYPE), features: [].into() },
-            jobset: "p:j".to_owned(),
-            build: id,
-            global_priority: 0,
-            local_priority: 0,
-            dependencies: Vec::new(),
-            cores: None,
-            cancel: None,
-        };
-        builder.add(step).unwrap();
+        let duration = durations.sample(&Distribution::exponential_seconds(service));
+        let kind = DemandKey { system: System::new(TYPE), features: [].into() };
+        builder.add(NewStep::new(id, submit, duration, kind, "p:j")).unwrap();
     }
     Arc::new(builder.finish().unwrap())
 }

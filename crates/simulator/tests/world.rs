@@ -28,20 +28,9 @@ fn workload(steps: &[(u64, u64)]) -> Arc<Workload> {
 fn workload_of(steps: &[(u64, u64)], system: impl Fn(u64) -> &'static str) -> Arc<Workload> {
     let mut builder = WorkloadBuilder::new();
     for (id, (submit, duration)) in (0..).zip(steps) {
-        let step = NewStep {
-            id,
-            submit: Millis::from_seconds(*submit),
-            duration: Millis::from_seconds(*duration),
-            kind: DemandKey { system: System::new(system(id)), features: [].into() },
-            jobset: "p:j".to_owned(),
-            build: id,
-            global_priority: 0,
-            local_priority: 0,
-            dependencies: Vec::new(),
-            cores: None,
-            cancel: None,
-        };
-        builder.add(step).unwrap();
+        let [submit, duration] = [*submit, *duration].map(Millis::from_seconds);
+        let kind = DemandKey { system: System::new(system(id)), features: [].into() };
+        builder.add(NewStep::new(id, submit, duration, kind, "p:j")).unwrap();
     }
     Arc::new(builder.finish().unwrap())
 }

@@ -22,8 +22,11 @@ impl Config {
         let mut priced = Vec::new();
         let mut unpriced = Vec::new();
         for (machine_type, pool) in &self.policy.pools {
-            let machines = self.maximum(machine_type, pool, |pool| pool.max_machines);
-            let always = self.maximum(machine_type, pool, |pool| pool.min_machines);
+            let maximum = |setting: fn(&PoolPolicy) -> u32| {
+                schedule::maximum(&self.schedules, machine_type, pool, setting)
+            };
+            let machines = maximum(|pool| pool.max_machines);
+            let always = maximum(|pool| pool.min_machines);
             match pool.dollars_per_hour {
                 Some(price) => priced.push((price, machines, always, pool)),
                 None if machines > 0 => unpriced.push(machine_type.clone()),
@@ -46,17 +49,6 @@ impl Config {
             least = least.plus(wanted_anyway);
         }
         Some(HourlyCost { most: within(most, self.policy.cost_limits.hourly, least), unpriced })
-    }
-
-    /// The maximum of a type's `setting` over all hours of its schedule.
-    fn maximum(
-        &self,
-        machine_type: &MachineType,
-        pool: &PoolPolicy,
-        setting: impl Fn(&PoolPolicy) -> u32,
-    ) -> u32 {
-        let schedule = self.schedules.get(machine_type).map_or(&[][..], Vec::as_slice);
-        schedule::maximum(pool, schedule, setting)
     }
 }
 

@@ -143,9 +143,8 @@ fn check_against_the_farm(
         }
     }
     let has_limit = [farm_limits, pool.cost_limits] != [CostLimits::default(); 2];
-    let schedule = types.schedules.get(machine_type).map_or(&[][..], Vec::as_slice);
-    let may_have_machines = schedule::maximum(pool, schedule, |pool| pool.max_machines) > 0;
-    if has_limit && attrs.get("dollarsPerHour").is_none() && may_have_machines {
+    let most = schedule::maximum(&types.schedules, machine_type, pool, |pool| pool.max_machines);
+    if has_limit && attrs.get("dollarsPerHour").is_none() && most > 0 {
         attrs.problem(
             "dollarsPerHour",
             "must be set, because a cost limit includes this type (0 for machines that cost nothing)",

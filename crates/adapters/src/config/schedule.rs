@@ -1,9 +1,11 @@
 //! `schedule`: settings of a type that apply at certain hours of certain days.
 
+use std::collections::BTreeMap;
+
 use jiff::ToSpan as _;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
-use planner::{IdleTimeout, PoolPolicy, Seconds, Timestamp};
+use planner::{IdleTimeout, MachineType, PoolPolicy, Seconds, Timestamp};
 
 use super::quantities::LONGEST_SECONDS;
 use super::reader::Attrs;
@@ -98,16 +100,18 @@ impl ScheduleEntry {
     }
 }
 
-/// The maximum of a type's `setting` over all hours, at which one entry of `schedule` or none applies.
+/// The maximum of a type's `setting` over all hours, at which one entry of its schedule or none applies.
 pub(super) fn maximum(
+    schedules: &BTreeMap<MachineType, Vec<ScheduleEntry>>,
+    machine_type: &MachineType,
     pool: &PoolPolicy,
-    schedule: &[ScheduleEntry],
     setting: impl Fn(&PoolPolicy) -> u32,
 ) -> u32 {
-    schedule.iter().fold(setting(pool), |most, entry| {
-        let mut scheduled = pool.clone();
-        entry.apply(&mut scheduled);
-        most.max(setting(&scheduled))
+    let schedule = schedules.get(machine_type).into_iter().flatten();
+    schedule.fold(setting(pool), |most, entry| {
+        let mut then = pool.clone();
+        entry.apply(&mut then);
+        most.max(setting(&then))
     })
 }
 

@@ -10,7 +10,6 @@ mod recorder;
 pub use orders::{machines, orders, recent, record_order, revoke_order};
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -20,6 +19,7 @@ use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::atomic_file::identity;
 use crate::config::Config;
 use crate::lock::Access;
 use crate::providers::ProviderSettings;
@@ -153,8 +153,7 @@ impl Store {
 
     /// The device and inode of the file at our path.
     fn file_there(&self) -> Option<(u64, u64)> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some((metadata.dev(), metadata.ino()))
+        fs::metadata(&self.path).ok().as_ref().map(identity)
     }
 
     /// Whether the open file is no longer the one at our path: others read and write a new one, or will.

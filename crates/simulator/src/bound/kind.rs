@@ -27,10 +27,28 @@ pub(super) struct Kind {
     /// The same, at most: with the widest steps in all its slots.
     pub(super) slowest: f64,
     cores: f64,
+    pace: Pace,
+    frees_early: bool,
+}
+
+/// How fast a machine builds a step.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
     speed: f64,
     /// Share of a step that copies, from 0 to 1.
     copies: f64,
-    frees_early: bool,
+}
+
+impl Pace {
+    /// Share of a step that builds; positive, because others are divided by it.
+    fn builds(self) -> f64 {
+        (1.0 - self.copies).max(f64::MIN_POSITIVE)
+    }
+
+    /// Seconds for a second of recorded step time if what builds gets this share of the cores that it needs.
+    fn stretch(self, share: f64) -> f64 {
+        self.copies + (1.0 - self.copies) / (self.speed * share)
+    }
 }
 
 impl Kind {
@@ -43,38 +61,31 @@ impl Kind {
     ) -> Self {
         let (slots, cores) = (f64::from(pool.max_jobs.max(1)), f64::from(model.cores.max(1)));
         let frees_early = queue_runner.frees_slot_early();
-        let mut kind = Self {
+        let pace = Pace {
+            speed: f64::from(pool.speed_factor.thousandths.max(1)) / 1000.0,
+            copies: f64::from(model.copy_percent.min(100)) / 100.0,
+        };
+        let builds = pace.builds();
+        // Steps of one core each; others only need more.
+        let crowded = (cores / (slots * builds)).min(1.0);
+        let early = if frees_early { 1.0 - pace.copies / 2.0 } else { 1.0 };
+        let wide = steps.map(|step| step.map_or(cores, f64::from)).fold(1.0, f64::max);
+        let share = (cores / (slots * wide.min(cores) * builds)).min(1.0);
+        let slowest = pace.stretch(share * (cores / wide).min(1.0));
+        Self {
             price: dollars(model.tariff.price.least()) / 3600.0,
             tariff: model.tariff.clone(),
             start: start(model),
             usual_start: model.boot.mean_seconds() + model.first_deploy.mean_seconds(),
-            places: 1,
-            throughput: 0.0,
-            stretch: 0.0,
-            slowest: 0.0,
+            places: whole(slots.min(cores / builds)).max(1),
+            throughput: slots / pace.stretch(crowded) / early,
+            stretch: pace.stretch(1.0),
+            // Outputs that are copied without a slot are not copied faster on a faster machine.
+            slowest: if frees_early { slowest.max(1.0) } else { slowest },
             cores,
-            speed: f64::from(pool.speed_factor.thousandths.max(1)) / 1000.0,
-            copies: f64::from(model.copy_percent.min(100)) / 100.0,
+            pace,
             frees_early,
-        };
-        let builds = (1.0 - kind.copies).max(f64::MIN_POSITIVE);
-        kind.places = whole(slots.min(cores / builds)).max(1);
-        kind.stretch = kind.at(1.0);
-        // Steps of one core each; others only need more.
-        let crowded = (cores / (slots * builds)).min(1.0);
-        let early = if frees_early { 1.0 - kind.copies / 2.0 } else { 1.0 };
-        kind.throughput = slots / kind.at(crowded) / early;
-        let wide = steps.map(|step| step.map_or(cores, f64::from)).fold(1.0, f64::max);
-        let share = (cores / (slots * wide.min(cores) * builds)).min(1.0);
-        let slowest = kind.at(share * (cores / wide).min(1.0));
-        // Outputs that are copied without a slot are not copied faster on a faster machine.
-        kind.slowest = if frees_early { slowest.max(1.0) } else { slowest };
-        kind
-    }
-
-    /// Seconds for a second of recorded step time if what builds gets this share of the cores that it needs.
-    fn at(&self, share: f64) -> f64 {
-        self.copies + (1.0 - self.copies) / (self.speed * share)
+        }
     }
 
     /// Of [`Self::places`], those that a step of so many cores takes. `None`: all. A place is for `crowding` cores.
@@ -85,19 +96,18 @@ impl Kind {
 
     /// The places of a machine with more cores than slots are for more than one core: while steps copy, they need none.
     fn cores_of_place(&self, crowding: f64) -> f64 {
-        let builds = (1.0 - self.copies).max(f64::MIN_POSITIVE);
-        crowding.max(self.cores / (count(self.places) * builds))
+        crowding.max(self.cores / (count(self.places) * self.pace.builds()))
     }
 
     /// Seconds for a second of recorded step time of a step of so many cores, at most, while all places are taken.
     pub(super) fn stretch_of(&self, cores: Option<u32>, crowding: f64) -> f64 {
         let needed = cores.map_or(self.cores, |cores| f64::from(cores.max(1)));
-        let wanted = self.cores_of_place(crowding) * count(self.places) * (1.0 - self.copies);
+        let wanted = self.cores_of_place(crowding) * count(self.places) * (1.0 - self.pace.copies);
         let share = (self.cores / wanted.max(f64::MIN_POSITIVE)).min(1.0);
-        let stretch = self.at(share * (self.cores / needed).min(1.0));
+        let stretch = self.pace.stretch(share * (self.cores / needed).min(1.0));
         if self.frees_early {
             // Half of the copying is not faster on a faster machine.
-            let after = self.copies / 2.0;
+            let after = self.pace.copies / 2.0;
             return stretch.max(stretch * (1.0 - after) + after);
         }
         stretch

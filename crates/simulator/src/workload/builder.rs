@@ -41,6 +41,31 @@ pub struct NewStep {
     pub cancel: Option<Millis>,
 }
 
+impl NewStep {
+    /// Of a build of its own, with the usual priority, and without dependencies.
+    pub fn new(
+        id: u64,
+        submit: Millis,
+        duration: Millis,
+        kind: DemandKey,
+        jobset: impl Into<String>,
+    ) -> Self {
+        Self {
+            id,
+            submit,
+            duration,
+            kind,
+            jobset: jobset.into(),
+            build: id,
+            global_priority: 0,
+            local_priority: 0,
+            dependencies: Vec::new(),
+            cores: None,
+            cancel: None,
+        }
+    }
+}
+
 /// Invalid steps. `index` counts them as they were added, from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WorkloadError {
@@ -387,19 +412,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn step(id: u64, submit: u64, dependencies: &[u64]) -> NewStep {
-        NewStep {
-            id,
-            submit: Millis(submit),
-            duration: Millis(1),
-            kind: DemandKey { system: System::new("s"), features: BTreeSet::new() },
-            jobset: "p:j".to_owned(),
-            build: id,
-            global_priority: 0,
-            local_priority: 0,
-            dependencies: dependencies.to_vec(),
-            cores: None,
-            cancel: None,
-        }
+        let kind = DemandKey { system: System::new("s"), features: BTreeSet::new() };
+        let step = NewStep::new(id, Millis(submit), Millis(1), kind, "p:j");
+        NewStep { dependencies: dependencies.to_vec(), ..step }
     }
 
     fn finish(steps: &[NewStep]) -> Result<Workload, String> {

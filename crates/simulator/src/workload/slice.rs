@@ -49,18 +49,11 @@ mod tests {
     fn chain(steps: u64) -> Workload {
         let mut builder = WorkloadBuilder::new();
         for id in 0..steps {
+            let kind = DemandKey { system: System::new("s"), features: [].into() };
             let step = NewStep {
-                id,
-                submit: Millis(id * 1000),
-                duration: Millis(1),
-                kind: DemandKey { system: System::new("s"), features: [].into() },
-                jobset: "p:j".to_owned(),
-                build: id,
-                global_priority: 0,
-                local_priority: 0,
                 dependencies: id.checked_sub(1).into_iter().collect(),
-                cores: None,
                 cancel: (id % 2 == 0).then_some(Millis(id * 1000 + 5)),
+                ..NewStep::new(id, Millis(id * 1000), Millis(1), kind, "p:j")
             };
             builder.add(step).unwrap();
         }

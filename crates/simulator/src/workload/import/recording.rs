@@ -143,7 +143,8 @@ impl Reader {
             let durations = kind.durations.into_iter().chain(std::iter::repeat(mean));
             for (at, duration) in kind.arrivals.into_iter().zip(durations) {
                 id += 1;
-                builder.add(step(id, Millis::from_seconds(at.since(begin).0), &key, duration))?;
+                let submit = Millis::from_seconds(at.since(begin).0);
+                builder.add(NewStep::new(id, submit, duration, key.clone(), "recorded:steps"))?;
             }
         }
         let mut left_out = Vec::new();
@@ -173,22 +174,6 @@ fn type_of<'a>(snapshot: &'a Snapshot, host: &Host) -> Option<&'a MachineType> {
         machine.address.as_ref() == Some(host) || machine.host_name.as_ref() == Some(host)
     });
     found.map(|machine| &machine.machine_type)
-}
-
-fn step(id: u64, submit: Millis, kind: &DemandKey, duration: Millis) -> NewStep {
-    NewStep {
-        id,
-        submit,
-        duration,
-        kind: kind.clone(),
-        jobset: "recorded:steps".to_owned(),
-        build: id,
-        global_priority: 0,
-        local_priority: 0,
-        dependencies: Vec::new(),
-        cores: None,
-        cancel: None,
-    }
 }
 
 #[cfg(test)]
