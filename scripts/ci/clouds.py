@@ -29,8 +29,8 @@ def request(url: str, body=None, headers=None) -> bytes:
 
 
 def built_program() -> Path:
-    subprocess.run([ROOT / "scripts/build"], check=True)
-    return TARGET / "debug/hydra-provisioner"
+    built = subprocess.run([ROOT / "scripts/build"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(built.stdout.strip())
 
 
 class Cloud:
